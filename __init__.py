@@ -1,0 +1,1 @@
+"""model-chat: crowdworkers chat with models, annotate each reply and rate the conversation."""

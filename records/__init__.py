@@ -1,0 +1,1 @@
+"""What a finished conversation is, and how it is written and read."""

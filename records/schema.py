@@ -1,0 +1,118 @@
+"""The schema of one saved conversation (section 2 of the behaviour specification).
+
+One dictionary is saved twice: as a JSON file and in Mephisto's database. :class:`Conversation` is that dictionary as a
+type: writing goes through :meth:`Conversation.to_dict`, so that every key is always there, and reading new files through
+:meth:`Conversation.from_dict`, so that a typo is found where it is made.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+HUMAN_IDX = 0
+"""`agent_idx` of the worker's utterances."""
+MODEL_IDX = 1
+"""`agent_idx` of the model's utterances."""
+HUMAN_ID = "Speaker 1"
+MODEL_ID = "Speaker 2"
+NONE_ALL_GOOD = "none_all_good"
+"""The annotation bucket that says that nothing is wrong; it excludes all others."""
+RATING_SEPARATOR = "|"
+"""Joins the answers to several final rating questions, in the questions' order."""
+
+
+class Completion(StrEnum):
+    """Whether a conversation went all the way to its final rating."""
+
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Timing(_Strict):
+    """When a human turn happened, by the page's clock (epoch seconds); None where the page could not tell."""
+
+    shown: float | None = None
+    first_key: float | None = None
+    sent: float | None = None
+
+
+class Utterance(_Strict):
+    """One utterance of a dialogue. Optional keys are left out of the saved dictionary when they have no value."""
+
+    agent_idx: int = Field(ge=HUMAN_IDX, le=MODEL_IDX)
+    text: str
+    id: str
+    timestamp: float | None = None
+    """When the server took the utterance, epoch seconds."""
+    fake_start: bool | None = None
+    episode_done: bool | None = None
+    message_id: str | None = None
+    """The page's own id of a worker's message; the same message never becomes two utterances."""
+    problem_data: dict[str, bool] | None = None
+    """Annotation of a model utterance: bucket -> ticked."""
+    final_rating: str | None = None
+    """On the last model utterance: answers, joined by `|`."""
+    timing: Timing | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The utterance as saved: `agent_idx`, `text` and `id` always, the rest only where there is a value."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class TaskDescription(_Strict):
+    """What was asked about which model."""
+
+    annotations_config: str | None = None
+    """The text of the annotation configuration file, or None when responses were not annotated."""
+    model_nickname: str
+    model_file: str | None = None
+    model_opt: dict[str, Any] = Field(default_factory=dict)
+    """The model's whole opt, JSON-safe, without secrets."""
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Conversation(_Strict):
+    """One saved conversation. Every key is always saved; a key without a value is null."""
+
+    dialog: list[Utterance]
+    workers: list[str]
+    bad_workers: list[str] = Field(default_factory=list)
+    acceptability_violations: list[str | None] = Field(default_factory=lambda: [None])
+    hit_ids: list[str | None]
+    assignment_ids: list[str | None]
+    task_description: TaskDescription
+    personas: list[list[str]] | None = None
+    """`[the human's persona lines, the model's persona lines]`."""
+    context_dataset: str | None = None
+    person1_seed_utterance: str | None = None
+    person2_seed_utterance: str | None = None
+    additional_context: str | None = None
+    image_idx: int | None = None
+    status: Completion = Completion.COMPLETE
+    reason: str | None = None
+    """Why an incomplete conversation ended."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The dictionary that is saved, JSON types only.
+
+        Returns:
+            dict with every key of this class; the utterances as :meth:`Utterance.to_dict` gives them.
+        """
+        data = self.model_dump(mode="json", exclude={"dialog"})
+        return {"dialog": [utterance.to_dict() for utterance in self.dialog], **data}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Conversation:
+        """Read a dictionary that :meth:`to_dict` made.
+
+        Raises:
+            pydantic.ValidationError: a key is missing, unknown or of the wrong type.
+        """
+        return cls.model_validate(data)
