@@ -1,0 +1,1 @@
+"""From saved conversations to tables, statistics and a report."""

@@ -1,0 +1,212 @@
+"""Reading a whole corpus: listing, the rules that need to know the other conversations, and what is kept in memory.
+
+Texts go to a spool file on disk as they are read. In memory stays what the statistics need: some 150 bytes a
+conversation and 20 bytes a model message.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model_chat.analysis.parallel import run_builder
+from model_chat.analysis.rows import (
+    CONVERSATION_SCHEMA,
+    TURN_DTYPE,
+    Chunk,
+    Exclusion,
+    ExclusionReason,
+    Hooks,
+    RowBuilder,
+    utterance_schema,
+)
+from model_chat.analysis.settings import NO_LIMIT, Settings
+from model_chat.records.mephisto_database import find_database, list_agents
+from model_chat.records.reading import Origin, Source, list_files
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Told how many sources have been dealt with, and how many there are."""
+
+
+@dataclass
+class Corpus:
+    """All conversations that count.
+
+    Attributes:
+        settings: what was asked for.
+        conversations: a row a conversation, see `CONVERSATION_SCHEMA`; the row's number is `conversation_idx`.
+        turns: a row an annotated model message, see `TURN_DTYPE`.
+        labels: ticks of those messages, one column a bucket.
+        excluded: the conversations that do not count, in the order in which they were met.
+        sources: how many conversations were looked at: kept and excluded.
+        other_files: files in the folders that are no conversations by their name.
+        unknown_labels: ticks of buckets that are not in `--problem-buckets`, by name.
+        spool: the file with the utterances; :meth:`utterances` reads it.
+    """
+
+    settings: Settings
+    conversations: pa.Table
+    turns: np.ndarray
+    labels: np.ndarray
+    excluded: list[Exclusion]
+    sources: int
+    other_files: int
+    unknown_labels: dict[str, int]
+    spool: Path
+
+    @property
+    def questions(self) -> int:
+        """How many final ratings a conversation has (the most that any has)."""
+        return int(pc.max(pc.list_value_length(self.conversations["ratings"])).as_py() or 0)
+
+    @property
+    def excluded_by_reason(self) -> dict[str, int]:
+        """Counts of excluded conversations, in the order of the rules."""
+        counts = Counter(exclusion.reason for exclusion in self.excluded)
+        return {reason.value: counts[reason] for reason in ExclusionReason if counts[reason]}
+
+    def utterances(self) -> Iterator[pa.RecordBatch]:
+        """The utterances of all conversations, in order, a batch at a time; `conversation` is `conversation_idx`."""
+        with pa.memory_map(str(self.spool)) as file, pa.ipc.open_stream(file) as reader:
+            yield from reader
+
+
+@dataclass
+class _Collector:
+    """Holds what the order-dependent rules remember between chunks."""
+
+    settings: Settings
+    condemned: dict[bytes, str]
+    """Content of conversations whose agent has a status that does not count -> that status."""
+    seen: set[bytes] = field(default_factory=set)
+    of_worker: Counter[str] = field(default_factory=Counter)
+    kept: int = 0
+
+    def take(self, chunk: Chunk) -> tuple[pa.RecordBatch, pa.RecordBatch, np.ndarray, np.ndarray, list[Exclusion]]:
+        """Apply the rules to a chunk and number what stays."""
+        limit = self.settings.max_convos_per_worker
+        rows = chunk.conversations
+        count = rows.num_rows
+        numbers = np.full(count, -1, np.int32)
+        excluded: list[Exclusion] = []
+        sources, workers = rows["source"].to_pylist(), rows["worker_id"].to_pylist()
+        for position, (digest, worker) in enumerate(zip(chunk.digests, workers, strict=True)):
+            if digest in self.condemned:
+                reason, detail = ExclusionReason.MEPHISTO_STATUS, self.condemned[digest]
+            elif digest in self.seen and not self.settings.keep_duplicates:
+                reason, detail = ExclusionReason.DUPLICATE, "the same conversation was read before"
+            elif limit != NO_LIMIT and self.of_worker[worker] >= limit:
+                reason, detail = ExclusionReason.OVER_WORKER_LIMIT, f"the worker's first {limit} count"
+            else:
+                self.seen.add(digest)
+                self.of_worker[worker] += 1
+                numbers[position] = self.kept
+                self.kept += 1
+                continue
+            hit, model = rows["hit_id"][position].as_py(), rows["model_nickname"][position].as_py()
+            excluded.append(Exclusion(sources[position], reason, detail, worker, hit, model))
+        utterances = chunk.utterances
+        turns, labels = chunk.turns, chunk.labels
+        if excluded:
+            rows = rows.filter(pa.array(numbers >= 0))
+            utterances = utterances.filter(pa.array(numbers[utterances["conversation"].to_numpy()] >= 0))
+            stays = numbers[turns["conversation"]] >= 0
+            turns, labels = turns[stays], labels[stays]
+        renumbered = pa.array(numbers[utterances["conversation"].to_numpy()], pa.int32())
+        utterances = utterances.set_column(0, "conversation", renumbered)
+        turns = turns.copy()
+        turns["conversation"] = numbers[turns["conversation"]]
+        return rows, utterances, turns, labels, excluded
+
+
+def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | None = None) -> Corpus:
+    """Read everything that ``settings`` names.
+
+    Args:
+        settings: the checked flags.
+        hooks: the compiler, for its own columns and rules.
+        spool: where to keep the utterances; the caller removes it.
+        progress: called now and then.
+
+    Raises:
+        ConfigurationError: a folder, database or task does not exist.
+    """
+    listing = list_files(settings.results_folders, skip=[settings.output_folder])
+    agents: list[Source] = []
+    if settings.task_name:
+        agents = list_agents(find_database(settings.database_path), settings.task_name)
+    excluded: list[Exclusion] = []
+    wanted: list[Source] = []
+    refused: list[Source] = []
+    for source in (*listing.sources, *agents):
+        exclusion = _excluded_unread(source, settings)
+        if exclusion is None:
+            wanted.append(source)
+            continue
+        excluded.append(exclusion)
+        if exclusion.reason is ExclusionReason.MEPHISTO_STATUS:
+            refused.append(source)
+
+    builder = RowBuilder(settings, hooks)
+    # A file does not know that a reviewer rejected it: its twin in the database does.
+    condemned = _contents(builder, refused) if listing.sources else {}
+    collector = _Collector(settings, condemned)
+    rows: list[pa.RecordBatch] = []
+    turns: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    unknown: Counter[str] = Counter()
+    schema = utterance_schema(settings, hooks.extra_columns)
+    done, total = len(excluded), len(excluded) + len(wanted)
+    with pa.OSFile(str(spool), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for chunk in run_builder(builder, wanted, settings.processes, settings.dask_scheduler):
+            done += chunk.conversations.num_rows + len(chunk.excluded)
+            kept, utterances, chunk_turns, chunk_labels, late = collector.take(chunk)
+            writer.write_batch(utterances)
+            rows.append(kept)
+            turns.append(chunk_turns)
+            labels.append(chunk_labels)
+            excluded += chunk.excluded
+            excluded += late
+            unknown.update(chunk.unknown_labels)
+            if progress is not None:
+                progress(done, total)
+    return Corpus(
+        settings=settings,
+        conversations=pa.Table.from_batches(rows, CONVERSATION_SCHEMA).combine_chunks(),
+        turns=np.concatenate(turns) if turns else np.zeros(0, TURN_DTYPE),
+        labels=np.concatenate(labels) if labels else np.zeros((0, len(settings.problem_buckets)), dtype=bool),
+        excluded=excluded,
+        sources=total,
+        other_files=len(listing.other_files),
+        unknown_labels=dict(sorted(unknown.items())),
+        spool=spool,
+    )
+
+
+def _excluded_unread(source: Source, settings: Settings) -> Exclusion | None:
+    """Rules that need no look into the conversation."""
+    if source.origin is Origin.DATABASE and source.status not in settings.mephisto_statuses:
+        return Exclusion(source.name, ExclusionReason.MEPHISTO_STATUS, source.status or "none", source.worker_id)
+    if settings.start_date is not None and source.day is not None and source.day < settings.start_date:
+        return Exclusion(source.name, ExclusionReason.BEFORE_START_DATE, source.day.isoformat(), source.worker_id)
+    if settings.run_type != "all" and source.run_type not in (None, settings.run_type):
+        return Exclusion(source.name, ExclusionReason.OTHER_RUN_TYPE, source.run_type or "", source.worker_id)
+    return None
+
+
+def _contents(builder: RowBuilder, refused: list[Source]) -> dict[bytes, str]:
+    contents: dict[bytes, str] = {}
+    for source in refused:
+        digest = builder.digest(source)
+        if digest is not None:
+            contents[digest] = source.status or "none"
+    return contents

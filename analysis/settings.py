@@ -1,0 +1,354 @@
+"""The flags of `compile_results.py`: declared, documented and checked in one place."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_chat.errors import ConfigurationError
+from model_chat.records.mephisto_database import AGENT_STATUSES, DEFAULT_STATUSES, check_statuses
+from model_chat.records.schema import NONE_ALL_GOOD
+
+DEFAULT_BUCKETS = ("bucket_0", "bucket_1", "bucket_2", "bucket_3", "bucket_4", NONE_ALL_GOOD)
+FORMATS = ("csv", "json", "parquet")
+NO_LIMIT = -1
+_NO_BUCKETS = frozenset({"", "none"})
+_OWN_COLUMNS = frozenset(
+    {"folder", "worker_id", "hit_id", "model_nickname", "conversation_idx", "turn_idx", "agent_idx", "text"}
+)
+_DATE_FORMS = ("%Y_%m_%d", "%Y-%m-%d", "%Y%m%d")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one run of the analysis was asked to do. Fields are named after the flags."""
+
+    results_folders: tuple[str, ...] = ()
+    task_name: str | None = None
+    database_path: str | None = None
+    mephisto_statuses: tuple[str, ...] = DEFAULT_STATUSES
+    output_folder: str = "."
+    problem_buckets: tuple[str, ...] = DEFAULT_BUCKETS
+    """Empty: the responses were not annotated."""
+    start_date: datetime.date | None = None
+    max_convos_per_worker: int = 100
+    min_word_count: float = 4.0
+    hit_block_list: frozenset[str] = frozenset()
+    worker_block_list: frozenset[str] = frozenset()
+    results_format: str = "csv"
+    run_type: str = "all"
+    include_incomplete: bool = False
+    exclude_violations: bool = False
+    keep_duplicates: bool = False
+    filter_uniform_hits: bool = False
+    min_seconds_per_message: float = 0.0
+    csv_guard: bool = True
+    confidence: float = 0.95
+    bootstrap: int = 2000
+    permutations: int = 2000
+    seed: int = 42
+    power: float = 0.8
+    rate_difference: float = 0.1
+    rating_difference: float = 0.25
+    report: bool = True
+    report_conversations: int = 500
+    processes: int = 0
+    """0: as many as pay on this machine."""
+    dask_scheduler: str | None = None
+
+    @property
+    def annotated(self) -> bool:
+        """Whether buckets were asked for."""
+        return bool(self.problem_buckets)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Declare every flag of the command on ``parser``, and return it."""
+    usual = Settings()
+    source = parser.add_argument_group("what to read (one of the two, or both)")
+    source.add_argument("--results-folders", metavar="A,B", help="folders of saved JSON files (in date folders)")
+    source.add_argument("--task-name", metavar="NAME", help="a task in Mephisto's database, in full (NAME_local, …)")
+    source.add_argument("--database-path", metavar="PATH", help="database.db (default: the one Mephisto uses)")
+    source.add_argument(
+        "--mephisto-statuses",
+        metavar="A,B",
+        default=",".join(DEFAULT_STATUSES),
+        help=f"agents' statuses to accept (default: %(default)s; known: {', '.join(AGENT_STATUSES)})",
+    )
+    output = parser.add_argument_group("what to write")
+    output.add_argument("--output-folder", metavar="PATH", required=True, help="where results go; made when missing")
+    output.add_argument("--results-format", choices=FORMATS, default=usual.results_format, help="default: %(default)s")
+    output.add_argument(
+        "--csv-guard",
+        action=argparse.BooleanOptionalAction,
+        default=usual.csv_guard,
+        help="in csv files, put an apostrophe before texts that a spreadsheet would run as a formula (they begin with "
+        "= + - @, tab or carriage return); json and parquet always hold the texts as they are (default: on)",
+    )
+    output.add_argument(
+        "--report", action=argparse.BooleanOptionalAction, default=usual.report, help="HTML report (default: on)"
+    )
+    output.add_argument(
+        "--report-conversations",
+        type=int,
+        metavar="N",
+        default=usual.report_conversations,
+        help="conversations to browse in the report, a seeded sample if there are more (default: %(default)s; -1: all)",
+    )
+    labels = parser.add_argument_group("annotation")
+    labels.add_argument(
+        "--problem-buckets",
+        metavar="A,B",
+        default=",".join(DEFAULT_BUCKETS),
+        help='buckets of the annotation, none_all_good among them; "" or none: not annotated (default: %(default)s)',
+    )
+    rules = parser.add_argument_group("which conversations count")
+    rules.add_argument(
+        "--start-date", metavar="DATE", default="", help="leave out earlier ones (YYYY_MM_DD or YYYY-MM-DD)"
+    )
+    rules.add_argument(
+        "--max-convos-per-worker",
+        type=int,
+        metavar="N",
+        default=usual.max_convos_per_worker,
+        help="count a worker's first N conversations (default: %(default)s; -1: no limit)",
+    )
+    rules.add_argument(
+        "--min-word-count",
+        type=float,
+        metavar="X",
+        default=usual.min_word_count,
+        help="leave out conversations whose human messages have fewer words on average (default: %(default)g; 0: none)",
+    )
+    rules.add_argument("--hit-block-list", metavar="A,B", default="", help="HITs to leave out; @FILE: one a line")
+    rules.add_argument("--worker-block-list", metavar="A,B", default="", help="workers to leave out; @FILE: one a line")
+    rules.add_argument(
+        "--run-type",
+        choices=("all", "live", "sandbox"),
+        default=usual.run_type,
+        help="by file name (default: %(default)s)",
+    )
+    rules.add_argument("--include-incomplete", action="store_true", help="count conversations that were cut off")
+    rules.add_argument(
+        "--exclude-violations", action="store_true", help="leave out those that failed acceptability checks"
+    )
+    rules.add_argument("--keep-duplicates", action="store_true", help="count a conversation saved twice as two")
+    rules.add_argument(
+        "--filter-uniform-hits",
+        action="store_true",
+        help="leave out conversations of two or more annotated model messages that all got exactly the same labels",
+    )
+    rules.add_argument(
+        "--min-seconds-per-message",
+        type=float,
+        metavar="S",
+        default=usual.min_seconds_per_message,
+        help="leave out conversations whose median time from reply to answer is shorter (default: 0, off)",
+    )
+    numbers = parser.add_argument_group("statistics")
+    numbers.add_argument("--confidence", type=float, default=usual.confidence, help="default: %(default)s)")
+    numbers.add_argument(
+        "--bootstrap", type=int, metavar="N", default=usual.bootstrap, help="resamples (default: %(default)s)"
+    )
+    numbers.add_argument(
+        "--permutations", type=int, metavar="N", default=usual.permutations, help="of a test (default: %(default)s)"
+    )
+    numbers.add_argument(
+        "--seed", type=int, default=usual.seed, help="of resampling and sampling (default: %(default)s)"
+    )
+    numbers.add_argument("--power", type=float, default=usual.power, help="wanted (default: %(default)s)")
+    numbers.add_argument(
+        "--rate-difference",
+        type=float,
+        metavar="D",
+        default=usual.rate_difference,
+        help="difference of two bucket rates worth finding, for the power table (default: %(default)s)",
+    )
+    numbers.add_argument(
+        "--rating-difference",
+        type=float,
+        metavar="D",
+        default=usual.rating_difference,
+        help="difference of two mean ratings worth finding (default: %(default)s)",
+    )
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--processes", type=int, metavar="N", default=0, help="that read (default: as many as pay on this machine)"
+    )
+    machine.add_argument(
+        "--dask-scheduler",
+        metavar="ADDRESS",
+        help="read on a Dask cluster that sees the same files: tcp://host:8786, or local (needs the extra [scale])",
+    )
+    return parser
+
+
+def settings_from(options: argparse.Namespace) -> Settings:
+    """Check the parsed flags and turn them into :class:`Settings`.
+
+    Raises:
+        ConfigurationError: with one sentence for every fault.
+    """
+    faults: list[str] = []
+    folders = tuple(_split(options.results_folders))
+    if not folders and not options.task_name:
+        faults.append("Nothing to read: give --results-folders, --task-name, or both.")
+    if options.database_path and not options.task_name:
+        faults.append(
+            f"--database-path is '{options.database_path}' but no --task-name says which task to read from it."
+        )
+    buckets = _buckets(options.problem_buckets, faults)
+    start = _date(options.start_date, faults)
+    statuses = tuple(_split(options.mephisto_statuses))
+    try:
+        check_statuses(statuses)
+    except ConfigurationError as error:
+        faults.extend(error.faults)
+    if not statuses:
+        faults.append("--mephisto-statuses is empty; give at least one status, for instance completed.")
+    hits = _block_list("--hit-block-list", options.hit_block_list, faults)
+    workers = _block_list("--worker-block-list", options.worker_block_list, faults)
+    for fits, flag, value, right in (
+        (
+            options.max_convos_per_worker == NO_LIMIT or options.max_convos_per_worker >= 1,
+            "--max-convos-per-worker",
+            options.max_convos_per_worker,
+            "1 or more, or -1 for no limit",
+        ),
+        (options.min_word_count >= 0, "--min-word-count", options.min_word_count, "0 or more"),
+        (
+            options.min_seconds_per_message >= 0,
+            "--min-seconds-per-message",
+            options.min_seconds_per_message,
+            "0 or more seconds",
+        ),
+        (
+            options.report_conversations >= NO_LIMIT,
+            "--report-conversations",
+            options.report_conversations,
+            "0 or more, or -1 for all",
+        ),
+        (
+            0.5 <= options.confidence < 1,
+            "--confidence",
+            options.confidence,
+            "at least 0.5 and below 1",
+        ),
+        (options.bootstrap >= 100, "--bootstrap", options.bootstrap, "100 or more"),
+        (options.permutations >= 99, "--permutations", options.permutations, "99 or more"),
+        (options.seed >= 0, "--seed", options.seed, "0 or more"),
+        (0 < options.power < 1, "--power", options.power, "between 0 and 1, for instance 0.8"),
+        (
+            0 < options.rate_difference < 1,
+            "--rate-difference",
+            options.rate_difference,
+            "between 0 and 1, for instance 0.1",
+        ),
+        (0 < options.rating_difference <= 4, "--rating-difference", options.rating_difference, "above 0 and at most 4"),
+        (options.processes >= 0, "--processes", options.processes, "1 or more, or 0 to choose by itself"),
+    ):
+        if not fits:
+            faults.append(f"{flag} is {value}; it has to be {right}.")
+    output = Path(options.output_folder).expanduser()
+    if output.exists() and not output.is_dir():
+        faults.append(f"--output-folder is '{options.output_folder}', which is a file; give a folder.")
+    elif not os.access(_existing_parent(output), os.W_OK):
+        faults.append(f"--output-folder is '{options.output_folder}', where you may not write; give another folder.")
+    ConfigurationError.raise_if(faults)
+    return Settings(
+        results_folders=tuple(os.path.expanduser(folder) for folder in folders),  # noqa: PTH111 (kept as the user spelt it)
+        task_name=options.task_name,
+        database_path=options.database_path,
+        mephisto_statuses=statuses,
+        output_folder=str(output),
+        problem_buckets=buckets,
+        start_date=start,
+        max_convos_per_worker=options.max_convos_per_worker,
+        min_word_count=options.min_word_count,
+        hit_block_list=hits,
+        worker_block_list=workers,
+        results_format=options.results_format,
+        run_type=options.run_type,
+        include_incomplete=options.include_incomplete,
+        exclude_violations=options.exclude_violations,
+        keep_duplicates=options.keep_duplicates,
+        filter_uniform_hits=options.filter_uniform_hits,
+        min_seconds_per_message=options.min_seconds_per_message,
+        csv_guard=options.csv_guard,
+        confidence=options.confidence,
+        bootstrap=options.bootstrap,
+        permutations=options.permutations,
+        seed=options.seed,
+        power=options.power,
+        rate_difference=options.rate_difference,
+        rating_difference=options.rating_difference,
+        report=options.report,
+        report_conversations=options.report_conversations,
+        processes=options.processes,
+        dask_scheduler=options.dask_scheduler,
+    )
+
+
+def _split(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _buckets(text: str, faults: list[str]) -> tuple[str, ...]:
+    if text.strip().lower() in _NO_BUCKETS:
+        return ()
+    buckets = _split(text)
+    if NONE_ALL_GOOD not in buckets:
+        faults.append(f"--problem-buckets is '{text}'; it has to hold {NONE_ALL_GOOD}, or be none for no annotation.")
+    twice = sorted({bucket for bucket in buckets if buckets.count(bucket) > 1})
+    if twice:
+        faults.append(f"--problem-buckets names {', '.join(twice)} more than once; name each bucket once.")
+    taken = sorted(bucket for bucket in buckets if bucket in _OWN_COLUMNS or re.match(r"^final_rating(_\d+)?$", bucket))
+    if taken:
+        faults.append(f"--problem-buckets names {', '.join(taken)}, which is the name of a column; rename the bucket.")
+    return tuple(buckets)
+
+
+def _date(text: str, faults: list[str]) -> datetime.date | None:
+    if not text.strip():
+        return None
+    for form in _DATE_FORMS:
+        try:
+            return datetime.datetime.strptime(text.strip(), form).date()
+        except ValueError:
+            continue
+    faults.append(f"--start-date is '{text}'; give a day as 2026_11_25 or 2026-11-25.")
+    return None
+
+
+def _block_list(flag: str, text: str, faults: list[str]) -> frozenset[str]:
+    names: set[str] = set()
+    for entry in _split(text):
+        if not entry.startswith("@"):
+            names.add(entry)
+            continue
+        try:
+            lines = Path(entry[1:]).expanduser().read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            faults.append(
+                f"{flag} names '{entry}', which could not be read ({error}); give a text file, one id a line."
+            )
+            continue
+        names.update(line.strip() for line in lines if line.strip())
+    return frozenset(names)
+
+
+def _existing_parent(path: Path) -> Path:
+    for place in _self_and_parents(path.resolve()):
+        if place.exists():
+            return place
+    return path
+
+
+def _self_and_parents(path: Path) -> Iterable[Path]:
+    yield path
+    yield from path.parents

@@ -1,0 +1,535 @@
+"""All numbers of the analysis, as tables: computed once, then printed, saved and drawn from the same object."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from model_chat.analysis import statistics
+from model_chat.analysis.collect import Corpus
+from model_chat.analysis.estimates import Estimate, Floats
+from model_chat.analysis.settings import Settings
+from model_chat.records.schema import NONE_ALL_GOOD
+
+RATING_BOUNDS = (1.0, 5.0)
+CLEAN = "clean_conversation"
+"""The metric "no problem bucket in any message of the conversation"."""
+_RATING_VALUES = (1, 2, 3, 4, 5)
+CLEAN_FIELDS = ("clean_conversations", "clean_share")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One quantity that models are compared on.
+
+    Attributes:
+        name: a bucket, :data:`CLEAN`, or a rating's column name.
+        kind: `rate` or `rating`.
+        sums, totals: a number a conversation.
+        wanted_difference: what the power table plans for.
+    """
+
+    name: str
+    kind: str
+    sums: Floats
+    totals: Floats
+    wanted_difference: float
+
+
+@dataclass
+class Data:
+    """The corpus as arrays, one entry a conversation unless said otherwise.
+
+    Attributes:
+        models, workers: names by number, in order of name.
+        model, worker: numbers.
+        ratings: conversations x questions, NaN where missing.
+        turn_model, turn_worker: one a model message that was annotated.
+    """
+
+    corpus: Corpus
+    models: list[str] = field(init=False)
+    workers: list[str] = field(init=False)
+    model: NDArray[np.int64] = field(init=False)
+    worker: NDArray[np.int64] = field(init=False)
+    ratings: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        table = self.corpus.conversations
+        self.models, self.model = _numbered(table["model_nickname"].to_pylist())
+        self.workers, self.worker = _numbered(table["worker_id"].to_pylist())
+        questions = self.corpus.questions
+        self.ratings = np.full((table.num_rows, questions), np.nan)
+        for row, answers in enumerate(table["ratings"].to_pylist()):
+            if answers:
+                self.ratings[row, : len(answers)] = answers
+
+    def column(self, name: str) -> Floats:
+        """A numeric column of the conversations; NaN where missing."""
+        return np.asarray(self.corpus.conversations[name].to_pandas(), dtype=np.float64)
+
+    @property
+    def settings(self) -> Settings:
+        """The run's settings."""
+        return self.corpus.settings
+
+    @property
+    def rating_names(self) -> list[str]:
+        """Columns of the final ratings: `final_rating`, or `final_rating_1`, `final_rating_2`, …"""
+        return rating_columns(self.ratings.shape[1])
+
+    @cached_property
+    def annotated(self) -> Floats:
+        """Annotated model messages of each conversation."""
+        counts = np.bincount(self.corpus.turns["conversation"], minlength=len(self.model))
+        return counts.astype(np.float64)
+
+    @cached_property
+    def ticks(self) -> Floats:
+        """Conversations x buckets: how many model messages were ticked."""
+        where = self.corpus.turns["conversation"]
+        count = len(self.model)
+        columns = [np.bincount(where, ticked, count) for ticked in self.corpus.labels.T]
+        return np.stack(columns, axis=1) if columns else np.zeros((count, 0))
+
+    @cached_property
+    def clean(self) -> Floats:
+        """1 for an annotated conversation without any problem, 0 for one with, NaN for one that was not annotated."""
+        problem = [i for i, bucket in enumerate(self.settings.problem_buckets) if bucket != NONE_ALL_GOOD]
+        return np.where(self.annotated > 0, self.ticks[:, problem].sum(1) == 0, np.nan)
+
+    @cached_property
+    def problems(self) -> Floats:
+        """Annotated model messages of each conversation that are not marked `none_all_good`."""
+        if not self.settings.annotated:
+            return np.full(len(self.model), np.nan)
+        return self.annotated - self.ticks[:, self.settings.problem_buckets.index(NONE_ALL_GOOD)]
+
+    @cached_property
+    def metrics(self) -> list[Metric]:
+        """Everything models are compared on: buckets, clean conversations, ratings."""
+        found = [
+            Metric(bucket, "rate", self.ticks[:, i], self.annotated, self.settings.rate_difference)
+            for i, bucket in enumerate(self.settings.problem_buckets)
+        ]
+        if self.settings.annotated:
+            known = np.isfinite(self.clean)
+            filled = np.where(known, self.clean, 0.0)
+            found.append(Metric(CLEAN, "rate", filled, known.astype(np.float64), self.settings.rate_difference))
+        for i, name in enumerate(self.rating_names):
+            known = np.isfinite(self.ratings[:, i])
+            filled = np.where(known, self.ratings[:, i], 0.0)
+            found.append(Metric(name, "rating", filled, known.astype(np.float64), self.settings.rating_difference))
+        return found
+
+
+def rating_columns(questions: int) -> list[str]:
+    """Names of the columns of that many final ratings; one always exists."""
+    return ["final_rating"] if questions <= 1 else [f"final_rating_{i}" for i in range(1, questions + 1)]
+
+
+@dataclass
+class Summary:
+    """The tables. Every one has its columns even when it has no rows."""
+
+    data: Data
+    models: pd.DataFrame
+    """A row a model: the counts, shares and means that are printed."""
+    workers: pd.DataFrame
+    """`worker_id`, `conversations`, `problems_found`, `avg_problems_per_convo`, most first."""
+    estimates: pd.DataFrame
+    """A row a model and metric: value, clustered error, interval, bootstrap."""
+    ratings: pd.DataFrame
+    """A row a model and question: distribution, and the mean standardised per worker."""
+    comparisons: pd.DataFrame
+    """A row a metric and pair of models: difference, interval, p, effect size, power."""
+    turns: pd.DataFrame
+    """A row a model, bucket and exchange: rate with interval."""
+    agreement: pd.DataFrame
+    """A row a bucket or question that was judged more than once."""
+    quality: pd.DataFrame
+    """A row a worker: signs of inattention."""
+
+    @property
+    def settings(self) -> Settings:
+        """The run's settings."""
+        return self.data.settings
+
+
+def summarise(corpus: Corpus) -> Summary:
+    """Compute every table; the same corpus and seed give the same numbers, whatever the order of the files."""
+    data = Data(corpus)
+    estimates = _estimates(data)
+    return Summary(
+        data=data,
+        models=_models(data),
+        workers=_workers(data),
+        estimates=_frame(estimates, _ESTIMATE_COLUMNS),
+        ratings=_ratings(data),
+        comparisons=_comparisons(data),
+        turns=_turns(data),
+        agreement=_agreement(data),
+        quality=_quality(data),
+    )
+
+
+def _numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    known, numbers = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)
+    return [str(name) for name in known], numbers.astype(np.int64)
+
+
+def _frame(rows: list[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
+
+
+def _models(data: Data) -> pd.DataFrame:
+    words, questions = data.column("human_words"), data.column("human_questions")
+    human, model_messages = data.column("human_utterances"), data.column("model_utterances")
+    rows = []
+    for number, name in enumerate(data.models):
+        own = data.model == number
+        row: dict[str, object] = {
+            "model_nickname": name,
+            "conversations": int(own.sum()),
+            "workers": len(np.unique(data.worker[own])),
+            "model_utterances": int(model_messages[own].sum()),
+            "annotated_utterances": int(data.annotated[own].sum()),
+        }
+        for i, bucket in enumerate(data.settings.problem_buckets):
+            ticked = int(data.ticks[own, i].sum())
+            row[bucket] = ticked
+            row[f"{bucket}_share"] = _ratio(ticked, data.annotated[own].sum())
+        if data.settings.annotated:
+            clean = data.clean[own]
+            row[CLEAN_FIELDS[0]] = int(np.nansum(clean))
+            row[CLEAN_FIELDS[1]] = _ratio(float(np.nansum(clean)), float(np.isfinite(clean).sum()))
+        row |= {
+            "human_utterances": int(human[own].sum()),
+            "human_words": int(words[own].sum()),
+            "words_per_utterance": _ratio(words[own].sum(), human[own].sum()),
+            "human_questions": int(questions[own].sum()),
+            "questions_per_utterance": _ratio(questions[own].sum(), human[own].sum()),
+        }
+        for i, rating in enumerate(data.rating_names):
+            given = data.ratings[own, i] if data.ratings.shape[1] else np.zeros(0)
+            known = given[np.isfinite(given)]
+            row[f"{rating}_count"] = len(known)
+            row[f"{rating}_mean"] = float(known.mean()) if len(known) else float("nan")
+        rows.append(row)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["model_nickname", "conversations"])
+
+
+def _workers(data: Data) -> pd.DataFrame:
+    count = len(data.workers)
+    conversations = np.bincount(data.worker, minlength=count)
+    found: NDArray[np.float64] = np.bincount(data.worker, data.problems, count)
+    frame = pd.DataFrame({"worker_id": data.workers, "conversations": conversations})
+    frame["problems_found"] = pd.Series(found).astype("Int64") if data.settings.annotated else pd.NA
+    frame["avg_problems_per_convo"] = found / np.maximum(conversations, 1)
+    order = ["avg_problems_per_convo", "problems_found", "worker_id"]
+    return frame.sort_values(order, ascending=[False, False, True]).reset_index(drop=True)
+
+
+_ESTIMATE_COLUMNS = (
+    "model_nickname",
+    "metric",
+    "kind",
+    "value",
+    "se",
+    "low",
+    "high",
+    "bootstrap_se",
+    "bootstrap_low",
+    "bootstrap_high",
+    "total",
+    "workers",
+)
+
+
+def _estimates(data: Data) -> list[dict[str, object]]:
+    settings = data.settings
+    rows: list[dict[str, object]] = []
+    for number, name in enumerate(data.models):
+        own = data.model == number
+        clusters = data.worker[own]
+        # A model's chance hangs on its own name only: adding a model changes nothing for the others.
+        rng = np.random.default_rng([settings.seed, *name.encode()])
+        for kind in ("rate", "rating"):
+            metrics = [metric for metric in data.metrics if metric.kind == kind]
+            if not metrics:
+                continue
+            sums = statistics.cluster_sums(np.stack([m.sums[own] for m in metrics], axis=1), clusters)
+            totals = statistics.cluster_sums(np.stack([m.totals[own] for m in metrics], axis=1), clusters)
+            boots = statistics.bootstrap(
+                sums, totals, rng, settings.bootstrap, settings.confidence, logit=kind == "rate"
+            )
+            for i, (metric, boot) in enumerate(zip(metrics, boots, strict=True)):
+                estimate = estimate_of(metric, sums[:, i], totals[:, i], settings.confidence)
+                rows.append(
+                    {
+                        "model_nickname": name,
+                        "metric": metric.name,
+                        "kind": kind,
+                        "value": estimate.value,
+                        "se": estimate.se,
+                        "low": estimate.low,
+                        "high": estimate.high,
+                        "bootstrap_se": boot.se,
+                        "bootstrap_low": boot.low,
+                        "bootstrap_high": boot.high,
+                        "total": estimate.total,
+                        "workers": estimate.clusters,
+                    }
+                )
+    return rows
+
+
+def estimate_of(metric: Metric, sums: Floats, totals: Floats, confidence: float) -> Estimate:
+    """The estimate that fits the metric's kind, from sums over workers."""
+    if metric.kind == "rate":
+        return statistics.rate(sums, totals, confidence)
+    return statistics.mean(sums, totals, confidence, RATING_BOUNDS)
+
+
+_RATING_COLUMNS = (
+    "model_nickname",
+    "question",
+    "ratings",
+    *(f"rated_{value}" for value in _RATING_VALUES),
+    "mean",
+    "low",
+    "high",
+    "z_ratings",
+    "z_mean",
+    "z_low",
+    "z_high",
+)
+
+
+def _ratings(data: Data) -> pd.DataFrame:
+    rows: list[dict[str, object]] = []
+    confidence = data.settings.confidence
+    for i in range(data.ratings.shape[1]):
+        question = data.rating_names[i]
+        values = data.ratings[:, i]
+        standard = statistics.standardise_per_worker(values, data.worker)
+        for number, name in enumerate(data.models):
+            own = (data.model == number) & np.isfinite(values)
+            given = values[own]
+            estimate = _mean_of(given, data.worker[own], confidence, RATING_BOUNDS)
+            usable = own & np.isfinite(standard)
+            scaled = _mean_of(standard[usable], data.worker[usable], confidence, None)
+            row: dict[str, object] = {"model_nickname": name, "question": question, "ratings": len(given)}
+            row |= {f"rated_{value}": int((given == value).sum()) for value in _RATING_VALUES}
+            row |= {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
+            row |= {"z_ratings": scaled.total, "z_mean": scaled.value, "z_low": scaled.low, "z_high": scaled.high}
+            rows.append(row)
+    return _frame(rows, _RATING_COLUMNS)
+
+
+def _mean_of(
+    values: Floats, clusters: NDArray[np.int64], confidence: float, bounds: tuple[float, float] | None
+) -> Estimate:
+    sums = statistics.cluster_sums(values, clusters)
+    totals = statistics.cluster_sums(np.ones(len(values)), clusters)
+    return statistics.mean(sums, totals, confidence, bounds)
+
+
+_COMPARISON_COLUMNS = (
+    "metric",
+    "kind",
+    "model_a",
+    "model_b",
+    "value_a",
+    "value_b",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "effect",
+    "effect_size",
+    "cliffs_delta",
+    "detectable",
+    "needed",
+    "more_a",
+    "more_b",
+)
+
+
+def _comparisons(data: Data) -> pd.DataFrame:
+    settings = data.settings
+    rows: list[dict[str, object]] = []
+    for a, b in itertools.combinations(range(len(data.models)), 2):
+        pair = (data.model == a) | (data.model == b)
+        is_a = data.model[pair] == a
+        clusters = data.worker[pair]
+        if not data.metrics:
+            continue
+        sums = np.stack([metric.sums[pair] for metric in data.metrics], axis=1)
+        totals = np.stack([metric.totals[pair] for metric in data.metrics], axis=1)
+        name_a, name_b = data.models[a], data.models[b]
+        rng = np.random.default_rng([settings.seed, *name_a.encode(), 0, *name_b.encode()])
+        p_values = statistics.permutation_p_values(sums, totals, is_a, clusters, rng, settings.permutations)
+        for i, metric in enumerate(data.metrics):
+            rows.append(
+                _comparison(metric, sums[:, i], totals[:, i], is_a, clusters, settings)
+                | {"model_a": name_a, "model_b": name_b, "p": float(p_values[i])}
+            )
+    frame = _frame(rows, _COMPARISON_COLUMNS)
+    # One family: all pairs of models on one metric.
+    for metric_name in frame["metric"].unique():
+        family = frame["metric"] == metric_name
+        frame.loc[family, "p_holm"] = statistics.holm(frame.loc[family, "p"].to_list())
+    frame["p_holm"] = frame["p_holm"].astype(np.float64)
+    order = {metric.name: i for i, metric in enumerate(data.metrics)}
+    return frame.sort_values("metric", key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
+
+
+def _comparison(
+    metric: Metric,
+    sums: Floats,
+    totals: Floats,
+    is_a: NDArray[np.bool_],
+    clusters: NDArray[np.int64],
+    settings: Settings,
+) -> dict[str, object]:
+    confidence = settings.confidence
+    gap = statistics.difference(sums, totals, is_a, clusters, confidence)
+    sides = []
+    for side in (is_a, ~is_a):
+        by_worker = statistics.cluster_sums(np.stack([sums[side], totals[side]], axis=1), clusters[side])
+        sides.append(estimate_of(metric, by_worker[:, 0], by_worker[:, 1], confidence))
+    value_a, value_b = sides
+    power = statistics.power_to_compare(
+        value_a,
+        value_b,
+        int((totals[is_a] > 0).sum()),
+        int((totals[~is_a] > 0).sum()),
+        metric.wanted_difference,
+        confidence,
+        settings.power,
+    )
+    if metric.kind == "rate":
+        effect, size, delta = "Cohen's h", statistics.cohens_h(value_a.value, value_b.value), float("nan")
+    else:
+        given = totals > 0
+        own, other = sums[is_a & given], sums[~is_a & given]
+        effect, size = "Hedges' g", statistics.hedges_g(own, other)
+        delta = statistics.cliffs_delta(own, other)
+    return {
+        "metric": metric.name,
+        "kind": metric.kind,
+        "value_a": value_a.value,
+        "value_b": value_b.value,
+        "difference": gap.value,
+        "low": gap.low,
+        "high": gap.high,
+        "effect": effect,
+        "effect_size": size,
+        "cliffs_delta": delta,
+        "detectable": power.detectable,
+        "needed": power.needed,
+        "more_a": power.more_a,
+        "more_b": power.more_b,
+    }
+
+
+_TURN_COLUMNS = ("model_nickname", "bucket", "exchange", "messages", "rate", "low", "high")
+
+
+def _turns(data: Data) -> pd.DataFrame:
+    """Bucket rates by exchange (from 1): does a model get worse as the conversation goes on?"""
+    turns, labels = data.corpus.turns, data.corpus.labels
+    rows: list[dict[str, object]] = []
+    turn_model, turn_worker = data.model[turns["conversation"]], data.worker[turns["conversation"]]
+    for number, name in enumerate(data.models):
+        own = turn_model == number
+        exchanges, workers, ticked = turns["exchange"][own], turn_worker[own], labels[own]
+        for exchange in range(min(int(exchanges.max(initial=-1)) + 1, _MOST_EXCHANGES)):
+            here = exchanges == exchange
+            if not here.any():
+                continue
+            totals = statistics.cluster_sums(np.ones(int(here.sum())), workers[here])
+            sums = statistics.cluster_sums(ticked[here], workers[here])
+            for i, bucket in enumerate(data.settings.problem_buckets):
+                estimate = statistics.rate(sums[:, i], totals, data.settings.confidence)
+                rows.append(
+                    {
+                        "model_nickname": name,
+                        "bucket": bucket,
+                        "exchange": exchange + 1,
+                        "messages": estimate.total,
+                        "rate": estimate.value,
+                        "low": estimate.low,
+                        "high": estimate.high,
+                    }
+                )
+    return _frame(rows, _TURN_COLUMNS)
+
+
+_MOST_EXCHANGES = 50
+"""Exchanges that the by-turn table follows; beyond, there are hardly ever enough conversations left for a curve."""
+_AGREEMENT_COLUMNS = ("judged", "kind", "items", "judgments", "raw", "nominal", "ordinal", "interval")
+
+
+def _agreement(data: Data) -> pd.DataFrame:
+    turns = data.corpus.turns
+    rows: list[dict[str, object]] = []
+    turn_worker = data.worker[turns["conversation"]]
+    for i, bucket in enumerate(data.settings.problem_buckets):
+        ticked = data.corpus.labels[:, i].astype(np.float64)
+        rows.append(_agreement_row(bucket, "bucket", ticked, turns["history"], turn_worker, ordered=False))
+    dialogs = np.asarray(data.corpus.conversations["dialog_hash"].to_numpy(), dtype=np.int64)
+    for i in range(data.ratings.shape[1]):
+        rows.append(
+            _agreement_row(data.rating_names[i], "rating", data.ratings[:, i], dialogs, data.worker, ordered=True)
+        )
+    return _frame(rows, _AGREEMENT_COLUMNS)
+
+
+def _agreement_row(
+    judged: str,
+    kind: str,
+    values: Floats,
+    items: NDArray[np.int64],
+    workers: NDArray[np.int64],
+    ordered: bool,
+) -> dict[str, object]:
+    found = statistics.agreement(values, items, workers, ordered)
+    return {
+        "judged": judged,
+        "kind": kind,
+        "items": found.items,
+        "judgments": found.judgments,
+        "raw": found.raw,
+        "nominal": found.nominal,
+        "ordinal": found.ordinal,
+        "interval": found.interval,
+    }
+
+
+def _quality(data: Data) -> pd.DataFrame:
+    words, human = data.column("human_words"), data.column("human_utterances")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        per_message = words / human
+    return statistics.worker_quality(
+        workers=data.worker,
+        worker_names=np.array(data.workers, dtype=object),
+        models=data.model,
+        ratings=data.ratings,
+        seconds=data.column("median_seconds"),
+        words_per_message=per_message,
+        turn_workers=data.worker[data.corpus.turns["conversation"]],
+        labels=data.corpus.labels,
+    )

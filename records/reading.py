@@ -1,0 +1,334 @@
+"""Reading saved conversations: from JSON files in date folders and, with the same schema, from Mephisto's database.
+
+A :class:`Source` says where one conversation lies; :func:`read_conversation` turns it into a :class:`ReadConversation`
+or raises :class:`UnreadableError` with the reason. Listing is separate from reading, so that the caller can read in any
+order, on several processes or machines, and needs memory for one conversation at a time.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from model_chat.errors import ConfigurationError
+from model_chat.records.legacy import MalformedError, as_bool, modernise
+from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion
+
+logger = logging.getLogger(__name__)
+
+_DATE_FOLDER = re.compile(r"^\d{4}_\d{2}_\d{2}$")
+_FILE_NAME = re.compile(r"^(?P<day>\d{8})_\d{6}.*?(?:_(?P<run_type>live|sandbox))?\.json$")
+
+
+class Origin(StrEnum):
+    """Which of the two records a conversation is read from."""
+
+    FILE = "file"
+    DATABASE = "database"
+
+
+class ReadingReason(StrEnum):
+    """Why a source gave no conversation."""
+
+    UNREADABLE = "unreadable"
+    MALFORMED = "malformed"
+    NO_CONVERSATION = "no_conversation"
+
+
+class UnreadableError(Exception):
+    """A source that gave no conversation.
+
+    Args:
+        reason: which kind of failure it is.
+        detail: what exactly is wrong, for a person.
+    """
+
+    def __init__(self, reason: ReadingReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[UnreadableError], tuple[ReadingReason, str]]:
+        """Exceptions travel between processes by their arguments."""
+        return type(self), (self.reason, self.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where one saved conversation lies.
+
+    Attributes:
+        path: the file to open.
+        origin: which record it belongs to.
+        folder: the folder of a JSON file, as the caller named it; None from the database.
+        day: the day of collection, None when unknown (files: local time, database: UTC).
+        run_type: `live` or `sandbox`, None when the file's name does not say.
+        worker_id: the worker's name in Mephisto's database, for records that hold none.
+        status: the agent's status in Mephisto's database; None for files.
+        record_id: the agent's id in Mephisto's database; None for files.
+    """
+
+    path: str
+    origin: Origin = Origin.FILE
+    folder: str | None = None
+    day: datetime.date | None = None
+    run_type: str | None = None
+    worker_id: str | None = None
+    status: str | None = None
+    record_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the source is called in lists of excluded conversations."""
+        if self.origin is Origin.DATABASE:
+            return f"agent {self.record_id}"
+        return self.path
+
+
+def _ticks(value: object) -> object:
+    """Keep what is a tick as a boolean and everything else as it is."""
+    if not isinstance(value, dict):
+        return value
+    read: dict[str, Any] = {}
+    for key, entry in value.items():
+        tick = entry if entry is True or entry is False else as_bool(entry)
+        read[key] = entry if tick is None else tick
+    return read
+
+
+def _is_set(value: object) -> object:
+    return False if value is None else value
+
+
+class ReadTiming(BaseModel):
+    """When a human turn happened, epoch seconds by the page's clock; what could not be told is None."""
+
+    model_config = ConfigDict(extra="ignore")
+    shown: float | None = None
+    first_key: float | None = None
+    sent: float | None = None
+
+
+class ReadUtterance(BaseModel):
+    """One utterance, of whatever age. Keys that are not listed here are in :attr:`ReadConversation.raw`."""
+
+    model_config = ConfigDict(extra="ignore")
+    agent_idx: Annotated[int, Field(ge=HUMAN_IDX, le=MODEL_IDX)]
+    text: str
+    fake_start: Annotated[bool, BeforeValidator(_is_set)] = False
+    problem_data: Annotated[dict[str, Any] | None, BeforeValidator(_ticks)] = None
+    """Bucket -> ticked, for the utterance that carries it; values that are no ticks are kept as they are."""
+    timestamp: float | None = None
+    timing: ReadTiming | None = None
+
+
+class ReadConversation(BaseModel):
+    """A saved conversation as the analysis sees it, whichever record and version it came from."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    dialog: list[ReadUtterance]
+    ratings: list[int] | None = None
+    """Answers to the final rating question(s), 1 to 5, in the questions' order; None when there are none."""
+    worker_id: str
+    hit_id: str | None = None
+    assignment_id: str | None = None
+    model_nickname: str
+    acceptability_violation: str | None = None
+    """Comma-separated names; None when nothing was found or nothing was checked."""
+    bad_workers: list[str] = Field(default_factory=list)
+    personas: list[list[str]] | None = None
+    """`[the human's lines, the model's lines]`."""
+    context_dataset: str | None = None
+    person1_seed_utterance: str | None = None
+    person2_seed_utterance: str | None = None
+    additional_context: str | None = None
+    image_idx: int | None = None
+    status: Completion = Completion.COMPLETE
+    reason: str | None = None
+    raw: Any = Field(default=None, repr=False)
+    """The JSON as it was saved, for what this class leaves out."""
+
+
+@dataclass(slots=True)
+class FileListing:
+    """What a walk through results folders found.
+
+    Attributes:
+        sources: one a JSON file, in the order of their names (which begin with the time) and then paths.
+        other_files: files that are no conversations by their name, and were not read.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    other_files: list[str] = field(default_factory=list)
+
+
+def list_files(folders: Iterable[str | os.PathLike[str]], skip: Sequence[str | os.PathLike[str]] = ()) -> FileListing:
+    """Find the JSON files of conversations in results folders.
+
+    A results folder holds date folders (`YYYY_MM_DD`), each with JSON files; JSON files that lie directly in the
+    results folder are taken as well, and a date folder may be named itself. A folder that is reached twice is read
+    once. The order does not depend on the file system, nor on the order of ``folders``.
+
+    Args:
+        folders: the results folders.
+        skip: folders that hold no conversations although they lie inside (the analysis' own output).
+
+    Raises:
+        ConfigurationError: a folder does not exist.
+    """
+    named = [Path(folder) for folder in folders]
+    ConfigurationError.raise_if(
+        f"--results-folders names '{folder}', which is not a folder; give folders that exist, separated by commas."
+        for folder in named
+        if not folder.is_dir()
+    )
+    skipped = {Path(folder).resolve() for folder in skip}
+    listing = FileListing()
+    seen: set[Path] = set()
+    for folder in named:
+        for place in (folder, *_date_folders(folder)):
+            real = place.resolve()
+            if real in seen or real in skipped:
+                continue
+            seen.add(real)
+            _list_folder(place, listing)
+    listing.sources.sort(key=lambda source: (os.path.basename(source.path), source.path))  # noqa: PTH119 (a plain string, 100,000 times)
+    listing.other_files.sort()
+    return listing
+
+
+def _date_folders(folder: Path) -> Iterator[Path]:
+    for entry in os.scandir(folder):
+        if _DATE_FOLDER.match(entry.name) and entry.is_dir():
+            yield folder / entry.name
+
+
+def _list_folder(folder: Path, listing: FileListing) -> None:
+    shown = str(folder)
+    day_of_folder = _day(folder.name, "%Y_%m_%d") if _DATE_FOLDER.match(folder.name) else None
+    for entry in os.scandir(folder):
+        if entry.is_dir():
+            continue
+        if not entry.name.endswith(".json") or entry.name.startswith("."):
+            listing.other_files.append(entry.path)
+            continue
+        match = _FILE_NAME.match(entry.name)
+        day = day_of_folder
+        if day is None and match is not None:
+            day = _day(match["day"], "%Y%m%d")
+        run_type = match["run_type"] if match else None
+        listing.sources.append(Source(path=entry.path, folder=shown, day=day, run_type=run_type))
+
+
+def _day(text: str, form: str) -> datetime.date | None:
+    try:
+        return datetime.datetime.strptime(text, form).date()
+    except ValueError:
+        return None
+
+
+def read_conversation(source: Source) -> ReadConversation:
+    """Read one conversation.
+
+    Raises:
+        UnreadableError: the file can't be opened, is no JSON, holds no conversation or a malformed one.
+    """
+    try:
+        with open(source.path, "rb") as file:  # noqa: PTH123 (a plain string, 100,000 times: 3 µs saved on each)
+            data = file.read()
+    except FileNotFoundError:
+        if source.origin is Origin.DATABASE:
+            raise UnreadableError(
+                ReadingReason.NO_CONVERSATION, f"Mephisto holds no data for this agent at {source.path}"
+            ) from None
+        raise UnreadableError(ReadingReason.UNREADABLE, "the file is gone") from None
+    except OSError as error:
+        raise UnreadableError(ReadingReason.UNREADABLE, error.strerror or str(error)) from error
+    loaded = _loads(data)
+    if source.origin is Origin.DATABASE:
+        loaded = _custom_data(loaded)
+        if source.worker_id and isinstance(loaded, dict) and not loaded.get("workers"):
+            loaded = {**loaded, "workers": [source.worker_id]}
+    return parse_conversation(loaded)
+
+
+def parse_conversation(loaded: object) -> ReadConversation:
+    """Make a conversation of what its JSON held.
+
+    Raises:
+        UnreadableError: it is malformed; the detail names the place.
+    """
+    try:
+        return ReadConversation.model_validate(modernise(loaded))
+    except MalformedError as error:
+        raise UnreadableError(ReadingReason.MALFORMED, str(error)) from error
+    except ValidationError as error:
+        raise UnreadableError(ReadingReason.MALFORMED, _first_fault(error)) from error
+    except RecursionError:
+        raise UnreadableError(ReadingReason.MALFORMED, "it is nested too deeply") from None
+
+
+def _loads(data: bytes) -> Any:
+    """Parse JSON: fast where it is strict, and the way Python's own writer may have written it where it is not."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as strict:
+        if not data.strip():
+            raise UnreadableError(ReadingReason.MALFORMED, "the file is empty") from None
+        try:
+            # Python's json wrote NaN, Infinity and lone surrogates, and tells the encoding from the first bytes.
+            return _clean(json.loads(data))
+        except (ValueError, RecursionError):
+            raise UnreadableError(ReadingReason.MALFORMED, f"it is no JSON: {strict}") from None
+
+
+def _clean(value: Any) -> Any:
+    """Replace what no table and no JSON file may hold: lone surrogates by U+FFFD, NaN and infinities by null."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_clean(entry) for entry in value]
+    if isinstance(value, dict):
+        return {_clean(key): _clean(entry) for key, entry in value.items()}
+    return value
+
+
+def _custom_data(state: object) -> object:
+    """The conversation in an agent's saved state: the world's data in the last message, or `final_chat_data`."""
+    outputs = state.get("outputs") if isinstance(state, dict) else None
+    messages = outputs.get("messages") if isinstance(outputs, dict) else None
+    if isinstance(messages, list):
+        for message in reversed(messages):
+            if not isinstance(message, dict):
+                continue
+            world_data = message.get("WORLD_DATA")
+            if isinstance(world_data, dict) and world_data.get("custom_data"):
+                return world_data["custom_data"]
+            if message.get("final_chat_data"):
+                return message["final_chat_data"]
+            # Where the state keeps a live update whole, the keys sit one level down.
+            inner = message.get("task_data")
+            if isinstance(inner, dict) and inner.get("final_chat_data"):
+                return inner["final_chat_data"]
+    raise UnreadableError(ReadingReason.NO_CONVERSATION, "the agent's state holds no finished conversation")
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    more = error.error_count() - 1
+    return f"`{place}`: {fault['msg']}" + (f" (and {more} more)" if more else "")
