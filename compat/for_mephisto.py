@@ -1,0 +1,189 @@
+"""Mends for mephisto 1.1.1."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from model_chat.compat._hooks import FINDER
+
+
+@FINDER.around("mephisto.operations.hydra_config")
+@contextmanager
+def dataclass_defaults() -> Iterator[None]:
+    """Let a dataclass have an instance of another dataclass as a field's default.
+
+    Needed by mephisto 1.1.1 with Python >= 3.11, which refuses defaults that are unhashable (``TaskRunArgs()``,
+    ``DatabaseArgs()``). Each such default becomes a ``default_factory`` that copies it. In force only while
+    ``mephisto.operations.hydra_config`` is executed. Can go when that module uses ``default_factory`` itself.
+    """
+    original = dataclasses.dataclass
+
+    def tolerant(cls: type | None = None, /, **options: Any) -> Any:
+        def decorate(target: type) -> Any:
+            for name in getattr(target, "__annotations__", {}):
+                default = target.__dict__.get(name)
+                if dataclasses.is_dataclass(default) and not isinstance(default, type):
+                    setattr(target, name, dataclasses.field(default_factory=_copier(default)))
+            return original(**options)(target)
+
+        return decorate if cls is None else decorate(cls)
+
+    dataclasses.dataclass = tolerant
+    try:
+        yield
+    finally:
+        dataclasses.dataclass = original
+
+
+def _copier(default: Any) -> Callable[[], Any]:
+    return lambda: dataclasses.replace(default)
+
+
+@FINDER.around("mephisto.utils.dirs")
+@FINDER.around(
+    "mephisto.abstractions.blueprints.parlai_chat.parlai_chat_task_builder",
+    "mephisto.abstractions.blueprints.static_html_task.static_html_task_builder",
+    "mephisto.abstractions.blueprints.static_react_task.static_react_task_builder",
+)
+@contextmanager
+def distutils_copy_tree() -> Iterator[None]:
+    """Give mephisto the one function of ``distutils.dir_util`` that it uses.
+
+    Needed by mephisto 1.1.1 on Python >= 3.12, which has no ``distutils``; on 3.11 the real one is deprecated and, with a
+    current setuptools, costs half a second. Can go when mephisto uses ``shutil.copytree``.
+    """
+    if "distutils.dir_util" in sys.modules:
+        yield
+        return
+    left_out = object()
+    before = {name: sys.modules.get(name, left_out) for name in ("distutils", "distutils.dir_util")}
+
+    def copy_tree(src: str, dst: str) -> list[str]:
+        shutil.copytree(src, dst, dirs_exist_ok=True)
+        return []
+
+    package, dir_util = ModuleType("distutils"), ModuleType("distutils.dir_util")
+    package.dir_util = dir_util  # type: ignore[attr-defined]  # building a module by hand
+    dir_util.copy_tree = copy_tree  # type: ignore[attr-defined]  # building a module by hand
+    sys.modules.update({"distutils": package, "distutils.dir_util": dir_util})
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if isinstance(module, ModuleType):
+                sys.modules[name] = module
+            else:
+                del sys.modules[name]
+
+
+@FINDER.after("mephisto.abstractions.architects.channels.websocket_channel")
+def websocket_closed(module: ModuleType) -> None:
+    """Restore the property ``closed`` on the connections that Mephisto's channel opens.
+
+    Needed by mephisto 1.1.1 with websockets >= 14, whose connections have a ``state`` instead. Can go when
+    ``WebsocketChannel.enqueue_send`` no longer reads ``self.socket.closed``.
+    """
+    from websockets.asyncio.client import ClientConnection
+    from websockets.protocol import State
+
+    websockets = module.websockets
+
+    class ClosableConnection(ClientConnection):
+        @property
+        def closed(self) -> bool:
+            """Whether the connection can no longer be written to."""
+            return self.state is not State.OPEN
+
+    class WebsocketsForTheChannel:
+        """The package ``websockets`` as the channel knows it."""
+
+        @staticmethod
+        def connect(*args: Any, **kwargs: Any) -> Any:
+            return websockets.connect(*args, create_connection=ClosableConnection, **kwargs)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(websockets, name)
+
+    module.websockets = WebsocketsForTheChannel()  # type: ignore[attr-defined]  # as above
+
+
+@FINDER.after("mephisto.operations.operator")
+def no_metrics_server(module: ModuleType) -> None:
+    """Start no Prometheus client on the fixed port 3031 when an ``Operator`` is made.
+
+    Needed by mephisto 1.1.1: a second run on the machine logs a traceback about the taken port, and the first listens on
+    every interface. Can go when Mephisto lets the port be chosen and switched off. ``mephisto metrics`` is unaffected.
+    """
+    module.start_metrics_server = lambda args=None: None  # type: ignore[attr-defined]  # imported by name
+    module.launch_prometheus_server = lambda args=None: False  # type: ignore[attr-defined]  # imported by name
+
+
+@FINDER.around("mephisto.abstractions.blueprints.parlai_chat.parlai_chat_task_runner")
+@contextmanager
+def parlai_left_for_later() -> Iterator[None]:
+    """Let Mephisto's chat task runner take its own stand-ins for ParlAI's ``Agent`` and ``Message``.
+
+    Needed by mephisto 1.1.1, which imports ParlAI, and with it torch, whenever it is imported itself: seconds and
+    hundreds of megabytes for commands that never load a model. Nothing here uses Mephisto's ``MephistoAgentWrapper``,
+    the one class that the import is for. Can go when Mephisto imports ParlAI only where it runs a chat.
+    """
+    names = [name for name in ("parlai.core.agents", "parlai.core.message") if name not in sys.modules]
+    for name in names:
+        sys.modules[name] = None  # type: ignore[assignment]  # "this module is known not to exist"
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
+@FINDER.after("mephisto.abstractions.architects.channels.websocket_channel")
+def malformed_packets_dropped(module: ModuleType) -> None:
+    """Drop a packet that is none instead of closing the operator's connection to the router.
+
+    Needed by mephisto 1.1.1: a packet without ``subject_id`` or ``data``, which any worker's page can send, fails in
+    ``Packet.from_dict``, and the channel reconnects; what other workers send meanwhile is lost. Can go when
+    ``WebsocketChannel`` survives such packets.
+    """
+    packet_class = module.Packet
+
+    class TolerantPacket(packet_class):  # type: ignore[misc,valid-type]  # mephisto has no types
+        @staticmethod
+        def from_dict(input_dict: Any) -> Any:
+            try:
+                packet = packet_class.from_dict(input_dict)
+                if isinstance(packet.subject_id, str) and isinstance(packet.data, dict | None):
+                    return packet
+            except (AssertionError, AttributeError, KeyError, TypeError):
+                pass
+            return packet_class(packet_type=PACKET_TYPE_ERROR, subject_id="mephisto", data={"text": "malformed packet"})
+
+    from mephisto.data_model.packet import PACKET_TYPE_ERROR
+
+    module.Packet = TolerantPacket  # type: ignore[attr-defined]  # as above
+
+
+@FINDER.after("mephisto.abstractions.providers.mock.mock_unit")
+def mock_units_launch_quietly(module: ModuleType) -> None:
+    """Let a mock unit be launched without printing a line, and logging it again, for each unit.
+
+    Needed by mephisto 1.1.1, which prints the worker's link once a unit. Ours is printed once, by the run script. Can go
+    when ``MockUnit.launch`` prints nothing.
+    """
+    module.print = lambda *args, **kwargs: None  # type: ignore[attr-defined]  # shadows the builtin in that module
+
+
+@FINDER.after("mephisto.data_model.task_run")
+def reservations_made_quietly(module: ModuleType) -> None:
+    """Let a unit that another worker has just taken be skipped without printing its reservation file.
+
+    Needed by mephisto 1.1.1, which prints a path whenever two workers arrive at once. Can go when
+    ``TaskRun.reserve_unit`` prints nothing.
+    """
+    module.print = lambda *args, **kwargs: None  # type: ignore[attr-defined]  # shadows the builtin in that module

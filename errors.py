@@ -1,0 +1,27 @@
+"""What model-chat raises when a person can put it right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class ConfigurationError(ValueError):
+    """Something the requester gave is not usable; the message is made of sentences for them.
+
+    Each sentence names the flag or file, the value, and what would be right. All faults that can be found are reported
+    together, so that nobody mends them one start at a time.
+
+    Args:
+        faults: one sentence each.
+    """
+
+    def __init__(self, *faults: str) -> None:
+        self.faults: tuple[str, ...] = faults
+        super().__init__("\n".join(faults))
+
+    @classmethod
+    def raise_if(cls, faults: Iterable[str]) -> None:
+        """Raise one error with all ``faults``, unless there are none."""
+        found = tuple(faults)
+        if found:
+            raise cls(*found)
