@@ -1,0 +1,309 @@
+"""Check the whole configuration before anything is built, launched or paid for, and report every fault at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from model_chat.configuration.annotations import AnnotationsConfig, load_annotations
+from model_chat.configuration.files import expand, read_text
+from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
+from model_chat.contexts import HI, start_mode_fault
+from model_chat.errors import ConfigurationError
+from model_chat.local_architect import ROUTER_PACKAGES, fault_of_port
+from model_chat.model_chat_blueprint import FRONTEND_DIST
+from model_chat.serving.catalogue import (
+    ModelSource,
+    choose_sources,
+    models_in_folder,
+    models_in_opt_file,
+    opt_faults,
+    parse_conversations_needed,
+)
+
+BLUEPRINT = "mephisto.blueprint"
+LOCAL, MTURK, MTURK_SANDBOX = "local", "mturk", "mturk_sandbox"
+MAY_BE_MISSING = frozenset({f"{BLUEPRINT}.block_qualification"})
+TASK_TEXTS = ("task_name", "task_title", "task_description", "task_tags")
+SMALLEST: dict[str, int] = {
+    "num_turns": 1,
+    "max_resp_time": 1,
+    "max_onboard_time": 1,
+    "max_message_length": 1,
+    "max_concurrent_responses": 1,
+    "max_model_response_time": 1,
+}
+
+
+@dataclass(frozen=True)
+class CheckedTask:
+    """A text chat task whose configuration holds together.
+
+    Attributes:
+        needed: nickname -> conversations.
+        sources: nickname -> where the model comes from.
+        annotations, annotations_text: None when responses are not annotated.
+        onboarding: None without onboarding.
+        final_rating_questions: at least one.
+        task_description, left_pane_text: HTML.
+        world_module: has ``make_world`` and ``get_world_params``.
+        chat_data_folder: exists and can be written to.
+        task_name: with the suffix that keeps local, sandbox and live data apart.
+        is_live: whether real crowd work is paid for.
+    """
+
+    needed: dict[str, int]
+    sources: dict[str, ModelSource]
+    annotations: AnnotationsConfig | None
+    annotations_text: str | None
+    onboarding: OnboardingConfig | None
+    final_rating_questions: tuple[str, ...]
+    task_description: str
+    left_pane_text: str
+    world_module: ModuleType
+    chat_data_folder: Path
+    task_name: str
+    is_live: bool
+
+
+class Faults:
+    """Collects sentences, so that all faults are reported together."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, fault: str | None) -> None:
+        """Note a fault; None is no fault."""
+        if fault is not None:
+            self.found.append(fault)
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Note the faults of a :class:`ConfigurationError` raised inside instead of letting it through."""
+        try:
+            yield
+        except ConfigurationError as error:
+            self.found.extend(error.faults)
+
+
+def check_task(cfg: DictConfig) -> CheckedTask:
+    """Check the configuration of a text chat task.
+
+    Args:
+        cfg: the whole configuration, as Hydra composed it.
+
+    Raises:
+        ConfigurationError: with one sentence for every fault that can be found without loading a model.
+    """
+    faults = Faults()
+    with faults.collecting():
+        _check_resolvable(cfg)
+    if faults.found:
+        raise ConfigurationError(*faults.found)  # the rest can't be read
+    args = cfg.mephisto.blueprint
+    for name, smallest in SMALLEST.items():
+        if args[name] < smallest:
+            faults.add(f"{BLUEPRINT}.{name}: {args[name]} is too small; give a whole number of at least {smallest}.")
+
+    needed: dict[str, int] = {}
+    sources: dict[str, ModelSource] = {}
+    with faults.collecting():
+        needed = parse_conversations_needed(
+            f"{BLUEPRINT}.conversations_needed_string", args.conversations_needed_string
+        )
+    with faults.collecting():
+        sources = _find_models(args, needed, faults)
+
+    faults.add(start_mode_fault(f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode))
+
+    annotations: AnnotationsConfig | None = None
+    annotations_text: str | None = None
+    onboarding: OnboardingConfig | None = None
+    if args.annotations_config_path:
+        with faults.collecting():
+            annotations, annotations_text = load_annotations(
+                f"{BLUEPRINT}.annotations_config_path", args.annotations_config_path
+            )
+        if not args.annotation_question.strip():
+            faults.add(f"{BLUEPRINT}.annotation_question: is empty; say what the boxes are about.")
+    if annotations is not None and args.onboarding_qualification:
+        with faults.collecting():
+            onboarding = load_onboarding(
+                f"{BLUEPRINT}.onboard_task_data_path", args.onboard_task_data_path, annotations
+            )
+    questions = tuple(question.strip() for question in args.final_rating_question.split("|"))
+    if not all(questions):
+        faults.add(
+            f"{BLUEPRINT}.final_rating_question: '{args.final_rating_question}' has an empty question; separate questions "
+            f"by one |."
+        )
+    task_description = left_pane_text = ""
+    with faults.collecting():
+        task_description = read_text(f"{BLUEPRINT}.task_description_file", args.task_description_file)
+    with faults.collecting():
+        left_pane_text = read_text(f"{BLUEPRINT}.left_pane_text_path", args.left_pane_text_path)
+
+    world_module: ModuleType | None = None
+    with faults.collecting():
+        world_module = load_world(f"{BLUEPRINT}.world_file", args.world_file)
+    with faults.collecting():
+        _check_folder(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder)
+    _check_mephisto(cfg, faults)
+    ConfigurationError.raise_if(faults.found)
+    if world_module is None:
+        raise RuntimeError("a world file was neither loaded nor refused")
+    return CheckedTask(
+        needed=needed,
+        sources=sources,
+        annotations=annotations,
+        annotations_text=annotations_text,
+        onboarding=onboarding,
+        final_rating_questions=questions,
+        task_description=task_description,
+        left_pane_text=left_pane_text,
+        world_module=world_module,
+        chat_data_folder=expand(args.chat_data_folder),
+        task_name=full_task_name(cfg),
+        is_live=cfg.mephisto.provider._provider_type == MTURK,
+    )
+
+
+def _check_resolvable(cfg: DictConfig) -> None:
+    """Find values that are missing or refer to something that isn't there."""
+    missing = sorted(
+        key
+        for key in OmegaConf.missing_keys(cfg)
+        if key.startswith((BLUEPRINT, "mephisto.task")) and key not in MAY_BE_MISSING
+    )
+    ConfigurationError.raise_if(f"{key}: has no value; give one, such as {key}=…" for key in missing)
+    try:
+        OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigurationError(f"{error.full_key}: {' '.join(str(error).split())}") from None
+
+
+def _find_models(args: DictConfig, needed: dict[str, int], faults: Faults) -> dict[str, ModelSource]:
+    available: dict[str, ModelSource] = {}
+    places = []
+    folder_flag, opt_flag = f"{BLUEPRINT}.base_model_folder", f"{BLUEPRINT}.model_opt_path"
+    before = len(faults.found)
+    if args.model_opt_path:
+        places.append(f"{opt_flag}={args.model_opt_path}")
+        with faults.collecting():
+            available.update(models_in_opt_file(opt_flag, args.model_opt_path))
+    # A run whose models all come from the option file needs no folder of models.
+    if args.base_model_folder and not (available and set(needed) <= set(available)):
+        places.append(f"{folder_flag}={args.base_model_folder}")
+        with faults.collecting():
+            in_folder = models_in_folder(folder_flag, args.base_model_folder)
+            for nickname in sorted(available.keys() & in_folder.keys() & needed.keys()):
+                faults.add(
+                    f"{opt_flag}: '{nickname}' is in {args.base_model_folder}, too; rename it in one of the two."
+                )
+            available = {**in_folder, **available}
+    if not places:
+        raise ConfigurationError(f"{folder_flag}: is empty, and so is {opt_flag}; give at least one of them.")
+    if len(faults.found) > before:
+        return {}
+    sources = choose_sources(needed, available, f"{BLUEPRINT}.conversations_needed_string", " or ".join(places))
+    for source in sources.values():
+        for fault in opt_faults(folder_flag, source):
+            faults.add(fault)
+    return sources
+
+
+def load_world(flag: str, path: str) -> ModuleType:
+    """Import the module of a world file.
+
+    Raises:
+        ConfigurationError: no such file, it raises, or it lacks ``make_world`` or ``get_world_params``.
+    """
+    file = expand(path).resolve()
+    if not file.is_file():
+        raise ConfigurationError(f"{flag}: the file '{path}' does not exist; give the path of a world module.")
+    package = Path(__file__).resolve().parent.parent
+    # One of our own files is imported as what it is, so that it isn't there twice.
+    name = f"model_chat.{file.stem}" if file.parent == package else f"model_chat_world_{file.stem}"
+    try:
+        if file.parent == package:
+            module = importlib.import_module(name)
+        else:
+            spec = importlib.util.spec_from_file_location(name, file)
+            if spec is None or spec.loader is None:
+                raise ConfigurationError(f"{flag}: '{path}' is no Python file.")
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            spec.loader.exec_module(module)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        sys.modules.pop(name, None)
+        raise ConfigurationError(f"{flag}: '{path}' can't be imported: {type(error).__name__}: {error}.") from error
+    ConfigurationError.raise_if(
+        f"{flag}: '{path}' has no function '{function}'; see docs/worlds.md."
+        for function in ("make_world", "get_world_params")
+        if not callable(getattr(module, function, None))
+    )
+    return module
+
+
+def _check_folder(flag: str, path: str) -> None:
+    """Make a folder if it isn't there, and write to it.
+
+    Raises:
+        ConfigurationError: it can't be made or written to.
+    """
+    folder = expand(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part"):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"{flag}: '{path}' can't be written to ({error.strerror}); give a folder that can."
+        ) from None
+
+
+def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
+    task, architect = cfg.mephisto.task, cfg.mephisto.architect
+    for name in TASK_TEXTS:
+        if not str(task[name] or "").strip():
+            faults.add(f"mephisto.task.{name}: is empty; workers see it, or data are counted by it.")
+    if task.task_reward < 0:
+        faults.add(f"mephisto.task.task_reward: {task.task_reward} is less than nothing; give US dollars.")
+    if architect._architect_type == LOCAL:
+        if str(architect.port) != "0":
+            faults.add(fault_of_port(str(architect.port)))
+        if shutil.which("node", path=os.environ.get("PATH")) is None:
+            faults.add("mephisto.architect: there is no 'node' on the PATH; install Node.js 20 or newer.")
+        if not ROUTER_PACKAGES.is_dir():
+            faults.add("mephisto.architect: the router's packages are not installed; run 'make setup' once.")
+    if not (FRONTEND_DIST / "index.html").is_file():
+        faults.add("The worker's page is not built; run 'make setup' once.")
+
+
+def full_task_name(cfg: DictConfig) -> str:
+    """Return the task's name with the suffix that keeps local, sandbox and live data apart."""
+    name: str = cfg.mephisto.task.task_name
+    if cfg.mephisto.architect._architect_type == LOCAL:
+        return f"{name}_local"
+    if cfg.mephisto.provider._provider_type == MTURK_SANDBOX:
+        return f"{name}_sandbox"
+    return name
+
+
+def mode_needs_context(args: Any) -> bool:
+    """Whether conversations of this configuration have a context."""
+    return bool(args.conversation_start_mode != HI or args.include_persona)

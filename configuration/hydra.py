@@ -1,0 +1,81 @@
+"""The Hydra configuration of the run scripts: top-level flags, and Mephisto's own below ``mephisto``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from mephisto.operations.hydra_config import MephistoConfig
+from omegaconf import OmegaConf
+
+from model_chat.configuration.files import read_yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG_NAME = "model_chat_task"
+
+
+@dataclass
+class MTurkConfig:
+    """Flags under ``mturk``."""
+
+    worker_blocklist_paths: str | None = field(
+        default=None, metadata={"help": "Comma-separated files of worker ids to soft-block, one id a line."}
+    )
+
+
+@dataclass
+class ModelChatMephistoConfig(MephistoConfig):  # type: ignore[misc]  # mephisto has no types
+    """Mephisto's configuration, quieter, and with its data folder as a flag."""
+
+    datapath: str | None = field(
+        default=None,
+        metadata={"help": "Mephisto's data folder; unset: core.main_data_directory of ~/.mephisto/config.yml."},
+    )
+    log_level: str = "warning"
+
+
+@dataclass
+class TaskConfig:
+    """The whole configuration of a run."""
+
+    defaults: list[Any] = field(default_factory=list)
+    hydra: Any = field(default_factory=dict)
+    mephisto: ModelChatMephistoConfig = field(default_factory=ModelChatMephistoConfig)
+    task_dir: str = str(ROOT)
+    monitoring_log_rate: int = field(
+        default=30, metadata={"help": "Seconds between two progress lines where there is no terminal."}
+    )
+    current_time: str = "${now:%Y%m%d_%H%M%S}"
+    mturk: MTurkConfig = field(default_factory=MTurkConfig)
+
+
+def _store_conf_group(store: ConfigStore) -> None:
+    """Offer each file of ``conf/`` as a choice of the config group ``conf``.
+
+    The folder that holds ``conf/`` is the whole repository; as a Hydra search path it would be walked through, virtual
+    environment and all, for every ``--help``. A folder given by ``--config-dir`` is searched by Hydra itself.
+
+    Raises:
+        ConfigurationError: a file is not valid YAML.
+    """
+    for file in sorted((ROOT / "conf").glob("*.yaml")):
+        content = read_yaml("conf", str(file))
+        store.store(
+            group="conf", name=file.stem, node=OmegaConf.create(content), package="_global_", provider="model_chat"
+        )
+
+
+def register(default_conf: str) -> str:
+    """Register the configuration whose ``conf`` group has the given default; return the name for ``hydra.main``."""
+    name = f"{CONFIG_NAME}_{default_conf}"
+    config = TaskConfig(
+        defaults=["_self_", {"conf": default_conf}, {"override hydra/job_logging": "none"}],
+        # Hydra would make a folder for each start, with copies of the configuration; Mephisto's database keeps that.
+        hydra={"run": {"dir": "."}, "output_subdir": None},
+    )
+    store = ConfigStore.instance()
+    _store_conf_group(store)
+    store.store(name=name, node=config, provider="model_chat")
+    return name

@@ -1,0 +1,115 @@
+"""Onboarding: the dialogues a worker annotates before the task, the right answers, and what counts as passing.
+
+The answers never leave the server: :meth:`OnboardingConfig.for_page` is all that the page gets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from model_chat.configuration.annotations import AnnotationsConfig
+from model_chat.configuration.files import line_of_key, parse_json, read_text, validation_faults
+from model_chat.errors import ConfigurationError
+from model_chat.records.schema import HUMAN_IDX, MODEL_IDX
+
+
+class OnboardingUtterance(BaseModel):
+    """One line of an onboarding dialogue; a model's line lists the buckets that are right for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+    agent_idx: int = Field(ge=HUMAN_IDX, le=MODEL_IDX)
+    answers: list[str] | None = None
+    explanation: str | None = None
+    """Why these answers are right; shown after a failed try when ``show_explanations`` is set."""
+
+    @model_validator(mode="after")
+    def _answers_on_model_lines_only(self) -> OnboardingUtterance:
+        if self.agent_idx == MODEL_IDX and not self.answers:
+            raise ValueError("a model's line (agent_idx 1) needs 'answers', a list of at least one bucket")
+        if self.agent_idx == HUMAN_IDX and (self.answers is not None or self.explanation is not None):
+            raise ValueError("a human's line (agent_idx 0) can't have 'answers' or an 'explanation'")
+        return self
+
+
+class OnboardingConfig(BaseModel):
+    """The whole of ``onboard_task_data.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min_correct: int = Field(ge=0)
+    """Dialogues that must be annotated exactly right."""
+    max_incorrect: int = Field(ge=0)
+    """Dialogues that may be annotated otherwise."""
+    max_failures_allowed: int = Field(ge=0)
+    """Tries after the first one."""
+    show_explanations: bool = False
+    dialog: list[list[OnboardingUtterance]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _can_be_passed(self) -> OnboardingConfig:
+        if self.min_correct > len(self.dialog):
+            raise ValueError(
+                f"min_correct is {self.min_correct}, but there are only {len(self.dialog)} dialogues: nobody could pass"
+            )
+        for number, dialogue in enumerate(self.dialog):
+            if not any(utterance.agent_idx == MODEL_IDX for utterance in dialogue):
+                raise ValueError(f"dialogue {number} has no model line (agent_idx 1) to annotate")
+        return self
+
+    @property
+    def tries(self) -> int:
+        """Tries a worker has in all."""
+        return self.max_failures_allowed + 1
+
+    def right_answers(self) -> list[list[list[str] | None]]:
+        """The right buckets, one list a dialogue, one entry an utterance (None for a human's). For the server only."""
+        return [[utterance.answers for utterance in dialogue] for dialogue in self.dialog]
+
+    def explanations(self) -> list[dict[str, Any]]:
+        """What is shown after a failed try (`explanations` in docs/protocol.md); empty unless switched on."""
+        if not self.show_explanations:
+            return []
+        return [
+            {"dialog_idx": dialog_idx, "utterance_idx": utterance_idx, "text": utterance.explanation}
+            for dialog_idx, dialogue in enumerate(self.dialog)
+            for utterance_idx, utterance in enumerate(dialogue)
+            if utterance.explanation
+        ]
+
+    def for_page(self) -> list[list[dict[str, Any]]]:
+        """The dialogues without answers and explanations."""
+        return [
+            [utterance.model_dump(include={"agent_idx", "text"}) for utterance in dialogue] for dialogue in self.dialog
+        ]
+
+
+def load_onboarding(flag: str, path: str, annotations: AnnotationsConfig) -> OnboardingConfig:
+    """Read and check an onboarding file against the task's buckets.
+
+    Raises:
+        ConfigurationError: not JSON, wrong keys or types, answers that are no bucket of the task, or criteria that
+            nobody could meet: one sentence for each.
+    """
+    text = read_text(flag, path)
+    try:
+        config = OnboardingConfig.model_validate(parse_json(flag, path, text))
+    except ValidationError as error:
+        raise ConfigurationError(*validation_faults(flag, path, text, error)) from None
+    known = set(annotations.values)
+    unknown = {
+        answer
+        for dialogue in config.dialog
+        for utterance in dialogue
+        for answer in utterance.answers or []
+        if answer not in known
+    }
+    ConfigurationError.raise_if(
+        f"{flag}: '{path}', line {line_of_key(text, answer)}: the answer '{answer}' is no bucket of "
+        f"mephisto.blueprint.annotations_config_path; use one of {', '.join(annotations.values)}."
+        for answer in sorted(unknown)
+    )
+    return config

@@ -1,0 +1,178 @@
+"""What a worker's page may send, and the reasons for refusing the rest. Everything that comes in here is untrusted."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from model_chat.configuration.annotations import AnnotationRefusedError, AnnotationsConfig, check_ticks
+from model_chat.records.schema import Timing
+
+LOWEST_RATING, HIGHEST_RATING = 1, 5
+LONGEST_MESSAGE_ID = 64
+LATEST_TIMESTAMP = 1e11
+"""Epoch seconds; a page's clock beyond the year 5000 is not believed."""
+
+_UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+class RefusedError(ValueError):
+    """A packet that is not taken; it is still the worker's turn.
+
+    Args:
+        code: one of the `refused` codes of docs/protocol.md.
+        reason: a sentence for the worker.
+        message_id: the page's id of the packet, where it had a usable one.
+    """
+
+    def __init__(self, code: str, reason: str, message_id: str | None = None) -> None:
+        self.code = code
+        self.reason = reason
+        self.message_id = message_id
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the server waits for.
+
+    Attributes:
+        annotations: the task's buckets when the last reply of the model is to be annotated, else None.
+        rating_questions: number of final ratings when these are asked for, else 0 (then a message is).
+        max_message_length: characters.
+    """
+
+    annotations: AnnotationsConfig | None
+    rating_questions: int
+    max_message_length: int
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A packet that the server has taken.
+
+    Attributes:
+        message_id: the page's id of it.
+        text: what the worker said; "" with final ratings.
+        problem_data: bucket -> ticked for the last reply of the model, or None when it is not to be annotated.
+        final_ratings: one a question, or None.
+        timing: when it happened, by the page's clock.
+    """
+
+    message_id: str
+    text: str
+    problem_data: dict[str, bool] | None
+    final_ratings: list[int] | None
+    timing: Timing | None
+
+
+def message_id_of(packet: Any) -> str | None:
+    """Return the page's id of a packet, or None where there is no usable one."""
+    task_data = packet.get("task_data") if isinstance(packet, dict) else None
+    message_id = task_data.get("message_id") if isinstance(task_data, dict) else None
+    if isinstance(message_id, str) and 0 < len(message_id) <= LONGEST_MESSAGE_ID and message_id.isprintable():
+        return message_id
+    return None
+
+
+def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Accepted | None:
+    """Check what a page sent while it was its turn.
+
+    Args:
+        packet: of any JSON type.
+        expected: what the server waits for.
+        taken: ids of the messages that the conversation has already.
+
+    Returns:
+        what is taken of it; None for a repeat of a message that the conversation has already.
+
+    Raises:
+        RefusedError: the packet can't be taken.
+    """
+    message_id = message_id_of(packet)
+    if message_id is None:
+        raise RefusedError("malformed", "Your message arrived damaged. Please send it again.")
+    if message_id in taken:
+        return None
+    task_data = packet["task_data"]
+    try:
+        if expected.rating_questions:
+            text, ratings = _no_text(packet), _check_ratings(task_data.get("final_rating"), expected.rating_questions)
+        else:
+            if task_data.get("final_rating") is not None:
+                raise RefusedError("rating_early", "The rating comes at the end of the chat. Please write a message.")
+            text, ratings = check_text(packet.get("text"), expected.max_message_length), None
+        ticks = _check_annotation(task_data.get("problem_data_for_prior_message"), expected.annotations)
+    except RefusedError as refused:
+        refused.message_id = message_id
+        raise
+    return Accepted(message_id, text, ticks, ratings, read_timing(task_data.get("timing")))
+
+
+def check_text(text: Any, max_length: int) -> str:
+    """Return a worker's text as it is saved: without control characters, half emoji, and space around it.
+
+    Raises:
+        RefusedError: no text, empty, or longer than ``max_length`` characters.
+    """
+    if not isinstance(text, str):
+        raise RefusedError("malformed", "Your message arrived damaged. Please send it again.")
+    if len(text) > max_length:
+        raise RefusedError(
+            "too_long", f"Your message is too long ({len(text):,} of {max_length:,} characters). Please shorten it."
+        )
+    # A lone surrogate can stand in JSON but in no UTF-8 file.
+    clean = _UNSAVEABLE.sub("", text).encode("utf-8", "replace").decode("utf-8").strip()
+    if not any(character.isprintable() and not character.isspace() for character in clean):
+        raise RefusedError("empty", "Your message is empty. Please write something.")
+    return clean
+
+
+def _no_text(packet: dict[str, Any]) -> str:
+    if packet.get("text") not in ("", None):
+        raise RefusedError("malformed", "The chat is over; please answer the questions at the end.")
+    return ""
+
+
+def _check_ratings(ratings: Any, questions: int) -> list[int]:
+    if ratings is None:
+        raise RefusedError("rating_missing", "The chat is over; please answer the questions at the end.")
+    if not isinstance(ratings, list) or not all(type(rating) is int for rating in ratings):
+        raise RefusedError("malformed", "Your answers arrived damaged. Please choose them again.")
+    if len(ratings) != questions:
+        raise RefusedError("rating_count", f"Please answer every question at the end ({len(ratings)} of {questions}).")
+    if not all(LOWEST_RATING <= rating <= HIGHEST_RATING for rating in ratings):
+        raise RefusedError("rating_range", f"Please choose answers from {LOWEST_RATING} to {HIGHEST_RATING}.")
+    return ratings
+
+
+def _check_annotation(ticks: Any, config: AnnotationsConfig | None) -> dict[str, bool] | None:
+    if config is None:
+        if ticks is not None and ticks != {}:
+            raise RefusedError("annotation_unexpected", "There is no reply to tick boxes for. Please reload the page.")
+        return None
+    try:
+        return check_ticks(config, ticks)
+    except AnnotationRefusedError as fault:
+        raise RefusedError(fault.code, str(fault)) from None
+
+
+def read_timing(timing: Any) -> Timing | None:
+    """Return the timing data of a packet; what is not a plausible time becomes None, for timing never costs a message."""
+    if not isinstance(timing, dict):
+        return None
+    times = {key: _read_time(timing.get(key)) for key in Timing.model_fields}
+    return Timing(**times) if any(time is not None for time in times.values()) else None
+
+
+def _read_time(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) and 0 < seconds < LATEST_TIMESTAMP else None

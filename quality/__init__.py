@@ -1,0 +1,1 @@
+"""Quality control: grading of onboarding, acceptability of conversations, block lists."""

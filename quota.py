@@ -1,0 +1,94 @@
+"""Which model the next conversation is with."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class ModelCount(NamedTuple):
+    """How far the collection for one model is."""
+
+    nickname: str
+    done: int
+    in_flight: int
+    needed: int
+
+
+@dataclass
+class Place:
+    """A conversation's place in the quota of a model: taken, then either completed or given back, once."""
+
+    nickname: str
+    quota: ConversationQuota = field(repr=False)
+    settled: bool = False
+
+    def complete(self) -> None:
+        """Count the conversation as collected; nothing happens if the place is settled already."""
+        self.quota._settle(self, collected=True)
+
+    def give_back(self) -> None:
+        """Free the place for another conversation; nothing happens if the place is settled already."""
+        self.quota._settle(self, collected=False)
+
+
+class ConversationQuota:
+    """Conversations needed, in flight and done for each model.
+
+    Conversations in flight count as taken, so that workers who arrive at once never get more than is needed. The quota is
+    the owner of these counts; ``_lock`` guards them.
+
+    Args:
+        needed: nickname -> conversations wanted in all.
+        done: nickname -> conversations collected before (by earlier runs of the task).
+        seed: of the random choice among models that are needed equally.
+    """
+
+    def __init__(self, needed: Mapping[str, int], done: Mapping[str, int] | None = None, seed: int = 42) -> None:
+        self._lock = threading.Lock()
+        self._needed = dict(needed)
+        self._done = {nickname: (done or {}).get(nickname, 0) for nickname in needed}
+        self._in_flight = dict.fromkeys(needed, 0)
+        self._rng = random.Random(seed)
+
+    def take(self) -> Place | None:
+        """Take a place for the model that needs most conversations; ties are broken at random.
+
+        Returns:
+            the place, or None when every model has all it needs, conversations in flight included.
+        """
+        with self._lock:
+            missing = {
+                nickname: needed - self._done[nickname] - self._in_flight[nickname]
+                for nickname, needed in self._needed.items()
+            }
+            most = max(missing.values(), default=0)
+            if most <= 0:
+                return None
+            nickname = self._rng.choice([name for name, count in missing.items() if count == most])
+            self._in_flight[nickname] += 1
+            return Place(nickname, self)
+
+    def _settle(self, place: Place, collected: bool) -> None:
+        with self._lock:
+            if place.settled:
+                return
+            place.settled = True
+            self._in_flight[place.nickname] -= 1
+            self._done[place.nickname] += collected
+
+    def counts(self) -> list[ModelCount]:
+        """Return how far each model is, in the order in which they were given."""
+        with self._lock:
+            return [
+                ModelCount(nickname, self._done[nickname], self._in_flight[nickname], needed)
+                for nickname, needed in self._needed.items()
+            ]
+
+    def remaining(self) -> int:
+        """Return how many conversations are still wanted in all, those in flight included."""
+        with self._lock:
+            return sum(max(0, needed - self._done[nickname]) for nickname, needed in self._needed.items())

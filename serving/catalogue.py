@@ -1,0 +1,157 @@
+"""Which models there are: the base model folder and the model option file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_chat.configuration.files import expand, read_yaml
+from model_chat.errors import ConfigurationError
+
+MODEL_FILE = "model"
+OPT_FILE = "model.opt"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where one model comes from.
+
+    Attributes:
+        nickname: what the requester calls it; workers never see it.
+        folder: its folder below the base model folder, or None when it comes from the option file.
+        flags: ParlAI flags from the option file, or None when it comes from the base model folder.
+    """
+
+    nickname: str
+    folder: Path | None = None
+    flags: str | None = None
+
+    @property
+    def model_file(self) -> str | None:
+        """ParlAI's `model_file`: ``<folder>/model``, whether or not such a file exists."""
+        return None if self.folder is None else str(self.folder / MODEL_FILE)
+
+
+def models_in_folder(flag: str, base_model_folder: str) -> dict[str, ModelSource]:
+    """Find every ``model.opt`` below the base model folder.
+
+    Returns:
+        nickname (the path of the model's folder relative to the base folder, with slashes) -> source, sorted.
+
+    Raises:
+        ConfigurationError: no such folder.
+    """
+    base = expand(base_model_folder)
+    if not base.is_dir():
+        raise ConfigurationError(
+            f"{flag}: the folder '{base_model_folder}' does not exist; create it with one folder a model, each holding a "
+            f"'{OPT_FILE}', or run scripts/make_demo_models.py for the demo models."
+        )
+    found = {}
+    # os.walk follows links on request, which Path.rglob does not: models are often linked in from a larger disk.
+    for folder, subfolders, files in os.walk(base, followlinks=True):
+        subfolders.sort()
+        if OPT_FILE in files and Path(folder) != base:
+            nickname = Path(folder).relative_to(base).as_posix()
+            found[nickname] = ModelSource(nickname=nickname, folder=Path(folder))
+    return dict(sorted(found.items()))
+
+
+def models_in_opt_file(flag: str, model_opt_path: str) -> dict[str, ModelSource]:
+    """Read a YAML file that maps nicknames to strings of ParlAI flags.
+
+    Raises:
+        ConfigurationError: no such file, not YAML, or an entry that is not a string of flags.
+    """
+    data = read_yaml(flag, model_opt_path)
+    if not isinstance(data, Mapping):
+        raise ConfigurationError(
+            f"{flag}: '{model_opt_path}' must map each nickname to a string of ParlAI flags, "
+            f'such as  my_model: "--model-file path/to/model".'
+        )
+    faults, found = [], {}
+    for nickname, flags in data.items():
+        if not isinstance(nickname, str) or not isinstance(flags, str) or not flags.strip():
+            faults.append(
+                f"{flag}: '{model_opt_path}': the entry '{nickname}' must be a string of ParlAI flags, not {flags!r}."
+            )
+            continue
+        try:
+            shlex.split(flags)
+        except ValueError as error:
+            faults.append(f"{flag}: '{model_opt_path}': the flags of '{nickname}' can't be split ({error}).")
+            continue
+        found[nickname] = ModelSource(nickname=nickname, flags=flags)
+    ConfigurationError.raise_if(faults)
+    return found
+
+
+def opt_faults(flag: str, source: ModelSource) -> list[str]:
+    """Say what is wrong with a model's ``model.opt`` without loading the model."""
+    if source.folder is None:
+        return []
+    path = source.folder / OPT_FILE
+    try:
+        opt = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        return [f"{flag}: '{path}' is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}."]
+    except UnicodeDecodeError:
+        return [f"{flag}: '{path}' is not UTF-8 text (a pickled opt of an old ParlAI?); save it as JSON."]
+    except OSError as error:
+        return [f"{flag}: '{path}' can't be read ({error.strerror}); check its permissions."]
+    if not isinstance(opt, dict) or not isinstance(opt.get("model"), str):
+        return [f"{flag}: '{path}' names no agent; add \"model\", as ParlAI writes it when it saves a model."]
+    return []
+
+
+def parse_conversations_needed(flag: str, text: str | None) -> dict[str, int]:
+    """Read ``nick:count,nick:count``; nicknames may hold slashes and colons, counts are whole numbers of at least 1.
+
+    Raises:
+        ConfigurationError: one sentence for each entry that can't be read, or for an empty string.
+    """
+    example = "write it as nickname:count,nickname:count, for instance demo/smollm2:10"
+    if not text or not text.strip():
+        raise ConfigurationError(f"{flag}: says which models to talk to and is empty; {example}.")
+    faults: list[str] = []
+    needed: dict[str, int] = {}
+    for entry in text.split(","):
+        nickname, separator, count_text = (part.strip() for part in entry.rpartition(":"))
+        if not separator or not nickname:
+            faults.append(f"{flag}: '{entry.strip()}' has no nickname and count; {example}.")
+        elif not (count_text.isascii() and count_text.isdigit()) or int(count_text) < 1:
+            faults.append(f"{flag}: the count '{count_text}' of '{nickname}' is not a whole number of at least 1.")
+        elif nickname in needed:
+            faults.append(f"{flag}: '{nickname}' stands twice; give it once, with the sum of the counts.")
+        else:
+            needed[nickname] = int(count_text)
+    ConfigurationError.raise_if(faults)
+    return needed
+
+
+def choose_sources(
+    needed: Mapping[str, Any], available: Mapping[str, ModelSource], flag: str, places: str
+) -> dict[str, ModelSource]:
+    """Pick the sources of the models that are needed.
+
+    Args:
+        needed: nicknames as keys.
+        available: what the base model folder and the option file hold.
+        flag: the flag that named the models, for error messages.
+        places: where was looked, for error messages.
+
+    Raises:
+        ConfigurationError: a nickname is not there, one sentence each, with those that are.
+    """
+    there = ", ".join(available) or "none at all"
+    ConfigurationError.raise_if(
+        f"{flag}: there is no model '{nickname}' in {places}; there: {there}."
+        for nickname in needed
+        if nickname not in available
+    )
+    return {nickname: available[nickname] for nickname in needed}

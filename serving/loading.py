@@ -1,0 +1,115 @@
+"""Load a model once, with the overrides that a chat with people needs."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_chat.errors import ConfigurationError
+from model_chat.serving.catalogue import MODEL_FILE, OPT_FILE, ModelSource
+
+logger = logging.getLogger(__name__)
+
+
+def chat_overrides(model_parallel: bool) -> dict[str, Any]:
+    """The options that every model is loaded with, whatever its own opt says."""
+    return {
+        "datatype": "valid",
+        "encode_candidate_vecs": True,
+        "interactive_mode": True,
+        "skip_generation": False,
+        "model_parallel": model_parallel,
+    }
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in memory.
+
+    Attributes:
+        nickname: what the requester calls it.
+        agent: the ParlAI agent that holds the weights; conversations talk to clones made from :meth:`share`.
+        model_file: ParlAI's `model_file`, or None.
+    """
+
+    nickname: str
+    agent: Any
+    model_file: str | None
+
+    @property
+    def opt(self) -> Mapping[str, Any]:
+        """The agent's whole opt."""
+        opt: Mapping[str, Any] = self.agent.opt
+        return opt
+
+    def clone(self) -> Any:
+        """Return an agent with the same weights and an empty history, for one conversation."""
+        from parlai.core.agents import create_agent_from_shared
+
+        return create_agent_from_shared(self.agent.share())
+
+
+def load_model(source: ModelSource, model_parallel: bool) -> LoadedModel:
+    """Load the model of ``source``.
+
+    Raises:
+        ConfigurationError: ParlAI can't load it; the message carries ParlAI's own reason.
+    """
+    overrides = chat_overrides(model_parallel)
+    try:
+        if source.folder is not None:
+            agent = _load_from_folder(source.folder, overrides)
+        else:
+            agent = _load_from_flags(source.flags or "", overrides)
+    except (Exception, SystemExit) as error:  # ParlAI's parser leaves by SystemExit on a wrong flag
+        where = source.folder / OPT_FILE if source.folder is not None else f"the flags {source.flags!r}"
+        logger.debug("Loading %s failed", source.nickname, exc_info=True)
+        raise ConfigurationError(
+            f"mephisto.blueprint.conversations_needed_string: the model '{source.nickname}' can't be loaded from {where}: "
+            f"{type(error).__name__}: {_one_line(error)}."
+        ) from error
+    return LoadedModel(nickname=source.nickname, agent=agent, model_file=agent.opt.get("model_file"))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500].rstrip(".") or "no reason given"
+
+
+def _load_from_folder(folder: Path, overrides: Mapping[str, Any]) -> Any:
+    from parlai.core.agents import create_agent_from_opt_file
+    from parlai.core.opt import Opt
+
+    saved = Opt.load(str(folder / OPT_FILE))
+    if not (folder / MODEL_FILE).exists():
+        logger.info("There is no '%s' file in %s; its %s alone is loaded.", MODEL_FILE, folder, OPT_FILE)
+    # A hand-written model.opt names only what it changes: what is missing gets the agent's own defaults, as on ParlAI's
+    # command line. ParlAI takes keys of this opt only where the file has none, and `override` in any case.
+    opt = _defaults(saved["model"])
+    opt["model_file"] = str(folder / MODEL_FILE)
+    opt["override"] = dict(overrides)
+    opt.update(overrides)
+    return create_agent_from_opt_file(opt)
+
+
+def _defaults(model: str) -> Any:
+    """Return an opt with the default of every flag of ParlAI and of the agent ``model``."""
+    from parlai.core.params import ParlaiParser
+
+    opt = ParlaiParser(add_parlai_args=True, add_model_args=True).parse_args(["--model", model])
+    for key in ("model", "override", "init_model", "dict_file"):
+        opt.pop(key, None)
+    return opt
+
+
+def _load_from_flags(flags: str, overrides: Mapping[str, Any]) -> Any:
+    from parlai.core.agents import create_agent
+    from parlai.core.params import ParlaiParser
+
+    opt = ParlaiParser(add_parlai_args=True, add_model_args=True).parse_args(shlex.split(flags))
+    opt.update(overrides)
+    opt["override"] = {**opt.get("override", {}), **overrides}
+    return create_agent(opt, requireModelExists=bool(opt.get("model_file")))
