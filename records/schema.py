@@ -84,7 +84,7 @@ class Conversation(_Strict):
     dialog: list[Utterance]
     workers: list[str]
     bad_workers: list[str] = Field(default_factory=list)
-    acceptability_violations: list[str | None] = Field(default_factory=lambda: [None])
+    acceptability_violations: list[str | None] = Field(default=[None])
     hit_ids: list[str | None]
     assignment_ids: list[str | None]
     task_description: TaskDescription

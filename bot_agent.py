@@ -1,0 +1,89 @@
+"""The model's seat in a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from model_chat.records.schema import MODEL_ID
+from model_chat.serving.opt_export import exportable_opt
+from model_chat.serving.pool import ModelFailureError, ModelPool
+
+
+class BotAgent:
+    """A clone of one of the run's models, speaking in one conversation.
+
+    Args:
+        pool: the run's models.
+        nickname: which of them.
+
+    Attributes:
+        agent_id: the speaker's name in the conversation; it says nothing about the model.
+        nickname: the model's nickname, which workers never see.
+    """
+
+    agent_id = MODEL_ID
+
+    def __init__(self, pool: ModelPool, nickname: str) -> None:
+        self.nickname = nickname
+        self._pool = pool
+        self._model = pool.model(nickname)
+        self._clone = self._model.clone()
+        self._unseen: list[Any] = []
+        self._normalize = self._model.opt.get("dict_lower", True) is not False
+
+    @property
+    def model_file(self) -> str | None:
+        """ParlAI's `model_file`, or None."""
+        return self._model.model_file
+
+    def exported_opt(self) -> dict[str, Any]:
+        """The model's whole opt, JSON-safe, without secrets."""
+        return exportable_opt(self._model.opt)
+
+    def observe_persona(self, lines: Sequence[str]) -> None:
+        """Let the model know its persona before the conversation starts; this is no turn.
+
+        Args:
+            lines: ``your persona: …`` lines and, with a topic, the topic.
+        """
+        if lines:
+            self.observe({"id": "persona", "text": "\n".join(lines)})
+
+    def observe(self, message: dict[str, Any]) -> None:
+        """Let the model see a message; it reaches the model together with the request for its next reply."""
+        from parlai.core.message import Message
+
+        self._unseen.append(Message({"episode_done": False, **message}))
+
+    def has_said(self, text: str) -> None:
+        """Put into the model's history that it answered what it saw with ``text`` (seeded conversations).
+
+        Raises:
+            ModelFailureError: the model raised.
+        """
+        from parlai.core.message import Message
+
+        unseen, self._unseen = self._unseen, []
+        try:
+            for message in unseen:
+                self._clone.observe(message)
+            self._clone.self_observe(Message({"id": self.agent_id, "text": text, "episode_done": False}))
+        except Exception as error:
+            raise ModelFailureError(f"{self.nickname} raised {error!r} on a seed utterance.") from error
+
+    def act(self) -> str:
+        """Return the model's reply to what it has seen since it last spoke.
+
+        The text passes through ParlAI's ``normalize_reply`` unless the model's opt says ``dict_lower: False``.
+
+        Raises:
+            ModelFailureError: the model raised, returned no text, or took too long.
+        """
+        unseen, self._unseen = self._unseen, []
+        text: str = self._pool.reply(self.nickname, self._clone, unseen)["text"]
+        if self._normalize:
+            from parlai.utils.strings import normalize_reply
+
+            text = normalize_reply(text)
+        return text

@@ -1,0 +1,95 @@
+"""The worker's seat in a conversation: what a world sends to, and gets from, the worker's page (docs/protocol.md)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from mephisto.data_model.agent import Agent, OnboardingAgent
+
+SHORTEST_WAIT = 0.01
+"""Seconds; Mephisto takes a wait of 0 for "don't wait"."""
+
+
+class ServerUpdate(dict[str, Any]):
+    """A live update that the server made.
+
+    The type is how :class:`model_chat.agent_state.ModelChatAgentState` tells it from what a worker's page sent: only
+    the server's own updates are recorded, so that nothing unchecked is ever saved or shown again.
+    """
+
+
+class HumanAgent:
+    """Sends updates to a worker's page and receives what the page sends.
+
+    Args:
+        agent: the Mephisto agent, or onboarding agent, of the worker.
+    """
+
+    def __init__(self, agent: Agent | OnboardingAgent) -> None:
+        self.mephisto_agent = agent
+
+    @property
+    def worker_id(self) -> str:
+        """The crowd platform's own id of the worker where there is one, else Mephisto's name for them."""
+        worker = self.mephisto_agent.get_worker()
+        platform_id = getattr(worker, "get_mturk_worker_id", None)
+        name: str = platform_id() if callable(platform_id) else worker.worker_name
+        return name
+
+    @property
+    def hit_id(self) -> str:
+        """The crowd platform's HIT id where there is one, else Mephisto's id of the unit."""
+        unit = self.mephisto_agent.get_unit()
+        platform_id = getattr(unit, "get_mturk_hit_id", None)
+        return str((platform_id() if callable(platform_id) else None) or unit.db_id)
+
+    @property
+    def assignment_id(self) -> str:
+        """The crowd platform's assignment id where there is one, else Mephisto's id of the assignment."""
+        unit = self.mephisto_agent.get_unit()
+        platform_id = getattr(unit, "get_mturk_assignment_id", None)
+        return str((platform_id() if callable(platform_id) else None) or unit.assignment_id)
+
+    def say(self, speaker: str, text: str, fake_start: bool = False, **task_data: Any) -> None:
+        """Show an utterance of the conversation on the page.
+
+        Args:
+            speaker: `Speaker 1` or `Speaker 2`.
+            text: what was said.
+            fake_start: shown as already said.
+            task_data: further keys of `task_data`.
+        """
+        update = ServerUpdate(id=speaker, text=text, episode_done=False, task_data=task_data)
+        if fake_start:
+            update["fake_start"] = True
+        self._send(update)
+
+    def control(self, control: str, **task_data: Any) -> None:
+        """Send a control update (section 2 of docs/protocol.md)."""
+        self._send(ServerUpdate(id="System", text="", episode_done=False, task_data={"control": control, **task_data}))
+
+    def _send(self, update: ServerUpdate) -> None:
+        update["update_id"] = str(uuid4())
+        update["timestamp"] = time.time()
+        self.mephisto_agent.observe(update)
+
+    def discard_waiting(self) -> list[Any]:
+        """Take whatever the page has sent already, without waiting."""
+        waiting = []
+        while (act := self.mephisto_agent.get_live_update()) is not None:
+            waiting.append(act)
+        return waiting
+
+    def receive(self, deadline: float) -> Any:
+        """Wait for the next thing that the page sends. It is untrusted and can be of any JSON type.
+
+        Args:
+            deadline: on the clock of :func:`time.monotonic`, seconds.
+
+        Raises:
+            AbsentAgentError: Mephisto's exceptions for a worker who timed out, left, or gave the work back.
+        """
+        return self.mephisto_agent.get_live_update(timeout=max(SHORTEST_WAIT, deadline - time.monotonic()))

@@ -1,0 +1,69 @@
+"""Writing finished conversations as files: each is there whole or not at all, and none ever takes another's place."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+LIVE, SANDBOX = "live", "sandbox"
+
+
+def save_conversation(chat_data_folder: Path, conversation: Mapping[str, Any], live: bool) -> Path:
+    """Save one conversation as ``<folder>/<YYYY_MM_DD>/<YYYYMMDD_HHMMSS>_<unique>_<live|sandbox>.json``.
+
+    Args:
+        chat_data_folder: made if it isn't there.
+        conversation: JSON types only.
+        live: whether real crowd work was paid for.
+
+    Returns:
+        the file's path. When this returns, the file is on disk.
+
+    Raises:
+        OSError: the file can't be written; nothing is left behind.
+        TypeError, ValueError: ``conversation`` is not JSON.
+    """
+    now = time.localtime()
+    folder = chat_data_folder / time.strftime("%Y_%m_%d", now)
+    name = f"{time.strftime('%Y%m%d_%H%M%S', now)}_{uuid4().hex}_{LIVE if live else SANDBOX}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    # ensure_ascii=False would fail on a lone surrogate, ASCII always can be written.
+    text = json.dumps(conversation, indent=1, allow_nan=False)
+    return write_new_file(folder / name, text.encode("utf-8"))
+
+
+def write_new_file(path: Path, data: bytes) -> Path:
+    """Write ``path`` whole: temporary file, fsync, then a link that fails if the name is taken.
+
+    The file is readable by its owner only: it holds what people wrote.
+
+    Raises:
+        FileExistsError: ``path`` exists already; it is left as it is.
+        OSError: it can't be written; nothing is left behind.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # unlike rename, never replaces a file
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    _sync_folder(path.parent)
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,257 @@
+"""Runs the worlds of a task inside Mephisto: what happens around a conversation, and how it ends in every case."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.abstractions.blueprint import TaskRunner
+from mephisto.data_model.exceptions import (
+    AbsentAgentError,
+    AgentDisconnectedError,
+    AgentReturnedError,
+    AgentShutdownError,
+    AgentTimeoutError,
+)
+
+from model_chat.human_agent import HumanAgent
+from model_chat.records.schema import Completion
+from model_chat.records.writing import save_conversation
+from model_chat.worlds import NoPlaceLeftError
+
+if TYPE_CHECKING:
+    from mephisto.data_model.agent import Agent, OnboardingAgent
+    from mephisto.data_model.task_run import TaskRun
+    from mephisto.data_model.unit import Unit
+    from omegaconf import DictConfig
+
+    from model_chat.model_chat_blueprint import ModelChatSharedState
+
+logger = logging.getLogger(__name__)
+
+NO_MORE_WORK = "All chats of this task have been given out in the meantime. Please submit; thank you for coming."
+TECHNICAL_PROBLEM = (
+    "The chat has a technical problem and can't go on. This is not your fault: please submit what you have done; it "
+    "counts in full."
+)
+MOST_FAILURES_IN_A_ROW = 10
+"""After so many paid conversations in a row that broke down, no more are offered in their place."""
+
+REASONS: dict[type[AbsentAgentError], str] = {
+    AgentTimeoutError: "timeout: the worker took longer than mephisto.blueprint.max_resp_time",
+    AgentDisconnectedError: "disconnected: the worker's page went away",
+    AgentReturnedError: "returned: the worker gave the work back",
+    AgentShutdownError: "run ended: the run was stopped during the conversation",
+}
+
+
+class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no types
+    """Runs onboarding and conversation worlds.
+
+    It differs from Mephisto's own chat runner in what workers are protected from: the world is made once, its data go to
+    the agent's state and never to the page, and whatever happens in a world, the worker is told and can submit.
+    ``_lock`` guards the table of running worlds and the count of failures.
+    """
+
+    def __init__(self, task_run: TaskRun, args: DictConfig, shared_state: ModelChatSharedState) -> None:
+        super().__init__(task_run, args, shared_state)
+        self.shared_state: ModelChatSharedState = shared_state
+        self.is_concurrent = shared_state.world_module.get_world_params()["agent_count"] > 1
+        self._lock = threading.Lock()
+        self._failures_in_a_row = 0
+        self._running_worlds: dict[str, Any] = {}
+
+    def get_init_data_for_agent(self, agent: Agent) -> dict[str, Any]:
+        """Return what a page needs to show its conversation: all updates so far; the same again after a reload."""
+        if agent.state.get_init_state() is None:
+            assignment = agent.get_unit().get_assignment()
+            agent.state.set_init_state(assignment.get_assignment_data().shared)
+        state: dict[str, Any] = agent.state.get_init_state()
+        return state
+
+    # --- onboarding ---
+
+    def run_onboarding(self, agent: OnboardingAgent) -> None:
+        """Run one worker's onboarding to its end.
+
+        A worker who fails for good is disqualified here and now, whether or not their page says anything further: no
+        thread waits for it, and a reload finds the qualification.
+        """
+        shared = self.shared_state
+        human = HumanAgent(agent)
+        world = shared.world_module.make_onboarding_world(
+            shared.onboarding_world_opt, human, initialization_data=shared.onboarding_data
+        )
+        try:
+            while not world.episode_done() and agent.get_agent_id() in self.running_onboardings:
+                world.parley()
+        except AbsentAgentError:
+            world.abandon()
+            raise
+        except Exception:
+            world.abandon()
+            logger.exception("An onboarding broke down; the worker is asked to come back later")
+            human.control("onboarding_failed", reason="This page has a technical problem. Please come back later.")
+            agent.update_status(AgentState.STATUS_DISCONNECT)
+            return
+        finally:
+            world.shutdown()
+            logger.info("Onboarding so far: %s", shared.onboarding_counts())
+        agent.state.record_world_data(world.prep_save_data([human]))
+        if world.passed:
+            agent.update_status(AgentState.STATUS_WAITING)
+            self._await_submit(agent)
+        else:
+            self._disqualify(agent)
+
+    def _disqualify(self, agent: OnboardingAgent) -> None:
+        """Give a worker who failed onboarding the qualification that says so (value 0)."""
+        worker = agent.get_worker()
+        qualification = self.args.blueprint.onboarding_qualification
+        worker.grant_qualification(qualification, 0)
+        blueprint = self.task_run.get_blueprint()
+        worker.grant_qualification(blueprint.get_failed_qual(qualification), 0)
+        agent.update_status(AgentState.STATUS_REJECTED)
+
+    def _await_submit(self, agent: Agent | OnboardingAgent) -> None:
+        """Wait until the page has submitted, at most ``mephisto.task.submission_timeout`` seconds.
+
+        Raises:
+            AbsentAgentError: the worker left, or took too long.
+        """
+        if not agent.await_submit(timeout=None):
+            agent.await_submit(timeout=self.args.task.submission_timeout)
+
+    def cleanup_onboarding(self, agent: OnboardingAgent) -> None:
+        """Nothing is left to clean up: :meth:`run_onboarding` frees everything itself."""
+
+    # --- conversations ---
+
+    def run_unit(self, unit: Unit, agent: Agent) -> None:
+        """Run one conversation to its end, save it, and wait for the worker to submit."""
+        shared = self.shared_state
+        human = HumanAgent(agent)
+        try:
+            world = shared.world_module.make_world(
+                shared.world_opt, [human], initialization_data=unit.get_assignment_data()
+            )
+        except NoPlaceLeftError:
+            logger.warning("A unit was offered though no model needs a conversation any more")
+            human.control("ended", outcome="incomplete", reason=NO_MORE_WORK, task_done=True)
+        except Exception:
+            logger.exception("A conversation could not be started")
+            self._end_broken(unit, human)
+        else:
+            self._run_world(world, unit, agent, human)
+        self._close(agent)
+
+    def _run_world(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        with self._lock:
+            self._running_worlds[unit.db_id] = world
+        try:
+            while not world.episode_done() and unit.db_id in self.running_units:
+                world.parley()
+            world.abandon("run ended: the run was stopped during the conversation")
+            collected = self._save(world, agent, human)
+            world.settle(collected)
+            if collected:
+                with self._lock:
+                    self._failures_in_a_row = 0
+            else:
+                self._launch_replacement(unit)
+            human.control(
+                "ended",
+                outcome=(Completion.COMPLETE if collected else Completion.INCOMPLETE).value,
+                reason="",
+                task_done=True,
+            )
+        except AbsentAgentError as absent:
+            world.abandon(REASONS.get(type(absent), "left: the worker went away"))
+            self._save(world, agent, human)
+            world.settle(collected=False)
+            raise
+        except Exception as error:
+            logger.exception("A conversation broke down; the worker can submit what there is")
+            world.abandon(f"error: {error!r}")
+            self._save(world, agent, human)
+            world.settle(collected=False)
+            self._end_broken(unit, human)
+        finally:
+            world.shutdown()
+            with self._lock:
+                self._running_worlds.pop(unit.db_id, None)
+
+    def _save(self, world: Any, agent: Agent, human: HumanAgent) -> bool:
+        """Save a conversation in both places.
+
+        Returns:
+            whether a complete conversation is safe in at least one of them, and thus collected.
+        """
+        complete = world.completion is Completion.COMPLETE
+        if not complete and not world.is_worth_keeping:
+            return False
+        safe = False
+        try:
+            world_data = world.prep_save_data([human])
+        except Exception:
+            logger.exception("A conversation's data could not be put together")
+            return False
+        try:
+            save_conversation(self.shared_state.chat_data_folder, world_data["custom_data"], self.shared_state.is_live)
+            safe = True
+        except Exception:
+            logger.exception(
+                "A conversation can't be written to mephisto.blueprint.chat_data_folder '%s'; check the disk",
+                self.shared_state.chat_data_folder,
+            )
+        try:
+            agent.state.record_world_data(world_data)
+            safe = True
+        except Exception:
+            logger.exception("A conversation can't be written to Mephisto's data folder; check the disk")
+        return complete and safe
+
+    def _end_broken(self, unit: Unit, human: HumanAgent) -> None:
+        self._launch_replacement(unit)
+        human.control(
+            "ended",
+            outcome=Completion.INCOMPLETE.value,
+            reason=TECHNICAL_PROBLEM,
+            task_done=True,
+        )
+
+    def _launch_replacement(self, unit: Unit) -> None:
+        """Offer one more unit, since this one is used up (and paid for) without a conversation that counts."""
+        launcher = self.shared_state.task_launcher
+        if launcher is None or not launcher.keep_launching_units or unit.db_id not in self.running_units:
+            return  # the run is ending
+        with self._lock:
+            self._failures_in_a_row += 1
+            give_up = self._failures_in_a_row > MOST_FAILURES_IN_A_ROW
+        if give_up:
+            logger.error(
+                "%d conversations in a row broke down; no more are offered in their place. See the errors above, mend the "
+                "cause, and start the task again: it goes on where it is.",
+                MOST_FAILURES_IN_A_ROW,
+            )
+            return
+        launcher.units.append(launcher.launch_evaluation_unit({}, unit.unit_index))
+
+    def _close(self, agent: Agent) -> None:
+        """Wait for the worker to submit; one who closes the page instead has done the work all the same."""
+        try:
+            self._await_submit(agent)
+        except AbsentAgentError:
+            logger.info("The worker of %s has finished but not pressed submit; the work counts", agent)
+        agent.update_status(AgentState.STATUS_COMPLETED)
+        agent.mark_done()
+
+    def cleanup_unit(self, unit: Unit) -> None:
+        """Nothing is left to clean up: :meth:`run_unit` frees everything itself."""
+
+    def running_worlds(self) -> list[Any]:
+        """Return the worlds of the conversations that are going on."""
+        with self._lock:
+            return list(self._running_worlds.values())

@@ -1,0 +1,507 @@
+"""One conversation between a worker and a model, and the onboarding before it.
+
+A researcher changes the onboarding criterion by overriding :meth:`ModelChatOnboardWorld.check_onboarding_answers`, and the
+conversation by subclassing :class:`ModelChatWorld` in a file of their own that is named by
+``mephisto.blueprint.world_file`` and has ``make_world`` and ``get_world_params`` (docs/worlds.md).
+
+A world does one step at a time, as ParlAI's worlds do: the task runner calls :meth:`parley` until :meth:`episode_done`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from model_chat.bot_agent import BotAgent
+from model_chat.configuration.annotations import AnnotationsConfig
+from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.contexts import HI, Context, ContextSource
+from model_chat.human_agent import HumanAgent
+from model_chat.incoming import Accepted, Expected, RefusedError, check_packet, message_id_of
+from model_chat.quality.onboarding import OnboardingOutcome, OnboardingStatistics, grade, read_answers
+from model_chat.quota import ConversationQuota, Place
+from model_chat.records.schema import (
+    HUMAN_ID,
+    HUMAN_IDX,
+    MODEL_ID,
+    MODEL_IDX,
+    RATING_SEPARATOR,
+    Completion,
+    Conversation,
+    TaskDescription,
+    Utterance,
+)
+from model_chat.serving.pool import ModelFailureError, ModelPool
+
+logger = logging.getLogger(__name__)
+
+GREETING = "Hi!"
+"""What the worker is shown to have said in the start mode ``hi``."""
+
+
+class State(StrEnum):
+    """Where a conversation is. It goes START → HUMAN_TURN ⇄ MODEL_TURN → FINAL_RATING → ENDED, or to ENDED at any time."""
+
+    START = "start"
+    HUMAN_TURN = "human turn"
+    MODEL_TURN = "model turn"
+    FINAL_RATING = "final rating"
+    ENDED = "ended"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.START: frozenset({State.HUMAN_TURN, State.ENDED}),
+    State.HUMAN_TURN: frozenset({State.MODEL_TURN, State.ENDED}),
+    State.MODEL_TURN: frozenset({State.HUMAN_TURN, State.FINAL_RATING, State.ENDED}),
+    State.FINAL_RATING: frozenset({State.ENDED}),
+    State.ENDED: frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """What all conversations of a run share. Made once, at launch.
+
+    Attributes:
+        models: the run's models.
+        quota: how many conversations each model still needs.
+        num_turns: exchanges before the final rating.
+        max_resp_time: seconds a worker has for a turn.
+        max_message_length: characters.
+        annotations: the buckets, or None when responses are not annotated.
+        annotations_text: the text of the annotation configuration file, saved with each conversation.
+        final_rating_questions: at least one.
+        start_mode: ``hi`` or the name of a task.
+        contexts: where contexts come from, or None when conversations have none.
+        include_persona: whether model and worker are told a persona.
+    """
+
+    models: ModelPool
+    quota: ConversationQuota
+    num_turns: int
+    max_resp_time: int
+    max_message_length: int
+    annotations: AnnotationsConfig | None
+    annotations_text: str | None
+    final_rating_questions: tuple[str, ...]
+    start_mode: str = HI
+    contexts: ContextSource | None = None
+    include_persona: bool = False
+
+
+@dataclass(frozen=True)
+class OnboardingOptions:
+    """What all onboardings of a run share.
+
+    Attributes:
+        config: dialogues, answers, and what counts as passing.
+        annotations: the task's buckets.
+        max_onboard_time: seconds for all tries together.
+        statistics: counted over the run.
+    """
+
+    config: OnboardingConfig
+    annotations: AnnotationsConfig
+    max_onboard_time: int
+    statistics: OnboardingStatistics = field(default_factory=OnboardingStatistics)
+
+
+class ModelChatOnboardWorld:
+    """A worker annotates the onboarding dialogues until they pass or have no try left.
+
+    Args:
+        options: see :class:`OnboardingOptions`.
+        human: the worker's seat.
+    """
+
+    def __init__(self, options: OnboardingOptions, human: HumanAgent) -> None:
+        self.options = options
+        self.human = human
+        self.outcome: OnboardingOutcome | None = None
+        self._tries_left = options.config.tries
+        self._deadline: float | None = None
+        self._graded: set[str] = set()
+
+    def check_onboarding_answers(self, worker_answers: list[list[list[str] | None]]) -> bool:
+        """Decide whether a worker passes. Override this to change the selection criterion.
+
+        For each dialogue, exactly the right set of boxes is one correct answer and anything else one incorrect answer;
+        passing takes at least ``min_correct`` and at most ``max_incorrect`` of ``onboard_task_data.json``.
+
+        Args:
+            worker_answers: one list a dialogue, one entry an utterance: the ticked buckets, None for a human's utterance.
+                Shapes and bucket names have been checked.
+        """
+        config = self.options.config
+        correct, incorrect = grade(worker_answers, config.right_answers())
+        return correct >= config.min_correct and incorrect <= config.max_incorrect
+
+    def parley(self) -> None:
+        """Wait for one answer sheet and grade it.
+
+        Raises:
+            AbsentAgentError: Mephisto's exceptions for a worker who left or took too long.
+        """
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self.options.max_onboard_time
+            self.options.statistics.started()
+            self.human.control("onboarding_start", tries_left=self._tries_left, seconds=self.options.max_onboard_time)
+        packet = self.human.receive(self._deadline)
+        message_id = message_id_of(packet)
+        if message_id is not None and message_id in self._graded:
+            return  # sent again by a page that had lost its connection: graded once
+        try:
+            answers = read_answers(packet, self.options.config, self.options.annotations)
+        except RefusedError as refused:
+            self.human.control("refused", message_id=message_id, code=refused.code, reason=refused.reason)
+            return
+        if message_id is not None:
+            self._graded.add(message_id)
+        self._tries_left -= 1
+        if self.check_onboarding_answers(answers):
+            self._end(OnboardingOutcome.PASSED)
+            self.human.control("onboarding_passed")
+        elif self._tries_left <= 0:
+            self._end(OnboardingOutcome.FAILED)
+            self.human.control(
+                "onboarding_failed",
+                reason="Thank you for trying. Your answers differed too often from the guidelines, so this task is not "
+                "open to you. This does not affect your standing or your access to other tasks.",
+            )
+        else:
+            left = "one try" if self._tries_left == 1 else f"{self._tries_left} tries"
+            self.human.control(
+                "onboarding_retry",
+                tries_left=self._tries_left,
+                reason=f"Some answers differ from the guidelines. You have {left} left.",
+                explanations=self.options.config.explanations(),
+            )
+
+    def _end(self, outcome: OnboardingOutcome) -> None:
+        self.outcome = outcome
+        self.options.statistics.ended(outcome)
+
+    def episode_done(self) -> bool:
+        """Whether the worker has passed or failed for good."""
+        return self.outcome is not None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the worker has passed."""
+        return self.outcome is OnboardingOutcome.PASSED
+
+    def prep_save_data(self, agents: Sequence[Any]) -> dict[str, Any]:
+        """What Mephisto's database keeps of the onboarding; :func:`validate_onboarding` reads it."""
+        return {
+            "custom_data": {
+                "onboarding_outcome": None if self.outcome is None else self.outcome.value,
+                "tries_used": self.options.config.tries - self._tries_left,
+            }
+        }
+
+    def abandon(self) -> None:
+        """Count the worker as having left; nothing happens after the end."""
+        if self.outcome is None:
+            self._end(OnboardingOutcome.LEFT)
+
+    def shutdown(self) -> None:
+        """Nothing is held that would have to be freed."""
+
+
+class ModelChatWorld:
+    """One conversation: opening, ``num_turns`` exchanges, final ratings.
+
+    Args:
+        options: see :class:`ChatOptions`.
+        human: the worker's seat.
+        bot: the model's seat.
+        place: the conversation's place in the model's quota.
+    """
+
+    def __init__(self, options: ChatOptions, human: HumanAgent, bot: BotAgent, place: Place) -> None:
+        self.options = options
+        self.human = human
+        self.bot = bot
+        self.place = place
+        self.state = State.START
+        self.completion = Completion.INCOMPLETE
+        self.reason: str | None = None
+        """Why the conversation is incomplete."""
+        self.dialog: list[Utterance] = []
+        self.context: Context | None = None
+        self.exchanges_done = 0
+        self._taken: set[str] = set()
+
+    # --- what subclasses change ---
+
+    def additional_start_data(self) -> dict[str, Any]:
+        """Further keys of the ``start`` update to the page."""
+        return {}
+
+    def additional_record(self) -> dict[str, Any]:
+        """Further keys of :class:`Conversation` to be saved."""
+        return {}
+
+    def acceptability_violations(self) -> str | None:
+        """Comma-separated names of the checks that the worker's messages failed, "" for none, None when not checked."""
+        return None
+
+    def begin(self) -> None:
+        """Say what counts as already said, and let the model answer the greeting in the start mode ``hi``."""
+        options = self.options
+        if options.contexts is not None:
+            self.context = options.contexts.next()
+        persona = list(self.context.human_persona) if self.context is not None and options.include_persona else []
+        self.human.control(
+            "start",
+            agent_display_name=HUMAN_ID,
+            personas=persona,
+            num_turns=options.num_turns,
+            **self.additional_start_data(),
+        )
+        if self.context is not None and options.include_persona:
+            self.bot.observe_persona(self.context.lines_for_model())
+        if options.start_mode == HI:
+            self._add_utterance(HUMAN_IDX, GREETING, fake_start=True)
+            self.bot.observe({"id": HUMAN_ID, "text": GREETING})
+            self._let_model_reply()
+        elif self.context is not None:
+            self._add_utterance(HUMAN_IDX, self.context.human_seed, fake_start=True)
+            self._add_utterance(MODEL_IDX, self.context.model_seed, fake_start=True)
+            self.bot.observe({"id": HUMAN_ID, "text": self.context.human_seed})
+            self.bot.has_said(self.context.model_seed)
+
+    # --- the conversation ---
+
+    def parley(self) -> None:
+        """Do one step: open, take one message and answer it, or take the final ratings.
+
+        Raises:
+            AbsentAgentError: Mephisto's exceptions for a worker who left or took too long.
+        """
+        try:
+            if self.state is State.START:
+                self.begin()
+                self._go(State.HUMAN_TURN)
+            elif self.state is State.HUMAN_TURN:
+                self._take_message()
+                self._go(State.MODEL_TURN)
+            elif self.state is State.MODEL_TURN:
+                self._let_model_reply()
+                self.exchanges_done += 1
+                over = self.exchanges_done >= self.options.num_turns
+                self._go(State.FINAL_RATING if over else State.HUMAN_TURN)
+            elif self.state is State.FINAL_RATING:
+                self._take_final_rating()
+                self.completion = Completion.COMPLETE
+                self._go(State.ENDED)
+        except ModelFailureError as failure:
+            logger.error("A conversation ends since its model failed: %s", failure)
+            self.abandon(f"model failed: {failure}")
+            self.human.control(
+                "model_failed",
+                reason="The chat partner has a technical problem and can't go on. This is not your fault: please submit "
+                "what you have done; it counts in full.",
+            )
+
+    def _go(self, state: State) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise RuntimeError(f"A conversation can't go from '{self.state}' to '{state}'.")
+        self.state = state
+
+    def _take_message(self) -> None:
+        accepted = self._receive("message")
+        self._annotate(accepted)
+        self._add_utterance(HUMAN_IDX, accepted.text, accepted)
+        self.bot.observe({"id": HUMAN_ID, "text": accepted.text})
+
+    def _take_final_rating(self) -> None:
+        accepted = self._receive("final_rating")
+        self._annotate(accepted)
+        last = next(utterance for utterance in reversed(self.dialog) if utterance.agent_idx == MODEL_IDX)
+        last.final_rating = RATING_SEPARATOR.join(str(rating) for rating in accepted.final_ratings or ())
+
+    def _receive(self, ask: str) -> Accepted:
+        """Ask the worker for a message or the final ratings until something that can be taken comes."""
+        for early in self.human.discard_waiting():
+            if message_id_of(early) not in self._taken:
+                self._refuse(RefusedError("not_your_turn", "Please wait for the reply.", message_id_of(early)))
+        expected = Expected(
+            annotations=self.options.annotations if self._utterance_to_annotate() is not None else None,
+            rating_questions=len(self.options.final_rating_questions) if ask == "final_rating" else 0,
+            max_message_length=self.options.max_message_length,
+        )
+        deadline = time.monotonic() + self.options.max_resp_time
+        self.human.control(
+            "your_turn",
+            ask=ask,
+            turn_idx=self.exchanges_done,
+            num_turns=self.options.num_turns,
+            seconds=self.options.max_resp_time,
+            live_update_requested=True,
+        )
+        while True:
+            packet = self.human.receive(deadline)
+            try:
+                accepted = check_packet(packet, expected, self._taken)
+            except RefusedError as refused:
+                self._refuse(refused)
+                continue
+            if accepted is not None:
+                self._taken.add(accepted.message_id)
+                return accepted
+
+    def _refuse(self, refused: RefusedError) -> None:
+        self.human.control("refused", message_id=refused.message_id, code=refused.code, reason=refused.reason)
+
+    def _utterance_to_annotate(self) -> int | None:
+        """Index of the model's last reply if it is to be annotated and isn't yet, else None."""
+        if self.options.annotations is None or not self.dialog:
+            return None
+        last = self.dialog[-1]
+        if last.agent_idx != MODEL_IDX or last.fake_start or last.problem_data is not None:
+            return None
+        return len(self.dialog) - 1
+
+    def _annotate(self, accepted: Accepted) -> None:
+        annotated = self._utterance_to_annotate()
+        if annotated is not None:
+            self.dialog[annotated].problem_data = accepted.problem_data
+
+    def _let_model_reply(self) -> None:
+        self._add_utterance(MODEL_IDX, self.bot.act())
+
+    def _add_utterance(
+        self, agent_idx: int, text: str, accepted: Accepted | None = None, fake_start: bool = False
+    ) -> None:
+        utterance = Utterance(
+            agent_idx=agent_idx,
+            text=text,
+            id=HUMAN_ID if agent_idx == HUMAN_IDX else MODEL_ID,
+            timestamp=time.time(),
+            fake_start=True if fake_start else None,
+            episode_done=False if fake_start else None,
+            message_id=accepted.message_id if accepted is not None else None,
+            timing=accepted.timing if accepted is not None else None,
+        )
+        task_data: dict[str, Any] = {"utterance_idx": len(self.dialog), "agent_idx": agent_idx}
+        if accepted is not None:
+            task_data["message_id"] = accepted.message_id
+            if accepted.problem_data is not None:
+                task_data["problem_data"] = accepted.problem_data
+                task_data["annotated_utterance_idx"] = len(self.dialog) - 1
+        self.dialog.append(utterance)
+        self.human.say(utterance.id, text, fake_start, **task_data)
+
+    # --- the end ---
+
+    def episode_done(self) -> bool:
+        """Whether the conversation is over."""
+        return self.state is State.ENDED
+
+    def abandon(self, reason: str) -> None:
+        """End the conversation as incomplete; nothing happens if it has ended already.
+
+        Args:
+            reason: for the record; workers never see it.
+        """
+        if self.state is not State.ENDED:
+            self.completion = Completion.INCOMPLETE
+            self.reason = reason
+            self._go(State.ENDED)
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether the worker has said anything."""
+        return any(utterance.agent_idx == HUMAN_IDX and not utterance.fake_start for utterance in self.dialog)
+
+    def get_custom_task_data(self) -> dict[str, Any]:
+        """Return the conversation as it is saved, in both places."""
+        context = self.context
+        record = Conversation(
+            dialog=self.dialog,
+            workers=[self.human.worker_id],
+            acceptability_violations=[self.acceptability_violations()],
+            hit_ids=[self.human.hit_id],
+            assignment_ids=[self.human.assignment_id],
+            task_description=TaskDescription(
+                annotations_config=self.options.annotations_text,
+                model_nickname=self.bot.nickname,
+                model_file=self.bot.model_file,
+                model_opt=self.bot.exported_opt(),
+            ),
+            personas=None if context is None else [list(context.human_persona), list(context.model_persona)],
+            context_dataset=None if context is None else context.dataset,
+            person1_seed_utterance=None if context is None else context.human_seed,
+            person2_seed_utterance=None if context is None else context.model_seed,
+            additional_context=None if context is None else context.additional_context,
+            status=self.completion,
+            reason=self.reason,
+            **self.additional_record(),
+        )
+        return record.to_dict()
+
+    def prep_save_data(self, agents: Sequence[Any]) -> dict[str, Any]:
+        """What Mephisto's database keeps of the conversation."""
+        return {"custom_data": self.get_custom_task_data()}
+
+    def settle(self, collected: bool) -> None:
+        """Count the conversation as collected, or give its place back; once."""
+        if collected:
+            self.place.complete()
+        else:
+            self.place.give_back()
+
+    def shutdown(self) -> None:
+        """Give the place back if the conversation was not counted."""
+        self.place.give_back()
+
+
+class NoPlaceLeftError(RuntimeError):
+    """Every model has all the conversations it needs."""
+
+
+def make_onboarding_world(
+    opt: OnboardingOptions, agent: HumanAgent, initialization_data: Any = None
+) -> ModelChatOnboardWorld:
+    """Make the world of one worker's onboarding."""
+    return ModelChatOnboardWorld(opt, agent)
+
+
+def validate_onboarding(data: dict[str, Any]) -> bool:
+    """Whether the recorded onboarding was passed.
+
+    Args:
+        data: what the onboarding agent's state holds (``AgentState.get_data()``).
+    """
+    messages = data.get("outputs", {}).get("messages", [])
+    for message in reversed(messages):
+        if "WORLD_DATA" in message:
+            outcome = message["WORLD_DATA"].get("custom_data", {}).get("onboarding_outcome")
+            return bool(outcome == OnboardingOutcome.PASSED.value)
+    return False
+
+
+def make_world(opt: ChatOptions, agents: Sequence[HumanAgent], initialization_data: Any = None) -> ModelChatWorld:
+    """Make the world of one conversation, with the model that needs conversations most.
+
+    Raises:
+        NoPlaceLeftError: no model needs a conversation.
+    """
+    place = opt.quota.take()
+    if place is None:
+        raise NoPlaceLeftError("Every model has all the conversations it needs.")
+    try:
+        return ModelChatWorld(opt, agents[0], BotAgent(opt.models, place.nickname), place)
+    except BaseException:
+        place.give_back()
+        raise
+
+
+def get_world_params() -> dict[str, Any]:
+    """What Mephisto needs to know: one worker a conversation."""
+    return {"agent_count": 1}
