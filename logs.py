@@ -1,0 +1,48 @@
+"""Logging of the commands: one handler, on the standard error stream, in the reader's language rather than the machine's."""
+
+from __future__ import annotations
+
+import logging
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+PLAIN_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    """Drop ParlAI's warning about a missing dictionary file: agents that have no dictionary are no mistake."""
+    return not record.getMessage().startswith("WARNING: Neither the specified dict file")
+
+
+def set_up_logging(level: str, console: Console) -> None:
+    """Send all log lines through one handler: a coloured one on a terminal, plain lines elsewhere.
+
+    Mephisto and ParlAI put handlers of their own on their loggers, so that each line comes twice; these are taken off.
+
+    Args:
+        level: of the loggers of mephisto and parlai (debug, info, warning, error); ours log from info on at least.
+        console: where to.
+    """
+    handler: logging.Handler
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, rich_tracebacks=False)
+        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+    else:
+        handler = logging.StreamHandler(console.file)
+        handler.setFormatter(logging.Formatter(PLAIN_FORMAT))
+    handler.addFilter(_is_worth_reading)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    theirs = logging.getLevelName(level.upper())
+    if not isinstance(theirs, int):
+        theirs = logging.WARNING
+    root.setLevel(theirs)
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] in ("mephisto", "parlai"):
+            logger = logging.getLogger(name)
+            logger.handlers.clear()
+            logger.propagate = True
+            logger.setLevel(theirs)
+    logging.getLogger("model_chat").setLevel(min(theirs, logging.INFO))
+    logging.captureWarnings(True)

@@ -1,0 +1,171 @@
+"""What Mephisto is told about the task: its flags, its shared state, its page, and who runs it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mephisto.abstractions.blueprint import Blueprint, BlueprintArgs, SharedTaskState, TaskBuilder
+from mephisto.abstractions.blueprints.mixins.onboarding_required import OnboardingRequired, OnboardingSharedState
+from mephisto.data_model.assignment import InitializationData
+from mephisto.operations.registry import register_mephisto_abstraction
+from omegaconf import DictConfig
+
+from model_chat.agent_state import ModelChatAgentState
+from model_chat.errors import ConfigurationError
+from model_chat.local_architect import TaskLocalArchitect as TaskLocalArchitect  # registers the architect "local"
+from model_chat.task_runner import ModelChatTaskRunner
+
+if TYPE_CHECKING:
+    from mephisto.data_model.agent import OnboardingAgent
+    from mephisto.data_model.task_run import TaskRun
+    from mephisto.data_model.worker import Worker
+
+BLUEPRINT_TYPE = "model_chat_blueprint"
+FRONTEND_DIST = Path(__file__).parent / "frontend" / "dist"
+
+
+def _flag(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass
+class BaseModelChatBlueprintArgs(BlueprintArgs):  # type: ignore[misc]  # mephisto has no types
+    """Flags under ``mephisto.blueprint`` that text chat and image chat share."""
+
+    # Mephisto declares this one as a string without a value; it can't become optional in a subclass.
+    block_qualification: str = _flag("???", "Qualification that keeps a worker out; granted on violations.")
+    onboarding_qualification: str | None = _flag(
+        None, "Qualification that remembers who passed onboarding; unset: no onboarding."
+    )
+    allowed_worker_qualification: str | None = _flag(None, "Only workers who have this qualification may take part.")
+    world_file: str = _flag("${task_dir}/worlds.py", "Module with make_world and get_world_params.")
+    chat_data_folder: str = _flag("???", "Folder for the finished conversations, one JSON file each.")
+    num_turns: int = _flag(6, "Exchanges before the final rating.")
+    max_resp_time: int = _flag(180, "Seconds a worker has for one turn.")
+    max_onboard_time: int = _flag(300, "Seconds a worker has for onboarding.")
+    max_message_length: int = _flag(2000, "Longest message of a worker, in characters.")
+    max_concurrent_responses: int = _flag(1, "How many models may generate at once.")
+    max_model_response_time: int = _flag(120, "Seconds a worker waits for a reply before the model counts as failed.")
+    task_model_parallel: bool = _flag(True, "ParlAI's --model-parallel for all models.")
+    random_seed: int = _flag(42, "Seed of the choice among models that are needed equally.")
+    check_acceptability: bool = _flag(False, "Check the worker's messages when a conversation is complete.")
+    annotations_config_path: str = _flag("", "JSON file of the annotation buckets; empty: responses are not annotated.")
+    annotation_question: str = _flag(
+        "Which of these apply to the reply? Tick all that do.",
+        "Shown above the boxes of each response.",
+    )
+    final_rating_question: str = _flag(
+        "How good was your chat partner overall?", "Asked at the end, answered 1 to 5; several are separated by |."
+    )
+    task_config_path: str = _flag("${task_dir}/task_config", "Folder of the files below.")
+    task_description_file: str = _flag(
+        "${mephisto.blueprint.task_config_path}/task_description.html", "HTML of the task's description."
+    )
+    left_pane_text_path: str = _flag(
+        "${mephisto.blueprint.task_config_path}/left_pane_text.html", "HTML beside the chat."
+    )
+    onboard_task_data_path: str = _flag(
+        "${mephisto.blueprint.task_config_path}/onboard_task_data.json", "JSON file of the onboarding dialogues."
+    )
+    block_mobile: bool = _flag(False, "Ask workers on a phone to come back on a computer.")
+
+
+@dataclass
+class ModelChatBlueprintArgs(BaseModelChatBlueprintArgs):
+    """Flags of text chat."""
+
+    _blueprint_type: str = BLUEPRINT_TYPE
+    _group: str = field(
+        default="ModelChatBlueprint", metadata={"help": "Workers chat with models and annotate their responses."}
+    )
+    conversations_needed_string: str | None = _flag(None, "Conversations to collect: nickname:count,nickname:count.")
+    base_model_folder: str | None = _flag("${task_dir}/models", "Folder of models, <nickname>/model.opt and so on.")
+    model_opt_path: str | None = _flag(None, "YAML file, nickname to a string of ParlAI flags; beside the base folder.")
+    context_seed: int | None = _flag(None, "Seed of the contexts; unset: different in every run.")
+    conversation_start_mode: str = _flag("hi", "hi, blended_skill_talk, or a ParlAI task with a ContextGenerator.")
+    include_persona: bool = _flag(False, "Tell the model and the worker a persona.")
+    override_opt: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "ParlAI options for the context generator."}
+    )
+
+
+@dataclass
+class ModelChatSharedState(OnboardingSharedState, SharedTaskState):  # type: ignore[misc]  # mephisto has no types
+    """What all conversations of a run share; filled by :mod:`model_chat.task_run` before the launch.
+
+    Attributes:
+        world_module: the module of ``world_file``.
+        world_opt: passed to ``make_world``.
+        onboarding_world_opt: passed to ``make_onboarding_world``; None without onboarding.
+        page_config: what the page is told (``task_config.json``).
+        chat_data_folder: where conversations are saved.
+        is_live: whether real crowd work is paid for.
+        task_launcher: Mephisto's launcher of the running task, once there is one.
+    """
+
+    world_module: Any = None
+    world_opt: Any = None
+    onboarding_world_opt: Any = None
+    page_config: dict[str, Any] = field(default_factory=dict)
+    chat_data_folder: Path = Path()
+    is_live: bool = False
+    task_launcher: Any = None
+    units: int = 0
+
+    def onboarding_counts(self) -> dict[str, int]:
+        """Return how many onboardings began and how they ended."""
+        statistics = getattr(self.onboarding_world_opt, "statistics", None)
+        return {} if statistics is None else statistics.counts()
+
+
+class ModelChatTaskBuilder(TaskBuilder):  # type: ignore[misc]  # mephisto has no types
+    """Copies the built page beside the router's files; runs neither npm nor a bundler."""
+
+    def build_in_dir(self, build_dir: str) -> None:
+        """Copy ``frontend/dist`` into ``<build_dir>/static``.
+
+        Raises:
+            ConfigurationError: the page has not been built.
+        """
+        if not (FRONTEND_DIST / "index.html").is_file():
+            raise ConfigurationError(f"The worker's page is not built ({FRONTEND_DIST}); run 'make setup' once.")
+        # Mephisto has put wrap_crowd_source.js and task_config.json into the same folder: they stay.
+        shutil.copytree(FRONTEND_DIST, Path(build_dir) / "static", dirs_exist_ok=True)
+
+
+@register_mephisto_abstraction()
+class ModelChatBlueprint(OnboardingRequired, Blueprint):  # type: ignore[misc]  # mephisto has no types
+    """The task: a worker chats with a model."""
+
+    AgentStateClass: ClassVar[Any] = ModelChatAgentState
+    OnboardingAgentStateClass: ClassVar[Any] = ModelChatAgentState
+    TaskBuilderClass: ClassVar[Any] = ModelChatTaskBuilder
+    TaskRunnerClass: ClassVar[Any] = ModelChatTaskRunner
+    ArgsClass: ClassVar[Any] = ModelChatBlueprintArgs
+    SharedStateClass: ClassVar[Any] = ModelChatSharedState
+    BLUEPRINT_TYPE = BLUEPRINT_TYPE
+
+    def __init__(self, task_run: TaskRun, args: DictConfig, shared_state: ModelChatSharedState) -> None:
+        super().__init__(task_run, args, shared_state)
+        self.shared_state: ModelChatSharedState = shared_state
+
+    def get_frontend_args(self) -> dict[str, Any]:
+        """Return what every worker's page is told (section 1 of docs/protocol.md): nothing about answers or models."""
+        return {**super().get_frontend_args(), **self.shared_state.page_config}
+
+    def get_initialization_data(self) -> Iterable[InitializationData]:
+        """Return one empty initialisation for each conversation still needed: which model it is with is decided later."""
+        return [InitializationData(shared={}, unit_data=[{}]) for _ in range(self.shared_state.units)]
+
+    def get_onboarding_data(self, worker_id: str) -> dict[str, Any]:
+        """Return what the page shows for onboarding: the dialogues without their answers."""
+        return {"task_data": self.shared_state.onboarding_data, "past_live_updates": []}
+
+    def validate_onboarding(self, worker: Worker, onboarding_agent: OnboardingAgent) -> bool:
+        """Return whether the worker passed, as the onboarding world recorded it."""
+        passed: bool = self.shared_state.world_module.validate_onboarding(onboarding_agent.state.get_data())
+        return passed

@@ -1,0 +1,124 @@
+"""What the requester sees while a run is on: the worker's link once, then a live table or plain log lines."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from model_chat.quota import ConversationQuota
+
+if TYPE_CHECKING:
+    from model_chat.model_chat_blueprint import ModelChatSharedState
+
+logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """Shows how far the collection is.
+
+    Args:
+        quota: the counts.
+        shared: for the count of onboardings.
+        console: where to; without a terminal, plain log lines are written instead of a live table.
+        log_rate: seconds between two plain lines.
+    """
+
+    def __init__(
+        self, quota: ConversationQuota, shared: ModelChatSharedState, console: Console, log_rate: float
+    ) -> None:
+        self._quota = quota
+        self._shared = shared
+        self._console = console
+        self._log_rate = log_rate
+        self._last_line = ""
+        self._next_line = 0.0
+        self._live: Live | None = None
+
+    def announce(self, live_run: Any, launch_seconds: float, chat_data_folder: Path) -> None:
+        """Print, once, where workers find the task and where conversations go.
+
+        Args:
+            live_run: Mephisto's running task.
+            launch_seconds: from the start of the command until now.
+            chat_data_folder: as configured.
+        """
+        architect = live_run.architect
+        base = f"http://{architect.hostname}:{architect.port}" if hasattr(architect, "port") else ""
+        lines = [f"The task is up ({launch_seconds:.1f} s)."]
+        if live_run.provider.PROVIDER_TYPE == "mock" and base:
+            lines += [
+                f"  Chat as a worker:  {base}/?worker_id=me&assignment_id=1",
+                f"  Preview:           {base}/",
+                "  Each pair of worker_id and assignment_id is one conversation; change assignment_id for the next.",
+            ]
+        lines += [f"  Conversations go to {chat_data_folder}", "  Ctrl-C stops the run; starting it again goes on."]
+        for line in lines:
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(self._table(), console=self._console, auto_refresh=False)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        if self._live is not None:
+            self._live.__exit__(None, None, None)
+            self._live = None
+
+    def tick(self) -> None:
+        """Bring the table up to date, or write a line when something has changed and it is time."""
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+            return
+        now, line = time.monotonic(), self._line()
+        if line != self._last_line and now >= self._next_line:
+            logger.info("%s", line)
+            self._last_line, self._next_line = line, now + self._log_rate
+
+    def conclude(self, chat_data_folder: Path, interrupted: bool) -> None:
+        """Say what there is at the end, and what to do next."""
+        counts = self._quota.counts()
+        done, needed = sum(count.done for count in counts), sum(count.needed for count in counts)
+        ending = "The run was stopped" if interrupted else "The run is over"
+        self._console.print(
+            f"{ending}: {done} of {needed} conversations are collected ({self._line()}).",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+        if done:
+            self._console.print(
+                f"Next: python analysis/compile_results.py --results-folders {chat_data_folder} --output-folder results",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
+
+    def _line(self) -> str:
+        parts = [
+            f"{count.nickname}: {count.done} of {count.needed} done, {count.in_flight} in flight"
+            for count in self._quota.counts()
+        ]
+        onboarding = self._shared.onboarding_counts()
+        if onboarding:
+            parts.append("onboarding: " + ", ".join(f"{number} {what}" for what, number in onboarding.items()))
+        return "; ".join(parts)
+
+    def _table(self) -> Table:
+        table = Table(title="Conversations", title_justify="left")
+        table.add_column("model")
+        for column in ("done", "in flight", "needed"):
+            table.add_column(column, justify="right")
+        for count in self._quota.counts():
+            table.add_row(count.nickname, str(count.done), str(count.in_flight), str(count.needed))
+        onboarding = self._shared.onboarding_counts()
+        if onboarding:
+            table.caption = "onboarding: " + ", ".join(f"{number} {what}" for what, number in onboarding.items())
+        return table

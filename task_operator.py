@@ -1,0 +1,138 @@
+"""Mephisto's operator, watched and stopped the way a run script needs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import mephisto.operations.task_launcher as mephisto_launcher
+from mephisto.operations.operator import Operator
+
+if TYPE_CHECKING:
+    from mephisto.operations.datatypes import LiveTaskRun
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.5
+FULL_CHECK_SECONDS = 10.0
+"""How often Mephisto's own, costly test for completion is made; the cheap one is made at every tick."""
+STOP_STEP_SECONDS = 6.0
+"""How long one step of stopping may take before the next one begins."""
+
+# A unit that is given back is offered again after so long, and the launching thread lingers for as long at the end.
+mephisto_launcher.UNIT_GENERATOR_WAIT_SECONDS = 1
+
+
+class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
+    """Runs one task until it is complete or stopped, and ends everything that it started."""
+
+    is_shutdown: bool
+
+    async def _track_and_kill_runs(self) -> None:
+        """Mephisto would end a finished run from here, unseen by us; :meth:`run_until` does instead."""
+
+    @property
+    def live_run(self) -> LiveTaskRun:
+        """The run that was launched."""
+        run: LiveTaskRun = next(iter(self._task_runs_tracked.values()))
+        return run
+
+    def run_until(self, done: Callable[[], bool], tick: Callable[[], None], stop: threading.Event) -> None:
+        """Serve workers until ``done()``, or until Mephisto finds the run complete, or ``stop`` is set.
+
+        Args:
+            done: cheap; asked at every tick.
+            tick: called at every tick (twice a second), to show progress.
+            stop: set by a signal handler.
+        """
+        asyncio.set_event_loop(self._event_loop)
+        self._event_loop.run_until_complete(self._watch(done, tick, stop))
+
+    async def _watch(self, done: Callable[[], bool], tick: Callable[[], None], stop: threading.Event) -> None:
+        live_run = self.live_run
+        patience = live_run.task_run.get_task_args().no_submission_patience
+        next_full_check = time.monotonic() + FULL_CHECK_SECONDS
+        while not stop.is_set() and not done():
+            tick()
+            if live_run.force_shutdown:
+                logger.error("The connection to the router is lost for good; the run ends.")
+                return
+            if time.time() - live_run.client_io.last_submission_time > patience:
+                logger.error(
+                    "Nobody has submitted for %d s (mephisto.task.no_submission_patience); the run ends.", patience
+                )
+                return
+            if time.monotonic() >= next_full_check:
+                live_run.task_run.update_completion_progress(task_launcher=live_run.task_launcher)
+                if live_run.task_launcher.finished_generators and live_run.task_run.get_is_completed():
+                    return
+                next_full_check = time.monotonic() + FULL_CHECK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+        tick()
+
+    def stop(self) -> None:
+        """Expire what is still offered, end conversations that go on, and stop threads, sockets and the router.
+
+        Every step is tried whatever became of the ones before. A second call does nothing.
+        """
+        if self.is_shutdown:
+            return
+        self.is_shutdown = True
+        for live_run in list(self._task_runs_tracked.values()):
+            launcher = live_run.task_launcher
+            # First of all: nothing new is offered, in place of a broken conversation either.
+            launcher.keep_launching_units = False
+            self._step("expire units", partial(_expire_units, live_run))
+            self._step("end conversations", live_run.task_runner.shutdown)
+            self._step("end assignments", launcher.shutdown)
+            self._step("forget workers", live_run.worker_pool.shutdown)
+            self._step("close connections", live_run.client_io.shutdown)
+            self._step("stop the router", live_run.architect.shutdown)
+        self._task_runs_tracked.clear()
+        self._step("end the event loop", self._close_loop)
+
+    def _step(self, what: str, action: Callable[[], Any]) -> None:
+        """Do one step of stopping in a thread of its own, while the event loop goes on: agents' statuses go through it."""
+        failure: list[BaseException] = []
+
+        def guarded() -> None:
+            try:
+                action()
+            except BaseException as error:
+                failure.append(error)
+
+        if action == self._close_loop:
+            guarded()
+        else:
+            thread = threading.Thread(target=guarded, name=f"stop: {what}", daemon=True)
+            thread.start()
+            end = time.monotonic() + STOP_STEP_SECONDS
+            while thread.is_alive() and time.monotonic() < end:
+                self._event_loop.run_until_complete(asyncio.sleep(0.02))
+            if thread.is_alive():
+                logger.warning("Stopping: '%s' takes longer than %g s; going on", what, STOP_STEP_SECONDS)
+        for error in failure:
+            logger.error("Stopping: '%s' failed: %r", what, error)
+
+    def _close_loop(self) -> None:
+        loop = self._event_loop
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def _expire_units(live_run: LiveTaskRun) -> None:
+    """Expire the units that nobody has finished."""
+    for unit in live_run.task_launcher.units:
+        try:
+            unit.expire()
+        except Exception:
+            logger.exception("Unit %s can't be expired; look it up on the crowd platform", unit.db_id)

@@ -1,0 +1,263 @@
+"""Launch a task and see it through: check everything, load the models, offer the work, show progress, stop in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import hydra
+import yaml
+from mephisto.operations.config_handler import (
+    CORE_SECTION,
+    DATA_STORAGE_KEY,
+    DEFAULT_CONFIG_FILE,
+    add_config_arg,
+    get_config_arg,
+)
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+
+from model_chat.configuration.checks import BLUEPRINT, CheckedTask, check_task, mode_needs_context
+from model_chat.configuration.files import expand
+from model_chat.configuration.hydra import ROOT, register
+from model_chat.contexts import load_context_source
+from model_chat.errors import ConfigurationError
+from model_chat.logs import set_up_logging
+from model_chat.model_chat_blueprint import ModelChatSharedState
+from model_chat.progress import Progress
+from model_chat.quota import ConversationQuota
+from model_chat.serving.loading import load_model
+from model_chat.serving.pool import ModelPool
+from model_chat.task_operator import TaskOperator
+from model_chat.worlds import ChatOptions, OnboardingOptions
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_DATA_FOLDER = "~/.mephisto/data"
+EXIT_CONFIGURATION = 2
+EXIT_INTERRUPTED = 130
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def main(default_conf: str) -> None:
+    """Run a task from the command line.
+
+    Args:
+        default_conf: the file of the config group ``conf`` that is used unless ``conf=…`` names another.
+    """
+    name = register(default_conf)
+    code = 0
+
+    # Without a path Hydra would search, and for --help walk through, the whole package. The group `conf` comes from the
+    # config store.
+    @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)
+    def run(cfg: DictConfig) -> None:
+        nonlocal code
+        console = Console(stderr=True)
+        set_up_logging(cfg.mephisto.log_level, console)
+        try:
+            code = run_task(cfg, console)
+        except ConfigurationError as error:
+            for fault in error.faults:
+                console.print(f"[bold red]✗[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
+            console.print("Nothing was launched.", highlight=False)
+            code = EXIT_CONFIGURATION
+
+    run()
+    # Models that hang, and libraries' own threads, must not keep a finished run from ending.
+    logging.shutdown()
+    os._exit(code)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def run_task(cfg: DictConfig, console: Console) -> int:
+    """Check, launch, and see through one text chat task.
+
+    Returns:
+        the exit code: 0 when everything was collected, 130 when the run was interrupted.
+
+    Raises:
+        ConfigurationError: something the requester gave is not usable; nothing has been launched.
+    """
+    started = time.monotonic()
+    task = check_task(cfg)
+    data_folder = mephisto_data_folder(cfg)
+    with _stop_on_signal() as stop:
+        pool, shared, quota = prepare(cfg, task, console)
+        if stop.is_set():
+            return EXIT_INTERRUPTED
+        operator = open_operator(cfg, task, data_folder)
+        try:
+            operator.launch_task_run_or_die(cfg.mephisto, shared)
+            shared.task_launcher = operator.live_run.task_launcher
+            progress = Progress(quota, shared, console, cfg.monitoring_log_rate)
+            progress.announce(operator.live_run, time.monotonic() - started, task.chat_data_folder)
+            runner = operator.live_run.task_runner
+            with progress:
+                operator.run_until(
+                    done=lambda: quota.remaining() == 0 and not runner.running_units, tick=progress.tick, stop=stop
+                )
+        finally:
+            pool.shutdown()
+            operator.stop()
+        progress.conclude(task.chat_data_folder, interrupted=stop.is_set())
+    return EXIT_INTERRUPTED if stop.is_set() else 0
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into an event; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def request_stop(signum: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + signum)
+        stop.set()
+
+    before = {signum: signal.signal(signum, request_stop) for signum in STOP_SIGNALS}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def mephisto_data_folder(cfg: DictConfig) -> Path:
+    """Return Mephisto's data folder, made if it isn't there; never asks on the keyboard.
+
+    It is the flag ``mephisto.datapath``, else what Mephisto's own configuration says, else ``~/.mephisto/data``, which is
+    then written into Mephisto's configuration, so that its other tools find the same data.
+
+    Raises:
+        ConfigurationError: the folder can't be made.
+    """
+    flag, path = "mephisto.datapath", cfg.mephisto.datapath
+    if path is None:
+        try:
+            path = get_config_arg(CORE_SECTION, DATA_STORAGE_KEY)
+        except (OSError, yaml.YAMLError, AttributeError) as error:
+            raise ConfigurationError(f"mephisto.datapath: {DEFAULT_CONFIG_FILE} can't be read ({error}).") from None
+        flag = f"{CORE_SECTION}.{DATA_STORAGE_KEY} in {DEFAULT_CONFIG_FILE}"
+        if path is None:
+            path = str(expand(DEFAULT_DATA_FOLDER))
+            add_config_arg(CORE_SECTION, DATA_STORAGE_KEY, path)
+    try:
+        expand(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{flag}: the folder '{path}' can't be made ({error.strerror}); give another."
+        ) from None
+    return expand(path)
+
+
+def prepare(
+    cfg: DictConfig, task: CheckedTask, console: Console
+) -> tuple[ModelPool, ModelChatSharedState, ConversationQuota]:
+    """Load the models and put together what all conversations share.
+
+    Raises:
+        ConfigurationError: models or contexts that can't be loaded.
+    """
+    args = cfg.mephisto.blueprint
+    contexts = None
+    if mode_needs_context(args):
+        with console.status("Loading contexts…"):
+            override_opt: Any = OmegaConf.to_container(args.override_opt, resolve=True)
+            contexts = load_context_source(
+                f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode, override_opt, args.context_seed
+            )
+    models = []
+    for nickname, source in task.sources.items():
+        with console.status(f"Loading {nickname}…"):
+            models.append(load_model(source, model_parallel=args.task_model_parallel))
+    pool = ModelPool(models, args.max_concurrent_responses, args.max_model_response_time)
+    quota = ConversationQuota(task.needed, seed=args.random_seed)
+    options = ChatOptions(
+        models=pool,
+        quota=quota,
+        num_turns=args.num_turns,
+        max_resp_time=args.max_resp_time,
+        max_message_length=args.max_message_length,
+        annotations=task.annotations,
+        annotations_text=task.annotations_text,
+        final_rating_questions=task.final_rating_questions,
+        start_mode=args.conversation_start_mode,
+        contexts=contexts,
+        include_persona=args.include_persona,
+    )
+    annotation = None if task.annotations is None else task.annotations.for_page(args.annotation_question)
+    shared = ModelChatSharedState(
+        world_module=task.world_module,
+        world_opt=options,
+        page_config={
+            "task_description": task.task_description,
+            "left_pane_text": task.left_pane_text,
+            "chat_title": cfg.mephisto.task.task_title,
+            "annotation": annotation,
+            "final_rating_questions": list(task.final_rating_questions),
+            "num_turns": args.num_turns,
+            "max_resp_time": args.max_resp_time,
+            "max_onboard_time": args.max_onboard_time,
+            "max_message_length": args.max_message_length,
+            "use_onboarding": task.onboarding is not None,
+            "block_mobile": args.block_mobile,
+            "image_chat": False,
+        },
+        chat_data_folder=task.chat_data_folder,
+        is_live=task.is_live,
+        units=quota.remaining(),
+    )
+    if task.onboarding is not None and task.annotations is not None:
+        shared.onboarding_world_opt = OnboardingOptions(task.onboarding, task.annotations, args.max_onboard_time)
+        shared.onboarding_data = {
+            "kind": "onboarding",
+            "dialogs": task.onboarding.for_page(),
+            "annotation": annotation,
+        }
+    return pool, shared, quota
+
+
+def open_operator(cfg: DictConfig, task: CheckedTask, data_folder: Path) -> TaskOperator:
+    """Open Mephisto's database and complete the configuration from it.
+
+    Raises:
+        ConfigurationError: there is no such requester.
+    """
+    from mephisto.abstractions.databases.local_database import LocalMephistoDB
+    from mephisto.abstractions.databases.local_singleton_database import MephistoSingletonDB
+    from mephisto.utils.testing import get_mock_requester
+
+    databases: dict[str, Callable[..., Any]] = {"local": LocalMephistoDB, "singleton": MephistoSingletonDB}
+    db = databases[cfg.mephisto.database._database_type](database_path=str(data_folder / "database.db"))
+    provider = cfg.mephisto.provider
+    with open_dict(cfg):
+        if provider._provider_type == "mock":
+            provider.requester_name = get_mock_requester(db).requester_name
+        else:
+            name = OmegaConf.select(cfg, "mephisto.provider.requester_name", default=None)
+            known = [
+                requester.requester_name for requester in db.find_requesters(provider_type=provider._provider_type)
+            ]
+            if name not in known:
+                raise ConfigurationError(
+                    f"mephisto.provider.requester_name: there is no {provider._provider_type} requester '{name}' "
+                    f"(registered: {', '.join(known) or 'none'}); register one with 'mephisto register "
+                    f"{provider._provider_type}'."
+                )
+        cfg.mephisto.task.task_name = task.task_name
+        if task.onboarding is None:
+            cfg.mephisto.blueprint.onboarding_qualification = None
+    return TaskOperator(db)
