@@ -1,0 +1,62 @@
+# make run    text chat with the demo model at http://localhost:3000     make image  image chat
+# make test   everything that is tested, browser included                make lint   style and types
+# make bench  short benchmarks                                           make setup  only the set-up
+# All of them set up what they need first; the second time that takes seconds.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv/bin
+ARGS ?=
+export PYTHONUNBUFFERED := 1
+
+.PHONY: setup setup-dev models run image test test-unit test-e2e lint bench clean
+
+setup:
+	@[ -n "$(PYTHON)" ] || { echo "✗ Python is missing; install Python 3.11." >&2; exit 1; }
+	@$(PYTHON) scripts/setup_env.py
+
+setup-dev:
+	@[ -n "$(PYTHON)" ] || { echo "✗ Python is missing; install Python 3.11." >&2; exit 1; }
+	@$(PYTHON) scripts/setup_env.py --dev
+
+models: setup
+	@$(VENV)/python scripts/make_demo_models.py
+
+run: models
+	@$(VENV)/python run.py $(ARGS)
+
+image: setup
+	@echo "Image chat is not there yet; text chat is: make run"
+
+test: setup-dev
+	@$(VENV)/python scripts/make_demo_models.py
+	cd frontend && npm run --silent test
+	$(VENV)/python -m pytest -m "not e2e and not slow"
+	$(VENV)/python -m pytest -m "slow and not e2e"
+	$(VENV)/python -m pytest -m e2e
+
+test-unit: setup-dev
+	$(VENV)/python -m pytest -m "not e2e and not slow"
+
+test-e2e: setup-dev
+	@$(VENV)/python scripts/make_demo_models.py
+	$(VENV)/python -m pytest -m e2e
+
+# mypy can't look through the editable installation of a root that is itself the package; a link lets it.
+MYPY_PATH := build/types
+ROOMS := agents analysis compat configuration images quality records scripts serving tasks
+MODULES := $(basename $(wildcard *.py))
+
+lint: setup-dev
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	@mkdir -p $(MYPY_PATH) && ln -sfn ../.. $(MYPY_PATH)/model_chat
+	MYPYPATH=$(MYPY_PATH) $(VENV)/mypy $(foreach room,$(ROOMS),-p model_chat.$(room)) \
+		$(foreach module,$(filter-out setup __init__,$(MODULES)),-m model_chat.$(module))
+	cd frontend && npm run --silent lint && npm run --silent typecheck
+
+bench: models
+	@for benchmark in benchmarks/*.py; do case $$benchmark in */_*) ;; *) \
+		echo "== $$benchmark"; $(VENV)/python $$benchmark --short || exit 1;; esac; done
+
+clean:
+	rm -rf .venv build frontend/dist frontend/node_modules router/node_modules .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,203 @@
+"""Set up everything that model-chat needs in this folder: run by `make`, with the standard library alone.
+
+    python3 scripts/setup_env.py [--dev]
+
+Makes `.venv` from requirements.lock, the worker's page (frontend/dist) and the router's packages (router/node_modules);
+with --dev also what the tests need, Chromium included. What is up to date already is left as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+LOCK = ROOT / "requirements.lock"
+OLDEST_PYTHON, OLDEST_NODE = (3, 11), 20
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+class SetupError(RuntimeError):
+    """Something is missing that the user has to install; the message is one sentence for them."""
+
+
+def say(text: str) -> None:
+    """Tell what is being done."""
+    print(f"[setup] {text}", file=sys.stderr, flush=True)
+
+
+def run(*command: str | Path, cwd: Path = ROOT) -> None:
+    """Run a command and let its output through.
+
+    Raises:
+        SetupError: it failed.
+    """
+    words = [str(word) for word in command]
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    if subprocess.run(words, cwd=cwd, env=environment, check=False).returncode != 0:
+        raise SetupError(f"'{' '.join(words)}' failed in {cwd}; see its message above.")
+
+
+def digest(paths: Iterable[Path], extra: str = "") -> str:
+    """Return a digest of the files' names and contents."""
+    total = hashlib.sha256(extra.encode())
+    for path in sorted(paths):
+        total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def is_done(stamp: Path, state: str) -> bool:
+    """Whether a step was finished with the same inputs."""
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == state
+
+
+def read_lock(lock: Path = LOCK) -> dict[str, list[str]]:
+    """Return the lock's groups, each a list of ``name==version``."""
+    groups: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for number, raw in enumerate(lock.read_text(encoding="utf-8").splitlines(), 1):
+        heading = re.fullmatch(r"# --- group: ([a-z-]+) ---", raw.strip())
+        line = raw.split("#")[0].strip()
+        if heading:
+            current = groups.setdefault(heading[1], [])
+        elif line:
+            if current is None or "==" not in line:
+                raise SetupError(f"{lock.name}, line {number}: '{raw}' is not 'name==version' below a group heading.")
+            current.append(line)
+    return groups
+
+
+def check_tools() -> None:
+    """Check the versions of Python and Node.
+
+    Raises:
+        SetupError: one is missing or too old.
+    """
+    if sys.version_info < OLDEST_PYTHON:
+        raise SetupError(
+            f"Python {sys.version_info.major}.{sys.version_info.minor} is too old; install Python 3.11 and call "
+            f"'make PYTHON=python3.11 …'."
+        )
+    node = shutil.which("node")
+    if node is None or shutil.which("npm") is None:
+        raise SetupError(f"Node.js (with npm) is missing; install version {OLDEST_NODE} or newer.")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.lstrip("v").split(".")[0]) < OLDEST_NODE:
+        raise SetupError(f"Node.js {version} is too old; install version {OLDEST_NODE} or newer.")
+
+
+def make_venv(groups: tuple[str, ...]) -> None:
+    """Make `.venv` and install the lock's groups and this package into it."""
+    locked = read_lock()
+    wanted = [pin for group in groups for pin in locked[group]]
+    state = json.dumps([sys.version, wanted, digest([ROOT / "setup.py"])])
+    stamp = VENV / ".setup"
+    # What was installed for the tests also runs the task.
+    if is_done(stamp, state) or is_done(
+        stamp, json.dumps([sys.version, [*wanted, *locked["dev"]], digest([ROOT / "setup.py"])])
+    ):
+        return
+    if not PYTHON.exists():
+        say("making .venv")
+        run(sys.executable, "-m", "venv", VENV)
+    stamp.unlink(missing_ok=True)
+    say("installing the locked packages (some minutes the first time)")
+    torch = next(pin for pin in wanted if pin.startswith("torch=="))
+    with tempfile.TemporaryDirectory() as folder:
+        pins, rest = Path(folder) / "constraints.txt", Path(folder) / "rest.txt"
+        pins.write_text("\n".join(pin for group in locked.values() for pin in group), encoding="utf-8")
+        rest.write_text("\n".join(pin for pin in wanted if pin != torch), encoding="utf-8")
+        # torch's dependencies differ between its CPU and GPU builds, so pip finds them; the others are all in the lock.
+        run(PYTHON, "-m", "pip", "install", "--quiet", torch, "--constraint", pins)
+        run(PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", rest)
+    run(PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    stamp.write_text(state, encoding="utf-8")
+
+
+def make_router() -> None:
+    """Install the router's packages."""
+    folder = ROOT / "router"
+    stamp = folder / "node_modules" / ".setup"
+    state = digest([folder / "package.json", folder / "package-lock.json"])
+    if is_done(stamp, state):
+        return
+    say("installing the router's packages")
+    run("npm", "ci", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error", cwd=folder)
+    stamp.write_text(state, encoding="utf-8")
+
+
+def make_page() -> None:
+    """Install the front end's packages and build the worker's page."""
+    folder = ROOT / "frontend"
+    packages = folder / "node_modules" / ".setup"
+    state = digest([folder / "package.json", folder / "package-lock.json"])
+    if not is_done(packages, state):
+        say("installing the page's packages")
+        run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error", cwd=folder)
+        packages.write_text(state, encoding="utf-8")
+    sources = [path for name in ("src", "public") for path in (folder / name).rglob("*") if path.is_file()]
+    sources += [path for path in folder.glob("*") if path.is_file() and path.suffix in (".html", ".json", ".ts", ".js")]
+    built = folder / "node_modules" / ".built"
+    state = digest(sources)
+    if is_done(built, state) and (folder / "dist" / "index.html").is_file():
+        return
+    say("building the page")
+    run("npm", "run", "--silent", "build", cwd=folder)
+    built.write_text(state, encoding="utf-8")
+
+
+def find_chromium() -> str | None:
+    """Return Chromium's path: ``$CHROMIUM``, or the first of its usual names on the PATH."""
+    named = os.environ.get("CHROMIUM")
+    return named or next((path for path in map(shutil.which, CHROMIUM_NAMES) if path), None)
+
+
+def make_chromium() -> None:
+    """Install Debian's Chromium when run as root.
+
+    Raises:
+        SetupError: there is none and it can't be installed from here.
+    """
+    if find_chromium() is not None:
+        return
+    remedy = "install Chromium (Debian: apt-get install chromium) or set CHROMIUM to its path"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise SetupError(f"The tests need Chromium, and there is none on the PATH; {remedy}.")
+    say("installing Chromium")
+    run("apt-get", "update", "-qq")
+    run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-noto-color-emoji")
+    if find_chromium() is None:
+        raise SetupError(f"Chromium was installed but can't be found; {remedy}.")
+
+
+def main() -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--dev", action="store_true", help="also install what tests and linters need")
+    args = parser.parse_args()
+    try:
+        check_tools()
+        make_venv(("run", "dev") if args.dev else ("run",))
+        make_router()
+        make_page()
+        if args.dev:
+            make_chromium()
+    except SetupError as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
