@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -116,11 +116,11 @@ def rate(sums: Floats, totals: Floats, confidence: float = 0.95) -> Estimate:
     tail = (1 - confidence) / 2
     effective = float(clusters)
     if 0 < value < 1 and se > TIE:
-        shrink = stats.t.ppf(1 - tail, max(total - 1, 1)) / stats.t.ppf(1 - tail, clusters - 1)
+        shrink = special.stdtrit(max(total - 1, 1), 1 - tail) / special.stdtrit(clusters - 1, 1 - tail)
         effective = min(total, value * (1 - value) / se**2 * float(shrink) ** 2)
     hits = value * effective
-    low = float(stats.beta.ppf(tail, hits, effective - hits + 1)) if hits > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, hits + 1, effective - hits)) if hits < effective else 1.0
+    low = float(special.betaincinv(hits, effective - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(special.betaincinv(hits + 1, effective - hits, 1 - tail)) if hits < effective else 1.0
     return Estimate(value, se, low, high, round(total), clusters)
 
 
@@ -145,7 +145,7 @@ def mean(sums: Floats, totals: Floats, confidence: float = 0.95, bounds: tuple[f
     se = linearised_se(sums, totals)
     low = high = math.nan
     if clusters >= 2 and se > TIE:
-        width = float(stats.t.ppf((1 + confidence) / 2, clusters - 1)) * se
+        width = float(special.stdtrit(clusters - 1, (1 + confidence) / 2)) * se
         low, high = value - width, value + width
         if bounds is not None:
             low, high = max(low, bounds[0]), min(high, bounds[1])

@@ -18,7 +18,7 @@ DEFAULT_BUCKETS = ("bucket_0", "bucket_1", "bucket_2", "bucket_3", "bucket_4", N
 FORMATS = ("csv", "json", "parquet")
 NO_LIMIT = -1
 _NO_BUCKETS = frozenset({"", "none"})
-_OWN_COLUMNS = frozenset(
+OWN_COLUMNS = frozenset(
     {"folder", "worker_id", "hit_id", "model_nickname", "conversation_idx", "turn_idx", "agent_idx", "text"}
 )
 _DATE_FORMS = ("%Y_%m_%d", "%Y-%m-%d", "%Y%m%d")
@@ -307,7 +307,7 @@ def _buckets(text: str, faults: list[str]) -> tuple[str, ...]:
     twice = sorted({bucket for bucket in buckets if buckets.count(bucket) > 1})
     if twice:
         faults.append(f"--problem-buckets names {', '.join(twice)} more than once; name each bucket once.")
-    taken = sorted(bucket for bucket in buckets if bucket in _OWN_COLUMNS or re.match(r"^final_rating(_\d+)?$", bucket))
+    taken = sorted(bucket for bucket in buckets if bucket in OWN_COLUMNS or re.match(r"^final_rating(_\d+)?$", bucket))
     if taken:
         faults.append(f"--problem-buckets names {', '.join(taken)}, which is the name of a column; rename the bucket.")
     return tuple(buckets)

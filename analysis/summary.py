@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -179,6 +180,11 @@ def summarise(corpus: Corpus) -> Summary:
     )
 
 
+def records(frame: pd.DataFrame) -> Iterator[Any]:
+    """The rows of a table, each with its columns as attributes."""
+    yield from frame.itertuples(index=False)
+
+
 def _numbered(names: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     known, numbers = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)
     return [str(name) for name in known], numbers.astype(np.int64)
@@ -232,7 +238,7 @@ def _models(data: Data) -> pd.DataFrame:
 def _workers(data: Data) -> pd.DataFrame:
     count = len(data.workers)
     conversations = np.bincount(data.worker, minlength=count)
-    found: NDArray[np.float64] = np.bincount(data.worker, data.problems, count)
+    found = np.asarray(np.bincount(data.worker, data.problems, count), dtype=np.float64)
     frame = pd.DataFrame({"worker_id": data.workers, "conversations": conversations})
     frame["problems_found"] = pd.Series(found).astype("Int64") if data.settings.annotated else pd.NA
     frame["avg_problems_per_convo"] = found / np.maximum(conversations, 1)

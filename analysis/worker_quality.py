@@ -84,8 +84,8 @@ def _mean_by(groups: NDArray[np.integer], values: Floats, count: int) -> Floats:
     known = np.isfinite(values)
     total = np.bincount(groups[known], values[known], count)
     with np.errstate(divide="ignore", invalid="ignore"):
-        result: Floats = np.asarray(total / np.bincount(groups[known], minlength=count), dtype=np.float64)
-    return result
+        result = total / np.bincount(groups[known], minlength=count)
+    return np.asarray(result, dtype=np.float64)
 
 
 def _from_others(workers: NDArray[np.integer], models: NDArray[np.integer], ratings: Floats) -> Floats:
@@ -121,8 +121,7 @@ def _modal_share(groups: NDArray[np.integer], values: Floats, count: int) -> Flo
     times = pd.DataFrame({"group": groups[known], "value": values[known]}).value_counts()
     by_group = times.groupby(level="group")
     share = (by_group.max() / by_group.sum()).where(by_group.sum() >= 2)
-    shares: Floats = share.reindex(range(count)).to_numpy(dtype=np.float64)
-    return shares
+    return np.asarray(share.reindex(range(count)), dtype=np.float64)
 
 
 def _patterns(labels: NDArray[np.bool_]) -> Floats:
@@ -131,4 +130,4 @@ def _patterns(labels: NDArray[np.bool_]) -> Floats:
         return np.full(len(labels), np.nan)
     packed = np.ascontiguousarray(np.packbits(labels, axis=1))
     codes, _ = pd.factorize(packed.view(f"S{packed.shape[1]}").ravel())
-    return codes.astype(np.float64)
+    return np.asarray(codes, dtype=np.float64)

@@ -1,0 +1,188 @@
+"""What the command prints: rich tables in a terminal, plain aligned text everywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import numbers
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from model_chat.analysis.remarks import remarks
+from model_chat.analysis.summary import CLEAN_FIELDS, Summary, rating_columns, records
+
+_MODELS_ACROSS = 4
+_ROWS_SHOWN = 10
+_PLAIN_WIDTH = 10_000
+"""Columns a line of plain text may have: it goes to files and pipes, where cutting would lose numbers."""
+_SMALLEST_P = 0.001
+
+Row = Sequence[str]
+
+
+def console() -> Console:
+    """Where the command prints: as wide as the terminal, or without colour, frames and wrapping."""
+    shown = Console(highlight=False)
+    return shown if shown.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH, no_color=True)
+
+
+@contextlib.contextmanager
+def reading_progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar while conversations are read; None where nobody watches (no terminal)."""
+    watched = Console(stderr=True)
+    if not watched.is_terminal:
+        yield None
+        return
+    with Progress(console=watched, transient=True) as bar:
+        task = bar.add_task("Reading conversations", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if done >= total:
+                bar.update(task, description="Computing", total=None)
+
+        yield show
+
+
+def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | None = None) -> None:
+    """Print everything a person wants to see at once."""
+    out = out or console()
+    corpus = summary.data.corpus
+    kept = corpus.conversations.num_rows
+    out.print(
+        f"{corpus.sources:,} conversations found, {kept:,} counted, {len(corpus.excluded):,} left out.",
+        style="bold" if out.is_terminal else "",
+    )
+    if corpus.excluded:
+        rows = [[reason, f"{count:,}"] for reason, count in corpus.excluded_by_reason.items()]
+        _print(out, "Left out", ["reason", "conversations"], rows)
+    names = list(summary.models["model_nickname"]) if kept else []
+    for start in range(0, len(names), _MODELS_ACROSS):
+        here = names[start : start + _MODELS_ACROSS]
+        _print(out, "Per model", ["", *here], model_rows(summary, here))
+    if len(summary.comparisons):
+        _print(out, "Differences between models", _COMPARISON_HEAD, comparison_rows(summary)[:_ROWS_SHOWN])
+        left = len(summary.comparisons) - _ROWS_SHOWN
+        if left > 0:
+            out.print(f"… and {left} more in the file.")
+    if len(summary.workers):
+        head = summary.workers.head(_ROWS_SHOWN)
+        _print(
+            out, "Workers, most problems first", list(head.columns), [[_cell(v) for v in row] for row in _rows(head)]
+        )
+        left = len(summary.workers) - _ROWS_SHOWN
+        if left > 0:
+            out.print(f"… and {left} more in the file.")
+    for sentence in remarks(summary):
+        out.print(f"Note: {escape(sentence)}")
+    for name, path in files.items():
+        out.print(f"{name}: {escape(str(path))}")
+
+
+def model_rows(summary: Summary, models: Sequence[str]) -> list[list[str]]:
+    """The per-model statistics, a row a quantity, a column a model."""
+    frame = summary.models.set_index("model_nickname").loc[list(models)]
+    rows: list[list[str]] = []
+    printed: set[str | None] = set()
+
+    def add(label: str, column: str, share: str | None = None) -> None:
+        cells = [_cell(value) for value in frame[column].tolist()]
+        if share:
+            shares = frame[share].tolist()
+            cells = [f"{cell} ({_percent(value)})" for cell, value in zip(cells, shares, strict=True)]
+        printed.update({column, share})
+        rows.append([label, *cells])
+
+    add("conversations", "conversations")
+    add("workers", "workers")
+    for bucket in summary.settings.problem_buckets:
+        add(bucket, bucket, f"{bucket}_share")
+    if summary.settings.annotated:
+        add("clean conversations", *CLEAN_FIELDS)
+    add("model utterances (total)", "model_utterances")
+    if summary.settings.annotated:
+        add("annotated utterances", "annotated_utterances")
+    add("human utterances", "human_utterances")
+    add("human words", "human_words")
+    add("words per utterance", "words_per_utterance")
+    add("human questions", "human_questions")
+    add("questions per utterance", "questions_per_utterance")
+    for rating in rating_columns(summary.data.ratings.shape[1]):
+        add(f"{rating}: mean", f"{rating}_mean")
+        add(f"{rating}: ratings", f"{rating}_count")
+    for own in frame.columns:  # what a subclass has added
+        if own not in printed:
+            add(str(own), str(own))
+    return rows
+
+
+_COMPARISON_HEAD = ("metric", "models", "difference", "interval", "p", "p (Holm)", "effect size")
+
+
+def comparison_rows(summary: Summary) -> list[list[str]]:
+    """Differences, a row a metric and pair."""
+    rows = []
+    for row in records(summary.comparisons):
+        show = _percent if row.kind == "rate" else _cell
+        rows.append(
+            [
+                row.metric,
+                f"{row.model_a} - {row.model_b}",
+                show(row.difference),
+                f"{show(row.low)} to {show(row.high)}" if math.isfinite(row.low) else "–",
+                p_text(row.p),
+                p_text(row.p_holm),
+                _cell(row.effect_size),
+            ]
+        )
+    return rows
+
+
+def p_text(value: float) -> str:
+    """A p value with three decimals, or as below 0.001."""
+    if not math.isfinite(value):
+        return "–"
+    return "<0.001" if value < _SMALLEST_P else f"{value:.3f}"
+
+
+def _rows(frame: pd.DataFrame) -> list[tuple[object, ...]]:
+    return list(frame.itertuples(index=False, name=None))
+
+
+def _percent(value: object) -> str:
+    if not isinstance(value, numbers.Real) or not math.isfinite(value):
+        return "–"
+    return f"{float(value):.1%}"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if value is pd.NA or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        return "–"
+    number = float(value)
+    return f"{number:,.0f}" if isinstance(value, numbers.Integral) else f"{number:.2f}"
+
+
+def _print(out: Console, title: str, columns: Row, rows: Sequence[Row]) -> None:
+    if not out.is_terminal:
+        out.print(f"\n{title}")
+        widths = [max(len(str(row[i])) for row in (columns, *rows)) for i in range(len(columns))]
+        for row in (columns, *rows):
+            cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+            out.print(escape("  ".join(cells).rstrip()))
+        out.print()
+        return
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for i, column in enumerate(columns):
+        table.add_column(escape(column), justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    out.print(table)

@@ -1,0 +1,199 @@
+"""Writing tables: csv, json or parquet, whole or not at all, a batch at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from model_chat.analysis.collect import Corpus
+from model_chat.analysis.rows import Exclusion
+from model_chat.analysis.summary import rating_columns
+
+FORMULA = r"^[=+\-@\t\r]"
+"""How a text begins that spreadsheets take for a formula (OWASP, "CSV Injection")."""
+GUARD = "'"
+EXCLUDED_COLUMNS = ("source", "worker_id", "hit_id", "model_nickname", "reason", "detail")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open ``path`` for writing so that it is there whole or not at all (temporary file, fsync, rename).
+
+    The file gets the permissions that any new file of the user gets.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def result_schema(corpus: Corpus, extra_columns: Mapping[str, type]) -> pa.Schema:
+    """Columns of the results table, in order."""
+    settings = corpus.settings
+    spooled = _spool_schema(corpus)
+    return pa.schema(
+        [
+            *([("folder", pa.string())] if settings.results_folders else []),
+            ("worker_id", pa.string()),
+            ("hit_id", pa.string()),
+            ("model_nickname", pa.string()),
+            ("conversation_idx", pa.int32()),
+            ("turn_idx", pa.int32()),
+            ("agent_idx", pa.int8()),
+            ("text", pa.string()),
+            *((bucket, pa.bool_()) for bucket in settings.problem_buckets),
+            *((name, pa.int8()) for name in rating_columns(corpus.questions)),
+            *((name, spooled.field(name).type) for name in extra_columns),
+        ]
+    )
+
+
+def result_batches(corpus: Corpus, extra_columns: Mapping[str, type]) -> Iterator[pa.RecordBatch]:
+    """The results table, a batch at a time: a row an utterance, the context's row first."""
+    schema = result_schema(corpus, extra_columns)
+    ratings = [_rating(corpus, question) for question in range(max(corpus.questions, 1))]
+    for batch in corpus.utterances():
+        conversation = batch["conversation"]
+        columns: dict[str, pa.Array] = {
+            name: batch[name] for name in batch.schema.names if name not in ("conversation", "rated")
+        }
+        for name in ("folder", "worker_id", "hit_id", "model_nickname"):
+            columns[name] = corpus.conversations[name].combine_chunks().take(conversation)
+        columns["conversation_idx"] = conversation
+        for name, values in zip(rating_columns(corpus.questions), ratings, strict=True):
+            columns[name] = pc.if_else(batch["rated"], values.take(conversation), pa.scalar(None, pa.int8()))
+        yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _spool_schema(corpus: Corpus) -> pa.Schema:
+    with pa.memory_map(str(corpus.spool)) as file, pa.ipc.open_stream(file) as reader:
+        return reader.schema
+
+
+def _rating(corpus: Corpus, question: int) -> pa.Array:
+    answers = corpus.conversations["ratings"].combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(answers), 0)
+    offsets = answers.offsets.to_numpy()[:-1].astype(np.int64)
+    has = np.asarray(lengths) > question
+    flat = answers.values
+    at = pa.array(np.where(has, offsets + question, 0), pa.int64(), mask=~has)
+    return flat.take(at) if len(flat) else pa.nulls(len(answers), pa.int8())
+
+
+def write_batches(path: Path, kind: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch], guard: bool) -> int:
+    """Write a table that comes in batches.
+
+    Args:
+        path: the file to make.
+        kind: `csv`, `json` (a list of objects, one a line) or `parquet`.
+        schema: of all batches.
+        batches: the rows.
+        guard: in csv, put an apostrophe before texts that begin like a formula.
+
+    Returns:
+        How many texts were given an apostrophe.
+    """
+    guarded = 0
+    with whole_file(path) as file:
+        if kind == "csv":
+            options = pa.csv.WriteOptions(include_header=False)
+            file.write((",".join(_quoted(name) for name in schema.names) + "\n").encode())
+            with pa.csv.CSVWriter(file, schema, write_options=options) as writer:
+                for batch in batches:
+                    safe, count = guard_formulas(batch) if guard else (batch, 0)
+                    guarded += count
+                    writer.write_batch(safe)
+        elif kind == "parquet":
+            with pa.parquet.ParquetWriter(file, schema) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+        else:
+            separator = b"[\n"
+            for batch in batches:
+                for row in batch.to_pylist():
+                    file.write(separator + orjson.dumps(row, default=str))
+                    separator = b",\n"
+            file.write(b"\n]\n" if separator == b",\n" else b"[]\n")
+    return guarded
+
+
+def _quoted(name: str) -> str:
+    """A column's name: plain where it can be, so that the header is as everybody expects it."""
+    if any(character in name for character in ',"\r\n'):
+        doubled = name.replace('"', '""')
+        return f'"{doubled}"'
+    return name
+
+
+def guard_formulas(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, int]:
+    """Put an apostrophe before every text that begins like a formula, and count them."""
+    count = 0
+    for index, kind in enumerate(batch.schema):
+        if kind.type != pa.string():
+            continue
+        column = batch.column(index)
+        found = pc.fill_null(pc.match_substring_regex(column, FORMULA), False)
+        here = pc.sum(found).as_py() or 0
+        if here:
+            prefixed = pc.binary_join_element_wise(GUARD, column, "")
+            batch = batch.set_column(index, kind, pc.if_else(found, prefixed, column))
+            count += here
+    return batch, count
+
+
+def write_frame(path: Path, kind: str, frame: pd.DataFrame, guard: bool) -> int:
+    """Write a small table; see :func:`write_batches`."""
+    table = pa.Table.from_pandas(_typed(frame), preserve_index=False).replace_schema_metadata(None)
+    table = table.cast(pa.schema([pa.field(f.name, _plain(f.type)) for f in table.schema]))
+    return write_batches(path, kind, table.schema, table.to_batches(), guard)
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns of nothing but missing values become numbers, which every format can hold."""
+    empty = [name for name in frame.columns if frame[name].dtype == object and frame[name].isna().all()]
+    return frame.astype(dict.fromkeys(empty, "float64"))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_null(kind) else kind
+
+
+def write_exclusions(path: Path, exclusions: Iterable[Exclusion], guard: bool) -> int:
+    """Write the list of conversations that do not count; always csv."""
+    rows = [
+        [entry.source, entry.worker_id, entry.hit_id, entry.model_nickname, entry.reason.value, entry.detail]
+        for entry in exclusions
+    ]
+    schema = pa.schema([(name, pa.string()) for name in EXCLUDED_COLUMNS])
+    columns = list(zip(*rows, strict=True)) or [()] * len(EXCLUDED_COLUMNS)
+    batch = pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], schema=schema)
+    return write_batches(path, "csv", schema, [batch], guard)
+
+
+def write_statistics(path: Path, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, object]) -> None:
+    """Write all tables and facts into one JSON file; what is not known is null."""
+    content = {**facts, **{name: json.loads(frame.to_json(orient="records")) for name, frame in tables.items()}}
+    with whole_file(path) as file:
+        file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2, default=str) + b"\n")
