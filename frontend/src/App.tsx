@@ -1,0 +1,308 @@
+import { Component, useEffect, useState, useSyncExternalStore, type ReactElement, type ReactNode } from "react";
+import { ChatScreen } from "./components/ChatScreen";
+import { Icon } from "./components/Icon";
+import { Notice } from "./components/Notice";
+import { OnboardingScreen } from "./components/OnboardingScreen";
+import { RichHtml } from "./components/RichHtml";
+import type { Session, Snapshot } from "./session";
+import { screenOf, type Screen } from "./state/screen";
+import { texts } from "./texts";
+
+/** How long "connected again" stays. */
+const BACK_FOR = 4_000;
+
+export function App({ session }: { session: Session }): ReactElement {
+  const snapshot = useSyncExternalStore(session.subscribe, session.getSnapshot);
+  const screen = screenOf(snapshot);
+  const title = snapshot.config?.chat_title || texts.defaultTitle;
+  useEffect(() => {
+    document.title = title;
+  }, [title]);
+  return (
+    <div className="app" data-screen={screen} data-connection={snapshot.connection} lang={texts.language}>
+      <ErrorBoundary session={session}>
+        <CurrentScreen screen={screen} snapshot={snapshot} session={session} />
+      </ErrorBoundary>
+    </div>
+  );
+}
+
+function CurrentScreen({
+  screen,
+  snapshot,
+  session,
+}: {
+  screen: Screen;
+  snapshot: Snapshot;
+  session: Session;
+}): ReactElement {
+  const { config, phase, state } = snapshot;
+  const justBack = useJustBack(snapshot.connection);
+  const connected = snapshot.connection !== "lost";
+  switch (screen) {
+    case "chat":
+    case "rating":
+      if (config !== null && state !== null) {
+        return (
+          <ChatScreen
+            config={config}
+            state={state}
+            connected={connected}
+            justBack={justBack}
+            dispatch={session.dispatch}
+            onSend={session.send}
+          />
+        );
+      }
+      break;
+    case "onboarding":
+      if (config !== null && state !== null && phase.kind === "live" && phase.onboarding !== null) {
+        return (
+          <OnboardingScreen
+            config={config}
+            data={phase.onboarding}
+            state={state}
+            connected={connected}
+            justBack={justBack}
+            dispatch={session.dispatch}
+            onSend={session.send}
+          />
+        );
+      }
+      break;
+    case "preview":
+      return <Preview html={config?.task_description ?? ""} title={config?.chat_title ?? ""} />;
+    case "finished":
+    case "model-failed":
+      return <Finish screen={screen} snapshot={snapshot} session={session} />;
+    case "loading":
+      break;
+    default:
+      return <Ending screen={screen} snapshot={snapshot} />;
+  }
+  return <Loading snapshot={snapshot} />;
+}
+
+function Loading({ snapshot }: { snapshot: Snapshot }): ReactElement {
+  const { state, phase } = snapshot;
+  const passed = state?.view.onboarding.outcome === "passed";
+  const waiting = phase.kind === "live" ? texts.screens.waiting : texts.screens.loading;
+  return (
+    <Notice
+      key={passed ? "passed" : phase.kind}
+      icon={passed ? "done" : "chat"}
+      busy={!passed}
+      title={passed ? texts.onboarding.passedTitle : waiting.title}
+    >
+      <p>{passed ? texts.onboarding.passed : waiting.text}</p>
+      {snapshot.connection === "lost" && <p role="status">{texts.connection.lost}</p>}
+    </Notice>
+  );
+}
+
+function Preview({ html, title }: { html: string; title: string }): ReactElement {
+  return (
+    <div className="page-layout">
+      <div className="preview-banner" role="note">
+        <Icon name="info" />
+        {texts.screens.preview.banner}
+      </div>
+      <main className="page">
+        <div className="column">
+          <h1 className="page-title">{title || texts.defaultTitle}</h1>
+          <section className="card">
+            <RichHtml html={html} />
+          </section>
+          <p className="lead">{texts.screens.preview.end}</p>
+        </div>
+      </main>
+    </div>
+  );
+}
+
+/** The end at which the worker hands in: after the chat, and after a breakdown of the model. */
+function Finish({
+  screen,
+  snapshot,
+  session,
+}: {
+  screen: "finished" | "model-failed";
+  snapshot: Snapshot;
+  session: Session;
+}): ReactElement {
+  const { handIn, state } = snapshot;
+  const t = texts.screens.finished;
+  if (handIn === "done") {
+    return (
+      <Notice key="done" icon="done" title={t.doneTitle}>
+        <p data-testid="submitted">{t.done}</p>
+        {session.parts.hasPlatform && (
+          <button type="button" className="quiet-button" onClick={session.handInAgain}>
+            {t.again}
+          </button>
+        )}
+      </Notice>
+    );
+  }
+  const ended = state?.view.ended ?? null;
+  const failed = screen === "model-failed";
+  const incomplete = ended !== null && !ended.complete;
+  const nothing = incomplete && state?.view.messages.length === 0;
+  const title = failed
+    ? texts.screens.modelFailed.title
+    : nothing
+      ? t.nothingTitle
+      : incomplete
+        ? t.incompleteTitle
+        : t.title;
+  const reason = failed ? state?.view.modelFailed || texts.screens.modelFailed.fallback : (ended?.reason ?? "");
+  return (
+    <Notice key={screen} icon={failed || incomplete ? "away" : "done"} title={title}>
+      {reason !== "" && <p data-testid="reason">{reason}</p>}
+      <p>{t.text}</p>
+      {handIn === "failed" && (
+        <p className="alert" role="alert">
+          <Icon name="warning" />
+          {t.failed}
+        </p>
+      )}
+      <button
+        type="button"
+        className="primary-button large"
+        data-testid="submit"
+        aria-disabled={handIn === "sending"}
+        onClick={() => {
+          void session.handIn();
+        }}
+      >
+        {handIn === "sending" ? t.submitting : t.submit}
+      </button>
+    </Notice>
+  );
+}
+
+/** The ends at which there is nothing to do, and the screens before a beginning that can't be. */
+function Ending({ screen, snapshot }: { screen: Screen; snapshot: Snapshot }): ReactElement {
+  const { phase, state } = snapshot;
+  const s = texts.screens;
+  const reason = phase.kind === "turned-away" ? phase.reason : "";
+  switch (screen) {
+    case "mobile-blocked":
+      return (
+        <Notice icon="screen" title={s.mobileBlocked.title}>
+          <p>{s.mobileBlocked.text}</p>
+        </Notice>
+      );
+    case "lost":
+      return (
+        <Notice icon="offline" title={s.unreachable.title}>
+          <p>{s.unreachable.text}</p>
+          <ReloadButton label={s.unreachable.action} />
+        </Notice>
+      );
+    case "blocked":
+      return (
+        <Notice icon="away" title={s.blocked.title}>
+          <p data-testid="reason">{reason}</p>
+          <p>{s.blocked.text}</p>
+        </Notice>
+      );
+    case "failed":
+      return (
+        <Notice icon="away" title={s.onboardingFailed.title}>
+          <p data-testid="reason">{state?.view.onboarding.failureReason || s.onboardingFailed.fallback}</p>
+          <p>{s.onboardingFailed.text}</p>
+        </Notice>
+      );
+    case "timeout":
+      return (
+        <Notice icon="clock" title={s.timeout.title}>
+          <p>{s.timeout.text}</p>
+        </Notice>
+      );
+    case "disconnected": {
+      const status = state?.agentStatus;
+      const t =
+        phase.kind === "turned-away"
+          ? s.gone
+          : status === "returned"
+            ? s.returned
+            : status === "expired"
+              ? s.expired
+              : s.disconnected;
+      return (
+        <Notice icon="away" title={t.title}>
+          <p>{t.text}</p>
+        </Notice>
+      );
+    }
+    default:
+      return (
+        <Notice icon="away" title={s.noWork.title}>
+          {reason !== "" && <p data-testid="reason">{reason}</p>}
+          <p>{s.noWork.text}</p>
+        </Notice>
+      );
+  }
+}
+
+function ReloadButton({ label }: { label: string }): ReactElement {
+  return (
+    <button
+      type="button"
+      className="primary-button"
+      onClick={() => {
+        location.reload();
+      }}
+    >
+      {label}
+    </button>
+  );
+}
+
+/** True for a moment after a lost connection is back. */
+function useJustBack(connection: Snapshot["connection"]): boolean {
+  const [wasLost, setWasLost] = useState(false);
+  const [back, setBack] = useState(false);
+  useEffect(() => {
+    if (connection === "lost") {
+      setWasLost(true);
+    } else if (connection === "connected" && wasLost) {
+      setWasLost(false);
+      setBack(true);
+    }
+  }, [connection, wasLost]);
+  useEffect(() => {
+    if (!back) return;
+    const timer = setTimeout(() => {
+      setBack(false);
+    }, BACK_FOR);
+    return () => {
+      clearTimeout(timer);
+    };
+  }, [back]);
+  return back;
+}
+
+/** An error of the page itself must not leave the worker before an empty screen. */
+class ErrorBoundary extends Component<{ session: Session; children: ReactNode }, { failed: boolean }> {
+  override state = { failed: false };
+
+  static getDerivedStateFromError(): { failed: boolean } {
+    return { failed: true };
+  }
+
+  override componentDidCatch(error: Error): void {
+    this.props.session.reportError(`${error.message}\n${error.stack ?? ""}`);
+  }
+
+  override render(): ReactNode {
+    if (!this.state.failed) return this.props.children;
+    return (
+      <Notice icon="warning" title={texts.screens.error.title}>
+        <p>{texts.screens.error.text}</p>
+        <ReloadButton label={texts.screens.error.action} />
+      </Notice>
+    );
+  }
+}

@@ -1,0 +1,108 @@
+import { useEffect, useId, useLayoutEffect, useRef, type ReactElement } from "react";
+import { lengthOf, type Block } from "../state/conversation";
+import { texts } from "../texts";
+import { matches } from "./hooks";
+import { Icon } from "./Icon";
+
+/** From this share of the longest message on the characters are counted. */
+const COUNT_FROM = 0.8;
+
+/** Where the worker writes. It never blocks writing; why sending is not possible stands beside the button. */
+export function Composer({
+  text,
+  block,
+  reason,
+  missingAnnotation,
+  maxLength,
+  onType,
+  onSend,
+}: {
+  text: string;
+  block: Block | null;
+  reason: string;
+  missingAnnotation: boolean;
+  maxLength: number;
+  onType: (text: string) => void;
+  onSend: () => void;
+}): ReactElement {
+  const id = useId();
+  const field = useRef<HTMLTextAreaElement>(null);
+  const length = lengthOf(text);
+
+  useLayoutEffect(() => {
+    const area = field.current;
+    if (area === null) return;
+    area.style.height = "auto";
+    area.style.height = `${area.scrollHeight}px`;
+  }, [text]);
+
+  useEffect(() => {
+    // On a phone the keyboard would cover the chat before it has been read.
+    if (matches("(pointer: fine)")) field.current?.focus({ preventScroll: true });
+  }, []);
+
+  return (
+    <form
+      className="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        onSend();
+      }}
+    >
+      <div className="composer-field">
+        <label className="sr-only" htmlFor={`${id}-text`}>
+          {texts.composer.label}
+        </label>
+        <textarea
+          ref={field}
+          id={`${id}-text`}
+          data-testid="composer"
+          rows={1}
+          dir="auto"
+          value={text}
+          placeholder={missingAnnotation ? texts.composer.placeholderAnnotate : texts.composer.placeholder}
+          aria-describedby={`${id}-reason ${id}-keys`}
+          aria-invalid={block === "too_long"}
+          enterKeyHint="send"
+          autoComplete="off"
+          onChange={(event) => {
+            onType(event.target.value);
+          }}
+          onKeyDown={(event) => {
+            // While an input method composes a word, Enter belongs to it (229 is how Safari says so).
+            const composing = event.nativeEvent.isComposing || event.keyCode === 229;
+            if (event.key === "Enter" && !event.shiftKey && !composing) {
+              event.preventDefault();
+              onSend();
+            }
+          }}
+        />
+        <button
+          type="submit"
+          className="send"
+          data-testid="send"
+          aria-disabled={block !== null}
+          aria-describedby={`${id}-reason`}
+        >
+          <span>{texts.composer.send}</span>
+          <Icon name="send" />
+        </button>
+      </div>
+      <div className="composer-foot">
+        <p id={`${id}-reason`} className={block === "too_long" ? "reason strong" : "reason"} role="status" data-testid="send-reason">
+          {reason}
+        </p>
+        {length >= maxLength * COUNT_FROM ? (
+          <p className={length > maxLength ? "counter over" : "counter"} data-testid="counter">
+            {texts.composer.counter(length, maxLength)}
+          </p>
+        ) : (
+          <p className="keys">{texts.composer.keys}</p>
+        )}
+        <span id={`${id}-keys`} className="sr-only">
+          {texts.composer.keys}
+        </span>
+      </div>
+    </form>
+  );
+}

@@ -1,0 +1,86 @@
+import type { ReactElement, ReactNode } from "react";
+import { texts } from "../texts";
+import { Icon } from "./Icon";
+
+/** The bar at the top: title, how far the chat is, time left, and a few switches. */
+export function Header({
+  title,
+  progress,
+  left,
+  children,
+}: {
+  title: string;
+  progress?: ReactNode;
+  left?: ReactNode;
+  children?: ReactNode;
+}): ReactElement {
+  return (
+    <header className="bar">
+      {left}
+      <div className="bar-title">
+        <h1>{title}</h1>
+        {progress}
+      </div>
+      <div className="bar-end">{children}</div>
+    </header>
+  );
+}
+
+/** How many turns are done, and how many are to go. */
+export function Progress({ done, all, rating }: { done: number; all: number; rating: boolean }): ReactElement | null {
+  if (all <= 0) return null;
+  const current = Math.min(done + 1, all);
+  return (
+    <div className="progress" data-testid="progress">
+      <span className="progress-dots" aria-hidden="true">
+        {Array.from({ length: Math.min(all, 12) }, (_, index) => (
+          <i key={index} className={progressClass(index, rating ? all : done, current, rating)} />
+        ))}
+      </span>
+      <span>
+        {rating ? (
+          texts.header.rating
+        ) : (
+          <>
+            {texts.header.turns(current, all)}
+            <span className="progress-left"> · {texts.header.turnsLeft(all - current)}</span>
+          </>
+        )}
+      </span>
+    </div>
+  );
+}
+
+function progressClass(index: number, done: number, current: number, rating: boolean): string {
+  if (index < done) return "done";
+  return index === current - 1 && !rating ? "now" : "";
+}
+
+export function SoundSwitch({ on, onToggle }: { on: boolean; onToggle: () => void }): ReactElement {
+  const label = on ? texts.header.soundOn : texts.header.soundOff;
+  return (
+    <button type="button" className="icon-button" aria-label={label} title={label} data-testid="sound" onClick={onToggle}>
+      <Icon name={on ? "soundOn" : "soundOff"} />
+    </button>
+  );
+}
+
+/** Says that the connection is lost, and for a moment that it is back. */
+export function ConnectionBanner({ lost, back }: { lost: boolean; back: boolean }): ReactElement {
+  return (
+    <div role="status" className="banner-place" data-testid="connection-banner">
+      {lost && (
+        <p className="banner lost">
+          <Icon name="offline" />
+          {texts.connection.lost}
+        </p>
+      )}
+      {!lost && back && (
+        <p className="banner back">
+          <Icon name="done" />
+          {texts.connection.back}
+        </p>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,52 @@
+import { useId, type ReactElement } from "react";
+import { HIGHEST_RATING, LOWEST_RATING } from "../protocol";
+import { texts } from "../texts";
+
+const SCALE = Array.from({ length: HIGHEST_RATING - LOWEST_RATING + 1 }, (_, index) => LOWEST_RATING + index);
+
+/** The questions at the end, each answered on a scale. */
+export function RatingForm({
+  questions,
+  ratings,
+  disabled,
+  onRate,
+}: {
+  questions: readonly string[];
+  ratings: readonly (number | null)[];
+  disabled: boolean;
+  onRate: (question: number, rating: number) => void;
+}): ReactElement {
+  const id = useId();
+  const { lowest, highest, option } = texts.rating;
+  return (
+    <>
+      {questions.map((question, index) => (
+        <fieldset key={index} className="rating" data-testid={`rating-${index}`} disabled={disabled}>
+          <legend>{question}</legend>
+          <div className="scale">
+            {SCALE.map((rating) => (
+              <label key={rating} className="scale-option">
+                <input
+                  type="radio"
+                  name={`${id}-${index}`}
+                  value={rating}
+                  data-testid={`rating-${index}-${rating}`}
+                  checked={ratings[index] === rating}
+                  aria-label={option(rating, lowest, highest)}
+                  onChange={() => {
+                    onRate(index, rating);
+                  }}
+                />
+                <span aria-hidden="true">{rating}</span>
+              </label>
+            ))}
+          </div>
+          <div className="scale-ends" aria-hidden="true">
+            <span>{lowest}</span>
+            <span>{highest}</span>
+          </div>
+        </fieldset>
+      ))}
+    </>
+  );
+}

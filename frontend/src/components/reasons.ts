@@ -1,0 +1,26 @@
+import { lengthOf, onboardingMissing, sendingBlock, type State } from "../state/conversation";
+import { texts } from "../texts";
+
+/** Why sending is not possible just now, in words; empty when it is, or when the page shows it anyway. */
+export function reasonText(state: State): string {
+  const block = sendingBlock(state);
+  switch (block) {
+    case null:
+      return "";
+    case "too_long":
+      return texts.block.too_long(lengthOf(state.draft.text) - state.rules.maxMessageLength);
+    case "rating_missing":
+      return texts.block.rating_missing(state.draft.ratings.filter((rating) => rating === null).length);
+    case "onboarding_missing":
+      return texts.block.onboarding_missing(onboardingMissing(state));
+    default:
+      return texts.block[block];
+  }
+}
+
+/** What became of the last thing sent, when it was not taken; null otherwise. */
+export function noticeText(state: State): string | null {
+  if (state.notice === null) return null;
+  if (state.notice.kind === "overtaken") return texts.notice.overtaken;
+  return state.notice.reason || texts.notice.refusedFallback;
+}

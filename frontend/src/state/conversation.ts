@@ -1,0 +1,390 @@
+/**
+ * The state of one agent's page: what the server has said, what the worker is writing, and what is on its way.
+ *
+ * A pure reducer. The view comes from the server's updates alone; a message is "pending" from the moment it is sent until
+ * the server has said it back, refused it, or gone on without it.
+ */
+
+import { HIGHEST_RATING, LOWEST_RATING, MODEL, NONE_ALL_GOOD, type AnnotationConfig, type Json } from "../protocol";
+import { EMPTY_VIEW, applyUpdate, utteranceToAnnotate, type Logged, type Ticks, type View } from "./view";
+
+/** What of the task's configuration decides what may be sent. */
+export interface Rules {
+  annotation: AnnotationConfig | null;
+  ratingQuestions: number;
+  /** Characters (code points, as the server counts). */
+  maxMessageLength: number;
+  /** `agent_idx` of each utterance of each onboarding dialogue; empty when this is no onboarding. */
+  onboarding: readonly (readonly number[])[];
+}
+
+/** What the worker has written or chosen and not sent. Times are epoch milliseconds. */
+export interface Draft {
+  text: string;
+  /** The utterance that `ticks` are about. */
+  ticksFor: number | null;
+  ticks: Ticks;
+  ratings: readonly (number | null)[];
+  firstKeyAt: number | null;
+  /** Ticked bucket values by dialogue and utterance. */
+  onboarding: readonly (readonly (readonly string[])[])[];
+}
+
+/** Something sent, of which the server has not said yet that it has arrived. */
+export interface Pending {
+  messageId: string;
+  kind: "message" | "final_rating" | "onboarding";
+  turnIdx: number;
+  draft: Draft;
+  /** Epoch milliseconds. */
+  shownAt: number | null;
+  sentAt: number;
+}
+
+export type NoticeKind = "refused" | "overtaken";
+
+export interface State {
+  rules: Rules;
+  log: readonly Logged[];
+  view: View;
+  draft: Draft;
+  pending: Pending | null;
+  /** Another tab of the same worker has sent something for this turn. */
+  elsewhere: { messageId: string; turnIdx: number } | null;
+  /** Why the last thing sent was not taken. */
+  notice: { kind: NoticeKind; reason: string; code: string } | null;
+  agentStatus: string | null;
+}
+
+export type Event =
+  | { type: "update"; logged: Logged }
+  | { type: "caught_up"; log: readonly Logged[] }
+  | { type: "status"; status: string }
+  | { type: "typed"; text: string; at: number }
+  | { type: "ticked"; value: string; on: boolean }
+  | { type: "rated"; question: number; rating: number }
+  | { type: "onboarding_ticked"; dialog: number; utterance: number; value: string; on: boolean }
+  | { type: "sent"; messageId: string; at: number }
+  | { type: "sent_elsewhere"; messageId: string; turnIdx: number }
+  | { type: "elsewhere_expired"; messageId: string }
+  | { type: "restored"; draft: Draft; pending: Pending | null };
+
+/** Why sending is not possible just now, the most important first; null when it is. */
+export type Block =
+  | "over"
+  | "pending"
+  | "elsewhere"
+  | "not_your_turn"
+  | "annotation_missing"
+  | "too_long"
+  | "empty"
+  | "rating_missing"
+  | "onboarding_missing";
+
+export function emptyDraft(rules: Rules): Draft {
+  return {
+    text: "",
+    ticksFor: null,
+    ticks: {},
+    ratings: Array.from({ length: rules.ratingQuestions }, () => null),
+    firstKeyAt: null,
+    onboarding: rules.onboarding.map((dialog) => dialog.map(() => [])),
+  };
+}
+
+export function initialState(rules: Rules): State {
+  return {
+    rules,
+    log: [],
+    view: EMPTY_VIEW,
+    draft: emptyDraft(rules),
+    pending: null,
+    elsewhere: null,
+    notice: null,
+    agentStatus: null,
+  };
+}
+
+export function reduce(state: State, event: Event): State {
+  switch (event.type) {
+    case "update":
+      return withUpdate(state, event.logged);
+    case "caught_up":
+      return withHistory(state, event.log);
+    case "status":
+      return state.agentStatus === event.status ? state : { ...state, agentStatus: event.status };
+    case "typed":
+      return typed(state, event.text, event.at);
+    case "ticked":
+      return ticked(state, event.value, event.on);
+    case "rated":
+      return rated(state, event.question, event.rating);
+    case "onboarding_ticked":
+      return onboardingTicked(state, event.dialog, event.utterance, event.value, event.on);
+    case "sent":
+      return sent(state, event.messageId, event.at);
+    case "sent_elsewhere":
+      return settle({ ...state, elsewhere: { messageId: event.messageId, turnIdx: event.turnIdx } });
+    case "elsewhere_expired":
+      return state.elsewhere?.messageId === event.messageId ? { ...state, elsewhere: null } : state;
+    case "restored":
+      return settle({ ...state, draft: fitDraft(event.draft, state.rules), pending: event.pending });
+  }
+}
+
+// --- what the server says ---
+
+function withUpdate(state: State, logged: Logged): State {
+  if (state.log.some((known) => known.update.update_id === logged.update.update_id)) return state;
+  return settle({ ...state, log: [...state.log, logged], view: applyUpdate(state.view, logged) });
+}
+
+/**
+ * Merge the whole list of what the server has said so far. Its order is the order of the conversation, so updates that
+ * had been missed go where they belong; those that came live and are not in the list yet stay at the end.
+ */
+function withHistory(state: State, history: readonly Logged[]): State {
+  const known = new Map(state.log.map((logged) => [logged.update.update_id, logged]));
+  const inHistory = new Set<string>();
+  const merged: Logged[] = [];
+  for (const logged of history) {
+    const id = logged.update.update_id;
+    if (inHistory.has(id)) continue;
+    inHistory.add(id);
+    merged.push(known.get(id) ?? logged);
+  }
+  merged.push(...state.log.filter((logged) => !inHistory.has(logged.update.update_id)));
+  const unchanged =
+    merged.length === state.log.length && merged.every((logged, index) => logged === state.log[index]);
+  if (unchanged) return state;
+  return settle({ ...state, log: merged, view: merged.reduce(applyUpdate, EMPTY_VIEW) });
+}
+
+/** Bring what is local into line with what the server has said. */
+function settle(state: State): State {
+  return settleTicks(settleElsewhere(settlePending(state)));
+}
+
+function settlePending(state: State): State {
+  const { pending, view } = state;
+  if (pending === null) return state;
+  if (view.arrived.has(pending.messageId)) return { ...state, pending: null, notice: null };
+  const refusal = view.refusals.findLast((refused) => refused.messageId === pending.messageId);
+  if (refusal !== undefined) {
+    return takeBack(state, pending, { kind: "refused", reason: refusal.reason, code: refusal.code });
+  }
+  if (view.ended !== null || view.modelFailed !== null) return { ...state, pending: null };
+  if (pending.kind === "onboarding") {
+    const answered = view.onboarding.answered > pending.turnIdx || view.onboarding.outcome !== null;
+    return answered ? { ...state, pending: null, notice: null } : state;
+  }
+  if (view.turn !== null && view.turn.turnIdx !== pending.turnIdx) {
+    // The turn was taken by a message from another tab; this one must not become the next turn's message.
+    return takeBack(state, pending, { kind: "overtaken", reason: "", code: "overtaken" });
+  }
+  return state;
+}
+
+/** Give the worker back what was not taken, ahead of what has been typed since. */
+function takeBack(state: State, pending: Pending, notice: State["notice"]): State {
+  const { draft } = state;
+  const same = draft.ticksFor === null || draft.ticksFor === pending.draft.ticksFor;
+  return {
+    ...state,
+    pending: null,
+    notice,
+    draft: {
+      ...pending.draft,
+      text: draft.text === "" ? pending.draft.text : `${pending.draft.text}\n${draft.text}`,
+      ticksFor: same ? pending.draft.ticksFor : draft.ticksFor,
+      ticks: same ? pending.draft.ticks : draft.ticks,
+    },
+  };
+}
+
+function settleElsewhere(state: State): State {
+  const { elsewhere, view } = state;
+  if (elsewhere === null) return state;
+  const over =
+    view.arrived.has(elsewhere.messageId) ||
+    view.refusals.some((refused) => refused.messageId === elsewhere.messageId) ||
+    view.ended !== null ||
+    view.modelFailed !== null ||
+    onboardingOutcomeAfter(view, elsewhere.turnIdx, state.rules) ||
+    (state.rules.onboarding.length === 0 && view.turn !== null && view.turn.turnIdx !== elsewhere.turnIdx);
+  return over ? { ...state, elsewhere: null } : state;
+}
+
+function onboardingOutcomeAfter(view: View, answered: number, rules: Rules): boolean {
+  return rules.onboarding.length > 0 && view.onboarding.answered > answered;
+}
+
+/** Ticks belong to one reply; a new reply starts with none. */
+function settleTicks(state: State): State {
+  if (state.pending !== null) return state;
+  const target = targetOfTicks(state);
+  if (state.draft.ticksFor === target) return state;
+  if (target === null) return state; // between two replies: nothing to tick, nothing lost
+  return { ...state, draft: { ...state.draft, ticksFor: target, ticks: {} } };
+}
+
+function targetOfTicks(state: State): number | null {
+  if (state.rules.annotation === null) return null;
+  return utteranceToAnnotate(state.view)?.utteranceIdx ?? null;
+}
+
+// --- what the worker does ---
+
+function typed(state: State, text: string, at: number): State {
+  const firstKeyAt = state.draft.firstKeyAt ?? (text === "" ? null : at);
+  return { ...state, draft: { ...state.draft, text, firstKeyAt } };
+}
+
+/** Set one box. "None, all good" and the other boxes exclude each other. */
+export function setTick(ticked: readonly string[], value: string, on: boolean): string[] {
+  const rest = ticked.filter((other) => other !== value);
+  if (!on) return rest;
+  if (value === NONE_ALL_GOOD) return [value];
+  return [...rest.filter((other) => other !== NONE_ALL_GOOD), value];
+}
+
+function ticked(state: State, value: string, on: boolean): State {
+  const before = Object.keys(state.draft.ticks).filter((bucket) => state.draft.ticks[bucket] === true);
+  const after = setTick(before, value, on);
+  return {
+    ...state,
+    draft: {
+      ...state.draft,
+      ticksFor: targetOfTicks(state),
+      ticks: Object.fromEntries(after.map((bucket) => [bucket, true])),
+    },
+  };
+}
+
+function rated(state: State, question: number, rating: number): State {
+  const ratings = state.draft.ratings.map((old, index) => (index === question ? rating : old));
+  return { ...state, draft: { ...state.draft, ratings } };
+}
+
+function onboardingTicked(state: State, dialog: number, utterance: number, value: string, on: boolean): State {
+  const onboarding = state.draft.onboarding.map((row, dialogIdx) =>
+    dialogIdx === dialog
+      ? row.map((ticks, utteranceIdx) => (utteranceIdx === utterance ? setTick(ticks, value, on) : ticks))
+      : row,
+  );
+  return { ...state, draft: { ...state.draft, onboarding } };
+}
+
+function sent(state: State, messageId: string, at: number): State {
+  if (sendingBlock(state) !== null) return state;
+  const kind = state.rules.onboarding.length > 0 ? "onboarding" : (state.view.turn?.ask ?? "message");
+  const lastReply = state.view.messages.findLast((message) => message.agentIdx === MODEL);
+  const pending: Pending = {
+    messageId,
+    kind,
+    turnIdx: kind === "onboarding" ? state.view.onboarding.answered : (state.view.turn?.turnIdx ?? 0),
+    draft: targetOfTicks(state) === null ? { ...state.draft, ticksFor: null, ticks: {} } : state.draft,
+    shownAt: lastReply?.receivedAt ?? null,
+    sentAt: at,
+  };
+  const draft = kind === "message" ? { ...state.draft, text: "", firstKeyAt: null } : state.draft;
+  return { ...state, pending, draft, notice: null };
+}
+
+// --- what follows from the state ---
+
+/** Characters as the server counts them: code points, without space at the ends. */
+export function lengthOf(text: string): number {
+  return Array.from(text.trim()).length;
+}
+
+/** Whether the worker has to tick a box before sending. */
+export function mustAnnotate(state: State): boolean {
+  return targetOfTicks(state) !== null;
+}
+
+export function isTicked(draft: Draft): boolean {
+  return Object.values(draft.ticks).some(Boolean);
+}
+
+/** How many model utterances of the onboarding form have no box ticked. */
+export function onboardingMissing(state: State): number {
+  return state.rules.onboarding.reduce(
+    (sum, dialog, dialogIdx) =>
+      sum +
+      dialog.filter(
+        (agentIdx, utteranceIdx) =>
+          agentIdx === MODEL && (state.draft.onboarding[dialogIdx]?.[utteranceIdx] ?? []).length === 0,
+      ).length,
+    0,
+  );
+}
+
+export function sendingBlock(state: State): Block | null {
+  const { view, draft, rules } = state;
+  if (view.ended !== null || view.modelFailed !== null || view.onboarding.outcome !== null) return "over";
+  if (state.pending !== null) return "pending";
+  if (state.elsewhere !== null) return "elsewhere";
+  if (rules.onboarding.length > 0) return onboardingMissing(state) > 0 ? "onboarding_missing" : null;
+  if (view.turn === null) return "not_your_turn";
+  if (mustAnnotate(state) && !isTicked(draft)) return "annotation_missing";
+  if (view.turn.ask === "final_rating") {
+    const complete = draft.ratings.every(
+      (rating) => rating !== null && rating >= LOWEST_RATING && rating <= HIGHEST_RATING,
+    );
+    return complete ? null : "rating_missing";
+  }
+  const length = lengthOf(draft.text);
+  if (length === 0) return "empty";
+  return length > rules.maxMessageLength ? "too_long" : null;
+}
+
+/** A draft from storage, made to fit today's configuration. */
+function fitDraft(draft: Draft, rules: Rules): Draft {
+  const empty = emptyDraft(rules);
+  const sameForm =
+    draft.onboarding.length === empty.onboarding.length &&
+    draft.onboarding.every((row, index) => row.length === empty.onboarding[index]?.length);
+  return {
+    ...draft,
+    ratings: draft.ratings.length === empty.ratings.length ? draft.ratings : empty.ratings,
+    onboarding: sameForm ? draft.onboarding : empty.onboarding,
+  };
+}
+
+/** The live update that carries a pending message to the server; the same again for every resend. */
+export function toPacket(pending: Pending, state: State): Json {
+  const { draft } = pending;
+  const taskData: Json = { message_id: pending.messageId };
+  if (pending.kind === "onboarding") {
+    taskData.onboarding_answers = state.rules.onboarding.map((dialog, dialogIdx) =>
+      dialog.map((agentIdx, utteranceIdx) =>
+        agentIdx === MODEL ? (draft.onboarding[dialogIdx]?.[utteranceIdx] ?? []) : null,
+      ),
+    );
+  } else {
+    taskData.turn_idx = pending.turnIdx;
+    if (state.rules.annotation !== null && draft.ticksFor !== null && isTicked(draft)) {
+      taskData.problem_data_for_prior_message = Object.fromEntries(
+        state.rules.annotation.buckets.map((bucket) => [bucket.value, draft.ticks[bucket.value] === true]),
+      );
+    }
+    if (pending.kind === "final_rating") taskData.final_rating = draft.ratings;
+    taskData.timing = {
+      shown: inSeconds(pending.shownAt),
+      first_key: inSeconds(draft.firstKeyAt),
+      sent: inSeconds(pending.sentAt),
+    };
+  }
+  return {
+    text: pending.kind === "message" ? draft.text.trim() : "",
+    id: state.view.displayName,
+    episode_done: false,
+    update_id: pending.messageId,
+    task_data: taskData,
+  };
+}
+
+function inSeconds(milliseconds: number | null): number | null {
+  return milliseconds === null ? null : milliseconds / 1000;
+}

@@ -1,0 +1,70 @@
+/** Which screen the page shows. */
+
+import { isOnboardingAgent } from "../protocol";
+import type { Snapshot } from "../session";
+import type { State } from "./conversation";
+
+export type Screen =
+  | "preview"
+  | "loading"
+  | "onboarding"
+  | "chat"
+  | "rating"
+  | "finished"
+  | "failed"
+  | "no-work"
+  | "blocked"
+  | "timeout"
+  | "disconnected"
+  | "model-failed"
+  | "mobile-blocked"
+  | "lost";
+
+/** Beginnings of the sentences with which Mephisto turns workers away (`WorkerFailureReasons`). */
+const NOT_QUALIFIED = "You are not currently qualified";
+const TASK_MISSING = "You appear to have already completed";
+
+export function screenOf(snapshot: Snapshot): Screen {
+  const { phase, state, handIn } = snapshot;
+  switch (phase.kind) {
+    case "loading":
+    case "preview":
+    case "mobile-blocked":
+      return phase.kind;
+    case "unreachable":
+      return "lost";
+    case "turned-away":
+      if (phase.reason.startsWith(NOT_QUALIFIED)) return "blocked";
+      return phase.reason.startsWith(TASK_MISSING) ? "disconnected" : "no-work";
+    case "live":
+      if (handIn === "done") return "finished";
+      if (state === null) return "loading";
+      return isOnboardingAgent(phase.agentId) ? onboardingScreen(state) : chatScreen(state);
+  }
+}
+
+function onboardingScreen(state: State): Screen {
+  const { outcome } = state.view.onboarding;
+  if (outcome === "failed") return "failed";
+  if (outcome === "passed") return "loading";
+  return endedByStatus(state.agentStatus) ?? (state.agentStatus === "rejected" ? "failed" : "onboarding");
+}
+
+function chatScreen(state: State): Screen {
+  const { view, agentStatus } = state;
+  // What the conversation itself says comes first: a worker who has finished can hand in, whatever the status.
+  if (view.modelFailed !== null) return "model-failed";
+  if (view.ended !== null) return "finished";
+  const ended = endedByStatus(agentStatus);
+  if (ended !== null) return ended;
+  if (!view.started) return "loading";
+  return view.turn?.ask === "final_rating" ? "rating" : "chat";
+}
+
+function endedByStatus(status: string | null): Screen | null {
+  if (status === "timeout") return "timeout";
+  if (status === "disconnect" || status === "partner disconnect" || status === "returned" || status === "expired") {
+    return "disconnected";
+  }
+  return null;
+}

@@ -1,0 +1,243 @@
+/** What the server has said so far, folded into what can be shown. No React, no clock, no network. */
+
+import {
+  HUMAN,
+  MODEL,
+  isRecord,
+  list,
+  number,
+  text,
+  type Explanation,
+  type Json,
+  type ServerUpdate,
+} from "../protocol";
+
+/** A server update and when it reached the page (epoch milliseconds, the page's clock). */
+export interface Logged {
+  update: ServerUpdate;
+  receivedAt: number;
+}
+
+export type Ticks = Readonly<Record<string, boolean>>;
+
+export interface Message {
+  key: string;
+  utteranceIdx: number;
+  agentIdx: number;
+  text: string;
+  fakeStart: boolean;
+  /** The page's own id of a message of the worker. */
+  messageId: string | null;
+  receivedAt: number;
+}
+
+export type Ask = "message" | "final_rating";
+
+/** The worker may send. */
+export interface Turn {
+  ask: Ask;
+  /** 0-based exchange. */
+  turnIdx: number;
+  numTurns: number;
+  /** Seconds that the server gives for the turn; 0 when it did not say. */
+  seconds: number;
+  /** Epoch milliseconds on the page's clock. */
+  deadline: number | null;
+}
+
+export interface Refusal {
+  messageId: string | null;
+  code: string;
+  reason: string;
+}
+
+export interface OnboardingView {
+  triesLeft: number | null;
+  seconds: number;
+  deadline: number | null;
+  /** Set after a try that did not pass. */
+  retry: { key: string; reason: string; explanations: Explanation[] } | null;
+  outcome: "passed" | "failed" | null;
+  failureReason: string;
+  /** How many tries the server has answered. */
+  answered: number;
+}
+
+export interface View {
+  started: boolean;
+  displayName: string;
+  personas: string[];
+  numTurns: number;
+  image: { url: string; alt: string } | null;
+  messages: readonly Message[];
+  /** Accepted annotations, by utterance index. */
+  annotations: Readonly<Record<number, Ticks>>;
+  turn: Turn | null;
+  /** Ids of the worker's messages that the server has taken. */
+  arrived: ReadonlySet<string>;
+  refusals: readonly Refusal[];
+  modelFailed: string | null;
+  ended: { complete: boolean; reason: string } | null;
+  onboarding: OnboardingView;
+}
+
+export const EMPTY_VIEW: View = {
+  started: false,
+  displayName: "",
+  personas: [],
+  numTurns: 0,
+  image: null,
+  messages: [],
+  annotations: {},
+  turn: null,
+  arrived: new Set(),
+  refusals: [],
+  modelFailed: null,
+  ended: null,
+  onboarding: {
+    triesLeft: null,
+    seconds: 0,
+    deadline: null,
+    retry: null,
+    outcome: null,
+    failureReason: "",
+    answered: 0,
+  },
+};
+
+/** Apply one update. The caller sees to it that each is applied once. */
+export function applyUpdate(view: View, logged: Logged): View {
+  const { update } = logged;
+  const data = update.task_data;
+  return typeof data.control === "string"
+    ? applyControl(view, data.control, data, logged)
+    : applyMessage(view, data, logged);
+}
+
+function applyMessage(view: View, data: Json, { update, receivedAt }: Logged): View {
+  if (update.text === "" && data.agent_idx === undefined) return view;
+  const agentIdx = number(data.agent_idx, MODEL);
+  const messageId = typeof data.message_id === "string" ? data.message_id : null;
+  const message: Message = {
+    key: update.update_id,
+    utteranceIdx: number(data.utterance_idx, view.messages.length),
+    agentIdx,
+    text: update.text,
+    fakeStart: update.fake_start,
+    messageId,
+    receivedAt,
+  };
+  return {
+    ...view,
+    started: true,
+    messages: [...view.messages, message],
+    annotations: withAnnotation(view, data),
+    arrived: messageId === null ? view.arrived : new Set([...view.arrived, messageId]),
+    turn: agentIdx === HUMAN ? null : view.turn,
+  };
+}
+
+function withAnnotation(view: View, data: Json): View["annotations"] {
+  if (!isRecord(data.problem_data) || typeof data.annotated_utterance_idx !== "number") return view.annotations;
+  const ticks = Object.fromEntries(Object.entries(data.problem_data).map(([bucket, on]) => [bucket, on === true]));
+  return { ...view.annotations, [data.annotated_utterance_idx]: ticks };
+}
+
+function applyControl(view: View, control: string, data: Json, { update, receivedAt }: Logged): View {
+  const seconds = number(data.seconds, 0);
+  const deadline = seconds > 0 ? receivedAt + seconds * 1000 : null;
+  switch (control) {
+    case "start":
+      return {
+        ...view,
+        started: true,
+        displayName: text(data.agent_display_name),
+        personas: list(data.personas).filter((line): line is string => typeof line === "string"),
+        numTurns: number(data.num_turns, view.numTurns),
+        image: typeof data.image === "string" ? { url: data.image, alt: text(data.image_alt) } : null,
+      };
+    case "your_turn": {
+      const numTurns = number(data.num_turns, view.numTurns);
+      return {
+        ...view,
+        started: true,
+        numTurns,
+        turn: {
+          ask: data.ask === "final_rating" ? "final_rating" : "message",
+          turnIdx: number(data.turn_idx, 0),
+          numTurns,
+          seconds,
+          deadline,
+        },
+      };
+    }
+    case "refused":
+      return { ...view, refusals: [...view.refusals, readRefusal(data)] };
+    case "model_failed":
+      return { ...view, turn: null, modelFailed: text(data.reason) };
+    case "ended":
+      return {
+        ...view,
+        turn: null,
+        ended: { complete: data.outcome === "complete", reason: text(data.reason) },
+      };
+    case "onboarding_start":
+      return withOnboarding(view, { triesLeft: tries(data), seconds, deadline });
+    case "onboarding_retry":
+      return withOnboarding(view, {
+        triesLeft: tries(data),
+        retry: {
+          key: update.update_id,
+          reason: text(data.reason),
+          explanations: list(data.explanations).filter(isRecord).map(readExplanation),
+        },
+        answered: view.onboarding.answered + 1,
+      });
+    case "onboarding_passed":
+      return withOnboarding(view, { outcome: "passed", answered: view.onboarding.answered + 1 });
+    case "onboarding_failed":
+      return withOnboarding(view, {
+        outcome: "failed",
+        failureReason: text(data.reason),
+        answered: view.onboarding.answered + 1,
+      });
+    default:
+      return view; // said by a newer server: nothing that this page could show
+  }
+}
+
+function withOnboarding(view: View, change: Partial<OnboardingView>): View {
+  return { ...view, onboarding: { ...view.onboarding, ...change } };
+}
+
+function tries(data: Json): number | null {
+  return typeof data.tries_left === "number" ? data.tries_left : null;
+}
+
+function readRefusal(data: Json): Refusal {
+  return {
+    messageId: typeof data.message_id === "string" ? data.message_id : null,
+    code: text(data.code),
+    reason: text(data.reason),
+  };
+}
+
+function readExplanation(raw: Json): Explanation {
+  return {
+    dialog_idx: number(raw.dialog_idx, -1),
+    utterance_idx: number(raw.utterance_idx, -1),
+    text: text(raw.text),
+  };
+}
+
+/** The model's last reply, if the worker has to annotate it before going on; else null. */
+export function utteranceToAnnotate(view: View): Message | null {
+  const last = view.messages.at(-1);
+  if (last === undefined || last.agentIdx !== MODEL || last.fakeStart) return null;
+  return view.annotations[last.utteranceIdx] === undefined ? last : null;
+}
+
+/** Whether the conversation goes on and it is the model's turn. */
+export function isModelThinking(view: View): boolean {
+  return view.started && view.turn === null && view.ended === null && view.modelFailed === null;
+}

@@ -1,0 +1,216 @@
+/**
+ * Every text that a worker sees and that does not come from the requester or the server. To translate the page, translate
+ * this file (and set `language`).
+ */
+
+function minutesAndSeconds(seconds: number): string {
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
+function spokenTime(seconds: number): string {
+  if (seconds < 60) return seconds === 1 ? "1 second" : `${seconds} seconds`;
+  const minutes = Math.floor(seconds / 60);
+  const rest = seconds % 60;
+  const spokenMinutes = minutes === 1 ? "1 minute" : `${minutes} minutes`;
+  return rest === 0 ? spokenMinutes : `${spokenMinutes} ${spokenTime(rest)}`;
+}
+
+function many(count: number, one: string, several: string): string {
+  return count === 1 ? `1 ${one}` : `${count.toLocaleString("en")} ${several}`;
+}
+
+export const texts = {
+  language: "en",
+
+  defaultTitle: "Chat",
+  you: "You",
+  partner: "Chat partner",
+  youSaid: "You said:",
+  partnerSaid: "Chat partner said:",
+  close: "Close",
+
+  header: {
+    instructions: "Instructions",
+    showPane: "Show task information",
+    hidePane: "Hide task information",
+    soundOn: "Sound on new replies: on",
+    soundOff: "Sound on new replies: off",
+    turns: (done: number, all: number) => `Turn ${done} of ${all}`,
+    turnsLeft: (left: number) => (left === 0 ? "last turn" : `${many(left, "turn", "turns")} to go after this`),
+    rating: "Final questions",
+    progress: "Progress",
+  },
+
+  time: {
+    left: "Time left",
+    short: minutesAndSeconds,
+    spoken: (seconds: number) => `${spokenTime(seconds)} left`,
+    runningOut: (seconds: number) => `${spokenTime(seconds)} left for this turn.`,
+    over: "The time is up.",
+  },
+
+  pane: {
+    label: "Task information",
+    heading: "About this chat",
+    description: "Read the full task description",
+    descriptionTitle: "Task description",
+  },
+
+  image: {
+    heading: "Image",
+    noAlt: "The image that this chat is about",
+    zoom: "Enlarge the image",
+    dialog: "The image, enlarged",
+  },
+
+  log: {
+    label: "Conversation",
+    alreadySaid: "Already said before you joined",
+    sending: "Sending…",
+    sendingOffline: "Waiting for the connection…",
+    thinking: "Chat partner is writing",
+    newReply: "New reply",
+    jump: "Go to the newest message",
+    yourAnnotation: "Your marks:",
+    titleOnReply: "New reply",
+  },
+
+  annotation: {
+    fallbackQuestion: "Which of these apply to the reply?",
+    about: (name: string) => `What does “${name}” mean?`,
+    required: "Tick at least one box",
+    done: "Thank you",
+  },
+
+  composer: {
+    label: "Your message",
+    placeholder: "Write your message…",
+    placeholderAnnotate: "Mark the reply above, then write your answer…",
+    send: "Send",
+    keys: "Enter sends, Shift + Enter makes a new line",
+    counter: (length: number, most: number) => `${length.toLocaleString("en")} of ${most.toLocaleString("en")} characters`,
+  },
+
+  block: {
+    over: "The chat is over.",
+    pending: "Your message is on its way.",
+    elsewhere: "You have just answered in another tab. Please wait a moment.",
+    not_your_turn: "You can send when your chat partner has replied.",
+    annotation_missing: "Before you send: tick at least one box for the last reply.",
+    empty: "Write a message first.",
+    too_long: (over: number) => `The message is ${many(over, "character", "characters")} too long.`,
+    rating_missing: (left: number) => `${many(left, "question", "questions")} still to answer.`,
+    onboarding_missing: (left: number) => `${many(left, "reply", "replies")} still without a tick.`,
+  },
+
+  notice: {
+    overtaken:
+      "This turn was answered from another tab. What you wrote here was not sent; it is below in case you want to use it.",
+    refusedFallback: "That was not taken. Please check it and send it again.",
+  },
+
+  rating: {
+    title: "The chat is over. How was it?",
+    intro: "Please answer the questions below. There are no right or wrong answers.",
+    lowest: "lowest",
+    highest: "highest",
+    option: (rating: number, lowest: string, highest: string) =>
+      rating === 1 ? `1, ${lowest}` : rating === 5 ? `5, ${highest}` : String(rating),
+    send: "Send answers",
+    sending: "Sending…",
+  },
+
+  onboarding: {
+    title: "Before you start: a short practice",
+    intro:
+      "Read the conversations below and tick every box that applies to each reply of the chat partner. This shows whether the task suits you.",
+    glossary: "What the boxes mean",
+    dialog: (index: number, all: number) => `Conversation ${index} of ${all}`,
+    tries: (left: number) => (left === 1 ? "This is your last try" : `${left} tries left`),
+    progress: (done: number, all: number) => `${done} of ${many(all, "reply", "replies")} marked`,
+    submit: "Check my answers",
+    checking: "Checking…",
+    retryTitle: "Not quite yet",
+    explanation: "Explanation",
+    passedTitle: "Well done!",
+    passed: "You have passed. The chat opens in a moment.",
+  },
+
+  connection: {
+    lost: "The connection is lost. Reconnecting… Nothing that you wrote is lost.",
+    back: "Connected again.",
+  },
+
+  screens: {
+    loading: { title: "Loading…", text: "One moment, please." },
+    waiting: { title: "Preparing your chat…", text: "This takes a few seconds. The chat opens by itself." },
+    unreachable: {
+      title: "The server can’t be reached",
+      text: "Please check your internet connection. The page tries again by itself; you can also reload it.",
+      action: "Reload",
+    },
+    preview: {
+      title: "Preview",
+      banner: "This is a preview. Accept the task on the platform to start.",
+      end: "When you are ready, accept the task. The chat then opens on this page.",
+    },
+    mobileBlocked: {
+      title: "Please come back on a computer",
+      text: "This task needs a larger screen and a keyboard. Open the same link on a laptop or a desktop computer; nothing has been started or used up on this phone.",
+    },
+    noWork: {
+      title: "There is no work at the moment",
+      text: "You can close this page or return the task. Nothing counts against you.",
+    },
+    blocked: {
+      title: "This task isn’t open to you",
+      text: "You can close this page or return the task. This does not affect your standing.",
+    },
+    onboardingFailed: {
+      title: "Thank you for trying",
+      fallback: "Your answers differed too often from the guidelines, so this task isn’t open to you.",
+      text: "You can close this page or return the task. This does not affect your standing.",
+    },
+    timeout: {
+      title: "The time is up",
+      text: "There was no message from you within the time for this turn, so the chat has ended. Please return the task; it doesn’t count against you.",
+    },
+    disconnected: {
+      title: "The chat has ended",
+      text: "Your page was away for too long, so the chat could not go on. Please return the task; it doesn’t count against you.",
+    },
+    returned: {
+      title: "You have returned this task",
+      text: "The chat has ended. You can close this page.",
+    },
+    expired: {
+      title: "This task has expired",
+      text: "It is no longer open. You can close this page or return the task; it doesn’t count against you.",
+    },
+    gone: {
+      title: "This task is no longer open here",
+      text: "You have finished it already, or the page was away for too long. You can close it.",
+    },
+    modelFailed: {
+      title: "The chat can’t go on",
+      fallback: "Your chat partner has a technical problem. This isn’t your fault: please submit what you have done.",
+    },
+    finished: {
+      title: "All done. Thank you!",
+      incompleteTitle: "The chat has ended",
+      nothingTitle: "There is no chat left for you",
+      text: "Press the button to hand in your work.",
+      submit: "Submit",
+      submitting: "Submitting…",
+      failed: "Handing in did not work. Please check your connection and press the button again.",
+      doneTitle: "Your work is handed in",
+      done: "Thank you for taking part. You can close this page.",
+      again: "Nothing happened? Submit to the platform again",
+    },
+    error: {
+      title: "Something went wrong on this page",
+      text: "Please reload it. Your chat and your draft are kept.",
+      action: "Reload",
+    },
+  },
+};
