@@ -158,7 +158,11 @@ def malformed_packets_dropped(module: ModuleType) -> None:
         def from_dict(input_dict: Any) -> Any:
             try:
                 packet = packet_class.from_dict(input_dict)
-                if isinstance(packet.subject_id, str) and isinstance(packet.data, dict | None):
+                if (
+                    isinstance(packet.type, str)
+                    and isinstance(packet.subject_id, str)
+                    and isinstance(packet.data, dict)
+                ):
                     return packet
             except (AssertionError, AttributeError, KeyError, TypeError):
                 pass
