@@ -1,0 +1,230 @@
+"""The report's charts: matplotlib drawings as SVG that takes its colours from the page's style sheet.
+
+Matplotlib writes plain hex colours. Each colour drawn here stands for a CSS variable and is replaced by it afterwards,
+so that dark mode and print change a chart like the rest of the page. Text stays text: it is scaled, searched and read
+aloud by the page's own means. Every chart also comes as a table beside it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+_INK, _MUTED, _GRID, _PAPER = "#010101", "#020202", "#030303", "#040404"
+_SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
+_VARIABLES = {
+    _INK: "--ink",
+    _MUTED: "--muted",
+    _GRID: "--grid",
+    _PAPER: "--paper",
+    **{colour: f"--series-{i}" for i, colour in enumerate(_SERIES)},
+}
+_MARKERS = "osD^vP*X"
+"""A shape a model as well as a colour: colour alone tells nothing to some readers, and nothing in a grey print."""
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "font.family": "sans-serif",
+    "text.color": _INK,
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+}
+_WIDTH = 7.4
+"""Inches, at 72 points each: about the width of the page's text."""
+_MOST_IN_A_CHART = len(_SERIES)
+
+
+def _figure(height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(axes.ravel())
+
+
+def _svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an inline SVG with a text for those who do not see it.
+
+    Args:
+        figure: what to draw.
+        name: unique in the page; its ids begin with it.
+        description: one or two sentences with what the chart shows.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        FigureCanvasSVG(figure).print_svg(
+            buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", svg)
+    svg = re.sub(r"(url\(#|href=\"#)", lambda match: f"{match[1]}{name}-", svg)
+    svg = svg.replace("xlink:href", "href").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    svg = re.sub(r"font: (?:[\w.]+ )*([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+    svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
+    width = re.search(r'width="([\d.]+)pt"', svg)
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    label = _attribute(description)
+    style = f'style="max-width: {float(width[1]) / 72:.2f}in"' if width else ""
+    return svg.replace("<svg", f'<svg class="chart" role="img" aria-label="{label}" {style}', 1)
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+
+
+def short(name: str, most: int = 28) -> str:
+    """A name that fits an axis: its end tells models apart better than its beginning.
+
+    Dollar signs are escaped, since matplotlib would read what stands between two of them as mathematics.
+    """
+    shown = name if len(name) <= most else "…" + name[-(most - 1) :]
+    return shown.replace("$", r"\$")
+
+
+def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str) -> str:
+    """Dot plot of rates with intervals: a row a bucket, a mark a model."""
+    rates = estimates[estimates["kind"] == "rate"]
+    metrics = list(dict.fromkeys(rates["metric"]))
+    shown = list(models)[:_MOST_IN_A_CHART]
+    with mpl.rc_context(_STYLE):
+        row = 0.16 * len(shown) + 0.22
+        figure, (axes,) = _figure(0.9 + row * len(metrics) + 0.2 * ((len(shown) + 1) // 2))
+        offsets = np.linspace(-0.27, 0.27, len(shown)) if len(shown) > 1 else np.zeros(1)
+        for i, model in enumerate(shown):
+            own = rates[rates["model_nickname"] == model].set_index("metric").reindex(metrics)
+            value, low, high = (own[name].to_numpy(float) * 100 for name in ("value", "low", "high"))
+            at = np.arange(len(metrics)) + offsets[i]
+            axes.hlines(at, np.nan_to_num(low, nan=-1), np.nan_to_num(high, nan=-1), color=_SERIES[i], linewidth=1.6)
+            axes.plot(value, at, _MARKERS[i], color=_SERIES[i], markersize=5.5, label=short(model), clip_on=False)
+        for boundary in np.arange(len(metrics) - 1) + 0.5:
+            axes.axhline(boundary, color=_GRID, linewidth=0.8)
+        axes.set_yticks(range(len(metrics)), [short(metric.replace("_", " ")) for metric in metrics])
+        axes.set_ylim(len(metrics) - 0.5, -0.5)
+        axes.set_xlim(0, max(5.0, min(100.0, float(np.nanmax(rates["high"].fillna(rates["value"]))) * 105)))
+        axes.set_xlabel(f"percent, with {level} interval")
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4)
+        return _svg(
+            figure, "rates", f"Dot plot of {len(metrics)} rates for {len(shown)} models; the table has the numbers."
+        )
+
+
+def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str) -> str:
+    """Distribution of a rating: a panel a model, the same scale in all."""
+    own = ratings[ratings["question"] == question].set_index("model_nickname")
+    shown = list(models)[:_MOST_IN_A_CHART]
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    with mpl.rc_context(_STYLE):
+        figure, panels = _figure(1.75 * rows + 0.2, columns, rows)
+        shares = {}
+        for model in shown:
+            counts = own.loc[model, [f"rated_{value}" for value in range(1, 6)]].to_numpy(float)
+            shares[model] = counts / max(counts.sum(), 1) * 100
+        top = max(10.0, *(share.max() for share in shares.values())) * 1.15
+        for i, axes in enumerate(panels):
+            if i >= len(shown):
+                axes.set_axis_off()
+                continue
+            model = shown[i]
+            axes.bar(range(1, 6), shares[model], color=_SERIES[i], width=0.72)
+            for value, share in enumerate(shares[model], 1):
+                axes.annotate(
+                    f"{share:.0f}", (value, share), (0, 2), textcoords="offset points", ha="center", fontsize=8
+                )
+            mean = own.loc[model, "mean"]
+            title = f"{short(model, 22)}\nmean {mean:.2f}" if np.isfinite(mean) else short(model, 22)
+            axes.set_title(title, fontsize=9, loc="left")
+            axes.set_ylim(0, top)
+            axes.set_xticks(range(1, 6))
+            axes.tick_params(axis="x", length=0)
+            axes.grid(visible=False, axis="x")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
+            if i % columns:
+                axes.set_yticklabels([])
+        name = f"ratings-{re.sub(r'[^a-z0-9]', '-', question)}"
+        return _svg(figure, name, f"Bar charts of how often each answer to {question} was given, one for each model.")
+
+
+def turn_curves(turns: pd.DataFrame, models: Sequence[str], buckets: Sequence[str], level: str) -> str:
+    """Bucket rate over exchange: a panel a bucket, a line a model with its interval."""
+    shown = list(models)[:_MOST_IN_A_CHART]
+    columns = min(3, max(len(buckets), 1))
+    rows = -(-len(buckets) // columns)
+    with mpl.rc_context(_STYLE):
+        figure, panels = _figure(1.9 * rows + 0.3 + 0.2 * ((len(shown) + 1) // 2), columns, rows)
+        last = int(turns["exchange"].max())
+        for i, axes in enumerate(panels):
+            if i >= len(buckets):
+                axes.set_axis_off()
+                continue
+            here = turns[turns["bucket"] == buckets[i]]
+            for j, model in enumerate(shown):
+                own = here[here["model_nickname"] == model]
+                axes.fill_between(
+                    own["exchange"], own["low"] * 100, own["high"] * 100, color=_SERIES[j], alpha=0.14, linewidth=0
+                )
+                axes.plot(
+                    own["exchange"],
+                    own["rate"] * 100,
+                    color=_SERIES[j],
+                    marker=_MARKERS[j],
+                    markersize=4,
+                    linewidth=1.5,
+                    label=short(model) if i == 0 else "_",
+                )
+            axes.set_title(short(buckets[i].replace("_", " ")), fontsize=9, loc="left")
+            axes.set_ylim(bottom=0)
+            axes.set_xlim(0.7, last + 0.3)
+            axes.set_xticks(range(1, last + 1, max(1, last // 8)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
+        figure.supxlabel("exchange", fontsize=10, color=_INK)
+        figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4)
+        return _svg(
+            figure,
+            "turns",
+            f"Lines of {len(buckets)} bucket rates over the exchanges, with {level} intervals, by model.",
+        )
+
+
+def worker_dots(quality: pd.DataFrame) -> str:
+    """Workers as dots: how many conversations, and how far their ratings lie from other workers'."""
+    known = quality[quality["mean_deviation"].notna()]
+    with mpl.rc_context(_STYLE):
+        figure, (axes,) = _figure(2.9)
+        axes.axhline(0, color=_MUTED, linewidth=1)
+        axes.scatter(known["conversations"], known["mean_deviation"], s=22, color=_SERIES[0], alpha=0.65, linewidths=0)
+        axes.set_xlabel("conversations")
+        axes.set_ylabel("mean deviation of ratings")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        return _svg(
+            figure,
+            "workers",
+            f"{len(known)} workers by number of conversations and mean deviation of their ratings from other workers'.",
+        )

@@ -1,0 +1,268 @@
+"""The HTML report: one file that needs no network, readable in light, dark, on paper and by a screen reader."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from model_chat.analysis import charts
+from model_chat.analysis.console import p_text
+from model_chat.analysis.output import whole_file
+from model_chat.analysis.remarks import remarks
+from model_chat.analysis.rows import CONTEXT_TURN, ExclusionReason
+from model_chat.analysis.settings import NO_LIMIT
+from model_chat.analysis.summary import CLEAN, Summary, records
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_ROWS_SHOWN = 25
+"""Rows of the worker and exclusion tables; the files have all."""
+_CONVENTIONAL_LEVEL = 0.05
+
+REASONS: Mapping[ExclusionReason, str] = {
+    ExclusionReason.BEFORE_START_DATE: "collected before the start date",
+    ExclusionReason.OTHER_RUN_TYPE: "of the other run type (live or sandbox)",
+    ExclusionReason.MEPHISTO_STATUS: "not completed or approved, by Mephisto's status",
+    ExclusionReason.UNREADABLE: "file could not be opened",
+    ExclusionReason.MALFORMED: "malformed",
+    ExclusionReason.NO_CONVERSATION: "no conversation in the record",
+    ExclusionReason.INCOMPLETE: "incomplete (cut off)",
+    ExclusionReason.BLOCKED_HIT: "HIT is on the block list",
+    ExclusionReason.BLOCKED_WORKER: "worker is on the block list",
+    ExclusionReason.OWN_RULE: "own rule",
+    ExclusionReason.ACCEPTABILITY: "failed an acceptability check",
+    ExclusionReason.TOO_SHORT: "human messages too short",
+    ExclusionReason.UNIFORM_LABELS: "all messages labelled alike",
+    ExclusionReason.TOO_FAST: "answered too fast",
+    ExclusionReason.DUPLICATE: "saved twice (counted once)",
+    ExclusionReason.OVER_WORKER_LIMIT: "over the limit per worker",
+}
+
+
+def write_report(path: Path, summary: Summary, files: Mapping[str, Path]) -> None:
+    """Write the report.
+
+    Args:
+        path: the file to make.
+        summary: the numbers.
+        files: what else was written, by what it is.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": _percent,
+        "number": _number,
+        "p": p_text,
+        "interval": _interval,
+        "breakable": _breakable,
+    }
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    content = environment.get_template("report.html.j2").render(
+        **_content(summary, files),
+        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=digest,
+    )
+    with whole_file(path) as file:
+        file.write(content.encode("utf-8", "replace"))
+
+
+def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
+    data, settings = summary.data, summary.settings
+    corpus = data.corpus
+    level = f"{settings.confidence:.0%}"
+    models = list(data.models)
+    buckets = list(settings.problem_buckets)
+    conversations = browsable(summary)
+    days = [day for day in corpus.conversations["day"].to_pylist() if day is not None]
+    return {
+        "made": f"{datetime.datetime.now():%d %B %Y, %H:%M}".lstrip("0"),
+        "title": settings.task_name or ", ".join(Path(folder).name for folder in settings.results_folders),
+        "level": level,
+        "settings": settings,
+        "models": models,
+        "buckets": buckets,
+        "found": corpus.sources,
+        "counted": corpus.conversations.num_rows,
+        "excluded": len(corpus.excluded),
+        "reasons": [
+            (REASONS[ExclusionReason(reason)], reason, count) for reason, count in corpus.excluded_by_reason.items()
+        ],
+        "excluded_file": files["excluded"].name if "excluded" in files else None,
+        "workers": len(data.workers),
+        "utterances": int(data.column("human_utterances").sum() + data.column("model_utterances").sum()),
+        "first_day": min(days) if days else None,
+        "last_day": max(days) if days else None,
+        "remarks": remarks(summary),
+        "model_table": summary.models.to_dict("records"),
+        "estimates": _by_model(summary.estimates),
+        "metrics": [metric.name for metric in data.metrics],
+        "kinds": {metric.name: metric.kind for metric in data.metrics},
+        "ratings": summary.ratings.to_dict("records"),
+        "rating_names": data.rating_names if data.ratings.shape[1] else [],
+        "matrices": _matrices(summary, models),
+        "comparisons": summary.comparisons.to_dict("records"),
+        "families": len(models) * (len(models) - 1) // 2,
+        "agreement": [row for row in summary.agreement.to_dict("records") if row["items"] > 0],
+        "worker_rows": _worker_rows(summary),
+        "more_workers": max(0, len(summary.workers) - _ROWS_SHOWN),
+        "charts": _charts(summary, models, buckets, level),
+        "turns": summary.turns.to_dict("records"),
+        "conversations": len(conversations),
+        "conversation_data": _embedded({"buckets": buckets, "conversations": conversations}),
+        "browse_models": sorted({entry["model"] for entry in conversations}),
+        "browse_workers": sorted({entry["worker"] for entry in conversations}),
+        "files": {name: path.name for name, path in files.items() if name != "report"},
+    }
+
+
+def _charts(summary: Summary, models: Sequence[str], buckets: Sequence[str], level: str) -> dict[str, Any]:
+    drawn: dict[str, Any] = {"rates": None, "ratings": {}, "turns": None, "workers": None}
+    if not models:
+        return drawn
+    estimates = summary.estimates
+    if (estimates["kind"] == "rate").any() and estimates["value"].notna().any():
+        drawn["rates"] = Markup(charts.bucket_dots(estimates, models, level))
+    for question in summary.data.rating_names if len(summary.ratings) else []:
+        drawn["ratings"][question] = Markup(charts.rating_bars(summary.ratings, models, question))
+    if len(summary.turns):
+        drawn["turns"] = Markup(charts.turn_curves(summary.turns, models, buckets, level))
+    if summary.quality["mean_deviation"].notna().sum() > 1:
+        drawn["workers"] = Markup(charts.worker_dots(summary.quality))
+    return drawn
+
+
+def _by_model(estimates: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for row in records(estimates):
+        found.setdefault(row.model_nickname, {})[row.metric] = row
+    return found
+
+
+def _matrices(summary: Summary, models: Sequence[str]) -> list[dict[str, Any]]:
+    """For each metric a square of differences, row less column."""
+    matrices = []
+    # The outcomes of a whole conversation first: they are what most readers come for.
+    order = sorted(summary.data.metrics, key=lambda metric: (metric.kind != "rating", metric.name != CLEAN))
+    for metric in order:
+        own = summary.comparisons[summary.comparisons["metric"] == metric.name]
+        cells: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in records(own):
+            found = bool(row.p_holm < _CONVENTIONAL_LEVEL)
+            cells[row.model_a, row.model_b] = {"difference": row.difference, "p": row.p_holm, "found": found}
+            cells[row.model_b, row.model_a] = {"difference": -row.difference, "p": row.p_holm, "found": found}
+        if cells:
+            rows = [(a, [cells.get((a, b)) for b in models]) for a in models]
+            matrices.append({"metric": metric.name, "kind": metric.kind, "rows": rows})
+    return matrices
+
+
+def _worker_rows(summary: Summary) -> list[dict[str, Any]]:
+    both = summary.workers.merge(summary.quality.drop(columns="conversations"), on="worker_id", how="left")
+    return both.head(_ROWS_SHOWN).to_dict("records")  # type: ignore[return-value] (its keys are our column names)
+
+
+def browsable(summary: Summary) -> list[dict[str, Any]]:
+    """The conversations to browse: all, or a seeded sample of `--report-conversations`.
+
+    Returns:
+        Plain data: `idx`, `model`, `worker`, `hit`, `ratings`, `context`, `turns` with `agent`, `text` and `ticks`
+        (numbers of ticked buckets, or null where nothing was annotated).
+    """
+    corpus, settings = summary.data.corpus, summary.settings
+    count = corpus.conversations.num_rows
+    most = settings.report_conversations
+    if most == NO_LIMIT or most >= count:
+        chosen = np.arange(count)
+    else:
+        chosen = np.sort(np.random.default_rng(settings.seed).choice(count, most, replace=False))
+    wanted = set(chosen.tolist())
+    table = corpus.conversations.take(chosen) if count else corpus.conversations
+    entries: dict[int, dict[str, Any]] = {}
+    for number, row in zip(chosen.tolist(), table.to_pylist(), strict=True):
+        entries[number] = {
+            "idx": number,
+            "model": row["model_nickname"],
+            "worker": row["worker_id"],
+            "hit": row["hit_id"],
+            "ratings": row["ratings"],
+            "context": "",
+            "turns": [],
+        }
+    if not wanted:
+        return []
+    mask = np.zeros(count, dtype=bool)
+    mask[chosen] = True
+    for batch in corpus.utterances():
+        here = mask[batch["conversation"].to_numpy()]
+        if not here.any():
+            continue
+        for row in batch.filter(here).to_pylist():
+            entry = entries[row["conversation"]]
+            if row["turn_idx"] == CONTEXT_TURN:
+                entry["context"] = row["text"]
+                continue
+            ticks = None
+            values = [row[bucket] for bucket in settings.problem_buckets]
+            if values and values[0] is not None:
+                ticks = [i for i, value in enumerate(values) if value]
+            entry["turns"].append({"agent": row["agent_idx"], "text": row["text"], "ticks": ticks})
+    return list(entries.values())
+
+
+def _embedded(content: object) -> Markup:
+    """JSON that can stand inside a script element: it cannot end the element or begin a comment."""
+    text = orjson.dumps(content).decode()
+    safe = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    return Markup(safe.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+def _percent(value: object, digits: int = 1) -> str:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "–"
+    return _minus(f"{value * 100:.{digits}f}%")
+
+
+def _number(value: object, digits: int = 2) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, int | np.integer):
+        return _minus(f"{int(value):,}")
+    return _minus(f"{value:,.{digits}f}") if isinstance(value, float) else str(value)
+
+
+def _interval(row: Any, kind: str) -> str:
+    """`[low, high]`, or nothing where there is none."""
+    low, high = (row["low"], row["high"]) if isinstance(row, dict) else (row.low, row.high)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    if kind == "rate":
+        return _minus(f"[{low * 100:.1f}, {high * 100:.1f}]")
+    return _minus(f"[{low:.2f}, {high:.2f}]")
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may be broken after its slashes, underscores and dashes."""
+    parts = re.split(r"(?<=[/_.-])", name)
+    return Markup("<wbr>").join(escape(part) for part in parts)
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "\u2212")

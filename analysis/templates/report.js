@@ -1,0 +1,88 @@
+"use strict";
+// Texts of workers and models only ever become text nodes here: nothing in them is markup.
+(function () {
+  const PER_PAGE = 10;
+  const source = document.getElementById("conversation-data");
+  const list = document.getElementById("conversation-list");
+  if (!source || !list) return;
+  const data = JSON.parse(source.textContent);
+  const controls = ["model", "worker", "bucket", "rating"].map((name) => document.getElementById("filter-" + name));
+  const text = document.getElementById("filter-text");
+  const status = document.getElementById("conversation-status");
+  const previous = document.getElementById("previous-page");
+  const next = document.getElementById("next-page");
+  let page = 0;
+
+  function element(tag, className, content) {
+    const made = document.createElement(tag);
+    if (className) made.className = className;
+    if (content !== undefined) made.textContent = content;
+    return made;
+  }
+
+  function fits(conversation) {
+    const [model, worker, bucket, rating] = controls.map((control) => (control ? control.value : ""));
+    if (model && conversation.model !== model) return false;
+    if (worker && conversation.worker !== worker) return false;
+    if (bucket) {
+      const number = data.buckets.indexOf(bucket);
+      if (!conversation.turns.some((turn) => turn.ticks && turn.ticks.includes(number))) return false;
+    }
+    if (rating === "none" && conversation.ratings) return false;
+    if (rating && rating !== "none" && !(conversation.ratings || []).includes(Number(rating))) return false;
+    const wanted = text.value.trim().toLowerCase();
+    return !wanted || conversation.turns.some((turn) => turn.text.toLowerCase().includes(wanted));
+  }
+
+  function shown(conversation) {
+    const card = element("article", "conversation");
+    card.append(element("h3", "", "Conversation " + conversation.idx + ": " + conversation.model));
+    const facts = ["worker " + conversation.worker];
+    if (conversation.hit) facts.push("HIT " + conversation.hit);
+    facts.push(conversation.ratings ? "rated " + conversation.ratings.join(", ") : "not rated");
+    card.append(element("p", "quiet", facts.join(" · ")));
+    if (conversation.context) card.append(element("p", "context", conversation.context));
+    for (const turn of conversation.turns) {
+      const human = turn.agent === 0;
+      const row = element("div", human ? "turn human" : "turn");
+      row.append(element("span", "who", human ? "Worker" : "Model"));
+      row.append(element("p", "", turn.text));
+      if (turn.ticks && turn.ticks.length) {
+        const ticks = element("ul", "ticks");
+        for (const number of turn.ticks) {
+          const bucket = data.buckets[number];
+          ticks.append(element("li", bucket === "none_all_good" ? "good" : "", bucket.replaceAll("_", " ")));
+        }
+        row.append(ticks);
+      }
+      card.append(row);
+    }
+    return card;
+  }
+
+  function draw() {
+    const found = data.conversations.filter(fits);
+    const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
+    page = Math.min(page, pages - 1);
+    const here = found.slice(page * PER_PAGE, (page + 1) * PER_PAGE);
+    list.replaceChildren(...here.map(shown));
+    status.textContent = found.length
+      ? found.length + " of " + data.conversations.length + " conversations fit; page " + (page + 1) + " of " + pages + "."
+      : "No conversation fits these filters.";
+    previous.disabled = page === 0;
+    next.disabled = page >= pages - 1;
+  }
+
+  function turnTo(step) {
+    page += step;
+    draw();
+    document.getElementById("conversations").scrollIntoView();
+  }
+
+  for (const control of [...controls, text]) {
+    if (control) control.addEventListener("input", () => { page = 0; draw(); });
+  }
+  previous.addEventListener("click", () => turnTo(-1));
+  next.addEventListener("click", () => turnTo(1));
+  draw();
+})();
