@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ LATEST_TIMESTAMP = 1e11
 """Epoch seconds; a page's clock beyond the year 5000 is not believed."""
 
 _UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and symbols that show nothing: Hangul fillers and the empty Braille pattern."""
 
 
 class RefusedError(ValueError):
@@ -126,9 +129,14 @@ def check_text(text: Any, max_length: int) -> str:
         )
     # A lone surrogate can stand in JSON but in no UTF-8 file.
     clean = _UNSAVEABLE.sub("", text).encode("utf-8", "replace").decode("utf-8").strip()
-    if not any(character.isprintable() and not character.isspace() for character in clean):
+    if not any(map(_is_visible, clean)):
         raise RefusedError("empty", "Your message is empty. Please write something.")
     return clean
+
+
+def _is_visible(character: str) -> bool:
+    """Whether a character shows something by itself: a letter, number, punctuation mark or symbol that isn't blank."""
+    return unicodedata.category(character)[0] in "LNPS" and character not in _BLANK
 
 
 def _no_text(packet: dict[str, Any]) -> str:
