@@ -1,0 +1,150 @@
+"""A real task for tests: run.py as a process of its own, on a free port, with fresh folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from model_chat.local_architect import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
+
+
+def make_fixed_model(folder: Path, reply: str = "That is what I think, too.") -> None:
+    """Make a real ParlAI model that always says the same."""
+    folder.mkdir(parents=True)
+    opt = {"model": "fixed_response", "fixed_response": reply}
+    (folder / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
+
+
+class RunningTask:
+    """``python run.py`` with the given flags; a context manager that leaves no process behind.
+
+    Args:
+        folder: fresh; Mephisto's data, the conversations and the log go there.
+        flags: Hydra overrides.
+        script: the run script.
+    """
+
+    def __init__(self, folder: Path, flags: Sequence[str], script: str = "run.py") -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.data = folder / "mephisto"
+        self.chats = folder / "conversations"
+        self.log_file = folder / "run.log"
+        self._flags = [
+            f"mephisto.datapath={self.data}",
+            f"mephisto.blueprint.chat_data_folder={self.chats}",
+            f"mephisto.architect.port={self.port}",
+            "monitoring_log_rate=1",
+            *flags,
+        ]
+        self._script = script
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "HOME": str(self.folder), "PYTHONWARNINGS": "ignore"}
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, self._script, *self._flags],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _wait_until_up(self) -> None:
+        end = time.monotonic() + START_SECONDS
+        while "The task is up" not in self.log:
+            if self.process is None or self.process.poll() is not None:
+                raise AssertionError(f"run.py ended before it was up:\n{self.log}")
+            if time.monotonic() > end:
+                raise AssertionError(f"run.py was not up after {START_SECONDS:g} s:\n{self.log}")
+            time.sleep(0.05)
+
+    def __exit__(self, *exc_info: object) -> None:
+        process = self.process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise AssertionError(f"run.py did not stop on Ctrl-C:\n{self.log}") from None
+
+    @property
+    def log(self) -> str:
+        """Everything that run.py has printed."""
+        return self.log_file.read_text(encoding="utf-8", errors="replace") if self.log_file.exists() else ""
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return f"http://localhost:{self.port}/"
+
+    def worker_url(self, worker: str, assignment: str = "1") -> str:
+        """The address at which a worker takes part."""
+        return f"{self.url}?worker_id={worker}&assignment_id={assignment}"
+
+    def wait(self, seconds: float = 60.0) -> int:
+        """Wait until run.py has ended by itself; return its exit code."""
+        if self.process is None:
+            raise RuntimeError("not started")
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"run.py has not ended after {seconds:g} s:\n{self.log}") from None
+
+    def conversations(self) -> list[dict[str, Any]]:
+        """Every conversation saved as a file."""
+        return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.chats.glob("*/*.json"))]
+
+    def world_data(self) -> list[dict[str, Any]]:
+        """Every conversation saved in Mephisto's data folder."""
+        found = []
+        for path in sorted(self.data.glob("data/runs/*/*/*/*/state.json")):
+            state = json.loads(path.read_text(encoding="utf-8"))
+            found += [
+                message["WORLD_DATA"]["custom_data"]
+                for message in state["outputs"]["messages"]
+                if "WORLD_DATA" in message and "dialog" in message["WORLD_DATA"]["custom_data"]
+            ]
+        return found
+
+    def agent_statuses(self) -> list[str]:
+        """The status of every agent in Mephisto's database."""
+        return self.rows("SELECT status FROM agents")
+
+    def unit_statuses(self) -> list[str]:
+        """The status of every unit in Mephisto's database."""
+        return self.rows("SELECT status FROM units")
+
+    def rows(self, query: str) -> list[str]:
+        """The first column of a query to Mephisto's database."""
+        connection = sqlite3.connect(f"file:{self.data / 'database.db'}?mode=ro", uri=True)
+        try:
+            return [row[0] for row in connection.execute(query)]
+        finally:
+            connection.close()
