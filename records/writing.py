@@ -32,7 +32,7 @@ def save_conversation(chat_data_folder: Path, conversation: Mapping[str, Any], l
     now = time.localtime()
     folder = chat_data_folder / time.strftime("%Y_%m_%d", now)
     name = f"{time.strftime('%Y%m%d_%H%M%S', now)}_{uuid4().hex}_{LIVE if live else SANDBOX}.json"
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     # ensure_ascii=False would fail on a lone surrogate, ASCII always can be written.
     text = json.dumps(conversation, indent=1, allow_nan=False)
     return write_new_file(folder / name, text.encode("utf-8"))
@@ -56,8 +56,20 @@ def write_new_file(path: Path, data: bytes) -> Path:
         os.link(temporary, path)  # unlike rename, never replaces a file
     finally:
         Path(temporary).unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    try:
+        _sync_folder(path.parent)
+    except OSError:
+        path.unlink(missing_ok=True)  # else a file that the caller takes for missing would be counted all the same
+        raise
     return path
+
+
+def _make_folder(folder: Path) -> None:
+    """Make ``folder``, and those above it, so that each new one survives a power cut."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
