@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ROUTER_PACKAGES = Path(__file__).parent / "router" / "node_modules"
 """The router's npm packages, installed once by the set-up."""
 START_SECONDS = 20.0
+AWAY_SECONDS = 60
+"""A worker whose page has been silent for so long has left."""
 STOP_SECONDS = 5.0
 
 
@@ -148,15 +150,17 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
 
 
 def _mend_router(server_js: Path) -> None:
-    """Let the router send each packet once.
+    """Let the router send each packet once, and give a lost connection a minute to come back.
 
     Mephisto 1.1.1's router takes everything but ``undefined`` for an error of its first attempt and sends again after half
     a second; Node >= 15 reports success as ``null``, so that every packet arrives twice, and a worker's request for work
-    takes two units. Can go when ``server.js`` asks for the error's truth. A router of the user's own is left as it is.
+    takes two units. Can go when ``server.js`` asks for the error's truth. It also counts a worker as gone for good after 15
+    seconds without a heartbeat, which a tunnel or a change of network outlasts; the page reconnects for longer than that.
     """
     text = server_js.read_text(encoding="utf-8")
     for name in ("error", "error2"):
         text = text.replace(f"if ({name} === undefined)", f"if (!{name})")
+    text = text.replace("const FAILED_PING_TIME = 15000;", f"const FAILED_PING_TIME = {AWAY_SECONDS * 1000};")
     server_js.write_text(text, encoding="utf-8")
 
 

@@ -104,7 +104,8 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):  # type: ign
         page_config: what the page is told (``task_config.json``).
         chat_data_folder: where conversations are saved.
         is_live: whether real crowd work is paid for.
-        task_launcher: Mephisto's launcher of the running task, once there is one.
+        live_run: Mephisto's running task, once there is one.
+        units: how many conversations to offer.
     """
 
     world_module: Any = None
@@ -113,7 +114,7 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):  # type: ign
     page_config: dict[str, Any] = field(default_factory=dict)
     chat_data_folder: Path = Path()
     is_live: bool = False
-    task_launcher: Any = None
+    live_run: Any = None
     units: int = 0
 
     def onboarding_counts(self) -> dict[str, int]:
@@ -162,8 +163,11 @@ class ModelChatBlueprint(OnboardingRequired, Blueprint):  # type: ignore[misc]  
         return [InitializationData(shared={}, unit_data=[{}]) for _ in range(self.shared_state.units)]
 
     def get_onboarding_data(self, worker_id: str) -> dict[str, Any]:
-        """Return what the page shows for onboarding: the dialogues without their answers."""
-        return {"task_data": self.shared_state.onboarding_data, "past_live_updates": []}
+        """Return what the page shows for onboarding: the dialogues without their answers, and what was said so far."""
+        live_run = self.shared_state.live_run
+        agents = [] if live_run is None else list(live_run.worker_pool.onboarding_agents.values())
+        said = next((agent.state.messages for agent in reversed(agents) if agent.worker_id == worker_id), [])
+        return {"task_data": self.shared_state.onboarding_data, "past_live_updates": list(said)}
 
     def validate_onboarding(self, worker: Worker, onboarding_agent: OnboardingAgent) -> bool:
         """Return whether the worker passed, as the onboarding world recorded it."""

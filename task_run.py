@@ -22,6 +22,7 @@ from mephisto.operations.config_handler import (
     add_config_arg,
     get_config_arg,
 )
+from mephisto.data_model.constants.assignment_state import AssignmentState
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
@@ -102,7 +103,8 @@ def run_task(cfg: DictConfig, console: Console) -> int:
         operator = open_operator(cfg, task, data_folder)
         try:
             operator.launch_task_run_or_die(cfg.mephisto, shared)
-            shared.task_launcher = operator.live_run.task_launcher
+            shared.live_run = operator.live_run
+            _wait_for_units(operator, stop)
             progress = Progress(quota, shared, console, cfg.monitoring_log_rate)
             progress.announce(operator.live_run, time.monotonic() - started, task.chat_data_folder)
             runner = operator.live_run.task_runner
@@ -115,6 +117,14 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             operator.stop()
         progress.conclude(task.chat_data_folder, interrupted=stop.is_set())
     return EXIT_INTERRUPTED if stop.is_set() else 0
+
+
+def _wait_for_units(operator: TaskOperator, stop: threading.Event) -> None:
+    """Wait until the first worker finds all units on offer, where offering them costs no calls to a crowd platform."""
+    launcher = operator.live_run.task_launcher
+    if operator.live_run.provider.PROVIDER_TYPE == "mock" and launcher.max_num_concurrent_units == 0:
+        while any(unit.db_status == AssignmentState.CREATED for unit in launcher.units) and not stop.is_set():
+            time.sleep(0.02)
 
 
 @contextmanager

@@ -224,8 +224,11 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     def _launch_replacement(self, unit: Unit) -> None:
         """Offer one more unit, since this one is used up (and paid for) without a conversation that counts."""
-        launcher = self.shared_state.task_launcher
-        if launcher is None or not launcher.keep_launching_units or unit.db_id not in self.running_units:
+        live_run = self.shared_state.live_run
+        if live_run is None:
+            return
+        launcher = live_run.task_launcher
+        if not launcher.keep_launching_units or unit.db_id not in self.running_units:
             return  # the run is ending
         with self._lock:
             self._failures_in_a_row += 1

@@ -22,7 +22,7 @@ from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.contexts import HI, Context, ContextSource
 from model_chat.human_agent import HumanAgent
 from model_chat.incoming import Accepted, Expected, RefusedError, check_packet, message_id_of
-from model_chat.quality.onboarding import OnboardingOutcome, OnboardingStatistics, grade, read_answers
+from model_chat.quality.onboarding import OnboardingOutcome, OnboardingStatistics, OnboardingTries, grade, read_answers
 from model_chat.quota import ConversationQuota, Place
 from model_chat.records.schema import (
     HUMAN_ID,
@@ -102,12 +102,17 @@ class OnboardingOptions:
         annotations: the task's buckets.
         max_onboard_time: seconds for all tries together.
         statistics: counted over the run.
+        tries: used by each worker, whatever tab or connection they come from.
     """
 
     config: OnboardingConfig
     annotations: AnnotationsConfig
     max_onboard_time: int
     statistics: OnboardingStatistics = field(default_factory=OnboardingStatistics)
+    tries: OnboardingTries = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tries", OnboardingTries(self.config.tries))
 
 
 class ModelChatOnboardWorld:
@@ -122,7 +127,6 @@ class ModelChatOnboardWorld:
         self.options = options
         self.human = human
         self.outcome: OnboardingOutcome | None = None
-        self._tries_left = options.config.tries
         self._deadline: float | None = None
         self._graded: set[str] = set()
 
@@ -149,7 +153,11 @@ class ModelChatOnboardWorld:
         if self._deadline is None:
             self._deadline = time.monotonic() + self.options.max_onboard_time
             self.options.statistics.started()
-            self.human.control("onboarding_start", tries_left=self._tries_left, seconds=self.options.max_onboard_time)
+            tries_left = self.options.tries.left(self.human.worker_id)
+            if tries_left == 0:  # the last one was used up in another tab
+                self._fail()
+                return
+            self.human.control("onboarding_start", tries_left=tries_left, seconds=self.options.max_onboard_time)
         packet = self.human.receive(self._deadline)
         message_id = message_id_of(packet)
         if message_id is not None and message_id in self._graded:
@@ -161,25 +169,28 @@ class ModelChatOnboardWorld:
             return
         if message_id is not None:
             self._graded.add(message_id)
-        self._tries_left -= 1
+        tries_left = self.options.tries.use(self.human.worker_id)
         if self.check_onboarding_answers(answers):
             self._end(OnboardingOutcome.PASSED)
             self.human.control("onboarding_passed")
-        elif self._tries_left <= 0:
-            self._end(OnboardingOutcome.FAILED)
-            self.human.control(
-                "onboarding_failed",
-                reason="Thank you for trying. Your answers differed too often from the guidelines, so this task is not "
-                "open to you. This does not affect your standing or your access to other tasks.",
-            )
+        elif tries_left == 0:
+            self._fail()
         else:
-            left = "one try" if self._tries_left == 1 else f"{self._tries_left} tries"
+            left = "one try" if tries_left == 1 else f"{tries_left} tries"
             self.human.control(
                 "onboarding_retry",
-                tries_left=self._tries_left,
+                tries_left=tries_left,
                 reason=f"Some answers differ from the guidelines. You have {left} left.",
                 explanations=self.options.config.explanations(),
             )
+
+    def _fail(self) -> None:
+        self._end(OnboardingOutcome.FAILED)
+        self.human.control(
+            "onboarding_failed",
+            reason="Thank you for trying. Your answers differed too often from the guidelines, so this task is not open to "
+            "you. This does not affect your standing or your access to other tasks.",
+        )
 
     def _end(self, outcome: OnboardingOutcome) -> None:
         self.outcome = outcome
@@ -199,7 +210,7 @@ class ModelChatOnboardWorld:
         return {
             "custom_data": {
                 "onboarding_outcome": None if self.outcome is None else self.outcome.value,
-                "tries_used": self.options.config.tries - self._tries_left,
+                "tries_used": self.options.config.tries - self.options.tries.left(self.human.worker_id),
             }
         }
 

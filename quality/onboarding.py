@@ -48,6 +48,30 @@ class OnboardingStatistics:
             return {key: self._counts[key] for key in ("started", *OnboardingOutcome)}
 
 
+class OnboardingTries:
+    """How many tries each worker has used in this run, over all their tabs and connections; ``_lock`` guards the counts.
+
+    Args:
+        tries: that a worker has in all.
+    """
+
+    def __init__(self, tries: int) -> None:
+        self._lock = threading.Lock()
+        self._tries = tries
+        self._used: Counter[str] = Counter()
+
+    def left(self, worker_id: str) -> int:
+        """Return how many tries a worker has left."""
+        with self._lock:
+            return max(0, self._tries - self._used[worker_id])
+
+    def use(self, worker_id: str) -> int:
+        """Use up one try; return how many are left."""
+        with self._lock:
+            self._used[worker_id] += 1
+            return max(0, self._tries - self._used[worker_id])
+
+
 def grade(worker_answers: Sequence[Sequence[Sequence[str] | None]], right: Answers) -> tuple[int, int]:
     """Compare answers with the right ones.
 

@@ -81,6 +81,8 @@ def fill_onboarding(page: Page, right: bool) -> None:
             utterance = page.get_by_test_id("onboarding-utterance").nth(number)
             number += 1
             if line["agent_idx"] == 1:
+                for box in utterance.locator('[data-testid^="bucket-"]:checked').all():
+                    box.uncheck()  # the form keeps what was ticked in an earlier try
                 for value in line["answers"] if right else ["unkind"]:
                     utterance.get_by_test_id(f"bucket-{value}").check()
     page.get_by_test_id("onboarding-submit").click()
