@@ -70,12 +70,13 @@ class ModelPool:
                 "(mephisto.blueprint.max_model_response_time)."
             )
         try:
-            act = future.result()
+            error = future.exception()
         except CancelledError:
             raise ModelFailureError(f"The run ended while {nickname} was asked for a reply.") from None
-        except Exception as error:
-            logger.exception("%s raised an exception while replying", nickname)
+        if error is not None:  # SystemExit among them: a model must not end the thread of the conversation
+            logger.error("%s raised an exception while replying", nickname, exc_info=error)
             raise ModelFailureError(f"{nickname} raised {error!r}.") from error
+        act = future.result()
         text = act.get("text") if hasattr(act, "get") else None
         if not isinstance(text, str) or not text.strip():
             raise ModelFailureError(f"{nickname} returned no text.")
