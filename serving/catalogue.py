@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,8 +125,8 @@ def parse_conversations_needed(flag: str, text: str | None) -> dict[str, int]:
         nickname, separator, count_text = (part.strip() for part in entry.rpartition(":"))
         if not separator or not nickname:
             faults.append(f"{flag}: '{entry.strip()}' has no nickname and count; {example}.")
-        elif not (count_text.isascii() and count_text.isdigit()) or int(count_text) < 1:
-            faults.append(f"{flag}: the count '{count_text}' of '{nickname}' is not a whole number of at least 1.")
+        elif not re.fullmatch("0*[1-9][0-9]{0,8}", count_text):
+            faults.append(f"{flag}: the count '{count_text:.40}' of '{nickname}' is not a whole number of at least 1.")
         elif nickname in needed:
             faults.append(f"{flag}: '{nickname}' stands twice; give it once, with the sum of the counts.")
         else:
