@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _SECRET = re.compile(
-    r"(^|[_\-.])(secret|password|passwd|credentials?)($|[_\-.])"
+    r"passw(or)?d|passphrase|(^|[_\-.])(secret|credentials?)($|[_\-.])|(?-i:[a-z]Secret($|[A-Z_\-.]))"
     r"|api[_\-]?key|(access|private|secret)[_\-]?key|(auth|access|bearer|hf|api|refresh)[_\-]?token|^token$|^authorization$",
     re.IGNORECASE,
 )
