@@ -65,11 +65,15 @@ class Gate:
             self._now -= 1
 
 
+GATES: dict[str, Gate] = {}
+"""By the name that an opt holds: ParlAI copies opts, and a gate can't be copied."""
+
+
 class GatedAgent(ScriptedAgent):
-    """Replies only once its opt's ``gate`` is open."""
+    """Replies only once the gate that its opt names is open."""
 
     def act(self) -> Any:
-        self.opt["gate"].pass_through()
+        GATES[self.opt["gate"]].pass_through()
         return super().act()
 
 
