@@ -1,0 +1,369 @@
+"""The file of images with their contexts: what ``scripts/save_image_contexts.py`` writes and image chat reads.
+
+It is a Parquet file with three columns, which ``datasets`` and ``pandas`` read as they are:
+
+* ``image``: Hugging Face's layout of an image, ``struct<bytes: binary, path: string>``; PNG or JPEG, upright RGB;
+* ``act``: JSON object, what the task's teacher said about the image, without the image;
+* ``context``: JSON object, where the image comes from (task, datatype, number of the example, size, hash).
+
+Nothing in it can run code when it is loaded, unlike a pickle; a pickle is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import hashlib
+import itertools
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from model_chat.errors import ConfigurationError
+from model_chat.images._files import PARTIAL, put_in_place
+from model_chat.images.pictures import content_hash, encode, read_picture
+
+PATH_FLAG = "mephisto.blueprint.image_context_path"
+MAKE_IT = "make it with: python scripts/save_image_contexts.py --task TASK --num-examples N --image-context-path FILE"
+
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_HUGGINGFACE = {
+    "info": {
+        "features": {
+            "image": {"_type": "Image"},
+            "act": {"dtype": "string", "_type": "Value"},
+            "context": {"dtype": "string", "_type": "Value"},
+        }
+    }
+}
+"""What ``datasets`` looks for under the key ``huggingface`` of a Parquet schema to know that ``image`` is one."""
+
+SCHEMA = pa.schema(
+    [("image", _IMAGE), ("act", pa.string()), ("context", pa.string())],
+    metadata={"huggingface": json.dumps(_HUGGINGFACE)},
+)
+
+_FINGERPRINT = "model_chat.fingerprint"
+_GROUP_ROWS = 16
+_GROUP_BYTES = 4 * 1024 * 1024
+"""A row group, the least that can be read, is closed at so many images or bytes: reading one image costs no more."""
+
+_CACHED_GROUPS = 4
+
+_PARQUET_MAGIC = b"PAR1"
+
+
+@dataclass(frozen=True)
+class ImageContext:
+    """One image and what is known about it."""
+
+    image_idx: int
+    image_bytes: bytes
+    """The encoded file, PNG or JPEG."""
+    path: str
+    """A file name for it."""
+    act: dict[str, Any]
+    context: dict[str, Any]
+
+    @property
+    def media_type(self) -> str:
+        """MIME type of ``image_bytes``."""
+        return "image/png" if self.image_bytes.startswith(b"\x89PNG") else "image/jpeg"
+
+    def data_url(self) -> str:
+        """Return the image as a ``data:`` URL for the page."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.image_bytes).decode('ascii')}"
+
+    def open(self) -> Image.Image:
+        """Decode the image, RGB: what ParlAI calls image mode ``raw``.
+
+        Raises:
+            UnreadablePictureError: the file's bytes are damaged.
+        """
+        return read_picture(self.image_bytes)
+
+
+class ImageContextsWriter:
+    """Writes an image file, image by image; it appears under its name when it is complete, and not before.
+
+    For one thread. Use it as a context manager: leaving it by an exception removes what was written.
+
+    Args:
+        path: where to put the file; what is there now is replaced at the end.
+
+    Raises:
+        ConfigurationError: the file can't be written there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser()
+        self.count = 0
+        """Images added so far."""
+        self._partial = self.path.with_name(self.path.name + PARTIAL)
+        self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
+        self._fingerprint = hashlib.sha256()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.is_dir():
+                raise IsADirectoryError(f"'{self.path}' is a folder")
+            # Pictures are compressed already; the JSON beside them is worth it.
+            self._writer: pq.ParquetWriter | None = pq.ParquetWriter(
+                self._partial, SCHEMA, compression={"image.bytes": "none", "act": "zstd", "context": "zstd"}
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"--image-context-path {self.path}: it can't be written ({error}); name a file in a folder you may write."
+            ) from error
+
+    def add(self, image: Image.Image, act: Mapping[str, Any], context: Mapping[str, Any]) -> None:
+        """Add an image.
+
+        Args:
+            image: an RGB picture (``pictures.upright_rgb``).
+            act: the teacher's act; the image itself and what JSON can't hold are left out.
+            context: JSON types; ``width``, ``height`` and ``sha256`` (of the pixels) are added.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if self._writer is None:
+            raise RuntimeError("The image file is closed.")
+        content, suffix = encode(image)
+        digest = content_hash(image)
+        self._fingerprint.update(bytes.fromhex(digest))
+        known = {**context, "width": image.width, "height": image.height, "sha256": digest}
+        row = {
+            "image": {"bytes": content, "path": f"{self.count:06d}{suffix}"},
+            "act": json.dumps(json_safe_act(act), ensure_ascii=False),
+            "context": json.dumps(known, ensure_ascii=False),
+        }
+        self._rows.append(row)
+        self._bytes += len(content) + len(row["act"])
+        self.count += 1
+        if len(self._rows) >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
+            self._flush(self._writer)
+
+    def _flush(self, writer: pq.ParquetWriter) -> None:
+        if self._rows:
+            writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
+            self._rows, self._bytes = [], 0
+
+    def close(self) -> None:
+        """Finish the file and put it in place.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if self._writer is None:
+            return
+        writer = self._writer
+        self._flush(writer)
+        writer.add_key_value_metadata({_FINGERPRINT: self._fingerprint.hexdigest()})
+        writer.close()
+        self._writer = None
+        descriptor = os.open(self._partial, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        put_in_place(self._partial, self.path)
+
+    def discard(self) -> None:
+        """Give up: remove what was written; an earlier file under the same name stays."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            self._rows = []
+            writer.close()
+        self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+class ImageContexts:
+    """An image file, open for reading: any image by its index, without holding more than a few in memory.
+
+    Thread-safe; ``_lock`` owns the open file and the cache.
+
+    Args:
+        path: the file; ``~`` is expanded.
+
+    Raises:
+        ConfigurationError: there is no such file, it is a pickle, no Parquet file, damaged, empty, or has no images.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser()
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
+        _refuse_other_files(self.path)
+        try:
+            self._file = pq.ParquetFile(self.path)
+        except (OSError, pa.ArrowException) as error:
+            raise ConfigurationError(
+                f"{PATH_FLAG}={self.path}: the Parquet file is damaged ({error}); {MAKE_IT}"
+            ) from None
+        try:
+            self._check_schema()
+        except BaseException:
+            self._file.close()
+            raise
+        metadata = self._file.metadata
+        rows = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+        self._starts = [0, *itertools.accumulate(rows)]
+
+    def _check_schema(self) -> None:
+        schema = self._file.schema_arrow
+        image = schema.field("image").type if "image" in schema.names else None
+        names = {image.field(n).name for n in range(image.num_fields)} if image and pa.types.is_struct(image) else set()
+        if "bytes" not in names:
+            raise ConfigurationError(
+                f"{PATH_FLAG}={self.path}: it has no column 'image' of the form {{bytes, path}}, but {schema.names}; "
+                f"{MAKE_IT}"
+            )
+        if not self._file.metadata.num_rows:
+            raise ConfigurationError(f"{PATH_FLAG}={self.path}: it holds no image; {MAKE_IT}")
+        self._columns = [name for name in ("image", "act", "context") if name in schema.names]
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, image_idx: int) -> ImageContext:
+        """Return an image.
+
+        Raises:
+            IndexError: there is no such image (negative indices are not counted from the end).
+            ConfigurationError: this image's part of the file is damaged.
+        """
+        if not 0 <= image_idx < len(self):
+            raise IndexError(f"image {image_idx} of {len(self)}")
+        group = bisect.bisect_right(self._starts, image_idx) - 1
+        with self._lock:
+            rows = self._cache.get(group)
+            if rows is None:
+                try:
+                    rows = self._file.read_row_group(group, columns=self._columns).to_pylist()
+                except (OSError, pa.ArrowException) as error:
+                    raise ConfigurationError(
+                        f"{PATH_FLAG}={self.path}: image {image_idx} can't be read ({error}); {MAKE_IT}"
+                    ) from None
+                self._cache[group] = rows
+                if len(self._cache) > _CACHED_GROUPS:
+                    self._cache.popitem(last=False)
+            else:
+                self._cache.move_to_end(group)
+        row = rows[image_idx - self._starts[group]]
+        image = row["image"] or {}
+        if not image.get("bytes"):
+            raise ConfigurationError(
+                f"{PATH_FLAG}={self.path}: image {image_idx} is not in the file itself (only its path "
+                f"{image.get('path')!r}); {MAKE_IT}"
+            )
+        return ImageContext(
+            image_idx=image_idx,
+            image_bytes=image["bytes"],
+            path=image.get("path") or f"{image_idx:06d}",
+            act=_object(row.get("act")),
+            context=_object(row.get("context")),
+        )
+
+    def __iter__(self) -> Iterator[ImageContext]:
+        return (self[image_idx] for image_idx in range(len(self)))
+
+    @property
+    def fingerprint(self) -> str:
+        """Which images these are, in their order: for ``ImageStack(images_id=...)``."""
+        stored = (self._file.metadata.metadata or {}).get(_FINGERPRINT.encode())
+        if stored:
+            return str(stored.decode("ascii"))
+        digest = hashlib.sha256()  # a file from elsewhere: its encoded bytes must do
+        for image in self:
+            digest.update(hashlib.sha256(image.image_bytes).digest())
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _refuse_other_files(path: Path) -> None:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ConfigurationError(f"{PATH_FLAG}={path}: the file {what}; {MAKE_IT}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{PATH_FLAG}={path}: it can't be read ({error.strerror}); check its permissions."
+        ) from None
+    if head == _PARQUET_MAGIC:
+        return
+    # Pickle protocols 2 to 5 begin so; 0 and 1 have no mark, but nobody has written them for long.
+    if (len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5) or path.suffix in (".pkl", ".pickle"):
+        raise ConfigurationError(
+            f"{PATH_FLAG}={path}: this is a pickle file, and loading one can run any code that is in it; {MAKE_IT}"
+        )
+    raise ConfigurationError(f"{PATH_FLAG}={path}: this is no Parquet file; {MAKE_IT}")
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    content = json.loads(text) if text else {}
+    return content if isinstance(content, dict) else {"value": content}
+
+
+def json_safe_act(act: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what JSON can hold of an act: no ``image``; tuples and sets as lists; other objects are left out."""
+    safe = {}
+    for key, value in act.items():
+        if key != "image":
+            kept = _json_safe(value)
+            if kept is not _LEFT_OUT:
+                safe[str(key)] = kept
+    return safe
+
+
+_LEFT_OUT = object()
+
+
+def _json_safe(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Mapping):
+        pairs = ((str(key), _json_safe(item)) for key, item in value.items())
+        return {key: item for key, item in pairs if item is not _LEFT_OUT}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+        return [item for item in map(_json_safe, items) if item is not _LEFT_OUT]
+    if hasattr(value, "item") and getattr(value, "size", None) == 1:  # a numpy number
+        return _json_safe(value.item())
+    return _LEFT_OUT

@@ -1,0 +1,123 @@
+"""Pictures of every mode and size come out upright, RGB, bounded, and bare."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model_chat.images.pictures import UnreadablePictureError, content_hash, encode, fit, read_picture, upright_rgb
+
+
+def file_of(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)  # type: ignore[arg-type]  # Pillow's options differ by format
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I", "I;16", "F"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    image = upright_rgb(Image.new(mode, (5, 3)))
+    assert (image.mode, image.size) == ("RGB", (5, 3))
+
+
+def test_cmyk_keeps_its_colour() -> None:
+    red = read_picture(file_of(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95))
+    r, g, b = red.getpixel((8, 8))  # type: ignore[misc]  # RGB has three
+    assert r > 200
+    assert g < 80
+    assert b < 80
+
+
+def test_what_is_transparent_is_white_not_the_colour_behind_it() -> None:
+    for image in (Image.new("RGBA", (2, 2), (255, 0, 0, 0)), Image.new("LA", (2, 2), (0, 0))):
+        assert upright_rgb(image).getpixel((0, 0)) == (255, 255, 255)
+    palette = Image.new("P", (2, 2), 1)
+    palette.putpalette([0, 0, 0, 200, 0, 0])
+    assert read_picture(file_of(palette, "PNG")).getpixel((0, 0)) == (200, 0, 0)
+    assert read_picture(file_of(palette, "PNG", transparency=1)).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_sixteen_bit_greys_are_scaled_and_not_clipped() -> None:
+    values = np.array([[0, 32768, 65535]], dtype=np.uint16)
+    image = read_picture(file_of(Image.fromarray(values), "PNG"))
+    assert [image.getpixel((x, 0)) for x in range(3)] == [(0, 0, 0), (128, 128, 128), (255, 255, 255)]
+    shares = Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype=np.float32))
+    assert [upright_rgb(shares).getpixel((x, 0)) for x in (0, 2)] == [(0, 0, 0), (255, 255, 255)]
+
+
+def test_a_picture_is_turned_as_its_exif_says_and_loses_its_exif() -> None:
+    picture = Image.new("RGB", (40, 20), "white")
+    picture.paste("red", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to show
+    exif[0x010F] = "the owner's camera"
+    upright = read_picture(file_of(picture, "JPEG", exif=exif, quality=95))
+    assert upright.size == (20, 40)
+    r, g, _ = upright.getpixel((10, 5))  # type: ignore[misc]  # RGB has three
+    assert r > 200 > 60 > g
+    content, _ = encode(upright)
+    assert b"camera" not in content
+    assert not Image.open(io.BytesIO(content)).getexif()
+
+
+def test_text_in_a_png_is_left_out() -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Author", "somebody")
+    content, suffix = encode(read_picture(file_of(Image.new("RGB", (4, 4)), "PNG", pnginfo=info)))
+    assert suffix == ".png"
+    assert b"somebody" not in content
+
+
+def test_a_picture_of_6000_pixels_is_scaled_down() -> None:
+    image = fit(read_picture(file_of(Image.new("RGB", (6000, 3000), "green"), "PNG")))
+    assert image.size == (1024, 512)
+    assert fit(image, 0) is image
+    assert fit(Image.new("RGB", (6000, 1))).size == (1024, 1)
+
+
+def test_small_pictures_stay_as_they_are_and_photos_become_jpeg() -> None:
+    drawn = Image.new("RGB", (300, 200), "blue")
+    content, suffix = encode(drawn)
+    assert suffix == ".png"
+    assert content_hash(read_picture(content)) == content_hash(drawn)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8))
+    content, suffix = encode(noise)
+    assert suffix == ".jpg"
+    assert read_picture(content).size == (600, 600)
+
+
+def test_content_is_pixels_not_bytes() -> None:
+    image = Image.new("RGB", (8, 8), "red")
+    assert content_hash(read_picture(file_of(image, "PNG"))) == content_hash(read_picture(file_of(image, "BMP")))
+    other = image.copy()
+    other.putpixel((7, 7), (254, 0, 0))
+    assert content_hash(other) != content_hash(image)
+    assert content_hash(Image.new("RGB", (2, 8))) != content_hash(Image.new("RGB", (8, 2)))
+
+
+def test_what_is_no_whole_picture_is_named(tmp_path: Path) -> None:
+    whole = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)), "JPEG")
+    for content, reason in (
+        (whole[: len(whole) // 2], "truncated"),
+        (b"no picture", "no picture in a format"),
+        (b"", "no picture in a format"),
+    ):
+        with pytest.raises(UnreadablePictureError, match=reason):
+            read_picture(content)
+    with pytest.raises(UnreadablePictureError, match="FileNotFoundError"):
+        read_picture(tmp_path / "gone.jpg")
+    with pytest.raises(UnreadablePictureError, match="no pixels"):
+        upright_rgb(Image.new("RGB", (0, 4)))
+
+
+def test_a_bomb_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = file_of(Image.new("1", (100, 100)), "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
+    with pytest.raises(UnreadablePictureError, match="DecompressionBomb"):
+        read_picture(content)
