@@ -81,11 +81,13 @@ def start_mode_fault(flag: str, start_mode: str) -> str | None:
         return None
     try:
         _generator_class(task_name(start_mode))
-    except (ImportError, AttributeError, ValueError):
+    except (ImportError, AttributeError, TypeError, ValueError):
         return (
             f"{flag}: '{start_mode}' is neither '{HI}' nor a ParlAI task with a ContextGenerator; use '{HI}', "
             f"'{BLENDED_SKILL_TALK}', or the name of such a task (for instance model_chat.tasks.small_talk)."
         )
+    except Exception as error:  # whatever the requester's own module raises
+        return f"{flag}: the task '{start_mode}' can't be imported: {type(error).__name__}: {error}."
     return None
 
 
