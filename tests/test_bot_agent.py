@@ -1,0 +1,94 @@
+"""The model's seat: what reaches a real ParlAI agent, and how its text comes out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from parlai.core.opt import Opt
+
+from model_chat.bot_agent import BotAgent
+from model_chat.serving.loading import LoadedModel
+from model_chat.serving.pool import ModelFailureError, ModelPool
+from model_chat.tests.parlai_agents import RAISE, ScriptedAgent
+
+
+def seat(*script: str, **opt: Any) -> BotAgent:
+    model = LoadedModel("m", ScriptedAgent(Opt({"script": list(script), **opt})), "/models/m/model")
+    return BotAgent(ModelPool([model], 1, 30), "m")
+
+
+def test_what_is_observed_reaches_the_model_with_the_request_for_its_reply() -> None:
+    bot = seat()
+    bot.observe_persona(["your persona: I like tea.", "your persona: I am old."])
+    bot.observe({"id": "Speaker 1", "text": "Hello."})
+    assert bot._clone.seen == []
+    assert bot.act() == "You said hello."
+    assert bot._clone.seen == ["your persona: I like tea.\nyour persona: I am old.", "Hello."]
+    bot.observe({"id": "Speaker 1", "text": "Again."})
+    bot.act()
+    assert bot._clone.seen[2:] == ["Again."], "nothing is observed twice"
+
+
+def test_no_persona_is_no_observation() -> None:
+    bot = seat()
+    bot.observe_persona([])
+    bot.observe({"id": "Speaker 1", "text": "Hello."})
+    bot.act()
+    assert bot._clone.seen == ["Hello."]
+
+
+def test_a_seed_reply_stands_in_the_models_history() -> None:
+    bot = seat()
+    bot.observe({"id": "Speaker 1", "text": "What is tea?"})
+    bot.has_said("A drink.")
+    assert (bot._clone.seen, bot._clone.said) == (["What is tea?"], ["A drink."])
+    bot.observe({"id": "Speaker 1", "text": "Really?"})
+    bot.act()
+    assert bot._clone.seen == ["What is tea?", "Really?"]
+
+
+@pytest.mark.parametrize(
+    ("opt", "text"),
+    [
+        ({}, "Well , I'm here . who are you ?"),
+        ({"dict_lower": True}, "Well , I'm here . who are you ?"),
+        ({"dict_lower": None}, "Well , I'm here . who are you ?"),
+    ],
+)
+def test_replies_are_normalised(opt: dict[str, Any], text: str) -> None:
+    assert seat(text, **opt).act() == "Well, I'm here. Who are you?"
+
+
+def test_a_model_with_dict_lower_false_keeps_its_own_spelling() -> None:
+    assert seat("NASA , they say .", dict_lower=False).act() == "NASA , they say ."
+
+
+def test_failures_are_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelFailureError, match="m raised RuntimeError"):
+        seat(RAISE).act()
+    bot = seat()
+
+    def self_observe(text: Any) -> None:
+        raise ValueError("no history")
+
+    monkeypatch.setattr(bot._clone, "self_observe", self_observe)
+    with pytest.raises(ModelFailureError, match="on a seed utterance"):
+        bot.has_said("A drink.")
+
+
+def test_two_conversations_have_two_histories() -> None:
+    pool = ModelPool([LoadedModel("m", ScriptedAgent(Opt()), None)], 1, 30)
+    first, second = BotAgent(pool, "m"), BotAgent(pool, "m")
+    first.observe({"id": "Speaker 1", "text": "Secret."})
+    second.observe({"id": "Speaker 1", "text": "Hello."})
+    assert [first.act(), second.act()] == ["You said secret.", "You said hello."]
+    assert second._clone.seen == ["Hello."]
+
+
+def test_the_opt_is_exported_without_secrets() -> None:
+    bot = seat(api_key="sk-1", override={"auth_token": "sk-2", "beam_size": 3})
+    assert bot.model_file == "/models/m/model"
+    assert bot.exported_opt()["override"] == {"beam_size": 3}
+    assert "sk-" not in json.dumps(bot.exported_opt())

@@ -1,0 +1,696 @@
+"""One conversation, and the onboarding before it, with a scripted worker and real ParlAI agents behind the real pool."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutError
+
+from model_chat import worlds
+from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.contexts import ContextSource
+from model_chat.quota import ModelCount
+from model_chat.records.schema import Completion, Conversation
+from model_chat.tests.parlai_agents import NO_TEXT, RAISE
+from model_chat.tests.seats import (
+    BUCKETS,
+    MODEL_FILE,
+    NICKNAME,
+    Early,
+    ScriptedHuman,
+    chat_options,
+    message,
+    play,
+    rating,
+)
+from model_chat.worlds import (
+    TRANSITIONS,
+    ModelChatOnboardWorld,
+    ModelChatWorld,
+    NoPlaceLeftError,
+    OnboardingOptions,
+    State,
+    make_onboarding_world,
+    make_world,
+    validate_onboarding,
+)
+
+NO_TICKS = {"bucket_0": False, "bucket_1": False, "none_all_good": False}
+
+
+class Contexts:
+    """A ParlAI ``ContextGenerator`` that knows one context."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.context = {
+            "context_dataset": "wizard_of_wikipedia",
+            "persona_1_strings": ["your persona: I am the human.", "I like tea."],
+            "persona_2_strings": ["I am the model.", "your persona: I like milk."],
+            "person1_seed_utterance": "What is tea?",
+            "person2_seed_utterance": "A drink.",
+            "additional_context": "Tea",
+            **changes,
+        }
+
+    def get_context(self) -> dict[str, Any]:
+        return self.context
+
+
+def begin(human: ScriptedHuman, *script: str, **changes: Any) -> ModelChatWorld:
+    return make_world(chat_options(list(script), **changes), [human])
+
+
+def chat(*sent: Any, model: tuple[str, ...] = (), **changes: Any) -> tuple[ModelChatWorld, ScriptedHuman]:
+    """Hold a conversation to its end."""
+    human = ScriptedHuman(*sent)
+    world = begin(human, *model, **changes)
+    play(world)
+    return world, human
+
+
+WHOLE = (message("One.", "bucket_0"), message("Two.", "bucket_1"), rating(4, ticks="none_all_good"))
+
+
+# --- how it begins ---
+
+
+def test_a_conversation_from_greeting_to_rating() -> None:
+    world, human = chat(*WHOLE, model=("hello there .", "first.", "second."))
+    assert human.steps() == [
+        "start",
+        "Hi!",
+        "Hello there.",
+        "your_turn",
+        "One.",
+        "First.",
+        "your_turn",
+        "Two.",
+        "Second.",
+        "your_turn",
+    ]
+    assert world.completion is Completion.COMPLETE
+    assert world.reason is None
+    dialog = [(line.agent_idx, line.id, line.text) for line in world.dialog]
+    assert dialog == [
+        (0, "Speaker 1", "Hi!"),
+        (1, "Speaker 2", "Hello there."),
+        (0, "Speaker 1", "One."),
+        (1, "Speaker 2", "First."),
+        (0, "Speaker 1", "Two."),
+        (1, "Speaker 2", "Second."),
+    ]
+
+
+def test_the_greeting_is_shown_as_said_and_answered_by_the_model() -> None:
+    world, human = chat(*WHOLE)
+    assert world.bot._clone.seen == ["Hi!", "One.", "Two."]
+    greeting, reply = human.updates[1:3]
+    assert (greeting["fake_start"], greeting["episode_done"], greeting["id"]) == (True, False, "Speaker 1")
+    assert "fake_start" not in reply
+    saved = world.get_custom_task_data()["dialog"]
+    assert (saved[0]["fake_start"], saved[0]["episode_done"]) == (True, False)
+    assert all("fake_start" not in line and "episode_done" not in line for line in saved[1:])
+
+
+@pytest.mark.parametrize("mode", ["blended_skill_talk", "model_chat.tasks.small_talk"])
+def test_a_seeded_conversation_begins_with_two_lines_already_said(mode: str) -> None:
+    world, human = chat(
+        message("One."),
+        message("Two.", "bucket_1"),
+        rating(4, ticks="none_all_good"),
+        start_mode=mode,
+        contexts=ContextSource(Contexts()),
+    )
+    assert human.steps()[:4] == ["start", "What is tea?", "A drink.", "your_turn"]
+    assert [update.get("fake_start") for update in human.updates[1:3]] == [True, True]
+    saved = world.get_custom_task_data()
+    assert [(line["fake_start"], line["episode_done"]) for line in saved["dialog"][:2]] == [(True, False)] * 2
+    assert "problem_data" not in saved["dialog"][1], "what was never generated is not annotated"
+    clone = world.bot._clone
+    assert clone.seen == ["What is tea?", "One.", "Two."]
+    assert clone.said == ["A drink."], "the model has it in its history that it said so"
+    assert saved["person1_seed_utterance"] == "What is tea?"
+    assert saved["person2_seed_utterance"] == "A drink."
+
+
+def test_a_model_observes_its_persona_which_is_no_turn_and_the_worker_sees_theirs() -> None:
+    world, human = chat(*WHOLE, include_persona=True, contexts=ContextSource(Contexts()))
+    assert world.bot._clone.seen[:2] == ["your persona: I am the model.\nyour persona: I like milk.\nTea", "Hi!"]
+    (start,) = human.controls("start")
+    assert start == {
+        "control": "start",
+        "agent_display_name": "Speaker 1",
+        "personas": ["I am the human.", "I like tea."],
+        "num_turns": 2,
+    }
+    assert "I am the model" not in json.dumps(human.updates)
+    saved = world.get_custom_task_data()
+    assert saved["personas"] == [["I am the human.", "I like tea."], ["I am the model.", "I like milk."]]
+    assert saved["context_dataset"] == "wizard_of_wikipedia"
+    assert saved["additional_context"] == "Tea"
+    assert all("persona" not in line["text"] for line in saved["dialog"])
+
+
+def test_the_topic_of_other_datasets_is_not_told_to_the_model() -> None:
+    contexts = ContextSource(Contexts(context_dataset="empathetic_dialogues", additional_context="afraid"))
+    world, _ = chat(*WHOLE, include_persona=True, contexts=contexts)
+    assert world.bot._clone.seen[0] == "your persona: I am the model.\nyour persona: I like milk."
+
+
+def test_without_include_persona_nobody_is_told_one() -> None:
+    world, human = chat(
+        message("One."), message("Two.", "bucket_1"), rating(4, ticks="bucket_1"),
+        start_mode="blended_skill_talk", contexts=ContextSource(Contexts()),
+    )  # fmt: skip
+    assert human.controls("start")[0]["personas"] == []
+    assert world.bot._clone.seen[0] == "What is tea?"
+
+
+# --- turns ---
+
+
+@pytest.mark.parametrize("num_turns", [1, 2, 5])
+def test_the_rating_is_asked_after_so_many_exchanges(num_turns: int) -> None:
+    sent = [message(f"Line {number}.", "bucket_0") for number in range(num_turns)]
+    world, human = chat(*sent, rating(5, ticks="bucket_1"), num_turns=num_turns)
+    asked = human.controls("your_turn")
+    assert [turn["ask"] for turn in asked] == ["message"] * num_turns + ["final_rating"]
+    assert [turn["turn_idx"] for turn in asked] == list(range(num_turns + 1))
+    assert all(turn["num_turns"] == num_turns and turn["seconds"] == 100 for turn in asked)
+    assert all(turn["live_update_requested"] is True for turn in asked)
+    assert world.completion is Completion.COMPLETE
+    assert len(world.dialog) == 2 + 2 * num_turns
+
+
+def test_an_annotation_goes_to_the_reply_before_it() -> None:
+    world, human = chat(
+        message("One.", "bucket_0"),
+        message("Two.", {"bucket_0": True, "bucket_1": True, "none_all_good": False}),
+        rating(4, ticks="none_all_good"),
+    )
+    assert [line.problem_data for line in world.dialog] == [
+        None,
+        {**NO_TICKS, "bucket_0": True},
+        None,
+        {**NO_TICKS, "bucket_0": True, "bucket_1": True},
+        None,
+        {**NO_TICKS, "none_all_good": True},
+    ]
+    own = [update["task_data"] for update in human.updates if update["text"] in ("One.", "Two.")]
+    assert [data["annotated_utterance_idx"] for data in own] == [1, 3]
+    assert own[0]["problem_data"] == {**NO_TICKS, "bucket_0": True}
+
+
+def test_without_annotations_none_is_asked_for_and_none_is_taken() -> None:
+    world, human = chat(
+        message("One."), message("Two.", "bucket_0"), message("Two."), rating(4),
+        annotations=None, annotations_text=None,
+    )  # fmt: skip
+    assert [refused["code"] for refused in human.controls("refused")] == ["annotation_unexpected"]
+    assert all(line.problem_data is None for line in world.dialog)
+    assert world.get_custom_task_data()["task_description"]["annotations_config"] is None
+
+
+def test_the_final_ratings_are_joined_on_the_last_reply() -> None:
+    world, _ = chat(*WHOLE[:2], rating(4, 1, 5, ticks="bucket_0"), final_rating_questions=("A?", "B?", "C?"))
+    assert [line.final_rating for line in world.dialog] == [None] * 5 + ["4|1|5"]
+
+
+def test_the_page_gets_its_own_message_back_with_its_id() -> None:
+    _, human = chat(
+        message("One.", "bucket_0", "id-1"), message("Two.", "bucket_0", "id-2"), rating(3, ticks="bucket_0")
+    )
+    said = [update for update in human.updates if update["text"]]
+    assert [update["task_data"].get("message_id") for update in said] == [None, None, "id-1", None, "id-2", None]
+    assert [update["task_data"]["utterance_idx"] for update in said] == list(range(6))
+    assert [update["task_data"]["agent_idx"] for update in said] == [0, 1] * 3
+
+
+def test_times_of_the_page_and_of_the_server_are_saved() -> None:
+    before = time.time()
+    timing = {"shown": 1.7e9, "first_key": None, "sent": 1.7e9 + 5}
+    world, _ = chat(message("One.", "bucket_0", timing=timing), *WHOLE[1:])
+    saved = world.get_custom_task_data()["dialog"]
+    assert saved[2]["timing"] == {"shown": 1.7e9, "sent": 1.7e9 + 5}
+    assert all(before <= line["timestamp"] <= time.time() for line in saved)
+
+
+# --- the server decides ---
+
+REFUSED_TURNS = [
+    (message("", "bucket_0"), "empty"),
+    (message("x" * 51, "bucket_0"), "too_long"),
+    (message("One."), "annotation_missing"),
+    (message("One.", NO_TICKS), "annotation_missing"),
+    (message("One.", "bucket_7"), "annotation_unknown"),
+    (message("One.", {"bucket_0": True, "none_all_good": True}), "annotation_conflict"),
+    (rating(4, ticks="bucket_0"), "rating_early"),
+    ("nonsense", "malformed"),
+    (None, "malformed"),
+]
+
+
+@pytest.mark.parametrize(("sent", "code"), REFUSED_TURNS)
+def test_a_refusal_keeps_the_turn_open_and_loses_nothing(sent: Any, code: str) -> None:
+    world, human = chat(sent, sent, *WHOLE)
+    refusals = human.controls("refused")
+    assert [refused["code"] for refused in refusals] == [code, code]
+    assert len(human.controls("your_turn")) == 3, "it stays the same turn"
+    assert world.completion is Completion.COMPLETE
+    assert [line.text for line in world.dialog if line.agent_idx == 0] == ["Hi!", "One.", "Two."]
+    expected_id = sent["task_data"]["message_id"] if isinstance(sent, dict) else None
+    assert all(refused["message_id"] == expected_id and refused["reason"] for refused in refusals)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (message("More.", "bucket_0"), "malformed"),
+        (message("", "bucket_0"), "rating_missing"),
+        (rating(ticks="bucket_0"), "rating_count"),
+        (rating(3, 4, ticks="bucket_0"), "rating_count"),
+        (rating(6, ticks="bucket_0"), "rating_range"),
+        (rating(0, ticks="bucket_0"), "rating_range"),
+        (rating(True, ticks="bucket_0"), "malformed"),
+        (rating(4), "annotation_missing"),
+    ],
+)
+def test_a_bad_final_rating_is_refused_and_can_be_given_again(sent: Any, code: str) -> None:
+    world, human = chat(*WHOLE[:2], sent, WHOLE[2])
+    assert [refused["code"] for refused in human.controls("refused")] == [code]
+    assert world.dialog[-1].final_rating == "4"
+    assert world.completion is Completion.COMPLETE
+
+
+def test_a_message_out_of_turn_is_refused_and_not_kept() -> None:
+    early = message("Impatient.", "bucket_0", "early-1")
+    world, human = chat(WHOLE[0], Early(early), Early("nonsense"), *WHOLE[1:])
+    assert [(refused["code"], refused["message_id"]) for refused in human.controls("refused")] == [
+        ("not_your_turn", "early-1"),
+        ("not_your_turn", None),
+    ]
+    assert "Impatient." not in [line.text for line in world.dialog]
+
+
+def test_a_message_refused_as_early_can_be_sent_again_in_turn() -> None:
+    early = message("Impatient.", "bucket_1", "early-1")
+    world, _ = chat(WHOLE[0], Early(early), early, WHOLE[2])
+    assert [line.message_id for line in world.dialog if line.text == "Impatient."] == ["early-1"]
+
+
+def test_a_message_sent_again_is_taken_once() -> None:
+    first = message("One.", "bucket_0", "same")
+    world, human = chat(first, Early(first), first, first, *WHOLE[1:])
+    assert [line.text for line in world.dialog if line.agent_idx == 0] == ["Hi!", "One.", "Two."]
+    assert human.controls("refused") == []
+    assert len(human.controls("your_turn")) == 3
+
+
+def test_all_tries_of_one_turn_share_its_time() -> None:
+    human = ScriptedHuman(message(""), message(""), message("One.", "bucket_0"), AgentTimeoutError(1, "1"))
+    world = begin(human)
+    with pytest.raises(AgentTimeoutError):
+        play(world)
+    first_turn, second_turn = human.deadlines[:3], human.deadlines[3]
+    assert len(set(first_turn)) == 1
+    assert second_turn > first_turn[0]
+
+
+# --- endings ---
+
+
+@pytest.mark.parametrize("failure", [RAISE, NO_TEXT, ""])
+@pytest.mark.parametrize("said_before", [0, 1, 2])
+def test_a_model_that_fails_ends_the_conversation_and_the_worker_is_told(failure: str, said_before: int) -> None:
+    script = (*["fine."] * said_before, failure)
+    world, human = chat(*WHOLE[:said_before], model=script)
+    assert human.steps()[-1] == "model_failed"
+    (failed,) = human.controls("model_failed")
+    assert "not your fault" in failed["reason"]
+    assert world.completion is Completion.INCOMPLETE
+    assert world.reason is not None
+    assert world.reason.startswith("model failed: ")
+    saved = world.get_custom_task_data()
+    assert saved["status"] == "incomplete"
+    assert len(saved["dialog"]) == 1 + 2 * said_before
+    assert world.is_worth_keeping == (said_before > 0)
+
+
+def test_a_model_that_fails_on_a_seed_utterance_ends_the_conversation() -> None:
+    human = ScriptedHuman()
+    world = begin(human, start_mode="blended_skill_talk", contexts=ContextSource(Contexts()))
+
+    def self_observe(text: Any) -> None:
+        raise RuntimeError("no history")
+
+    world.bot._clone.self_observe = self_observe
+    play(world)
+    assert human.steps() == ["start", "What is tea?", "A drink.", "model_failed"]
+
+
+def test_no_packet_to_the_page_says_anything_about_the_model() -> None:
+    opt = {"model": "secret_agent", "fixed_response": "secret answer", "beam_size": 12345}
+    for script in (("fine.", "fine.", "fine."), ("fine.", RAISE)):
+        world, human = chat(*WHOLE[: len(script)], model=script, opt=opt)
+        packets = json.dumps(human.updates)
+        for secret in (NICKNAME, MODEL_FILE, "secret", "12345", "beam_size", "the weights are gone", "RuntimeError"):
+            assert secret not in packets
+        saved = world.get_custom_task_data()["task_description"]
+        assert saved["model_nickname"] == NICKNAME
+        assert saved["model_opt"]["beam_size"] == 12345
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_a_worker_who_leaves_at_any_time_leaves_an_incomplete_conversation(after: int) -> None:
+    human = ScriptedHuman(*WHOLE[:after], AgentDisconnectedError("1"))
+    world = begin(human)
+    if after < 3:
+        with pytest.raises(AgentDisconnectedError):
+            play(world)
+        world.abandon("disconnected: the page went away")
+    else:
+        play(world)
+        world.abandon("too late to matter")
+    assert world.episode_done()
+    assert world.completion is (Completion.COMPLETE if after >= 3 else Completion.INCOMPLETE)
+    assert world.reason == (None if after >= 3 else "disconnected: the page went away")
+    assert world.is_worth_keeping == (after > 0)
+    world.abandon("again")
+    assert world.reason != "again"
+    assert world.get_custom_task_data()["reason"] == world.reason
+
+
+def test_a_conversation_can_be_abandoned_before_it_begins() -> None:
+    world = begin(ScriptedHuman())
+    world.abandon("run ended")
+    assert world.episode_done()
+    assert world.get_custom_task_data()["dialog"] == []
+
+
+@pytest.mark.parametrize("before", State)
+@pytest.mark.parametrize("after", State)
+def test_only_the_written_transitions_are_possible(before: State, after: State) -> None:
+    world = begin(ScriptedHuman())
+    world.state = before
+    if after in TRANSITIONS[before]:
+        world._go(after)
+        assert world.state is after
+    else:
+        with pytest.raises(RuntimeError, match=f"can't go from '{before}' to '{after}'"):
+            world._go(after)
+        assert world.state is before
+
+
+# --- what is saved ---
+
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "dialog": list,
+    "workers": list,
+    "bad_workers": list,
+    "acceptability_violations": list,
+    "hit_ids": list,
+    "assignment_ids": list,
+    "task_description": dict,
+    "personas": (list, type(None)),
+    "context_dataset": (str, type(None)),
+    "person1_seed_utterance": (str, type(None)),
+    "person2_seed_utterance": (str, type(None)),
+    "additional_context": (str, type(None)),
+    "image_idx": type(None),
+    "status": str,
+    "reason": (str, type(None)),
+}
+
+
+@pytest.mark.parametrize("contexts", [None, ContextSource(Contexts())])
+@pytest.mark.parametrize("script", [(), ("fine.", RAISE)])
+def test_every_key_is_saved_with_its_type(contexts: ContextSource | None, script: tuple[str, ...]) -> None:
+    world, _ = chat(*(WHOLE if not script else WHOLE[:1]), model=script, contexts=contexts)
+    saved = world.get_custom_task_data()
+    assert set(saved) == set(TYPES)
+    for key, kind in TYPES.items():
+        assert isinstance(saved[key], kind), key
+    assert saved["workers"] == ["worker-7"]
+    assert saved["hit_ids"] == ["hit-8"]
+    assert saved["assignment_ids"] == ["assignment-9"]
+    assert saved["bad_workers"] == []
+    assert saved["acceptability_violations"] == [None]
+    assert saved["task_description"] == {
+        "annotations_config": '{"config": []}',
+        "model_nickname": NICKNAME,
+        "model_file": MODEL_FILE,
+        "model_opt": {"script": list(script)},
+    }
+    assert "sk-secret" not in json.dumps(saved)
+    assert world.prep_save_data([world.human]) == {"custom_data": saved}
+    assert Conversation.from_dict(json.loads(json.dumps(saved))).to_dict() == saved
+
+
+def test_a_subclass_adds_to_the_start_the_record_and_the_violations() -> None:
+    class OwnWorld(ModelChatWorld):
+        def additional_start_data(self) -> dict[str, Any]:
+            return {"image_alt": "a cat"}
+
+        def additional_record(self) -> dict[str, Any]:
+            return {"image_idx": 4}
+
+        def acceptability_violations(self) -> str | None:
+            return "all_caps,exact_match"
+
+    options, human = chat_options(), ScriptedHuman(*WHOLE)
+    place = options.quota.take()
+    assert place is not None
+    world = OwnWorld(options, human, worlds.BotAgent(options.models, place.nickname), place)
+    play(world)
+    assert human.controls("start")[0]["image_alt"] == "a cat"
+    saved = world.get_custom_task_data()
+    assert saved["image_idx"] == 4
+    assert saved["acceptability_violations"] == ["all_caps,exact_match"]
+
+
+# --- places ---
+
+
+def test_a_conversation_takes_a_place_and_settles_it_once() -> None:
+    options = chat_options()
+    world = make_world(options, [ScriptedHuman(*WHOLE)])
+    assert options.quota.counts() == [ModelCount(NICKNAME, 0, 1, 1)]
+    with pytest.raises(NoPlaceLeftError):
+        make_world(options, [ScriptedHuman()])
+    play(world)
+    world.settle(collected=True)
+    world.shutdown()
+    world.settle(collected=False)
+    assert options.quota.counts() == [ModelCount(NICKNAME, 1, 0, 1)]
+
+
+@pytest.mark.parametrize("ending", ["settle", "shutdown"])
+def test_a_conversation_that_does_not_count_gives_its_place_back(ending: str) -> None:
+    options = chat_options()
+    world = make_world(options, [ScriptedHuman()])
+    if ending == "settle":
+        world.settle(collected=False)
+    world.shutdown()
+    assert options.quota.counts() == [ModelCount(NICKNAME, 0, 0, 1)]
+
+
+def test_a_world_that_cannot_be_made_holds_no_place() -> None:
+    options = chat_options()
+
+    def no_memory() -> Any:
+        raise MemoryError("no room for a clone")
+
+    options.models.model(NICKNAME).agent.share = no_memory
+    with pytest.raises(MemoryError):
+        make_world(options, [ScriptedHuman()])
+    assert options.quota.counts() == [ModelCount(NICKNAME, 0, 0, 1)]
+
+
+def test_a_conversation_has_one_worker() -> None:
+    assert worlds.get_world_params() == {"agent_count": 1}
+
+
+# --- onboarding ---
+
+
+def model_line(*answers: str, explanation: str | None = None) -> dict[str, Any]:
+    line: dict[str, Any] = {"agent_idx": 1, "text": "A reply.", "answers": list(answers)}
+    return {**line, "explanation": explanation} if explanation else line
+
+
+def onboarding(human: ScriptedHuman, **changes: Any) -> ModelChatOnboardWorld:
+    config = {
+        "min_correct": 2,
+        "max_incorrect": 1,
+        "max_failures_allowed": 1,
+        "dialog": [
+            [{"agent_idx": 0, "text": "Hi."}, model_line("bucket_0", "bucket_1", explanation="Both apply.")],
+            [model_line("none_all_good")],
+            [model_line("bucket_0"), model_line("bucket_1")],
+        ],
+        **changes,
+    }
+    options = OnboardingOptions(OnboardingConfig.model_validate(config), BUCKETS, max_onboard_time=300)
+    return make_onboarding_world(options, human)
+
+
+RIGHT = [[None, ["bucket_1", "bucket_0"]], [["none_all_good"]], [["bucket_0"], ["bucket_1"]]]
+ONE_WRONG = [[None, ["bucket_0"]], [["none_all_good"]], [["bucket_0"], ["bucket_1"]]]
+TWO_WRONG = [[None, ["bucket_0"]], [["bucket_1"]], [["bucket_0"], ["bucket_1"]]]
+
+
+def sheet(answers: Any, message_id: str | None = None) -> Any:
+    return message("", message_id=message_id, onboarding_answers=answers)
+
+
+def recorded(world: ModelChatOnboardWorld) -> bool:
+    """What Mephisto's database makes of an onboarding, after a trip through its file."""
+    messages = [{"text": "", "task_data": {}}, {"id": "x", "WORLD_DATA": world.prep_save_data([])}, {"text": "later"}]
+    return validate_onboarding(json.loads(json.dumps({"outputs": {"messages": messages}, "inputs": None})))
+
+
+@pytest.mark.parametrize("answers", [RIGHT, ONE_WRONG])
+def test_enough_right_dialogues_pass(answers: Any) -> None:
+    human = ScriptedHuman(sheet(answers))
+    world = onboarding(human)
+    play(world)
+    assert world.passed
+    assert human.controls() == [
+        {"control": "onboarding_start", "tries_left": 2, "seconds": 300},
+        {"control": "onboarding_passed"},
+    ]
+    assert recorded(world)
+    assert world.options.statistics.counts() == {"started": 1, "passed": 1, "failed": 0, "left": 0}
+
+
+@pytest.mark.parametrize(
+    ("min_correct", "max_incorrect", "passes"),
+    [(1, 2, True), (2, 2, False), (1, 1, False), (0, 0, False), (0, 3, True)],
+)
+def test_both_criteria_count(min_correct: int, max_incorrect: int, passes: bool) -> None:
+    world = onboarding(
+        ScriptedHuman(sheet(TWO_WRONG)), min_correct=min_correct, max_incorrect=max_incorrect, max_failures_allowed=0
+    )
+    play(world)
+    assert world.passed is passes is recorded(world)
+
+
+def test_a_second_try_can_pass() -> None:
+    human = ScriptedHuman(sheet(TWO_WRONG), sheet(RIGHT))
+    world = onboarding(human)
+    play(world)
+    assert [control["control"] for control in human.controls()] == [
+        "onboarding_start",
+        "onboarding_retry",
+        "onboarding_passed",
+    ]
+    (retry,) = human.controls("onboarding_retry")
+    assert retry["tries_left"] == 1
+    assert retry["reason"] == "Some answers differ from the guidelines. You have one try left."
+    assert world.prep_save_data([]) == {"custom_data": {"onboarding_outcome": "passed", "tries_used": 2}}
+
+
+def test_after_the_last_try_it_is_over_for_good() -> None:
+    human = ScriptedHuman(sheet(TWO_WRONG), sheet(TWO_WRONG), sheet(RIGHT))
+    world = onboarding(human)
+    play(world)
+    assert not world.passed
+    assert not recorded(world)
+    assert human.steps() == ["onboarding_start", "onboarding_retry", "onboarding_failed"]
+    assert human.script, "nothing more is asked for"
+    assert world.options.statistics.counts() == {"started": 1, "passed": 0, "failed": 1, "left": 0}
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_explanations_come_only_when_switched_on_and_answers_never(shown: bool) -> None:
+    human = ScriptedHuman(sheet(TWO_WRONG), sheet(TWO_WRONG))
+    play(onboarding(human, show_explanations=shown))
+    explanation = {"dialog_idx": 0, "utterance_idx": 1, "text": "Both apply."}
+    assert human.controls("onboarding_retry")[0]["explanations"] == ([explanation] if shown else [])
+    assert "bucket" not in json.dumps(human.updates)
+
+
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        (None, "malformed"),
+        ({}, "malformed"),
+        ("RIGHT", "malformed"),
+        ([], "malformed"),
+        (RIGHT[:2], "malformed"),
+        ([*RIGHT, []], "malformed"),
+        ([None, *RIGHT[1:]], "malformed"),
+        ([[["bucket_0"]], *RIGHT[1:]], "malformed"),
+        ([[None, None], *RIGHT[1:]], "malformed"),
+        ([[None, "bucket_0"], *RIGHT[1:]], "malformed"),
+        ([[None, {"bucket_0": True}], *RIGHT[1:]], "malformed"),
+        ([[None, [["bucket_0"]]], *RIGHT[1:]], "malformed"),
+        ([[None, [True]], *RIGHT[1:]], "malformed"),
+        ([[None, []], *RIGHT[1:]], "annotation_missing"),
+        ([[None, ["bucket_9"]], *RIGHT[1:]], "annotation_unknown"),
+        ([[None, ["bucket_0", "none_all_good"]], *RIGHT[1:]], "annotation_conflict"),
+    ],
+)
+def test_a_damaged_answer_sheet_is_no_try(answers: Any, code: str) -> None:
+    human = ScriptedHuman(sheet(answers), sheet(answers), sheet(answers), sheet(RIGHT))
+    world = onboarding(human)
+    play(world)
+    assert [refused["code"] for refused in human.controls("refused")] == [code] * 3
+    assert world.passed
+    assert world.prep_save_data([])["custom_data"]["tries_used"] == 1
+
+
+@pytest.mark.parametrize("packet", [None, 5, "x", [], {}, {"task_data": None}, {"task_data": {}}])
+def test_what_is_no_answer_sheet_at_all_is_no_try(packet: Any) -> None:
+    human = ScriptedHuman(packet, sheet(RIGHT))
+    world = onboarding(human)
+    play(world)
+    assert world.passed
+    assert [refused["message_id"] for refused in human.controls("refused")] == [None]
+
+
+def test_the_same_sheet_sent_again_is_graded_once() -> None:
+    again = sheet(TWO_WRONG, "same")
+    human = ScriptedHuman(again, again, again, sheet(RIGHT))
+    world = onboarding(human)
+    play(world)
+    assert len(human.controls("onboarding_retry")) == 1
+    assert world.passed
+
+
+def test_all_tries_share_the_time_of_the_onboarding() -> None:
+    human = ScriptedHuman(sheet(TWO_WRONG), sheet(None), sheet(TWO_WRONG))
+    play(onboarding(human))
+    assert len(human.deadlines) == 3
+    assert len(set(human.deadlines)) == 1
+
+
+def test_a_worker_who_leaves_onboarding_has_not_passed() -> None:
+    world = onboarding(ScriptedHuman(AgentDisconnectedError("1")))
+    with pytest.raises(AgentDisconnectedError):
+        play(world)
+    world.abandon()
+    world.abandon()
+    assert not world.passed
+    assert not recorded(world)
+    assert world.options.statistics.counts() == {"started": 1, "passed": 0, "failed": 0, "left": 1}
+
+
+def test_what_was_never_recorded_has_not_passed() -> None:
+    assert not validate_onboarding({})
+    assert not validate_onboarding({"outputs": {"messages": []}})
+    assert not validate_onboarding({"outputs": {"messages": [{"WORLD_DATA": {}}]}})
+
+
+def test_a_researcher_changes_the_criterion_by_overriding_one_method() -> None:
+    class Stricter(ModelChatOnboardWorld):
+        def check_onboarding_answers(self, worker_answers: list[list[list[str] | None]]) -> bool:
+            return worker_answers[1] == [["none_all_good"]]
+
+    human = ScriptedHuman(sheet(TWO_WRONG), sheet(ONE_WRONG))
+    world = Stricter(onboarding(ScriptedHuman()).options, human)
+    play(world)
+    assert human.steps() == ["onboarding_start", "onboarding_retry", "onboarding_passed"]
