@@ -195,14 +195,15 @@ def holm(p_values: Sequence[float]) -> Floats:
     Returns:
         Corrected values in the same order; NaN stays NaN and does not count as a test.
     """
-    # statsmodels takes a second to import; whoever only asks for --help need not wait for it.
+    values = np.asarray(p_values, dtype=np.float64)
+    known = np.isfinite(values)
+    if known.sum() < 2:
+        return values
+    # statsmodels takes a second to import; whoever compares two models, or asks for --help, need not wait for it.
     from statsmodels.stats.multitest import multipletests
 
-    values = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(len(values), np.nan)
-    known = np.isfinite(values)
-    if known.any():
-        corrected[known] = multipletests(values[known], method="holm")[1]
+    corrected[known] = multipletests(values[known], method="holm")[1]
     return corrected
 
 

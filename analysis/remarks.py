@@ -33,10 +33,8 @@ def remarks(summary: Summary) -> list[str]:
         if never and bare < count:
             said.append(f"Never ticked: {', '.join(never)}; check the names in --problem-buckets.")
     if corpus.unknown_labels:
-        named = [
-            f"{name} ({times:,} times)" if times > 1 else f"{name} (once)"
-            for name, times in list(corpus.unknown_labels.items())[:_MOST_NAMED]
-        ]
+        first = list(corpus.unknown_labels.items())[:_MOST_NAMED]
+        named = [f"{name} ({times:,} times)" if times > 1 else f"{name} (once)" for name, times in first]
         more = len(corpus.unknown_labels) - len(named)
         tail = f" and {more} more" if more > 0 else ""
         said.append(f"Ticked but not in --problem-buckets, so not counted: {', '.join(named)}{tail}.")

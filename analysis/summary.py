@@ -123,7 +123,8 @@ class Data:
             known = np.isfinite(self.clean)
             filled = np.where(known, self.clean, 0.0)
             found.append(Metric(CLEAN, "rate", filled, known.astype(np.float64), self.settings.rate_difference))
-        for i, name in enumerate(self.rating_names):
+        for i in range(self.ratings.shape[1]):
+            name = self.rating_names[i]
             known = np.isfinite(self.ratings[:, i])
             filled = np.where(known, self.ratings[:, i], 0.0)
             found.append(Metric(name, "rating", filled, known.astype(np.float64), self.settings.rating_difference))
