@@ -1,0 +1,1 @@
+"""Commands beside the main one: demo models, image contexts, simulated workers."""
