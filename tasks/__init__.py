@@ -1,0 +1,1 @@
+"""ParlAI tasks that ship with model-chat."""
