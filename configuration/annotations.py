@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from model_chat.configuration.files import parse_json, read_text, validation_faults
 from model_chat.errors import ConfigurationError
@@ -46,9 +47,13 @@ class AnnotationsConfig(BaseModel):
     @classmethod
     def _refuse_repeats(cls, buckets: list[Bucket]) -> list[Bucket]:
         seen: set[str] = set()
-        for bucket in buckets:
+        for index, bucket in enumerate(buckets):
             if bucket.value in seen:
-                raise ValueError(f"the bucket '{bucket.value}' stands twice; remove or rename one")
+                raise PydanticCustomError(
+                    "repeated_bucket",
+                    "the bucket '{bucket}' stands twice; remove or rename one",
+                    {"bucket": bucket.value, "index": index},
+                )
             seen.add(bucket.value)
         return buckets
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from model_chat.configuration.json_lines import JsonLines
 from model_chat.errors import ConfigurationError
 
 
@@ -39,15 +40,13 @@ def read_text(flag: str, path: str) -> str:
 
 
 class _DuplicateKeyError(ValueError):
-    """A key that stands twice in one JSON object."""
+    """A key stands twice in one JSON object."""
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _DuplicateKeyError(key)
-        found[key] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _DuplicateKeyError
     return found
 
 
@@ -55,7 +54,7 @@ def parse_json(flag: str, path: str, text: str) -> Any:
     """Parse JSON in which no object may hold a key twice.
 
     Raises:
-        ConfigurationError: not JSON (with line and column), or a key stands twice (with its line).
+        ConfigurationError: not JSON (with line and column), or keys that stand twice (each with its line).
     """
     try:
         return json.loads(text, object_pairs_hook=_refuse_duplicates)
@@ -63,10 +62,20 @@ def parse_json(flag: str, path: str, text: str) -> Any:
         raise ConfigurationError(
             f"{flag}: '{path}' is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}."
         ) from None
-    except _DuplicateKeyError as duplicate:
-        key = str(duplicate)
+    except RecursionError:
+        raise ConfigurationError(f"{flag}: '{path}' is not valid JSON: it is nested too deeply.") from None
+    except _DuplicateKeyError:
+        try:
+            json.loads(text)
+        except json.JSONDecodeError as error:  # behind the repeated key
+            raise ConfigurationError(
+                f"{flag}: '{path}' is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}."
+            ) from None
         raise ConfigurationError(
-            f"{flag}: '{path}', line {line_of_key(text, key, last=True)}: '{key}' stands twice; remove or rename one."
+            *(
+                f"{flag}: '{path}', line {line}: '{key}' stands twice; remove or rename one."
+                for key, line in JsonLines.of(text).repeated
+            )
         ) from None
 
 
@@ -91,38 +100,28 @@ def read_yaml(flag: str, path: str) -> Any:
         raise ConfigurationError(f"{flag}: '{path}' is not valid YAML{where}: {problem}.") from None
 
 
-def line_of_key(text: str, key: str, last: bool = False) -> int:
-    """Return the 1-based line on which ``"key"`` stands in a JSON text (the first, or the last one); 1 if nowhere."""
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if f'"{key}"' in line]
-    return (lines[-1] if last else lines[0]) if lines else 1
-
-
 def validation_faults(flag: str, path: str, text: str, error: ValidationError) -> list[str]:
-    """Turn pydantic's findings into one sentence each, with the line of the key where it can be told.
+    """Turn pydantic's findings into one sentence each, with the line.
 
     Args:
         flag: the flag that named the file.
         path: the file as the requester wrote it.
-        text: the file's text.
-        error: what pydantic found.
+        text: the file's text, valid JSON.
+        error: what pydantic found. A validator that knows which item of a list it objects to says so by raising a
+            ``PydanticCustomError`` with that ``index`` in its context.
     """
+    lines = JsonLines.of(text)
     faults = []
     for finding in error.errors():
-        keys = [part for part in finding["loc"] if not _is_pydantic_tag(part)]
-        named = [part for part in keys if isinstance(part, str)]
-        line = line_of_key(text, named[-1]) if named else 1
-        where = ".".join(str(part) for part in keys) or "the file"
+        index = finding.get("ctx", {}).get("index")
+        location = (*finding["loc"], *([] if index is None else [index]))
+        keys, line = lines.resolve(location)
+        where = ".".join(map(str, keys)) or "the file"
         if finding["type"] == "extra_forbidden":
             problem = f"unknown key '{where}'; remove it or correct its spelling"
         elif finding["type"] == "missing":
             problem = f"'{where}' is missing; add it"
-            line = line_of_key(text, named[-2]) if len(named) > 1 else 1
         else:
             problem = f"'{where}': {finding['msg'].removeprefix('Value error, ')}"
         faults.append(f"{flag}: '{path}', line {line}: {problem.rstrip('.')}.")
     return faults
-
-
-def _is_pydantic_tag(part: str | int) -> bool:
-    """Whether a part of an error's location names a member of a union rather than a key of the file."""
-    return isinstance(part, str) and (part.startswith(("list[", "dict[")) or "function-" in part)

@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model_chat.configuration.annotations import AnnotationsConfig
-from model_chat.configuration.files import line_of_key, parse_json, read_text, validation_faults
+from model_chat.configuration.files import parse_json, read_text, validation_faults
+from model_chat.configuration.json_lines import JsonLines
 from model_chat.errors import ConfigurationError
-from model_chat.records.schema import HUMAN_IDX, MODEL_IDX
+from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, NONE_ALL_GOOD
 
 
 class OnboardingUtterance(BaseModel):
@@ -99,17 +100,26 @@ def load_onboarding(flag: str, path: str, annotations: AnnotationsConfig) -> Onb
         config = OnboardingConfig.model_validate(parse_json(flag, path, text))
     except ValidationError as error:
         raise ConfigurationError(*validation_faults(flag, path, text, error)) from None
-    known = set(annotations.values)
-    unknown = {
-        answer
-        for dialogue in config.dialog
-        for utterance in dialogue
-        for answer in utterance.answers or []
-        if answer not in known
-    }
-    ConfigurationError.raise_if(
-        f"{flag}: '{path}', line {line_of_key(text, answer)}: the answer '{answer}' is no bucket of "
-        f"mephisto.blueprint.annotations_config_path; use one of {', '.join(annotations.values)}."
-        for answer in sorted(unknown)
-    )
+    lines = JsonLines.of(text)
+    faults = []
+    unknown: set[str] = set()
+    for dialog_idx, dialogue in enumerate(config.dialog):
+        for utterance_idx, utterance in enumerate(dialogue):
+            answers = utterance.answers or []
+            place = ("dialog", dialog_idx, utterance_idx, "answers")
+            for answer_idx, answer in enumerate(answers):
+                if answer not in annotations.values and answer not in unknown:
+                    unknown.add(answer)
+                    _, line = lines.resolve((*place, answer_idx))
+                    faults.append(
+                        f"{flag}: '{path}', line {line}: the answer '{answer}' is no bucket of "
+                        f"mephisto.blueprint.annotations_config_path; use one of {', '.join(annotations.values)}."
+                    )
+            if NONE_ALL_GOOD in answers and len(set(answers)) > 1:
+                _, line = lines.resolve(place)
+                faults.append(
+                    f"{flag}: '{path}', line {line}: '{NONE_ALL_GOOD}' stands beside other answers, and no worker can tick "
+                    "them together; remove one."
+                )
+    ConfigurationError.raise_if(faults)
     return config
