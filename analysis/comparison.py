@@ -13,7 +13,8 @@ from scipy import sparse, special
 from model_chat.analysis.estimates import CELLS_AT_ONCE, NOTHING, TIE, Estimate, Floats, cluster_sums
 
 PERMUTATION_LIMIT = 5_000
-"""Conversations of a pair of models above which the permutation distribution is taken from its limit."""
+"""Conversations of a pair of models above which the test is the clustered t test, given enough workers."""
+_WORKERS_FOR_THE_LIMIT = 50
 _FEWEST_CLUSTERS_TO_STUDENTISE = 3
 _RANDOM_BITS = 38
 
@@ -83,8 +84,8 @@ def permutation_p_values(
         clusters: the worker of each conversation.
         rng: where chance comes from.
         permutations: how many dealings.
-        limit: with more conversations than this, p comes from the t distribution that the studentised permutation
-            distribution tends to (Chung & Romano, theorem 2.1).
+        limit: with more conversations than this, of 50 workers or more, p comes from the t distribution of the same
+            clustered statistic (Cameron & Miller 2015, section VI): permuting would cost minutes and hardly differ.
 
     Returns:
         One p a quantity; NaN where a side has no data, 1 where nothing varies.
@@ -95,7 +96,7 @@ def permutation_p_values(
     pair = _Pair(sums, totals, numbers)
     observed = pair.statistics(is_a[:, None])[:, 0]
     known = (totals[is_a].sum(0) > 0) & (totals[~is_a].sum(0) > 0)
-    if len(is_a) > limit and pair.studentise:
+    if len(is_a) > limit and pair.workers >= _WORKERS_FOR_THE_LIMIT:
         p_values = 2 * special.stdtr(max(pair.workers - 2, 1), -np.abs(observed))
         return np.where(known, p_values, np.nan)
     dealer = _Dealer(is_a, numbers, rng)
