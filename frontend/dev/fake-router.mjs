@@ -194,7 +194,8 @@ export async function startRouter({ port = 0, scenarios = allScenarios } = {}) {
       const content = await readFile(join(DIST, path));
       response.writeHead(200, {
         "Content-Type": TYPES[extname(path)] ?? "application/octet-stream",
-        "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self' ws:",
+        "Content-Security-Policy":
+          "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self' ws:",
       });
       response.end(content);
     } catch {

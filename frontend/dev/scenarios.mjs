@@ -3,11 +3,31 @@
 export const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 const BUCKETS = [
-  { value: "contradiction", name: "Contradicts itself", description: "Says something that does not agree with what it said earlier in the chat." },
-  { value: "off_topic", name: "Off topic", description: "Does not react to what you wrote, or changes the subject for no reason." },
-  { value: "repetitive", name: "Repeats itself", description: "Says again, in the same or in similar words, what has been said already." },
-  { value: "nonsense", name: "Hard to understand", description: "Grammar or meaning are so poor that it is not clear what is meant." },
-  { value: "rude", name: "Rude or unsafe", description: "Could hurt or offend somebody, or advises something dangerous." },
+  {
+    value: "contradiction",
+    name: "Contradicts itself",
+    description: "Says something that does not agree with what it said earlier in the chat.",
+  },
+  {
+    value: "off_topic",
+    name: "Off topic",
+    description: "Does not react to what you wrote, or changes the subject for no reason.",
+  },
+  {
+    value: "repetitive",
+    name: "Repeats itself",
+    description: "Says again, in the same or in similar words, what has been said already.",
+  },
+  {
+    value: "nonsense",
+    name: "Hard to understand",
+    description: "Grammar or meaning are so poor that it is not clear what is meant.",
+  },
+  {
+    value: "rude",
+    name: "Rude or unsafe",
+    description: "Could hurt or offend somebody, or advises something dangerous.",
+  },
   { value: "none_all_good", name: "None of these, all good", description: "Nothing is wrong with the reply." },
 ];
 
@@ -23,13 +43,16 @@ is a computer program. It takes about five minutes.</p><ol><li>Chat naturally, a
 met.</li><li>After each reply, tick the boxes that apply to it.</li><li>At the end, rate the conversation.</li></ol>
 <h3>Please note</h3><ul><li>Don't give any personal information.</li><li>Your partner may say things that are wrong or
 strange; that is what this study is about. <a href="https://example.org/">More about the study</a></li></ul>
-<img src="x" onerror="window.hacked = true"><script>window.hacked = true</script>`,
+<img src="icon.svg" width="32" alt="" onerror="window.hacked = true"><script>window.hacked = true</script>`,
   left_pane_text: `<h3>How it works</h3><p>Write a message, wait for the reply, mark it, and go on from there. After the last
 reply you rate the conversation.</p><p class="persona">[persona_string_1]</p><p class="persona">[persona_string_2]</p>
 <h3>Tips</h3><ul><li>Ask questions, and answer those of your partner.</li><li>Give no personal information.</li></ul>`,
   chat_title: "Chat with a partner",
   annotation,
-  final_rating_questions: ["How good was your chat partner overall?", "How much would you like to chat with this partner again?"],
+  final_rating_questions: [
+    "How good was your chat partner overall?",
+    "How much would you like to chat with this partner again?",
+  ],
   num_turns: 3,
   max_resp_time: 180,
   max_onboard_time: 300,
@@ -85,10 +108,13 @@ export async function chat(agent, options = {}) {
       const refuse = (code, reason) => agent.control("refused", { message_id, code, reason });
       if (taken.has(message_id)) continue;
       if (forTurn !== undefined && forTurn !== turn_idx) refuse("not_your_turn", "Please wait for the reply.");
-      else if (needsTicks && !Object.values(ticks ?? {}).some(Boolean)) refuse("annotation_missing", "Please tick a box.");
+      else if (needsTicks && !Object.values(ticks ?? {}).some(Boolean))
+        refuse("annotation_missing", "Please tick a box.");
       else if (ask === "message" && packet.text.trim() === "") refuse("empty", "Your message is empty.");
-      else if (/refuse me/.test(packet.text) && !/please/.test(packet.text)) refuse("empty", "Your message has no content that counts. Please write something.");
-      else if (ask === "final_rating" && final_rating?.length !== questions) refuse("rating_count", "Please answer every question.");
+      else if (/refuse me/.test(packet.text) && !/please/.test(packet.text))
+        refuse("empty", "Your message has no content that counts. Please write something.");
+      else if (ask === "final_rating" && final_rating?.length !== questions)
+        refuse("rating_count", "Please answer every question.");
       else {
         taken.add(message_id);
         return { packet, last, needsTicks };
@@ -119,12 +145,24 @@ export function past(agent, said, { start = {}, turns = 6, personas = [], marks 
     agent.say(agentIdx, text, {
       fakeStart,
       ...(agentIdx === 0 && !fakeStart ? { message_id: `past-${index}` } : {}),
-      ...(annotated ? { problem_data: Object.fromEntries(annotated.map((bucket) => [bucket, true])), annotated_utterance_idx: index - 1 } : {}),
+      ...(annotated
+        ? {
+            problem_data: Object.fromEntries(annotated.map((bucket) => [bucket, true])),
+            annotated_utterance_idx: index - 1,
+          }
+        : {}),
     });
   });
 }
 
-const yourTurn = (turn_idx, more = {}) => ({ turn_idx, num_turns: 6, seconds: 180, ask: "message", live_update_requested: true, ...more });
+const yourTurn = (turn_idx, more = {}) => ({
+  turn_idx,
+  num_turns: 6,
+  seconds: 180,
+  ask: "message",
+  live_update_requested: true,
+  ...more,
+});
 
 const MIDWAY = [
   [0, "Hi!", true],
@@ -136,12 +174,16 @@ const MIDWAY = [
 ];
 
 const LONG = "This reply is very long. ".repeat(79) + "It ends here after 2,000 characters.";
-const CODE = "Here is a way to do it:\n\n```python\ndef greet(name: str) -> str:\n\tif not name:\n\t\treturn \"Hello!\"\n\treturn f\"Hello, {name}! <b>This is no markup</b>\"\n```\n\nCall greet(\"Ada\"), and you get a greeting.\n  1. indented\n    2. more";
+const CODE =
+  'Here is a way to do it:\n\n```python\ndef greet(name: str) -> str:\n\tif not name:\n\t\treturn "Hello!"\n\treturn f"Hello, {name}! <b>This is no markup</b>"\n```\n\nCall greet("Ada"), and you get a greeting.\n  1. indented\n    2. more';
 const ODD = [
   [0, "שלום! איך עובר עליך היום? (RTL with some English inside)"],
   [1, "مرحبا! أنا بخير، شكرًا لك.\nAnd a line in English.\nعودة إلى العربية."],
   [0, "👩‍👩‍👧‍👦 🎉🎉🎉 👍🏽 日本語のテキストもあります。"],
-  [1, `Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft${"x".repeat(160)} https://example.org/${"a/".repeat(60)}`],
+  [
+    1,
+    `Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft${"x".repeat(160)} https://example.org/${"a/".repeat(60)}`,
+  ],
   [0, "<img src=x onerror=alert(1)> & <b>no markup</b> [persona_string_1]"],
   [1, CODE],
   [0, "Thanks."],
@@ -184,38 +226,98 @@ async function onboarding(agent, { passAfter = 2, tries = 2, explanations = [] }
       return;
     }
     if (left === 0) {
-      agent.control("onboarding_failed", { reason: "Your answers differed too often from the guidelines, so this task is not open to you." });
+      agent.control("onboarding_failed", {
+        reason: "Your answers differed too often from the guidelines, so this task is not open to you.",
+      });
       agent.failure = "You are not currently qualified to work on this task...";
       return;
     }
-    agent.control("onboarding_retry", { tries_left: left, reason: `Some answers differ from the guidelines. You have ${left} tries left.`, explanations });
+    agent.control("onboarding_retry", {
+      tries_left: left,
+      reason: `Some answers differ from the guidelines. You have ${left} tries left.`,
+      explanations,
+    });
   }
 }
 
-const turnedAway = (failure) => ({ config, run: async (agent) => { agent.failure = failure; } });
-const withStatus = (status) => ({ config, run: async (agent) => { past(agent, MIDWAY); agent.setStatus(status); } });
+const turnedAway = (failure) => ({
+  config,
+  run: async (agent) => {
+    agent.failure = failure;
+  },
+});
+const withStatus = (status) => ({
+  config,
+  run: async (agent) => {
+    past(agent, MIDWAY);
+    agent.setStatus(status);
+  },
+});
 const midway = { turns: 6, personas: PERSONAS, marks: { 1: ["none_all_good"], 3: ["contradiction", "off_topic"] } };
 
 export const scenarios = {
   chat: { config, run: (agent) => chat(agent, { personas: PERSONAS }) },
   preview: { config },
   loading: { config, run: async () => undefined },
-  midway: { config, run: async (agent) => { past(agent, MIDWAY, midway); agent.control("your_turn", yourTurn(2)); await agent.receive(); } },
+  midway: {
+    config,
+    run: async (agent) => {
+      past(agent, MIDWAY, midway);
+      agent.control("your_turn", yourTurn(2));
+      await agent.receive();
+    },
+  },
   "midway-lines": {
     config: { ...config, annotation: { ...annotation, show_line_breaks: true } },
-    run: async (agent) => { past(agent, MIDWAY, midway); agent.control("your_turn", yourTurn(2, { seconds: 20 })); },
+    run: async (agent) => {
+      past(agent, MIDWAY, midway);
+      agent.control("your_turn", yourTurn(2, { seconds: 20 }));
+    },
   },
   "no-annotation": {
     config: { ...config, annotation: null, final_rating_questions: ["How good was your chat partner?"] },
     run: (agent) => chat(agent, { annotate: false, questions: 1 }),
   },
-  thinking: { config, run: async (agent) => { past(agent, [...MIDWAY, [0, "The anglerfish, for sure."]], { ...midway, marks: { ...midway.marks, 5: ["none_all_good"] } }); } },
-  odd: { config, run: async (agent) => { past(agent, ODD, { turns: 6, marks: { 1: ["repetitive"] } }); agent.control("your_turn", yourTurn(4)); } },
+  thinking: {
+    config,
+    run: async (agent) => {
+      past(agent, [...MIDWAY, [0, "The anglerfish, for sure."]], {
+        ...midway,
+        marks: { ...midway.marks, 5: ["none_all_good"] },
+      });
+    },
+  },
+  odd: {
+    config,
+    run: async (agent) => {
+      past(agent, ODD, { turns: 6, marks: { 1: ["repetitive"] } });
+      agent.control("your_turn", yourTurn(4));
+    },
+  },
   seeds: {
     config,
-    run: (agent) => chat(agent, { seeds: ["I love going to the sea in winter.", "So do I, it is so quiet then. Do you live near the coast?"], personas: PERSONAS }),
+    run: (agent) =>
+      chat(agent, {
+        seeds: ["I love going to the sea in winter.", "So do I, it is so quiet then. Do you live near the coast?"],
+        personas: PERSONAS,
+      }),
   },
-  refused: { config, run: async (agent) => { past(agent, MIDWAY, midway); for (;;) { agent.control("your_turn", yourTurn(2)); const packet = await agent.receive(); await pause(0.3); agent.control("refused", { message_id: packet.task_data.message_id, code: "empty", reason: "Your message is empty. Please write something." }); } } },
+  refused: {
+    config,
+    run: async (agent) => {
+      past(agent, MIDWAY, midway);
+      for (;;) {
+        agent.control("your_turn", yourTurn(2));
+        const packet = await agent.receive();
+        await pause(0.3);
+        agent.control("refused", {
+          message_id: packet.task_data.message_id,
+          code: "empty",
+          reason: "Your message is empty. Please write something.",
+        });
+      }
+    },
+  },
   rating: {
     config,
     run: async (agent) => {
@@ -226,24 +328,84 @@ export const scenarios = {
       agent.control("ended", { outcome: "complete", reason: "", task_done: true });
     },
   },
-  image: { config: { ...config, image_chat: true }, run: async (agent) => { past(agent, [[0, "Hi!", true], [1, "What a peaceful view! I would like to walk up that ridge."]], { start: { image: PICTURE, image_alt: "Green hills in front of grey mountains under a low sun" }, turns: 6 }); agent.control("your_turn", yourTurn(0)); } },
-  finished: { config, run: async (agent) => { past(agent, MIDWAY); agent.control("ended", { outcome: "complete", reason: "", task_done: true }); } },
-  incomplete: { config, run: async (agent) => { past(agent, MIDWAY); agent.control("ended", { outcome: "incomplete", reason: "The chat has a technical problem and can't go on. This is not your fault: please submit what you have done; it counts in full.", task_done: true }); } },
-  "nothing-left": { config, run: async (agent) => { agent.control("ended", { outcome: "incomplete", reason: "All chats of this task have been given out in the meantime. Please submit; thank you for coming.", task_done: true }); } },
-  "model-failed": { config, run: async (agent) => { past(agent, MIDWAY); agent.control("model_failed", { reason: "The chat partner has a technical problem and can't go on. This is not your fault: please submit what you have done; it counts in full." }); agent.control("ended", { outcome: "incomplete", reason: "", task_done: true }); } },
+  image: {
+    config: { ...config, image_chat: true },
+    run: async (agent) => {
+      past(
+        agent,
+        [
+          [0, "Hi!", true],
+          [1, "What a peaceful view! I would like to walk up that ridge."],
+        ],
+        { start: { image: PICTURE, image_alt: "Green hills in front of grey mountains under a low sun" }, turns: 6 },
+      );
+      agent.control("your_turn", yourTurn(0));
+    },
+  },
+  finished: {
+    config,
+    run: async (agent) => {
+      past(agent, MIDWAY);
+      agent.control("ended", { outcome: "complete", reason: "", task_done: true });
+    },
+  },
+  incomplete: {
+    config,
+    run: async (agent) => {
+      past(agent, MIDWAY);
+      agent.control("ended", {
+        outcome: "incomplete",
+        reason:
+          "The chat has a technical problem and can't go on. This is not your fault: please submit what you have done; it counts in full.",
+        task_done: true,
+      });
+    },
+  },
+  "nothing-left": {
+    config,
+    run: async (agent) => {
+      agent.control("ended", {
+        outcome: "incomplete",
+        reason: "All chats of this task have been given out in the meantime. Please submit; thank you for coming.",
+        task_done: true,
+      });
+    },
+  },
+  "model-failed": {
+    config,
+    run: async (agent) => {
+      past(agent, MIDWAY);
+      agent.control("model_failed", {
+        reason:
+          "The chat partner has a technical problem and can't go on. This is not your fault: please submit what you have done; it counts in full.",
+      });
+      agent.control("ended", { outcome: "incomplete", reason: "", task_done: true });
+    },
+  },
   timeout: withStatus("timeout"),
   disconnected: withStatus("disconnect"),
   returned: withStatus("returned"),
   expired: withStatus("expired"),
   "no-work": turnedAway("There is currently no available work, please try again later..."),
   blocked: turnedAway("You are not currently qualified to work on this task..."),
-  gone: turnedAway("You appear to have already completed this task, or have disconnected long enough for your session to clear..."),
+  gone: turnedAway(
+    "You appear to have already completed this task, or have disconnected long enough for your session to clear...",
+  ),
   "mobile-blocked": { config: { ...config, block_mobile: true }, run: (agent) => chat(agent) },
   onboarding: {
     config,
     kind: "onboarding",
     initData: { task_data: ONBOARDING },
-    run: (agent) => onboarding(agent, { explanations: [{ dialog_idx: 0, utterance_idx: 1, text: "The two sentences contradict each other: somebody with a dog has had an animal." }] }),
+    run: (agent) =>
+      onboarding(agent, {
+        explanations: [
+          {
+            dialog_idx: 0,
+            utterance_idx: 1,
+            text: "The two sentences contradict each other: somebody with a dog has had an animal.",
+          },
+        ],
+      }),
     next: { config, run: (agent) => chat(agent) },
   },
   "onboarding-failed": {

@@ -1,4 +1,4 @@
-import { Component, useEffect, useState, useSyncExternalStore, type ReactElement, type ReactNode } from "react";
+import { Component, useEffect, useSyncExternalStore, type ReactElement, type ReactNode } from "react";
 import { ChatScreen } from "./components/ChatScreen";
 import { Icon } from "./components/Icon";
 import { Notice } from "./components/Notice";
@@ -7,9 +7,6 @@ import { RichHtml } from "./components/RichHtml";
 import type { Session, Snapshot } from "./session";
 import { screenOf, type Screen } from "./state/screen";
 import { texts } from "./texts";
-
-/** How long "connected again" stays. */
-const BACK_FOR = 4_000;
 
 export function App({ session }: { session: Session }): ReactElement {
   const snapshot = useSyncExternalStore(session.subscribe, session.getSnapshot);
@@ -37,7 +34,6 @@ function CurrentScreen({
   session: Session;
 }): ReactElement {
   const { config, phase, state } = snapshot;
-  const justBack = useJustBack(snapshot.connection);
   const connected = snapshot.connection !== "lost";
   switch (screen) {
     case "chat":
@@ -48,7 +44,7 @@ function CurrentScreen({
             config={config}
             state={state}
             connected={connected}
-            justBack={justBack}
+            justBack={snapshot.justBack}
             dispatch={session.dispatch}
             onSend={session.send}
           />
@@ -63,7 +59,7 @@ function CurrentScreen({
             data={phase.onboarding}
             state={state}
             connected={connected}
-            justBack={justBack}
+            justBack={snapshot.justBack}
             dispatch={session.dispatch}
             onSend={session.send}
           />
@@ -103,13 +99,14 @@ function Loading({ snapshot }: { snapshot: Snapshot }): ReactElement {
 function Preview({ html, title }: { html: string; title: string }): ReactElement {
   return (
     <div className="page-layout">
-      <div className="preview-banner" role="note">
+      <header className="preview-banner">
         <Icon name="info" />
         {texts.screens.preview.banner}
-      </div>
+      </header>
       <main className="page">
         <div className="column">
-          <h1 className="page-title">{title || texts.defaultTitle}</h1>
+          {/* A description that opens with a heading needs no second title to the eye. */}
+          <h1 className={opensWithHeading(html) ? "sr-only" : "page-title"}>{title || texts.defaultTitle}</h1>
           <section className="card">
             <RichHtml html={html} />
           </section>
@@ -118,6 +115,10 @@ function Preview({ html, title }: { html: string; title: string }): ReactElement
       </main>
     </div>
   );
+}
+
+function opensWithHeading(html: string): boolean {
+  return /^\s*<h[12]\b/i.test(html);
 }
 
 /** The end at which the worker hands in: after the chat, and after a breakdown of the model. */
@@ -258,30 +259,6 @@ function ReloadButton({ label }: { label: string }): ReactElement {
       {label}
     </button>
   );
-}
-
-/** True for a moment after a lost connection is back. */
-function useJustBack(connection: Snapshot["connection"]): boolean {
-  const [wasLost, setWasLost] = useState(false);
-  const [back, setBack] = useState(false);
-  useEffect(() => {
-    if (connection === "lost") {
-      setWasLost(true);
-    } else if (connection === "connected" && wasLost) {
-      setWasLost(false);
-      setBack(true);
-    }
-  }, [connection, wasLost]);
-  useEffect(() => {
-    if (!back) return;
-    const timer = setTimeout(() => {
-      setBack(false);
-    }, BACK_FOR);
-    return () => {
-      clearTimeout(timer);
-    };
-  }, [back]);
-  return back;
 }
 
 /** An error of the page itself must not leave the worker before an empty screen. */

@@ -25,9 +25,7 @@ const session = new Session({
   makeChannel: (name) =>
     typeof BroadcastChannel === "undefined" ? null : (new BroadcastChannel(name) as unknown as Channel),
   exclusively: (name, action) =>
-    "locks" in navigator
-      ? (navigator.locks.request(`model-chat:${name}`, action) as ReturnType<typeof action>)
-      : action(),
+    "locks" in navigator ? navigator.locks.request(`model-chat:${name}`, action) : action(),
   preview: isPreview(provider),
   phone: isPhone(navigator),
   hasPlatform: provider.hasPlatform,

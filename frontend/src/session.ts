@@ -38,6 +38,8 @@ export interface Snapshot {
   config: TaskConfig | null;
   state: State | null;
   connection: "connecting" | "connected" | "lost";
+  /** The connection has come back a moment ago. */
+  justBack: boolean;
   handIn: "none" | "sending" | "failed" | "done";
 }
 
@@ -49,10 +51,10 @@ export interface Channel {
 
 export interface SessionParts {
   http: Pick<RouterHttp, "taskConfig" | "requestAgent" | "submitOnboarding" | "submitTask" | "logError">;
-  makeSocket: (agentId: string, listener: SocketListener) => Pick<
-    RouterSocket,
-    "start" | "stop" | "retryNow" | "networkLost" | "sendUpdate"
-  >;
+  makeSocket: (
+    agentId: string,
+    listener: SocketListener,
+  ) => Pick<RouterSocket, "start" | "stop" | "retryNow" | "networkLost" | "sendUpdate">;
   memory: Memory;
   makeChannel: (name: string) => Channel | null;
   /** Run one at a time over all tabs. */
@@ -64,14 +66,19 @@ export interface SessionParts {
   handInToProvider: (data: Record<string, unknown>) => void;
 }
 
-const WATCH_INTERVAL = 2_000;
-/** Silence after which the page asks what it may have missed: while it waits for something, and otherwise. */
-const CATCH_UP_WAITING = 12_000;
-const CATCH_UP_IDLE = 60_000;
-/** A message that has not come back is sent again, with the same id: the server takes it once. */
-const RESEND_AFTER = 8_000;
-/** How long another tab's message is waited for. */
-const ELSEWHERE_LIMIT = 20_000;
+/** Milliseconds. */
+export const TIMINGS = {
+  watchInterval: 2_000,
+  /** Silence after which the page asks what it may have missed: while it waits for something, and otherwise. */
+  catchUpWaiting: 12_000,
+  catchUpIdle: 60_000,
+  /** A message that has not come back is sent again, with the same id: the server takes it once. */
+  resendAfter: 8_000,
+  /** How long another tab's message is waited for. */
+  elsewhereLimit: 20_000,
+  /** How long "connected again" is shown. */
+  backFor: 4_000,
+};
 const RETRY_DELAYS = [1_000, 2_000, 4_000, 8_000];
 
 export class Session {
@@ -80,11 +87,13 @@ export class Session {
     config: null,
     state: null,
     connection: "connecting",
+    justBack: false,
     handIn: "none",
   };
   private readonly subscribers = new Set<() => void>();
   private socket: ReturnType<SessionParts["makeSocket"]> | null = null;
   private channel: Channel | null = null;
+  private backTimer: ReturnType<typeof setTimeout> | undefined;
   private watcher: ReturnType<typeof setInterval> | null = null;
   private catchingUp: Promise<void> | null = null;
   private catchUpAgain = false;
@@ -94,7 +103,10 @@ export class Session {
   private leavingOnboarding = false;
   private stopped = false;
 
-  constructor(readonly parts: SessionParts) {}
+  constructor(
+    readonly parts: SessionParts,
+    private readonly timings: typeof TIMINGS = TIMINGS,
+  ) {}
 
   // --- for the components ---
 
@@ -221,6 +233,7 @@ export class Session {
       phase: { kind: "live", agentId, onboarding: details.onboarding },
       state,
       connection: "connecting",
+      justBack: false,
       handIn: handedIn ? "done" : "none",
     });
     if (handedIn) return;
@@ -235,7 +248,7 @@ export class Session {
     let opened = false;
     this.socket = this.parts.makeSocket(agentId, {
       onOpen: () => {
-        this.update({ connection: "connected" });
+        this.connected();
         // What was said while the router still knew the socket of before is lost to this one.
         if (opened || reloaded) void this.catchUp();
         opened = true;
@@ -254,11 +267,22 @@ export class Session {
     this.socket.start();
     this.watcher = setInterval(() => {
       this.watch();
-    }, WATCH_INTERVAL);
+    }, this.timings.watchInterval);
     this.afterNews();
   }
 
+  private connected(): void {
+    const back = this.snapshot.connection === "lost";
+    this.update({ connection: "connected", justBack: back });
+    if (!back) return;
+    clearTimeout(this.backTimer);
+    this.backTimer = setTimeout(() => {
+      this.update({ justBack: false });
+    }, this.timings.backFor);
+  }
+
   private disconnect(): void {
+    clearTimeout(this.backTimer);
     this.socket?.stop();
     this.socket = null;
     if (this.channel !== null) this.channel.onmessage = null;
@@ -374,7 +398,7 @@ export class Session {
       return; // the connection's own retries show whether the server is there
     }
     // Something else may have happened to the session while the answer was on its way.
-    if (this.stopped || this.snapshot.phase !== phase || this.leavingOnboarding) return;
+    if (!this.isStillIn(phase)) return;
     if (details.agent_id === null) {
       const { state } = this.snapshot;
       const knowsWhy = state !== null && (isOver(state) || state.view.onboarding.outcome !== null);
@@ -390,18 +414,22 @@ export class Session {
     this.afterNews();
   }
 
+  private isStillIn(phase: Phase): boolean {
+    return !this.stopped && this.snapshot.phase === phase && !this.leavingOnboarding;
+  }
+
   private watch(): void {
     const { state } = this.snapshot;
     if (state === null) return;
     const now = Date.now();
     const { pending, elsewhere } = state;
-    if (elsewhere !== null && now - this.elsewhereSince > ELSEWHERE_LIMIT) {
+    if (elsewhere !== null && now - this.elsewhereSince > this.timings.elsewhereLimit) {
       this.apply({ type: "elsewhere_expired", messageId: elsewhere.messageId });
     }
     if (isOver(state) || this.snapshot.connection !== "connected") return;
-    if (pending !== null && now - this.lastSend > RESEND_AFTER) this.sendPending();
+    if (pending !== null && now - this.lastSend > this.timings.resendAfter) this.sendPending();
     const waiting = pending !== null || elsewhere !== null || isModelThinking(state.view) || !state.view.started;
-    if (now - this.lastNews > (waiting ? CATCH_UP_WAITING : CATCH_UP_IDLE)) {
+    if (now - this.lastNews > (waiting ? this.timings.catchUpWaiting : this.timings.catchUpIdle)) {
       this.lastNews = now;
       void this.catchUp();
     }
@@ -409,7 +437,7 @@ export class Session {
 
   private sendPending(): void {
     const { state } = this.snapshot;
-    if (state?.pending == null) return;
+    if (state === null || state.pending === null) return;
     this.lastSend = Date.now();
     this.socket?.sendUpdate(toPacket(state.pending, state));
   }
@@ -463,4 +491,3 @@ function toLog(details: AgentDetails): Logged[] {
     receivedAt: update.timestamp > 0 ? Math.min(now, update.timestamp * 1000 - details.clock_offset) : now,
   }));
 }
-

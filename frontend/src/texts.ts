@@ -45,7 +45,7 @@ export const texts = {
     left: "Time left",
     short: minutesAndSeconds,
     spoken: (seconds: number) => `${spokenTime(seconds)} left`,
-    runningOut: (seconds: number) => `${spokenTime(seconds)} left for this turn.`,
+    runningOut: (seconds: number) => `Less than ${spokenTime(seconds)} left.`,
     over: "The time is up.",
   },
 
@@ -85,10 +85,10 @@ export const texts = {
   composer: {
     label: "Your message",
     placeholder: "Write your message…",
-    placeholderAnnotate: "Mark the reply above, then write your answer…",
     send: "Send",
     keys: "Enter sends, Shift + Enter makes a new line",
-    counter: (length: number, most: number) => `${length.toLocaleString("en")} of ${most.toLocaleString("en")} characters`,
+    counter: (length: number, most: number) =>
+      `${length.toLocaleString("en")} of ${most.toLocaleString("en")} characters`,
   },
 
   block: {
@@ -96,7 +96,7 @@ export const texts = {
     pending: "Your message is on its way.",
     elsewhere: "You have just answered in another tab. Please wait a moment.",
     not_your_turn: "You can send when your chat partner has replied.",
-    annotation_missing: "Before you send: tick at least one box for the last reply.",
+    annotation_missing: "First tick at least one box for the last reply.",
     empty: "Write a message first.",
     too_long: (over: number) => `The message is ${many(over, "character", "characters")} too long.`,
     rating_missing: (left: number) => `${many(left, "question", "questions")} still to answer.`,

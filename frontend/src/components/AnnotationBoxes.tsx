@@ -1,6 +1,7 @@
 import { useId, useState, type ReactElement } from "react";
 import type { AnnotationConfig, Bucket } from "../protocol";
 import { texts } from "../texts";
+import { useMedia } from "./hooks";
 import { Icon } from "./Icon";
 
 /** The boxes for one reply, each with its description behind a button. */
@@ -25,6 +26,9 @@ export function AnnotationBoxes({
 }): ReactElement {
   const id = useId();
   const [open, setOpen] = useState<readonly string[]>([]);
+  const narrow = useMedia("(max-width: 559px)");
+  // One box a line: its description stands right under it. Several on a line: the descriptions stand under all of them.
+  const onePerLine = config.show_line_breaks || narrow;
   const toggle = (value: string): void => {
     setOpen(open.includes(value) ? open.filter((other) => other !== value) : [...open, value]);
   };
@@ -35,9 +39,14 @@ export function AnnotationBoxes({
       </p>
     );
   return (
-    <fieldset className={missing ? "annotation missing" : "annotation"} data-testid={testId} data-empty={empty} disabled={disabled}>
+    <fieldset
+      className={missing ? "annotation missing" : "annotation"}
+      data-testid={testId}
+      data-empty={empty}
+      disabled={disabled}
+    >
       <legend>{config.question || texts.annotation.fallbackQuestion}</legend>
-      <div className={config.show_line_breaks ? "buckets lines" : "buckets"}>
+      <div className={onePerLine ? "buckets lines" : "buckets"}>
         {config.buckets.map((bucket, index) => (
           <div className="bucket-row" key={bucket.value}>
             <div className="bucket">
@@ -68,11 +77,11 @@ export function AnnotationBoxes({
                 </button>
               )}
             </div>
-            {config.show_line_breaks && description(bucket, index)}
+            {onePerLine && description(bucket, index)}
           </div>
         ))}
       </div>
-      {!config.show_line_breaks && config.buckets.map(description)}
+      {!onePerLine && config.buckets.map(description)}
     </fieldset>
   );
 }

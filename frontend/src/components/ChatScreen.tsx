@@ -1,4 +1,13 @@
-import { useEffect, useId, useLayoutEffect, useRef, useState, type ReactElement } from "react";
+import {
+  useEffect,
+  useId,
+  useLayoutEffect,
+  useRef,
+  useState,
+  type ReactElement,
+  type ReactNode,
+  type RefObject,
+} from "react";
 import { isSoundOn, playReplySound, setSoundOn } from "../lib/sound";
 import { HUMAN, MODEL, type TaskConfig } from "../protocol";
 import { isTicked, mustAnnotate, sendingBlock, type Event, type State } from "../state/conversation";
@@ -41,7 +50,9 @@ export function ChatScreen({
   const annotate = mustAnnotate(state) && pending === null && view.turn !== null;
   const [pointedOut, setPointedOut] = useState(false);
   const [describing, setDescribing] = useState(false);
-  const scroll = useChatScroll(state);
+  const box = useRef<HTMLDivElement>(null);
+  const last = useRef<HTMLLIElement>(null);
+  const scroll = useChatScroll(box, last, state);
   useReplySignals(view.messages.filter((message) => message.agentIdx === MODEL && !message.fakeStart).length);
 
   const exchanges = view.messages.filter((message) => message.agentIdx === HUMAN && !message.fakeStart).length;
@@ -78,14 +89,14 @@ export function ChatScreen({
       <main className="chat">
         <div
           className="scroll"
-          ref={scroll.box}
+          ref={box}
           tabIndex={0}
           role="region"
           aria-label={texts.log.label}
           onScroll={scroll.onScroll}
         >
           <div className="column">
-            <ChatLog view={view} annotation={config.annotation} lastRef={scroll.last} />
+            <ChatLog view={view} annotation={config.annotation} lastRef={last} />
             {pending?.kind === "message" && <PendingMessage pending={pending} connected={connected} />}
             {isModelThinking(view) && pending === null && <Typing />}
             {!rating && boxes}
@@ -121,13 +132,17 @@ export function ChatScreen({
               )}
             </div>
             {rating ? (
-              <RatingFoot reason={reasonText(state)} blocked={block !== null} sending={pending !== null} onSend={send} />
+              <RatingFoot
+                reason={reasonText(state)}
+                blocked={block !== null}
+                sending={pending !== null}
+                onSend={send}
+              />
             ) : (
               <Composer
                 text={draft.text}
                 block={block}
                 reason={reasonText(state)}
-                missingAnnotation={block === "annotation_missing"}
                 maxLength={config.max_message_length}
                 onType={(text) => {
                   dispatch({ type: "typed", text, at: Date.now() });
@@ -222,7 +237,7 @@ function PaneAndHeader({
   );
 }
 
-function RatingCard({ children }: { children: React.ReactNode }): ReactElement {
+function RatingCard({ children }: { children: ReactNode }): ReactElement {
   const heading = useFocusOnMount<HTMLHeadingElement>();
   return (
     <section className="rating-card" aria-labelledby="rating-title">
@@ -285,8 +300,6 @@ function useReplySignals(replies: number): void {
 }
 
 interface ChatScroll {
-  box: React.RefObject<HTMLDivElement>;
-  last: React.RefObject<HTMLLIElement>;
   /** Something new is out of sight. */
   below: boolean;
   onScroll: () => void;
@@ -297,9 +310,7 @@ interface ChatScroll {
  * Follows the conversation: to the end, but never past the beginning of a long reply. A worker who has scrolled up to read
  * is left in peace; a button shows that there is something new.
  */
-function useChatScroll(state: State): ChatScroll {
-  const box = useRef<HTMLDivElement>(null);
-  const last = useRef<HTMLLIElement>(null);
+function useChatScroll(box: RefObject<HTMLDivElement>, last: RefObject<HTMLLIElement>, state: State): ChatScroll {
   const atEnd = useRef(true);
   const first = useRef(true);
   const [below, setBelow] = useState(false);
@@ -330,8 +341,6 @@ function useChatScroll(state: State): ChatScroll {
   }, [lastKey, pendingId, thinking, asking]);
 
   return {
-    box,
-    last,
     below,
     onScroll: () => {
       const { current } = box;

@@ -12,7 +12,6 @@ export function Composer({
   text,
   block,
   reason,
-  missingAnnotation,
   maxLength,
   onType,
   onSend,
@@ -20,7 +19,6 @@ export function Composer({
   text: string;
   block: Block | null;
   reason: string;
-  missingAnnotation: boolean;
   maxLength: number;
   onType: (text: string) => void;
   onSend: () => void;
@@ -60,7 +58,7 @@ export function Composer({
           rows={1}
           dir="auto"
           value={text}
-          placeholder={missingAnnotation ? texts.composer.placeholderAnnotate : texts.composer.placeholder}
+          placeholder={texts.composer.placeholder}
           aria-describedby={`${id}-reason ${id}-keys`}
           aria-invalid={block === "too_long"}
           enterKeyHint="send"
@@ -70,6 +68,7 @@ export function Composer({
           }}
           onKeyDown={(event) => {
             // While an input method composes a word, Enter belongs to it (229 is how Safari says so).
+            // eslint-disable-next-line @typescript-eslint/no-deprecated -- there is no other way to ask Safari
             const composing = event.nativeEvent.isComposing || event.keyCode === 229;
             if (event.key === "Enter" && !event.shiftKey && !composing) {
               event.preventDefault();
@@ -89,7 +88,12 @@ export function Composer({
         </button>
       </div>
       <div className="composer-foot">
-        <p id={`${id}-reason`} className={block === "too_long" ? "reason strong" : "reason"} role="status" data-testid="send-reason">
+        <p
+          id={`${id}-reason`}
+          className={block === "too_long" ? "reason strong" : "reason"}
+          role="status"
+          data-testid="send-reason"
+        >
           {reason}
         </p>
         {length >= maxLength * COUNT_FROM ? (

@@ -59,7 +59,14 @@ function progressClass(index: number, done: number, current: number, rating: boo
 export function SoundSwitch({ on, onToggle }: { on: boolean; onToggle: () => void }): ReactElement {
   const label = on ? texts.header.soundOn : texts.header.soundOff;
   return (
-    <button type="button" className="icon-button" aria-label={label} title={label} data-testid="sound" onClick={onToggle}>
+    <button
+      type="button"
+      className="icon-button"
+      aria-label={label}
+      title={label}
+      data-testid="sound"
+      onClick={onToggle}
+    >
       <Icon name={on ? "soundOn" : "soundOff"} />
     </button>
   );

@@ -73,7 +73,11 @@ export function OnboardingScreen({
             <Retry key={onboarding.retry.key} reason={onboarding.retry.reason} triesLeft={onboarding.triesLeft} />
           )}
           {data.dialogs.map((dialog, dialogIdx) => (
-            <section key={dialogIdx} className="card" aria-label={texts.onboarding.dialog(dialogIdx + 1, data.dialogs.length)}>
+            <section
+              key={dialogIdx}
+              className="card"
+              aria-label={texts.onboarding.dialog(dialogIdx + 1, data.dialogs.length)}
+            >
               <h3>{texts.onboarding.dialog(dialogIdx + 1, data.dialogs.length)}</h3>
               <ol className="messages">
                 {dialog.map((utterance, utteranceIdx) => {
@@ -162,7 +166,14 @@ function Retry({ reason, triesLeft }: { reason: string; triesLeft: number | null
     ref.current?.scrollIntoView({ block: "center" });
   }, []);
   return (
-    <div className="retry" ref={ref} tabIndex={-1} role="group" aria-labelledby="retry-title" data-testid="onboarding-retry">
+    <div
+      className="retry"
+      ref={ref}
+      tabIndex={-1}
+      role="group"
+      aria-labelledby="retry-title"
+      data-testid="onboarding-retry"
+    >
       <h3 id="retry-title">
         <Icon name="warning" />
         {texts.onboarding.retryTitle}

@@ -51,7 +51,8 @@ export class RouterHttp {
     body?: Json,
   ): Promise<{ body: unknown; clockOffset: number }> {
     const url = new URL(path, this.base);
-    for (const [key, value] of Object.entries({ ...query, ...this.provider.urlParams })) url.searchParams.set(key, value);
+    for (const [key, value] of Object.entries({ ...query, ...this.provider.urlParams }))
+      url.searchParams.set(key, value);
     try {
       const response = await this.fetcher(url.href, {
         signal: AbortSignal.timeout(REQUEST_TIMEOUT),

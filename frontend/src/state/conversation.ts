@@ -154,8 +154,7 @@ function withHistory(state: State, history: readonly Logged[]): State {
     merged.push(known.get(id) ?? logged);
   }
   merged.push(...state.log.filter((logged) => !inHistory.has(logged.update.update_id)));
-  const unchanged =
-    merged.length === state.log.length && merged.every((logged, index) => logged === state.log[index]);
+  const unchanged = merged.length === state.log.length && merged.every((logged, index) => logged === state.log[index]);
   if (unchanged) return state;
   return settle({ ...state, log: merged, view: merged.reduce(applyUpdate, EMPTY_VIEW) });
 }

@@ -1,0 +1,250 @@
+"""Open every screen of the page in Chromium, take pictures of it, and run axe-core on it.
+
+Run from the repository root, with the page built (`npm run build` in frontend/):
+
+    .venv/bin/python frontend/dev/look.py --out /tmp/screens [--only midway,rating] [--no-pictures]
+
+The exit status is 1 when axe finds anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+FRONTEND = Path(__file__).parent.parent
+CHROMIUM = "/usr/bin/chromium"
+ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+SIZES = ((360, 740), (768, 1024), (1440, 900))
+IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148 Safari/604.1"
+WORDS = "I would say the anglerfish: it carries its own lamp, and the light is made by bacteria that live in it."
+
+logger = logging.getLogger("look")
+Steps = Callable[[Page], None]
+
+
+def _nothing(page: Page) -> None:
+    page.wait_for_timeout(300)
+
+
+def _open_pane(page: Page) -> None:
+    if page.get_by_test_id("pane-toggle").count():
+        page.get_by_test_id("pane-toggle").click()
+
+
+def _open_description(page: Page) -> None:
+    _open_pane(page)
+    page.get_by_test_id("description-button").click()
+
+
+def _explain(page: Page) -> None:
+    page.get_by_role("button", name="What does “Off topic” mean?").click()
+    page.get_by_test_id("bucket-off_topic").check()
+    page.get_by_test_id("bucket-rude").check()
+    page.get_by_test_id("composer").fill(WORDS)
+
+
+def _send(page: Page) -> None:
+    page.get_by_test_id("bucket-none_all_good").check()
+    page.get_by_test_id("composer").fill(WORDS)
+    page.get_by_test_id("send").click()
+
+
+def _send_blocked(page: Page) -> None:
+    page.get_by_test_id("composer").fill(WORDS)
+    page.get_by_test_id("send").click()
+
+
+def _too_long(page: Page) -> None:
+    page.get_by_test_id("bucket-none_all_good").check()
+    page.get_by_test_id("composer").fill("This goes on and on. " * 96)
+
+
+def _refused(page: Page) -> None:
+    _send(page)
+    page.get_by_test_id("refusal").wait_for()
+
+
+def _lose(page: Page) -> None:
+    _explain(page)
+    page.evaluate("window.dispatchEvent(new Event('offline'))")
+    page.route("**/*", lambda route: route.abort())
+    page.evaluate("window.WebSocket = class { constructor() { throw new Error('offline') } }")
+    page.evaluate("window.dispatchEvent(new Event('offline'))")
+
+
+def _unreachable(page: Page) -> None:
+    page.route("**/task_config.json*", lambda route: route.abort())
+    page.reload()
+    page.locator("[data-screen=lost]").wait_for(timeout=8000)
+
+
+def _rate(page: Page) -> None:
+    page.get_by_test_id("bucket-none_all_good").check()
+    page.get_by_test_id("rating-0-4").check(force=True)
+
+
+def _hand_in(page: Page) -> None:
+    page.get_by_test_id("submit").click()
+    page.get_by_test_id("submitted").wait_for()
+
+
+def _zoom(page: Page) -> None:
+    page.get_by_test_id("chat-image").get_by_role("button").click()
+
+
+def _fill_onboarding(page: Page) -> None:
+    for place in ("0-1", "0-3", "1-1", "2-1"):
+        page.get_by_test_id(f"onboarding-{place}").get_by_test_id("bucket-none_all_good").check()
+    page.get_by_test_id("onboarding-submit").click()
+
+
+def _retry(page: Page) -> None:
+    _fill_onboarding(page)
+    page.get_by_test_id("onboarding-retry").wait_for()
+
+
+def _incomplete_onboarding(page: Page) -> None:
+    page.get_by_test_id("onboarding-submit").click()
+
+
+def _fail(page: Page) -> None:
+    _fill_onboarding(page)
+    page.locator("[data-screen=failed]").wait_for()
+
+
+LOOKS: dict[str, tuple[str, Steps]] = {
+    **{
+        name: (name, _nothing)
+        for name in (
+            "preview",
+            "loading",
+            "midway",
+            "midway-lines",
+            "no-annotation",
+            "seeds",
+            "thinking",
+            "odd",
+            "rating",
+            "image",
+            "onboarding",
+            "finished",
+            "incomplete",
+            "nothing-left",
+            "model-failed",
+            "timeout",
+            "disconnected",
+            "returned",
+            "expired",
+            "no-work",
+            "blocked",
+            "gone",
+            "mobile-blocked",
+        )
+    },
+    "pane-open": ("midway", _open_pane),
+    "description": ("midway", _open_description),
+    "explained": ("midway", _explain),
+    "sending": ("midway", _send),
+    "send-blocked": ("midway", _send_blocked),
+    "too-long": ("midway", _too_long),
+    "refused": ("refused", _refused),
+    "connection-lost": ("midway", _lose),
+    "lost": ("midway", _unreachable),
+    "rating-half": ("rating", _rate),
+    "handed-in": ("finished", _hand_in),
+    "image-zoom": ("image", _zoom),
+    "onboarding-incomplete": ("onboarding", _incomplete_onboarding),
+    "onboarding-retry": ("onboarding", _retry),
+    "onboarding-failed": ("onboarding-failed", _fail),
+}
+
+
+@contextmanager
+def fake_router() -> Iterator[str]:
+    """Run the scripted router on a free port; yield its address."""
+    command = ["node", str(FRONTEND / "dev" / "fake-router.mjs"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout is not None else ""
+            yield line.strip().removesuffix("scenarios")
+        finally:
+            process.terminate()
+
+
+def look(browser: Browser, address: str, name: str, size: tuple[int, int], scheme: str, out: Path | None) -> int:
+    """Open one screen; return the number of axe's findings."""
+    scenario, steps = LOOKS[name]
+    phone = {"user_agent": IPHONE} if name == "mobile-blocked" else {}
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if scheme == "dark" else "light",
+        reduced_motion="reduce",
+        bypass_csp=True,  # for axe, which is brought in as a script
+        **phone,
+    )
+    page = context.new_page()
+    page.on("pageerror", lambda error: logger.error("%s: %s", name, error))
+    worker = "" if scenario == "preview" else f"&worker_id={uuid.uuid4()}&assignment_id=1"
+    page.goto(f"{address}?scenario={scenario}{worker}")
+    page.locator(".app").wait_for()
+    page.wait_for_timeout(400)
+    steps(page)
+    page.wait_for_timeout(400)
+    if out is not None:
+        page.screenshot(path=str(out / f"{name}-{size[0]}-{scheme}.png"))
+    width = page.evaluate("document.documentElement.scrollWidth")
+    page.add_script_tag(path=str(FRONTEND / "node_modules" / "axe-core" / "axe.min.js"))
+    findings = page.evaluate("axe.run().then((result) => result.violations)")
+    screen = page.locator(".app").get_attribute("data-screen")
+    context.close()
+    for finding in findings:
+        nodes = [{"html": node["html"][:160], "why": node["failureSummary"]} for node in finding["nodes"][:3]]
+        logger.error("%s %s %s: %s %s", name, size[0], scheme, finding["id"], json.dumps(nodes, indent=1))
+    too_wide = int(width > size[0])
+    if too_wide:
+        logger.error("%s %s: the page is %s wide", name, size[0], width)
+    logger.info("%-24s %5d %-5s screen=%-14s findings=%d", name, size[0], scheme, screen, len(findings) + too_wide)
+    return len(findings) + too_wide
+
+
+def main() -> int:
+    """Look at everything that was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("/tmp/screens"))
+    parser.add_argument("--only", default=",".join(LOOKS), help="names, comma-separated")
+    parser.add_argument("--no-pictures", action="store_true")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    args.out.mkdir(parents=True, exist_ok=True)
+    out = None if args.no_pictures else args.out
+    with fake_router() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        findings = sum(
+            look(browser, address, name, size, scheme, out)
+            for name in args.only.split(",")
+            for scheme in ("light", "dark")
+            for size in SIZES
+        )
+        browser.close()
+    logger.info("%d findings", findings)
+    return int(findings > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
