@@ -17,7 +17,8 @@ LONGEST_MESSAGE_ID = 64
 LATEST_TIMESTAMP = 1e11
 """Epoch seconds; a page's clock beyond the year 5000 is not believed."""
 
-_UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and halves of characters, which can stand in JSON but in no UTF-8 file."""
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Letters and symbols that show nothing: Hangul fillers and the empty Braille pattern."""
 
@@ -127,8 +128,7 @@ def check_text(text: Any, max_length: int) -> str:
         raise RefusedError(
             "too_long", f"Your message is too long ({len(text):,} of {max_length:,} characters). Please shorten it."
         )
-    # A lone surrogate can stand in JSON but in no UTF-8 file.
-    clean = _UNSAVEABLE.sub("", text).encode("utf-8", "replace").decode("utf-8").strip()
+    clean = _UNSAVEABLE.sub("", text).strip()
     if not any(map(_is_visible, clean)):
         raise RefusedError("empty", "Your message is empty. Please write something.")
     return clean

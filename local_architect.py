@@ -149,18 +149,32 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
             shutil.rmtree(self.running_dir, ignore_errors=True)
 
 
-def _mend_router(server_js: Path) -> None:
-    """Let the router send each packet once, and give a lost connection a minute to come back.
+ROUTER_MENDS = {
+    # It takes everything but `undefined` for an error of its first attempt to send, and sends again after half a second;
+    # Node >= 15 reports success as `null`. Every packet came twice, and a worker's request for work took two units.
+    "if (error === undefined)": "if (!error)",
+    "if (error2 === undefined)": "if (!error2)",
+    # A worker without a heartbeat for 15 s was gone for good; a tunnel, or a change of network, outlasts that.
+    "const FAILED_PING_TIME = 15000;": f"const FAILED_PING_TIME = {AWAY_SECONDS * 1000};",
+    # A packet that can't be written as JSON (nested too deep) took along all others of the same 50 ms.
+    "function _send_message(socket, packet) {": """function _send_message(socket, packet) {
+  try {
+    _try_to_send_message(socket, packet);
+  } catch (error) {
+    console.log("Dropped a packet that can't be sent", String(error));
+  }
+}
 
-    Mephisto 1.1.1's router takes everything but ``undefined`` for an error of its first attempt and sends again after half
-    a second; Node >= 15 reports success as ``null``, so that every packet arrives twice, and a worker's request for work
-    takes two units. Can go when ``server.js`` asks for the error's truth. It also counts a worker as gone for good after 15
-    seconds without a heartbeat, which a tunnel or a change of network outlasts; the page reconnects for longer than that.
-    """
+function _try_to_send_message(socket, packet) {""",
+}
+"""Changes to mephisto 1.1.1's ``server.js``: text as it stands there -> text in its place."""
+
+
+def _mend_router(server_js: Path) -> None:
+    """Apply :data:`ROUTER_MENDS` to our copy of the router; what a router of the user's own does otherwise stays."""
     text = server_js.read_text(encoding="utf-8")
-    for name in ("error", "error2"):
-        text = text.replace(f"if ({name} === undefined)", f"if (!{name})")
-    text = text.replace("const FAILED_PING_TIME = 15000;", f"const FAILED_PING_TIME = {AWAY_SECONDS * 1000};")
+    for original, mended in ROUTER_MENDS.items():
+        text = text.replace(original, mended, 1)
     server_js.write_text(text, encoding="utf-8")
 
 

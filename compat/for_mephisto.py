@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -147,30 +148,44 @@ def parlai_left_for_later() -> Iterator[None]:
 def malformed_packets_dropped(module: ModuleType) -> None:
     """Drop a packet that is none instead of closing the operator's connection to the router.
 
-    Needed by mephisto 1.1.1: a packet without ``subject_id`` or ``data``, which any worker's page can send, fails in
-    ``Packet.from_dict``, and the channel reconnects; what other workers send meanwhile is lost. Can go when
-    ``WebsocketChannel`` survives such packets.
+    Needed by mephisto 1.1.1: a packet without ``subject_id`` or ``data``, or one that is nested thousands of levels deep,
+    which any worker's page can send, fails while it is read, and the channel reconnects; what other workers send meanwhile
+    is lost. Can go when ``WebsocketChannel`` survives such packets.
     """
-    packet_class = module.Packet
+    from mephisto.data_model.packet import PACKET_TYPE_ERROR, PACKET_TYPE_MEPHISTO_BOUND_LIVE_UPDATE, Packet
 
-    class TolerantPacket(packet_class):  # type: ignore[misc,valid-type]  # mephisto has no types
+    malformed = {"packet_type": PACKET_TYPE_ERROR, "subject_id": "mephisto", "data": {"text": "malformed packet"}}
+
+    class TolerantJson:
+        """The module ``json`` as the channel knows it."""
+
+        dumps = staticmethod(json.dumps)
+
+        @staticmethod
+        def loads(text: str | bytes) -> Any:
+            try:
+                return json.loads(text)
+            except (ValueError, RecursionError):
+                return malformed
+
+    class TolerantPacket(Packet):  # type: ignore[misc]  # mephisto has no types
         @staticmethod
         def from_dict(input_dict: Any) -> Any:
             try:
-                packet = packet_class.from_dict(input_dict)
-                if (
-                    isinstance(packet.type, str)
-                    and isinstance(packet.subject_id, str)
-                    and isinstance(packet.data, dict)
-                ):
-                    return packet
+                packet = Packet.from_dict(input_dict)
             except (AssertionError, AttributeError, KeyError, TypeError):
-                pass
-            return packet_class(packet_type=PACKET_TYPE_ERROR, subject_id="mephisto", data={"text": "malformed packet"})
+                return Packet.from_dict(malformed)
+            if not (
+                isinstance(packet.type, str) and isinstance(packet.subject_id, str) and isinstance(packet.data, dict)
+            ):
+                return Packet.from_dict(malformed)
+            from_a_page = packet.type == PACKET_TYPE_MEPHISTO_BOUND_LIVE_UPDATE
+            if from_a_page and not isinstance(packet.data.get("update_id"), str):
+                packet.data["update_id"] = None  # Mephisto keeps these in a set
+            return packet
 
-    from mephisto.data_model.packet import PACKET_TYPE_ERROR
-
-    module.Packet = TolerantPacket  # type: ignore[attr-defined]  # as above
+    module.Packet = TolerantPacket  # type: ignore[attr-defined]  # the channel imports it by name
+    module.json = TolerantJson  # type: ignore[attr-defined]  # the channel does `import json`
 
 
 @FINDER.after("mephisto.abstractions.providers.mock.mock_unit")

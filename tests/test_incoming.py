@@ -252,7 +252,7 @@ def test_a_repeat_is_no_second_message_whatever_it_holds() -> None:
         ("  Hello.\n", "Hello."),
         ("one\ntwo\tthree", "one\ntwo\tthree"),
         ("a\x00b\x07c", "abc"),
-        ("half an emoji \ud83d", "half an emoji ?"),
+        ("half an emoji \ud83d", "half an emoji"),
         ("你好", "你好"),
         ("नमस्ते", "नमस्ते"),
         ("👩‍👩‍👧", "👩‍👩‍👧"),
@@ -272,7 +272,7 @@ def test_a_too_long_message_is_told_by_how_much() -> None:
     assert refused.value.reason == "Your message is too long (2,345 of 2,000 characters). Please shorten it."
 
 
-@pytest.mark.parametrize("text", ["Hello.", "\ud800 half", "a\x00b", "\udfff", "e\u0301", "\u200bHello"])
+@pytest.mark.parametrize("text", ["Hello.", "\ud800 half", "a\x00b", "e\u0301", "\u200bHello"])
 def test_accepted_text_is_utf8_and_json(text: str) -> None:
     clean = check_text(text, LIMIT)
     assert clean.encode("utf-8").decode("utf-8") == clean
