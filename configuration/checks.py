@@ -182,16 +182,17 @@ def check_task(cfg: DictConfig) -> CheckedTask:
 
 def _check_resolvable(cfg: DictConfig) -> None:
     """Find values that are missing or refer to something that isn't there."""
-    missing = sorted(
-        key
-        for key in OmegaConf.missing_keys(cfg)
-        if key.startswith((BLUEPRINT, "mephisto.task")) and key not in MAY_BE_MISSING
-    )
-    ConfigurationError.raise_if(f"{key}: has no value; give one, such as {key}=…" for key in missing)
     try:
+        missing = sorted(
+            key
+            for key in OmegaConf.missing_keys(cfg)
+            if key.startswith((BLUEPRINT, "mephisto.task")) and key not in MAY_BE_MISSING
+        )
         OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigurationError(f"{error.full_key}: {' '.join(str(error).split())}") from None
+        problem = str(error).splitlines()[0].rstrip(".")
+        raise ConfigurationError(f"{error.full_key}: {problem}; correct what it refers to.") from None
+    ConfigurationError.raise_if(f"{key}: has no value; give one, such as {key}=…" for key in missing)
 
 
 def _find_models(args: DictConfig, needed: dict[str, int], faults: Faults) -> dict[str, ModelSource]:
@@ -248,7 +249,7 @@ def load_world(flag: str, path: str) -> ModuleType:
             spec.loader.exec_module(module)
     except ConfigurationError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         sys.modules.pop(name, None)
         raise ConfigurationError(f"{flag}: '{path}' can't be imported: {type(error).__name__}: {error}.") from error
     ConfigurationError.raise_if(
