@@ -240,7 +240,7 @@ def _workers(data: Data) -> pd.DataFrame:
     count = len(data.workers)
     conversations = np.bincount(data.worker, minlength=count)
     found = np.asarray(np.bincount(data.worker, data.problems, count), dtype=np.float64)
-    frame = pd.DataFrame({"worker_id": data.workers, "conversations": conversations})
+    frame = pd.DataFrame({"worker_id": pd.Series(data.workers, dtype=str), "conversations": conversations})
     frame["problems_found"] = pd.Series(found).astype("Int64") if data.settings.annotated else pd.NA
     frame["avg_problems_per_convo"] = found / np.maximum(conversations, 1)
     order = ["avg_problems_per_convo", "problems_found", "worker_id"]

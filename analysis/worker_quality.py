@@ -60,7 +60,7 @@ def worker_quality(
     deviations = _from_others(workers, models, ratings).ravel()
     frame = pd.DataFrame(
         {
-            "worker_id": worker_names,
+            "worker_id": pd.Series(worker_names, dtype=str),
             "conversations": np.bincount(workers, minlength=count),
             "mean_rating": _mean_by(raters, given, count),
             "mean_deviation": _mean_by(raters, deviations, count),

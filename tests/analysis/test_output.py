@@ -1,0 +1,112 @@
+"""Files: whole or not there, formulas made harmless, LaTeX that prints what was said."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_chat.analysis.latex import escape, number, p_value, with_interval
+from model_chat.analysis.output import whole_file
+
+FORMULAS = [
+    "=cmd|' /C calc'!A0 and more words",
+    "+1 and a few more words",
+    "-2 and a few more words",
+    "@SUM(1) and two more words",
+]
+
+
+def texts(path: Path) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row["text"] for row in csv.DictReader(file) if row["turn_idx"] != "-1" and row["agent_idx"] == "0"]
+
+
+def test_formulas_are_guarded_in_csv_and_counted(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    said = [*FORMULAS, "not = a + formula -really", "\tafter a tab come words"]
+    save(make(worker="=evil()", labels=[[]] * len(said), said=said))
+    files = compiler().compile_and_save_results()
+    assert texts(files["results"]) == [*("'" + text for text in FORMULAS), said[4], "'" + said[5]]
+    with files["worker_results"].open(encoding="utf-8", newline="") as file:
+        assert next(csv.DictReader(file))["worker_id"] == "'=evil()"
+    assert json.loads(files["statistics"].read_text())["texts_guarded_in_csv"] == 5 + 13  # a worker id on every row
+
+
+def test_without_the_guard_and_in_json_texts_stay_as_they_are(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    save(make(labels=[[]] * 4, said=FORMULAS))
+    assert texts(compiler(csv_guard=False).compile_and_save_results()["results"]) == FORMULAS
+    rows = json.loads(compiler(results_format="json").compile_and_save_results()["results"].read_text(encoding="utf-8"))
+    assert [row["text"] for row in rows if row["agent_idx"] == 0] == FORMULAS
+
+
+def test_any_text_survives_csv(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    said = ['a "quoted, text" with\nlines and\r\nmore', "你好 😀 ", "semi;colon, comma, tab\tend"]
+    save(make(labels=[[]] * 3, said=said))
+    assert texts(compiler(min_word_count=0).compile_and_save_results()["results"]) == said
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    with pytest.raises(RuntimeError), whole_file(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with whole_file(path) as file:
+        file.write(b"all")
+    assert path.read_bytes() == b"all"
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_second_run_replaces_nothing(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    save(make())
+    first, second = compiler().compile_and_save_results(), compiler().compile_and_save_results()
+    assert first["results"] != second["results"] and first["results"].exists()
+
+
+@given(st.text())
+def test_latex_has_no_bare_special_characters(text: str) -> None:
+    safe = escape(text)
+    for command in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}", r"\textgreater{}",
+                    r"\textbar{}", r"\&", r"\%", r"\$", r"\#", r"\_", r"\{", r"\}"):  # fmt: skip
+        safe = safe.replace(command, "")
+    assert not set(safe) & set("\\&%$#_{}~^\n\r")
+
+
+def test_latex_numbers() -> None:
+    assert number(-0.126) == "$-0.13$" and number(3) == "3" and number(float("nan")) == "--"
+    assert p_value(0.0004) == "$<0.001$" and p_value(0.04) == "0.040" and p_value(float("nan")) == "--"
+    assert with_interval(0.25, 0.1, 0.4, 100, 1) == "25.0 [10.0, 40.0]"
+    assert with_interval(0.25, float("nan"), float("nan")) == "0.25"
+
+
+def test_latex_tables_hold_the_numbers(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    save(make(model="a_b%", worker="w1", labels=[["rude"]]))
+    save(make(model="a_b%", worker="w2", rating="2"))
+    save(make(model="c", worker="w1", rating="1"))
+    tables = compiler().compile_and_save_results()["tables"]
+    assert sorted(path.name for path in tables.iterdir()) == [
+        "agreement.tex", "buckets.tex", "comparisons.tex", "models.tex", "ratings.tex",
+    ]  # fmt: skip
+    models = (tables / "models.tex").read_text()
+    assert r"a\_b\% & 2 & 2 & 2 & 5.00 & 50.0 \\" in models
+    assert models.count("{") == models.count("}")

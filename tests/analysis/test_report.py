@@ -1,0 +1,165 @@
+"""The report: right, safe with any text, accessible, and without the network; the latter in real Chromium."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> and <b>more</b>"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def report(make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]) -> Path:
+    for number in range(24):
+        save(
+            make(
+                model=("alpha", "beta", "<i>gamma</i>")[number % 3],
+                worker=f"w{number % 6}" if number else EVIL,
+                hit=f"h{number}",
+                labels=[["rude"] if number % 2 else [], [] if number % 4 else ["odd"]],
+                rating=f"{1 + number % 5}|{1 + number % 3}",
+                said=[EVIL if number == 3 else "these are five plain words", f"message number {number} is here"],
+                replies=[EVIL if number == 5 else "the same first reply", "and a second one"],
+            )
+        )
+    save("broken")
+    path: Path = compiler(report=True).compile_and_save_results()["report"]
+    return path
+
+
+def test_it_is_one_file_that_asks_for_nothing(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!#)""", re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL))
+    assert "@import" not in page and "url(" not in re.sub(r"url\(#", "", page)
+    assert "default-src 'none'" in page
+
+
+def test_no_text_of_a_worker_or_model_is_markup(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    assert "document.title='owned'</script>" not in page
+    assert "<i>gamma" not in page and "<b>more" not in page and "<img" not in page
+    data = re.search(r'<script type="application/json" id="conversation-data">(.*?)</script>', page, re.DOTALL)
+    assert data is not None
+    texts = [turn["text"] for entry in json.loads(data[1])["conversations"] for turn in entry["turns"]]
+    assert texts.count(EVIL) == 2  # and nothing of it is lost
+
+
+def test_the_only_script_that_may_run_is_ours(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    script = (ROOT / "analysis" / "templates" / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page and f"<script>{script}</script>" in page
+
+
+def test_it_says_what_was_found(report: Path) -> None:
+    page = re.sub(r"\s+", " ", re.sub(r"<wbr>", "", report.read_text(encoding="utf-8")))
+    assert "<dt>Conversations counted</dt><dd>24</dd>" in page and "<dt>Left out</dt><dd>1</dd>" in page
+    assert "<code>malformed</code></td><td>1</td>" in page
+    assert "7 workers held 24 conversations with 3 models; 1 further conversations were left out" in page
+    assert 'aria-label="Dot plot of' in page and "final rating 2" in page
+    for colour in re.findall(r"#0[1-9a-c]0[1-9a-c]0[1-9a-c]\b", page):
+        pytest.fail(f"{colour} did not become a variable of the style sheet")
+
+
+def test_a_sample_is_seeded_and_says_so(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    for number in range(20):
+        save(make(worker=f"w{number}"))
+    pages = [
+        compiler(report=True, report_conversations=5).compile_and_save_results()["report"].read_text() for _ in range(2)
+    ]
+    assert "A random sample of 5 of 20 conversations (seed 42)" in pages[0]
+    first, second = (re.findall(r'"idx":(\d+)', page) for page in pages)
+    assert len(first) == 5 and first == second
+
+
+# --- in real Chromium --------------------------------------------------------------------------------------------
+
+
+def _axe() -> Path | None:
+    places = [ROOT / "frontend" / "node_modules" / "axe-core" / "axe.min.js"]
+    if "AXE_CORE" in os.environ:
+        places.insert(0, Path(os.environ["AXE_CORE"]))
+    return next((place for place in places if place.is_file()), None)
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on the path: install Debian's package chromium to look at the report")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield started
+        started.close()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 400])
+def test_axe_finds_nothing_and_nothing_overflows(report: Path, browser: Any, scheme: str, width: int) -> None:
+    axe = _axe()
+    if axe is None:
+        pytest.skip("axe-core is not installed: npm ci in frontend/, or set AXE_CORE to axe.min.js")
+    page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}).new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    page.evaluate(axe.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    assert asked == [report.as_uri()]
+
+
+@pytest.mark.e2e
+def test_conversations_are_browsed_by_every_filter_and_run_nothing(report: Path, browser: Any) -> None:
+    page = browser.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(report.as_uri())
+    status = page.locator("#conversation-status")
+    assert status.inner_text() == "24 of 24 conversations fit; page 1 of 3."
+    page.click("#next-page")
+    assert "page 2 of 3" in status.inner_text()
+    page.select_option("#filter-model", "beta")
+    assert status.inner_text() == "8 of 24 conversations fit; page 1 of 1."
+    page.select_option("#filter-model", "")
+    page.select_option("#filter-worker", "w2")
+    assert status.inner_text().startswith("4 of 24")
+    page.select_option("#filter-worker", "")
+    page.select_option("#filter-bucket", "odd")
+    assert status.inner_text().startswith("6 of 24")
+    page.select_option("#filter-bucket", "")
+    page.select_option("#filter-rating", "5")
+    assert status.inner_text().startswith("4 of 24")
+    page.select_option("#filter-rating", "")
+    page.fill("#filter-text", "onerror")
+    assert status.inner_text().startswith("2 of 24")
+    assert page.locator("#conversation-list").inner_text().count(EVIL) == 2
+    assert page.title().startswith("Results: ") and faults == []
+
+
+@pytest.mark.e2e
+def test_it_prints_without_controls_and_in_light_colours(report: Path, browser: Any) -> None:
+    page = browser.new_context(color_scheme="dark").new_page()
+    page.goto(report.as_uri())
+    page.emulate_media(media="print")
+    assert not page.locator(".filters").is_visible() and not page.locator("nav").is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.pdf()[:5] == b"%PDF-"
