@@ -339,3 +339,37 @@ def test_html_of_worker_and_model_is_shown_as_text(
     assert page.title() == title
     assert page.locator('[data-testid="message"] img, [data-testid="message"] b').count() == 0
     (_,) = [part for part in received.parts if '"fake_start"' in part and "past_live" not in part][:1]
+
+
+def test_personas_fill_the_side_pane_and_seed_utterances_count_as_said(
+    context: BrowserContext, received: Received, start_task: Start
+) -> None:
+    task = start_task(
+        "mephisto.blueprint.num_turns=1",
+        "mephisto.blueprint.conversation_start_mode=model_chat.tasks.small_talk",
+        "mephisto.blueprint.include_persona=true",
+        "mephisto.blueprint.context_seed=7",
+    )
+    page = context.new_page()
+    page.goto(task.worker_url("judy"))
+    wait_for_messages(page, 2)
+    assert page.get_by_test_id("bucket-none_all_good").count() == 0  # what was said before is not annotated
+    pane = page.get_by_test_id("pane").inner_text()
+    assert "persona_string" not in pane
+    say(page, "Good to meet you.")
+    rate_and_submit(page, rating=4, tick="none_all_good")
+    assert task.wait() == 0, task.log
+    (saved,) = task.conversations()
+    human, model = saved["personas"]
+    assert all(line in pane for line in human)
+    assert not any(line in received.text for line in model)
+    assert saved["context_dataset"] == "small_talk"
+    assert [utterance["text"] for utterance in saved["dialog"][:2]] == [
+        saved["person1_seed_utterance"],
+        saved["person2_seed_utterance"],
+    ]
+    assert all(
+        utterance["fake_start"] is True and utterance["episode_done"] is False for utterance in saved["dialog"][:2]
+    )
+    assert "problem_data" not in saved["dialog"][1]
+    assert saved["dialog"][3]["problem_data"]["none_all_good"] is True
