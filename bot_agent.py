@@ -68,7 +68,8 @@ class BotAgent:
         try:
             for message in unseen:
                 self._clone.observe(message)
-            self._clone.self_observe(Message({"id": self.agent_id, "text": text, "episode_done": False}))
+            if hasattr(self._clone, "self_observe"):  # agents without it keep no history of what they said
+                self._clone.self_observe(Message({"id": self.agent_id, "text": text, "episode_done": False}))
         except Exception as error:
             raise ModelFailureError(f"{self.nickname} raised {error!r} on a seed utterance.") from error
 

@@ -46,3 +46,16 @@ def set_up_logging(level: str, console: Console) -> None:
             logger.setLevel(theirs)
     logging.getLogger("model_chat").setLevel(min(theirs, logging.INFO))
     logging.captureWarnings(True)
+
+
+def adopt_parlai_logger() -> None:
+    """Let ParlAI's own logger, which stands outside Python's tree of loggers and writes to stdout, log as the others do.
+
+    To be called once ParlAI is about to be used; importing it takes seconds.
+    """
+    from parlai.utils.logging import logger as parlai_logger
+
+    root = logging.getLogger()
+    parlai_logger.handlers[:] = root.handlers
+    parlai_logger.name = "parlai"
+    parlai_logger.setLevel(root.level)

@@ -15,6 +15,7 @@ from typing import Any
 
 import hydra
 import yaml
+from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.config_handler import (
     CORE_SECTION,
     DATA_STORAGE_KEY,
@@ -22,7 +23,6 @@ from mephisto.operations.config_handler import (
     add_config_arg,
     get_config_arg,
 )
-from mephisto.data_model.constants.assignment_state import AssignmentState
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
@@ -31,7 +31,7 @@ from model_chat.configuration.files import expand
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.contexts import load_context_source
 from model_chat.errors import ConfigurationError
-from model_chat.logs import set_up_logging
+from model_chat.logs import adopt_parlai_logger, set_up_logging
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.progress import Progress
 from model_chat.quota import ConversationQuota
@@ -182,6 +182,7 @@ def prepare(
         ConfigurationError: models or contexts that can't be loaded.
     """
     args = cfg.mephisto.blueprint
+    adopt_parlai_logger()
     contexts = None
     if mode_needs_context(args):
         with console.status("Loading contexts…"):
