@@ -170,7 +170,9 @@ class ModelChatOnboardWorld:
         if message_id is not None:
             self._graded.add(message_id)
         tries_left = self.options.tries.use(self.human.worker_id)
-        if self.check_onboarding_answers(answers):
+        if tries_left is None:  # used up in another tab since this one was opened
+            self._fail()
+        elif self.check_onboarding_answers(answers):
             self._end(OnboardingOutcome.PASSED)
             self.human.control("onboarding_passed")
         elif tries_left == 0:

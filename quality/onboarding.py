@@ -65,9 +65,11 @@ class OnboardingTries:
         with self._lock:
             return max(0, self._tries - self._used[worker_id])
 
-    def use(self, worker_id: str) -> int:
-        """Use up one try; return how many are left."""
+    def use(self, worker_id: str) -> int | None:
+        """Use up one try; return how many are left, or None when there was none to use."""
         with self._lock:
+            if self._used[worker_id] >= self._tries:
+                return None
             self._used[worker_id] += 1
             return max(0, self._tries - self._used[worker_id])
 
