@@ -6,11 +6,15 @@ import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from mephisto.abstractions._subcomponents.agent_state import AgentState
+
 if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent, OnboardingAgent
 
 SHORTEST_WAIT = 0.01
 """Seconds; Mephisto takes a wait of 0 for "don't wait"."""
+LONGEST_WAIT = 0.5
+"""Seconds between two looks at whether the worker is still there; a packet wakes at once."""
 
 
 class ServerUpdate(dict[str, Any]):
@@ -92,4 +96,27 @@ class HumanAgent:
         Raises:
             AbsentAgentError: Mephisto's exceptions for a worker who timed out, left, or gave the work back.
         """
-        return self.mephisto_agent.get_live_update(timeout=max(SHORTEST_WAIT, deadline - time.monotonic()))
+        self._await_packet(deadline)
+        # There is a packet, or it is Mephisto's turn to say why none will come.
+        return self.mephisto_agent.get_live_update(timeout=SHORTEST_WAIT)
+
+    def _await_packet(self, deadline: float) -> None:
+        """Return when there is a packet, when there will be none, or at the deadline.
+
+        Mephisto puts a packet into the queue and sets the event afterwards. When the packet is taken in between, the event
+        stays set with nothing in the queue, and ``get_live_update`` would take that for a worker who timed out.
+        """
+        agent = self.mephisto_agent
+        while agent.pending_actions.empty() and not self._is_gone():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            # In slices, for the event may be cleared below at the very moment at which it is set for a good reason.
+            if agent.has_live_update.wait(min(left, LONGEST_WAIT)) and agent.pending_actions.empty():
+                if self._is_gone():
+                    return
+                agent.has_live_update.clear()
+
+    def _is_gone(self) -> bool:
+        """Whether Mephisto has ended the worker's part (left, timed out, given back), or the run is being stopped."""
+        return self.mephisto_agent.is_shutdown or self.mephisto_agent.db_status in AgentState.complete()
