@@ -1,3 +1,20 @@
 """Shared by all tests."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
 from model_chat import compat as compat  # the mends, before any test imports mephisto or parlai
+
+if TYPE_CHECKING:
+    from model_chat.tests.mephisto_run import Run
+
+
+@pytest.fixture(scope="session")
+def mephisto_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A task run in a database of its own; tests take new workers and units from it."""
+    from model_chat.tests.mephisto_run import Run
+
+    return Run(tmp_path_factory.mktemp("mephisto"))

@@ -668,6 +668,32 @@ def test_all_tries_share_the_time_of_the_onboarding() -> None:
     assert len(set(human.deadlines)) == 1
 
 
+def test_a_second_tab_gives_no_new_tries() -> None:
+    first, second = ScriptedHuman(sheet(TWO_WRONG), sheet(TWO_WRONG)), ScriptedHuman(sheet(None), sheet(RIGHT))
+    world = onboarding(first)
+    other = make_onboarding_world(world.options, second)
+    other.parley()  # open before the tries are used up, and still waiting
+    play(world)
+    play(other)
+    assert first.steps()[-1] == second.steps()[-1] == "onboarding_failed"
+    assert not other.passed
+    late = ScriptedHuman()
+    third = make_onboarding_world(world.options, late)
+    play(third)
+    assert late.steps() == ["onboarding_failed"]
+    assert not recorded(third)
+
+
+def test_each_worker_has_tries_of_their_own() -> None:
+    world = onboarding(ScriptedHuman(sheet(TWO_WRONG), sheet(TWO_WRONG)))
+    play(world)
+    somebody_else = ScriptedHuman(sheet(RIGHT))
+    somebody_else.worker_id = "worker-8"
+    other = make_onboarding_world(world.options, somebody_else)
+    play(other)
+    assert other.passed
+
+
 def test_a_worker_who_leaves_onboarding_has_not_passed() -> None:
     world = onboarding(ScriptedHuman(AgentDisconnectedError("1")))
     with pytest.raises(AgentDisconnectedError):
