@@ -499,8 +499,19 @@ def validate_onboarding(data: dict[str, Any]) -> bool:
     return False
 
 
-def make_world(opt: ChatOptions, agents: Sequence[HumanAgent], initialization_data: Any = None) -> ModelChatWorld:
+def make_world(
+    opt: ChatOptions,
+    agents: Sequence[HumanAgent],
+    initialization_data: Any = None,
+    world_class: type[ModelChatWorld] = ModelChatWorld,
+) -> ModelChatWorld:
     """Make the world of one conversation, with the model that needs conversations most.
+
+    Args:
+        opt: what all conversations share.
+        agents: the worker's seat.
+        initialization_data: Mephisto's, empty.
+        world_class: the class to make; world files of the user's own name theirs.
 
     Raises:
         NoPlaceLeftError: no model needs a conversation.
@@ -509,7 +520,7 @@ def make_world(opt: ChatOptions, agents: Sequence[HumanAgent], initialization_da
     if place is None:
         raise NoPlaceLeftError("Every model has all the conversations it needs.")
     try:
-        return ModelChatWorld(opt, agents[0], BotAgent(opt.models, place.nickname), place)
+        return world_class(opt, agents[0], BotAgent(opt.models, place.nickname), place)
     except BaseException:
         place.give_back()
         raise
