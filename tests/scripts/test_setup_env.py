@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model_chat.scripts import setup_env
+from model_chat.scripts.setup_env import SetupError, digest, find_chromium, is_done, read_lock
+
+
+def test_the_lock_has_both_groups_and_pins_every_package_once() -> None:
+    groups = read_lock()
+    assert {"run", "dev"} <= groups.keys()
+    names = [pin.split("==")[0] for pins in groups.values() for pin in pins]
+    assert len(names) == len(set(names))
+    assert {"mephisto", "parlai", "torch", "hydra-core"} <= {pin.split("==")[0] for pin in groups["run"]}
+    assert {"pytest", "ruff", "mypy"} <= {pin.split("==")[0] for pin in groups["dev"]}
+
+
+def test_every_locked_package_is_installed_in_the_locked_version() -> None:
+    from importlib.metadata import version
+
+    groups = read_lock()
+    wrong = {
+        pin: installed
+        for pin in [*groups["run"], *groups["dev"]]
+        for name, wanted in [pin.split("==")]
+        if (installed := version(name).split("+")[0]) != wanted  # "+cpu" is torch's build, not its version
+    }
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("text", ["numpy==1.0\n", "# --- group: run ---\nnumpy>=1.0\n"])
+def test_a_lock_that_pins_nothing_or_has_no_group_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(text, encoding="utf-8")
+    with pytest.raises(SetupError, match=r"requirements\.lock, line [12]"):
+        read_lock(lock)
+
+
+def test_a_step_is_done_only_for_the_same_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup_env, "ROOT", tmp_path)
+    source, stamp = tmp_path / "source.txt", tmp_path / ".stamp"
+    source.write_text("one", encoding="utf-8")
+    before = digest([source])
+    assert not is_done(stamp, before)
+    stamp.write_text(before, encoding="utf-8")
+    assert is_done(stamp, digest([source]))
+    source.write_text("two", encoding="utf-8")
+    assert not is_done(stamp, digest([source]))
+
+
+def test_without_node_the_set_up_says_what_to_install(tmp_path: Path) -> None:
+    script = Path(setup_env.__file__)
+    outcome = subprocess.run(
+        [sys.executable, str(script)], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert outcome.returncode == 1
+    assert outcome.stderr == "✗ Node.js (with npm) is missing; install version 20 or newer.\n"
+
+
+def test_an_old_node_is_named(tmp_path: Path) -> None:
+    for name in ("node", "npm"):
+        program = tmp_path / name
+        program.write_text("#!/bin/sh\necho v18.1.0\n", encoding="utf-8")
+        program.chmod(0o755)
+    outcome = subprocess.run(
+        [sys.executable, str(Path(setup_env.__file__))],
+        env={"PATH": f"{tmp_path}:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 1
+    assert outcome.stderr == "✗ Node.js v18.1.0 is too old; install version 20 or newer.\n"
+
+
+def test_chromium_can_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHROMIUM", "/somewhere/chrome")
+    assert find_chromium() == "/somewhere/chrome"
