@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,6 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 _INK, _MUTED, _GRID, _PAPER = "#010101", "#020202", "#030303", "#040404"
 _SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
@@ -29,7 +31,7 @@ _VARIABLES = {
 }
 _MARKERS = "osD^vP*X"
 """A shape a model as well as a colour: colour alone tells nothing to some readers, and nothing in a grey print."""
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 10,
     "font.family": "sans-serif",
@@ -71,10 +73,9 @@ def _svg(figure: Figure, name: str, description: str) -> str:
         description: one or two sentences with what the chart shows.
     """
     buffer = io.StringIO()
+    canvas: Any = FigureCanvasSVG(figure)  # matplotlib's stubs leave its printing methods out
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        FigureCanvasSVG(figure).print_svg(
-            buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
+        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -158,7 +159,7 @@ def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str) -> 
                 axes.annotate(
                     f"{share:.0f}", (value, share), (0, 2), textcoords="offset points", ha="center", fontsize=8
                 )
-            mean = own.loc[model, "mean"]
+            mean = own["mean"].to_dict()[model]
             title = f"{short(model, 22)}\nmean {mean:.2f}" if np.isfinite(mean) else short(model, 22)
             axes.set_title(title, fontsize=9, loc="left")
             axes.set_ylim(0, top)
@@ -222,7 +223,7 @@ def worker_dots(quality: pd.DataFrame) -> str:
         axes.scatter(known["conversations"], known["mean_deviation"], s=22, color=_SERIES[0], alpha=0.65, linewidths=0)
         axes.set_xlabel("conversations")
         axes.set_ylabel("mean deviation of ratings")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return _svg(
             figure,
             "workers",

@@ -12,7 +12,7 @@ from scipy import sparse, special
 
 from model_chat.analysis.estimates import CELLS_AT_ONCE, NOTHING, TIE, Estimate, Floats, cluster_sums
 
-PERMUTATION_LIMIT = 5_000
+PERMUTATION_LIMIT = 2_000
 """Conversations of a pair of models above which the test is the clustered t test, given enough workers."""
 _WORKERS_FOR_THE_LIMIT = 50
 _FEWEST_CLUSTERS_TO_STUDENTISE = 3

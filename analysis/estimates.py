@@ -191,11 +191,12 @@ def bootstrap(
     if workers < 2:
         return [Bootstrap(math.nan, math.nan, math.nan)] * quantities
     step = max(1, CELLS_AT_ONCE // workers)
-    chance = np.full(workers, 1 / workers)
     ratios, errors = np.empty((resamples, quantities)), np.empty((resamples, quantities))
     with np.errstate(divide="ignore", invalid="ignore"):
         for start in range(0, resamples, step):
-            weights = rng.multinomial(workers, chance, size=min(step, resamples - start)).astype(np.float64)
+            many = min(step, resamples - start)
+            drawn = rng.integers(0, workers, size=(many, workers)) + np.arange(many)[:, None] * workers
+            weights = np.bincount(drawn.ravel(), minlength=many * workers).reshape(many, workers).astype(np.float64)
             here = slice(start, start + len(weights))
             total = weights @ totals
             ratio = (weights @ sums) / total

@@ -351,7 +351,8 @@ class RowBuilder:
                 if not utterance.fake_start:
                     measures.human_utterances += 1
                     measures.human_words += len(utterance.text.split())
-                    measures.human_questions += len(_QUESTION.findall(utterance.text))
+                    if "?" in utterance.text or not utterance.text.isascii():
+                        measures.human_questions += len(_QUESTION.findall(utterance.text))
                     timing = utterance.timing
                     if timing is not None and timing.shown is not None and timing.sent is not None:
                         taken = timing.sent - timing.shown

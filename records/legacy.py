@@ -9,7 +9,7 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from model_chat.records.schema import HUMAN_ID, HUMAN_IDX, MODEL_ID, MODEL_IDX, RATING_SEPARATOR
@@ -159,7 +159,7 @@ def _dialog(raw: object) -> tuple[list[dict[str, Any]], list[int] | None]:
         found = utterance.pop(_RATING_KEY, None)
         labels = utterance.get("problem_data")
         if labels is not None:
-            if not isinstance(labels, Mapping):
+            if not isinstance(labels, dict):
                 raise MalformedError(f"`problem_data` of utterance {position} is an object, not {_kind(labels)}")
             if _RATING_KEY in labels:
                 labels = dict(labels)
@@ -167,7 +167,7 @@ def _dialog(raw: object) -> tuple[list[dict[str, Any]], list[int] | None]:
                 found = inner if found in (None, "") else found
             utterance["problem_data"] = labels or None
         prior = utterance.pop(_PRIOR_KEY, None)
-        if isinstance(prior, Mapping) and prior and dialog and not dialog[-1].get("problem_data"):
+        if isinstance(prior, dict) and prior and dialog and not dialog[-1].get("problem_data"):
             dialog[-1]["problem_data"] = dict(prior)
         if found not in (None, "", []):
             rating = found
