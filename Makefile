@@ -42,14 +42,14 @@ test-e2e: setup-dev
 	$(VENV)/python -m pytest -m e2e
 
 # mypy can't look through the editable installation of a root that is itself the package; a link lets it.
-MYPY_PATH := build/types
+MYPY_PATH := .types
 ROOMS := agents analysis compat configuration images quality records scripts serving tasks
 MODULES := $(basename $(wildcard *.py))
 
 lint: setup-dev
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	@mkdir -p $(MYPY_PATH) && ln -sfn ../.. $(MYPY_PATH)/model_chat
+	@mkdir -p $(MYPY_PATH) && ln -sfn .. $(MYPY_PATH)/model_chat
 	MYPYPATH=$(MYPY_PATH) $(VENV)/mypy $(foreach room,$(ROOMS),-p model_chat.$(room)) \
 		$(foreach module,$(filter-out setup __init__,$(MODULES)),-m model_chat.$(module))
 	cd frontend && npm run --silent lint && npm run --silent typecheck
@@ -59,4 +59,4 @@ bench: models
 		echo "== $$benchmark"; $(VENV)/python $$benchmark --short || exit 1;; esac; done
 
 clean:
-	rm -rf .venv build frontend/dist frontend/node_modules router/node_modules .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build .types frontend/dist frontend/node_modules router/node_modules .mypy_cache .ruff_cache .pytest_cache

@@ -153,11 +153,11 @@ class ModelChatOnboardWorld:
         if self._deadline is None:
             self._deadline = time.monotonic() + self.options.max_onboard_time
             self.options.statistics.started()
-            tries_left = self.options.tries.left(self.human.worker_id)
-            if tries_left == 0:  # the last one was used up in another tab
+            at_start = self.options.tries.left(self.human.worker_id)
+            if at_start == 0:  # the last one was used up in another tab
                 self._fail()
                 return
-            self.human.control("onboarding_start", tries_left=tries_left, seconds=self.options.max_onboard_time)
+            self.human.control("onboarding_start", tries_left=at_start, seconds=self.options.max_onboard_time)
         packet = self.human.receive(self._deadline)
         message_id = message_id_of(packet)
         if message_id is not None and message_id in self._graded:
