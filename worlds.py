@@ -169,19 +169,19 @@ class ModelChatOnboardWorld:
             return
         if message_id is not None:
             self._graded.add(message_id)
-        tries_left = self.options.tries.use(self.human.worker_id)
-        if tries_left is None:  # used up in another tab since this one was opened
+        left_now = self.options.tries.use(self.human.worker_id)
+        if left_now is None:  # used up in another tab since this one was opened
             self._fail()
         elif self.check_onboarding_answers(answers):
             self._end(OnboardingOutcome.PASSED)
             self.human.control("onboarding_passed")
-        elif tries_left == 0:
+        elif left_now == 0:
             self._fail()
         else:
-            left = "one try" if tries_left == 1 else f"{tries_left} tries"
+            left = "one try" if left_now == 1 else f"{left_now} tries"
             self.human.control(
                 "onboarding_retry",
-                tries_left=tries_left,
+                tries_left=left_now,
                 reason=f"Some answers differ from the guidelines. You have {left} left.",
                 explanations=self.options.config.explanations(),
             )
