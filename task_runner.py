@@ -73,6 +73,11 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     # --- onboarding ---
 
+    def execute_onboarding(self, onboarding_agent: OnboardingAgent, cleanup_after: Any) -> None:
+        """Run an onboarding in a thread of its own."""
+        _make_state(onboarding_agent)
+        super().execute_onboarding(onboarding_agent, cleanup_after)
+
     def run_onboarding(self, agent: OnboardingAgent) -> None:
         """Run one worker's onboarding to its end.
 
@@ -128,6 +133,11 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         """Nothing is left to clean up: :meth:`run_onboarding` frees everything itself."""
 
     # --- conversations ---
+
+    def execute_unit(self, unit: Unit, agent: Agent) -> None:
+        """Run a conversation in a thread of its own."""
+        _make_state(agent)
+        super().execute_unit(unit, agent)
 
     def run_unit(self, unit: Unit, agent: Agent) -> None:
         """Run one conversation to its end, save it, and wait for the worker to submit."""
@@ -258,3 +268,8 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         """Return the worlds of the conversations that are going on."""
         with self._lock:
             return list(self._running_worlds.values())
+
+
+def _make_state(agent: Agent | OnboardingAgent) -> None:
+    """Let Mephisto make an agent's state before a second thread asks for it: it is made on demand, and without a lock."""
+    _ = agent.state

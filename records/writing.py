@@ -64,6 +64,32 @@ def write_new_file(path: Path, data: bytes) -> Path:
     return path
 
 
+def replace_file(path: Path, data: bytes, durable: bool) -> None:
+    """Write ``path`` whole in the place of what was there: temporary file, then a rename. Its folder must exist.
+
+    Args:
+        path: readable by its owner only afterwards.
+        data: the whole new content.
+        durable: whether it has to survive a power cut (fsync); it survives the process's death in any case.
+
+    Raises:
+        OSError: it can't be written; what was there is left as it is.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
 def _make_folder(folder: Path) -> None:
     """Make ``folder``, and those above it, so that each new one survives a power cut."""
     missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
