@@ -91,15 +91,15 @@ class Page:
 
     def __init__(self, agent: Any, react: Callable[[dict[str, Any]], None]) -> None:
         self.agent = agent
+        self._messages = agent.state.messages  # made here, before there are two threads
         self._react = react
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def _work(self) -> None:
         seen = 0
-        state = self.agent.state
         while not self._closed.wait(0.002):
-            for update in state.messages[seen:]:
+            for update in self._messages[seen:]:
                 seen += 1
                 if "task_data" in update:
                     self._react(update)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +85,53 @@ def test_mephistos_tools_can_read_the_state_at_any_time(agent: Any) -> None:
     assert 0 < agent.state.get_task_start() <= agent.state.get_task_end()
     agent.handle_submit({"done": True})
     assert reloaded(agent).get_parsed_data()["final_submission"] == {"done": True}
+
+
+def test_the_state_can_be_read_whatever_two_threads_do_to_it(agent: Any) -> None:
+    human, stop, failures = HumanAgent(agent), threading.Event(), []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                reloaded(agent)
+            except ValueError as error:  # half a file
+                failures.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    submitter = threading.Thread(target=lambda: [agent.handle_submit({"n": "x" * n}) for n in range(40, 0, -1)])
+    submitter.start()
+    for number in range(40):
+        human.say("Speaker 1", f"Line {number}.")
+    submitter.join(30)
+    stop.set()
+    reader.join(30)
+    assert failures == []
+    state = reloaded(agent)
+    assert [message["text"] for message in state.messages] == [f"Line {number}." for number in range(40)]
+    assert state.final_submission == {"n": "x"}
+
+
+def test_a_disk_that_is_full_leaves_the_state_that_was_there(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    human = HumanAgent(agent)
+    human.say("Speaker 1", "Before.")
+
+    def no_space(*args: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fdopen", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        human.say("Speaker 1", "Lost.")
+    monkeypatch.undo()
+    assert [message["text"] for message in reloaded(agent).messages] == ["Before."]
+    folder = Path(agent.state._get_expected_data_file()).parent
+    assert [path.name for path in folder.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_only_the_end_has_to_survive_a_power_cut(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    HumanAgent(agent).say("Speaker 1", "Hello.")
+    assert synced == []
+    agent.state.record_world_data({"custom_data": SAVED})
+    assert synced

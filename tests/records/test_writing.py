@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from model_chat.records import writing
-from model_chat.records.writing import save_conversation, write_new_file
+from model_chat.records.writing import replace_file, save_conversation, write_new_file
 
 CONVERSATION = {"dialog": [{"agent_idx": 0, "text": "Hello 你好 \ud800"}], "workers": ["w"]}
 
@@ -164,3 +164,18 @@ def test_the_data_are_on_disk_before_they_have_a_name_and_then_the_name_is(
     steps.clear()
     save_conversation(tmp_path / "chats", CONVERSATION, live=False)
     assert steps == ["sync data", "name", f"sync folder {path.parent.name}"], "no more than is needed"
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool) -> None:
+    path = tmp_path / "state"
+    replace_file(path, b"first", durable)
+    replace_file(path, b"second", durable)
+    assert path.read_bytes() == b"second"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdopen", lambda handle, mode: FullDisk(handle))
+        with pytest.raises(OSError, match="No space left"):
+            replace_file(path, b"third", durable)
+    assert path.read_bytes() == b"second"
+    assert everything_in(tmp_path) == [path]

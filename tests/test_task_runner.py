@@ -1,0 +1,353 @@
+"""What happens around a conversation inside Mephisto: real database, real agents, real models; the test plays the page."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.data_model.exceptions import AgentDisconnectedError
+
+from model_chat import task_runner, worlds
+from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.model_chat_blueprint import ModelChatSharedState
+from model_chat.quota import ConversationQuota, ModelCount
+from model_chat.task_runner import ModelChatTaskRunner
+from model_chat.tests.mephisto_run import PASSED, Page, Run, arrive
+from model_chat.tests.parlai_agents import RAISE
+from model_chat.tests.seats import BUCKETS, NICKNAME, chat_options, message, rating
+from model_chat.worlds import OnboardingOptions
+
+
+class Launcher:
+    """Stands for Mephisto's launcher, which only a running task has: counts the units it is asked for."""
+
+    def __init__(self) -> None:
+        self.keep_launching_units = True
+        self.units: list[Any] = []
+
+    def launch_evaluation_unit(self, data: dict[str, Any], index: int) -> str:
+        return f"unit {index}"
+
+
+class Stage:
+    """A runner, its shared state, and one agent with a page that answers every request properly."""
+
+    def __init__(self, run: Run, folder: Path, *script: str, **changes: Any) -> None:
+        self.options = chat_options(list(script), **changes)
+        self.shared = ModelChatSharedState(
+            world_module=worlds, world_opt=self.options, chat_data_folder=folder, units=1
+        )
+        self.launcher = Launcher()
+        self.shared.live_run = type("LiveRun", (), {"task_launcher": self.launcher})()
+        self.runner = run.runner(self.shared)
+        self.agent = run.agent()
+        self.unit = self.agent.get_unit()
+        self.folder = folder
+        self.submits = True
+        self.sent = 0
+        self.leave_at: int | None = None
+
+    def react(self, update: dict[str, Any]) -> None:
+        data = update["task_data"]
+        if data.get("control") == "your_turn":
+            if self.sent == self.leave_at:
+                self.agent.update_status(AgentState.STATUS_DISCONNECT)
+                return
+            self.sent += 1
+            arrive(
+                self.agent, rating(4, ticks="bucket_0") if data["ask"] == "final_rating" else message("Hi.", "bucket_1")
+            )
+        elif data.get("control") == "ended" and self.submits:
+            self.agent.handle_submit({})
+
+    def run(self) -> None:
+        self.runner.running_units[self.unit.db_id] = object()
+        self.agent.update_status(AgentState.STATUS_IN_TASK)
+        with Page(self.agent, self.react):
+            self.runner.run_unit(self.unit, self.agent)
+
+    def controls(self, name: str) -> list[dict[str, Any]]:
+        updates = [update["task_data"] for update in self.agent.state.messages if "task_data" in update]
+        return [data for data in updates if data.get("control") == name]
+
+    def files(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted(self.folder.rglob("*.json"))]
+
+    def recorded(self) -> list[dict[str, Any]]:
+        messages = type(self.agent.state)(self.agent).messages
+        return [found["WORLD_DATA"]["custom_data"] for found in messages if "WORLD_DATA" in found]
+
+    def count(self) -> ModelCount:
+        return self.options.quota.counts()[0]
+
+
+@pytest.fixture
+def stage(mephisto_run: Run, tmp_path: Path) -> Callable[..., Stage]:
+    return lambda *script, **changes: Stage(mephisto_run, tmp_path / "chats", *script, **changes)
+
+
+def test_a_complete_conversation_is_saved_twice_from_one_dictionary(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    on.run()
+    (file,), (record,) = on.files(), on.recorded()
+    assert file == record
+    assert file["status"] == "complete"
+    assert file["workers"] == [on.agent.get_worker().worker_name]
+    assert file["dialog"][-1]["final_rating"] == "4"
+    finals = [found["final_chat_data"] for found in on.agent.state.messages if "final_chat_data" in found]
+    assert finals == [file]
+    assert on.controls("ended") == [{"control": "ended", "outcome": "complete", "reason": "", "task_done": True}]
+    assert on.count() == ModelCount(NICKNAME, 1, 0, 1)
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+    assert on.launcher.units == []
+    assert on.runner.running_worlds() == []
+
+
+def test_the_page_is_never_sent_what_is_saved(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    on.agent.state.set_init_state({})
+    on.run()
+    sent = json.dumps(on.runner.get_init_data_for_agent(on.agent))
+    assert NICKNAME not in sent
+    assert "model_opt" not in sent
+    assert '"Hi."' in sent
+
+
+def test_a_worker_who_leaves_gives_the_place_back_and_what_was_said_is_kept(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    on.leave_at = 1
+    with pytest.raises(AgentDisconnectedError):
+        on.run()
+    (file,) = on.files()
+    assert (file["status"], file["reason"]) == ("incomplete", "disconnected: the worker's page went away")
+    assert on.recorded() == [file]
+    assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
+    assert on.launcher.units == [], "the unit itself is offered again"
+
+
+def test_a_worker_who_leaves_before_saying_anything_leaves_no_file(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    on.leave_at = 0
+    with pytest.raises(AgentDisconnectedError):
+        on.run()
+    assert on.files() == []
+    assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
+
+
+def test_a_model_that_fails_costs_the_worker_nothing(stage: Callable[..., Stage]) -> None:
+    on = stage("fine.", RAISE)
+    on.run()
+    (file,) = on.files()
+    assert file["status"] == "incomplete"
+    assert file["reason"].startswith("model failed: ")
+    assert on.controls("ended")[0]["outcome"] == "incomplete"
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+    assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
+    assert len(on.launcher.units) == 1, "one more is offered, for this one is paid and does not count"
+
+
+def test_a_worker_who_closes_the_page_instead_of_submitting_has_done_the_work(
+    stage: Callable[..., Stage], mephisto_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(mephisto_run.args.task, "submission_timeout", 0)
+    on = stage()
+    on.submits = False
+    on.run()
+    assert on.count().done == 1
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+@pytest.mark.parametrize("method", ["begin", "_take_message", "get_custom_task_data"])
+def test_whatever_breaks_the_worker_is_told_and_can_submit(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def broken(self: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(worlds.ModelChatWorld, method, broken)
+    on = stage()
+    on.run()
+    (ended,) = on.controls("ended")
+    assert ended["outcome"] == "incomplete"
+    assert ended["task_done"] is True
+    assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+    assert len(on.launcher.units) == 1
+    assert on.runner.running_worlds() == []
+
+
+def test_a_world_is_made_once_even_when_making_it_fails(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def make_world(*args: Any, **kwargs: Any) -> Any:
+        calls.append(kwargs)
+        raise TypeError("a bug of the world's own")
+
+    monkeypatch.setattr(worlds, "make_world", make_world)
+    on = stage()
+    on.run()
+    assert len(calls) == 1
+    assert "initialization_data" in calls[0]
+    assert on.controls("ended")[0]["reason"] == task_runner.TECHNICAL_PROBLEM
+
+
+def test_a_unit_that_is_not_needed_ends_at_once(stage: Callable[..., Stage]) -> None:
+    on = stage(quota=ConversationQuota({NICKNAME: 0}))
+    on.run()
+    assert on.controls("ended")[0]["reason"] == task_runner.NO_MORE_WORK
+    assert on.files() == []
+    assert on.launcher.units == []
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+def test_a_run_that_stops_ends_the_conversation_as_incomplete(stage: Callable[..., Stage]) -> None:
+    on = stage()
+
+    def stop(update: dict[str, Any]) -> None:
+        on.runner.running_units.pop(on.unit.db_id, None)
+        Stage.react(on, update)
+
+    on.react = stop  # type: ignore[method-assign]  # the page of this test
+    on.run()
+    assert on.controls("ended")[0]["outcome"] == "incomplete"
+    assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
+    assert on.launcher.units == [], "nothing is offered while the run ends"
+
+
+def fail(*args: Any, **kwargs: Any) -> Any:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("file_fails", "database_fails", "outcome"),
+    [(True, False, "complete"), (False, True, "complete"), (True, True, "incomplete")],
+)
+def test_a_conversation_counts_when_it_is_safe_in_one_place(
+    stage: Callable[..., Stage],
+    monkeypatch: pytest.MonkeyPatch,
+    file_fails: bool,
+    database_fails: bool,
+    outcome: str,
+) -> None:
+    on = stage()
+    if file_fails:
+        monkeypatch.setattr(task_runner, "save_conversation", fail)
+    if database_fails:
+        monkeypatch.setattr(type(on.agent.state), "record_world_data", fail)
+    on.run()
+    assert on.controls("ended")[0]["outcome"] == outcome
+    assert on.count().done == (outcome == "complete")
+    assert (len(on.files()), len(on.recorded())) == (not file_fails, not database_fails)
+
+
+def test_after_many_failures_in_a_row_no_more_units_are_paid_for(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    on.runner.running_units[on.unit.db_id] = object()
+    for _ in range(task_runner.MOST_FAILURES_IN_A_ROW + 5):
+        on.runner._launch_replacement(on.unit)
+    assert len(on.launcher.units) == task_runner.MOST_FAILURES_IN_A_ROW
+
+
+@pytest.mark.parametrize("ending", ["stopping", "no run"])
+def test_nothing_is_offered_once_the_run_ends(stage: Callable[..., Stage], ending: str) -> None:
+    on = stage()
+    on.runner.running_units[on.unit.db_id] = object()
+    if ending == "stopping":
+        on.launcher.keep_launching_units = False
+    else:
+        on.shared.live_run = None
+    on.runner._launch_replacement(on.unit)
+    assert on.launcher.units == []
+
+
+# --- onboarding ---
+
+RIGHT = [[["bucket_0"]]]
+WRONG = [[["bucket_1"]]]
+
+
+class OnboardingStage:
+    """A runner and a worker who sends one answer sheet after another."""
+
+    def __init__(self, run: Run, *sheets: Any) -> None:
+        config = {"min_correct": 1, "max_incorrect": 0, "max_failures_allowed": 1}
+        dialog = [[{"agent_idx": 1, "text": "Hello.", "answers": ["bucket_0"]}]]
+        onboarding = OnboardingOptions(OnboardingConfig.model_validate({**config, "dialog": dialog}), BUCKETS, 60)
+        self.shared = ModelChatSharedState(
+            world_module=worlds, world_opt=chat_options(), onboarding_world_opt=onboarding
+        )
+        self.runner: ModelChatTaskRunner = run.runner(self.shared)
+        self.agent = run.onboarding_agent()
+        self.sheets = list(sheets)
+
+    def react(self, update: dict[str, Any]) -> None:
+        control = update["task_data"]["control"]
+        if control in ("onboarding_start", "onboarding_retry"):
+            if self.sheets:
+                arrive(self.agent, message("", onboarding_answers=self.sheets.pop(0)))
+            else:
+                self.agent.update_status(AgentState.STATUS_DISCONNECT)
+        elif control == "onboarding_passed":
+            self.agent.handle_submit({})
+
+    def run(self) -> None:
+        self.runner.running_onboardings[self.agent.get_agent_id()] = object()
+        self.agent.update_status(AgentState.STATUS_ONBOARDING)
+        with Page(self.agent, self.react):
+            self.runner.run_onboarding(self.agent)
+
+    def qualification(self, name: str) -> int | None:
+        granted = self.agent.get_worker().get_granted_qualification(name)
+        return None if granted is None else int(granted.value)
+
+
+@pytest.mark.parametrize("sheets", [[RIGHT], [WRONG, RIGHT]])
+def test_a_worker_who_passes_onboarding_waits_for_a_unit(mephisto_run: Run, sheets: list[Any]) -> None:
+    on = OnboardingStage(mephisto_run, *sheets)
+    on.run()
+    assert on.agent.get_status() == AgentState.STATUS_WAITING
+    assert worlds.validate_onboarding(on.agent.state.get_data())
+    assert on.qualification(PASSED) is None, "Mephisto grants it"
+
+
+def test_a_worker_who_fails_onboarding_is_disqualified_and_holds_no_thread(mephisto_run: Run) -> None:
+    on = OnboardingStage(mephisto_run, WRONG, WRONG)
+    before = threading.active_count()
+    on.run()
+    assert threading.active_count() <= before
+    assert on.agent.get_status() == AgentState.STATUS_REJECTED
+    assert not worlds.validate_onboarding(on.agent.state.get_data())
+    assert on.qualification(PASSED) == 0
+    assert on.qualification(f"{PASSED}-failed") == 0
+    assert on.shared.onboarding_counts() == {"started": 1, "passed": 0, "failed": 1, "left": 0}
+
+
+def test_a_worker_who_leaves_onboarding_is_not_disqualified(mephisto_run: Run) -> None:
+    on = OnboardingStage(mephisto_run)
+    with pytest.raises(AgentDisconnectedError):
+        on.run()
+    assert on.qualification(PASSED) is None
+    assert on.qualification(f"{PASSED}-failed") is None
+    assert on.shared.onboarding_counts()["left"] == 1
+
+
+def test_an_onboarding_that_breaks_down_is_said_and_disqualifies_nobody(
+    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any) -> bool:
+        raise ZeroDivisionError("a researcher's bug")
+
+    monkeypatch.setattr(worlds.ModelChatOnboardWorld, "check_onboarding_answers", broken)
+    on = OnboardingStage(mephisto_run, RIGHT)
+    on.run()
+    controls = [update["task_data"]["control"] for update in on.agent.state.messages]
+    assert controls == ["onboarding_start", "onboarding_failed"]
+    assert on.qualification(PASSED) is None
+    assert on.agent.get_status() == AgentState.STATUS_DISCONNECT
