@@ -23,4 +23,5 @@ setup(
     package_dir={"model_chat": "."},
     packages=["model_chat", *(f"model_chat.{room}" for room in ROOMS)],
     include_package_data=True,
+    extras_require={"scale": ["dask", "distributed"]},
 )

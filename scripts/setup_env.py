@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
+RUN_GROUPS = ("run",)
+DEV_GROUPS = ("run", "dev", "scale")
 OLDEST_PYTHON, OLDEST_NODE = (3, 11), 20
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -100,13 +102,14 @@ def check_tools() -> None:
 def make_venv(groups: tuple[str, ...]) -> None:
     """Make `.venv` and install the lock's groups and this package into it."""
     locked = read_lock()
+
+    def state_of(names: tuple[str, ...]) -> str:
+        return json.dumps([sys.version, [pin for name in names for pin in locked[name]], digest([ROOT / "setup.py"])])
+
     wanted = [pin for group in groups for pin in locked[group]]
-    state = json.dumps([sys.version, wanted, digest([ROOT / "setup.py"])])
+    state = state_of(groups)
     stamp = VENV / ".setup"
-    # What was installed for the tests also runs the task.
-    if is_done(stamp, state) or is_done(
-        stamp, json.dumps([sys.version, [*wanted, *locked["dev"]], digest([ROOT / "setup.py"])])
-    ):
+    if is_done(stamp, state) or is_done(stamp, state_of(DEV_GROUPS)):  # what runs the tests runs the task, too
         return
     if not PYTHON.exists():
         say("making .venv")
@@ -188,7 +191,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         check_tools()
-        make_venv(("run", "dev") if args.dev else ("run",))
+        make_venv(DEV_GROUPS if args.dev else RUN_GROUPS)
         make_router()
         make_page()
         if args.dev:

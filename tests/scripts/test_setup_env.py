@@ -12,7 +12,7 @@ from model_chat.scripts.setup_env import SetupError, digest, find_chromium, is_d
 
 def test_the_lock_has_both_groups_and_pins_every_package_once() -> None:
     groups = read_lock()
-    assert {"run", "dev"} <= groups.keys()
+    assert groups.keys() == {"run", "dev", "scale"}
     names = [pin.split("==")[0] for pins in groups.values() for pin in pins]
     assert len(names) == len(set(names))
     assert {"mephisto", "parlai", "torch", "hydra-core"} <= {pin.split("==")[0] for pin in groups["run"]}
@@ -25,7 +25,7 @@ def test_every_locked_package_is_installed_in_the_locked_version() -> None:
     groups = read_lock()
     wrong = {
         pin: installed
-        for pin in [*groups["run"], *groups["dev"]]
+        for pin in [*groups["run"], *groups["dev"], *groups["scale"]]
         for name, wanted in [pin.split("==")]
         if (installed := version(name).split("+")[0]) != wanted  # "+cpu" is torch's build, not its version
     }
