@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -31,6 +32,7 @@ START_SECONDS = 20.0
 AWAY_SECONDS = 60
 """A worker whose page has been silent for so long has left."""
 STOP_SECONDS = 5.0
+LAST_PORT = 65535
 
 
 @register_mephisto_abstraction()
@@ -107,6 +109,7 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
                 start_new_session=True,  # Ctrl-C in the terminal reaches the run script, which stops the router in order
             )
         except FileNotFoundError:
+            self.shutdown()
             raise ConfigurationError("There is no 'node' on the PATH; install Node.js 20 or newer.") from None
         self.server_process_pid = self.server_process.pid
         self._wait_until_up()
@@ -124,8 +127,9 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
                 time.sleep(0.05)
         log = (Path(str(self.running_dir)) / "router.log").read_text(encoding="utf-8", errors="replace")
         self.shutdown()
+        said = " ".join(line.strip() for line in log.splitlines() if line.strip() and not line.startswith("    at "))
         raise ConfigurationError(
-            f"mephisto.architect.port={self.port}: the router did not come up: {log.strip()[-500:]}"
+            f"mephisto.architect.port={self.port}: the router did not come up: {said[-500:] or 'it said nothing'}"
         )
 
     def cleanup(self) -> None:
@@ -188,12 +192,13 @@ def free_port() -> int:
 
 def fault_of_port(port: str) -> str | None:
     """Say what is wrong with the port of the local architect: no number, out of range, or taken; None if nothing."""
-    if not port.isdigit() or not 1 <= int(port) <= 65535:
-        return f"mephisto.architect.port: '{port}' is not a port; give a number from 1 to 65535."
+    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= LAST_PORT:
+        return f"mephisto.architect.port: '{port:.40}' is not a port; give a number from 1 to {LAST_PORT}."
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("0.0.0.0", int(port)))
         except OSError as error:
-            return f"mephisto.architect.port: {port} can't be used ({error.strerror}); try {int(port) + 1}."
+            other = int(port) + 1 if int(port) < LAST_PORT else 3000
+            return f"mephisto.architect.port: {port} can't be used ({error.strerror}); try {other}."
     return None
