@@ -403,6 +403,12 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))]
 
 
+def _quantiles(values: Sequence[float]) -> dict[str, float | None]:
+    """The quantiles of the report as JSON has them: null for no values."""
+    shares = {"p50": 0.5, "p95": 0.95, "max": 1.0}
+    return {name: quantile(values, share) if values else None for name, share in shares.items()}
+
+
 def report(outcomes: Sequence[Outcome], seconds: float, console: Console) -> None:
     """Print latencies, results, and what went wrong."""
     turns = [latency for outcome in outcomes for latency in outcome.turns]
@@ -481,8 +487,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "seconds": seconds,
             "results": Counter(outcome.result for outcome in outcomes),
             "turns_per_second": len(turns) / seconds,
-            "turn": {name: quantile(turns, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("max", 1.0))},
-            "first": {name: quantile(firsts, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("max", 1.0))},
+            "turn": _quantiles(turns),
+            "first": _quantiles(firsts),
             "doubles": sum(outcome.doubles for outcome in outcomes),
         }
         args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
