@@ -15,5 +15,7 @@ export default defineConfig({
     environment: "jsdom",
     setupFiles: ["./test/setup.ts"],
     restoreMocks: true,
+    // axe takes its time on a busy machine; nothing here tests speed.
+    testTimeout: 30_000,
   },
 });

@@ -154,7 +154,7 @@ export async function startRouter({ port = 0, scenarios = allScenarios } = {}) {
     for await (const chunk of request) body += String(chunk);
     const sent = request.method === "POST" ? JSON.parse(body) : null;
     requests.push({ path: url.pathname, sent });
-    if (scenario.http?.(url.pathname, sent, { json, request }) === true) return;
+    if (scenario.http?.(url.pathname, sent, { json, request, response }) === true) return;
     switch (url.pathname) {
       case "/wrap_crowd_source.js":
         response.writeHead(200, { "Content-Type": "text/javascript" });

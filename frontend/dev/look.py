@@ -67,7 +67,7 @@ def _send(page: Page) -> None:
 
 def _send_blocked(page: Page) -> None:
     page.get_by_test_id("composer").fill(WORDS)
-    page.get_by_test_id("send").click()
+    page.get_by_test_id("send").click(force=True)  # it says that it is disabled; a worker may press it all the same
 
 
 def _too_long(page: Page) -> None:
@@ -84,7 +84,7 @@ def _lose(page: Page) -> None:
     _explain(page)
     page.evaluate("window.dispatchEvent(new Event('offline'))")
     page.route("**/*", lambda route: route.abort())
-    page.evaluate("window.WebSocket = class { constructor() { throw new Error('offline') } }")
+    page.evaluate("void (window.WebSocket = class { constructor() { throw new Error('offline') } })")
     page.evaluate("window.dispatchEvent(new Event('offline'))")
 
 
@@ -120,7 +120,7 @@ def _retry(page: Page) -> None:
 
 
 def _incomplete_onboarding(page: Page) -> None:
-    page.get_by_test_id("onboarding-submit").click()
+    page.get_by_test_id("onboarding-submit").click(force=True)
 
 
 def _fail(page: Page) -> None:

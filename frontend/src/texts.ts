@@ -98,7 +98,7 @@ export const texts = {
     not_your_turn: "You can send when your chat partner has replied.",
     annotation_missing: "First tick at least one box for the last reply.",
     empty: "Write a message first.",
-    too_long: (over: number) => `The message is ${many(over, "character", "characters")} too long.`,
+    too_long: (over: number) => `${many(over, "character", "characters")} too long.`,
     rating_missing: (left: number) => `${many(left, "question", "questions")} still to answer.`,
     onboarding_missing: (left: number) => `${many(left, "reply", "replies")} still without a tick.`,
   },

@@ -34,7 +34,13 @@ export function AnnotationBoxes({
   };
   const description = (bucket: Bucket, index: number): ReactElement | null =>
     bucket.description === "" ? null : (
-      <p key={bucket.value} id={`${id}-${index}`} className="bucket-description" hidden={!open.includes(bucket.value)}>
+      <p
+        key={bucket.value}
+        id={`${id}-${index}`}
+        className="bucket-description"
+        hidden={!open.includes(bucket.value)}
+        ref={open.at(-1) === bucket.value ? showNearest : undefined}
+      >
         <strong>{bucket.name}:</strong> {bucket.description}
       </p>
     );
@@ -84,4 +90,9 @@ export function AnnotationBoxes({
       {!onePerLine && config.buckets.map(description)}
     </fieldset>
   );
+}
+
+/** A description that has just been opened may lie below what is in sight. */
+function showNearest(element: HTMLElement | null): void {
+  element?.scrollIntoView({ block: "nearest" });
 }

@@ -134,12 +134,12 @@ export function OnboardingScreen({
           </div>
           <div className="rating-foot">
             <p id={id} className="reason" role="status" data-testid="send-reason">
+              {onboarding.triesLeft !== null && !sending && `${texts.onboarding.tries(onboarding.triesLeft)} · `}
               {sending
                 ? texts.onboarding.checking
                 : pointedOut && block === "onboarding_missing"
                   ? reasonText(state)
                   : texts.onboarding.progress(done, all)}
-              {onboarding.triesLeft !== null && !sending && ` · ${texts.onboarding.tries(onboarding.triesLeft)}`}
             </p>
             <button
               type="button"

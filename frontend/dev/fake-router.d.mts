@@ -1,0 +1,51 @@
+/** Types of fake-router.mjs, for the tests. */
+
+import type { IncomingMessage, ServerResponse } from "node:http";
+
+export interface ReceivedPacket {
+  text: string;
+  update_id: string;
+  task_data: { message_id: string } & Record<string, unknown>;
+}
+
+export class Gone extends Error {}
+
+export class FakeAgent {
+  id: string;
+  status: string;
+  socket: unknown;
+  received: ReceivedPacket[];
+  seen: Set<string>;
+  submitted: boolean;
+  failure: string | null;
+  say(agentIdx: number, text: string, more?: { fakeStart?: boolean } & Record<string, unknown>): void;
+  control(control: string, taskData?: Record<string, unknown>): void;
+  setStatus(status: string): void;
+  receive(): Promise<ReceivedPacket>;
+}
+
+export interface Scenario {
+  config: unknown;
+  kind?: "chat" | "onboarding";
+  initData?: Record<string, unknown>;
+  run?: (agent: FakeAgent) => Promise<void>;
+  /** What follows a passed onboarding. */
+  next?: Scenario;
+  /** Answers a request itself when it returns true. */
+  http?: (
+    path: string,
+    sent: unknown,
+    tools: { json: (body: unknown, status?: number) => void; request: IncomingMessage; response: ServerResponse },
+  ) => boolean;
+}
+
+export interface FakeRouter {
+  url: string;
+  agents: Map<string, FakeAgent>;
+  requests: { path: string; sent: unknown }[];
+  agentOf(registration: string): FakeAgent | undefined;
+  setDown(down: boolean): void;
+  close(): Promise<void>;
+}
+
+export function startRouter(options?: { port?: number; scenarios?: Record<string, Scenario> }): Promise<FakeRouter>;
