@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,12 @@ class Served:
         self.architect = architect
         self.base = f"localhost:{architect.port}"
 
-    def socket(self, subject: str) -> ClientConnection:
-        connection = connect(f"ws://{self.base}/")
-        connection.send(json.dumps({"packet_type": "alive", "subject_id": subject, "data": {}}))
-        return connection
+    @contextmanager
+    def socket(self, subject: str) -> Iterator[ClientConnection]:
+        """A connection of the operator or of an agent's page."""
+        with connect(f"ws://{self.base}/") as connection:
+            connection.send(json.dumps({"packet_type": "alive", "subject_id": subject, "data": {}}))
+            yield connection
 
 
 def make_architect(run: Run, folder: Path, port: int | str = 0) -> TaskLocalArchitect:

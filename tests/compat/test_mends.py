@@ -50,34 +50,54 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_importing_the_blueprint_imports_neither_models_nor_their_libraries() -> None:
+@pytest.fixture(scope="module")
+def clean_import() -> dict[str, Any]:
+    """What a new Python tells of importing the blueprint, and then ParlAI, where neither of two old packages is left."""
     done = python("""
+import json
+hide("distutils", "pkg_resources")
 import model_chat.model_chat_blueprint
 heavy = {"torch", "parlai", "transformers", "detoxify", "pandas"}
-left = {"pkg_resources", "distutils", "distutils.dir_util"} & set(sys.modules)
-print(sorted(heavy & set(sys.modules)), sorted(left), [name for name, module in sys.modules.items() if module is None])
+stand_ins = {"pkg_resources", "distutils", "distutils.dir_util"}
 import dataclasses
-print(dataclasses.dataclass.__module__, dataclasses.dataclass.__qualname__)
+from mephisto.abstractions.blueprints.parlai_chat import parlai_chat_task_runner
+found = {
+    "heavy": sorted(heavy & set(sys.modules)),
+    "stand_ins": sorted(stand_ins & set(sys.modules)),
+    "blocked": [name for name, module in sys.modules.items() if module is None],
+    "dataclass": f"{dataclasses.dataclass.__module__}.{dataclasses.dataclass.__qualname__}",
+    "agent_of_the_chat_runner": parlai_chat_task_runner.ParlAIAgent.__module__,
+}
+from parlai.core.opt import Opt
+from parlai.core.message import Message
+found["parlai"] = [Opt.__module__, Message.__module__]
+found["stand_ins_after_parlai"] = sorted(stand_ins & set(sys.modules))
+print(json.dumps(found))
 """)
-    assert done.stdout == "[] [] []\ndataclasses dataclass\n", done.stderr
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_importing_the_blueprint_imports_neither_models_nor_their_libraries(clean_import: dict[str, Any]) -> None:
+    assert clean_import["heavy"] == []
+
+
+def test_no_mend_leaves_a_stand_in_behind(clean_import: dict[str, Any]) -> None:
+    assert clean_import["stand_ins"] == []
+    assert clean_import["stand_ins_after_parlai"] == []
+    assert clean_import["blocked"] == []
+    assert clean_import["dataclass"] == "dataclasses.dataclass"
+
+
+def test_parlai_can_be_imported_after_mephisto_took_its_stand_ins(clean_import: dict[str, Any]) -> None:
+    assert clean_import["agent_of_the_chat_runner"].split(".")[0] == "mephisto"
+    assert clean_import["parlai"] == ["parlai.core.opt", "parlai.core.message"]
 
 
 def test_importing_compat_imports_neither_mephisto_nor_parlai() -> None:
     done = python("print([name for name in sys.modules if name.split('.')[0] in ('mephisto', 'parlai', 'torch')])")
     assert done.stdout == "[]\n", done.stderr
-
-
-def test_parlai_can_be_imported_after_mephisto_took_its_stand_ins() -> None:
-    done = python("""
-import model_chat.model_chat_blueprint
-from mephisto.abstractions.blueprints.parlai_chat import parlai_chat_task_runner
-print(parlai_chat_task_runner.ParlAIAgent.__module__.split(".")[0])
-hide("pkg_resources")
-from parlai.core.opt import Opt
-from parlai.core.message import Message
-print(Opt.__module__, Message.__module__, "pkg_resources" in sys.modules)
-""")
-    assert done.stdout == "mephisto\nparlai.core.opt parlai.core.message False\n", done.stderr
 
 
 def test_without_the_mend_mephistos_configuration_is_refused_by_dataclasses() -> None:
@@ -114,19 +134,13 @@ def test_the_original_decorator_returns_even_when_the_module_fails() -> None:
     assert dataclasses.dataclass is original
 
 
-@pytest.mark.parametrize("mended", [False, True])
-def test_mephistos_folders_need_no_distutils(mended: bool) -> None:
-    switch = "" if mended else 'without("distutils_copy_tree")'
-    done = python(f"""
+def test_without_the_mend_mephistos_folders_need_distutils() -> None:
+    done = python("""
 hide("distutils")
-{switch}
+without("distutils_copy_tree")
 import mephisto.utils.dirs
-print("imported", [name for name in sys.modules if name.split(".")[0] == "distutils"])
 """)
-    if mended:
-        assert done.stdout == "imported []\n", done.stderr
-    else:
-        assert "ModuleNotFoundError: No module named 'distutils'" in done.stderr
+    assert "ModuleNotFoundError: No module named 'distutils'" in done.stderr
 
 
 def test_the_stand_in_for_distutils_copies_into_a_folder_that_exists(tmp_path: Path) -> None:
@@ -317,6 +331,7 @@ def channel(router: Router) -> Any:
     channel.packets = packets
     yield channel
     channel.close()
+    channel.loop_wrap.loop.close()  # Mephisto leaves it open
 
 
 def test_mephistos_channel_writes_to_its_connection(channel: Any, router: Router) -> None:
