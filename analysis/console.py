@@ -68,8 +68,9 @@ def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | No
         here = names[start : start + _MODELS_ACROSS]
         _print(out, "Per model", ["", *here], model_rows(summary, here))
     if len(summary.comparisons):
-        _print(out, "Differences between models", _COMPARISON_HEAD, comparison_rows(summary)[:_ROWS_SHOWN])
-        left = len(summary.comparisons) - _ROWS_SHOWN
+        differences = comparison_rows(summary)
+        _print(out, "Differences between models", _COMPARISON_HEAD, differences[:_ROWS_SHOWN])
+        left = len(differences) - _ROWS_SHOWN
         if left > 0:
             out.print(f"… and {left} more in the file.")
     if len(summary.workers):
@@ -127,9 +128,11 @@ _COMPARISON_HEAD = ("metric", "models", "difference", "interval", "p", "p (Holm)
 
 
 def comparison_rows(summary: Summary) -> list[list[str]]:
-    """Differences, a row a metric and pair."""
+    """Differences that could be computed, a row a metric and pair."""
     rows = []
     for row in records(summary.comparisons):
+        if not math.isfinite(row.difference):
+            continue  # nothing was annotated or rated on one side
         show = _percent if row.kind == "rate" else _cell
         rows.append(
             [
