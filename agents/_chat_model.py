@@ -1,0 +1,322 @@
+"""A causal language model with a chat template, read and run by Hugging Face's ``transformers``."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from model_chat.agents._prompt_cache import PromptCache
+from model_chat.agents._reply_text import opens_thoughts, up_to_last_sentence, without_thoughts
+from model_chat.agents._sampling import ReplySampler, SamplingSettings
+from model_chat.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+Message = dict[str, str]
+"""One message of a chat: its ``role`` (system, user or assistant) and its ``content``."""
+
+_MARK = "qqzzqq"
+
+
+@dataclass(frozen=True)
+class ReplySettings:
+    """How replies are made.
+
+    Attributes:
+        max_new_tokens: tokens of a reply at most.
+        max_prompt_tokens: tokens of the conversation that the model is shown at most, the system prompt among them.
+        whole_sentences: cut a reply that ran into ``max_new_tokens`` after its last whole sentence.
+        seed: with the same seed a conversation gets the same replies; None: new chance each time.
+        sampling: how tokens are chosen.
+    """
+
+    max_new_tokens: int = 60
+    max_prompt_tokens: int = 1024
+    whole_sentences: bool = True
+    seed: int | None = None
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is shown.
+
+    Attributes:
+        tokens: token ids, at least one.
+        inside_thoughts: whether the chat template has already opened the model's thoughts.
+        conversation: a name under which the model keeps what it has read until the next turn; None keeps nothing.
+    """
+
+    tokens: list[int]
+    inside_thoughts: bool = False
+    conversation: str | None = None
+
+
+class ChatModel:
+    """A model, its tokenizer and its chat template in memory; shared by all conversations with it.
+
+    Safe to use from several threads: nothing here changes after loading but :class:`PromptCache`, which has a lock.
+
+    Args:
+        model: a ``transformers`` causal language model, ready to run.
+        tokenizer: its tokenizer, with a chat template.
+        name: what it is called in error messages.
+        template_args: extra values for the chat template, for instance ``{"enable_thinking": False}``.
+        prompt_cache_bytes: how much memory may be kept from one turn to the next; 0 for none.
+
+    Raises:
+        ConfigurationError: the tokenizer has no chat template, or it can't be used.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        template_args: Mapping[str, Any] | None = None,
+        prompt_cache_bytes: int = 0,
+    ) -> None:
+        if not tokenizer.chat_template:
+            raise ConfigurationError(
+                f"--hf-model: the tokenizer of '{name}' has no chat template, so it is no chat model; take one trained for "
+                "chat (often called Instruct or Chat), or give a template with --chat-template."
+            )
+        self._model = model.eval()
+        self._tokenizer = tokenizer
+        self._name = name
+        self._template_args = dict(template_args or {})
+        self._special_ids = frozenset(
+            token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special
+        ) | frozenset(tokenizer.all_special_ids)
+        self._special_texts = sorted(
+            {tokenizer.convert_ids_to_tokens(token_id) for token_id in self._special_ids}, key=len, reverse=True
+        )
+        self._takes_system = self._accepts([_message("system", _MARK), _message("user", "Hi")], must_show=_MARK)
+        self._takes_model_first = self._accepts([_message("assistant", _MARK), _message("user", "Hi")], must_show=_MARK)
+        if not self._accepts([_message("user", _MARK)], must_show=_MARK):
+            raise ConfigurationError(
+                f"--hf-model: the chat template of '{name}' doesn't accept a user's message; give another one with "
+                "--chat-template."
+            )
+        self._stop_ids = self._find_stop_ids()
+        self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self._stop_ids, default=0)
+        # generate() fills what a call leaves open from here: a model's own sampling defaults would undo the flags.
+        from transformers import GenerationConfig
+
+        model.generation_config = GenerationConfig(pad_token_id=self._pad_id, do_sample=False, use_cache=True)
+        self._cache = PromptCache(prompt_cache_bytes)
+
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens the model can see at once, or None when its configuration doesn't say."""
+        length = getattr(self._model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        return length if isinstance(length, int) and length > 0 else None
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, in torch's words."""
+        return str(self._model.device)
+
+    def prompt(self, messages: Sequence[Message], max_tokens: int, conversation: str | None = None) -> Prompt:
+        """Turn a chat into what the model is shown.
+
+        What doesn't fit is left out from the beginning, the system prompt excepted: whole exchanges first, then the
+        beginning of the last message.
+
+        Args:
+            messages: an optional system message first; after it, user and assistant in any order.
+            max_tokens: how long the prompt may be.
+            conversation: see :class:`Prompt`.
+
+        Raises:
+            ValueError: not even the system prompt with a word of the last message fits.
+        """
+        system = [message for message in messages if message["role"] == "system"]
+        turns = [message for message in messages if message["role"] != "system"]
+        while True:
+            text = self._render([*system, *turns])
+            tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            if len(tokens) <= max_tokens:
+                return Prompt(tokens, opens_thoughts(text), conversation)
+            turns = self._shortened(turns, len(tokens) - max_tokens)
+
+    def forget(self, conversation: str) -> None:
+        """Drop what is kept of a conversation that is over."""
+        self._cache.forget(conversation)
+
+    def _shortened(self, turns: list[Message], surplus: int) -> list[Message]:
+        next_user = next((at for at, turn in enumerate(turns) if at > 0 and turn["role"] == "user"), None)
+        if next_user is not None:
+            return turns[next_user:]
+        *before, last = turns
+        if before:
+            return [last]
+        words = self._tokenizer(last["content"], add_special_tokens=False)["input_ids"]
+        kept = words[surplus:]
+        shorter = self._tokenizer.decode(kept, skip_special_tokens=True) if kept else ""
+        if not shorter.strip() or len(shorter) >= len(last["content"]):
+            raise ValueError(
+                f"--max-prompt-tokens: the system prompt and persona of '{self._name}' leave no room for a message; "
+                "raise it."
+            )
+        return [_message(last["role"], shorter)]
+
+    def replies(self, prompts: Sequence[Prompt], settings: ReplySettings) -> list[str]:
+        """Let the model answer several chats at once.
+
+        Args:
+            prompts: what :meth:`prompt` made, at least one.
+            settings: how replies are made.
+
+        Returns:
+            one text each, without marks of turns and without thoughts; empty if the model had nothing to say.
+        """
+        started = time.monotonic()
+        written = self._generate(prompts, settings)
+        texts = [self._text(tokens, prompt, settings) for tokens, prompt in zip(written, prompts, strict=True)]
+        logger.debug(
+            "%s: %d replies, %d tokens, %.2f s",
+            self._name,
+            len(texts),
+            sum(map(len, written)),
+            time.monotonic() - started,
+        )
+        return texts
+
+    def _generate(self, prompts: Sequence[Prompt], settings: ReplySettings) -> list[list[int]]:
+        import torch
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        longest = max(len(prompt.tokens) for prompt in prompts)
+        rows = [[self._pad_id] * (longest - len(prompt.tokens)) + prompt.tokens for prompt in prompts]
+        mask = [[0] * (longest - len(prompt.tokens)) + [1] * len(prompt.tokens) for prompt in prompts]
+        sampler = ReplySampler(
+            settings.sampling,
+            seeds=[_seed(settings.seed, prompt.tokens) for prompt in prompts],
+            prompt_lengths=[len(prompt.tokens) for prompt in prompts],
+            never_penalised=self._special_ids,
+        )
+        config = GenerationConfig(
+            max_new_tokens=settings.max_new_tokens,
+            do_sample=False,  # the sampler's scores hold the draw already
+            pad_token_id=self._pad_id,
+            eos_token_id=sorted(self._stop_ids) or None,
+            use_cache=True,
+            return_dict_in_generate=True,
+        )
+        # Rows of a batch are padded to one length, so that their caches don't fit a later turn of one conversation.
+        conversation = prompts[0].conversation if len(prompts) == 1 else None
+        kept = None if conversation is None else self._cache.take(conversation, prompts[0].tokens)
+        input_ids = torch.tensor(rows, device=self._model.device)
+        with torch.inference_mode():
+            output = self._model.generate(
+                input_ids,
+                attention_mask=torch.tensor(mask, device=self._model.device),
+                generation_config=config,
+                logits_processor=LogitsProcessorList([sampler]),
+                **({} if kept is None else {"cache": kept}),
+            )
+        if conversation is not None:
+            self._cache.keep(conversation, output.sequences[0].tolist(), _cache_of(output))
+        return [self._until_stop(row[longest:]) for row in output.sequences.tolist()]
+
+    def _until_stop(self, tokens: list[int]) -> list[int]:
+        """The tokens up to the first that stops a reply, which stays as a sign that the reply was finished."""
+        for at, token in enumerate(tokens):
+            if token in self._stop_ids:
+                return tokens[: at + 1]
+        return tokens
+
+    def _text(self, tokens: list[int], prompt: Prompt, settings: ReplySettings) -> str:
+        finished = bool(tokens) and tokens[-1] in self._stop_ids
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        text = without_thoughts(text, prompt.inside_thoughts).strip()
+        # Bytes of a character that the token limit cut in two.
+        text = text.rstrip("\ufffd") if not finished else text
+        return text if finished or not settings.whole_sentences else up_to_last_sentence(text).strip()
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        fitted = self._fitted(messages)
+        text: str = self._tokenizer.apply_chat_template(
+            fitted, tokenize=False, add_generation_prompt=True, **self._template_args
+        )
+        return text
+
+    def _fitted(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as this model's template wants them: marks of turns taken out, roles alternating."""
+        merged: list[Message] = []
+        for message in messages:
+            content = self._plain(message["content"])
+            if merged and merged[-1]["role"] == message["role"]:
+                merged[-1] = _message(message["role"], f"{merged[-1]['content']}\n{content}")
+            else:
+                merged.append(_message(message["role"], content))
+        system = merged.pop(0) if merged and merged[0]["role"] == "system" else None
+        if merged and merged[0]["role"] == "assistant" and not self._takes_model_first:
+            merged.insert(0, _message("user", "…"))
+        if system is None:
+            return merged
+        if self._takes_system or not merged:
+            return [system, *merged]
+        first, *rest = merged
+        return [_message(first["role"], f"{system['content']}\n\n{first['content']}"), *rest]
+
+    def _plain(self, text: str) -> str:
+        """The text without anything that the tokenizer would read as a mark of turns: nobody speaks for another."""
+        before = None
+        while before != text:
+            before = text
+            for special in self._special_texts:
+                text = text.replace(special, "")
+        return text
+
+    def _accepts(self, messages: list[Message], must_show: str) -> bool:
+        """Whether the chat template takes these messages, and shows what they say."""
+        try:
+            return must_show in self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, **self._template_args
+            )
+        except Exception as error:  # jinja2's, or whatever a template raises on purpose
+            logger.debug("The chat template of %s refuses %s: %s", self._name, messages, error)
+            return False
+
+    def _find_stop_ids(self) -> frozenset[int]:
+        """The tokens that end a reply: the ones that model and tokenizer name, and the template's own end of a turn.
+
+        The last matters for files (GGUF among them) that name only the end of a document.
+        """
+        found: set[int | None] = set()
+        for named in (self._tokenizer.eos_token_id, getattr(self._model.generation_config, "eos_token_id", None)):
+            found.update(named if isinstance(named, list) else [named])
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [_message("user", "Hi"), _message("assistant", _MARK)], tokenize=False, **self._template_args
+            )
+        except Exception as error:  # as in _accepts
+            logger.debug("The chat template of %s shows no finished reply: %s", self._name, error)
+        else:
+            after = self._tokenizer(text.rpartition(_MARK)[2].lstrip(), add_special_tokens=False)["input_ids"]
+            if after and after[0] in self._special_ids:
+                found.add(after[0])
+        return frozenset(token_id for token_id in found if token_id is not None)
+
+
+def _cache_of(output: Any) -> Any:
+    cache = getattr(output, "cache", None)
+    return cache if cache is not None else getattr(output, "past_key_values", None)
+
+
+def _message(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+def _seed(seed: int | None, tokens: Sequence[int]) -> int:
+    if seed is None:
+        return secrets.randbits(63)
+    digest = hashlib.sha256(f"{seed} {list(tokens)}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")

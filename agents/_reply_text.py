@@ -1,0 +1,51 @@
+"""From what a language model wrote to what is said in a chat."""
+
+from __future__ import annotations
+
+import re
+
+_THOUGHTS = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_THOUGHTS_END = re.compile(r"^.*</(?:think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
+_OPEN_AT_END = re.compile(r"<(?:think|thinking|reasoning)>\s*$", re.IGNORECASE)
+_THOUGHTS_START = re.compile(r"<(?:think|thinking|reasoning)>.*$", re.DOTALL | re.IGNORECASE)
+
+# A full stop, question mark and so on with the quotes and brackets that close behind it, before a space or the end. The
+# full-width marks of Chinese and Japanese need no space.
+_SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’»)\]*_]*(?=\s|$)|[。！？]+[”’」』）]*)")
+# What a full stop ends that is no sentence: "Mr.", an initial, the number of a list item.
+_NO_SENTENCE = re.compile(r"(?:\b(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|vs|e\.g|i\.e|etc)|^\s*\d+|\n\s*\d+)\.$")
+
+
+def without_thoughts(text: str, begun_inside: bool) -> str:
+    """Remove what a reasoning model writes for itself (``<think> … </think>``).
+
+    Args:
+        text: what the model wrote.
+        begun_inside: whether the prompt had already opened the thoughts, as some chat templates do.
+
+    Returns:
+        the rest; empty when the thoughts were not finished, since then there is no answer yet.
+    """
+    text = _THOUGHTS.sub("", text)
+    if begun_inside or _THOUGHTS_END.match(text):
+        text, found = _THOUGHTS_END.subn("", text, count=1)
+        if not found:
+            return ""
+    return _THOUGHTS_START.sub("", text)
+
+
+def opens_thoughts(prompt: str) -> bool:
+    """Whether a prompt ends by opening thoughts that the model is to go on with."""
+    return _OPEN_AT_END.search(prompt) is not None
+
+
+def up_to_last_sentence(text: str) -> str:
+    """Cut a text that was broken off at its last complete sentence or line.
+
+    Returns:
+        the text up to there; all of it when it holds no complete sentence.
+    """
+    ends = [found.end() for found in _SENTENCE_END.finditer(text) if not _NO_SENTENCE.search(text[: found.end()])]
+    # A finished line is complete as well (verse, list items), unless it announces what follows it.
+    ends += [at for at, sign in enumerate(text) if sign == "\n" and text[:at].rstrip()[-1:] not in ("", ":", ",")]
+    return text[: max(ends)].rstrip() if ends else text

@@ -1,0 +1,330 @@
+"""A ParlAI agent for any Hugging Face causal language model with a chat template.
+
+``model.opt`` names it as ``model_chat.agents.hugging_face:HuggingFaceChatAgent``; ``docs/models.md`` describes the flags.
+Importing this module imports neither torch nor transformers: they come with the first model.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parlai.core.agents import Agent
+from parlai.core.message import Message
+
+from model_chat.agents._sampling import SamplingSettings
+from model_chat.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from parlai.core.opt import Opt
+    from parlai.core.params import ParlaiParser
+
+    from model_chat.agents._chat_model import ChatModel, ReplySettings
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SYSTEM_PROMPT = (
+    "You are having a friendly chat with someone you have just met. Answer in one to three short sentences, "
+    "in your own words, and keep the conversation going."
+)
+SILENCE = "__SILENCE__"  # ParlAI's text for "nobody has said anything yet"
+_BEGIN = "(The other one waits for you to begin the conversation.)"
+_PERSONA = "your persona:"
+_PARTNER = "partner's persona:"
+_ROLE_KEY = (
+    "hf_chat"  # where observe() leaves the conversation for batch_act(), as ParlAI's own agents do with text_vec
+)
+
+
+class HuggingFaceChatAgent(Agent):  # type: ignore[misc]  # parlai ships no types
+    """Chats with a Hugging Face model; one instance a conversation, all with the same weights.
+
+    Each instance is used by one thread at a time. What instances share (:class:`ChatModel`) is safe to use from several.
+
+    Args:
+        opt: ParlAI's opt; the flags of :meth:`add_cmdline_args`.
+        shared: what :meth:`share` returned, for an instance with the same model and an empty history.
+
+    Raises:
+        ConfigurationError: the model can't be loaded, or a flag is out of range.
+    """
+
+    @classmethod
+    def add_cmdline_args(cls, parser: ParlaiParser, partial_opt: Opt | None = None) -> ParlaiParser:
+        """Add this agent's flags to ParlAI's parser."""
+        del partial_opt  # no flag depends on another
+        group = parser.add_argument_group("Hugging Face chat")
+        add = group.add_argument
+        add(
+            "--hf-model",
+            type=str,
+            default=None,
+            help="folder with config.json and weights, relative to the folder of model.opt, or a name on the hub; "
+            "left out: the folder of model.opt itself",
+        )
+        add("--gguf-file", type=str, default=None, help="a GGUF file: its path, or its name within --hf-model")
+        add("--hf-revision", type=str, default="main", help="branch, tag or commit, for a model from the hub")
+        add("--system-prompt", type=str, default=DEFAULT_SYSTEM_PROMPT, help='who the model is to be; "" for none')
+        add("--max-new-tokens", type=int, default=60, help="tokens of a reply at most")
+        add(
+            "--whole-sentences",
+            type="bool",
+            default=True,
+            help="cut a reply that ran into --max-new-tokens after its last whole sentence",
+        )
+        add("--do-sample", type="bool", default=True, help="draw tokens by chance; False takes the most probable ones")
+        add("--temperature", type=float, default=0.7, help="above 1 more surprising, below 1 more likely tokens")
+        add("--top-p", type=float, default=0.9, help="draw from the most probable tokens that share this probability")
+        add("--top-k", type=int, default=0, help="draw from that many most probable tokens; 0 for no limit")
+        add(
+            "--repetition-penalty",
+            type=float,
+            default=1.1,
+            help="makes tokens of the conversation so far less likely; 1 for not at all",
+        )
+        add(
+            "--history-turns",
+            type=int,
+            default=-1,
+            help="how many exchanges before the last message are shown; -1: all",
+        )
+        add(
+            "--max-prompt-tokens",
+            type=int,
+            default=1024,
+            help="tokens that the model is shown at most: the system prompt, and of the conversation the end",
+        )
+        add(
+            "--hf-dtype",
+            type=str,
+            default="auto",
+            choices=("auto", "float32", "float16", "bfloat16"),
+            help="number format; auto is float32 on a CPU, else what the model was saved in",
+        )
+        add("--hf-device", type=str, default="auto", help="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
+        add("--torch-threads", type=int, default=0, help="CPU threads of the whole process; 0 leaves torch's choice")
+        add("--hf-seed", type=int, default=None, help="with it the same conversation gets the same replies")
+        add(
+            "--chat-template",
+            type=str,
+            default=None,
+            help="file with a chat template, if the model has none of its own",
+        )
+        add(
+            "--chat-template-args",
+            type=str,
+            default='{"enable_thinking": false}',
+            help="JSON object with values for the chat template",
+        )
+        add(
+            "--prompt-cache-mb",
+            type=int,
+            default=512,
+            help="MiB for what conversations have read so far, so that it isn't read again each turn; 0 for none",
+        )
+        return parser
+
+    def __init__(self, opt: Opt, shared: dict[str, Any] | None = None) -> None:
+        super().__init__(opt, shared)
+        self.id = "HuggingFaceChat"
+        opt_folder = Path(opt["model_file"]).expanduser().resolve().parent if opt.get("model_file") else None
+        self._settings = _settings(opt)
+        self._chat_model: ChatModel = shared["chat_model"] if shared else _load(opt, opt_folder, self._settings)
+        self._system_prompt = str(_value(opt, "system_prompt", DEFAULT_SYSTEM_PROMPT) or "")
+        self._history_turns = int(_value(opt, "history_turns", -1))
+        self._conversation = ""
+        self._start_afresh()
+
+    def share(self) -> dict[str, Any]:
+        """What :func:`parlai.core.agents.create_agent_from_shared` needs to make a conversation with the same weights."""
+        shared: dict[str, Any] = super().share()
+        shared["chat_model"] = self._chat_model
+        return shared
+
+    def reset(self) -> None:
+        """Forget the conversation, the persona included."""
+        super().reset()
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._chat_model.forget(self._conversation)
+        self._conversation = uuid.uuid4().hex
+        self._persona: list[str] = []
+        self._turns: list[dict[str, str]] = []
+        self._episode_over = False
+
+    def observe(self, observation: dict[str, Any]) -> Message:
+        """Take in what the other one said, or the persona (lines that begin with ``your persona:``).
+
+        Returns:
+            the observation with the conversation so far, as :meth:`batch_act` needs it.
+        """
+        if self._episode_over:
+            self._start_afresh()
+        text = observation.get("text") or ""
+        said = self._take_persona(text, all_of_it=observation.get("id") == "persona")
+        if said and said != SILENCE:
+            self._turns.append({"role": "user", "content": said})
+        self._episode_over = bool(observation.get("episode_done", False))
+        seen = Message(observation)
+        seen.force_set(_ROLE_KEY, self._shown())
+        seen.force_set("hf_conversation", self._conversation)
+        self.observation = seen
+        return seen
+
+    def _take_persona(self, text: str, all_of_it: bool) -> str:
+        """Keep the persona lines that a text begins with, and return the rest, which was said.
+
+        Args:
+            text: one or more lines.
+            all_of_it: whether lines without a prefix are about the conversation as well (its topic) and not said.
+        """
+        lines = text.split("\n")
+        while lines:
+            line = lines[0].strip()
+            if line.lower().startswith(_PERSONA):
+                self._persona.append(line[len(_PERSONA) :].strip())
+            elif line.lower().startswith(_PARTNER):
+                self._persona.append(f"About the other one you know: {line[len(_PARTNER) :].strip()}")
+            elif all_of_it and line:
+                self._persona.append(f"The conversation is about: {line}")
+            elif line:
+                break
+            lines.pop(0)
+        return "\n".join(lines).strip()
+
+    def _shown(self) -> list[dict[str, str]]:
+        """The conversation as the model is to see it: system prompt, persona, and the last turns."""
+        system = self._system_prompt
+        if self._persona:
+            about = "\n".join(f"- {line}" for line in self._persona)
+            system = f"{system}\n\nThis is you; stay true to it, and don't list it:\n{about}".strip()
+        turns = self._turns
+        if self._history_turns >= 0:
+            firsts = [at for at, turn in enumerate(turns) if turn["role"] == "user" and _begins(turns, at)]
+            if len(firsts) > self._history_turns + 1:
+                turns = turns[firsts[-self._history_turns - 1] :]
+        if not turns:
+            turns = [{"role": "user", "content": _BEGIN}]
+        return ([{"role": "system", "content": system}] if system else []) + turns
+
+    def act(self) -> Message:
+        """Reply to what was observed last, and remember the reply.
+
+        Raises:
+            RuntimeError: nothing was observed.
+        """
+        if self.observation is None:
+            raise RuntimeError("This agent was asked to act before it observed anything.")
+        reply = self.batch_act([self.observation])[0]
+        self.self_observe(reply)
+        return reply
+
+    def batch_act(self, observations: Sequence[Message]) -> list[Message]:
+        """Reply to several conversations at once; each of their agents is to ``self_observe`` its reply.
+
+        Args:
+            observations: what the :meth:`observe` of each returned.
+
+        Returns:
+            one message each, in order; its text is empty when the model had nothing to say.
+        """
+        asked = [observation for observation in observations if _ROLE_KEY in observation]
+        prompts = [
+            self._chat_model.prompt(each[_ROLE_KEY], self._settings.max_prompt_tokens, each["hf_conversation"])
+            for each in asked
+        ]
+        texts = iter(self._chat_model.replies(prompts, self._settings) if prompts else [])
+        # Rows of ParlAI's batches can be empty (padding at the end of the data): they get an empty reply.
+        return [
+            Message({"id": self.getID(), "episode_done": False, "text": next(texts) if _ROLE_KEY in each else ""})
+            for each in observations
+        ]
+
+    def self_observe(self, self_message: dict[str, Any]) -> None:
+        """Remember what this agent itself said last."""
+        text = self_message.get("text") or ""
+        if text:
+            self._turns.append({"role": "assistant", "content": text})
+
+
+def _begins(turns: Sequence[dict[str, str]], at: int) -> bool:
+    """Whether a user message begins an exchange: several in a row are one."""
+    return at == 0 or turns[at - 1]["role"] != "user"
+
+
+def _value(opt: Opt, key: str, default: Any) -> Any:
+    """A flag's value; an opt that was written by hand may lack it."""
+    value = opt.get(key)
+    return default if value is None else value
+
+
+def _settings(opt: Opt) -> ReplySettings:
+    from model_chat.agents._chat_model import ReplySettings
+
+    sampling = SamplingSettings(
+        do_sample=bool(_value(opt, "do_sample", True)),
+        temperature=float(_value(opt, "temperature", 0.7)),
+        top_p=float(_value(opt, "top_p", 0.9)),
+        top_k=int(_value(opt, "top_k", 0)),
+        repetition_penalty=float(_value(opt, "repetition_penalty", 1.1)),
+    )
+    seed = opt.get("hf_seed")
+    settings = ReplySettings(
+        max_new_tokens=int(_value(opt, "max_new_tokens", 60)),
+        max_prompt_tokens=int(_value(opt, "max_prompt_tokens", 1024)),
+        whole_sentences=bool(_value(opt, "whole_sentences", True)),
+        seed=None if seed is None else int(seed),
+        sampling=sampling,
+    )
+    faults = sampling.faults()
+    for flag, number in (
+        ("max-new-tokens", settings.max_new_tokens),
+        ("max-prompt-tokens", settings.max_prompt_tokens),
+    ):
+        if number < 1:
+            faults.append(f"--{flag} must be at least 1, not {number}.")
+    ConfigurationError.raise_if(faults)
+    return settings
+
+
+def _load(opt: Opt, opt_folder: Path | None, settings: ReplySettings) -> ChatModel:
+    from model_chat.agents._model_files import ModelLocation, load_chat_model, parse_template_args
+
+    location = ModelLocation.find(
+        opt.get("hf_model"), opt.get("gguf_file"), opt_folder, revision=_value(opt, "hf_revision", "main")
+    )
+    template_file = None
+    if opt.get("chat_template"):
+        template_file = ((opt_folder or Path.cwd()) / Path(opt["chat_template"]).expanduser()).resolve()
+        if not template_file.is_file():
+            raise ConfigurationError(
+                f"--chat-template: there is no file '{template_file}'; give the path of a template."
+            )
+    threads = int(_value(opt, "torch_threads", 0))
+    if threads < 0:
+        raise ConfigurationError(f"--torch-threads must be at least 0, not {threads}; 0 leaves torch's choice.")
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    chat_model = load_chat_model(
+        location,
+        dtype=_value(opt, "hf_dtype", "auto"),
+        device=_value(opt, "hf_device", "auto"),
+        model_parallel=bool(opt.get("model_parallel")),
+        template_file=template_file,
+        template_args=parse_template_args(_value(opt, "chat_template_args", {"enable_thinking": False})),
+        prompt_cache_bytes=int(_value(opt, "prompt_cache_mb", 512)) << 20,
+    )
+    context = chat_model.context_length
+    needed = settings.max_prompt_tokens + settings.max_new_tokens
+    if context is not None and needed > context:
+        raise ConfigurationError(
+            f"--max-prompt-tokens: {settings.max_prompt_tokens} and --max-new-tokens {settings.max_new_tokens} are more "
+            f"together than the {context} tokens that '{location}' can see; lower one of them."
+        )
+    return chat_model
