@@ -51,7 +51,7 @@ _LOCAL_OPT_KEYS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     builders: dict[str, Callable[[Path, argparse.Namespace], None]] = {
-        "demo/blender_tiny": lambda folder, _: make_blender_tiny(folder),
+        "demo/blender_tiny": lambda folder, _: make_blender_tiny(folder, TRAINING_STEPS),
         "demo/smollm2": lambda folder, given: make_smollm2(folder, given.source),
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -135,7 +135,7 @@ def _write_whole(path: Path, source: IO[bytes]) -> None:
 # --- demo/blender_tiny ---
 
 
-def make_blender_tiny(folder: Path, steps: int = TRAINING_STEPS) -> None:
+def make_blender_tiny(folder: Path, steps: int) -> None:
     """Train a small ParlAI generator and put it into ``folder`` in ParlAI's own layout.
 
     Args:
@@ -218,12 +218,10 @@ def _train(talk: Path, model_file: Path, steps: int) -> None:
 SMOLLM2_OPT: dict[str, Any] = {
     "model": "model_chat.agents.hugging_face:HuggingFaceChatAgent",
     "hf_model": ".",
-    "system_prompt": (
-        "You are chatting with someone you have just met. You are friendly and curious. "
-        "Answer in one or two short sentences, and say something about yourself or ask about them."
-    ),
-    "max_new_tokens": 60,
-    "temperature": 0.7,
+    "system_prompt": "You are a friendly person in a casual chat. Keep your answers short: one or two sentences.",
+    # So small a model stays on the subject when it is little left to chance, and the less so the longer it speaks.
+    "max_new_tokens": 50,
+    "temperature": 0.5,
     "top_p": 0.9,
     "repetition_penalty": 1.1,
     "max_prompt_tokens": 1024,
@@ -250,10 +248,14 @@ def make_smollm2(folder: Path, source: Path | None = None) -> None:
     if not (gguf.exists() and sha256(gguf) == GGUF_SHA256):
         _fetch_gguf(gguf, source)
     print("  unpacking its weights (under a minute on two cores)")
-    with tempfile.TemporaryDirectory(prefix="smollm2_", dir=folder) as temporary:
-        made = Path(temporary)
+    made = folder / ".unfinished"
+    shutil.rmtree(made, ignore_errors=True)  # of a run that was killed
+    made.mkdir()
+    try:
         _convert(gguf, made)
         install(made, sorted(path.name for path in made.iterdir()), folder, SMOLLM2_OPT)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _fetch_gguf(target: Path, source: Path | None) -> None:
