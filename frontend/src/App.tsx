@@ -103,7 +103,8 @@ function Preview({ html, title }: { html: string; title: string }): ReactElement
         <Icon name="info" />
         {texts.screens.preview.banner}
       </header>
-      <main className="page">
+      {/* Focusable, so that the keyboard can scroll it. */}
+      <main className="page" tabIndex={0}>
         <div className="column">
           {/* A description that opens with a heading needs no second title to the eye. */}
           <h1 className={opensWithHeading(html) ? "sr-only" : "page-title"}>{title || texts.defaultTitle}</h1>

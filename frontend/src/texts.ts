@@ -23,14 +23,11 @@ export const texts = {
   language: "en",
 
   defaultTitle: "Chat",
-  you: "You",
-  partner: "Chat partner",
   youSaid: "You said:",
   partnerSaid: "Chat partner said:",
   close: "Close",
 
   header: {
-    instructions: "Instructions",
     showPane: "Show task information",
     hidePane: "Hide task information",
     soundOn: "Sound on new replies: on",
@@ -38,7 +35,6 @@ export const texts = {
     turns: (done: number, all: number) => `Turn ${done} of ${all}`,
     turnsLeft: (left: number) => (left === 0 ? "last turn" : `${many(left, "turn", "turns")} to go after this`),
     rating: "Final questions",
-    progress: "Progress",
   },
 
   time: {
@@ -70,7 +66,6 @@ export const texts = {
     sendingOffline: "Waiting for the connection…",
     thinking: "Chat partner is writing",
     newReply: "New reply",
-    jump: "Go to the newest message",
     yourAnnotation: "Your marks:",
     titleOnReply: "New reply",
   },
@@ -78,8 +73,6 @@ export const texts = {
   annotation: {
     fallbackQuestion: "Which of these apply to the reply?",
     about: (name: string) => `What does “${name}” mean?`,
-    required: "Tick at least one box",
-    done: "Thank you",
   },
 
   composer: {

@@ -182,10 +182,16 @@ function PaneAndHeader({
   const narrow = useMedia("(max-width: 819px)");
   const [open, setOpen] = useState(false);
   const [sound, setSound] = useState(isSoundOn);
+  const heading = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    // With a keyboard the focus goes to the field to write in; on a phone that would bring the keyboard up.
+    if (!matches("(pointer: fine)")) heading.current?.focus({ preventScroll: true });
+  }, []);
   return (
     <>
       <Header
         title={config.chat_title || texts.defaultTitle}
+        headingRef={heading}
         progress={progress}
         left={
           narrow && (
@@ -220,6 +226,7 @@ function PaneAndHeader({
         aria-label={texts.pane.label}
         data-testid="pane"
         hidden={narrow && !open}
+        tabIndex={config.task_description === "" ? 0 : undefined}
         onKeyDown={(event) => {
           if (event.key === "Escape" && narrow) setOpen(false);
         }}

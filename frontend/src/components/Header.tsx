@@ -1,15 +1,17 @@
-import type { ReactElement, ReactNode } from "react";
+import type { ReactElement, ReactNode, Ref } from "react";
 import { texts } from "../texts";
 import { Icon } from "./Icon";
 
 /** The bar at the top: title, how far the chat is, time left, and a few switches. */
 export function Header({
   title,
+  headingRef,
   progress,
   left,
   children,
 }: {
   title: string;
+  headingRef?: Ref<HTMLHeadingElement>;
   progress?: ReactNode;
   left?: ReactNode;
   children?: ReactNode;
@@ -18,7 +20,9 @@ export function Header({
     <header className="bar">
       {left}
       <div className="bar-title">
-        <h1>{title}</h1>
+        <h1 ref={headingRef} tabIndex={-1}>
+          {title}
+        </h1>
         {progress}
       </div>
       <div className="bar-end">{children}</div>

@@ -23,6 +23,8 @@ let context: AudioContext | null = null;
 /** Two short tones, rising, very quiet. Browsers keep silent until the worker has done something on the page. */
 export function playReplySound(): void {
   if (typeof AudioContext === "undefined") return;
+  // Without a gesture the tones would be kept, and sound at the first click instead.
+  if ("userActivation" in navigator && !navigator.userActivation.hasBeenActive) return;
   try {
     context ??= new AudioContext();
     if (context.state === "suspended") void context.resume();
