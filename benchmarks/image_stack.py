@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 from rich.console import Console
 from rich.table import Table
@@ -37,12 +38,8 @@ EVALS = 3
 @contextmanager
 def without_waiting_for_the_disk() -> Iterator[None]:
     """Replace ``os.fsync`` by nothing."""
-    real = os.fsync
-    os.fsync = lambda _: None
-    try:
+    with mock.patch.object(os, "fsync", lambda _: None):
         yield
-    finally:
-        os.fsync = real
 
 
 def timed(draw: Callable[[str], object], workers: list[str]) -> list[float]:
@@ -140,21 +137,17 @@ def threads(images: int, folder: Path, number: int) -> tuple[float, float, int]:
         syncs += 1
         real(descriptor)
 
-    with ImageStack(images, MODELS, EVALS, folder, rng=0) as stack:
-        os.fsync = counted
-        try:
-            crowd = [
-                threading.Thread(target=lambda name=f"w{n}": [stack.get_next_image(name) for _ in range(each)])
-                for n in range(number)
-            ]
-            start = time.perf_counter()
-            for thread in crowd:
-                thread.start()
-            for thread in crowd:
-                thread.join()
-            seconds = time.perf_counter() - start
-        finally:
-            os.fsync = real
+    with ImageStack(images, MODELS, EVALS, folder, rng=0) as stack, mock.patch.object(os, "fsync", counted):
+        crowd = [
+            threading.Thread(target=lambda name=f"w{n}": [stack.get_next_image(name) for _ in range(each)])
+            for n in range(number)
+        ]
+        start = time.perf_counter()
+        for thread in crowd:
+            thread.start()
+        for thread in crowd:
+            thread.join()
+        seconds = time.perf_counter() - start
     return each * number / seconds, each * number / max(1, syncs), each * number
 
 

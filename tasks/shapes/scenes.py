@@ -152,13 +152,13 @@ def draw(scene: Scene) -> Image.Image:
 
 def _draw_thing(pen: ImageDraw.ImageDraw, thing: Thing, side: int) -> None:
     x, y, r = thing.x * side, thing.y * side, thing.radius * side
-    look = {"fill": COLOURS[thing.colour], "outline": (70, 70, 70), "width": max(1, side // 190)}
+    fill, outline, width = COLOURS[thing.colour], (70, 70, 70), max(1, side // 190)
     if thing.shape == "circle":
-        pen.ellipse((x - r, y - r, x + r, y + r), **look)
+        pen.ellipse((x - r, y - r, x + r, y + r), fill, outline, width)
     elif thing.shape == "square":
-        pen.rectangle((x - 0.88 * r, y - 0.88 * r, x + 0.88 * r, y + 0.88 * r), **look)
+        pen.rectangle((x - 0.88 * r, y - 0.88 * r, x + 0.88 * r, y + 0.88 * r), fill, outline, width)
     else:
-        pen.polygon([(x + dx * r, y + dy * r) for dx, dy in _outline(thing.shape)], **look)
+        pen.polygon([(x + dx * r, y + dy * r) for dx, dy in _outline(thing.shape)], fill, outline, width)
 
 
 def _outline(shape: str) -> list[tuple[float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from PIL import Image
 from model_chat.images.pictures import UnreadablePictureError, content_hash, encode, fit, read_picture, upright_rgb
 
 
-def file_of(image: Image.Image, kind: str, **options: object) -> bytes:
+def file_of(image: Image.Image, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, kind, **options)  # type: ignore[arg-type]  # Pillow's options differ by format
+    image.save(file, kind, **options)
     return file.getvalue()
 
 

@@ -34,7 +34,7 @@ def run_script(stack: ImageStack, report: Callable[[list[Any]], None]) -> None:
         report(["try draw", worker])
         draw = stack.get_next_image(worker)
         report(["drew", draw.image_idx, draw.model, worker])
-        if draw.no_more_work:
+        if draw.image_idx is None or draw.model is None:
             continue
         if number % 3 == 1:
             report(["try give back", draw.image_idx, draw.model, worker])

@@ -37,7 +37,7 @@ class StackMachine(RuleBasedStateMachine):
     def start(self, images: int, evals: int, seed: int) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.images, self.evals, self.seed = images, evals, seed
-        self.models = MODELS[:2]
+        self.models: tuple[str, ...] = MODELS[:2]
         self.held: set[Place] = set()
         self.in_flight: set[Place] = set()
         self.seen: set[tuple[str, int]] = set()
