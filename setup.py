@@ -22,6 +22,14 @@ setup(
     python_requires=">=3.11",
     package_dir={"model_chat": "."},
     packages=["model_chat", *(f"model_chat.{room}" for room in ROOMS)],
-    include_package_data=True,
+    package_data={
+        "model_chat": [
+            "conf/*.yaml",
+            "task_config/*",
+            "task_config/dummy/*",
+            "analysis/templates/*",
+            "frontend/dist/**/*",
+        ]
+    },
     extras_require={"scale": ["dask", "distributed"]},
 )
