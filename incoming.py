@@ -47,11 +47,13 @@ class Expected:
         annotations: the task's buckets when the last reply of the model is to be annotated, else None.
         rating_questions: number of final ratings when these are asked for, else 0 (then a message is).
         max_message_length: characters.
+        turn_idx: the exchange that is waited for; a packet that names another one was meant for another turn.
     """
 
     annotations: AnnotationsConfig | None
     rating_questions: int
     max_message_length: int
+    turn_idx: int | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
         return None
     task_data = packet["task_data"]
     try:
+        _check_turn(task_data.get("turn_idx"), expected.turn_idx)
         if expected.rating_questions:
             text, ratings = _no_text(packet), _check_ratings(task_data.get("final_rating"), expected.rating_questions)
         else:
@@ -114,6 +117,16 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
         refused.message_id = message_id
         raise
     return Accepted(message_id, text, ticks, ratings, read_timing(task_data.get("timing")))
+
+
+def _check_turn(turn_idx: Any, expected: int | None) -> None:
+    """Refuse what was held back, in another tab say, while its turn went by. Pages need not name the turn."""
+    if turn_idx is None or expected is None:
+        return
+    if type(turn_idx) is not int:
+        raise RefusedError("malformed", "Your message arrived damaged. Please send it again.")
+    if turn_idx != expected:
+        raise RefusedError("not_your_turn", "This turn was already answered, perhaps in another tab.")
 
 
 def check_text(text: Any, max_length: int) -> str:

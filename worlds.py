@@ -347,6 +347,7 @@ class ModelChatWorld:
             annotations=self.options.annotations if self._utterance_to_annotate() is not None else None,
             rating_questions=len(self.options.final_rating_questions) if ask == "final_rating" else 0,
             max_message_length=self.options.max_message_length,
+            turn_idx=self.exchanges_done,
         )
         deadline = time.monotonic() + self.options.max_resp_time
         self.human.control(

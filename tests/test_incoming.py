@@ -385,3 +385,18 @@ def test_text_that_is_taken_can_be_saved_and_seen(text: str) -> None:
     assert 0 < len(clean) <= LIMIT
     assert clean == clean.strip()
     assert check_text(clean, LIMIT) == clean
+
+
+@pytest.mark.parametrize(
+    ("turn_idx", "code"),
+    [(None, None), (2, None), (1, "not_your_turn"), (3, "not_your_turn"), (True, "malformed"), ("2", "malformed")],
+)
+def test_a_packet_that_was_meant_for_another_turn_is_refused(turn_idx: Any, code: str | None) -> None:
+    expected = Expected(annotations=None, rating_questions=0, max_message_length=LIMIT, turn_idx=2)
+    packet = {"text": "Hello.", "task_data": {"message_id": "m", "turn_idx": turn_idx}}
+    if code is None:
+        assert check_packet(packet, expected, ()) is not None
+    else:
+        with pytest.raises(RefusedError) as refused:
+            check_packet(packet, expected, ())
+        assert refused.value.code == code
