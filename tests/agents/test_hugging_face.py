@@ -152,11 +152,15 @@ def test_replies_of_a_batch_equal_those_given_one_at_a_time(folder: Path, option
 
 
 def test_a_seed_makes_a_conversation_repeatable_and_its_absence_does_not(folder: Path) -> None:
-    chance = {"do_sample": True, "temperature": 1.5, "top_p": 1.0}
+    chance = {
+        "do_sample": True,
+        "temperature": 5.0,
+        "top_p": 1.0,
+    }  # all but even: two replies are never alike by chance
     seeded, free = agent(folder, **chance, hf_seed=1), agent(folder, **chance)
     assert say(clone(seeded), "Hello") == say(clone(seeded), "Hello")
     assert say(clone(seeded), "Hello") != say(clone(agent(folder, **chance, hf_seed=2)), "Hello")
-    assert say(clone(free), "Hello") != say(clone(free), "Hello")
+    assert len({say(clone(free), "Hello") for _ in range(4)}) > 1
 
 
 def test_what_was_read_before_is_not_read_again_and_changes_no_reply(folder: Path) -> None:

@@ -40,6 +40,13 @@ def test_top_k_and_top_p_leave_only_the_most_probable() -> None:
     assert draws(smallest, 50).tolist() == [1, 0, 0, 0]
 
 
+def test_top_p_holds_in_a_large_and_flat_vocabulary_too() -> None:
+    # 3,000 tokens alike: 0.6 of the probability is 1,800 of them. The noise is finite, so what is left in can be counted.
+    settings = SamplingSettings(temperature=1.0, top_p=0.6, repetition_penalty=1.0)
+    scores = ReplySampler(settings, [0], [1], never_penalised=())(NOTHING_SAID, torch.zeros(1, 3000))
+    assert 1798 <= int(scores.isfinite().sum()) <= 1802
+
+
 def test_a_conversation_draws_the_same_whoever_is_in_its_batch() -> None:
     alone = ReplySampler(NO_TRICKS, [11], [1], never_penalised=())
     beside = ReplySampler(NO_TRICKS, [99, 11], [1, 1], never_penalised=())

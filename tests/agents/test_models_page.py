@@ -1,0 +1,50 @@
+"""docs/models.md: every flag of the Hugging Face agent with its default, and an example that runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from parlai.core.params import ParlaiParser
+
+from model_chat.agents.hugging_face import HuggingFaceChatAgent
+from model_chat.serving.catalogue import models_in_folder
+from model_chat.serving.loading import load_model
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/models.md").read_text(encoding="utf-8")
+
+
+def test_every_flag_is_documented_with_its_default() -> None:
+    parser = ParlaiParser(False, False)
+    before = set(parser._option_string_actions)
+    HuggingFaceChatAgent.add_cmdline_args(parser)
+    flags = {
+        flag: action
+        for flag, action in parser._option_string_actions.items()
+        if flag not in before and flag.startswith("--")
+    }
+    documented = dict(re.findall(r"^\| `(--[\w-]+)` \| (.*?) \|", PAGE, flags=re.MULTILINE))
+    assert set(documented) == set(flags)
+    for flag, said in documented.items():
+        default = flags[flag].default
+        if flag != "--system-prompt":  # a sentence, which the page puts in other words
+            assert said == ("–" if default is None else f"`{default}`"), flag
+
+
+def test_the_example_of_an_own_agent_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    (opt,) = re.findall(r"model\.opt: (\{.*\})", example)
+    (tmp_path / "my_agents.py").write_text(example, encoding="utf-8")
+    (tmp_path / "models/parrot").mkdir(parents=True)
+    (tmp_path / "models/parrot/model.opt").write_text(json.dumps(json.loads(opt)), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_agents", raising=False)
+    model = load_model(models_in_folder("flag", str(tmp_path / "models"))["parrot"], model_parallel=False)
+    clone = model.clone()
+    clone.observe({"text": "hello", "episode_done": False})
+    assert clone.act()["text"] == "HELLO"
+    assert clone.weights is model.agent.weights
+    del sys.modules["my_agents"]
