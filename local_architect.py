@@ -170,6 +170,13 @@ ROUTER_MENDS = {
 }
 
 function _try_to_send_message(socket, packet) {""",
+    # What came before the page's socket waits for the next tick; what came between socket and tick overtook it.
+    """  if (socket) {
+    _send_message(socket, packet);""": """  if (socket) {
+    for (const earlier of agent.get_sendable_messages()) {
+      _send_message(socket, earlier);
+    }
+    _send_message(socket, packet);""",
 }
 """Changes to mephisto 1.1.1's ``server.js``: text as it stands there -> text in its place."""
 

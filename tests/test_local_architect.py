@@ -155,6 +155,25 @@ def test_a_packet_that_cannot_be_sent_takes_no_other_along(served: Served) -> No
     assert [packet["data"] for packet in got] == [{"text": "Good."}]
 
 
+def test_a_page_gets_packets_in_order_whenever_it_connects(served: Served) -> None:
+    kind = "client_bound_live_update"
+    with served.socket("mephisto") as operator:
+        for number in range(10):
+            subject = f"late-{number}"
+
+            def say(n: int, subject: str = subject) -> None:
+                operator.send(json.dumps({"packet_type": kind, "subject_id": subject, "data": {"n": n}}))
+
+            for n in range(5):
+                say(n)
+            with served.socket(subject) as page:
+                first = json.loads(page.recv(timeout=10))  # the router knows the socket from now on
+                for n in range(5, 10):
+                    say(n)
+                got = [packet for packet in [first, *packets(page, kind, 0.2)] if packet["packet_type"] == kind]
+            assert [packet["data"]["n"] for packet in got] == list(range(10))
+
+
 def test_every_mend_of_the_router_finds_its_place(served: Served) -> None:
     original = (Path(NODE_SERVER_SOURCE_ROOT) / "server.js").read_text(encoding="utf-8")
     running = (Path(str(served.architect.running_dir)) / "server.js").read_text(encoding="utf-8")
