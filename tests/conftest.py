@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from model_chat import compat as compat  # the mends, before any test imports mephisto or parlai
 
 if TYPE_CHECKING:
     from model_chat.tests.mephisto_run import Run
+
+# The same examples in every run: a search for new ones belongs to whoever changes the code, not to whoever merges it.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session")
