@@ -1,0 +1,77 @@
+"""Block lists: files of worker ids that are soft-blocked when a task is launched."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from model_chat.configuration.files import read_text
+from model_chat.errors import ConfigurationError
+from model_chat.quality.blocks import BlockReason, find_worker, is_blocked, soft_block
+
+logger = logging.getLogger(__name__)
+
+FLAG = "mturk.worker_blocklist_paths"
+
+
+def read_block_lists(paths: str | None) -> list[str]:
+    """Return the worker ids of all files, each once, in order.
+
+    Args:
+        paths: separated by commas; None or "" for no list. In a file, one id stands on a line; blank lines are allowed, and
+            what follows a # is a comment.
+
+    Raises:
+        ConfigurationError: naming every file that can't be read and every line that is no worker id.
+    """
+    ids: dict[str, None] = {}
+    faults: list[str] = []
+    for path in filter(None, (part.strip() for part in (paths or "").split(","))):
+        try:
+            lines = read_text(FLAG, path).splitlines()
+        except ConfigurationError as error:
+            faults += error.faults
+            continue
+        for number, line in enumerate(lines, 1):
+            worker_id = line.split("#")[0].strip()
+            if len(worker_id.split()) > 1 or "," in worker_id:
+                faults.append(f"{FLAG}: line {number} of '{path}' is '{worker_id}'; write one worker id a line.")
+            elif worker_id:
+                ids[worker_id] = None
+    ConfigurationError.raise_if(faults)
+    return list(ids)
+
+
+def block_listed(db: Any, provider_type: str, qualification: str, ids: list[str]) -> list[str]:
+    """Soft-block every listed worker who is not blocked yet, known to Mephisto or not.
+
+    Args:
+        db: Mephisto's database.
+        provider_type: the crowd platform.
+        qualification: the block qualification.
+        ids: the platform's own ids.
+
+    Returns:
+        the ids that Mephisto had never seen. They are blocked all the same (the worker may come yet), and named in a
+        warning, since a mistyped id looks like this.
+    """
+    from mephisto.operations.registry import get_crowd_provider_from_type
+
+    unknown = []
+    for worker_id in ids:
+        worker = find_worker(db, provider_type, worker_id)
+        if worker is None:
+            unknown.append(worker_id)
+            worker = get_crowd_provider_from_type(provider_type).WorkerClass.new(db, worker_id)
+        if not is_blocked(worker, qualification):
+            soft_block(worker, qualification, BlockReason.LISTED)
+    if unknown:
+        logger.warning(
+            "%s: %d of %d workers have never taken part here: %s. They are blocked all the same; check them for typing "
+            "errors.",
+            FLAG,
+            len(unknown),
+            len(ids),
+            ", ".join(unknown),
+        )
+    return unknown

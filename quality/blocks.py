@@ -1,0 +1,176 @@
+"""Soft blocks: the qualification that keeps a worker out of a task, why they have it, and what they are told.
+
+The block itself is Mephisto's qualification ``mephisto.blueprint.block_qualification`` with the value 1, on the crowd
+platform too where there is one. Why it was given is kept beside it in Mephisto's database, as a second qualification of
+which the platform learns nothing: ``<block qualification>: <reason>``.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from mephisto.data_model.qualification import QUAL_EXISTS
+from mephisto.utils.qualifications import find_or_create_qualification, make_qualification_dict
+
+if TYPE_CHECKING:
+    from mephisto.data_model.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+BLOCKED = 1
+"""The value of the block qualification."""
+SANDBOX_SUFFIX = "_sandbox"
+"""What Mephisto adds to the names of workers and qualifications in the sandbox, and to workers of its mock provider."""
+
+
+class BlockReason(StrEnum):
+    """Why a worker is blocked."""
+
+    ACCEPTABILITY = "acceptability"
+    ATTENTION = "attention"
+    NO_MORE_WORK = "no_more_work"
+    LISTED = "listed"
+    BY_HAND = "by_hand"
+
+
+def soft_block(worker: Worker, qualification: str | None, reason: BlockReason, detail: str = "") -> bool:
+    """Keep a worker from every further unit of the tasks that use this block qualification; what is going on goes on.
+
+    Args:
+        worker: of any provider.
+        qualification: the block qualification's name; without one nothing happens.
+        reason: what the worker will be told (see :mod:`model_chat.quality.refusals`).
+        detail: for the log.
+
+    Returns:
+        whether the worker is blocked, on the crowd platform too.
+    """
+    if not qualification:
+        return False
+    find_or_create_qualification(worker.db, qualification)
+    marker = _marker(qualification, reason)
+    find_or_create_qualification(worker.db, marker)
+    worker.grant_qualification(marker, BLOCKED, skip_crowd=True)
+    done = bool(worker.grant_qualification(qualification, BLOCKED))
+    if done:
+        logger.info("Worker %s is blocked by '%s': %s %s", worker.worker_name, qualification, reason, detail)
+    else:
+        logger.error(
+            "Worker %s is blocked here by '%s' (%s), but the crowd platform did not take it; see the error above, and try "
+            "again with scripts/manage_workers.py block.",
+            worker.worker_name,
+            qualification,
+            reason,
+        )
+    return done
+
+
+def prepare_qualifications(db: Any, args: Any, shared_state: Any) -> None:
+    """Make the qualifications of a task known to Mephisto, and let in only workers who may; called before the launch.
+
+    Mephisto itself adds the block qualification and that of a failed onboarding to what it asks of workers, but makes
+    neither, and skips a qualification that it does not know.
+
+    Args:
+        db: Mephisto's database.
+        args: the flags below ``mephisto.blueprint``.
+        shared_state: the run's; ``qualifications`` is added to.
+    """
+    onboarding = name_of(args, "onboarding_qualification")
+    allowed = name_of(args, "allowed_worker_qualification")
+    for name in (name_of(args, "block_qualification"), onboarding, onboarding and f"{onboarding}-failed", allowed):
+        if name:
+            find_or_create_qualification(db, name)
+    if allowed is not None:
+        shared_state.qualifications.append(make_qualification_dict(allowed, QUAL_EXISTS, None))
+
+
+def bind_to_platform(requester: Any, qualifications: list[dict[str, Any]]) -> None:
+    """Tie each qualification to the requester's own one on MTurk; nothing happens for providers that have none.
+
+    Without it Mephisto looks them up by name among everybody's, where another requester's of the same name may be found,
+    and grants those that it does not know yet through whichever requester was registered last.
+
+    Args:
+        requester: Mephisto's, of any provider.
+        qualifications: Mephisto's dictionaries; each gets its ``QualificationTypeId``.
+    """
+    datastore = getattr(requester, "datastore", None)
+    if datastore is None or not hasattr(datastore, "get_qualification_mapping"):
+        return
+    suffix = SANDBOX_SUFFIX if requester.is_sandbox() else ""
+    for qualification in qualifications:
+        name = f"{qualification['qualification_name']}{suffix}"
+        if datastore.get_qualification_mapping(name) is None:
+            requester._create_new_mturk_qualification(name)
+        qualification["QualificationTypeId"] = datastore.get_qualification_mapping(name)["mturk_qualification_id"]
+
+
+def unblock(worker: Worker, qualification: str) -> bool:
+    """Take a block back, with its reasons.
+
+    Returns:
+        whether there was one and it is gone, on the crowd platform too.
+    """
+    for reason in BlockReason:
+        marker = worker.get_granted_qualification(_marker(qualification, reason))
+        if marker is not None:  # removed here alone: the platform knows nothing of it
+            worker.db.revoke_qualification(marker.qualification_id, worker.db_id)
+    return bool(worker.revoke_qualification(qualification))
+
+
+def is_blocked(worker: Worker, qualification: str | None) -> bool:
+    """Whether a worker has the block qualification, whatever its value."""
+    return bool(qualification) and worker.get_granted_qualification(qualification) is not None
+
+
+def block_reasons(worker: Worker, qualification: str) -> list[BlockReason]:
+    """Return why a worker is blocked; empty for a block that was not made here."""
+    return [reason for reason in BlockReason if worker.get_granted_qualification(_marker(qualification, reason))]
+
+
+def name_of(args: Any, flag: str) -> str | None:
+    """Return the name of a qualification that a flag below ``mephisto.blueprint`` gives, None where it is unset."""
+    name = args.get(flag, None)  # None for "???", too
+    return str(name) if name else None
+
+
+def _marker(qualification: str, reason: BlockReason) -> str:
+    return f"{qualification}: {reason}"
+
+
+def find_worker(db: Any, provider_type: str, platform_id: str) -> Worker | None:
+    """Find a worker by the crowd platform's own id, or by Mephisto's name.
+
+    Args:
+        db: Mephisto's database.
+        provider_type: ``mock``, ``mturk``, ``mturk_sandbox``, ….
+        platform_id: as saved in ``workers`` of a conversation.
+    """
+    for name in (_mephisto_name(provider_type, platform_id), platform_id):
+        found = db.find_workers(worker_name=name, provider_type=provider_type)
+        if found:
+            worker: Worker = found[0]
+            return worker
+    return None
+
+
+def _mephisto_name(provider_type: str, platform_id: str) -> str:
+    from mephisto.operations.registry import get_crowd_provider_from_type
+
+    is_sandbox = get_crowd_provider_from_type(provider_type).is_sandbox()
+    return f"{platform_id}{SANDBOX_SUFFIX}" if is_sandbox else platform_id
+
+
+def platform_id(worker: Worker) -> str:
+    """Return the crowd platform's own id of a worker; where there is no platform, the name that they came with.
+
+    Mephisto gives workers of its mock provider and of MTurk's sandbox the suffix ``_sandbox``, once.
+    """
+    of_mturk = getattr(worker, "get_mturk_worker_id", None)
+    if callable(of_mturk):
+        return str(of_mturk())
+    name: str = worker.worker_name
+    return name.removesuffix(SANDBOX_SUFFIX) if worker.provider_type == "mock" else name

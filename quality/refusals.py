@@ -1,0 +1,135 @@
+"""Telling a worker why there is no work for them: each reason has its own code, for the page, and its own sentence.
+
+Mephisto decides who gets work and answers everybody else with one of two general sentences. Here the answer on its way out
+is given the reason, found by the same rules from the same database.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from mephisto.data_model.constants.assignment_state import AssignmentState
+from mephisto.operations.client_io_handler import ClientIOHandler
+from mephisto.operations.datatypes import WorkerFailureReasons
+
+from model_chat.quality.blocks import BlockReason, block_reasons, find_worker, is_blocked, name_of
+
+if TYPE_CHECKING:
+    from mephisto.data_model.task_run import TaskRun
+    from mephisto.data_model.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class Refusal(StrEnum):
+    """Why a worker gets no work now. The value is `refusal` on the wire (docs/protocol.md)."""
+
+    ACCEPTABILITY = "acceptability"
+    ATTENTION = "attention"
+    BLOCKED = "blocked"
+    NOT_INVITED = "not_invited"
+    ONBOARDING = "onboarding"
+    NOTHING_NEW = "nothing_new"
+    MAXIMUM = "maximum"
+    CONCURRENT = "concurrent"
+    ALL_TAKEN = "all_taken"
+    ALL_DONE = "all_done"
+
+
+TEXTS: dict[Refusal, str] = {
+    Refusal.ACCEPTABILITY: "In an earlier chat, what you wrote did not meet the guidelines of this task (for example very "
+    "short, repeated, all in capital letters, or offensive messages), so there are no further chats for you.",
+    Refusal.ATTENTION: "In an earlier chat, the questions that check attention were not answered as asked, so there are no "
+    "further chats for you.",
+    Refusal.BLOCKED: "The researchers have closed this task for your account.",
+    Refusal.NOT_INVITED: "This task is only for workers whom the researchers have invited, and your account is not among "
+    "them.",
+    Refusal.ONBOARDING: "Your answers in the practice differed too often from the guidelines, so this task is not open to "
+    "you.",
+    Refusal.NOTHING_NEW: "You have seen everything that this task has for you: there is nothing new left. Thank you for "
+    "your work!",
+    Refusal.MAXIMUM: "You have done as many chats as one person may do in this task. Thank you for your work!",
+    Refusal.CONCURRENT: "You have another chat of this task open. Finish it first; then come back here and reload the page.",
+    Refusal.ALL_TAKEN: "All chats are taken at the moment. If one becomes free, it is yours: try again in a few minutes.",
+    Refusal.ALL_DONE: "All chats of this task have been done. Thank you for coming!",
+}
+"""The sentences that workers read."""
+
+_OF_BLOCKS = {
+    BlockReason.ACCEPTABILITY: Refusal.ACCEPTABILITY,
+    BlockReason.ATTENTION: Refusal.ATTENTION,
+    BlockReason.NO_MORE_WORK: Refusal.NOTHING_NEW,
+}
+
+
+class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has no types
+    """Mephisto's door to the router; a refusal that goes out through it says why."""
+
+    def enqueue_agent_details(self, request_id: str, additional_data: dict[str, Any]) -> None:
+        """Answer a page's request for work, refusals with `refusal` and the reason in plain words."""
+        if additional_data.get("failure_reason") is not None:
+            try:
+                additional_data = {
+                    **additional_data,
+                    **self._explanation(request_id, additional_data["failure_reason"]),
+                }
+            except Exception:
+                logger.exception("A refusal goes out without its reason")
+        super().enqueue_agent_details(request_id, additional_data)
+
+    def _explanation(self, request_id: str, mephisto_reason: str) -> dict[str, str]:
+        live_run = self.get_live_run()
+        worker = self._asking_worker(request_id)
+        if worker is None or mephisto_reason == WorkerFailureReasons.TASK_MISSING:
+            return {}
+        refusal = why_no_work(worker, live_run.task_run, live_run.blueprint)
+        return {"refusal": refusal.value, "failure_reason": TEXTS[refusal]}
+
+    def _asking_worker(self, request_id: str) -> Worker | None:
+        packet = self.request_id_to_packet[request_id]
+        pool = self.get_live_run().worker_pool
+        agent = pool.get_agent_for_id(packet.subject_id)  # who hands in the onboarding
+        if agent is not None:
+            worker: Worker = agent.get_worker()
+            return worker
+        provider_data = packet.data.get("provider_data") or {}
+        return find_worker(self.db, self.get_live_run().provider.PROVIDER_TYPE, str(provider_data.get("worker_name")))
+
+
+def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any) -> Refusal:
+    """Find the reason for which a worker has been given no work in a run; what lasts comes before what may pass.
+
+    Args:
+        worker: who asked.
+        task_run: the run.
+        blueprint: the run's, as Mephisto holds it.
+    """
+    args = blueprint.args.blueprint
+    block = name_of(args, "block_qualification")
+    if block is not None and is_blocked(worker, block):
+        return next(
+            (_OF_BLOCKS[reason] for reason in block_reasons(worker, block) if reason in _OF_BLOCKS), Refusal.BLOCKED
+        )
+    allowed = name_of(args, "allowed_worker_qualification")
+    if allowed is not None and worker.get_granted_qualification(allowed) is None:
+        return Refusal.NOT_INVITED
+    onboarding = name_of(args, "onboarding_qualification")
+    if onboarding is not None and (
+        worker.is_disqualified(onboarding) or is_blocked(worker, blueprint.get_failed_qual(onboarding))
+    ):
+        return Refusal.ONBOARDING
+    task_args = task_run.get_task_args()
+    of_task = worker.db.find_units(task_id=task_run.task_id, worker_id=worker.db_id)
+    active = [
+        unit for unit in of_task if unit.db_status == AssignmentState.ASSIGNED and unit.task_run_id == task_run.db_id
+    ]
+    completed = [unit for unit in of_task if unit.db_status in AssignmentState.completed()]
+    most = task_args.maximum_units_per_worker
+    if most and len(completed) >= most:
+        return Refusal.MAXIMUM
+    if active and ((most and len(active) + len(completed) >= most) or 0 < task_args.allowed_concurrent <= len(active)):
+        return Refusal.CONCURRENT
+    taken = task_run.db.find_units(task_run_id=task_run.db_id, status=AssignmentState.ASSIGNED)
+    return Refusal.ALL_TAKEN if taken else Refusal.ALL_DONE
