@@ -72,8 +72,17 @@ class Received:
         return "\n".join(self.parts)
 
 
+STILL = """() => Promise.all(
+  document.getAnimations()
+    .filter((animation) => animation.effect.getComputedTiming().endTime !== Infinity)
+    .map((animation) => animation.finished.catch(() => undefined))
+)"""
+"""Waits until what fades in has faded in: half transparent text has too little contrast for as long as that takes."""
+
+
 def axe_findings(page: Page) -> list[str]:
     """Run axe-core on what the page shows now; return one line a finding."""
+    page.evaluate(STILL)
     page.evaluate(AXE.read_text(encoding="utf-8"))
     result: dict[str, Any] = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
     return [
