@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from model_chat.agent_state import ModelChatAgentState
 from model_chat.errors import ConfigurationError
 from model_chat.local_architect import TaskLocalArchitect as TaskLocalArchitect  # registers the architect "local"
+from model_chat.quality.acceptability import SHIPPED_WORDS
 from model_chat.task_runner import ModelChatTaskRunner
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):  # type: ignore[misc]  # mephis
     task_model_parallel: bool = _flag(True, "ParlAI's --model-parallel for all models.")
     random_seed: int = _flag(42, "Seed of the choice among models that are needed equally.")
     check_acceptability: bool = _flag(False, "Check the worker's messages when a conversation is complete.")
+    offensive_words_path: str = _flag(
+        str(SHIPPED_WORDS),
+        "Offensive words, one a line, for the acceptability check; 'parlai' downloads ParlAI's list.",
+    )
+    attention_checks_path: str = _flag("", "JSON file of attention checks; empty: none.")
     annotations_config_path: str = _flag("", "JSON file of the annotation buckets; empty: responses are not annotated.")
     annotation_question: str = _flag(
         "Which of these apply to the reply? Tick all that do.",

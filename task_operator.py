@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import mephisto.operations.task_launcher as mephisto_launcher
 from mephisto.operations.operator import Operator
 
+from model_chat.quality.blocks import bind_to_platform, prepare_qualifications
+from model_chat.quality.refusals import ExplainingClientIO
+
 if TYPE_CHECKING:
     from mephisto.operations.datatypes import LiveTaskRun
 
@@ -35,6 +38,15 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
 
     async def _track_and_kill_runs(self) -> None:
         """Mephisto would end a finished run from here, unseen by us; :meth:`run_until` does instead."""
+
+    def _create_live_task_run(self, run_config: Any, shared_state: Any, task_run: Any, *classes: Any) -> LiveTaskRun:
+        """Put a run together whose refusals say why, and whose qualifications are the requester's own."""
+        prepare_qualifications(self.db, run_config.blueprint, shared_state)
+        live_run: LiveTaskRun = super()._create_live_task_run(run_config, shared_state, task_run, *classes)
+        live_run.client_io = ExplainingClientIO(self.db)
+        live_run.client_io.register_run(live_run)
+        bind_to_platform(task_run.get_requester(), shared_state.qualifications)
+        return live_run
 
     @property
     def live_run(self) -> LiveTaskRun:

@@ -34,6 +34,7 @@ from model_chat.errors import ConfigurationError
 from model_chat.logs import adopt_parlai_logger, set_up_logging
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.progress import Progress
+from model_chat.quality.block_lists import block_workers
 from model_chat.quota import ConversationQuota
 from model_chat.serving.loading import load_model
 from model_chat.serving.pool import ModelPool
@@ -102,6 +103,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             return EXIT_INTERRUPTED
         operator = open_operator(cfg, task, data_folder)
         try:
+            block_workers(operator.db, cfg, task.block_list)
             operator.launch_task_run_or_die(cfg.mephisto, shared)
             shared.live_run = operator.live_run
             _wait_for_units(operator, stop)
@@ -208,6 +210,8 @@ def prepare(
         start_mode=args.conversation_start_mode,
         contexts=contexts,
         include_persona=args.include_persona,
+        acceptability=task.acceptability,
+        attention=task.attention,
     )
     annotation = None if task.annotations is None else task.annotations.for_page(args.annotation_question)
     shared = ModelChatSharedState(

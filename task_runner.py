@@ -17,6 +17,7 @@ from mephisto.data_model.exceptions import (
 )
 
 from model_chat.human_agent import HumanAgent
+from model_chat.quality.blocks import block_for_conduct, name_of
 from model_chat.records.schema import Completion
 from model_chat.records.writing import save_conversation
 from model_chat.worlds import NoPlaceLeftError
@@ -177,6 +178,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 reason="",
                 task_done=True,
             )
+            block_for_conduct(world, agent, name_of(self.args.blueprint, "block_qualification"))
         except AbsentAgentError as absent:
             world.abandon(REASONS.get(type(absent), "left: the worker went away"))
             self._save(world, agent, human)

@@ -22,7 +22,11 @@ from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.contexts import HI, Context, ContextSource
 from model_chat.human_agent import HumanAgent
 from model_chat.incoming import Accepted, Expected, RefusedError, check_packet, message_id_of
+from model_chat.quality.acceptability import AcceptabilityChecker
+from model_chat.quality.attention import AttentionConfig
+from model_chat.quality.blocks import BlockReason
 from model_chat.quality.onboarding import OnboardingOutcome, OnboardingStatistics, OnboardingTries, grade, read_answers
+from model_chat.quality.timing import plausible
 from model_chat.quota import ConversationQuota, Place
 from model_chat.records.schema import (
     HUMAN_ID,
@@ -30,9 +34,11 @@ from model_chat.records.schema import (
     MODEL_ID,
     MODEL_IDX,
     RATING_SEPARATOR,
+    AttentionResult,
     Completion,
     Conversation,
     TaskDescription,
+    Timing,
     Utterance,
 )
 from model_chat.serving.pool import ModelFailureError, ModelPool
@@ -44,10 +50,14 @@ GREETING = "Hi!"
 
 
 class State(StrEnum):
-    """Where a conversation is. It goes START → HUMAN_TURN ⇄ MODEL_TURN → FINAL_RATING → ENDED, or to ENDED at any time."""
+    """Where a conversation is. It goes START → HUMAN_TURN ⇄ MODEL_TURN → FINAL_RATING → ENDED, or to ENDED at any time.
+
+    With an attention check, ATTENTION_CHECK comes between HUMAN_TURN and MODEL_TURN.
+    """
 
     START = "start"
     HUMAN_TURN = "human turn"
+    ATTENTION_CHECK = "attention check"
     MODEL_TURN = "model turn"
     FINAL_RATING = "final rating"
     ENDED = "ended"
@@ -55,7 +65,8 @@ class State(StrEnum):
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.START: frozenset({State.HUMAN_TURN, State.ENDED}),
-    State.HUMAN_TURN: frozenset({State.MODEL_TURN, State.ENDED}),
+    State.HUMAN_TURN: frozenset({State.ATTENTION_CHECK, State.MODEL_TURN, State.ENDED}),
+    State.ATTENTION_CHECK: frozenset({State.MODEL_TURN, State.ENDED}),
     State.MODEL_TURN: frozenset({State.HUMAN_TURN, State.FINAL_RATING, State.ENDED}),
     State.FINAL_RATING: frozenset({State.ENDED}),
     State.ENDED: frozenset(),
@@ -78,6 +89,8 @@ class ChatOptions:
         start_mode: ``hi`` or the name of a task.
         contexts: where contexts come from, or None when conversations have none.
         include_persona: whether model and worker are told a persona.
+        acceptability: checks what the worker wrote, or None.
+        attention: the attention checks, or None.
     """
 
     models: ModelPool
@@ -91,6 +104,8 @@ class ChatOptions:
     start_mode: str = HI
     contexts: ContextSource | None = None
     include_persona: bool = False
+    acceptability: AcceptabilityChecker | None = None
+    attention: AttentionConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -247,6 +262,8 @@ class ModelChatWorld:
         self.dialog: list[Utterance] = []
         self.context: Context | None = None
         self.exchanges_done = 0
+        self._started = time.time()
+        self.attention_results: list[AttentionResult] = []
         self._taken: set[str] = set()
 
     # --- what subclasses change ---
@@ -259,9 +276,32 @@ class ModelChatWorld:
         """Further keys of :class:`Conversation` to be saved."""
         return {}
 
+    @property
+    def begins_midway(self) -> bool:
+        """Whether something stood there before the worker came, so that a first message should not greet."""
+        return self.options.start_mode != HI
+
     def acceptability_violations(self) -> str | None:
         """Comma-separated names of the checks that the worker's messages failed, "" for none, None when not checked."""
-        return None
+        if self.options.acceptability is None or self.completion is not Completion.COMPLETE:
+            return None
+        own = [line.text for line in self.dialog if line.agent_idx == HUMAN_IDX and not line.fake_start]
+        return self.options.acceptability.violations(own, self.begins_midway)
+
+    def block_reasons(self) -> list[tuple[BlockReason, str]]:
+        """Why the worker is to get no further conversations, each with a detail for the log; asked once, at the end.
+
+        Only a complete conversation speaks against a worker.
+        """
+        if self.completion is not Completion.COMPLETE:
+            return []
+        violations, attention = self.acceptability_violations(), self.options.attention
+        reasons = [(BlockReason.ACCEPTABILITY, violations)] if violations else []
+        if attention is not None and attention.too_many_failed(self.attention_results):
+            reasons.append(
+                (BlockReason.ATTENTION, f"{sum(not check.passed for check in self.attention_results)} failed")
+            )
+        return reasons
 
     def begin(self) -> None:
         """Say what counts as already said, and let the model answer the greeting in the start mode ``hi``."""
@@ -302,6 +342,9 @@ class ModelChatWorld:
                 self._go(State.HUMAN_TURN)
             elif self.state is State.HUMAN_TURN:
                 self._take_message()
+                self._go(State.ATTENTION_CHECK if self._attention_check_due() else State.MODEL_TURN)
+            elif self.state is State.ATTENTION_CHECK:
+                self._check_attention()
                 self._go(State.MODEL_TURN)
             elif self.state is State.MODEL_TURN:
                 self._let_model_reply()
@@ -332,19 +375,51 @@ class ModelChatWorld:
         self._add_utterance(HUMAN_IDX, accepted.text, accepted)
         self.bot.observe({"id": HUMAN_ID, "text": accepted.text})
 
+    def _attention_check_due(self) -> bool:
+        attention = self.options.attention
+        return attention is not None and attention.due(self.exchanges_done + 1) is not None
+
+    def _check_attention(self) -> None:
+        """Show a check where the model's reply is awaited, and take the answer. Neither enters the dialogue."""
+        attention = self.options.attention
+        check = None if attention is None else attention.due(self.exchanges_done + 1)
+        if check is None:
+            raise RuntimeError("There is no attention check at this turn.")
+        ticks_wanted = self.options.annotations if check.bucket is not None else None
+        idx = self._page_idx()
+        told: dict[str, Any] = {"utterance_idx": idx, "agent_idx": MODEL_IDX, "attention_check": True}
+        if ticks_wanted is None:
+            told["annotate"] = False
+        self.human.say(MODEL_ID, check.text, **told)
+        accepted = self._receive("message", ticks_wanted)
+        self.attention_results.append(check.result(accepted.text, accepted.problem_data))
+        said: dict[str, Any] = {"utterance_idx": idx + 1, "agent_idx": HUMAN_IDX, "message_id": accepted.message_id}
+        if accepted.problem_data is not None:
+            said.update(problem_data=accepted.problem_data, annotated_utterance_idx=idx)
+        self.human.say(HUMAN_ID, accepted.text, **said, attention_check=True)
+
+    def _page_idx(self) -> int:
+        """The index under which the page knows the next utterance: it counts attention checks and their answers, too."""
+        return len(self.dialog) + 2 * len(self.attention_results)
+
     def _take_final_rating(self) -> None:
         accepted = self._receive("final_rating")
         self._annotate(accepted)
         last = next(utterance for utterance in reversed(self.dialog) if utterance.agent_idx == MODEL_IDX)
         last.final_rating = RATING_SEPARATOR.join(str(rating) for rating in accepted.final_ratings or ())
 
-    def _receive(self, ask: str) -> Accepted:
-        """Ask the worker for a message or the final ratings until something that can be taken comes."""
+    def _receive(self, ask: str, annotations: AnnotationsConfig | None = None) -> Accepted:
+        """Ask the worker for a message or the final ratings until something that can be taken comes.
+
+        Args:
+            ask: ``message`` or ``final_rating``.
+            annotations: boxes to tick although the last thing said is no reply that is to be annotated.
+        """
         for early in self.human.discard_waiting():
             if message_id_of(early) not in self._taken:
                 self._refuse(RefusedError("not_your_turn", "Please wait for the reply.", message_id_of(early)))
         expected = Expected(
-            annotations=self.options.annotations if self._utterance_to_annotate() is not None else None,
+            annotations=self.options.annotations if self._utterance_to_annotate() is not None else annotations,
             rating_questions=len(self.options.final_rating_questions) if ask == "final_rating" else 0,
             max_message_length=self.options.max_message_length,
             turn_idx=self.exchanges_done,
@@ -392,24 +467,32 @@ class ModelChatWorld:
     def _add_utterance(
         self, agent_idx: int, text: str, accepted: Accepted | None = None, fake_start: bool = False
     ) -> None:
+        now, page_idx = time.time(), self._page_idx()
         utterance = Utterance(
             agent_idx=agent_idx,
             text=text,
             id=HUMAN_ID if agent_idx == HUMAN_IDX else MODEL_ID,
-            timestamp=time.time(),
+            timestamp=now,
             fake_start=True if fake_start else None,
             episode_done=False if fake_start else None,
             message_id=accepted.message_id if accepted is not None else None,
-            timing=accepted.timing if accepted is not None else None,
+            timing=None if accepted is None else self._plausible_timing(accepted, now),
         )
-        task_data: dict[str, Any] = {"utterance_idx": len(self.dialog), "agent_idx": agent_idx}
+        task_data: dict[str, Any] = {"utterance_idx": page_idx, "agent_idx": agent_idx}
         if accepted is not None:
             task_data["message_id"] = accepted.message_id
             if accepted.problem_data is not None:
                 task_data["problem_data"] = accepted.problem_data
-                task_data["annotated_utterance_idx"] = len(self.dialog) - 1
+                task_data["annotated_utterance_idx"] = page_idx - 1
         self.dialog.append(utterance)
         self.human.say(utterance.id, text, fake_start, **task_data)
+
+    def _plausible_timing(self, accepted: Accepted, now: float) -> Timing | None:
+        """The page's times of a message, as far as they can be true."""
+        shown = [utterance.timestamp for utterance in self.dialog if utterance.timestamp is not None]
+        # Without anything said before, the time of the turn bounds it.
+        start = self._started
+        return plausible(accepted.timing, now - (shown[-1] if shown else start), now - start)
 
     # --- the end ---
 
@@ -453,6 +536,7 @@ class ModelChatWorld:
             person1_seed_utterance=None if context is None else context.human_seed,
             person2_seed_utterance=None if context is None else context.model_seed,
             additional_context=None if context is None else context.additional_context,
+            attention_checks=None if self.options.attention is None else self.attention_results,
             status=self.completion,
             reason=self.reason,
             **self.additional_record(),

@@ -24,6 +24,10 @@ from model_chat.contexts import HI, start_mode_fault
 from model_chat.errors import ConfigurationError
 from model_chat.local_architect import ROUTER_PACKAGES, fault_of_port
 from model_chat.model_chat_blueprint import FRONTEND_DIST
+from model_chat.quality.acceptability import AcceptabilityChecker, offensive_matcher
+from model_chat.quality.attention import AttentionConfig, load_attention_checks
+from model_chat.quality.block_lists import read_block_lists
+from model_chat.quality.blocks import name_of
 from model_chat.serving.catalogue import (
     ModelSource,
     choose_sources,
@@ -62,6 +66,9 @@ class CheckedTask:
         chat_data_folder: exists and can be written to.
         task_name: with the suffix that keeps local, sandbox and live data apart.
         is_live: whether real crowd work is paid for.
+        acceptability: None when what workers write is not checked.
+        attention: None without attention checks.
+        block_list: ids of workers to be soft-blocked.
     """
 
     needed: dict[str, int]
@@ -76,6 +83,9 @@ class CheckedTask:
     chat_data_folder: Path
     task_name: str
     is_live: bool
+    acceptability: AcceptabilityChecker | None = None
+    attention: AttentionConfig | None = None
+    block_list: tuple[str, ...] = ()
 
 
 class Faults:
@@ -160,6 +170,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         world_module = load_world(f"{BLUEPRINT}.world_file", args.world_file)
     with faults.collecting():
         _check_folder(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder)
+    acceptability, attention, block_list = check_quality(cfg, annotations, faults)
     _check_mephisto(cfg, faults)
     ConfigurationError.raise_if(faults.found)
     if world_module is None:
@@ -177,7 +188,38 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         chat_data_folder=expand(args.chat_data_folder),
         task_name=full_task_name(cfg),
         is_live=cfg.mephisto.provider._provider_type == MTURK,
+        acceptability=acceptability,
+        attention=attention,
+        block_list=block_list,
     )
+
+
+def check_quality(
+    cfg: DictConfig, annotations: AnnotationsConfig | None, faults: Faults
+) -> tuple[AcceptabilityChecker | None, AttentionConfig | None, tuple[str, ...]]:
+    """Check what belongs to quality control, in text chat and image chat alike.
+
+    Returns:
+        the checker of what workers write, the attention checks, and the workers to block; None, None and none when unset.
+    """
+    args = cfg.mephisto.blueprint
+    acceptability: AcceptabilityChecker | None = None
+    attention: AttentionConfig | None = None
+    block_list: list[str] = []
+    if args.check_acceptability:
+        with faults.collecting():
+            acceptability = AcceptabilityChecker(offensive_matcher(args.offensive_words_path))
+    if args.attention_checks_path:
+        with faults.collecting():
+            attention = load_attention_checks(args.attention_checks_path, args.num_turns, annotations)
+    with faults.collecting():
+        block_list = read_block_lists(cfg.mturk.worker_blocklist_paths)
+    if block_list and name_of(args, "block_qualification") is None:
+        faults.add(
+            f"{BLUEPRINT}.block_qualification: is unset, but mturk.worker_blocklist_paths names workers to block; give the "
+            "qualification that keeps them out, such as my_study_block."
+        )
+    return acceptability, attention, tuple(block_list)
 
 
 def _check_resolvable(cfg: DictConfig) -> None:

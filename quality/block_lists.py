@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from model_chat.configuration.files import read_text
 from model_chat.errors import ConfigurationError
-from model_chat.quality.blocks import BlockReason, find_worker, is_blocked, soft_block
+from model_chat.quality.blocks import BlockReason, bind_to_platform, find_worker, is_blocked, name_of, soft_block
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,24 @@ def read_block_lists(paths: str | None) -> list[str]:
     return list(ids)
 
 
-def block_listed(db: Any, provider_type: str, qualification: str, ids: list[str]) -> list[str]:
+def block_workers(db: Any, cfg: Any, ids: Sequence[str]) -> None:
+    """Soft-block the listed workers of a task that is about to be launched.
+
+    Args:
+        db: Mephisto's database.
+        cfg: the whole configuration, with the requester's name filled in.
+        ids: the platform's own ids.
+    """
+    qualification = name_of(cfg.mephisto.blueprint, "block_qualification")
+    if not ids or qualification is None:
+        return
+    provider = cfg.mephisto.provider
+    requester = db.find_requesters(requester_name=provider.requester_name)[0]
+    bind_to_platform(requester, [{"qualification_name": qualification}])
+    block_listed(db, provider._provider_type, qualification, ids)
+
+
+def block_listed(db: Any, provider_type: str, qualification: str, ids: Sequence[str]) -> list[str]:
     """Soft-block every listed worker who is not blocked yet, known to Mephisto or not.
 
     Args:

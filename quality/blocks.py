@@ -67,6 +67,21 @@ def soft_block(worker: Worker, qualification: str | None, reason: BlockReason, d
     return done
 
 
+def block_for_conduct(world: Any, agent: Any, qualification: str | None) -> None:
+    """Soft-block a worker for what they did in a conversation that is over and saved; never raises.
+
+    Args:
+        world: says why with ``block_reasons()``.
+        agent: the worker's Mephisto agent.
+        qualification: the block qualification's name, or None: then a violation is on record only.
+    """
+    try:
+        for reason, detail in world.block_reasons():
+            soft_block(agent.get_worker(), qualification, reason, detail)
+    except Exception:
+        logger.exception("A worker could not be blocked; see scripts/manage_workers.py block")
+
+
 def prepare_qualifications(db: Any, args: Any, shared_state: Any) -> None:
     """Make the qualifications of a task known to Mephisto, and let in only workers who may; called before the launch.
 

@@ -66,6 +66,18 @@ class Utterance(_Strict):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+class AttentionResult(_Strict):
+    """One attention check and how the worker answered it; neither is part of `dialog`."""
+
+    turn: int
+    """The exchange after whose message of the worker it came, 1-based."""
+    text: str
+    answer: str
+    ticked: list[str] | None = None
+    """The boxes that were ticked, or None where there were none to tick."""
+    passed: bool
+
+
 class TaskDescription(_Strict):
     """What was asked about which model."""
 
@@ -95,6 +107,8 @@ class Conversation(_Strict):
     person2_seed_utterance: str | None = None
     additional_context: str | None = None
     image_idx: int | None = None
+    attention_checks: list[AttentionResult] | None = None
+    """In the order in which they came; None when the task has none."""
     status: Completion = Completion.COMPLETE
     reason: str | None = None
     """Why an incomplete conversation ended."""

@@ -420,6 +420,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "person2_seed_utterance": (str, type(None)),
     "additional_context": (str, type(None)),
     "image_idx": type(None),
+    "attention_checks": type(None),
     "status": str,
     "reason": (str, type(None)),
 }

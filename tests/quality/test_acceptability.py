@@ -150,8 +150,12 @@ def test_what_is_said_after_the_first_message_adds_no_greeting(messages: list[st
 
 def test_harmless_words_near_an_offensive_one_are_let_through() -> None:
     harmless = """
-        assess assassin class passage cumin cocktail peacock dickens scunthorpe shitake therapist analysis bass grape pussycat hello shell title
-        constitution buttery spicy spices document cucumber circumstances retardant pakistan phuket basement snigger niggle whorl porncupine canteen spicier prickly hoard country
+        assess assassin class passage cumin cocktail peacock dickens
+        scunthorpe shitake therapist analysis bass grape pussycat hello shell title
+        constitution buttery spicy spices
+        document cucumber
+        circumstances retardant pakistan phuket basement snigger niggle whorl porncupine
+        canteen spicier prickly hoard country
     """
     matcher = offensive_matcher()
     assert [word for word in harmless.split() if matcher(word)] == []

@@ -25,6 +25,7 @@ KEYS = {
     "person2_seed_utterance",
     "additional_context",
     "image_idx",
+    "attention_checks",
     "status",
     "reason",
 }
