@@ -8,6 +8,8 @@ from uuid import uuid4
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 
+from model_chat.quality.blocks import platform_id
+
 if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent, OnboardingAgent
 
@@ -37,11 +39,8 @@ class HumanAgent:
 
     @property
     def worker_id(self) -> str:
-        """The crowd platform's own id of the worker where there is one, else Mephisto's name for them."""
-        worker = self.mephisto_agent.get_worker()
-        platform_id = getattr(worker, "get_mturk_worker_id", None)
-        name: str = platform_id() if callable(platform_id) else worker.worker_name
-        return name
+        """The crowd platform's own id of the worker where there is one, else the name that they came with."""
+        return platform_id(self.mephisto_agent.get_worker())
 
     @property
     def hit_id(self) -> str:

@@ -10,6 +10,7 @@ import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.client_io_handler import ClientIOHandler
 from mephisto.operations.datatypes import WorkerFailureReasons
@@ -18,6 +19,7 @@ from model_chat.quality.blocks import BlockReason, block_reasons, find_worker, i
 
 if TYPE_CHECKING:
     from mephisto.data_model.task_run import TaskRun
+    from mephisto.data_model.unit import Unit
     from mephisto.data_model.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -122,14 +124,23 @@ def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any) -> Refusal:
         return Refusal.ONBOARDING
     task_args = task_run.get_task_args()
     of_task = worker.db.find_units(task_id=task_run.task_id, worker_id=worker.db_id)
-    active = [
-        unit for unit in of_task if unit.db_status == AssignmentState.ASSIGNED and unit.task_run_id == task_run.db_id
-    ]
-    completed = [unit for unit in of_task if unit.db_status in AssignmentState.completed()]
+    active = [unit for unit in of_task if unit.task_run_id == task_run.db_id and _is_worked_on(unit)]
+    completed = [unit for unit in of_task if unit not in active and unit.db_status in _WORKED]
     most = task_args.maximum_units_per_worker
     if most and len(completed) >= most:
         return Refusal.MAXIMUM
     if active and ((most and len(active) + len(completed) >= most) or 0 < task_args.allowed_concurrent <= len(active)):
         return Refusal.CONCURRENT
     taken = task_run.db.find_units(task_run_id=task_run.db_id, status=AssignmentState.ASSIGNED)
-    return Refusal.ALL_TAKEN if taken else Refusal.ALL_DONE
+    return Refusal.ALL_TAKEN if any(map(_is_worked_on, taken)) else Refusal.ALL_DONE
+
+
+_WORKED = frozenset({*AssignmentState.completed(), AssignmentState.ASSIGNED})
+
+
+def _is_worked_on(unit: Unit) -> bool:
+    """Whether somebody works on a unit; Mephisto leaves it `assigned` for a while after its agent has handed in."""
+    if unit.db_status != AssignmentState.ASSIGNED:
+        return False
+    agent = unit.get_assigned_agent()
+    return agent is None or agent.db_status not in AgentState.complete()

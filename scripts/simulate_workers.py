@@ -51,6 +51,7 @@ class Behaviour:
     Attributes:
         think_time: mean seconds before each message (exponentially distributed); 0 for none.
         leave_after: leaves without a word after so many messages; None stays to the end.
+        lines: what the worker says, in order and then from the beginning; None draws from :data:`LINES`.
         onboarding_answers: the content of ``onboard_task_data.json``, to pass onboarding with; None ticks the first box of
             each reply and so mostly fails.
         stay_silent: accepts and never writes.
@@ -60,6 +61,7 @@ class Behaviour:
 
     think_time: float = 0.0
     leave_after: int | None = None
+    lines: Sequence[str] | None = None
     onboarding_answers: dict[str, Any] | None = None
     stay_silent: bool = False
     rating: int | None = None
@@ -308,7 +310,7 @@ class SimulatedWorker:
                 self.outcome.doubles += key in texts
                 texts.append(key)
                 if data["agent_idx"] == 1:
-                    to_annotate = not update.get("fake_start", False)
+                    to_annotate = not update.get("fake_start", False) and data.get("annotate", True)
                     now = time.monotonic()
                     if self.outcome.first_message is None:
                         self.outcome.first_message = now - started
@@ -335,7 +337,9 @@ class SimulatedWorker:
                     await self.send_update(answer)
                 else:
                     sent_at = time.monotonic()
-                    await self.send_update(answer, text=self._rng.choice(LINES))
+                    lines = self.behaviour.lines
+                    text = self._rng.choice(LINES) if lines is None else lines[said % len(lines)]
+                    await self.send_update(answer, text=text)
                     said += 1
             elif control == "ended":
                 await self.post("submit_task", {"USED_AGENT_ID": self.agent_id, "final_data": {}})

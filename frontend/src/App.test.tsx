@@ -24,7 +24,7 @@ afterEach(() => {
 });
 
 function details(updates: ServerUpdate[] = [], more: Partial<AgentDetails> = {}): AgentDetails {
-  return { agent_id: "1", failure_reason: null, past_updates: updates, onboarding: null, clock_offset: 0, ...more };
+  return { agent_id: "1", failure_reason: null, refusal: null, past_updates: updates, onboarding: null, clock_offset: 0, ...more };
 }
 
 /** The page with what the server answers; the connection itself has tests of its own. */
@@ -116,6 +116,24 @@ test.each<[string, string, () => AgentDetails, string | null]>([
     "blocked",
     "This task isn’t open to you",
     () => details([], { agent_id: null, failure_reason: "You are not currently qualified to work on this task..." }),
+    null,
+  ],
+  [
+    "blocked",
+    "This task isn’t open to you",
+    () => details([], { agent_id: null, failure_reason: "Closed for your account.", refusal: "blocked" }),
+    null,
+  ],
+  [
+    "no-work",
+    "You have done your share",
+    () => details([], { agent_id: null, failure_reason: "As many as one person may do.", refusal: "maximum" }),
+    null,
+  ],
+  [
+    "no-work",
+    "There is no work at the moment",
+    () => details([], { agent_id: null, failure_reason: "A newer server's reason.", refusal: "unheard_of" }),
     null,
   ],
   [

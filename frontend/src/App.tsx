@@ -240,12 +240,18 @@ function Ending({ screen, snapshot }: { screen: Screen; snapshot: Snapshot }): R
     }
     default:
       return (
-        <Notice icon="away" title={s.noWork.title}>
+        <Notice icon="away" title={noWorkTitle(phase)}>
           {reason !== "" && <p data-testid="reason">{reason}</p>}
           <p>{s.noWork.text}</p>
         </Notice>
       );
   }
+}
+
+function noWorkTitle(phase: Snapshot["phase"]): string {
+  const { title, titles } = texts.screens.noWork;
+  const refusal = phase.kind === "turned-away" ? phase.refusal : null;
+  return (refusal !== null && (titles as Record<string, string>)[refusal]) || title;
 }
 
 function ReloadButton({ label }: { label: string }): ReactElement {

@@ -63,6 +63,8 @@ export interface Explanation {
 export interface AgentDetails {
   agent_id: string | null;
   failure_reason: string | null;
+  /** Which reason it is that there is no work (section 5 of docs/protocol.md); null where only Mephisto's sentence says. */
+  refusal: string | null;
   past_updates: ServerUpdate[];
   onboarding: OnboardingData | null;
   /** The server's clock less ours, in milliseconds; 0 where it is not known. */
@@ -160,6 +162,7 @@ export function readAgentDetails(raw: unknown, clockOffset: number): AgentDetail
   return {
     agent_id: agentId,
     failure_reason: typeof data.failure_reason === "string" ? data.failure_reason : null,
+    refusal: typeof data.refusal === "string" ? data.refusal : null,
     past_updates: readUpdates(init.past_live_updates),
     onboarding: agentId !== null && isOnboardingAgent(agentId) ? readOnboarding(init.task_data) : null,
     clock_offset: clockOffset,

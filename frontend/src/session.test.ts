@@ -488,7 +488,7 @@ test.each([
   );
   const after = await until(open(), (snapshot) => snapshot.phase.kind === "turned-away");
   expect(screenOf(after)).toBe(screen);
-  expect(after.phase).toEqual({ kind: "turned-away", reason });
+  expect(after.phase).toEqual({ kind: "turned-away", reason, refusal: null });
 });
 
 test("a phone is turned back before the server makes an agent of it", async () => {

@@ -29,8 +29,8 @@ export type Phase =
   | { kind: "mobile-blocked" }
   /** No answer from the server; it is asked again. */
   | { kind: "unreachable" }
-  /** The server gives this worker no work; `reason` is Mephisto's sentence. */
-  | { kind: "turned-away"; reason: string }
+  /** The server gives this worker no work; `reason` is the server's sentence. */
+  | { kind: "turned-away"; reason: string; refusal: string | null }
   | { kind: "live"; agentId: string; onboarding: OnboardingData | null };
 
 export interface Snapshot {
@@ -220,7 +220,7 @@ export class Session {
     this.disconnect();
     const { agent_id: agentId } = details;
     if (agentId === null) {
-      this.update({ phase: { kind: "turned-away", reason: details.failure_reason ?? "" }, state: null });
+      this.update({ phase: { kind: "turned-away", reason: details.failure_reason ?? "", refusal: details.refusal }, state: null });
       return;
     }
     this.leavingOnboarding = false;

@@ -154,10 +154,18 @@ export const texts = {
     noWork: {
       title: "There is no work at the moment",
       text: "You can close this page or return the task. Nothing counts against you.",
+      /** By the server's code of the reason. */
+      titles: {
+        nothing_new: "You have done all there is",
+        maximum: "You have done your share",
+        concurrent: "You have another chat open",
+        all_taken: "All chats are taken just now",
+        all_done: "All chats have been done",
+      },
     },
     blocked: {
       title: "This task isn’t open to you",
-      text: "You can close this page or return the task. This does not affect your standing.",
+      text: "You can close this page or return the task. Work that you have handed in is paid as agreed, and your standing elsewhere is not affected.",
     },
     onboardingFailed: {
       title: "Thank you for trying",

@@ -120,7 +120,7 @@ def test_a_worker_goes_from_preview_to_submission_with_a_trained_model(
     ]
     assert len(chat.dialog) == 8
     assert chat.dialog[-1].final_rating == "5"
-    assert chat.workers == ["alice_sandbox"]
+    assert chat.workers == ["alice"]
     assert chat.task_description.model_nickname == "demo/blender_tiny"
     assert task.agent_statuses() == ["completed"]
     assert chat.dialog[-1].text in received.text  # the recording does see what the page is sent

@@ -55,8 +55,11 @@ export function ChatScreen({
   const scroll = useChatScroll(box, last, state);
   useReplySignals(view.messages.filter((message) => message.agentIdx === MODEL && !message.fakeStart).length);
 
-  const exchanges = view.messages.filter((message) => message.agentIdx === HUMAN && !message.fakeStart).length;
-  const waitingForReply = view.turn === null && exchanges > 0;
+  const exchanges = view.messages.filter(
+    (message) => message.agentIdx === HUMAN && !message.fakeStart && !message.attentionCheck,
+  ).length;
+  const checking = view.messages.at(-1)?.attentionCheck === true;
+  const waitingForReply = (view.turn === null || checking) && exchanges > 0;
   const done = waitingForReply ? exchanges - 1 : exchanges;
   const send = (): void => {
     setPointedOut(block !== null);

@@ -54,6 +54,18 @@ describe("what the server says", () => {
     expect(after.view.turn?.turnIdx).toBe(1);
   });
 
+  test("an attention check stands where a reply would, asks for boxes only where it says so, and is no exchange", () => {
+    const server = new Server();
+    const answer = { message_id: "m1", problem_data: { bucket_1: true }, annotated_utterance_idx: 1 };
+    const said = play(opened(server), server.say(0, "Fine.", answer));
+    const words = play(said, server.say(1, "Write: orange.", { attention_check: true, annotate: false }));
+    expect(utteranceToAnnotate(words.view)).toBeNull();
+    expect(sendingBlock(reduce(play(words, server.yourTurn(0)), { type: "typed", text: "orange", at: AT }))).toBeNull();
+    const boxes = play(said, server.say(1, "Tick only the last box.", { attention_check: true }));
+    expect(utteranceToAnnotate(boxes.view)?.text).toBe("Tick only the last box.");
+    expect(boxes.view.messages.map((message) => message.attentionCheck)).toEqual([false, false, false, true]);
+  });
+
   test("what was missed goes where it belongs, though later updates came first", () => {
     const server = new Server();
     const first = opened(server);

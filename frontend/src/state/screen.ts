@@ -24,6 +24,9 @@ export type Screen =
 const NOT_QUALIFIED = "You are not currently qualified";
 const TASK_MISSING = "You appear to have already completed";
 
+/** Refusals that last, whatever work there is. */
+const CLOSED: ReadonlySet<string> = new Set(["acceptability", "attention", "blocked", "not_invited", "onboarding"]);
+
 export function screenOf(snapshot: Snapshot): Screen {
   const { phase, state, handIn } = snapshot;
   switch (phase.kind) {
@@ -34,6 +37,7 @@ export function screenOf(snapshot: Snapshot): Screen {
     case "unreachable":
       return "lost";
     case "turned-away":
+      if (phase.refusal !== null) return CLOSED.has(phase.refusal) ? "blocked" : "no-work";
       if (phase.reason.startsWith(NOT_QUALIFIED)) return "blocked";
       return phase.reason.startsWith(TASK_MISSING) ? "disconnected" : "no-work";
     case "live":

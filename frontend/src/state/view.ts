@@ -26,6 +26,10 @@ export interface Message {
   agentIdx: number;
   text: string;
   fakeStart: boolean;
+  /** Boxes can be ticked for it, if it is the model's and the task has boxes. */
+  annotate: boolean;
+  /** An attention check, or the answer to one: no exchange of the chat. */
+  attentionCheck: boolean;
   /** The page's own id of a message of the worker. */
   messageId: string | null;
   receivedAt: number;
@@ -124,6 +128,8 @@ function applyMessage(view: View, data: Json, { update, receivedAt }: Logged): V
     agentIdx,
     text: update.text,
     fakeStart: update.fake_start,
+    annotate: !update.fake_start && data.annotate !== false,
+    attentionCheck: data.attention_check === true,
     messageId,
     receivedAt,
   };
@@ -233,7 +239,7 @@ function readExplanation(raw: Json): Explanation {
 /** The model's last reply, if the worker has to annotate it before going on; else null. */
 export function utteranceToAnnotate(view: View): Message | null {
   const last = view.messages.at(-1);
-  if (last === undefined || last.agentIdx !== MODEL || last.fakeStart) return null;
+  if (last === undefined || last.agentIdx !== MODEL || !last.annotate) return null;
   return view.annotations[last.utteranceIdx] === undefined ? last : null;
 }
 
