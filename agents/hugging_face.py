@@ -52,6 +52,9 @@ class HuggingFaceChatAgent(Agent):  # type: ignore[misc]  # parlai ships no type
         ConfigurationError: the model can't be loaded, or a flag is out of range.
     """
 
+    batched_serving = True
+    """``observe`` only remembers, so that several conversations can be answered in one :meth:`batch_act`."""
+
     @classmethod
     def add_cmdline_args(cls, parser: ParlaiParser, partial_opt: Opt | None = None) -> ParlaiParser:
         """Add this agent's flags to ParlAI's parser."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-import queue
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from typing import Any
 
+from model_chat.serving.batching import Asked
 from model_chat.serving.loading import LoadedModel
+from model_chat.serving.scheduling import Scheduler, ServingCount
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_MAX_BATCH_SIZE = 16
 
 
 class ModelFailureError(RuntimeError):
@@ -21,25 +23,38 @@ class ModelFailureError(RuntimeError):
 class ModelPool:
     """All models of a run, loaded once; conversations get clones and ask the pool for replies.
 
-    At most ``max_concurrent_responses`` models generate at once, whichever conversations they belong to. Thread-safe: the
-    queue of requests is the only shared state, and each clone belongs to one conversation.
+    At most ``max_concurrent_responses`` models generate at once, whichever conversations they belong to. Conversations
+    that wait for the same model are answered together where the model allows it (:mod:`model_chat.serving.batching`).
+    Thread-safe: the scheduler has the only shared state, and each clone belongs to one conversation.
 
     Args:
         models: the loaded models.
-        max_concurrent_responses: how many replies are generated at once; at least 1.
+        max_concurrent_responses: how many models generate at once; at least 1.
         response_timeout: seconds a conversation waits for one reply, its time in the queue included.
+        max_batch_size: most conversations that a model answers at once.
+        batch_wait_ms: milliseconds that a request waits for others to join it. With 0 those are joined that have come
+            while the model was busy, which costs nobody any time.
     """
 
-    def __init__(self, models: Iterable[LoadedModel], max_concurrent_responses: int, response_timeout: float) -> None:
+    def __init__(
+        self,
+        models: Iterable[LoadedModel],
+        max_concurrent_responses: int,
+        response_timeout: float,
+        max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
+        batch_wait_ms: float = 0,
+    ) -> None:
         self._models = {model.nickname: model for model in models}
         self._response_timeout = response_timeout
-        self._generators = _Generators(max_concurrent_responses)
+        self._scheduler = Scheduler(
+            self._models.values(), max_concurrent_responses, max_batch_size, batch_wait_ms / 1000, response_timeout
+        )
 
     def model(self, nickname: str) -> LoadedModel:
         """Return a model by nickname."""
         return self._models[nickname]
 
-    def reply(self, nickname: str, clone: Any, observations: list[Any]) -> Any:
+    def reply(self, nickname: str, clone: Any, observations: Sequence[Any]) -> Any:
         """Let a conversation's clone observe and answer.
 
         Args:
@@ -53,17 +68,12 @@ class ModelPool:
         Raises:
             ModelFailureError: the model raised, returned no text, or took longer than the time limit.
         """
-
-        def observe_and_act() -> Any:
-            for observation in observations:
-                clone.observe(observation)
-            return clone.act()
-
-        future = self._generators.submit(observe_and_act)
-        wait({future, self._generators.closed}, timeout=self._response_timeout, return_when=FIRST_COMPLETED)
+        future = self._scheduler.submit(nickname, Asked(clone, observations))
+        wait({future, self._scheduler.closed}, timeout=self._response_timeout, return_when=FIRST_COMPLETED)
         if not future.done():
             future.cancel()
-            if self._generators.closed.done():
+            self._scheduler.given_up()
+            if self._scheduler.closed.done():
                 raise ModelFailureError(f"The run ended while {nickname} was asked for a reply.")
             raise ModelFailureError(
                 f"{nickname} gave no reply within {self._response_timeout:g} s "
@@ -84,47 +94,8 @@ class ModelPool:
 
     def shutdown(self) -> None:
         """Take no more requests; those that wait are dropped, those that run are not waited for."""
-        self._generators.shutdown()
+        self._scheduler.shutdown()
 
-
-class _Generators:
-    """Daemon threads that work off one queue of requests.
-
-    Not a :class:`concurrent.futures.ThreadPoolExecutor`: Python waits for that one's threads when it exits, and a model
-    that hangs would keep the whole process.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._requests: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
-        self.closed: Future[None] = Future()
-        for number in range(threads):
-            threading.Thread(target=self._work, name=f"model-reply-{number}", daemon=True).start()
-
-    def submit(self, call: Callable[[], Any]) -> Future[Any]:
-        """Queue ``call``; the future is cancelled if the generators are shut down before its turn comes."""
-        future: Future[Any] = Future()
-        self._requests.put((future, call))
-        if self.closed.done():
-            future.cancel()
-        return future
-
-    def shutdown(self) -> None:
-        """Cancel what waits; what runs is not waited for."""
-        if not self.closed.done():
-            self.closed.set_result(None)
-        while True:
-            try:
-                future, _ = self._requests.get_nowait()
-            except queue.Empty:
-                return
-            future.cancel()
-
-    def _work(self) -> None:
-        while True:
-            future, call = self._requests.get()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(call())
-            except BaseException as error:  # whatever a model raises belongs to the conversation that asked
-                future.set_exception(error)
+    def counts(self) -> dict[str, ServingCount]:
+        """Return how many replies each model has given, in how many batches, and how long that took."""
+        return self._scheduler.counts()

@@ -131,13 +131,14 @@ def test_a_model_that_hangs_fails_after_its_time(gate: Gate) -> None:
 
 def test_a_reply_that_was_given_up_while_it_waited_is_never_generated(gate: Gate) -> None:
     model = LoadedModel("m", GatedAgent(Opt(gate="gate")), None)
-    pool = ModelPool([model], 1, 0.2)
+    pool = ModelPool([model], 1, 30)
     blocking, waiting = model.clone(), model.clone()
     first = in_thread(lambda: pool.reply("m", blocking, [heard("first")]))
     assert gate.entered.acquire(timeout=30)
+    pool._response_timeout = 0.2  # for the second one only
     with pytest.raises(ModelFailureError):
         pool.reply("m", waiting, [heard("second")])
-    pool._response_timeout = 30  # what follows has all the time it needs
+    pool._response_timeout = 30
     gate.open.set()
     first.exception(30)
     third = model.clone()
@@ -157,7 +158,7 @@ def test_no_more_models_generate_at_once_than_allowed_and_no_fewer(gate: Gate, l
     ]
     for _ in range(limit):
         assert gate.entered.acquire(timeout=30)
-    wait_until(lambda: pool._generators._requests.qsize() == 6 - limit)  # the rest have asked, and wait
+    wait_until(lambda: pool._scheduler.waiting() == 6 - limit)  # the rest have asked, and wait
     assert not gate.entered.acquire(blocking=False)
     gate.open.set()
     assert [future.result(30)["text"] for future in asked] == ["you said hi"] * 6
@@ -171,7 +172,7 @@ def test_the_end_of_the_run_releases_conversations_that_wait(gate: Gate) -> None
     running = in_thread(lambda: pool.reply("m", model.clone(), [heard("hi")]))
     assert gate.entered.acquire(timeout=30)
     queued = [in_thread(lambda: pool.reply("m", model.clone(), [heard("hi")])) for _ in range(3)]
-    wait_until(lambda: pool._generators._requests.qsize() == 3)
+    wait_until(lambda: pool._scheduler.waiting() == 3)
     pool.shutdown()
     for future in (running, *queued):
         with pytest.raises(ModelFailureError, match="The run ended while m was asked for a reply"):
