@@ -50,6 +50,10 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):  # type: ignore[misc]  # mephis
     max_onboard_time: int = _flag(300, "Seconds a worker has for onboarding.")
     max_message_length: int = _flag(2000, "Longest message of a worker, in characters.")
     max_concurrent_responses: int = _flag(1, "How many models may generate at once.")
+    max_batch_size: int = _flag(16, "Most conversations that a model answers at once, where it can; 1: one by one.")
+    batch_wait_ms: int = _flag(
+        0, "Milliseconds that a request waits for others to join it; 0: only those join that have come meanwhile."
+    )
     max_model_response_time: int = _flag(120, "Seconds a worker waits for a reply before the model counts as failed.")
     task_model_parallel: bool = _flag(True, "ParlAI's --model-parallel for all models.")
     random_seed: int = _flag(42, "Seed of the choice among models that are needed equally.")

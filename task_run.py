@@ -196,7 +196,13 @@ def prepare(
     for nickname, source in task.sources.items():
         with console.status(f"Loading {nickname}…"):
             models.append(load_model(source, model_parallel=args.task_model_parallel))
-    pool = ModelPool(models, args.max_concurrent_responses, args.max_model_response_time)
+    pool = ModelPool(
+        models,
+        args.max_concurrent_responses,
+        args.max_model_response_time,
+        max_batch_size=args.max_batch_size,
+        batch_wait_ms=args.batch_wait_ms,
+    )
     quota = ConversationQuota(task.needed, seed=args.random_seed)
     options = ChatOptions(
         models=pool,

@@ -47,6 +47,8 @@ SMALLEST: dict[str, int] = {
     "max_onboard_time": 1,
     "max_message_length": 1,
     "max_concurrent_responses": 1,
+    "max_batch_size": 1,
+    "batch_wait_ms": 0,
     "max_model_response_time": 1,
 }
 

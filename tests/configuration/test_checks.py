@@ -239,6 +239,7 @@ def test_models_may_come_from_an_option_file_alone_or_beside_the_folder(
         "max_onboard_time",
         "max_message_length",
         "max_concurrent_responses",
+        "max_batch_size",
         "max_model_response_time",
     ],
 )
