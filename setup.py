@@ -28,6 +28,7 @@ setup(
             "task_config/*",
             "task_config/dummy/*",
             "analysis/templates/*",
+            "quality/*.txt",
             "frontend/dist/**/*",
         ]
     },

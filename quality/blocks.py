@@ -146,6 +146,11 @@ def block_reasons(worker: Worker, qualification: str) -> list[BlockReason]:
     return [reason for reason in BlockReason if worker.get_granted_qualification(_marker(qualification, reason))]
 
 
+def make_qualification(db: Any, name: str) -> None:
+    """Make a qualification known to Mephisto; one that it knows stays as it is."""
+    find_or_create_qualification(db, name)
+
+
 def name_of(args: Any, flag: str) -> str | None:
     """Return the name of a qualification that a flag below ``mephisto.blueprint`` gives, None where it is unset."""
     name = args.get(flag, None)  # None for "???", too

@@ -1,0 +1,151 @@
+"""Approving, rejecting and paying bonuses on a crowd platform, with answers that say whether it happened.
+
+Mephisto's own calls log a failure on MTurk and go on as if all were well: work that could not be approved counts as approved
+here, and a bonus that could not be paid as paid. On MTurk its client is therefore asked directly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from mephisto.abstractions._subcomponents.agent_state import AgentState
+
+from model_chat.crowd.ledger import PAID, Bonus, Ledger
+from model_chat.quality.blocks import platform_id
+
+APPROVED, REJECTED = "Approved", "Rejected"
+"""Statuses of an assignment on MTurk."""
+
+
+class PlatformError(RuntimeError):
+    """The platform did not do what was asked; the message is for the requester."""
+
+
+def mturk_client(agent: Any) -> Any | None:
+    """Return the MTurk client of an agent's requester, None for other platforms."""
+    return agent._get_client() if hasattr(agent, "mturk_assignment_id") else None
+
+
+def approve(agent: Any) -> None:
+    """Approve the work of an agent; one that is approved already stays so. A rejection is overridden.
+
+    Raises:
+        PlatformError: the platform did not approve it.
+    """
+    client = mturk_client(agent)
+    if client is None:
+        agent.approve_work()
+        return
+    assignment = _assignment(agent)
+    try:
+        client.approve_assignment(AssignmentId=assignment, OverrideRejection=True)
+    except (ClientError, BotoCoreError) as error:
+        if _status(client, assignment) != APPROVED:  # approved by itself after the delay, say
+            raise PlatformError(f"unit of agent {agent.db_id} could not be approved: {error}") from error
+    agent.update_status(AgentState.STATUS_APPROVED)
+
+
+def reject(agent: Any, reason: str) -> None:
+    """Reject the work of an agent: it is not paid.
+
+    Args:
+        agent: Mephisto's.
+        reason: the worker reads it.
+
+    Raises:
+        PlatformError: the work is approved already, or the platform did not reject it.
+    """
+    if agent.db_status == AgentState.STATUS_APPROVED:
+        raise PlatformError(f"unit of agent {agent.db_id} is approved already and can't be rejected any more")
+    client = mturk_client(agent)
+    if client is None:
+        agent.reject_work(reason)
+        return
+    assignment = _assignment(agent)
+    try:
+        client.reject_assignment(AssignmentId=assignment, RequesterFeedback=reason)
+    except (ClientError, BotoCoreError) as error:
+        if _status(client, assignment) != REJECTED:
+            raise PlatformError(f"unit of agent {agent.db_id} could not be rejected: {error}") from error
+    agent.update_status(AgentState.STATUS_REJECTED)
+
+
+def pay_bonus(ledger: Ledger, agent: Any, bonus: Bonus) -> bool:
+    """Pay a bonus once, however often it is asked for. The caller holds :meth:`Ledger.paying`.
+
+    Args:
+        ledger: what has been paid.
+        agent: Mephisto's, whose unit it is for.
+        bonus: with the token that names it.
+
+    Returns:
+        whether it was paid now; False when it had been before.
+
+    Raises:
+        PlatformError: the platform refused it. If it may nevertheless have arrived (no answer), it stays on record as being
+            sent, and the next try asks the platform first.
+    """
+    known = any(before.token == bonus.token for before in ledger.bonuses(bonus.agent_id))
+    bonus = ledger.begin(bonus)
+    if bonus.state == PAID:
+        return False
+    client = mturk_client(agent)
+    if client is None:
+        agent.get_worker().bonus_worker(bonus.cents / 100, bonus.reason, agent.get_unit())
+    elif known and _has_arrived(client, agent, bonus):
+        ledger.paid(bonus.token)
+        return False
+    else:
+        _send(client, ledger, agent, bonus)
+    ledger.paid(bonus.token)
+    return True
+
+
+def _send(client: Any, ledger: Ledger, agent: Any, bonus: Bonus) -> None:
+    try:
+        client.send_bonus(
+            WorkerId=platform_id(agent.get_worker()),
+            BonusAmount=f"{bonus.cents // 100}.{bonus.cents % 100:02d}",
+            AssignmentId=_assignment(agent),
+            Reason=bonus.reason,
+            UniqueRequestToken=bonus.token,
+        )
+    except ClientError as error:
+        message = str(error.response.get("Error", {}).get("Message", ""))
+        if "UniqueRequestToken" in message or "already been processed" in message:
+            return  # this very payment has been made
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400) < 500:
+            ledger.withdraw(bonus.token)
+            raise PlatformError(f"bonus for agent {agent.db_id} was refused: {message or error}") from error
+        raise PlatformError(
+            f"bonus for agent {agent.db_id}: MTurk is in trouble, it may have arrived: {error}"
+        ) from error
+    except BotoCoreError as error:
+        raise PlatformError(f"bonus for agent {agent.db_id}: no answer, it may have arrived: {error}") from error
+
+
+def _has_arrived(client: Any, agent: Any, bonus: Bonus) -> bool:
+    """Whether MTurk has a payment that was begun before and of which nobody knows how it ended."""
+    try:
+        answer = client.list_bonus_payments(AssignmentId=_assignment(agent), MaxResults=100)
+    except (ClientError, BotoCoreError) as error:
+        raise PlatformError(f"bonus for agent {agent.db_id}: MTurk does not say whether it has it: {error}") from error
+    return any(
+        round(float(payment["BonusAmount"]) * 100) == bonus.cents and payment["Reason"] == bonus.reason
+        for payment in answer["BonusPayments"]
+    )
+
+
+def _assignment(agent: Any) -> str:
+    assignment = agent._get_mturk_assignment_id()
+    if assignment is None:
+        raise PlatformError(f"agent {agent.db_id} has no assignment on MTurk (the worker has returned it)")
+    return str(assignment)
+
+
+def _status(client: Any, assignment: str) -> str | None:
+    try:
+        return str(client.get_assignment(AssignmentId=assignment)["Assignment"]["AssignmentStatus"])
+    except (ClientError, BotoCoreError):
+        return None

@@ -1,0 +1,305 @@
+"""On MTurk and its sandbox, with Mephisto's own classes, up to the edge of MTurk's API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from model_chat.crowd.ledger import PAID, SENDING, Bonus, Ledger, token_of
+from model_chat.crowd.platform import PlatformError, approve, pay_bonus, reject
+from model_chat.human_agent import HumanAgent
+from model_chat.quality.block_lists import block_listed
+from model_chat.quality.blocks import (
+    BlockReason,
+    bind_to_platform,
+    block_reasons,
+    find_worker,
+    is_blocked,
+    platform_id,
+    soft_block,
+    unblock,
+)
+from model_chat.tests.crowd.mturk_account import ASSIGNMENT, HIT, WORKER, Account
+
+Open = Callable[..., Account]
+both = pytest.mark.parametrize("sandbox", [True, False], ids=["sandbox", "live"])
+
+
+@pytest.fixture
+def open_account(tmp_path: Path) -> Iterator[Open]:
+    """Open an account; at the end, everything that was expected must have been asked."""
+    accounts: list[Account] = []
+
+    def open_(**settings: Any) -> Account:
+        accounts.append(Account(tmp_path, **settings))
+        return accounts[-1]
+
+    yield open_
+    for account in accounts:
+        account.stub.assert_no_pending_responses()
+
+
+def suffixed(name: str, sandbox: bool) -> str:
+    return f"{name}_sandbox" if sandbox else name
+
+
+# --- ids ---
+
+
+@both
+def test_what_is_saved_are_the_ids_of_the_platform(open_account: Open, sandbox: bool) -> None:
+    human = HumanAgent(open_account(sandbox=sandbox).agent())
+    assert (human.worker_id, human.hit_id, human.assignment_id) == (WORKER, HIT, ASSIGNMENT)
+
+
+@both
+def test_a_worker_is_found_by_the_id_of_the_platform_and_has_it_back(open_account: Open, sandbox: bool) -> None:
+    account = open_account(sandbox=sandbox)
+    worker = account.worker()
+    found = find_worker(account.db, account.type, WORKER)
+    assert found is not None
+    assert found.db_id == worker.db_id
+    assert platform_id(found) == WORKER
+    assert found.worker_name == suffixed(WORKER, sandbox)
+    assert find_worker(account.db, account.type, "ANOBODY") is None
+
+
+def test_an_id_that_ends_like_the_suffix_keeps_its_end(open_account: Open) -> None:
+    assert platform_id(open_account(sandbox=True).worker("A_sandbox")) == "A_sandbox"
+
+
+# --- soft blocks ---
+
+
+@both
+def test_a_block_and_its_lifting_reach_the_platform_but_not_its_reason(open_account: Open, sandbox: bool) -> None:
+    account = open_account(sandbox=sandbox)
+    account.knows(suffixed("blocked", sandbox), "QUAL1")
+    worker = account.worker()
+    given = {"QualificationTypeId": "QUAL1", "WorkerId": WORKER, "IntegerValue": 1, "SendNotification": False}
+    account.expect("associate_qualification_with_worker", **given)
+    assert soft_block(worker, "blocked", BlockReason.ACCEPTABILITY)
+    assert is_blocked(worker, "blocked")
+    assert block_reasons(worker, "blocked") == [BlockReason.ACCEPTABILITY]
+    account.expect("disassociate_qualification_from_worker", QualificationTypeId="QUAL1", WorkerId=WORKER, Reason="")
+    assert unblock(worker, "blocked")
+    assert not is_blocked(worker, "blocked")
+    assert block_reasons(worker, "blocked") == []
+
+
+def test_a_block_that_the_platform_does_not_take_is_no_success_and_holds_here(open_account: Open) -> None:
+    account = open_account()
+    account.knows("blocked_sandbox", "QUAL1")
+    account.refuse("associate_qualification_with_worker", "no such worker")
+    worker = account.worker()
+    assert not soft_block(worker, "blocked", BlockReason.BY_HAND)
+    assert is_blocked(worker, "blocked")
+
+
+def test_listed_workers_who_never_came_are_blocked_on_the_platform_too(open_account: Open) -> None:
+    account = open_account(sandbox=False)
+    account.knows("blocked", "QUAL1")
+    account.worker()
+    for worker_id in (WORKER, "ANEW"):
+        account.expect(
+            "associate_qualification_with_worker",
+            QualificationTypeId="QUAL1", WorkerId=worker_id, IntegerValue=1, SendNotification=False,
+        )  # fmt: skip
+    assert block_listed(account.db, "mturk", "blocked", [WORKER, "ANEW"]) == ["ANEW"]
+    assert block_listed(account.db, "mturk", "blocked", [WORKER, "ANEW"]) == []  # nothing is asked of MTurk again
+
+
+# --- qualifications and HITs ---
+
+
+@both
+def test_the_hit_type_asks_for_the_requesters_own_qualifications(open_account: Open, sandbox: bool) -> None:
+    account = open_account(sandbox=sandbox)
+    account.knows(suffixed("blocked", sandbox), "OWN1")  # granted before; the other one is new
+    new = suffixed("invited", sandbox)
+    wanted = [
+        {"qualification_name": "blocked", "comparator": "DoesNotExist", "value": None, "applicable_providers": None},
+        {"qualification_name": "invited", "comparator": "Exists", "value": None, "applicable_providers": None},
+    ]
+    for owned in (True, False):
+        account.expect(
+            "list_qualification_types", {"QualificationTypes": []},
+            Query=new, MustBeRequestable=True, MustBeOwnedByCaller=owned,
+        )  # fmt: skip
+    account.expect(
+        "create_qualification_type", {"QualificationType": {"QualificationTypeId": "OWN2"}},
+        Name=new, Description=f"Equivalent qualification for {new}.", QualificationTypeStatus="Active",
+    )  # fmt: skip
+    bind_to_platform(account.requester, wanted)
+    guarded = {"ActionsGuarded": "DiscoverPreviewAndAccept"}
+    requirements: list[dict[str, Any]] = [
+        {"QualificationTypeId": "OWN1", "Comparator": "DoesNotExist", **guarded},
+        {"QualificationTypeId": "OWN2", "Comparator": "Exists", **guarded},
+    ]
+    if not sandbox:
+        countries = [{"Country": code} for code in ("US", "CA", "GB", "AU", "NZ")]
+        requirements.append(
+            {"QualificationTypeId": "00000000000000000071", "Comparator": "In", "LocaleValues": countries, **guarded}
+        )
+    account.expect(
+        "create_hit_type", {"HITTypeId": "TYPE1"},
+        AutoApprovalDelayInSeconds=604800, AssignmentDurationInSeconds=1800, Reward="0.5", Title="Chat",
+        Keywords="chat,rating", Description="Chat with a partner.", QualificationRequirements=requirements,
+    )  # fmt: skip
+
+    class Shared:
+        qualifications = wanted
+
+    class Frontend:
+        @staticmethod
+        def get_frontend_args() -> dict[str, Any]:
+            return {}
+
+    account.run.get_blueprint = lambda: Frontend
+    account.provider.setup_resources_for_task_run(account.run, account.args, Shared, "https://study.example")
+    account.expect(
+        "create_hit_with_hit_type", {"HIT": {"HITId": "HIT7", "HITTypeId": "TYPE1"}},
+        HITTypeId="TYPE1", MaxAssignments=1, LifetimeInSeconds=3600,
+        Question=(
+            '<ExternalQuestion xmlns="http://mechanicalturk.amazonaws.com/AWSMechanicalTurkDataSchemas/2006-07-14/'
+            'ExternalQuestion.xsd"><ExternalURL>https://study.example/?a=1&amp;b=2</ExternalURL>'
+            "<FrameHeight>0</FrameHeight></ExternalQuestion>"
+        ),
+    )  # fmt: skip
+    account.unit().launch("https://study.example/?a=1&b=2")
+    assert account.provider.datastore.get_unassigned_hit_ids(account.run.db_id) == ["HIT7"]
+
+
+# --- approving and paying ---
+
+
+@both
+def test_work_is_approved_and_rejected_where_it_was_done(open_account: Open, sandbox: bool) -> None:
+    account = open_account(sandbox=sandbox)
+    agent = account.agent()
+    account.expect("reject_assignment", AssignmentId=ASSIGNMENT, RequesterFeedback="Copied text.")
+    reject(agent, "Copied text.")
+    assert agent.db_status == "rejected"
+    account.expect("approve_assignment", AssignmentId=ASSIGNMENT, OverrideRejection=True)
+    approve(agent)
+    assert agent.db_status == "approved"
+    with pytest.raises(PlatformError, match="approved already"):
+        reject(agent, "Too late.")
+
+
+def test_what_mturk_has_approved_by_itself_counts_as_approved(open_account: Open) -> None:
+    account = open_account()
+    agent = account.agent()
+    account.refuse("approve_assignment", "This operation can be called with a status of: Submitted, Rejected")
+    answer = {"Assignment": {"AssignmentId": ASSIGNMENT, "AssignmentStatus": "Approved"}}
+    account.expect("get_assignment", answer, AssignmentId=ASSIGNMENT)
+    approve(agent)
+    assert agent.db_status == "approved"
+
+
+def test_work_that_could_not_be_approved_does_not_count_as_approved(open_account: Open) -> None:
+    account = open_account()
+    agent = account.agent()
+    before = agent.db_status
+    account.refuse("approve_assignment", "out of money")
+    account.expect("get_assignment", {"Assignment": {"AssignmentStatus": "Submitted"}}, AssignmentId=ASSIGNMENT)
+    with pytest.raises(PlatformError, match=r"could not be approved: .*out of money"):
+        approve(agent)
+    assert agent.db_status == before
+
+
+def bonus_for(agent: Any, cents: int = 105) -> Bonus:
+    return Bonus(token_of("test", agent.db_id), agent.db_id, WORKER, cents, "Well done.")
+
+
+def sending(account: Account, bonus: Bonus, amount: str = "1.05") -> dict[str, Any]:
+    return {
+        "WorkerId": WORKER,
+        "BonusAmount": amount,
+        "AssignmentId": ASSIGNMENT,
+        "Reason": "Well done.",
+        "UniqueRequestToken": bonus.token,
+    }
+
+
+@both
+def test_a_bonus_is_paid_once_however_often_it_is_asked_for(open_account: Open, tmp_path: Path, sandbox: bool) -> None:
+    account = open_account(sandbox=sandbox)
+    agent, ledger = account.agent(), Ledger(tmp_path)
+    bonus = bonus_for(agent)
+    assert len(bonus.token) <= 64
+    account.expect("send_bonus", **sending(account, bonus))
+    assert pay_bonus(ledger, agent, bonus)
+    assert not pay_bonus(Ledger(tmp_path), agent, bonus)  # nothing further is asked of MTurk
+    assert [(known.cents, known.state) for known in ledger.bonuses()] == [(105, PAID)]
+
+
+def cut_off(ledger: Ledger, agent: Any, account: Account, monkeypatch: pytest.MonkeyPatch) -> Bonus:
+    """Let the network fail while a bonus is being sent."""
+    bonus = bonus_for(agent)
+
+    def fail(**params: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="https://mturk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(account.client, "send_bonus", fail)
+        with pytest.raises(PlatformError, match="it may have arrived"):
+            pay_bonus(ledger, agent, bonus)
+    assert ledger.bonuses()[0].state == SENDING
+    return bonus
+
+
+def test_a_bonus_that_was_cut_off_is_looked_up_before_it_is_sent_again(
+    open_account: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = open_account()
+    agent, ledger = account.agent(), Ledger(tmp_path)
+    bonus = cut_off(ledger, agent, account, monkeypatch)
+    payment = {"WorkerId": WORKER, "BonusAmount": "1.05", "AssignmentId": ASSIGNMENT, "Reason": "Well done."}
+    account.expect("list_bonus_payments", {"BonusPayments": [payment]}, AssignmentId=ASSIGNMENT, MaxResults=100)
+    assert not pay_bonus(ledger, agent, bonus)
+    assert ledger.bonuses()[0].state == PAID
+
+
+def test_a_bonus_that_did_not_arrive_is_sent_again_with_the_same_token(
+    open_account: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = open_account()
+    agent, ledger = account.agent(), Ledger(tmp_path)
+    bonus = cut_off(ledger, agent, account, monkeypatch)
+    account.expect("list_bonus_payments", {"BonusPayments": []}, AssignmentId=ASSIGNMENT, MaxResults=100)
+    account.expect("send_bonus", **sending(account, bonus))
+    assert pay_bonus(ledger, agent, bonus)
+
+
+def test_a_refused_bonus_is_struck_out_and_can_be_paid_later(open_account: Open, tmp_path: Path) -> None:
+    account = open_account()
+    agent, ledger = account.agent(), Ledger(tmp_path)
+    bonus = bonus_for(agent)
+    account.refuse("send_bonus", "insufficient funds")
+    with pytest.raises(PlatformError, match="refused: insufficient funds"):
+        pay_bonus(ledger, agent, bonus)
+    assert ledger.bonuses() == []
+    account.expect("send_bonus", **sending(account, bonus))
+    assert pay_bonus(ledger, agent, bonus)
+
+
+def test_trouble_at_mturk_leaves_a_bonus_on_record(open_account: Open, tmp_path: Path) -> None:
+    account = open_account()
+    agent, ledger = account.agent(), Ledger(tmp_path)
+    account.refuse("send_bonus", "try later", status=503, code="ServiceFault")
+    with pytest.raises(PlatformError, match="may have arrived"):
+        pay_bonus(ledger, agent, bonus_for(agent))
+    assert ledger.bonuses()[0].state == SENDING
+
+
+def test_a_token_that_mturk_knows_means_that_it_has_been_paid(open_account: Open, tmp_path: Path) -> None:
+    account = open_account()
+    agent, ledger = account.agent(), Ledger(tmp_path)
+    account.refuse("send_bonus", "The idempotency token has already been processed.")
+    pay_bonus(ledger, agent, bonus_for(agent))
+    assert ledger.bonuses()[0].state == PAID
