@@ -1,0 +1,216 @@
+"""How a task holds up under many workers at once: latency, throughput, memory, launch.
+
+Usage: ``python benchmarks/many_workers.py [--workers 1,8,32,64,128] [--think-time 0] [--json FILE]``
+
+For each number of workers a fresh ``run.py`` is started (node router, SQLite, onboarding, annotation, a model that answers
+at once) and as many simulated workers come at the same moment over the real wire; each passes onboarding and holds one
+conversation. The workers run in a process of their own on the same machine, and are thus part of the load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from model_chat.local_architect import free_port
+from model_chat.scripts.simulate_workers import Behaviour, Outcome, simulate
+
+ROOT = Path(__file__).resolve().parents[1]
+ANNOTATIONS = ROOT / "task_config/annotations_config.json"
+ONBOARDING = ROOT / "task_config/onboard_task_data.json"
+START_SECONDS = 120.0
+
+
+class Task:
+    """A running task whose memory and threads are watched; a context manager that leaves no process behind."""
+
+    def __init__(self, folder: Path, conversations: int, turns: int, flags: Sequence[str]) -> None:
+        model = folder / "models" / "fixed"
+        model.mkdir(parents=True)
+        opt = {"model": "fixed_response", "fixed_response": "That is what I think, too."}
+        (model / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
+        self.port = free_port()
+        self.log = folder / "run.log"
+        self.flags = [
+            f"mephisto.datapath={folder / 'mephisto'}",
+            f"mephisto.blueprint.chat_data_folder={folder / 'conversations'}",
+            f"mephisto.blueprint.base_model_folder={folder / 'models'}",
+            f'mephisto.blueprint.conversations_needed_string="fixed:{conversations}"',
+            f"mephisto.blueprint.num_turns={turns}",
+            "mephisto.blueprint.onboarding_qualification=many_workers",
+            f"mephisto.blueprint.annotations_config_path={ANNOTATIONS}",
+            f"mephisto.blueprint.onboard_task_data_path={ONBOARDING}",
+            f"mephisto.architect.port={self.port}",
+            *flags,
+        ]
+        self.folder = folder
+        self.launch_seconds = float("nan")
+        self.peak_mb = 0.0
+        self.peak_threads = 0
+        self.cpu_seconds = 0.0
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Task:
+        started = time.monotonic()
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "run.py", *self.flags],
+                cwd=ROOT,
+                env={**os.environ, "HOME": str(self.folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            while b"The task is up" not in self.log.read_bytes():
+                if self.process.poll() is not None or time.monotonic() - started > START_SECONDS:
+                    raise RuntimeError(f"run.py did not come up:\n{self.log.read_text(encoding='utf-8')}")
+                time.sleep(0.02)
+        except BaseException:
+            self.__exit__()
+            raise
+        self.launch_seconds = time.monotonic() - started
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.2):
+            try:
+                status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+                fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+            except OSError:
+                return
+            values = dict(re.findall(r"^(VmHWM|Threads):\s+(\d+)", status, re.MULTILINE))
+            self.peak_mb = max(self.peak_mb, int(values.get("VmHWM", 0)) / 1024)
+            self.peak_threads = max(self.peak_threads, int(values.get("Threads", 0)))
+            self.cpu_seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._ended.set()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+
+def _simulate(port: int, workers: int, think_time: float, results: Any) -> None:
+    """Run the workers; in a process of its own, so that they don't take turns with what watches the server."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    answers = json.loads(ONBOARDING.read_text(encoding="utf-8"))
+    behaviour = Behaviour(think_time=think_time, onboarding_answers=answers, step_timeout=300)
+    started = time.monotonic()
+    outcomes = asyncio.run(simulate(port, workers, [behaviour]))
+    for outcome in outcomes:
+        outcome.packets.clear()
+    results.put((outcomes, time.monotonic() - started))
+
+
+def measure(workers: int, turns: int, think_time: float, flags: Sequence[str]) -> dict[str, Any]:
+    """Hold one conversation with each of so many workers who come at once; return the figures."""
+    with tempfile.TemporaryDirectory() as temporary, Task(Path(temporary), workers, turns, flags) as task:
+        context = multiprocessing.get_context("spawn")
+        results = context.Queue()
+        process = context.Process(target=_simulate, args=(task.port, workers, think_time, results))
+        process.start()
+        outcomes, seconds = results.get(timeout=1200)
+        process.join()
+        return figures(outcomes, seconds) | {
+            "launch_s": task.launch_seconds,
+            "peak_mb": task.peak_mb,
+            "threads": task.peak_threads,
+            "server_cpu_s": task.cpu_seconds,
+        }
+
+
+def figures(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
+    """Summarise what the workers saw."""
+    turns = sorted(turn for outcome in outcomes for turn in outcome.turns)
+    firsts = sorted(outcome.first_message for outcome in outcomes if outcome.first_message is not None)
+    return {
+        "workers": len(outcomes),
+        "results": dict(Counter(outcome.result for outcome in outcomes)),
+        "doubles": sum(outcome.doubles for outcome in outcomes),
+        "turns": len(turns),
+        "turn_p50_s": quantile(turns, 0.5),
+        "turn_p95_s": quantile(turns, 0.95),
+        "turn_max_s": quantile(turns, 1.0),
+        "first_p50_s": quantile(firsts, 0.5),
+        "first_p95_s": quantile(firsts, 0.95),
+        "seconds": seconds,
+        "turns_per_s": len(turns) / seconds if seconds else float("nan"),
+    }
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least ``share`` of the sorted values don't exceed; NaN without values."""
+    if not values:
+        return float("nan")
+    return values[min(len(values) - 1, max(0, int(share * len(values) + 0.999999) - 1))]
+
+
+COLUMNS = (
+    ("workers", "workers", "{:d}"),
+    ("turn p50", "turn_p50_s", "{:.3f} s"),
+    ("turn p95", "turn_p95_s", "{:.3f} s"),
+    ("turn max", "turn_max_s", "{:.3f} s"),
+    ("first reply p50", "first_p50_s", "{:.2f} s"),
+    ("first reply p95", "first_p95_s", "{:.2f} s"),
+    ("turns/s", "turns_per_s", "{:.0f}"),
+    ("whole", "seconds", "{:.1f} s"),
+    ("launch", "launch_s", "{:.1f} s"),
+    ("peak memory", "peak_mb", "{:.0f} MB"),
+    ("threads", "threads", "{:d}"),
+    ("server CPU", "server_cpu_s", "{:.1f} s"),
+)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--workers", default="1,8,32,64,128", help="numbers of workers (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=6, help="exchanges of a conversation (default: %(default)s)")
+    parser.add_argument("--think-time", type=float, default=0.0, help="mean seconds before a message (default: 0)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.add_argument("flags", nargs="*", help="further flags for run.py")
+    args = parser.parse_args()
+    found = []
+    for workers in (int(part) for part in args.workers.split(",")):
+        row = measure(workers, args.turns, args.think_time, args.flags)
+        found.append(row)
+        complete = row["results"].get("complete", 0)
+        if complete != workers or row["doubles"]:
+            Console(stderr=True).print(f"[red]{workers} workers: {row['results']}, {row['doubles']} doubles[/]")
+    table = Table(title=f"{args.turns} turns, onboarding, think time {args.think_time:g} s, {os.cpu_count()} cores")
+    for title, _, _ in COLUMNS:
+        table.add_column(title, justify="right")
+    for row in found:
+        table.add_row(*(form.format(row[key]) for _, key, form in COLUMNS))
+    Console(width=170).print(table)
+    if args.json is not None:
+        args.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
