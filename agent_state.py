@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,18 @@ from typing import Any
 from mephisto.abstractions.blueprints.parlai_chat.parlai_chat_agent_state import ParlAIChatAgentState
 
 from model_chat.human_agent import ServerUpdate
+from model_chat.records.journal import JOURNAL_NAME, Journal, read_journal
 from model_chat.records.writing import replace_file
+
+logger = logging.getLogger(__name__)
 
 WORLD_DATA_ID = "SUBMIT_WORLD_DATA"
 FINAL_CHAT_DATA = "final_chat_data"
+UNRECORDED = "image"
+"""The key of ``task_data`` that is kept in memory only: a picture is not to be in every file of a run. Which one it was is
+saved with the conversation."""
+HEAD = "record_head"
+"""Key of what a recovery needs; no page gets it."""
 
 
 class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephisto has no types
@@ -23,6 +32,10 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
     Mephisto records every packet of a page as it comes, and sends the whole record back when the page reconnects. Here
     a packet counts only once the world has taken it and said it back, and the world's data stay on the server.
 
+    What is said is appended to a journal (:mod:`model_chat.records.journal`), and a worker's message is on disk before the
+    page is told that it has arrived. The state is written whole when it matters: at the start, at the end, when the page
+    hands in, and when a run is recovered. The journal then goes.
+
     The world's thread and Mephisto's event loop (a submission, a tip) both change and save the state: ``_lock`` guards it.
     Mephisto would write its files in place, so that two threads, or a killed process, leave half a file.
     """
@@ -30,7 +43,75 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
     def __init__(self, agent: Any) -> None:
         self._lock = threading.RLock()
         self._written: dict[Path, bytes] = {}
+        self._unrecorded: dict[str, Any] = {}
+        self._journal: Journal | None = None
+        self._journal_holds_turns = False
+        self._unwritten: list[dict[str, Any]] = []
+        self.head: dict[str, Any] | None = None
         super().__init__(agent)
+
+    def _load_data(self) -> None:
+        path = Path(self._get_expected_data_file())
+        # The journal first: it goes once the state holds what it held.
+        entries = read_journal(path.parent / JOURNAL_NAME)
+        if entries:
+            self._journal, self._journal_holds_turns = Journal(path.parent / JOURNAL_NAME), True
+        if path.exists():
+            outputs = json.loads(path.read_bytes()).get("outputs", {})
+            super()._load_data()
+            self.head = outputs.get(HEAD)
+        else:
+            self.messages, self.final_submission, self.init_data = [], None, None
+        known = {message["update_id"] for message in self.messages if "update_id" in message}
+        for entry in entries:
+            message = entry.get("message")
+            if isinstance(message, dict) and message.get("update_id") not in known:
+                self.messages.append(message)
+            if isinstance(entry.get(HEAD), dict) and not self.is_recorded:
+                self.head = entry[HEAD]
+
+    def get_data(self) -> dict[str, Any]:
+        """The state as it is written whole."""
+        data: dict[str, Any] = super().get_data()
+        if self.head is not None:
+            data["outputs"][HEAD] = self.head
+        return data
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the result of the world has been kept."""
+        return any("WORLD_DATA" in message for message in self.messages)
+
+    def record_head(self, head: dict[str, Any]) -> None:
+        """Keep, until the result of the world is there, what a recovery needs beside the messages.
+
+        Args:
+            head: the conversation as it would be saved, without utterances.
+        """
+        with self._lock:
+            self.head = head
+            self._append({HEAD: head}, durable=False)
+
+    def _append(self, entry: dict[str, Any], durable: bool) -> None:
+        """Append to the journal, along with what could not be written before.
+
+        Raises:
+            OSError: ``durable``, and it can't be written.
+        """
+        if self._journal is None:
+            path = Path(self._get_expected_data_file()).parent / JOURNAL_NAME
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._journal = Journal(path)
+        try:
+            self._journal.append([*self._unwritten, entry], durable)
+        except OSError as error:
+            if durable:
+                raise
+            logger.error("%s can't be written (%s); tried again with the next message", self._journal.path, error)
+            self._unwritten.append(entry)
+        else:
+            self._unwritten = []
+            self._journal_holds_turns |= durable
 
     def save_data(self, durable: bool = False) -> None:
         """Save state and metadata, each file whole.
@@ -51,6 +132,25 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                     path.parent.mkdir(parents=True, exist_ok=True)
                     replace_file(path, text, durable)
                     self._written[path] = text
+            self._unwritten = []
+            if durable or not self._journal_holds_turns:
+                self._journal_holds_turns = False
+                if self._journal is not None:
+                    self._journal.remove()
+                    self._journal = None
+
+    def finish(self) -> None:
+        """Write the state whole and close what is open, once nothing more will be said.
+
+        Raises:
+            OSError: the state can't be written; the journal stays.
+        """
+        with self._lock:
+            try:
+                self.save_data(durable=self._journal_holds_turns)
+            finally:
+                if self._journal is not None:
+                    self._journal.close()
 
     def update_submit(self, submit_data: dict[str, Any]) -> None:
         """Record what the page submitted at the end."""
@@ -63,11 +163,20 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
             super().update_metadata(property_name, property_value)
 
     def update_data(self, live_update: dict[str, Any]) -> None:
-        """Record an update that the server made; what comes from a page passes by unrecorded."""
+        """Record an update that the server made; what comes from a page passes by unrecorded.
+
+        Raises:
+            OSError: it says that a worker's message has arrived, and can't be written.
+        """
         if isinstance(live_update, ServerUpdate):
+            message = dict(live_update)
             with self._lock:
-                self.messages.append(dict(live_update))
-                self.save_data()
+                if UNRECORDED in message.get("task_data", {}):
+                    task_data = dict(message["task_data"])
+                    self._unrecorded[message["update_id"]] = task_data.pop(UNRECORDED)
+                    message["task_data"] = task_data
+                self._append({"message": message}, durable=live_update.acknowledges)
+                self.messages.append(message)
 
     def record_world_data(self, world_data: dict[str, Any]) -> None:
         """Keep the result of a world, once, as analysis expects it.
@@ -78,6 +187,7 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         with self._lock:
             self.messages.append({"id": "Coordinator", "text": "", FINAL_CHAT_DATA: world_data.get("custom_data")})
             self.messages.append({"id": WORLD_DATA_ID, "text": "", "WORLD_DATA": world_data})
+            self.head = None
             self.save_data(durable=True)
 
     def get_init_state(self) -> dict[str, Any] | None:
@@ -87,9 +197,18 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         return {
             "task_data": self.init_data,
             "past_live_updates": [
-                message for message in self.messages if "WORLD_DATA" not in message and FINAL_CHAT_DATA not in message
+                self._whole(message)
+                for message in self.messages
+                if "WORLD_DATA" not in message and FINAL_CHAT_DATA not in message
             ],
         }
+
+    def _whole(self, message: dict[str, Any]) -> dict[str, Any]:
+        """A message with what of it is kept in memory only."""
+        unrecorded = self._unrecorded.get(message.get("update_id", ""))
+        if unrecorded is None:
+            return message
+        return {**message, "task_data": {**message["task_data"], UNRECORDED: unrecorded}}
 
     def get_parsed_data(self) -> dict[str, Any]:
         """The state as Mephisto's review and data tools expect it."""

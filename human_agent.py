@@ -26,6 +26,12 @@ class ServerUpdate(dict[str, Any]):
     the server's own updates are recorded, so that nothing unchecked is ever saved or shown again.
     """
 
+    @property
+    def acknowledges(self) -> bool:
+        """Whether it tells the page that a message of the worker's has arrived."""
+        task_data = self.get("task_data") or {}
+        return task_data.get("message_id") is not None and "control" not in task_data
+
 
 class HumanAgent:
     """Sends updates to a worker's page and receives what the page sends.

@@ -104,6 +104,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             return
         finally:
             world.shutdown()
+            _finish(agent)
             logger.info("Onboarding so far: %s", shared.onboarding_counts())
         agent.state.record_world_data(world.prep_save_data([human]))
         if world.passed:
@@ -149,19 +150,28 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 shared.world_opt, [human], initialization_data=unit.get_assignment_data()
             )
         except NoPlaceLeftError:
-            logger.warning("A unit was offered though no model needs a conversation any more")
-            human.control("ended", outcome="incomplete", reason=NO_MORE_WORK, task_done=True)
+            self.end_without_place(unit, agent, human)
         except Exception:
             logger.exception("A conversation could not be started")
             self._end_broken(unit, human)
         else:
-            self._run_world(world, unit, agent, human)
+            try:
+                self._run_world(world, unit, agent, human)
+            finally:
+                _finish(agent)
         self._close(agent)
+
+    def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Tell a worker for whom there is no place that there is nothing to do."""
+        logger.warning("A unit was offered though no model needs a conversation any more")
+        human.control("ended", outcome="incomplete", reason=NO_MORE_WORK, task_done=True)
 
     def _run_world(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         with self._lock:
             self._running_worlds[unit.db_id] = world
         try:
+            world.parley()  # what it opens with belongs to the record; no worker can have said anything before
+            agent.state.record_head(self._record(world, human))
             while not world.episode_done() and unit.db_id in self.running_units:
                 world.parley()
             world.abandon("run ended: the run was stopped during the conversation")
@@ -207,6 +217,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         safe = False
         try:
             world_data = world.prep_save_data([human])
+            world_data["custom_data"] = self._record(world, human, world_data)
         except Exception:
             logger.exception("A conversation's data could not be put together")
             return False
@@ -225,6 +236,11 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             logger.exception("A conversation can't be written to Mephisto's data folder; check the disk")
         return complete and safe
 
+    def _record(self, world: Any, human: HumanAgent, world_data: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A world's conversation as it is saved now, under the name of the task that it counts for."""
+        custom_data = (world_data or world.prep_save_data([human]))["custom_data"]
+        return {**custom_data, "task_name": self.task_run.get_task().task_name}
+
     def _end_broken(self, unit: Unit, human: HumanAgent) -> None:
         self._launch_replacement(unit)
         human.control(
@@ -234,8 +250,13 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             task_done=True,
         )
 
-    def _launch_replacement(self, unit: Unit) -> None:
-        """Offer one more unit, since this one is used up (and paid for) without a conversation that counts."""
+    def _launch_replacement(self, unit: Unit, failed: bool = True) -> None:
+        """Offer one more unit, since this one is used up (and paid for) without a conversation that counts.
+
+        Args:
+            unit: the one that is used up.
+            failed: whether a conversation broke down; after many of these, none are offered any more.
+        """
         live_run = self.shared_state.live_run
         if live_run is None:
             return
@@ -243,7 +264,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         if not launcher.keep_launching_units or unit.db_id not in self.running_units:
             return  # the run is ending
         with self._lock:
-            self._failures_in_a_row += 1
+            self._failures_in_a_row += failed
             give_up = self._failures_in_a_row > MOST_FAILURES_IN_A_ROW
         if give_up:
             logger.error(
@@ -270,6 +291,16 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         """Return the worlds of the conversations that are going on."""
         with self._lock:
             return list(self._running_worlds.values())
+
+
+def _finish(agent: Agent | OnboardingAgent) -> None:
+    """Write an agent's state whole, now that nothing more is said."""
+    try:
+        agent.state.finish()
+    except OSError as error:
+        logger.error(
+            "The state of %s can't be written (%s); its journal stays, and the next start reads it", agent, error
+        )
 
 
 def _make_state(agent: Agent | OnboardingAgent) -> None:

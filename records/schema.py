@@ -112,6 +112,8 @@ class Conversation(_Strict):
     status: Completion = Completion.COMPLETE
     reason: str | None = None
     """Why an incomplete conversation ended."""
+    task_name: str | None = None
+    """Mephisto's name of the task that the conversation counts for, with its suffix; None in older files."""
 
     def to_dict(self) -> dict[str, Any]:
         """The dictionary that is saved, JSON types only.

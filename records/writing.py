@@ -57,7 +57,7 @@ def write_new_file(path: Path, data: bytes) -> Path:
     finally:
         Path(temporary).unlink(missing_ok=True)
     try:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError:
         path.unlink(missing_ok=True)  # else a file that the caller takes for missing would be counted all the same
         raise
@@ -87,19 +87,23 @@ def replace_file(path: Path, data: bytes, durable: bool) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     if durable:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def _make_folder(folder: Path) -> None:
-    """Make ``folder``, and those above it, so that each new one survives a power cut."""
+    """Make ``folder``, and those above it, for its owner only and so that each new one survives a power cut."""
     missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
     for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        _sync_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in ``folder`` survive a power cut."""
+def sync_folder(folder: Path) -> None:
+    """Make a new name in ``folder`` survive a power cut.
+
+    Raises:
+        OSError: the folder can't be synced.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

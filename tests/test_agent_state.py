@@ -6,13 +6,16 @@ import errno
 import json
 import os
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from model_chat.agent_state import ModelChatAgentState
-from model_chat.human_agent import HumanAgent
+from model_chat.human_agent import HumanAgent, ServerUpdate
+from model_chat.records import journal
+from model_chat.records.journal import JOURNAL_NAME
 from model_chat.tests.mephisto_run import Run, arrive
 
 SAVED = {"dialog": [{"text": "secret-dialog"}], "task_description": {"model_nickname": "secret-nickname"}}
@@ -112,23 +115,139 @@ def test_the_state_can_be_read_whatever_two_threads_do_to_it(agent: Any) -> None
     assert state.final_submission == {"n": "x"}
 
 
-def test_a_disk_that_is_full_leaves_the_state_that_was_there(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    human = HumanAgent(agent)
-    human.say("Speaker 1", "Before.")
+def acknowledge(agent: Any, text: str) -> None:
+    """Tell the page that a message of the worker's has arrived."""
+    HumanAgent(agent).say("Speaker 1", text, message_id=f"id of {text}")
 
-    def no_space(*args: Any) -> Any:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
+def texts(agent: Any) -> list[str]:
+    return [message["text"] for message in agent.state.messages]
+
+
+def journal_of(agent: Any) -> Path:
+    return Path(agent.state._get_expected_data_file()).parent / JOURNAL_NAME
+
+
+def no_space(*args: Any, **kwargs: Any) -> Any:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_message_is_never_acknowledged_on_a_disk_that_stays_full(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    acknowledge(agent, "Before.")
+    monkeypatch.setattr(journal, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(os, "write", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        acknowledge(agent, "Lost.")
+    monkeypatch.undo()
+    assert texts(agent) == ["Before."]
+    acknowledge(agent, "After.")
+    for state in (agent.state, reloaded(agent)):
+        assert [message["text"] for message in state.messages] == ["Before.", "After."]
+
+
+def test_a_disk_that_is_full_for_a_moment_costs_nothing(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, attempts = os.write, []
+
+    def half_full(descriptor: int, data: bytes) -> int:
+        attempts.append(1)
+        if len(attempts) == 1:
+            return real(descriptor, data[:10])
+        return no_space() if len(attempts) == 2 else real(descriptor, data)
+
+    monkeypatch.setattr(journal, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(os, "write", half_full)
+    acknowledge(agent, "Half at first.")
+    assert [message["text"] for message in reloaded(agent).messages] == ["Half at first."]
+    assert len(journal_of(agent).read_bytes().splitlines()) == 1
+
+
+def test_what_no_worker_said_waits_for_space_and_keeps_its_order(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "write", no_space)
+    HumanAgent(agent).say("Speaker 2", "A reply.")
+    monkeypatch.undo()
+    acknowledge(agent, "A message.")
+    assert [message["text"] for message in reloaded(agent).messages] == ["A reply.", "A message."]
+
+
+def test_a_state_that_can_not_be_written_whole_leaves_the_one_before(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acknowledge(agent, "Before.")
     monkeypatch.setattr(os, "fdopen", no_space)
     with pytest.raises(OSError, match="No space left"):
-        human.say("Speaker 1", "Lost.")
+        agent.state.record_world_data({"custom_data": SAVED})
     monkeypatch.undo()
     assert [message["text"] for message in reloaded(agent).messages] == ["Before."]
     folder = Path(agent.state._get_expected_data_file()).parent
     assert [path.name for path in folder.iterdir() if path.name.endswith(".part")] == []
 
 
-def test_only_the_end_has_to_survive_a_power_cut(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_is_on_disk_before_the_page_is_told(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    real = os.fdatasync
+
+    def sync(descriptor: int) -> None:
+        real(descriptor)
+        synced.append(journal_of(agent).read_bytes())
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    HumanAgent(agent).say("Speaker 2", "A reply needs no sync.")
+    HumanAgent(agent).control("refused", message_id="m", code="empty", reason="Nothing was taken.")
+    assert synced == []
+    acknowledge(agent, "A message does.")
+    assert len(synced) == 1
+    assert b"A message does." in synced[0]
+
+
+def test_a_turn_costs_one_line_however_long_the_conversation_is(agent: Any) -> None:
+    state = Path(agent.state._get_expected_data_file())
+    before, sizes = state.stat().st_mtime_ns, []
+    for number in range(50):
+        acknowledge(agent, f"Line {number:02}.")
+        sizes.append(journal_of(agent).stat().st_size)
+    assert max(after - earlier for earlier, after in pairwise(sizes)) <= sizes[0] + 10  # a time may have more digits
+    assert state.stat().st_mtime_ns == before
+
+
+def test_half_a_last_line_is_left_out_and_spoils_nothing_that_follows(agent: Any) -> None:
+    acknowledge(agent, "Whole.")
+    with journal_of(agent).open("ab") as file:
+        file.write(b'{"message": {"text": "Half')
+    again = reloaded(agent)
+    assert [message["text"] for message in again.messages] == ["Whole."]
+    again.update_data(ServerUpdate(text="After.", update_id="u", task_data={"message_id": "m"}))
+    assert [message["text"] for message in reloaded(agent).messages] == ["Whole.", "After."]
+
+
+def test_the_journal_goes_when_the_state_is_whole_and_nothing_is_said_twice(agent: Any) -> None:
+    acknowledge(agent, "Hello.")
+    kept = journal_of(agent).read_bytes()
+    agent.state.record_world_data({"custom_data": SAVED})
+    assert not journal_of(agent).exists()
+    journal_of(agent).write_bytes(kept)  # killed between the two
+    assert [message["text"] for message in reloaded(agent).messages] == ["Hello.", "", ""]
+    journal_of(agent).unlink()
+    HumanAgent(agent).control("ended", outcome="complete")
+    agent.state.finish()
+    assert not journal_of(agent).exists()
+    assert len(json.loads(Path(agent.state._get_expected_data_file()).read_bytes())["outputs"]["messages"]) == 4
+
+
+def test_what_a_recovery_needs_is_kept_until_the_result_is_there_and_never_told(agent: Any) -> None:
+    acknowledge(agent, "Hello.")
+    agent.state.record_head({"task_description": "secret-nickname"})
+    for state in (agent.state, reloaded(agent)):
+        assert state.head == {"task_description": "secret-nickname"}
+        assert "secret" not in json.dumps(state.get_init_state())
+    agent.state.update_metadata("tips", [{"header": "x"}])
+    assert reloaded(agent).head == {"task_description": "secret-nickname"}
+    agent.state.record_world_data({"custom_data": SAVED})
+    assert reloaded(agent).head is None
+
+
+def test_only_the_end_and_what_a_worker_said_have_to_survive_a_power_cut(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
     HumanAgent(agent).say("Speaker 1", "Hello.")

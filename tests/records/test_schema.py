@@ -28,6 +28,7 @@ KEYS = {
     "attention_checks",
     "status",
     "reason",
+    "task_name",
 }
 
 
