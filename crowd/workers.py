@@ -51,7 +51,7 @@ class Task:
 
     def qualification(self, flag: str) -> str | None:
         """Return the name of a qualification of the last run."""
-        return name_of(self.last_run.args.blueprint, flag)
+        return name_of(self.last_run.args.get("blueprint") or {}, flag)
 
     def find_worker(self, worker_id: str) -> Any | None:
         """Find a worker by the platform's own id."""

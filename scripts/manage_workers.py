@@ -391,8 +391,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    from mephisto.utils.logger_core import set_mephisto_log_level
+
     args = make_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    set_mephisto_log_level(level="warning")  # it writes to standard output
     out = Output(Console(), args.dry_run)
     try:
         if SUBCOMMANDS[args.command].picks_workers is True and not read_ids(args.workers, args.file):

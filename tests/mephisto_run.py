@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,8 @@ class Run:
         )
         requester = self.db.new_requester("requester", "mock")
         task = self.db.new_task("study_local", BLUEPRINT_TYPE)
-        run = self.db.new_task_run(task, requester, OmegaConf.to_yaml(self.args), "mock", BLUEPRINT_TYPE)
+        stored = json.dumps(OmegaConf.to_yaml(self.args))  # as Mephisto's operator does
+        run = self.db.new_task_run(task, requester, stored, "mock", BLUEPRINT_TYPE)
         self.task_run = TaskRun.get(self.db, run)
         self._workers = 0
 

@@ -1,0 +1,292 @@
+"""scripts/manage_workers.py, on a task whose workers have chatted for real (mock provider), and its ledger."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
+from model_chat.crowd.ledger import Bonus, Ledger
+from model_chat.quality.blocks import BlockReason, block_reasons, find_worker, is_blocked, soft_block
+from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
+from model_chat.scripts.manage_workers import SUBCOMMANDS, main
+from model_chat.tests.mephisto_run import Run
+
+START = 1_760_000_000.0
+
+
+class Study:
+    """A task in a database of its own; ``command`` runs the script on it and returns exit code, output and errors."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self.run = Run(folder)
+        self.db = self.run.db
+        self._capsys = capsys
+
+    def chat(self, name: str, minutes: float = 6.0, violations: str | None = "", complete: bool = True) -> Any:
+        """Let a worker have had a conversation and handed it in; return the agent."""
+        from mephisto.abstractions.providers.mock.mock_agent import MockAgent
+        from mephisto.data_model.worker import Worker
+
+        worker = find_worker(self.db, "mock", name)
+        if worker is None:
+            worker = Worker.get(self.db, self.db.new_worker(f"{name}_sandbox", "mock"))
+        agent = MockAgent.new(self.db, worker, self.run.unit())
+        record = Conversation(
+            dialog=[
+                Utterance(agent_idx=0, text="Hi!", id="Speaker 1", fake_start=True, timestamp=START),
+                Utterance(agent_idx=1, text="Hello.", id="Speaker 2", timestamp=START + minutes * 60),
+            ],
+            workers=[name],
+            acceptability_violations=[violations],
+            hit_ids=["1"],
+            assignment_ids=["1"],
+            task_description=TaskDescription(model_nickname="m"),
+            status=Completion.COMPLETE if complete else Completion.INCOMPLETE,
+        )
+        agent.state.record_world_data({"custom_data": record.to_dict()})
+        agent.update_status("completed")
+        return agent
+
+    def command(self, *arguments: str) -> tuple[int, str, str]:
+        self._capsys.readouterr()
+        code = main([arguments[0], "--task-name", "study_local", "--database-path", str(self.folder), *arguments[1:]])
+        said = self._capsys.readouterr()
+        return code, said.out, said.err
+
+    def status(self, agent: Any) -> str:
+        return str(self.db.get_agent(agent.db_id)["status"])
+
+
+@pytest.fixture
+def study(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.setenv("COLUMNS", "200")
+    return Study(tmp_path, capsys)
+
+
+# --- looking ---
+
+
+def test_the_list_shows_everybody_with_their_conversations_and_results(study: Study) -> None:
+    study.chat("ann", violations="under_min_length,unsafe:1,unsafe:3")
+    study.chat("ann")
+    study.chat("bob", violations=None, complete=False)
+    soft_block(find_worker(study.db, "mock", "ann"), "blocked", BlockReason.ACCEPTABILITY)  # type: ignore[arg-type]  # found
+    code, said, _ = study.command("list", "--json")
+    assert code == 0
+    ann, bob = json.loads(said)
+    assert (ann["worker_id"], ann["complete"], ann["incomplete"]) == ("ann", 2, 0)
+    assert ann["violations"] == {"under_min_length": 1, "unsafe": 2}
+    assert ann["statuses"] == {"completed": 2}
+    assert ann["blocked"] == "acceptability"
+    assert (bob["worker_id"], bob["complete"], bob["incomplete"], bob["blocked"]) == ("bob", 0, 1, "")
+    _, table, _ = study.command("list")
+    assert "2 workers of study_local" in table
+    assert "blocked: acceptability" in table
+
+
+def test_who_only_came_to_onboarding_is_listed_with_its_result(study: Study) -> None:
+    agent = study.run.onboarding_agent()
+    study.db.make_qualification("passed-onboarding")
+    agent.get_worker().grant_qualification("passed-onboarding", 0)
+    _, said, _ = study.command("list", "--json")
+    (row,) = json.loads(said)
+    assert (row["complete"], row["onboarding"]) == (0, "failed")
+
+
+# --- who may take part ---
+
+
+def test_workers_are_blocked_by_id_or_file_and_unblocked_again(study: Study, tmp_path: Path) -> None:
+    study.chat("ann")
+    file = tmp_path / "ids.txt"
+    file.write_text("# from the pilot\nbob  # never came\n\nann\n", encoding="utf-8")
+    code, said, _ = study.command("block", "--file", str(file))
+    assert code == 0
+    assert "bob has never taken part here; check the id" in said
+    for name in ("ann", "bob"):
+        worker = find_worker(study.db, "mock", name)
+        assert worker is not None
+        assert is_blocked(worker, "blocked")
+        assert block_reasons(worker, "blocked") == [BlockReason.BY_HAND]
+    assert "ann is blocked already" in study.command("block", "ann")[1]
+    assert "ann unblocked" in study.command("unblock", "ann")[1]
+    assert not is_blocked(find_worker(study.db, "mock", "ann"), "blocked")  # type: ignore[arg-type]  # found
+    assert "ann is not blocked" in study.command("unblock", "ann")[1]
+
+
+def test_an_unknown_worker_can_not_be_unblocked_and_that_is_a_failure(study: Study) -> None:
+    code, said, _ = study.command("unblock", "nobody")
+    assert (code, said) == (1, "✗ nobody is not known\n")
+
+
+@pytest.mark.parametrize("command", ["block", "approve", "reject", "bonus", "wage"])
+def test_a_dry_run_changes_nothing(study: Study, command: str) -> None:
+    agent = study.chat("ann")
+    more = {
+        "reject": ["--reason", "x"],
+        "bonus": ["--amount", "1", "--reason", "x"],
+        "wage": ["--hourly", "60", "--cap", "5"],
+    }
+    before = sorted(study.db.find_qualifications(), key=str)
+    code, said, _ = study.command(command, "ann", "--dry-run", *more.get(command, []))
+    assert code == 0
+    assert "would: " in said or "total $" in said
+    assert study.status(agent) == "completed"
+    assert Ledger(study.folder).bonuses() == []
+    assert len(study.db.find_qualifications()) == len(before)
+
+
+def test_onboarding_is_reset_whole(study: Study) -> None:
+    worker = study.run.onboarding_agent().get_worker()
+    for name in ("passed-onboarding", "passed-onboarding-failed"):
+        study.db.make_qualification(name)
+        worker.grant_qualification(name, 0)
+    code, said, _ = study.command("reset-onboarding", worker.worker_name)
+    assert (code, said) == (0, f"{worker.worker_name}: onboarding reset\n")
+    assert worker.get_granted_qualification("passed-onboarding") is None
+    assert worker.get_granted_qualification("passed-onboarding-failed") is None
+
+
+def test_inviting_needs_the_name_of_the_qualification(study: Study) -> None:
+    study.chat("ann")
+    code, _, errors = study.command("allow", "ann")
+    assert code == 2
+    assert "mephisto.blueprint.allowed_worker_qualification is unset in the last run" in errors
+    assert study.command("allow", "ann", "--qualification", "invited")[0] == 0
+    assert find_worker(study.db, "mock", "ann").is_qualified("invited")  # type: ignore[union-attr]  # found
+
+
+# --- pay ---
+
+
+def test_units_are_approved_and_rejected_by_worker_or_all(study: Study) -> None:
+    ann, bob = study.chat("ann"), study.chat("bob")
+    assert study.command("approve", "ann")[:2] == (0, f"ann, unit {ann.unit_id} approved\n")
+    assert (study.status(ann), study.status(bob)) == ("approved", "completed")
+    assert "rejected: copied" in study.command("reject", "bob", "--reason", "copied")[1]
+    assert study.status(bob) == "rejected"
+    assert study.command("reject", "ann", "--reason", "late")[0] == 1  # approved: no unit to reject
+    assert study.command("approve", "--all", "--rejected")[0] == 0
+    assert study.status(bob) == "approved"
+
+
+def test_nobody_is_paid_by_mistake_for_all(study: Study) -> None:
+    study.chat("ann")
+    for arguments in (["approve"], ["approve", "--all", "ann"]):
+        code, _, errors = study.command(*arguments)
+        assert code == 2
+        assert "Name workers (or --file), or give --all" in errors
+
+
+def test_a_bonus_needs_the_total_confirmed_and_is_paid_once(study: Study) -> None:
+    study.chat("ann")
+    study.chat("bob")
+    ask = ("bonus", "--all", "--amount", "0.75", "--reason", "Thank you.")
+    code, said, errors = study.command(*ask)
+    assert code == 2
+    assert "2 bonuses, total $1.50" in said
+    assert "repeat the command with --confirm 1.50" in errors
+    assert study.command(*ask, "--confirm", "15")[0] == 2
+    assert Ledger(study.folder).bonuses() == []
+    assert study.command(*ask, "--confirm", "1.50")[0] == 0
+    code, said, _ = study.command(*ask, "--confirm", "1.50")
+    assert code == 0
+    assert said.count("has had this bonus") == 2
+    assert [bonus.cents for bonus in Ledger(study.folder).bonuses()] == [75, 75]
+
+
+def test_the_wage_is_made_up_to_the_target_and_the_cap(study: Study) -> None:
+    # $0.50 a unit; at $12 an hour 6 minutes are $1.20, 60 minutes $12.
+    quick, slow = study.chat("quick", minutes=6), study.chat("slow", minutes=60)
+    study.chat("fast", minutes=1)
+    study.chat("left", minutes=60, complete=False)
+    ask = ("wage", "--all", "--hourly", "12", "--cap", "3")
+    _, said, _ = study.command(*ask)
+    assert f"quick, unit {quick.unit_id}: 6.0 min, paid $0.50, missing $0.70" in said
+    assert f"slow, unit {slow.unit_id}: 60.0 min, paid $0.50, missing $3.00" in said
+    assert "2 bonuses, total $3.70" in said
+    assert study.command(*ask, "--confirm", "3.70")[0] == 0
+    assert "0 bonuses, total $0.00" in study.command(*ask)[1]
+    # A higher target later pays the difference alone.
+    assert "quick, unit" in (more := study.command("wage", "--all", "--hourly", "15", "--cap", "3")[1])
+    assert "paid $1.20, missing $0.30" in more
+    assert "1 bonuses, total $0.30" in more
+
+
+def test_a_payment_that_was_cut_off_is_finished_first(study: Study) -> None:
+    agent = study.chat("ann", minutes=6)
+    Ledger(study.folder).begin(Bonus("token", agent.db_id, "ann", 70, "Thanks."))
+    ask = ("wage", "--all", "--hourly", "12", "--cap", "3")
+    assert "1 bonuses, 1 of them begun before, total $0.70" in study.command(*ask)[1]
+    assert study.command(*ask, "--confirm", "0.70")[0] == 0
+    assert [(bonus.cents, bonus.state) for bonus in Ledger(study.folder).bonuses()] == [(70, "paid")]
+
+
+def test_two_processes_do_not_pay_at_the_same_time(study: Study, tmp_path: Path) -> None:
+    study.chat("ann")
+    with Ledger(tmp_path).paying():
+        code, _, errors = study.command("bonus", "ann", "--amount", "1", "--reason", "x", "--confirm", "1")
+    assert code == 2
+    assert "another process is paying" in errors
+    assert Ledger(tmp_path).bonuses() == []
+
+
+def test_the_ledger_survives_its_process(tmp_path: Path) -> None:
+    bonus = Bonus("t", "1", "ann", 5, "x")
+    assert Ledger(tmp_path).begin(bonus) == bonus
+    assert Ledger(tmp_path).begin(Bonus("t", "1", "ann", 999, "other")) == bonus  # what was written first counts
+
+
+# --- the command line ---
+
+
+def test_an_unknown_task_is_said_with_those_that_there_are(study: Study) -> None:
+    code = main(["list", "--task-name", "study", "--database-path", str(study.folder)])
+    assert code == 2
+    assert "it knows study_local" in study._capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["block", "unblock", "allow", "reset-onboarding"])
+def test_workers_must_be_named(study: Study, command: str) -> None:
+    code, _, errors = study.command(command)
+    assert code == 2
+    assert "Name workers, or give --file" in errors
+
+
+def test_every_subcommand_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "quality-control.md").read_text(encoding="utf-8")
+    assert [name for name in SUBCOMMANDS if f"`{name}`" not in page] == []
+
+
+# --- amounts ---
+
+
+@pytest.mark.parametrize(
+    ("amount", "cents"), [("1", 100), (0.5, 50), ("0.01", 1), (0.1, 10), ("12.340", 1234), ("0", 0), (0.07, 7)]
+)
+def test_amounts_are_read_to_the_cent(amount: Any, cents: int) -> None:
+    assert to_cents(amount) == cents
+
+
+@pytest.mark.parametrize("amount", ["", "x", "-1", "0.005", "nan", "inf", "1,50"])
+def test_what_is_no_amount_is_refused(amount: str) -> None:
+    with pytest.raises(ValueError, match="no amount of dollars"):
+        to_cents(amount)
+
+
+def test_the_fee_is_a_fifth_and_at_least_a_cent() -> None:
+    assert [fee_cents(cents) for cents in (1, 3, 50, 333)] == [1, 1, 10, 67]
+    assert total_cents(200, 50) == 200 * 60
+    assert dollars(total_cents(200, 50)) == "$120.00"
+
+
+def test_amounts_on_the_command_line_are_checked(study: Study) -> None:
+    study.chat("ann")
+    code, _, errors = study.command("bonus", "ann", "--amount", "0.005", "--reason", "x")
+    assert code == 2
+    assert "--amount: '0.005' is no amount of dollars and whole cents; write it like 1.50." in errors
