@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from model_chat.configuration.checks import BLUEPRINT, CheckedTask, check_task, mode_needs_context
+from model_chat.configuration.command_line import Wish, call, read_arguments
 from model_chat.configuration.files import expand
+from model_chat.configuration.help import config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.contexts import load_context_source
 from model_chat.errors import ConfigurationError
@@ -46,6 +49,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_DATA_FOLDER = "~/.mephisto/data"
 EXIT_CONFIGURATION = 2
 EXIT_INTERRUPTED = 130
+ABOUT = "Collect conversations between workers and models, with each reply annotated and the whole rated."
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -55,28 +59,42 @@ def main(default_conf: str) -> None:
     Args:
         default_conf: the file of the config group ``conf`` that is used unless ``conf=…`` names another.
     """
-    name = register(default_conf)
     code = 0
 
-    # Without a path Hydra would search, and for --help walk through, the whole package. The group `conf` comes from the
-    # config store.
-    @hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)
     def run(cfg: DictConfig) -> None:
         nonlocal code
-        console = Console(stderr=True)
-        set_up_logging(cfg.mephisto.log_level, console)
-        try:
-            code = run_task(cfg, console)
-        except ConfigurationError as error:
-            for fault in error.faults:
-                console.print(f"[bold red]✗[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
-            console.print("Nothing was launched.", highlight=False)
-            code = EXIT_CONFIGURATION
+        if wish is Wish.HELP:
+            print(help_text(cfg, Path(sys.argv[0]).name, ABOUT), end="")  # noqa: T201  # what the command is asked to print
+        elif wish is Wish.CONFIG:
+            print(config_text(cfg), end="")  # noqa: T201  # likewise
+        else:
+            set_up_logging(cfg.mephisto.log_level, console)
+            try:
+                code = run_task(cfg, console)
+            except ConfigurationError as error:  # here, for Hydra has something to say about what leaves it
+                code = _refuse(error, console)
 
-    run()
+    console = Console(stderr=True)
+    try:
+        name = register(default_conf)
+        wish, arguments = read_arguments(sys.argv[1:])
+        # Without a path Hydra would search the whole package. The group `conf` comes from the config store.
+        hydra_main = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)
+        call(hydra_main(run), arguments)
+    except ConfigurationError as error:
+        code = _refuse(error, console)
+    sys.stdout.flush()
     # Models that hang, and libraries' own threads, must not keep a finished run from ending.
     logging.shutdown()
     os._exit(code)
+
+
+def _refuse(error: ConfigurationError, console: Console) -> int:
+    """Say every fault; return the exit code."""
+    for fault in error.faults:
+        console.print(f"[bold red]✗[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
+    console.print("Nothing was launched.", highlight=False)
+    return EXIT_CONFIGURATION
 
 
 def _escaped(text: str) -> str:

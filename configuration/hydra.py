@@ -33,7 +33,9 @@ class ModelChatMephistoConfig(MephistoConfig):  # type: ignore[misc]  # mephisto
         default=None,
         metadata={"help": "Mephisto's data folder; unset: core.main_data_directory of ~/.mephisto/config.yml."},
     )
-    log_level: str = "warning"
+    log_level: str = field(
+        default="warning", metadata={"help": "Of Mephisto's and ParlAI's log lines: debug, info, warning, error."}
+    )
 
 
 @dataclass
@@ -43,11 +45,15 @@ class TaskConfig:
     defaults: list[Any] = field(default_factory=list)
     hydra: Any = field(default_factory=dict)
     mephisto: ModelChatMephistoConfig = field(default_factory=ModelChatMephistoConfig)
-    task_dir: str = str(ROOT)
+    task_dir: str = field(
+        default=str(ROOT), metadata={"help": "Folder of the task; the defaults of other flags refer to it."}
+    )
     monitoring_log_rate: int = field(
         default=30, metadata={"help": "Seconds between two progress lines where there is no terminal."}
     )
-    current_time: str = "${now:%Y%m%d_%H%M%S}"
+    current_time: str = field(
+        default="${now:%Y%m%d_%H%M%S}", metadata={"help": "For names in your own files under conf/."}
+    )
     mturk: MTurkConfig = field(default_factory=MTurkConfig)
 
 

@@ -1,0 +1,190 @@
+"""What ``--help`` and ``-c job`` of the run scripts print: every flag with its meaning and the value it has now."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from typing_extensions import TypeIs
+
+WIDTH = 110
+INDENT = "  "
+B, T = "mephisto.blueprint.", "mephisto.task."
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Models and how many conversations": (
+        B + "conversations_needed_string",
+        B + "base_model_folder",
+        B + "model_opt_path",
+        B + "task_model_parallel",
+        B + "max_concurrent_responses",
+        B + "max_batch_size",
+        B + "batch_wait_ms",
+        B + "max_model_response_time",
+        B + "random_seed",
+    ),
+    "The conversation": (
+        B + "num_turns",
+        B + "conversation_start_mode",
+        B + "include_persona",
+        B + "context_seed",
+        B + "override_opt",
+        B + "max_resp_time",
+        B + "max_message_length",
+        B + "world_file",
+    ),
+    "Annotation and rating": (
+        B + "annotations_config_path",
+        B + "annotation_question",
+        B + "final_rating_question",
+    ),
+    "Texts that workers see": (
+        B + "task_config_path",
+        B + "task_description_file",
+        B + "left_pane_text_path",
+        T + "task_title",
+        T + "task_description",
+        T + "task_tags",
+    ),
+    "Who may take part, and the quality of what they do": (
+        B + "onboarding_qualification",
+        B + "onboard_task_data_path",
+        B + "max_onboard_time",
+        B + "allowed_worker_qualification",
+        B + "block_qualification",
+        B + "check_acceptability",
+        B + "offensive_words_path",
+        B + "attention_checks_path",
+        B + "block_mobile",
+        "mturk.worker_blocklist_paths",
+        T + "maximum_units_per_worker",
+    ),
+    "Where data go": (B + "chat_data_folder", T + "task_name", "mephisto.datapath"),
+    "Where and how it runs": (
+        "mephisto.architect.port",
+        "mephisto.architect.hostname",
+        "mephisto.provider.requester_name",
+        T + "task_reward",
+        T + "max_num_concurrent_units",
+        T + "submission_timeout",
+        "mephisto.log_level",
+        "monitoring_log_rate",
+    ),
+}
+"""Heading -> flags in the order in which a requester needs them; flags that stand nowhere here come last."""
+FURTHER = "Further flags"
+MEANINGS = {
+    "task_name": "Conversations are counted by this name: the same name goes on, a new one starts afresh.",
+    "task_tags": "Comma-separated words by which workers find the task.",
+    "requester_name": "Who pays, as registered with 'mephisto register'; the provider mock needs none.",
+    "port": "Port of the worker's page on this machine; 0: any free one.",
+    "server_type": "Of the local architect; node is what model-chat is made for.",
+}
+"""In place of what Mephisto says."""
+EXAMPLES = (
+    ("The shipped demo", "python {script}"),
+    ("Another file under conf/", "python {script} conf=my_study"),
+    ("A flag changed", "python {script} mephisto.blueprint.num_turns=4"),
+    (
+        "Two models of your own (the inner quotes are Hydra's, for : and ,)",
+        "python {script} mephisto.blueprint.base_model_folder=~/models \\\n"
+        "      'mephisto.blueprint.conversations_needed_string=\"blender/blender_90M:10,mine/chat:10\"'",
+    ),
+    ("With onboarding", "python {script} mephisto.blueprint.onboarding_qualification=my_study_onboarding"),
+    (
+        "On MTurk's sandbox (needs an account)",
+        "python {script} mephisto/provider=mturk_sandbox mephisto/architect=heroku mephisto.provider.requester_name=NAME",
+    ),
+)
+
+
+def help_text(cfg: DictConfig, script: str, about: str) -> str:
+    """Return what ``--help`` prints.
+
+    Args:
+        cfg: the composed configuration, whose values are shown.
+        script: the command's name, such as ``run.py``.
+        about: one sentence that says what the command does.
+    """
+    values = dict(_flags(cfg))
+    lines = [about, "", f"usage: python {script} [conf=NAME] [flag=value …] [options]", "", "Examples"]
+    for title, command in EXAMPLES:
+        lines += [f"{INDENT}{title}:", f"{INDENT * 2}{command.format(script=script)}"]
+    placed = {flag for flags in GROUPS.values() for flag in flags}
+    further = tuple(flag for flag in values if flag not in placed)
+    for heading, flags in {**GROUPS, FURTHER: further}.items():
+        present = [flag for flag in flags if flag in values]
+        if present:
+            lines += ["", heading]
+        for flag in present:
+            value, meaning = values[flag]
+            lines.append(f"{INDENT}{flag}={_shown(value)}")
+            lines += textwrap.wrap(meaning, WIDTH, initial_indent=INDENT * 3, subsequent_indent=INDENT * 3)
+    lines += [
+        "",
+        "Options",
+        f"{INDENT}-h, --help           this text; the values are those of the flags you give beside it",
+        f"{INDENT}-c job               print the whole configuration as YAML, with comments, and stop",
+        f"{INDENT}--config-dir FOLDER  look for conf/NAME.yaml in this folder, too",
+        f"{INDENT}--hydra-help         what else Hydra offers",
+        "",
+        "A value written ??? is unset. What is wrong with flags and files is said before anything is launched.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def config_text(cfg: DictConfig) -> str:
+    """Return the whole configuration as YAML, each flag below a comment that says what it is."""
+    return "\n".join(_yaml_lines(cfg, 0)) + "\n"
+
+
+def _yaml_lines(node: DictConfig, depth: int) -> Iterator[str]:
+    pad = INDENT * depth
+    meanings = _meanings(node)
+    for key in map(str, node):
+        if key in meanings:
+            for line in textwrap.wrap(meanings[key], WIDTH - len(pad)):
+                yield f"{pad}# {line}"
+        child = node._get_node(key)
+        if _is_branch(child):
+            yield f"{pad}{key}:"
+            yield from _yaml_lines(child, depth + 1)
+        else:
+            for line in OmegaConf.to_yaml(OmegaConf.create({key: _raw(child)})).splitlines():
+                yield pad + line
+
+
+def _flags(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, tuple[Any, str]]]:
+    """Yield every flag with its value, references unresolved, and its meaning."""
+    meanings = _meanings(node)
+    for key in map(str, node):
+        child, name = node._get_node(key), f"{prefix}{key}"
+        if _is_branch(child):
+            yield from _flags(child, f"{name}.")
+        elif not key.startswith("_"):
+            yield name, (_raw(child), meanings.get(key, ""))
+
+
+def _meanings(node: DictConfig) -> dict[str, str]:
+    kind = OmegaConf.get_type(node)
+    fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+    said = {item.name: MEANINGS.get(item.name) or item.metadata.get("help") for item in fields}
+    return {name: " ".join(str(text).split()) for name, text in said.items() if text}
+
+
+def _is_branch(node: Any) -> TypeIs[DictConfig]:
+    return isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() and len(node) > 0
+
+
+def _raw(node: Any) -> Any:
+    return OmegaConf.to_container(node) if OmegaConf.is_config(node) and not node._is_none() else node._value()
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "''" if value == "" else str(value)
