@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from model_chat.agent_state import ModelChatAgentState
 from model_chat.errors import ConfigurationError
+from model_chat.image_task_runner import ModelImageChatTaskRunner
 from model_chat.local_architect import TaskLocalArchitect as TaskLocalArchitect  # registers the architect "local"
 from model_chat.quality.acceptability import SHIPPED_WORDS
 from model_chat.task_runner import ModelChatTaskRunner
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mephisto.data_model.worker import Worker
 
 BLUEPRINT_TYPE = "model_chat_blueprint"
+IMAGE_BLUEPRINT_TYPE = "model_image_chat_blueprint"
 FRONTEND_DIST = Path(__file__).parent / "frontend" / "dist"
 
 
@@ -100,6 +102,43 @@ class ModelChatBlueprintArgs(BaseModelChatBlueprintArgs):
     include_persona: bool = _flag(False, "Tell the model and the worker a persona.")
     override_opt: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "ParlAI options for the context generator."}
+    )
+
+
+@dataclass
+class ModelImageChatBlueprintArgs(BaseModelChatBlueprintArgs):
+    """Flags of image chat."""
+
+    _blueprint_type: str = IMAGE_BLUEPRINT_TYPE
+    _group: str = field(
+        default="ModelImageChatBlueprint",
+        metadata={"help": "Workers chat with models about images and annotate their responses."},
+    )
+    world_file: str = _flag("${task_dir}/worlds_image_chat.py", "Module with make_world and get_world_params.")
+    task_description_file: str = _flag(
+        "${mephisto.blueprint.task_config_path}/image_task_description.html", "HTML of the task's description."
+    )
+    left_pane_text_path: str = _flag(
+        "${mephisto.blueprint.task_config_path}/image_left_pane_text.html", "HTML beside the chat."
+    )
+    num_conversations: int = _flag(10, "Conversations to collect in all, those that the stack has already included.")
+    evals_per_image_model_combo: int = _flag(1, "Most conversations about each image with each model.")
+    image_context_path: str = _flag(
+        "${task_dir}/data/image_contexts.parquet", "The images: what scripts/save_image_contexts.py has saved."
+    )
+    stack_folder: str = _flag("???", "Folder that remembers who has talked about which image with which model.")
+    stack_on_model_change: str = _flag(
+        "stretch", "When the stack was made for other models: stretch (a copy is kept) or stop."
+    )
+    model_opt_path: str | None = _flag(
+        "${mephisto.blueprint.task_config_path}/image_model_opts.yaml",
+        "YAML file, nickname to a string of ParlAI flags.",
+    )
+    base_model_folder: str | None = _flag(
+        None, "Folder of models, <nickname>/model.opt and so on; beside the YAML file, or instead of it."
+    )
+    image_models: str | None = _flag(
+        None, "Comma-separated nicknames of the models to talk to; unset: all of the YAML file and the folder."
     )
 
 
@@ -183,3 +222,12 @@ class ModelChatBlueprint(OnboardingRequired, Blueprint):  # type: ignore[misc]  
         """Return whether the worker passed, as the onboarding world recorded it."""
         passed: bool = self.shared_state.world_module.validate_onboarding(onboarding_agent.state.get_data())
         return passed
+
+
+@register_mephisto_abstraction()
+class ModelImageChatBlueprint(ModelChatBlueprint):
+    """The task: a worker chats with a model about an image."""
+
+    TaskRunnerClass: ClassVar[Any] = ModelImageChatTaskRunner
+    ArgsClass: ClassVar[Any] = ModelImageChatBlueprintArgs
+    BLUEPRINT_TYPE = IMAGE_BLUEPRINT_TYPE

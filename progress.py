@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from model_chat.quota import ConversationQuota
+from model_chat.quota import Quota
 
 if TYPE_CHECKING:
     from model_chat.model_chat_blueprint import ModelChatSharedState
@@ -29,9 +29,7 @@ class Progress:
         log_rate: seconds between two plain lines.
     """
 
-    def __init__(
-        self, quota: ConversationQuota, shared: ModelChatSharedState, console: Console, log_rate: float
-    ) -> None:
+    def __init__(self, quota: Quota, shared: ModelChatSharedState, console: Console, log_rate: float) -> None:
         self._quota = quota
         self._shared = shared
         self._console = console
@@ -84,8 +82,7 @@ class Progress:
 
     def conclude(self, chat_data_folder: Path, interrupted: bool) -> None:
         """Say what there is at the end, and what to do next."""
-        counts = self._quota.counts()
-        done, needed = sum(count.done for count in counts), sum(count.needed for count in counts)
+        done, needed = sum(count.done for count in self._quota.counts()), self._quota.wanted()
         ending = "The run was stopped" if interrupted else "The run is over"
         self._console.print(
             f"{ending}: {done} of {needed} conversations are collected ({self._line()}).",
@@ -106,6 +103,7 @@ class Progress:
             f"{count.nickname}: {count.done} of {count.needed} done, {count.in_flight} in flight"
             for count in self._quota.counts()
         ]
+        parts += self._quota.notes()
         onboarding = self._shared.onboarding_counts()
         if onboarding:
             parts.append("onboarding: " + ", ".join(f"{number} {what}" for what, number in onboarding.items()))
@@ -118,7 +116,9 @@ class Progress:
             table.add_column(column, justify="right")
         for count in self._quota.counts():
             table.add_row(count.nickname, str(count.done), str(count.in_flight), str(count.needed))
-        onboarding = self._shared.onboarding_counts()
+        notes, onboarding = self._quota.notes(), self._shared.onboarding_counts()
         if onboarding:
-            table.caption = "onboarding: " + ", ".join(f"{number} {what}" for what, number in onboarding.items())
+            notes.append("onboarding: " + ", ".join(f"{number} {what}" for what, number in onboarding.items()))
+        if notes:
+            table.caption = "; ".join(notes)
         return table

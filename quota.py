@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class ModelCount(NamedTuple):
@@ -16,6 +16,41 @@ class ModelCount(NamedTuple):
     done: int
     in_flight: int
     needed: int
+
+
+class Seat(Protocol):
+    """A conversation's place in a collection: taken, then either completed or given back, once."""
+
+    nickname: str
+    """The model's."""
+
+    def complete(self) -> None:
+        """Count the conversation as collected."""
+
+    def give_back(self) -> None:
+        """Free the place for another conversation."""
+
+
+class Quota(Protocol):
+    """What is still to be collected; text chat counts models, image chat images and models. Thread-safe."""
+
+    def take(self, worker: str) -> Seat | None:
+        """Take a place for a conversation with this worker; None when there is none."""
+
+    def counts(self) -> list[ModelCount]:
+        """Return how far each model is."""
+
+    def remaining(self) -> int:
+        """Return how many conversations are still wanted, those in flight included."""
+
+    def wanted(self) -> int:
+        """Return how many conversations are wanted in all, those that are done included."""
+
+    def notes(self) -> list[str]:
+        """Return what else is to be said about how far the collection is, in a few words each."""
+
+    def close(self) -> None:
+        """Let go of files that are held."""
 
 
 @dataclass
@@ -54,8 +89,11 @@ class ConversationQuota:
         self._in_flight = dict.fromkeys(needed, 0)
         self._rng = random.Random(seed)
 
-    def take(self) -> Place | None:
+    def take(self, worker: str = "") -> Place | None:
         """Take a place for the model that needs most conversations; ties are broken at random.
+
+        Args:
+            worker: makes no difference here.
 
         Returns:
             the place, or None when every model has all it needs, conversations in flight included.
@@ -92,3 +130,14 @@ class ConversationQuota:
         """Return how many conversations are still wanted in all, those in flight included."""
         with self._lock:
             return sum(max(0, needed - self._done[nickname]) for nickname, needed in self._needed.items())
+
+    def wanted(self) -> int:
+        """Return how many conversations are wanted in all."""
+        return sum(self._needed.values())
+
+    def notes(self) -> list[str]:
+        """Return nothing: the counts say it all."""
+        return []
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,13 +32,15 @@ from model_chat.configuration.command_line import Wish, call, read_arguments
 from model_chat.configuration.files import expand
 from model_chat.configuration.help import config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
-from model_chat.contexts import load_context_source
+from model_chat.contexts import ContextSource, load_context_source
+from model_chat.crowd.going_live import check_before_launch
 from model_chat.errors import ConfigurationError
+from model_chat.image_task_run import make_image_options, settle_stack
 from model_chat.logs import adopt_parlai_logger, set_up_logging
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.progress import Progress
 from model_chat.quality.block_lists import block_workers
-from model_chat.quota import ConversationQuota
+from model_chat.quota import ConversationQuota, Quota
 from model_chat.serving.loading import load_model
 from model_chat.serving.pool import ModelPool
 from model_chat.task_operator import TaskOperator
@@ -104,7 +106,7 @@ def _escaped(text: str) -> str:
 
 
 def run_task(cfg: DictConfig, console: Console) -> int:
-    """Check, launch, and see through one text chat task.
+    """Check, launch, and see through one task.
 
     Returns:
         the exit code: 0 when everything was collected, 130 when the run was interrupted.
@@ -115,12 +117,14 @@ def run_task(cfg: DictConfig, console: Console) -> int:
     started = time.monotonic()
     task = check_task(cfg)
     data_folder = mephisto_data_folder(cfg)
-    with _stop_on_signal() as stop:
-        pool, shared, quota = prepare(cfg, task, console)
+    with _stop_on_signal() as stop, ExitStack() as closing:
+        pool, shared, quota = prepare(cfg, task, console, data_folder)
+        closing.callback(quota.close)
         if stop.is_set():
             return EXIT_INTERRUPTED
         operator = open_operator(cfg, task, data_folder)
         try:
+            check_before_launch(operator.db, cfg, shared, console)
             block_workers(operator.db, cfg, task.block_list)
             operator.launch_task_run_or_die(cfg.mephisto, shared)
             shared.live_run = operator.live_run
@@ -194,22 +198,16 @@ def mephisto_data_folder(cfg: DictConfig) -> Path:
 
 
 def prepare(
-    cfg: DictConfig, task: CheckedTask, console: Console
-) -> tuple[ModelPool, ModelChatSharedState, ConversationQuota]:
+    cfg: DictConfig, task: CheckedTask, console: Console, data_folder: Path
+) -> tuple[ModelPool, ModelChatSharedState, Quota]:
     """Load the models and put together what all conversations share.
 
     Raises:
-        ConfigurationError: models or contexts that can't be loaded.
+        ConfigurationError: models or contexts that can't be loaded, or an image stack that can't be used.
     """
     args = cfg.mephisto.blueprint
     adopt_parlai_logger()
-    contexts = None
-    if mode_needs_context(args):
-        with console.status("Loading contexts…"):
-            override_opt: Any = OmegaConf.to_container(args.override_opt, resolve=True)
-            contexts = load_context_source(
-                f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode, override_opt, args.context_seed
-            )
+    contexts = None if task.images is not None else _load_contexts(args, console)
     models = []
     for nickname, source in task.sources.items():
         with console.status(f"Loading {nickname}…"):
@@ -221,22 +219,30 @@ def prepare(
         max_batch_size=args.max_batch_size,
         batch_wait_ms=args.batch_wait_ms,
     )
-    quota = ConversationQuota(task.needed, seed=args.random_seed)
-    options = ChatOptions(
-        models=pool,
-        quota=quota,
-        num_turns=args.num_turns,
-        max_resp_time=args.max_resp_time,
-        max_message_length=args.max_message_length,
-        annotations=task.annotations,
-        annotations_text=task.annotations_text,
-        final_rating_questions=task.final_rating_questions,
-        start_mode=args.conversation_start_mode,
-        contexts=contexts,
-        include_persona=args.include_persona,
-        acceptability=task.acceptability,
-        attention=task.attention,
-    )
+    common: dict[str, Any] = {
+        "models": pool,
+        "num_turns": args.num_turns,
+        "max_resp_time": args.max_resp_time,
+        "max_message_length": args.max_message_length,
+        "annotations": task.annotations,
+        "annotations_text": task.annotations_text,
+        "final_rating_questions": task.final_rating_questions,
+        "acceptability": task.acceptability,
+        "attention": task.attention,
+    }
+    options: ChatOptions
+    if task.images is not None:
+        options = make_image_options(task.images, models, args.random_seed, console, common)
+        settle_stack(options.quota, task.chat_data_folder, data_folder / "database.db", task.task_name)
+    else:
+        options = ChatOptions(
+            **common,
+            quota=ConversationQuota(task.needed, seed=args.random_seed),
+            start_mode=args.conversation_start_mode,
+            contexts=contexts,
+            include_persona=args.include_persona,
+        )
+    quota = options.quota
     annotation = None if task.annotations is None else task.annotations.for_page(args.annotation_question)
     shared = ModelChatSharedState(
         world_module=task.world_module,
@@ -253,7 +259,7 @@ def prepare(
             "max_message_length": args.max_message_length,
             "use_onboarding": task.onboarding is not None,
             "block_mobile": args.block_mobile,
-            "image_chat": False,
+            "image_chat": task.images is not None,
         },
         chat_data_folder=task.chat_data_folder,
         is_live=task.is_live,
@@ -267,6 +273,17 @@ def prepare(
             "annotation": annotation,
         }
     return pool, shared, quota
+
+
+def _load_contexts(args: Any, console: Console) -> ContextSource | None:
+    """Return where the conversations' contexts come from, None when they have none."""
+    if not mode_needs_context(args):
+        return None
+    with console.status("Loading contexts…"):
+        override_opt: Any = OmegaConf.to_container(args.override_opt, resolve=True)
+        return load_context_source(
+            f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode, override_opt, args.context_seed
+        )
 
 
 def open_operator(cfg: DictConfig, task: CheckedTask, data_folder: Path) -> TaskOperator:

@@ -27,7 +27,7 @@ from model_chat.quality.attention import AttentionConfig
 from model_chat.quality.blocks import BlockReason
 from model_chat.quality.onboarding import OnboardingOutcome, OnboardingStatistics, OnboardingTries, grade, read_answers
 from model_chat.quality.timing import plausible
-from model_chat.quota import ConversationQuota, Place
+from model_chat.quota import Quota, Seat
 from model_chat.records.schema import (
     HUMAN_ID,
     HUMAN_IDX,
@@ -94,7 +94,7 @@ class ChatOptions:
     """
 
     models: ModelPool
-    quota: ConversationQuota
+    quota: Quota
     num_turns: int
     max_resp_time: int
     max_message_length: int
@@ -250,7 +250,7 @@ class ModelChatWorld:
         place: the conversation's place in the model's quota.
     """
 
-    def __init__(self, options: ChatOptions, human: HumanAgent, bot: BotAgent, place: Place) -> None:
+    def __init__(self, options: ChatOptions, human: HumanAgent, bot: BotAgent, place: Seat) -> None:
         self.options = options
         self.human = human
         self.bot = bot
@@ -519,29 +519,29 @@ class ModelChatWorld:
     def get_custom_task_data(self) -> dict[str, Any]:
         """Return the conversation as it is saved, in both places."""
         context = self.context
-        record = Conversation(
-            dialog=self.dialog,
-            workers=[self.human.worker_id],
-            acceptability_violations=[self.acceptability_violations()],
-            hit_ids=[self.human.hit_id],
-            assignment_ids=[self.human.assignment_id],
-            task_description=TaskDescription(
+        record: dict[str, Any] = {
+            "dialog": self.dialog,
+            "workers": [self.human.worker_id],
+            "acceptability_violations": [self.acceptability_violations()],
+            "hit_ids": [self.human.hit_id],
+            "assignment_ids": [self.human.assignment_id],
+            "task_description": TaskDescription(
                 annotations_config=self.options.annotations_text,
                 model_nickname=self.bot.nickname,
                 model_file=self.bot.model_file,
                 model_opt=self.bot.exported_opt(),
             ),
-            personas=None if context is None else [list(context.human_persona), list(context.model_persona)],
-            context_dataset=None if context is None else context.dataset,
-            person1_seed_utterance=None if context is None else context.human_seed,
-            person2_seed_utterance=None if context is None else context.model_seed,
-            additional_context=None if context is None else context.additional_context,
-            attention_checks=None if self.options.attention is None else self.attention_results,
-            status=self.completion,
-            reason=self.reason,
+            "personas": None if context is None else [list(context.human_persona), list(context.model_persona)],
+            "context_dataset": None if context is None else context.dataset,
+            "person1_seed_utterance": None if context is None else context.human_seed,
+            "person2_seed_utterance": None if context is None else context.model_seed,
+            "additional_context": None if context is None else context.additional_context,
+            "attention_checks": None if self.options.attention is None else self.attention_results,
+            "status": self.completion,
+            "reason": self.reason,
             **self.additional_record(),
-        )
-        return record.to_dict()
+        }
+        return Conversation(**record).to_dict()
 
     def prep_save_data(self, agents: Sequence[Any]) -> dict[str, Any]:
         """What Mephisto's database keeps of the conversation."""
@@ -601,7 +601,7 @@ def make_world(
     Raises:
         NoPlaceLeftError: no model needs a conversation.
     """
-    place = opt.quota.take()
+    place = opt.quota.take(agents[0].worker_id)
     if place is None:
         raise NoPlaceLeftError("Every model has all the conversations it needs.")
     try:

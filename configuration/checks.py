@@ -7,12 +7,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,9 +21,12 @@ from model_chat.configuration.annotations import AnnotationsConfig, load_annotat
 from model_chat.configuration.files import expand, read_text
 from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
 from model_chat.contexts import HI, start_mode_fault
+from model_chat.crowd.going_live import configuration_faults
 from model_chat.errors import ConfigurationError
+from model_chat.images.contexts import ImageContexts
+from model_chat.images.stack import find_stack_faults
 from model_chat.local_architect import ROUTER_PACKAGES, fault_of_port
-from model_chat.model_chat_blueprint import FRONTEND_DIST
+from model_chat.model_chat_blueprint import FRONTEND_DIST, IMAGE_BLUEPRINT_TYPE
 from model_chat.quality.acceptability import AcceptabilityChecker, offensive_matcher
 from model_chat.quality.attention import AttentionConfig, load_attention_checks
 from model_chat.quality.block_lists import read_block_lists
@@ -54,11 +57,30 @@ SMALLEST: dict[str, int] = {
 
 
 @dataclass(frozen=True)
-class CheckedTask:
-    """A text chat task whose configuration holds together.
+class CheckedImages:
+    """What image chat has beside what text chat has.
 
     Attributes:
-        needed: nickname -> conversations.
+        contexts: the images, open.
+        num_conversations: to be collected in all.
+        evals_per_image_model_combo: most conversations about each image with each model.
+        stack_folder: where the stack lives.
+        on_model_change: ``stretch`` or ``stop``.
+    """
+
+    contexts: ImageContexts
+    num_conversations: int
+    evals_per_image_model_combo: int
+    stack_folder: Path
+    on_model_change: Literal["stretch", "stop"]
+
+
+@dataclass(frozen=True)
+class CheckedTask:
+    """A task whose configuration holds together.
+
+    Attributes:
+        needed: nickname -> conversations; in image chat, the most that the images have room for.
         sources: nickname -> where the model comes from.
         annotations, annotations_text: None when responses are not annotated.
         onboarding: None without onboarding.
@@ -71,6 +93,7 @@ class CheckedTask:
         acceptability: None when what workers write is not checked.
         attention: None without attention checks.
         block_list: ids of workers to be soft-blocked.
+        images: None in text chat.
     """
 
     needed: dict[str, int]
@@ -88,6 +111,7 @@ class CheckedTask:
     acceptability: AcceptabilityChecker | None = None
     attention: AttentionConfig | None = None
     block_list: tuple[str, ...] = ()
+    images: CheckedImages | None = None
 
 
 class Faults:
@@ -111,7 +135,7 @@ class Faults:
 
 
 def check_task(cfg: DictConfig) -> CheckedTask:
-    """Check the configuration of a text chat task.
+    """Check the configuration of a text chat or image chat task.
 
     Args:
         cfg: the whole configuration, as Hydra composed it.
@@ -131,14 +155,19 @@ def check_task(cfg: DictConfig) -> CheckedTask:
 
     needed: dict[str, int] = {}
     sources: dict[str, ModelSource] = {}
-    with faults.collecting():
-        needed = parse_conversations_needed(
-            f"{BLUEPRINT}.conversations_needed_string", args.conversations_needed_string
-        )
-    with faults.collecting():
-        sources = _find_models(args, needed, faults)
-
-    faults.add(start_mode_fault(f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode))
+    images: CheckedImages | None = None
+    if is_image_chat(cfg):
+        images, sources = _check_images(args, faults)
+        if images is not None:
+            needed = dict.fromkeys(sources, len(images.contexts) * images.evals_per_image_model_combo)
+    else:
+        with faults.collecting():
+            needed = parse_conversations_needed(
+                f"{BLUEPRINT}.conversations_needed_string", args.conversations_needed_string
+            )
+        with faults.collecting():
+            sources = _find_models(args, needed, faults)
+        faults.add(start_mode_fault(f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode))
 
     annotations: AnnotationsConfig | None = None
     annotations_text: str | None = None
@@ -193,7 +222,60 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         acceptability=acceptability,
         attention=attention,
         block_list=block_list,
+        images=images,
     )
+
+
+def is_image_chat(cfg: DictConfig) -> bool:
+    """Whether the configuration is one of image chat."""
+    return bool(cfg.mephisto.blueprint._blueprint_type == IMAGE_BLUEPRINT_TYPE)
+
+
+def _check_images(args: Any, faults: Faults) -> tuple[CheckedImages | None, dict[str, ModelSource]]:
+    """Check what only image chat has: its models, its images, its stack.
+
+    Returns:
+        what holds together, or None; and the models, none if there are faults.
+    """
+    for name in ("num_conversations", "evals_per_image_model_combo"):
+        if args[name] < 1:
+            faults.add(f"{BLUEPRINT}.{name}: {args[name]} is too small; give a whole number of at least 1.")
+    flag = f"{BLUEPRINT}.image_models"
+    nicknames: list[str] | None = None
+    if args.image_models is not None:
+        nicknames = [nickname.strip() for nickname in args.image_models.split(",")]
+        if not all(nicknames) or len(set(nicknames)) != len(nicknames):
+            faults.add(
+                f"{flag}: '{args.image_models}' has an empty or a repeated nickname; write it as nickname,nickname, or "
+                "leave it out to talk to all models."
+            )
+            return None, {}
+    sources: dict[str, ModelSource] = {}
+    contexts: ImageContexts | None = None
+    with faults.collecting():
+        sources = _find_models(args, nicknames, faults, flag)
+    with faults.collecting():
+        contexts = ImageContexts(args.image_context_path)
+    with faults.collecting():
+        _check_folder(f"{BLUEPRINT}.stack_folder", args.stack_folder)
+    if contexts is None or not sources:
+        return None, sources
+    faults.found += find_stack_faults(
+        num_images=len(contexts),
+        models=list(sources),
+        evals_per_image_model_combo=max(1, args.evals_per_image_model_combo),
+        stack_folder=args.stack_folder,
+        on_model_change=args.stack_on_model_change,
+        images_id=contexts.fingerprint,
+    )
+    images = CheckedImages(
+        contexts=contexts,
+        num_conversations=args.num_conversations,
+        evals_per_image_model_combo=args.evals_per_image_model_combo,
+        stack_folder=expand(args.stack_folder),
+        on_model_change=args.stack_on_model_change,
+    )
+    return images, sources
 
 
 def check_quality(
@@ -239,7 +321,24 @@ def _check_resolvable(cfg: DictConfig) -> None:
     ConfigurationError.raise_if(f"{key}: has no value; give one, such as {key}=…" for key in missing)
 
 
-def _find_models(args: DictConfig, needed: dict[str, int], faults: Faults) -> dict[str, ModelSource]:
+def _find_models(
+    args: DictConfig,
+    wanted: Iterable[str] | None,
+    faults: Faults,
+    flag: str = f"{BLUEPRINT}.conversations_needed_string",
+) -> dict[str, ModelSource]:
+    """Find where the models come from.
+
+    Args:
+        args: the flags below ``mephisto.blueprint``.
+        wanted: nicknames; None: all that there are.
+        faults: gets what is found.
+        flag: which one names the models.
+
+    Raises:
+        ConfigurationError: there are no models, or some are not there.
+    """
+    needed = None if wanted is None else list(wanted)
     available: dict[str, ModelSource] = {}
     places = []
     folder_flag, opt_flag = f"{BLUEPRINT}.base_model_folder", f"{BLUEPRINT}.model_opt_path"
@@ -249,11 +348,11 @@ def _find_models(args: DictConfig, needed: dict[str, int], faults: Faults) -> di
         with faults.collecting():
             available.update(models_in_opt_file(opt_flag, args.model_opt_path))
     # A run whose models all come from the option file needs no folder of models.
-    if args.base_model_folder and not (available and set(needed) <= set(available)):
+    if args.base_model_folder and not (available and needed is not None and set(needed) <= set(available)):
         places.append(f"{folder_flag}={args.base_model_folder}")
         with faults.collecting():
             in_folder = models_in_folder(folder_flag, args.base_model_folder)
-            for nickname in sorted(available.keys() & in_folder.keys() & needed.keys()):
+            for nickname in sorted(available.keys() & in_folder.keys() & set(in_folder if needed is None else needed)):
                 faults.add(
                     f"{opt_flag}: '{nickname}' is in {args.base_model_folder}, too; rename it in one of the two."
                 )
@@ -262,7 +361,11 @@ def _find_models(args: DictConfig, needed: dict[str, int], faults: Faults) -> di
         raise ConfigurationError(f"{folder_flag}: is empty, and so is {opt_flag}; give at least one of them.")
     if len(faults.found) > before:
         return {}
-    sources = choose_sources(needed, available, f"{BLUEPRINT}.conversations_needed_string", " or ".join(places))
+    if needed is None and not available:
+        raise ConfigurationError(f"{flag}: there is no model in {' or '.join(places)}; put one there.")
+    sources = choose_sources(
+        dict.fromkeys(available if needed is None else needed), available, flag, " or ".join(places)
+    )
     for source in sources.values():
         for fault in opt_faults(folder_flag, source):
             faults.add(fault)
@@ -322,6 +425,7 @@ def _check_folder(flag: str, path: str) -> None:
 
 
 def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
+    faults.found += configuration_faults(cfg)
     task, architect = cfg.mephisto.task, cfg.mephisto.architect
     for name in TASK_TEXTS:
         if not str(task[name] or "").strip():

@@ -282,6 +282,27 @@ class ImageStack:
         with self._lock:
             return self._places_left
 
+    @property
+    def full_images(self) -> int:
+        """How many images have no free place."""
+        with self._lock:
+            return self.num_images - sum(block.bit_count() for block in self._open)
+
+    def outlook(self, worker: str) -> tuple[bool, bool]:
+        """Say what there is for a worker, changing nothing.
+
+        Returns:
+            whether there is a place for them now, and whether one that others hold could become free for them.
+        """
+        _check_worker(worker)
+        with self._lock:
+            had = self._had.get(worker, {})
+            now = self._next_image_for(worker) is not None
+            later = any(
+                not had.get(place.image_idx // _BLOCK, 0) >> place.image_idx % _BLOCK & 1 for place in self._in_flight
+            )
+        return now, later
+
     def places(self) -> list[Places]:
         """Return a copy of the stack in the form of ``stack.json``."""
         with self._lock:

@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from model_chat import compat as compat  # the mends, before ParlAI is imported
+
 logger = logging.getLogger(__name__)
 
 

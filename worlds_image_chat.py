@@ -1,0 +1,151 @@
+"""One conversation between a worker and a model about an image that both see.
+
+Subclass :class:`ModelImageChatWorld` as :mod:`model_chat.worlds` says; ``mephisto.blueprint.world_file`` names the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from model_chat.bot_agent import BotAgent
+from model_chat.human_agent import HumanAgent
+from model_chat.images.contexts import ImageContext, ImageContexts
+from model_chat.images.inputs import ImageInput, first_message
+from model_chat.images.quota import ImagePlace, ImageQuota
+from model_chat.records.schema import HUMAN_ID
+from model_chat.serving.pool import ModelPool
+from model_chat.worlds import ChatOptions, ModelChatOnboardWorld, ModelChatWorld, NoPlaceLeftError
+from model_chat.worlds import get_world_params as get_world_params  # the same as in text chat, and so are these:
+from model_chat.worlds import make_onboarding_world as make_onboarding_world
+from model_chat.worlds import validate_onboarding as validate_onboarding
+
+__all__ = [
+    "ImageBotAgent",
+    "ImageChatOptions",
+    "ModelChatOnboardWorld",
+    "ModelImageChatWorld",
+    "get_world_params",
+    "make_onboarding_world",
+    "make_world",
+    "validate_onboarding",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageChatOptions(ChatOptions):
+    """What all conversations of a run share. Made once, at launch.
+
+    Attributes:
+        quota: gives out the places of the image stack.
+        images: the images.
+        inputs: nickname -> the images in the form that the model wants.
+    """
+
+    quota: ImageQuota
+    images: ImageContexts
+    inputs: Mapping[str, ImageInput] = field(repr=False)
+
+
+class ImageBotAgent(BotAgent):
+    """A model that is shown the same image with every message.
+
+    Args:
+        pool: the run's models.
+        nickname: which of them.
+        image: in the form that the model wants.
+    """
+
+    def __init__(self, pool: ModelPool, nickname: str, image: Any) -> None:
+        super().__init__(pool, nickname)
+        self._image = image
+
+    def observe_image(self) -> None:
+        """Let the model see the image before anything is said."""
+        super().observe(dict(first_message(self._image)))
+
+    def observe(self, message: dict[str, Any]) -> None:
+        """Let the model see a message, and the image again."""
+        super().observe({**message, "image": self._image})
+
+
+class ModelImageChatWorld(ModelChatWorld):
+    """One conversation about an image: the model has the first word, then it goes on as in text chat.
+
+    Args:
+        options: see :class:`ImageChatOptions`.
+        human: the worker's seat.
+        bot: the model's seat.
+        place: the conversation's place in the stack.
+    """
+
+    options: ImageChatOptions
+    bot: ImageBotAgent
+    place: ImagePlace
+
+    def __init__(self, options: ImageChatOptions, human: HumanAgent, bot: ImageBotAgent, place: ImagePlace) -> None:
+        super().__init__(options, human, bot, place)
+        self.image: ImageContext = options.images[place.image_idx]
+
+    def additional_start_data(self) -> dict[str, Any]:
+        """The image, which the page gets this once, and its alternative text."""
+        alt = self.image.context.get("alt")
+        return {"image": self.image.data_url(), "image_alt": alt if isinstance(alt, str) else ""}
+
+    def additional_record(self) -> dict[str, Any]:
+        """Which image it was and where it comes from; never the image itself."""
+        task = self.image.context.get("task")
+        return {
+            "image_idx": self.place.image_idx,
+            "context_dataset": task if isinstance(task, str) else None,
+            "additional_context": json.dumps(self.image.context, ensure_ascii=False) if self.image.context else None,
+        }
+
+    @property
+    def begins_midway(self) -> bool:
+        """The model has spoken already."""
+        return True
+
+    def begin(self) -> None:
+        """Show the image to both, and let the model say the first word."""
+        self.place.seen = True
+        self.human.control(
+            "start",
+            agent_display_name=HUMAN_ID,
+            personas=[],
+            num_turns=self.options.num_turns,
+            **self.additional_start_data(),
+        )
+        self.bot.observe_image()
+        self._let_model_reply()
+
+
+def make_world(
+    opt: ImageChatOptions,
+    agents: Sequence[HumanAgent],
+    initialization_data: Any = None,
+    world_class: type[ModelImageChatWorld] = ModelImageChatWorld,
+) -> ModelImageChatWorld:
+    """Make the world of one conversation, about the next image that this worker has not seen.
+
+    Args:
+        opt: what all conversations share.
+        agents: the worker's seat.
+        initialization_data: Mephisto's, empty.
+        world_class: the class to make; world files of the user's own name theirs.
+
+    Raises:
+        NoPlaceLeftError: there is nothing for this worker.
+    """
+    human = agents[0]
+    place = opt.quota.take(human.worker_id)
+    if place is None:
+        raise NoPlaceLeftError("There is no image for this worker.")
+    try:
+        image = opt.inputs[place.nickname][place.image_idx]
+        return world_class(opt, human, ImageBotAgent(opt.models, place.nickname, image), place)
+    except BaseException:
+        place.give_back()
+        raise
