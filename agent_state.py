@@ -40,6 +40,10 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
     Mephisto would write its files in place, so that two threads, or a killed process, leave half a file.
     """
 
+    messages: list[dict[str, Any]]
+    init_data: Any
+    final_submission: dict[str, Any] | None
+
     def __init__(self, agent: Any) -> None:
         self._lock = threading.RLock()
         self._written: dict[Path, bytes] = {}

@@ -97,25 +97,29 @@ def find_database(path: str | Path | None = None, home: Path | None = None) -> P
     return find_database(Path(data_folder) / "database.db")
 
 
-def list_agents(database: Path, task_name: str) -> list[Source]:
+def list_agents(
+    database: Path, task_name: str, flag: str = "--database-path", unknown_task_ok: bool = False
+) -> list[Source]:
     """Every agent of a task, whatever its status, oldest first.
 
     Args:
         database: Mephisto's database file.
         task_name: the task's name in full, with its suffix (`_local`, `_sandbox`) where there is one.
+        flag: that the user named the database with, for errors.
+        unknown_task_ok: whether a task that is not known is one without agents.
 
     Raises:
         ConfigurationError: the file is no Mephisto database, stays locked, or knows no such task.
     """
     try:
         with closing(sqlite3.connect(_read_only(database), uri=True, timeout=_LOCK_PATIENCE)) as connection:
-            _check_schema(connection, database)
+            _check_schema(connection, database, flag)
             rows = connection.execute(_AGENTS_OF_TASK, (task_name,)).fetchall()
-            if not rows:
+            if not rows and not unknown_task_ok:
                 _check_task(connection, task_name, database)
     except sqlite3.Error as error:
         raise ConfigurationError(
-            f"--database-path: '{database}' could not be read as Mephisto's database ({error}); give its database.db."
+            f"{flag}: '{database}' could not be read as Mephisto's database ({error}); give its database.db."
         ) from error
     runs = database.resolve().parent / "data" / "runs"
     sources = []
@@ -153,13 +157,13 @@ def _read_only(database: Path) -> str:
     return f"file:{quote(str(database.resolve()))}?mode=ro"
 
 
-def _check_schema(connection: sqlite3.Connection, database: Path) -> None:
+def _check_schema(connection: sqlite3.Connection, database: Path, flag: str) -> None:
     for table, needed in _NEEDED_COLUMNS.items():
         present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
         missing = sorted(needed - present)
         if missing:
             raise ConfigurationError(
-                f"--database-path: the table '{table}' of '{database}' has no {', '.join(missing)}; "
+                f"{flag}: the table '{table}' of '{database}' has no {', '.join(missing)}; "
                 "this is no database of Mephisto 1.1."
             )
 

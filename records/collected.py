@@ -1,0 +1,152 @@
+"""What has been saved under a task's name so far, in either record; what stands in both is one conversation."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from model_chat.records.mephisto_database import list_agents
+from model_chat.records.reading import ReadConversation, Source, UnreadableError, list_files, read_conversation
+from model_chat.records.schema import Completion
+
+logger = logging.getLogger(__name__)
+
+REJECTED_STATUSES = frozenset({"rejected", "soft_rejected"})
+"""What a requester has rejected is collected once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One saved conversation.
+
+    Attributes:
+        nickname: of the model.
+        worker_id: who talked with it.
+        assignment_id: the crowd platform's, or Mephisto's.
+        image_idx: of an image chat.
+        complete: whether it went to its end.
+        message_ids: the page's ids of what the worker said.
+        path: of the file, or None where only the database has it.
+    """
+
+    nickname: str
+    worker_id: str
+    assignment_id: str | None
+    image_idx: int | None
+    complete: bool
+    message_ids: frozenset[str]
+    path: Path | None
+
+
+@dataclass
+class KeptConversations:
+    """All that is saved under one task's name.
+
+    Attributes:
+        by_key: digest -> conversation; a conversation that stands in both records has one digest.
+        unnamed: number of files in the folder that name no task (written by older versions) and are in no record of this
+            task in the database; they are not counted.
+    """
+
+    by_key: dict[str, Kept] = field(default_factory=dict)
+    unnamed: int = 0
+
+    def __iter__(self) -> Iterator[Kept]:
+        return iter(self.by_key.values())
+
+    def complete(self) -> Counter[str]:
+        """Return the number of complete conversations with each model."""
+        return Counter(kept.nickname for kept in self if kept.complete)
+
+    def find_file(self, assignment_id: str | None, message_ids: frozenset[str]) -> Path | None:
+        """Return the file of the conversation in which an assignment's worker sent any of these messages, or None."""
+        return next(
+            (
+                kept.path
+                for kept in self
+                if kept.path is not None and kept.assignment_id == assignment_id and kept.message_ids & message_ids
+            ),
+            None,
+        )
+
+
+def find_kept(chat_data_folder: Path, database: Path | None, task_name: str) -> KeptConversations:
+    """Find what is saved under a task's name, in its folder of conversations and in Mephisto's database.
+
+    Files are a task's if they name it. In the database all agents of the task count but those whose work was rejected,
+    whose files don't count either. What can't be read is left out; the analysis names it.
+
+    Args:
+        chat_data_folder: need not exist.
+        database: Mephisto's database file; None, or a file that isn't there, for none.
+        task_name: in full, with its suffix.
+
+    Raises:
+        ConfigurationError: the database is no Mephisto database, or stays locked.
+    """
+    kept, rejected, unnamed = KeptConversations(), set[str](), set[str]()
+    if chat_data_folder.is_dir():
+        for source in list_files([chat_data_folder]).sources:
+            conversation = _read(source)
+            if conversation is None:
+                continue
+            named = conversation.raw.get("task_name")
+            if named == task_name:
+                kept.by_key[_digest(conversation.raw)] = _kept(conversation, Path(source.path))
+            elif named is None:
+                unnamed.add(_digest(conversation.raw))
+    if database is not None and database.is_file():
+        for source in list_agents(database, task_name, flag="mephisto.datapath", unknown_task_ok=True):
+            conversation = _read(source)
+            if conversation is None:
+                continue
+            key = _digest(conversation.raw)
+            unnamed.discard(key)
+            if source.status in REJECTED_STATUSES:
+                rejected.add(key)
+            elif key not in kept.by_key:
+                kept.by_key[key] = _kept(conversation, None)
+    for key in rejected:
+        kept.by_key.pop(key, None)
+    kept.unnamed = len(unnamed)
+    return kept
+
+
+def _read(source: Source) -> ReadConversation | None:
+    try:
+        return read_conversation(source)
+    except UnreadableError as fault:
+        logger.debug("%s is not counted: %s", source.name, fault.detail)
+        return None
+
+
+def _digest(raw: dict[str, Any]) -> str:
+    """The same for both records of one conversation, whoever the worker is said to be (see :mod:`records.forget`)."""
+    identity = [raw.get("dialog"), raw.get("assignment_ids")]
+    return hashlib.sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def message_ids_of(dialog: Any) -> frozenset[str]:
+    """Return the page's ids of the messages in a saved dialogue."""
+    utterances = dialog if isinstance(dialog, list) else []
+    ids = (utterance.get("message_id") for utterance in utterances if isinstance(utterance, dict))
+    return frozenset(message_id for message_id in ids if isinstance(message_id, str))
+
+
+def _kept(conversation: ReadConversation, path: Path | None) -> Kept:
+    return Kept(
+        nickname=conversation.model_nickname,
+        worker_id=conversation.worker_id,
+        assignment_id=conversation.assignment_id,
+        image_idx=conversation.image_idx,
+        complete=conversation.status is Completion.COMPLETE,
+        message_ids=message_ids_of(conversation.raw.get("dialog")),
+        path=path,
+    )

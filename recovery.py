@@ -1,0 +1,227 @@
+"""What a start finds of runs that died: conversations that were cut off, and units that are still on offer."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.data_model.agent import Agent
+from mephisto.data_model.constants.assignment_state import AssignmentState
+
+from model_chat.errors import ConfigurationError
+from model_chat.records.collected import KeptConversations, message_ids_of
+from model_chat.records.journal import JOURNAL_NAME
+from model_chat.records.schema import HUMAN_IDX, Completion, Utterance
+from model_chat.records.writing import save_conversation
+
+if TYPE_CHECKING:
+    from mephisto.abstractions.database import MephistoDB
+    from mephisto.data_model.unit import Unit
+
+logger = logging.getLogger(__name__)
+
+CUT_OFF = "run died: the program ended without warning during the conversation"
+"""Why a recovered conversation is incomplete."""
+LOCKS_FOLDER = "model_chat_locks"
+_OPEN_UNITS = (AssignmentState.CREATED, AssignmentState.LAUNCHED, AssignmentState.ASSIGNED)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What was put in order.
+
+    Attributes:
+        cut_off: conversations that were cut off and are now kept as incomplete.
+        repaired: finished conversations of which one record was missing.
+        expired: units that nobody can work on any more.
+    """
+
+    cut_off: int = 0
+    repaired: int = 0
+    expired: int = 0
+
+    def sentence(self) -> str | None:
+        """Say it to the requester; None when there was nothing to do."""
+        parts = [
+            f"{number} {one if number == 1 else many}"
+            for number, one, many in (
+                (
+                    self.cut_off,
+                    "conversation that was cut off is kept as incomplete",
+                    "conversations that were cut off are kept as incomplete",
+                ),
+                (
+                    self.repaired,
+                    "finished conversation was added to Mephisto's database",
+                    "finished conversations were added to Mephisto's database",
+                ),
+                (self.expired, "open unit was expired", "open units were expired"),
+            )
+            if number
+        ]
+        return f"An earlier run ended without warning: {', '.join(parts)}." if parts else None
+
+
+@contextmanager
+def hold_task(data_folder: Path, task_name: str) -> Iterator[None]:
+    """Keep any other process from running the same task with the same data meanwhile. The lock ends with the process.
+
+    Raises:
+        ConfigurationError: another process runs the task.
+    """
+    folder = data_folder / LOCKS_FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(task_name.encode()).hexdigest()[:24]}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            raise ConfigurationError(
+                f"mephisto.task.task_name: '{task_name}' is running already (process {holder or 'unknown'}); stop that run, "
+                "or give another name."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def recover(
+    db: MephistoDB, task_name: str, kept: KeptConversations, chat_data_folder: Path, is_live: bool
+) -> Recovered:
+    """Put in order what earlier runs of a task left behind. To be called while no run of the task goes on.
+
+    Conversations that were cut off are kept in both records as incomplete; a finished one whose file is there is put into
+    Mephisto's record as well; units are expired (on MTurk their HITs, by its API). What fails is logged and tried again at
+    the next start.
+
+    Args:
+        db: Mephisto's database.
+        task_name: in full, with its suffix.
+        kept: what is saved under that name.
+        chat_data_folder: where conversations are saved.
+        is_live: whether real crowd work was paid for.
+    """
+    cut_off = repaired = expired = 0
+    for task in db.find_tasks(task_name=task_name):
+        for agent in _unfinished_agents(db, task.db_id):
+            try:
+                outcome = _recover_agent(agent, kept, chat_data_folder, is_live)
+            except Exception:
+                logger.exception("What is left of %s could not be recovered", agent)
+                continue
+            cut_off += outcome is Completion.INCOMPLETE
+            repaired += outcome is Completion.COMPLETE
+        for onboarding in _in_status(db.find_onboarding_agents, task.db_id):
+            onboarding.update_status(AgentState.STATUS_EXPIRED)
+        runs = db.find_task_runs(task_id=task.db_id, is_completed=False)
+        for status in _OPEN_UNITS:
+            expired += sum(map(_expire, db.find_units(task_id=task.db_id, status=status)))
+        for run in runs:
+            db.update_task_run(run.db_id, is_completed=True)
+    return Recovered(cut_off, repaired, expired)
+
+
+def _in_status(find: Any, task_id: str) -> Iterable[Any]:
+    """Everybody of a task who has not come to an end."""
+    for status in AgentState.valid():
+        if status not in AgentState.complete():
+            yield from find(task_id=task_id, status=status)
+
+
+def _unfinished_agents(db: MephistoDB, task_id: str) -> list[Agent]:
+    """Agents that have not come to an end, and those that have but left a journal."""
+    found = {agent.db_id: agent for agent in _in_status(db.find_agents, task_id)}
+    for run in db.find_task_runs(task_id=task_id):
+        for journal in Path(run.get_run_dir()).glob(f"*/*/{JOURNAL_NAME}"):
+            agent_id = journal.parent.name
+            if agent_id.isdecimal() and agent_id not in found:
+                found[agent_id] = Agent.get(db, agent_id)
+    return list(found.values())
+
+
+def _recover_agent(agent: Agent, kept: KeptConversations, chat_data_folder: Path, is_live: bool) -> Completion | None:
+    """Keep what an agent's journal holds.
+
+    Returns:
+        INCOMPLETE for a conversation that was cut off, COMPLETE for one whose record was repaired, None for neither.
+    """
+    state, outcome = agent.state, None
+    if not state.is_recorded and state.head is not None:
+        dialog = dialog_of(state.messages)
+        path = kept.find_file((state.head.get("assignment_ids") or [None])[0], message_ids_of(dialog))
+        if path is not None:
+            saved = json.loads(path.read_bytes())
+            state.record_world_data({"custom_data": saved})
+            outcome = Completion(saved.get("status") or Completion.COMPLETE)
+        elif any(utterance["agent_idx"] == HUMAN_IDX and "fake_start" not in utterance for utterance in dialog):
+            saved = {**state.head, "dialog": dialog, "status": Completion.INCOMPLETE.value, "reason": CUT_OFF}
+            save_conversation(chat_data_folder, saved, is_live)
+            state.record_world_data({"custom_data": saved})
+            outcome = Completion.INCOMPLETE
+    state.finish()
+    if agent.db_status not in AgentState.complete():
+        # Whoever's part was recorded has done it, submitted or not.
+        done = state.is_recorded and outcome is not Completion.INCOMPLETE
+        agent.update_status(AgentState.STATUS_COMPLETED if done else AgentState.STATUS_EXPIRED)
+    return outcome
+
+
+def dialog_of(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put the utterances of a conversation together from what its page was sent, as they are saved.
+
+    Attention checks and their answers are no part of a dialogue and left out, as are times that only the page knew.
+
+    Args:
+        messages: updates of the server, in order.
+    """
+    dialog: list[Utterance] = []
+    by_page_idx: dict[int, Utterance] = {}
+    for message in messages:
+        data = message.get("task_data")
+        if not isinstance(data, dict) or "control" in data or data.get("attention_check") or "agent_idx" not in data:
+            continue
+        annotated = by_page_idx.get(data.get("annotated_utterance_idx", -1))
+        if annotated is not None:
+            annotated.problem_data = data.get("problem_data")
+        fake = True if message.get("fake_start") else None
+        utterance = Utterance(
+            agent_idx=data["agent_idx"],
+            text=message["text"],
+            id=message["id"],
+            timestamp=message.get("timestamp"),
+            fake_start=fake,
+            episode_done=False if fake else None,
+            message_id=data.get("message_id"),
+        )
+        dialog.append(utterance)
+        by_page_idx[data.get("utterance_idx", len(dialog) - 1)] = utterance
+    return [utterance.to_dict() for utterance in dialog]
+
+
+def _expire(unit: Unit) -> bool:
+    """Take a unit off the platform; return whether it was still open."""
+    agent = unit.get_assigned_agent()
+    if agent is not None and agent.db_status == AgentState.STATUS_COMPLETED:
+        unit.set_db_status(AssignmentState.COMPLETED)
+        return False
+    try:
+        unit.expire()
+    except Exception:
+        logger.exception("Unit %s of an earlier run can't be expired; look it up on the crowd platform", unit.db_id)
+        return False
+    if unit.db_status not in AssignmentState.final_unit():
+        unit.set_db_status(AssignmentState.EXPIRED)
+    return True
