@@ -58,6 +58,8 @@ bench: models
 	$(VENV)/python benchmarks/reply_time.py --short
 	$(VENV)/python benchmarks/compile_results.py --conversations 1000,5000 --runs 1
 	$(VENV)/python benchmarks/image_stack.py --no-linear-scan
+	$(VENV)/python benchmarks/batching.py --rounds 3
+	$(VENV)/python benchmarks/many_workers.py --workers 1,16
 
 clean:
 	rm -rf .venv build .types frontend/dist frontend/node_modules router/node_modules .mypy_cache .ruff_cache .pytest_cache
