@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -41,6 +41,8 @@ from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.progress import Progress
 from model_chat.quality.block_lists import block_workers
 from model_chat.quota import ConversationQuota, Quota
+from model_chat.records.collected import find_kept
+from model_chat.recovery import hold_task, recover
 from model_chat.serving.loading import load_model
 from model_chat.serving.pool import ModelPool
 from model_chat.task_operator import TaskOperator
@@ -117,13 +119,21 @@ def run_task(cfg: DictConfig, console: Console) -> int:
     started = time.monotonic()
     task = check_task(cfg)
     data_folder = mephisto_data_folder(cfg)
-    with _stop_on_signal() as stop, ExitStack() as closing:
-        pool, shared, quota = prepare(cfg, task, console, data_folder)
-        closing.callback(quota.close)
-        if stop.is_set():
-            return EXIT_INTERRUPTED
+    with _stop_on_signal() as stop, ExitStack() as held:
+        held.enter_context(hold_task(data_folder, task.task_name))
         operator = open_operator(cfg, task, data_folder)
-        try:
+        with ExitStack() as closing:
+            closing.callback(operator.stop)
+            done = take_up(operator.db, cfg, task, data_folder, console)
+            if task.images is None and ConversationQuota(task.needed, done).remaining() == 0:
+                return _nothing_left(task, console)
+            pool, shared, quota = prepare(cfg, task, console, data_folder, done)
+            closing.callback(pool.shutdown)
+            held.callback(quota.close)
+            if stop.is_set():
+                return EXIT_INTERRUPTED
+            if quota.remaining() == 0:
+                return _nothing_left(task, console)
             check_before_launch(operator.db, cfg, shared, console)
             block_workers(operator.db, cfg, task.block_list)
             operator.launch_task_run_or_die(cfg.mephisto, shared)
@@ -136,11 +146,44 @@ def run_task(cfg: DictConfig, console: Console) -> int:
                 operator.run_until(
                     done=lambda: quota.remaining() == 0 and not runner.running_units, tick=progress.tick, stop=stop
                 )
-        finally:
-            pool.shutdown()
-            operator.stop()
         progress.conclude(task.chat_data_folder, interrupted=stop.is_set())
     return EXIT_INTERRUPTED if stop.is_set() else 0
+
+
+def take_up(db: Any, cfg: DictConfig, task: CheckedTask, data_folder: Path, console: Console) -> dict[str, int]:
+    """Find what earlier runs of the task have collected, and put in order what one that died has left.
+
+    Returns:
+        conversations collected with each model; none if ``mephisto.blueprint.resume`` is off.
+    """
+    kept = find_kept(task.chat_data_folder, data_folder / "database.db", task.task_name)
+    said = [recover(db, task.task_name, kept, task.chat_data_folder, task.is_live).sentence()]
+    done = dict(kept.complete()) if cfg.mephisto.blueprint.resume else {}
+    if done and task.images is None:
+        collected = ", ".join(
+            f"{done.get(nickname, 0)} of {needed} {nickname}" for nickname, needed in task.needed.items()
+        )
+        said.append(f"Going on with what '{task.task_name}' has collected: {collected}.")
+    if kept.unnamed:
+        said.append(
+            f"{kept.unnamed} older conversations in {task.chat_data_folder} name no task; they stay there, uncounted."
+        )
+    for sentence in filter(None, said):
+        console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+    return done
+
+
+def _nothing_left(task: CheckedTask, console: Console) -> int:
+    """Say that everything is collected; return the exit code."""
+    more = "conversations_needed_string" if task.images is None else "num_conversations"
+    console.print(
+        f"Everything is collected that '{task.task_name}' asks for; for more, raise {BLUEPRINT}.{more}, or give another "
+        "mephisto.task.task_name.",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+    return 0
 
 
 def _wait_for_units(operator: TaskOperator, stop: threading.Event) -> None:
@@ -198,9 +241,16 @@ def mephisto_data_folder(cfg: DictConfig) -> Path:
 
 
 def prepare(
-    cfg: DictConfig, task: CheckedTask, console: Console, data_folder: Path
+    cfg: DictConfig, task: CheckedTask, console: Console, data_folder: Path, done: Mapping[str, int]
 ) -> tuple[ModelPool, ModelChatSharedState, Quota]:
     """Load the models and put together what all conversations share.
+
+    Args:
+        cfg: the configuration.
+        task: what it says, checked.
+        console: shows what takes time.
+        data_folder: Mephisto's.
+        done: conversations that text chat has collected with each model before.
 
     Raises:
         ConfigurationError: models or contexts that can't be loaded, or an image stack that can't be used.
@@ -208,10 +258,11 @@ def prepare(
     args = cfg.mephisto.blueprint
     adopt_parlai_logger()
     contexts = None if task.images is not None else _load_contexts(args, console)
+    flag = f"{BLUEPRINT}.{'conversations_needed_string' if task.images is None else 'image_models'}"
     models = []
     for nickname, source in task.sources.items():
         with console.status(f"Loading {nickname}…"):
-            models.append(load_model(source, model_parallel=args.task_model_parallel))
+            models.append(load_model(source, args.task_model_parallel, flag))
     pool = ModelPool(
         models,
         args.max_concurrent_responses,
@@ -237,7 +288,7 @@ def prepare(
     else:
         options = ChatOptions(
             **common,
-            quota=ConversationQuota(task.needed, seed=args.random_seed),
+            quota=ConversationQuota(task.needed, done, seed=args.random_seed),
             start_mode=args.conversation_start_mode,
             contexts=contexts,
             include_persona=args.include_persona,

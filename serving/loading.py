@@ -53,8 +53,15 @@ class LoadedModel:
         return create_agent_from_shared(self.agent.share())
 
 
-def load_model(source: ModelSource, model_parallel: bool) -> LoadedModel:
+def load_model(
+    source: ModelSource, model_parallel: bool, flag: str = "mephisto.blueprint.conversations_needed_string"
+) -> LoadedModel:
     """Load the model of ``source``.
+
+    Args:
+        source: where it comes from.
+        model_parallel: ParlAI's.
+        flag: the one that names the models, for error messages.
 
     Raises:
         ConfigurationError: ParlAI can't load it; the message carries ParlAI's own reason.
@@ -69,7 +76,7 @@ def load_model(source: ModelSource, model_parallel: bool) -> LoadedModel:
         where = source.folder / OPT_FILE if source.folder is not None else f"the flags {source.flags!r}"
         logger.debug("Loading %s failed", source.nickname, exc_info=True)
         raise ConfigurationError(
-            f"mephisto.blueprint.conversations_needed_string: the model '{source.nickname}' can't be loaded from {where}: "
+            f"{flag}: the model '{source.nickname}' can't be loaded from {where}: "
             f"{type(error).__name__}: {_one_line(error)}."
         ) from error
     return LoadedModel(nickname=source.nickname, agent=agent, model_file=agent.opt.get("model_file"))
