@@ -1,0 +1,212 @@
+"""What must hold before work is offered on MTurk, found before anything is launched or paid for (docs/going-live.md)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
+from model_chat.errors import ConfigurationError
+
+MTURK, SANDBOX = "mturk", "mturk_sandbox"
+LIMITS = {"task_title": 128, "task_description": 2000, "task_tags": 1000}
+"""Characters that MTurk allows."""
+SHORTEST_LIFETIME, LONGEST_LIFETIME = 30, 31_536_000
+"""Seconds for which MTurk keeps a HIT open."""
+PERCENT_APPROVED, HITS_APPROVED, LOCALE = "000000000000000000L0", "00000000000000000040", "00000000000000000071"
+"""MTurk's own qualification types."""
+REGISTER = "python scripts/mephisto_cli.py register"
+GUARDED = "DiscoverPreviewAndAccept"
+
+
+def is_on_mturk(cfg: Any) -> bool:
+    """Whether work is offered on MTurk or in its sandbox."""
+    return cfg.mephisto.provider._provider_type in (MTURK, SANDBOX)
+
+
+def configuration_faults(cfg: Any) -> list[str]:
+    """Find what MTurk would refuse, or what would cost workers their pay; asks nobody.
+
+    Args:
+        cfg: the whole configuration; missing values are allowed and found.
+    """
+    if not is_on_mturk(cfg):
+        return []
+    task, blueprint, provider = cfg.mephisto.task, cfg.mephisto.blueprint, cfg.mephisto.provider._provider_type
+    faults = []
+    if not _given(cfg, "mephisto.provider.requester_name"):
+        faults.append(
+            f"mephisto.provider.requester_name: is unset; give the name that you registered ({REGISTER} {provider})."
+        )
+    faults += _architect_faults(cfg, provider)
+    try:
+        if to_cents(task.task_reward) < 1:
+            faults.append("mephisto.task.task_reward: MTurk pays at least one cent; give US dollars, such as 0.50.")
+    except ValueError as error:
+        faults.append(f"mephisto.task.task_reward: {error}; MTurk pays whole cents, such as 0.50.")
+    for name, most in LIMITS.items():
+        if len(str(task[name] or "")) > most:
+            faults.append(
+                f"mephisto.task.{name}: has {len(str(task[name])):,} characters, MTurk allows {most:,}; shorten it."
+            )
+    onboarding = blueprint.max_onboard_time if blueprint.onboarding_qualification else 0
+    needed = onboarding + (blueprint.num_turns + 1) * blueprint.max_resp_time
+    if task.assignment_duration_in_seconds < needed:
+        faults.append(
+            f"mephisto.task.assignment_duration_in_seconds: {task.assignment_duration_in_seconds} is less than the "
+            f"{needed} s that a worker may take by max_onboard_time, num_turns and max_resp_time: MTurk would end the work "
+            f"before it can be handed in; give at least {needed}."
+        )
+    if not SHORTEST_LIFETIME <= task.task_lifetime_in_seconds <= LONGEST_LIFETIME:
+        faults.append(
+            f"mephisto.task.task_lifetime_in_seconds: {task.task_lifetime_in_seconds} is refused by MTurk; give "
+            f"{SHORTEST_LIFETIME} to {LONGEST_LIFETIME}."
+        )
+    faults += _requirement_faults(cfg.mturk)
+    return faults
+
+
+def _given(cfg: Any, key: str) -> bool:
+    return bool(OmegaConf.select(cfg, key, default=None, throw_on_missing=False))
+
+
+def _architect_faults(cfg: Any, provider: str) -> list[str]:
+    architect = cfg.mephisto.architect._architect_type
+    if architect in ("local", "mock"):
+        return [
+            f"mephisto.architect: '{architect}' serves the page from this machine, where MTurk's workers can't reach it; "
+            f"with the provider {provider} use mephisto/architect=ec2 or mephisto/architect=heroku."
+        ]
+    if architect != "ec2":
+        return []
+    if not _given(cfg, "mephisto.architect.profile_name"):
+        return ["mephisto.architect.profile_name: is unset; give the AWS profile that may start EC2 servers."]
+    from mephisto.abstractions.architects.ec2.ec2_helpers import DEFAULT_FALLBACK_FILE
+
+    faults = []
+    profile = cfg.mephisto.architect.profile_name
+    if not _has_profile(profile):
+        faults.append(
+            f"mephisto.architect.profile_name: there is no '{profile}' in ~/.aws/credentials; see docs/going-live.md."
+        )
+    if not os.path.exists(DEFAULT_FALLBACK_FILE):  # noqa: PTH110 (Mephisto's constant is a string)
+        faults.append("mephisto.architect: the EC2 fallback server is not set up; see docs/going-live.md, step 3.")
+    return faults
+
+
+def _has_profile(name: str) -> bool:
+    from mephisto.abstractions.providers.mturk.mturk_utils import check_aws_credentials
+
+    return bool(check_aws_credentials(name))
+
+
+def _requirement_faults(flags: Any) -> list[str]:
+    faults = []
+    if not 0 <= flags.min_percent_approved <= 100:
+        faults.append(f"mturk.min_percent_approved: {flags.min_percent_approved} is no percentage; give 0 to 100.")
+    if flags.min_hits_approved < 0:
+        faults.append(f"mturk.min_hits_approved: {flags.min_hits_approved} is less than none; give 0 or more.")
+    faults += [
+        f"mturk.allowed_countries: '{country}' is no country; write two-letter codes, such as US,GB."
+        for country in _countries(flags)
+        if not (len(country) == 2 and country.isascii() and country.isupper())
+    ]
+    return faults
+
+
+def _countries(flags: Any) -> list[str]:
+    return [part.strip() for part in (flags.allowed_countries or "").split(",") if part.strip()]
+
+
+def requirements(cfg: Any) -> list[dict[str, Any]]:
+    """Return what MTurk itself is to ask of workers: approval rate, experience, country.
+
+    None of it in the sandbox, where nobody has a history.
+    """
+    flags = cfg.mturk
+    if cfg.mephisto.provider._provider_type != MTURK:
+        return []
+    asked: list[dict[str, Any]] = []
+    for type_id, least in ((PERCENT_APPROVED, flags.min_percent_approved), (HITS_APPROVED, flags.min_hits_approved)):
+        if least:
+            asked.append(
+                {"QualificationTypeId": type_id, "Comparator": "GreaterThanOrEqualTo", "IntegerValues": [int(least)]}
+            )
+    if countries := _countries(flags):
+        locales = [{"Country": country} for country in countries]
+        asked.append({"QualificationTypeId": LOCALE, "Comparator": "In", "LocaleValues": locales})
+    return [{**one, "ActionsGuarded": GUARDED} for one in asked]
+
+
+def check_before_launch(db: Any, cfg: Any, shared: Any, console: Any) -> None:
+    """Check the account and the cost, and put MTurk's own requirements into the run; nothing happens off MTurk.
+
+    Args:
+        db: Mephisto's database.
+        cfg: the whole configuration.
+        shared: the run's shared state: ``units`` are offered.
+        console: the cost is printed there.
+
+    Raises:
+        ConfigurationError: the account can't be used or has too little money, or the cost is not confirmed.
+    """
+    if not is_on_mturk(cfg):
+        return
+    shared.mturk_specific_qualifications = requirements(cfg)
+    provider, name = cfg.mephisto.provider._provider_type, cfg.mephisto.provider.requester_name
+    requester = db.find_requesters(requester_name=name, provider_type=provider)[0]
+    flag = "mephisto.provider.requester_name"
+    if not requester.is_registered():
+        raise ConfigurationError(
+            f"{flag}: the keys of '{name}' are not in ~/.aws/credentials on this machine; do '{REGISTER} "
+            f"{provider}' again."
+        )
+    try:
+        balance = requester.get_available_budget()
+    except Exception as error:  # boto's errors have no common ancestor
+        raise ConfigurationError(
+            f"{flag}: MTurk does not accept '{name}' ({error}); check the keys and the account."
+        ) from error
+    confirm_cost(cfg, shared.units, round(balance * 100), console)
+
+
+def confirm_cost(cfg: Any, units: int, balance_cents: int, console: Any) -> None:
+    """Print what the run costs, and go on only if that very amount has been confirmed. The sandbox pays nobody.
+
+    Args:
+        cfg: the whole configuration.
+        units: that are offered.
+        balance_cents: on the account.
+        console: to print to.
+
+    Raises:
+        ConfigurationError: ``confirm_cost`` is another amount or none, or the account does not hold it.
+    """
+    reward = to_cents(cfg.mephisto.task.task_reward)
+    total = total_cents(units, reward)
+    live = cfg.mephisto.provider._provider_type == MTURK
+    text = f"{units} units × ({dollars(reward)} reward + {dollars(fee_cents(reward))} fee) = {dollars(total)}"
+    _print(console, f"Cost: {text}" + ("" if live else "; nothing in the sandbox"))
+    if not live:
+        return
+    amount = f"{total / 100:.2f}"
+    try:
+        confirmed = to_cents(cfg.confirm_cost) if cfg.confirm_cost else None
+    except ValueError as error:
+        raise ConfigurationError(
+            f"confirm_cost: {error}; to spend {dollars(total)}, give confirm_cost={amount}."
+        ) from None
+    if confirmed != total:
+        given = "is unset" if confirmed is None else f"{dollars(confirmed)} is not the cost of this run"
+        raise ConfigurationError(f"confirm_cost: {given} ({text}); to spend it, give confirm_cost={amount}.")
+    if balance_cents < total:
+        raise ConfigurationError(
+            f"mephisto.provider.requester_name: the account holds {dollars(balance_cents)}, the run costs {dollars(total)}; "
+            "add money at requester.mturk.com, or offer fewer conversations."
+        )
+
+
+def _print(console: Any, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

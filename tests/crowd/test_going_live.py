@@ -1,0 +1,162 @@
+"""Nothing is offered on MTurk that would be refused, cost more than was confirmed, or cost workers their pay."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from model_chat.configuration.checks import full_task_name
+from model_chat.configuration.hydra import ROOT, register
+from model_chat.crowd import going_live
+from model_chat.crowd.going_live import check_before_launch, configuration_faults, requirements
+from model_chat.errors import ConfigurationError
+from model_chat.model_chat_blueprint import ModelChatSharedState
+from model_chat.tests.crowd.mturk_account import Account
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Compose]:
+    """Compose a shipped configuration with flags, on a machine whose AWS set-up is whole."""
+    import mephisto.abstractions.architects.ec2.ec2_helpers as ec2
+
+    fallback = tmp_path / "fallback.json"
+    fallback.touch()
+    monkeypatch.setattr(ec2, "DEFAULT_FALLBACK_FILE", str(fallback))
+    monkeypatch.setattr(going_live, "_has_profile", lambda name: name == "router")
+    name = register("mturk_live")
+
+    def compose_(conf: str, *flags: str) -> DictConfig:
+        requester = "me_sandbox" if conf == "mturk_sandbox" else "me"
+        own = ["mephisto.architect.profile_name=router", f"mephisto.provider.requester_name={requester}"]
+        return compose(name, overrides=[f"conf={conf}", *own, *flags])
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield compose_
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize(("conf", "task_name"), [("mturk_sandbox", "model_chat_sandbox"), ("mturk_live", "model_chat")])
+def test_the_shipped_configurations_hold_together(composed: Compose, conf: str, task_name: str) -> None:
+    cfg = composed(conf)
+    assert configuration_faults(cfg) == []
+    assert full_task_name(cfg) == task_name
+    assert cfg.mephisto.blueprint.check_acceptability
+    assert cfg.mephisto.blueprint.block_qualification
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["mephisto.task.task_reward=0"], "MTurk pays at least one cent"),
+        (["mephisto.task.task_reward=0.125"], "MTurk pays whole cents"),
+        ([f"mephisto.task.task_title={'x' * 129}"], "has 129 characters, MTurk allows 128"),
+        (["mephisto.task.assignment_duration_in_seconds=600"], "less than the 1560 s that a worker may take"),
+        (["mephisto.task.task_lifetime_in_seconds=10"], "refused by MTurk; give 30 to 31536000"),
+        (["mephisto.architect.profile_name=other"], "there is no 'other' in ~/.aws/credentials"),
+        (
+            ["mephisto.provider.requester_name=''"],
+            "is unset; give the name that you registered (python scripts/mephisto_cli.py register mturk)",
+        ),
+        (["mturk.min_percent_approved=101"], "101 is no percentage"),
+        (["mturk.allowed_countries='US,Germany'"], "'Germany' is no country"),
+    ],
+)
+def test_what_can_not_work_on_mturk_is_said_with_its_flag(composed: Compose, flags: list[str], said: str) -> None:
+    (fault,) = configuration_faults(composed("mturk_live", *flags))
+    assert said in fault
+    assert flags[0].partition("=")[0] in fault
+
+
+def test_the_local_architect_is_refused_for_mturk() -> None:
+    for provider in ("mturk", "mturk_sandbox"):
+        cfg = OmegaConf.create({"mephisto": {"architect": {"_architect_type": "local"}}})
+        (fault,) = going_live._architect_faults(cfg, provider)
+        assert "MTurk's workers can't reach it" in fault
+        assert "mephisto/architect=ec2" in fault
+
+
+def test_on_this_machine_nothing_of_it_is_asked() -> None:
+    assert configuration_faults(OmegaConf.create({"mephisto": {"provider": {"_provider_type": "mock"}}})) == []
+
+
+def test_mturk_is_asked_for_experience_and_country_live_only(composed: Compose) -> None:
+    guarded = {"ActionsGuarded": "DiscoverPreviewAndAccept"}
+    least = {"Comparator": "GreaterThanOrEqualTo", **guarded}
+    countries = {"Comparator": "In", "LocaleValues": [{"Country": "US"}, {"Country": "IE"}], **guarded}
+    cfg = composed("mturk_live", "mturk.allowed_countries='US, IE'")
+    assert requirements(cfg) == [
+        {"QualificationTypeId": "000000000000000000L0", "IntegerValues": [97], **least},
+        {"QualificationTypeId": "00000000000000000040", "IntegerValues": [500], **least},
+        {"QualificationTypeId": "00000000000000000071", **countries},
+    ]
+    assert requirements(composed("mturk_sandbox")) == []
+
+
+def launch(cfg: DictConfig, account: Account, units: int = 10, registered: bool = True) -> str:
+    """Check as before a launch; return what was printed."""
+    printed = io.StringIO()
+    cfg.mephisto.provider.requester_name = account.requester.requester_name
+    shared = ModelChatSharedState(units=units)
+    type(account.requester).is_registered = lambda self: registered
+    try:
+        check_before_launch(account.db, cfg, shared, Console(file=printed, width=200))
+    finally:
+        del type(account.requester).is_registered
+    assert shared.mturk_specific_qualifications == requirements(cfg)  # type: ignore[attr-defined]  # Mephisto looks for it
+    return printed.getvalue()
+
+
+def test_a_live_run_costs_what_was_confirmed_or_is_not_launched(composed: Compose, tmp_path: Path) -> None:
+    account = Account(tmp_path, sandbox=False)
+    for confirmed in (None, "15", "18.01", "much"):
+        account.expect("get_account_balance", {"AvailableBalance": "100.00"})
+        cfg = composed("mturk_live", *([] if confirmed is None else [f"confirm_cost={confirmed}"]))
+        with pytest.raises(ConfigurationError, match=r"give confirm_cost=18\.00"):
+            launch(cfg, account)
+    account.expect("get_account_balance", {"AvailableBalance": "100.00"})
+    said = launch(composed("mturk_live", "confirm_cost=18.00"), account)
+    assert said == "Cost: 10 units × ($1.50 reward + $0.30 fee) = $18.00\n"
+
+
+def test_the_account_must_hold_the_money(composed: Compose, tmp_path: Path) -> None:
+    account = Account(tmp_path, sandbox=False)
+    account.expect("get_account_balance", {"AvailableBalance": "17.99"})
+    with pytest.raises(ConfigurationError, match=r"holds \$17\.99, the run costs \$18\.00"):
+        launch(composed("mturk_live", "confirm_cost=18"), account)
+
+
+def test_the_sandbox_needs_no_confirmation(composed: Compose, tmp_path: Path) -> None:
+    account = Account(tmp_path, sandbox=True)
+    account.expect("get_account_balance", {"AvailableBalance": "10000.00"})
+    assert launch(composed("mturk_sandbox"), account, units=2).endswith("= $1.20; nothing in the sandbox\n")
+
+
+def test_keys_that_are_missing_or_refused_are_said_before_the_launch(composed: Compose, tmp_path: Path) -> None:
+    account = Account(tmp_path, sandbox=True)
+    with pytest.raises(ConfigurationError, match=r"are not in ~/\.aws/credentials on this machine"):
+        launch(composed("mturk_sandbox"), account, registered=False)
+    account.refuse("get_account_balance", "The security token is invalid", code="UnrecognizedClientException")
+    with pytest.raises(ConfigurationError, match=r"MTurk does not accept 'researcher_sandbox' .*security token"):
+        launch(composed("mturk_sandbox"), account)
+
+
+def test_the_pages_name_every_flag_and_file() -> None:
+    page: Any = (ROOT / "docs" / "going-live.md").read_text(encoding="utf-8")
+    for name in (
+        "confirm_cost",
+        "mturk_sandbox",
+        "mturk_live",
+        "mturk.min_percent_approved",
+        "mturk.allowed_countries",
+    ):
+        assert name in page
