@@ -24,6 +24,15 @@ class MTurkConfig:
         default=None, metadata={"help": "Comma-separated files of worker ids to soft-block, one id a line."}
     )
 
+    min_percent_approved: int = field(
+        default=0, metadata={"help": "MTurk: least share of a worker's approved work, in percent; 0: any."}
+    )
+    min_hits_approved: int = field(default=0, metadata={"help": "MTurk: least number of a worker's approved HITs."})
+    allowed_countries: str | None = field(
+        default=None,
+        metadata={"help": "MTurk: two-letter codes, comma-separated; unset: Mephisto's choice, US,CA,GB,AU,NZ."},
+    )
+
 
 @dataclass
 class ModelChatMephistoConfig(MephistoConfig):  # type: ignore[misc]  # mephisto has no types
@@ -53,6 +62,9 @@ class TaskConfig:
     )
     current_time: str = field(
         default="${now:%Y%m%d_%H%M%S}", metadata={"help": "For names in your own files under conf/."}
+    )
+    confirm_cost: str = field(
+        default="", metadata={"help": "On MTurk: what the run costs, in dollars; it is said if this is empty or wrong."}
     )
     mturk: MTurkConfig = field(default_factory=MTurkConfig)
 
