@@ -63,3 +63,9 @@ bench: models
 
 clean:
 	rm -rf .venv build .types frontend/dist frontend/node_modules router/node_modules .mypy_cache .ruff_cache .pytest_cache
+
+# What keeps a task from running here, and what to do:  make doctor ARGS="conf=my_study"
+.PHONY: doctor
+doctor:
+	@[ -n "$(PYTHON)" ] || { echo "✗ Python is missing; install Python 3.11." >&2; exit 1; }
+	@$(PYTHON) scripts/doctor.py $(ARGS)

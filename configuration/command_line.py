@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
@@ -105,6 +107,30 @@ def call(run: Callable[[], None], arguments: Sequence[str]) -> None:
     finally:
         if not wants_all:
             os.environ.pop(FULL_ERROR, None)
+
+
+def compose_config(default_conf: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose the configuration as the run scripts do, for commands that look at a task without running it.
+
+    Args:
+        default_conf: what ``conf`` is unless an override names another.
+        overrides: as on the command line, without Hydra's options.
+
+    Raises:
+        ConfigurationError: one sentence for each flag that is wrong.
+    """
+    from model_chat import task_run as task_run  # registers the blueprints, architects and providers to choose from
+    from model_chat.configuration.hydra import ROOT, register
+
+    GlobalHydra.instance().clear()
+    name = register(default_conf)
+    read_arguments(overrides)
+    check_added(overrides)
+    try:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return compose(name, overrides=list(overrides))
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        raise ConfigurationError(sentence_for(error, overrides)) from error
 
 
 def overrides_in(arguments: Sequence[str]) -> list[Override]:

@@ -1,0 +1,392 @@
+"""Check whether a task can run here, and say what to do where it can't:  make doctor  [ARGS="conf=my_study flag=value …"]
+
+    python scripts/doctor.py [--load-models] [conf=NAME] [flag=value …]
+
+Launches nothing and writes nothing but the folder for conversations, as a run would. The exit code is 0 when a run would
+start, 1 when something has to be put right first. It begins with the standard library alone, so that it can say what is
+missing where nothing is installed yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
+LOCK = ROOT / "requirements.lock"
+OLDEST_PYTHON, TESTED_PYTHON, OLDEST_NODE = (3, 11), (3, 11), 20
+LEAST_FREE_BYTES = 1_000_000_000
+SET_UP = "run 'make setup'"
+
+
+class Mark(Enum):
+    """How a check ended."""
+
+    FINE = "✓"
+    WARNING = "!"
+    FAULT = "✗"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        mark: whether it keeps a run from starting (FAULT), may surprise (WARNING), or is in order.
+        subject: what was looked at.
+        text: what was found and, unless it is fine, what to do.
+    """
+
+    mark: Mark
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.mark.value} {self.subject}: {self.text}"
+
+
+def fine(subject: str, text: str) -> Finding:
+    """Return a finding that needs nothing."""
+    return Finding(Mark.FINE, subject, text)
+
+
+def warning(subject: str, text: str) -> Finding:
+    """Return a finding that keeps no run from starting."""
+    return Finding(Mark.WARNING, subject, text)
+
+
+def fault(subject: str, text: str) -> Finding:
+    """Return a finding that has to be put right."""
+    return Finding(Mark.FAULT, subject, text)
+
+
+# --- what is installed: the standard library alone ---
+
+
+def check_python(running: tuple[int, ...] = sys.version_info[:3]) -> Finding:
+    """Check the version of Python."""
+    name = ".".join(map(str, running))
+    if running < OLDEST_PYTHON:
+        return fault("Python", f"{name} is too old; install Python 3.11 and call 'make PYTHON=python3.11 setup'.")
+    if running[:2] > TESTED_PYTHON:
+        return warning("Python", f"{name} is newer than what this is tested with; should something fail, take 3.11.")
+    return fine("Python", name)
+
+
+def check_node(search_path: str | None = None) -> Finding:
+    """Check that there is a Node.js that the router runs with.
+
+    Args:
+        search_path: in place of ``PATH``.
+    """
+    remedy = f"install Node.js {OLDEST_NODE} or newer"
+    node = shutil.which("node", path=search_path)
+    if node is None:
+        return fault("Node.js", f"there is no 'node' on the PATH; {remedy}.")
+    try:
+        said = subprocess.run(
+            [node, "--version"], capture_output=True, text=True, timeout=30, check=True
+        ).stdout.strip()
+        major = int(said.lstrip("v").split(".")[0])
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return fault("Node.js", f"{node} does not say its version ({type(error).__name__}); {remedy}.")
+    if major < OLDEST_NODE:
+        return fault("Node.js", f"{said} is too old; {remedy}.")
+    return fine("Node.js", said.lstrip("v"))
+
+
+def check_home(home: Path) -> Finding:
+    """Check that Mephisto can keep its configuration; it does so on import, and fails with a traceback otherwise."""
+    folder = home / ".mephisto"
+    place = folder if folder.exists() else home
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return fault("Home folder", f"'{place}' can't be written to, where Mephisto keeps its configuration; set HOME.")
+    return fine("Home folder", f"{place} can be written to")
+
+
+def check_packages(lock: Path = LOCK) -> Finding:
+    """Compare the installed Python packages with the lock's group ``run``."""
+    if importlib.util.find_spec("model_chat") is None:
+        return fault("Python packages", f"not installed for {sys.executable}; {SET_UP}.")
+    if not lock.is_file():
+        return warning("Python packages", "there is no requirements.lock here to compare with.")
+    group = lock.read_text(encoding="utf-8").split("# --- group: run ---")[-1].split("# --- group:")[0]
+    missing, other = [], []
+    for line in group.splitlines():
+        name, _, wanted = line.split("#")[0].strip().partition("==")
+        if not name:
+            continue
+        try:
+            installed = version(name).split("+")[0]  # "+cpu" is torch's build, not its version
+        except PackageNotFoundError:
+            missing.append(name)
+            continue
+        if installed != wanted:
+            other.append(f"{name} {installed} instead of {wanted}")
+    if missing:
+        return fault("Python packages", f"missing: {', '.join(missing)}; {SET_UP}.")
+    if other:
+        return warning("Python packages", f"not as locked: {', '.join(other)}; {SET_UP} to have them so.")
+    return fine("Python packages", "as locked")
+
+
+def check_page(dist: Path = ROOT / "frontend" / "dist") -> Finding:
+    """Check that the worker's page is built, and whole."""
+    index = dist / "index.html"
+    if not index.is_file():
+        return fault("The worker's page", f"is not built; {SET_UP}.")
+    html = index.read_text(encoding="utf-8")
+    lost = [part for part in html.split('"') if part.startswith("./") and not (dist / part).is_file()]
+    if lost:
+        return fault("The worker's page", f"lacks {', '.join(lost)}; remove {dist} and {SET_UP}.")
+    return fine("The worker's page", "built")
+
+
+def check_router(folder: Path = ROOT / "router") -> Finding:
+    """Check that the router's packages are installed."""
+    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    missing = [name for name in wanted if not (folder / "node_modules" / name / "package.json").is_file()]
+    if missing:
+        return fault("The router's packages", f"missing: {', '.join(missing)}; {SET_UP}.")
+    return fine("The router's packages", "installed")
+
+
+# --- the task: with what is installed ---
+
+
+def check_task_configuration(cfg: DictConfig) -> tuple[Any | None, list[Finding]]:
+    """Check the whole configuration as a launch does; return it, checked, or None, and what was found."""
+    from model_chat.configuration.checks import check_task
+    from model_chat.errors import ConfigurationError
+
+    try:
+        task = check_task(cfg)
+    except ConfigurationError as error:
+        return None, [fault("Configuration", text) for text in error.faults]
+    counts = ", ".join(f"{nickname} {count}" for nickname, count in task.needed.items())
+    return task, [fine("Configuration", f"in order; conversations to collect: {counts or 'by image'}")]
+
+
+def check_port(cfg: DictConfig) -> Finding:
+    """Check that the page's port is free."""
+    from model_chat.local_architect import fault_of_port
+
+    if cfg.mephisto.architect._architect_type != "local":
+        return fine("Port", f"none is needed here with mephisto/architect={cfg.mephisto.architect._architect_type}")
+    port = str(cfg.mephisto.architect.port)
+    text = None if port == "0" else fault_of_port(port)
+    return fine("Port", "any free one" if port == "0" else f"{port} is free") if text is None else fault("Port", text)
+
+
+def check_disk(cfg: DictConfig) -> Finding:
+    """Check that conversations have room."""
+    from model_chat.configuration.files import expand
+
+    folder = expand(cfg.mephisto.blueprint.chat_data_folder)
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(place, os.W_OK):
+        return fault(
+            "Conversations", f"'{place}' can't be written to; give another mephisto.blueprint.chat_data_folder."
+        )
+    free = shutil.disk_usage(place).free
+    text = f"{folder} has {free / 1e9:.1f} GB left"
+    return fine("Conversations", text) if free >= LEAST_FREE_BYTES else warning("Conversations", f"{text}; make room.")
+
+
+def check_mephisto_data(cfg: DictConfig) -> list[Finding]:
+    """Check Mephisto's configuration, data folder and database, without making or changing any of them."""
+    import yaml
+    from mephisto.operations.config_handler import CORE_SECTION, DATA_STORAGE_KEY, DEFAULT_CONFIG_FILE
+
+    from model_chat.configuration.files import expand
+    from model_chat.task_run import DEFAULT_DATA_FOLDER
+
+    subject, source, path = "Mephisto's data folder", "mephisto.datapath", cfg.mephisto.datapath
+    if path is None and Path(DEFAULT_CONFIG_FILE).is_file():
+        source = f"{CORE_SECTION}.{DATA_STORAGE_KEY} in {DEFAULT_CONFIG_FILE}"
+        try:
+            known = yaml.safe_load(Path(DEFAULT_CONFIG_FILE).read_text(encoding="utf-8")) or {}
+            path = known.get(CORE_SECTION, {}).get(DATA_STORAGE_KEY)
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+            problem = " ".join(str(error).split())
+            return [fault(subject, f"{DEFAULT_CONFIG_FILE} can't be read ({problem}); mend it, or move it away.")]
+    if path is None:
+        source, path = "the default", DEFAULT_DATA_FOLDER
+    folder = expand(str(path))
+    if not folder.exists():
+        place = next(above for above in folder.absolute().parents if above.exists())
+        if not os.access(place, os.W_OK):
+            return [fault(subject, f"'{folder}' ({source}) can't be made; give another with mephisto.datapath=….")]
+        return [fine(subject, f"{folder} ({source}) will be made by the first run")]
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return [
+            fault(subject, f"'{folder}' ({source}) can't be written to; mend its rights, or set mephisto.datapath.")
+        ]
+    return [fine(subject, f"{folder} ({source})"), *_check_database(folder / "database.db")]
+
+
+def _check_database(file: Path) -> Iterator[Finding]:
+    subject = "Mephisto's database"
+    if not file.exists():
+        yield fine(subject, "will be made by the first run")
+        return
+    try:
+        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        try:
+            said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            runs = connection.execute("SELECT COUNT(*) FROM task_runs").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        yield fault(
+            subject, f"{file} can't be read ({error}); restore it from a copy, or set another mephisto.datapath."
+        )
+        return
+    if said == "ok":
+        yield fine(subject, f"in order, {runs} task run{'' if runs == 1 else 's'}")
+    else:
+        yield fault(subject, f"{file} is damaged ({said}); restore it from a copy, or set another mephisto.datapath.")
+
+
+def check_models(task: Any, model_parallel: bool, load: bool) -> Iterator[Finding]:
+    """Check that the agents of all models can be imported and their files be read; with ``load``, load each and ask it.
+
+    Args:
+        task: the checked task.
+        model_parallel: ParlAI's flag.
+        load: whether to load the models, which takes their time and memory.
+    """
+    for nickname, source in task.sources.items():
+        subject = f"Model {nickname}"
+        try:
+            yield _try_model(subject, source, model_parallel) if load else _look_at_model(subject, source)
+        except (Exception, SystemExit) as error:
+            reason = " ".join(str(error).split())[:500] or "no reason given"
+            yield fault(subject, f"{type(error).__name__}: {reason}")
+
+
+def _look_at_model(subject: str, source: Any) -> Finding:
+    from parlai.core.loader import load_agent_module
+    from parlai.core.params import ParlaiParser
+
+    if source.folder is None:
+        import shlex
+
+        opt = ParlaiParser(add_parlai_args=True, add_model_args=True).parse_args(shlex.split(source.flags))
+        name, model_file = opt.get("model"), opt.get("model_file")
+    else:
+        opt = json.loads((source.folder / "model.opt").read_text(encoding="utf-8"))
+        name, model_file = opt["model"], source.model_file
+    agent = load_agent_module(name) if name else None
+    if model_file and Path(model_file).is_file():
+        size = Path(model_file).stat().st_size
+        if size == 0:
+            return fault(subject, f"{model_file} is empty; copy the model again.")
+        with Path(model_file).open("rb") as stream:
+            if stream.read(8) == b"version ":
+                return fault(subject, f"{model_file} is a Git LFS pointer and no model; fetch the file itself.")
+        return fine(subject, f"{_name(agent)}, {size / 1e6:,.0f} MB")
+    return fine(subject, f"{_name(agent)}, no file 'model' (its agent finds its own); --load-models tries it out")
+
+
+def _name(agent: Any) -> str:
+    return "agent" if agent is None else agent.__name__
+
+
+def _try_model(subject: str, source: Any, model_parallel: bool) -> Finding:
+    import time
+
+    from parlai.core.message import Message
+
+    from model_chat.serving.loading import load_model
+
+    start = time.monotonic()
+    model = load_model(source, model_parallel)
+    loaded = time.monotonic()
+    clone = model.clone()
+    clone.observe(Message({"id": "Speaker 1", "text": "Hi!", "episode_done": False}))
+    reply = " ".join(str(clone.act()["text"]).split())
+    took = time.monotonic() - loaded
+    return fine(subject, f"loaded in {loaded - start:.1f} s; answers 'Hi!' with '{reply:.80}' after {took:.1f} s")
+
+
+# --- the command ---
+
+
+def examine(arguments: list[str], load_models: bool, say: Callable[[Finding], None]) -> bool:
+    """Make every check that can be made.
+
+    Args:
+        arguments: flags of the run to be checked.
+        load_models: whether to load them.
+        say: called with each finding.
+
+    Returns:
+        whether a run would start.
+    """
+    sound = True
+
+    def note(*findings: Finding) -> None:
+        nonlocal sound
+        for finding in findings:
+            sound = sound and finding.mark is not Mark.FAULT
+            say(finding)
+
+    needed = [check_python(), check_packages(), check_home(Path.home())]
+    note(*needed, check_node(), check_page(), check_router())
+    if any(finding.mark is Mark.FAULT for finding in needed):
+        return False  # nothing further can be imported
+    from model_chat.configuration.command_line import compose_config
+    from model_chat.errors import ConfigurationError
+
+    try:
+        cfg = compose_config("example", arguments)
+    except ConfigurationError as error:
+        note(*(fault("Configuration", text) for text in error.faults))
+        return False
+    port = check_port(cfg)
+    note(port, check_disk(cfg), *check_mephisto_data(cfg))
+    task, findings = check_task_configuration(cfg)
+    # The launch's own checks find the port, the page and the router again.
+    said = (port.text, "The worker's page is not built", "mephisto.architect: ")
+    note(*(finding for finding in findings if not finding.text.startswith(said)))
+    if task is not None:
+        note(*check_models(task, cfg.mephisto.blueprint.task_model_parallel, load_models))
+    return sound
+
+
+def main() -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split(":")[0] + ".", epilog="Flags are those of run.py: see python run.py --help."
+    )
+    parser.add_argument("--load-models", action="store_true", help="load every model and let it answer once")
+    args, flags = parser.parse_known_args()
+    if VENV_PYTHON.exists() and Path(sys.prefix).resolve() != VENV_PYTHON.parent.parent.resolve():
+        # What is to be checked is the Python that 'make run' takes.
+        os.execv(VENV_PYTHON, [str(VENV_PYTHON), __file__, *sys.argv[1:]])
+    sound = examine(flags, args.load_models, lambda finding: print(finding, flush=True))
+    print("\nA run would start." if sound else "\nPut right what is marked ✗, and run this again.")
+    sys.stdout.flush()
+    return 0 if sound else 1
+
+
+if __name__ == "__main__":
+    code = main()
+    os._exit(code)  # some libraries of models leave threads behind
