@@ -1,0 +1,175 @@
+"""The image stack as a quota: how much is collected, what is in flight, what there is for a worker."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_chat.images.quota import ImagePlace, ImageQuota, Outlook
+from model_chat.images.stack import ImageStack, StackWriteError, read_stack
+from model_chat.quota import ModelCount
+
+Make = Callable[..., ImageQuota]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Make a quota on a stack in the same folder each time; the one before is closed."""
+    made: list[ImageQuota] = []
+
+    def build(images: int = 2, models: str = "ab", evals: int = 1, conversations: int = 100) -> ImageQuota:
+        while made:
+            made.pop().close()
+        stack = ImageStack(images, list(models), evals, tmp_path / "stack", rng=1)
+        made.append(ImageQuota(stack, conversations))
+        return made[0]
+
+    yield build
+    while made:
+        made.pop().close()
+
+
+def taken(quota: ImageQuota, worker: str) -> ImagePlace:
+    place = quota.take(worker)
+    assert place is not None
+    place.seen = True
+    return place
+
+
+def test_places_are_counted_from_taking_to_completion(make: Make) -> None:
+    quota = make(images=2, models="a")
+    assert (quota.wanted(), quota.remaining()) == (2, 2)
+    place = taken(quota, "ann")
+    assert (place.nickname, place.image_idx, place.worker) == ("a", 0, "ann")
+    assert quota.counts() == [ModelCount("a", 0, 1, 2)]
+    assert quota.remaining() == 2
+    place.complete()
+    place.complete()
+    place.give_back()
+    assert quota.counts() == [ModelCount("a", 1, 0, 2)]
+    assert quota.remaining() == 1
+    assert quota.run_statistics() == {"by_model": {"a": 1}, "by_image": {"0": 1}}
+    assert quota.notes() == ["images: 1 of 2 given out in full"]
+
+
+def test_a_place_given_back_is_free_for_others_and_its_image_is_not_shown_to_the_same_worker_again(make: Make) -> None:
+    quota = make(images=1, models="a")
+    taken(quota, "ann").give_back()
+    assert quota.take("ann") is None
+    assert taken(quota, "ben").image_idx == 0
+
+
+def test_who_has_not_seen_the_image_may_have_it_later(make: Make) -> None:
+    quota = make(images=1, models="a")
+    place = quota.take("ann")
+    assert place is not None
+    place.give_back()
+    assert taken(quota, "ann").image_idx == 0
+
+
+def test_no_more_conversations_are_given_out_than_are_wanted(make: Make) -> None:
+    quota = make(images=10, models="ab", conversations=3)
+    with ThreadPoolExecutor(16) as threads:
+        places = [place for place in threads.map(quota.take, map(str, range(50))) if place is not None]
+    assert len(places) == 3
+    assert quota.outlook("new") is Outlook.LATER
+    places[0].give_back()
+    assert quota.outlook("new") is Outlook.WORK
+    places[0] = taken(quota, "new")
+    for place in places:
+        place.complete()
+    assert quota.remaining() == 0
+    assert quota.outlook("newer") is Outlook.NOTHING
+    assert sum(Counter(len(image[model]) for image in quota._stack.places() for model in "ab").elements()) == 3
+
+
+def test_more_are_never_wanted_than_the_stack_has_room_for(make: Make) -> None:
+    assert make(images=3, models="ab", evals=2, conversations=100).wanted() == 12
+
+
+def test_a_second_run_goes_on_where_the_first_ended(make: Make) -> None:
+    quota = make(conversations=3)
+    for worker in ("ann", "ben"):
+        taken(quota, worker).complete()
+    taken(quota, "cat").give_back()
+    quota = make(conversations=3)
+    assert (quota.wanted(), quota.remaining()) == (3, 1)
+    assert quota.take("ann") is not None, "the second image is new to her"
+    assert quota.take("dan") is None
+    quota.close()
+    assert make(conversations=1).wanted() == 2, "what is collected stays collected"
+
+
+def test_what_a_killed_run_left_is_settled_by_what_was_saved(make: Make) -> None:
+    quota = make(images=2, models="a")
+    first, second = taken(quota, "ann"), taken(quota, "ben")
+    assert (first.image_idx, second.image_idx) == (0, 1)
+    quota = make(images=2, models="a")
+    assert quota.left_in_flight()
+    assert quota.remaining() == 2
+    quota.settle({(0, "a", "ann"), (1, "a", "somebody else")})
+    assert not quota.left_in_flight()
+    assert quota.remaining() == 1
+    assert quota.counts() == [ModelCount("a", 1, 0, 2)]
+    assert taken(quota, "cat").image_idx == 1
+
+
+@pytest.mark.parametrize("who, outlook", [("seen all", Outlook.NOTHING), ("new", Outlook.LATER)])
+def test_nothing_now_is_told_from_nothing_at_all(make: Make, who: str, outlook: Outlook) -> None:
+    quota = make(images=1, models="ab")
+    taken(quota, "seen all")
+    taken(quota, "other")
+    assert quota.take(who) is None
+    assert quota.outlook(who) is outlook
+
+
+class Disk:
+    """A disk that is full or not."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = False
+        self._write = os.write
+        monkeypatch.setattr(os, "write", self.write)
+
+    def write(self, descriptor: int, data: Any) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._write(descriptor, data)
+
+
+def test_what_a_full_disk_did_not_take_is_made_up_for(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    quota = make(images=3, models="a")
+    done, left = taken(quota, "ann"), taken(quota, "ben")
+    disk = Disk(monkeypatch)
+    disk.full = True
+    done.complete()
+    left.give_back()
+    assert quota.counts() == [ModelCount("a", 1, 0, 3)], "the conversation is saved: it counts"
+    with pytest.raises(StackWriteError):
+        quota.take("cat")
+    disk.full = False
+    assert taken(quota, "cat").image_idx == 1, "the place that was given back"
+    saved = read_stack(tmp_path / "stack")
+    assert saved == [{"a": ["ann"]}, {"a": ["cat"]}, {"a": []}]
+    quota = make(images=3, models="a")
+    assert quota._stack.in_flight() == [(1, "a", "cat")]
+
+
+def test_conversations_that_outlive_the_run_are_settled_by_the_next(make: Make) -> None:
+    quota = make(images=1, models="a")
+    place = taken(quota, "ann")
+    quota.close()
+    place.give_back()
+    quota = make(images=1, models="a")
+    assert quota.left_in_flight()
+    quota.settle([])
+    assert quota.take("ben") is not None
