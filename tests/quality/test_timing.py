@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model_chat.quality.timing import SLACK_SECONDS, plausible
 from model_chat.records.schema import Timing
+from model_chat.tests.seats import ScriptedHuman, chat_options, message, play, rating
+from model_chat.worlds import make_world
 
 SENT = 1_760_000_100.0
 
@@ -53,3 +58,24 @@ def test_what_is_kept_is_in_order_and_no_longer_than_the_server_measured(
     for time, longest in ((found.shown, since_reply), (found.first_key, since_start)):
         if time is not None:
             assert -0.002 <= found.sent - time <= longest + SLACK_SECONDS + 0.002
+
+
+def test_a_conversation_saves_what_can_be_true_of_each_message() -> None:
+    now = time.time()
+    honest = {"shown": now - 0.002, "first_key": now - 0.001, "sent": now}
+    rubbish = {"shown": -5, "first_key": "a secret typed here", "sent": 1e300, "keys": ["a", "b"]}
+    ages = {"shown": 12.0, "first_key": 900.0, "sent": 1e10}
+    human = ScriptedHuman(
+        message("First.", "bucket_0", timing=honest),
+        message("Second.", "bucket_0", timing=rubbish),
+        message("Third.", "bucket_0", timing=ages),
+        rating(3, ticks="bucket_0"),
+    )
+    world = make_world(chat_options([], num_turns=3), [human])
+    play(world)
+    saved = world.get_custom_task_data()["dialog"]
+    first, second, third = (line.get("timing") for line in saved if line["text"] in ("First.", "Second.", "Third."))
+    assert first == {key: round(value, 3) for key, value in honest.items()}
+    assert second is None
+    assert third == {"sent": 1e10}
+    assert "secret" not in json.dumps(saved)
