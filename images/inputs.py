@@ -115,22 +115,26 @@ def check_takes_images(model: LoadedModel, images: ImageInput) -> None:
         watched = _WatchedPicture.of(shown, watch)
     elif isinstance(shown, torch.Tensor):
         watched = _WatchedFeatures.of(shown, watch)
+    failure: Exception | None = None
+    text: Any = None
     try:
-        act = reply_alone(Asked(model.clone(), [first_message(watched)]))
-        text = act.get("text")
+        text = reply_alone(Asked(model.clone(), [first_message(watched)])).get("text")
     except Exception as error:
         logger.debug("%s failed on an image", model.nickname, exc_info=True)
-        raise ConfigurationError(
-            f"{FLAG}: the model '{model.nickname}' can't say a first word about an image: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:300].rstrip('.')}; use a model that can, or leave it out."
-        ) from error
+        failure = error
     declared = getattr(model.agent, "takes_images", None)
     can_watch = watched is not shown
+    # Text models often break on an image without a word as well: that they don't look is the better reason.
     if declared is False or (declared is None and can_watch and not watch.was_looked_at):
         raise ConfigurationError(
             f"{FLAG}: the model '{model.nickname}' takes no images (it was shown one and did not look at it); leave it out, "
             "or name a model that was trained with images."
-        )
+        ) from failure
+    if failure is not None:
+        raise ConfigurationError(
+            f"{FLAG}: the model '{model.nickname}' can't say a first word about an image: {type(failure).__name__}: "
+            f"{' '.join(str(failure).split())[:300].rstrip('.')}; use a model that can, or leave it out."
+        ) from failure
     if not isinstance(text, str) or not text.strip():
         raise ConfigurationError(
             f"{FLAG}: the model '{model.nickname}' says nothing about an image when it has the first word; use a model that "
