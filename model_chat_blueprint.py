@@ -47,6 +47,9 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):  # type: ignore[misc]  # mephis
     allowed_worker_qualification: str | None = _flag(None, "Only workers who have this qualification may take part.")
     world_file: str = _flag("${task_dir}/worlds.py", "Module with make_world and get_world_params.")
     chat_data_folder: str = _flag("???", "Folder for the finished conversations, one JSON file each.")
+    resume: bool = _flag(
+        True, "Count what the task's name has collected before, and ask for the rest; false: start afresh (text chat)."
+    )
     num_turns: int = _flag(6, "Exchanges before the final rating.")
     max_resp_time: int = _flag(180, "Seconds a worker has for one turn.")
     max_onboard_time: int = _flag(300, "Seconds a worker has for onboarding.")

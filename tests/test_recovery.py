@@ -1,9 +1,8 @@
-"""What a start finds of runs that died, in a real database: nothing that was acknowledged is lost, nothing is there twice."""
+"""What a start finds of runs that died: nothing that was acknowledged is lost, nothing is there twice."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -221,4 +220,4 @@ def test_a_task_runs_once_at_a_time_and_a_dead_process_holds_nothing(tmp_path: P
         process.kill()
         process.wait()
     with hold_task(tmp_path, "study"):
-        assert os.listdir(tmp_path / "model_chat_locks")
+        assert list((tmp_path / "model_chat_locks").iterdir())
