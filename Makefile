@@ -21,8 +21,9 @@ setup-dev:
 models: setup
 	@$(VENV)/python scripts/make_demo_models.py
 
+# Ctrl-C (130) is how a run is meant to be ended: no error of make's.
 run: models
-	@$(VENV)/python run.py $(ARGS)
+	@$(VENV)/python run.py $(ARGS) || [ $$? -eq 130 ]
 
 image: setup
 	@echo "Image chat is not there yet; text chat is: make run"
