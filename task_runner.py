@@ -182,13 +182,15 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                     self._failures_in_a_row = 0
             else:
                 self._launch_replacement(unit)
+            block = name_of(self.args.blueprint, "block_qualification")
+            block_for_conduct(world, agent, block, on_platform=False)
             human.control(
                 "ended",
                 outcome=(Completion.COMPLETE if collected else Completion.INCOMPLETE).value,
                 reason="",
                 task_done=True,
             )
-            block_for_conduct(world, agent, name_of(self.args.blueprint, "block_qualification"))
+            block_for_conduct(world, agent, block, on_platform=True)
         except AbsentAgentError as absent:
             world.abandon(REASONS.get(type(absent), "left: the worker went away"))
             self._save(world, agent, human)

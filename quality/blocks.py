@@ -35,7 +35,9 @@ class BlockReason(StrEnum):
     BY_HAND = "by_hand"
 
 
-def soft_block(worker: Worker, qualification: str | None, reason: BlockReason, detail: str = "") -> bool:
+def soft_block(
+    worker: Worker, qualification: str | None, reason: BlockReason, detail: str = "", on_platform: bool = True
+) -> bool:
     """Keep a worker from every further unit of the tasks that use this block qualification; what is going on goes on.
 
     Args:
@@ -43,9 +45,10 @@ def soft_block(worker: Worker, qualification: str | None, reason: BlockReason, d
         qualification: the block qualification's name; without one nothing happens.
         reason: what the worker will be told (see :mod:`model_chat.quality.refusals`).
         detail: for the log.
+        on_platform: False: only here, where it takes no time; a second call tells the platform.
 
     Returns:
-        whether the worker is blocked, on the crowd platform too.
+        whether the worker is blocked, on the crowd platform too if it was to be told.
     """
     if not qualification:
         return False
@@ -53,6 +56,9 @@ def soft_block(worker: Worker, qualification: str | None, reason: BlockReason, d
     marker = _marker(qualification, reason)
     find_or_create_qualification(worker.db, marker)
     worker.grant_qualification(marker, BLOCKED, skip_crowd=True)
+    if not on_platform:
+        worker.grant_qualification(qualification, BLOCKED, skip_crowd=True)
+        return True
     done = bool(worker.grant_qualification(qualification, BLOCKED))
     if done:
         logger.info("Worker %s is blocked by '%s': %s %s", worker.worker_name, qualification, reason, detail)
@@ -67,17 +73,19 @@ def soft_block(worker: Worker, qualification: str | None, reason: BlockReason, d
     return done
 
 
-def block_for_conduct(world: Any, agent: Any, qualification: str | None) -> None:
+def block_for_conduct(world: Any, agent: Any, qualification: str | None, on_platform: bool) -> None:
     """Soft-block a worker for what they did in a conversation that is over and saved; never raises.
 
     Args:
         world: says why with ``block_reasons()``.
         agent: the worker's Mephisto agent.
         qualification: the block qualification's name, or None: then a violation is on record only.
+        on_platform: False before the worker is told that the conversation is over, so that none who is quick gets another
+            one; True afterwards, so that none waits for the crowd platform.
     """
     try:
         for reason, detail in world.block_reasons():
-            soft_block(agent.get_worker(), qualification, reason, detail)
+            soft_block(agent.get_worker(), qualification, reason, detail, on_platform)
     except Exception:
         logger.exception("A worker could not be blocked; see scripts/manage_workers.py block")
 

@@ -29,7 +29,7 @@ def come(task: RunningTask, prefix: str, conversations: int = 1, **behaviour: An
 
 def refusal_of(outcome: Outcome) -> str:
     """The code with which a worker was turned away; the sentence must be the one that belongs to it."""
-    data = next(packet["data"] for packet in outcome.packets if packet["data"].get("failure_reason"))
+    data = next(data for packet in outcome.packets if (data := packet.get("data") or {}).get("failure_reason"))
     assert outcome.result == f"no work: {data['failure_reason']}"
     assert data["agent_id"] is None
     assert data["failure_reason"] == TEXTS[Refusal(data["refusal"])]

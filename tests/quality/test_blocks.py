@@ -94,7 +94,7 @@ def test_a_world_that_can_not_say_why_ends_no_conversation(mephisto_run: Run, ca
     class OwnWorld:
         """A user's own, of before there were blocks."""
 
-    block_for_conduct(OwnWorld(), mephisto_run.agent(), BLOCK)
+    block_for_conduct(OwnWorld(), mephisto_run.agent(), BLOCK, on_platform=False)
     assert "could not be blocked" in caplog.text
 
 

@@ -55,9 +55,9 @@ def test_what_is_kept_is_in_order_and_no_longer_than_the_server_measured(
         assert sent is None
         return
     assert found.sent is not None
-    for time, longest in ((found.shown, since_reply), (found.first_key, since_start)):
-        if time is not None:
-            assert -0.002 <= found.sent - time <= longest + SLACK_SECONDS + 0.002
+    for moment, longest in ((found.shown, since_reply), (found.first_key, since_start)):
+        if moment is not None:
+            assert -0.002 <= found.sent - moment <= longest + SLACK_SECONDS + 0.002
 
 
 def test_a_conversation_saves_what_can_be_true_of_each_message() -> None:
