@@ -44,7 +44,7 @@ test-e2e: setup-dev
 
 # mypy can't look through the editable installation of a root that is itself the package; a link lets it.
 MYPY_PATH := .types
-ROOMS := agents analysis compat configuration crowd images quality records scripts serving tasks
+ROOMS := agents analysis compat configuration crowd images preview quality records scripts serving tasks
 MODULES := $(basename $(wildcard *.py))
 
 lint: setup-dev

@@ -1,0 +1,1 @@
+"""The worker's page without a database, for writing a study's texts (scripts/preview.py)."""

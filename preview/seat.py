@@ -1,0 +1,122 @@
+"""The seat of whoever looks at the preview: a world's other end without Mephisto."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import queue
+import threading
+import time
+from typing import Any, Protocol
+from uuid import uuid4
+
+from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.data_model.exceptions import AgentShutdownError, AgentTimeoutError
+
+from model_chat.human_agent import HumanAgent, ServerUpdate
+
+
+class Listener(Protocol):
+    """A page's connection."""
+
+    def send(self, packet: str) -> None:
+        """Send a packet, unless the page has gone meanwhile."""
+
+
+class PreviewHuman(HumanAgent):
+    """The seat of whoever looks at the page: updates go to its sockets, packets come from a queue; no Mephisto.
+
+    The world's thread sends and receives, the server's loop reads and delivers; ``updates`` is only ever appended to, and
+    everything else goes through the queue and the loop.
+
+    Args:
+        agent_id: as the page knows it.
+        loop: the server's.
+    """
+
+    hit_id = "preview"
+    assignment_id = "preview"
+
+    def __init__(self, agent_id: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.agent_id = agent_id
+        self.status = AgentState.STATUS_ONBOARDING if agent_id.startswith("onboarding") else AgentState.STATUS_IN_TASK
+        self.updates: list[ServerUpdate] = []
+        self.sockets: set[Listener] = set()
+        self._loop = loop
+        self._packets: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._delivered: set[str] = set()
+        self._gone = threading.Event()
+
+    @property
+    def worker_id(self) -> str:
+        """A new worker each time, with all tries of the onboarding."""
+        return f"preview-{self.agent_id}"
+
+    def _send(self, update: ServerUpdate) -> None:
+        update["update_id"] = str(uuid4())
+        update["timestamp"] = time.time()
+        self.updates.append(update)
+        self._tell("client_bound_live_update", update)
+
+    def set_status(self, status: str) -> None:
+        """Change Mephisto's status of the agent, and tell the page."""
+        self.status = status
+        self._tell("update_status", {"status": status})
+
+    def _tell(self, packet_type: str, data: dict[str, Any]) -> None:
+        packet = json.dumps({"packet_type": packet_type, "subject_id": self.agent_id, "data": data})
+
+        def send() -> None:
+            for socket in list(self.sockets):
+                socket.send(packet)
+
+        with contextlib.suppress(RuntimeError):  # the server has stopped: nobody is there to be told
+            self._loop.call_soon_threadsafe(send)
+
+    def link(self, socket: Listener) -> None:
+        """Let a page's socket hear what is said, beginning with what it may have missed (it drops what it knows)."""
+        if socket not in self.sockets:
+            self.sockets.add(socket)
+            for update in list(self.updates):
+                self._tell("client_bound_live_update", update)
+        self._tell("update_status", {"status": self.status})
+
+    def deliver(self, packet: Any) -> None:
+        """Take a packet of the page, once."""
+        update_id = packet.get("update_id") if isinstance(packet, dict) else None
+        if isinstance(update_id, str):
+            if update_id in self._delivered:
+                return
+            self._delivered.add(update_id)
+        self._packets.put(packet)
+
+    def leave(self) -> None:
+        """End the conversation: the page starts over."""
+        self._gone.set()
+        self._packets.put(None)
+
+    def discard_waiting(self) -> list[Any]:
+        """Take whatever the page has sent already, without waiting."""
+        waiting = []
+        while not self._gone.is_set():
+            try:
+                waiting.append(self._packets.get_nowait())
+            except queue.Empty:
+                break
+        return waiting
+
+    def receive(self, deadline: float) -> Any:
+        """Wait for the next packet.
+
+        Raises:
+            AgentTimeoutError: the deadline has passed, as for a worker.
+            AgentShutdownError: the page starts over.
+        """
+        try:
+            packet = self._packets.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            raise AgentTimeoutError("the time for this turn", self.agent_id) from None
+        if self._gone.is_set():
+            raise AgentShutdownError(self.agent_id)
+        return packet

@@ -1,0 +1,98 @@
+"""A study read from its files, with a model that always says the same in place of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from model_chat.configuration.checks import check_task
+from model_chat.configuration.command_line import compose_config
+from model_chat.configuration.files import expand
+from model_chat.configuration.hydra import ROOT
+from model_chat.errors import ConfigurationError
+from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
+from model_chat.serving.pool import ModelPool
+from model_chat.task_run import prepare
+
+NICKNAME = "preview"
+B = "mephisto.blueprint"
+FILES = (
+    "annotations_config_path",
+    "task_description_file",
+    "left_pane_text_path",
+    "onboard_task_data_path",
+    "attention_checks_path",
+    "world_file",
+)
+"""Flags under ``mephisto.blueprint`` that name the files of a study."""
+
+
+class Study:
+    """A study whose files have been read, with the fixed-reply model in place of its own.
+
+    Args:
+        overrides: of the command line, ``conf=…`` among them.
+        reply: what the model says.
+        onboarding: show onboarding even where no qualification remembers who passed it.
+        folder: fresh; for the model and what a check wants to write.
+
+    Raises:
+        ConfigurationError: one sentence for each fault of flags and files.
+    """
+
+    def __init__(self, overrides: Sequence[str], reply: str, onboarding: bool, folder: Path, console: Console) -> None:
+        model = folder / "models" / NICKNAME
+        model.mkdir(parents=True, exist_ok=True)
+        opt = {"model": "fixed_response", "fixed_response": reply, "dict_lower": False}
+        (model / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
+        cfg = compose_config("example", overrides)
+        changes: dict[str, Any] = {
+            f"{B}.conversations_needed_string": f"{NICKNAME}:999999",
+            f"{B}.base_model_folder": str(folder / "models"),
+            f"{B}.model_opt_path": None,
+            f"{B}.chat_data_folder": str(folder / "conversations"),
+            "mephisto.architect.port": "0",
+            "mephisto.provider._provider_type": "mock",  # nothing here costs anything, whatever the study will
+        }
+        if "image_context_path" in cfg.mephisto.blueprint:
+            raise ConfigurationError(
+                "The preview shows text chat; for image chat give a text configuration of the same texts."
+            )
+        for key, value in changes.items():
+            OmegaConf.update(cfg, key, value)
+        if onboarding and not cfg.mephisto.blueprint.onboarding_qualification:
+            cfg.mephisto.blueprint.onboarding_qualification = "preview"
+        self.cfg: DictConfig = cfg
+        self.shared: ModelChatSharedState
+        self.pool: ModelPool
+        self.pool, self.shared, _ = prepare(cfg, check_task(cfg), console, folder, {})
+
+    @property
+    def has_onboarding(self) -> bool:
+        """Whether workers see an onboarding first."""
+        return self.shared.onboarding_world_opt is not None
+
+
+def watched_files(cfg: DictConfig | None) -> list[Path]:
+    """Return the files whose change makes the page start over: those of ``conf/``, and those that flags name."""
+    named: list[Path] = []
+    if cfg is not None:
+        named = [expand(path) for path in (cfg.mephisto.blueprint.get(flag) for flag in FILES) if path]
+    return [*sorted((ROOT / "conf").glob("*.yaml")), *named, FRONTEND_DIST / "index.html"]
+
+
+def state_of(files: Sequence[Path]) -> tuple[Any, ...]:
+    """Return what changes when one of the files does."""
+    found = []
+    for file in files:
+        try:
+            stat = file.stat()
+            found.append((str(file), stat.st_mtime_ns, stat.st_size))
+        except OSError:
+            found.append((str(file), 0, -1))
+    return tuple(found)

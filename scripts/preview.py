@@ -1,0 +1,94 @@
+"""Open the worker's page as a study's files make it, for writing its texts:  python scripts/preview.py --config my_study
+
+    python scripts/preview.py [--config NAME] [--reply TEXT] [--onboarding] [--port N] [--no-browser] [flag=value …]
+
+The page, the conversation and the onboarding are the task's own; the model always says the same. There is no database, and
+nothing is saved. When a file changes, the page starts over with what it says now; what is wrong with it is said on the
+page. The server is for this machine only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import webbrowser
+
+import tornado.httpserver
+import tornado.netutil
+from rich.console import Console
+
+from model_chat.errors import ConfigurationError
+from model_chat.logs import set_up_logging
+from model_chat.preview.server import application
+from model_chat.preview.session import Preview
+
+HOST = "127.0.0.1"
+LOOK_SECONDS = 0.3
+"""Between two looks at whether a file has changed."""
+REPLY = "This is the preview's model, which always says the same. The real ones will say something else here."
+
+
+async def serve(preview: Preview, port: int, browser: bool, console: Console) -> None:
+    """Serve the preview until the task is cancelled.
+
+    Raises:
+        ConfigurationError: the port can't be used.
+    """
+    try:
+        sockets = tornado.netutil.bind_sockets(port, HOST)
+    except OSError as error:
+        raise ConfigurationError(f"--port: {port} can't be used ({error.strerror}); try {port + 1}, or 0.") from None
+    server = tornado.httpserver.HTTPServer(application(preview))
+    server.add_sockets(sockets)
+    address = f"http://{HOST}:{sockets[0].getsockname()[1]}/"
+    stage = "onboarding" if preview.study.has_onboarding else "chat"
+    url = f"{address}?worker_id=preview&assignment_id={stage}"
+    console.print(f"Preview: {url}", highlight=False, soft_wrap=True)
+    console.print("Change a file, and the page starts over. Ctrl-C ends it.", highlight=False)
+    if browser:
+        webbrowser.open(url)
+    try:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            preview.look_for_changes()
+    finally:
+        server.stop()
+
+
+def main() -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n")[0].partition(":")[0] + ".",
+        epilog="Flags are those of run.py: see python run.py --help.",
+    )
+    parser.add_argument("--config", default="example", metavar="NAME", help="conf/NAME.yaml (default: example)")
+    parser.add_argument("--reply", default=REPLY, metavar="TEXT", help="what the model says")
+    parser.add_argument(
+        "--onboarding", action="store_true", help="show onboarding though the study has it switched off"
+    )
+    parser.add_argument("--port", type=int, default=3100, help="0: any free one (default: 3100)")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    args, flags = parser.parse_known_args()
+    console = Console(stderr=True)
+    set_up_logging("warning", console)
+    logging.getLogger("model_chat").setLevel(logging.WARNING)  # that the model has no file is no news here
+    preview = None
+    try:
+        preview = Preview([f"conf={args.config}", *flags], args.reply, args.onboarding, console)
+        asyncio.run(serve(preview, args.port, not args.no_browser, console))
+    except ConfigurationError as error:
+        for text in error.faults:
+            console.print(f"✗ {text}", highlight=False, soft_wrap=True, markup=False)
+        return 2
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        if preview is not None:
+            preview.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The preview shows a study's own page, conversation and onboarding without a database, and follows its files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.browser import chromium
+from tests.e2e.running_task import ROOT
+
+REPLY = "A fixed reply, with a 'quote'."
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A copy of the shipped texts, to be changed."""
+    return Path(shutil.copytree(ROOT / "task_config", tmp_path / "texts"))
+
+
+@pytest.fixture
+def address(tmp_path: Path, texts: Path) -> Iterator[str]:
+    """A preview of two turns with onboarding, as a process of its own."""
+    command = [sys.executable, "scripts/preview.py", "--config=example", f"--reply={REPLY}", "--onboarding", "--port=0"]
+    flags = ["--no-browser", f"mephisto.blueprint.task_config_path={texts}", "mephisto.blueprint.num_turns=1"]
+    home = tmp_path / "home"
+    home.mkdir()
+    with subprocess.Popen(
+        [*command, *flags],
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(home), "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            if process.stderr is None:
+                raise AssertionError("no pipe")
+            lines: list[str] = []
+            while not (lines and lines[-1].startswith("Preview: ")):
+                lines.append(process.stderr.readline())
+                assert lines[-1], "".join(lines)
+            yield lines[-1].removeprefix("Preview: ").strip()
+        finally:
+            process.send_signal(signal.SIGINT)
+            said = process.stderr.read() if process.stderr is not None else ""
+            code = process.wait(30)
+    assert code == 0, said
+    # No database and no conversation anywhere, and its own temporary files are gone.
+    left = [path.name for path in tmp_path.rglob("*") if path.suffix == ".db" or "conversation" in path.name]
+    assert left == []
+    assert list(tmp_path.glob("model_chat_preview_*")) == []
+
+
+def on_screen(page: Page, name: str) -> None:
+    expect(page.locator(f'[data-screen="{name}"]')).to_be_visible()
+
+
+def test_a_study_is_seen_as_workers_will_see_it_and_follows_its_files(address: str, texts: Path) -> None:
+    dialogs = json.loads((texts / "onboard_task_data.json").read_text(encoding="utf-8"))["dialog"]
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(30_000)
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address)
+        on_screen(page, "onboarding")
+
+        # A text changes: the page starts over with it.
+        left_pane = texts / "left_pane_text.html"
+        left_pane.write_text("<p>A wording that is new.</p>", encoding="utf-8")
+        page.get_by_role("link", name="Chat", exact=True).click()
+        on_screen(page, "chat")
+        expect(page.get_by_text("A wording that is new.")).to_be_visible()
+        expect(page.get_by_text(REPLY)).to_be_visible()
+        left_pane.write_text("<p>Once more.</p>", encoding="utf-8")
+        expect(page.get_by_text("Once more.")).to_be_visible()
+
+        # A fault is said on the page, which stays as it is, and goes with its cause.
+        annotations = texts / "annotations_config.json"
+        before = annotations.read_text(encoding="utf-8")
+        annotations.write_text(before.rstrip().removesuffix("}"), encoding="utf-8")
+        alert = page.get_by_role("alert").filter(has_text="annotations_config.json")
+        expect(alert).to_contain_text(re.compile("is not valid JSON: line [0-9]+"))
+        expect(page.get_by_text("Once more.")).to_be_visible()
+        annotations.write_text(before, encoding="utf-8")
+        expect(alert).to_have_count(0)
+        on_screen(page, "chat")
+
+        # The whole conversation, refusals included, is the task's own.
+        expect(page.get_by_text(REPLY)).to_have_count(1)
+        page.get_by_test_id("bucket-none_all_good").check()
+        page.get_by_test_id("composer").fill("I like tea.")
+        page.get_by_test_id("composer").press("Enter")
+        on_screen(page, "rating")
+        expect(page.get_by_text(REPLY)).to_have_count(2)
+        page.reload()
+        on_screen(page, "rating")
+        page.get_by_test_id("bucket-none_all_good").check()
+        page.get_by_test_id("rating-0-4").check()
+        page.get_by_test_id("send").click()
+        on_screen(page, "finished")
+        page.get_by_test_id("submit").click()
+        expect(page.get_by_test_id("submitted")).to_be_visible()
+
+        # Starting over begins a new conversation; onboarding is graded as in a run.
+        page.get_by_role("button", name="Start over").click()
+        on_screen(page, "chat")
+        page.get_by_role("link", name="Onboarding").click()
+        on_screen(page, "onboarding")
+        lines = [line for dialog in dialogs for line in dialog]
+        for number, line in enumerate(lines):
+            for answer in line.get("answers", ()):
+                page.get_by_test_id("onboarding-utterance").nth(number).get_by_test_id(f"bucket-{answer}").check()
+        page.get_by_test_id("onboarding-submit").click()
+        on_screen(page, "chat")
+        assert errors == []

@@ -1,0 +1,111 @@
+"""A preview follows its files, plays the task's own worlds, and keeps nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mephisto.data_model.exceptions import AgentShutdownError, AgentTimeoutError
+from rich.console import Console
+
+from model_chat.configuration.hydra import ROOT
+from model_chat.errors import ConfigurationError
+from model_chat.preview.seat import PreviewHuman
+from model_chat.preview.session import Preview
+
+B = "mephisto.blueprint"
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT / "task_config", tmp_path / "texts"))
+
+
+@pytest.fixture
+def preview(texts: Path) -> Iterator[Preview]:
+    flags = [f"{B}.task_config_path={texts}", f"{B}.num_turns=1", "mephisto/provider=mturk"]
+    made = Preview(flags, "Fixed.", True, Console(file=io.StringIO()))
+    yield made
+    made.close()
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file so that its time differs, however coarse the file system's clock."""
+    file.write_text(text, encoding="utf-8")
+    later = time.time_ns() + 5_000_000_000
+    os.utime(file, ns=(later, later))
+
+
+def test_a_changed_file_starts_over_and_a_fault_leaves_what_was_there(preview: Preview, texts: Path) -> None:
+    left_pane, buckets = texts / "left_pane_text.html", texts / "annotations_config.json"
+    preview.look_for_changes()
+    assert preview.version == 0
+    write(left_pane, "<p>new</p>")
+    preview.look_for_changes()
+    assert preview.version == 1
+    assert preview.study.shared.page_config["left_pane_text"] == "<p>new</p>"
+    good = buckets.read_text(encoding="utf-8")
+    write(buckets, "{")
+    preview.look_for_changes()
+    assert len(preview.faults) == 1
+    assert f"{B}.annotations_config_path" in preview.faults[0]
+    assert preview.version == 1
+    write(buckets, good + "\n\n")
+    preview.look_for_changes()
+    assert (preview.version, preview.faults) == (2, ())
+
+
+def test_all_faults_are_said_at_the_start_and_nothing_is_left_behind(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    flags = [f"{B}.left_pane_text_path=no.html", f"{B}.num_turns=0"]
+    with pytest.raises(ConfigurationError) as caught:
+        Preview(flags, "Fixed.", False, Console(file=io.StringIO()))
+    assert len(caught.value.faults) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_learns_no_answers_and_no_model(preview: Preview) -> None:
+    async def ask() -> Any:
+        return preview.request_agent({"agent_registration_id": "preview-onboarding"})
+
+    details = str(asyncio.run(ask())) + str(preview.study.shared.page_config)
+    assert "Do you have any pets?" in details
+    for secret in ("answers", "explanation", "fixed_response", "model_chat_preview"):
+        assert secret not in details
+
+
+def test_a_page_that_asks_again_gets_the_same_conversation_until_it_starts_over(preview: Preview) -> None:
+    async def ask() -> list[str]:
+        def agent_id() -> str:
+            answer = preview.request_agent({"agent_registration_id": "preview-chat"})
+            return str(answer["data"]["agent_id"])
+
+        first, again = agent_id(), agent_id()
+        preview.start_over()
+        return [first, again, agent_id()]
+
+    first, again, other = asyncio.run(ask())
+    assert first == again != other
+
+
+def test_the_seat_takes_a_packet_once_and_ends_as_a_workers_does() -> None:
+    loop = asyncio.new_event_loop()
+    human = PreviewHuman("1", loop)
+    human.deliver({"update_id": "a", "text": "one"})
+    human.deliver({"update_id": "a", "text": "one"})
+    human.deliver({"update_id": "b", "text": "two"})
+    assert human.receive(time.monotonic() + 5) == {"update_id": "a", "text": "one"}
+    assert human.discard_waiting() == [{"update_id": "b", "text": "two"}]
+    with pytest.raises(AgentTimeoutError):
+        human.receive(time.monotonic())
+    human.leave()
+    with pytest.raises(AgentShutdownError):
+        human.receive(time.monotonic() + 5)
+    loop.close()
