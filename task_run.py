@@ -361,8 +361,8 @@ def open_operator(cfg: DictConfig, task: CheckedTask, data_folder: Path) -> Task
             if name not in known:
                 raise ConfigurationError(
                     f"mephisto.provider.requester_name: there is no {provider._provider_type} requester '{name}' "
-                    f"(registered: {', '.join(known) or 'none'}); register one with 'python scripts/mephisto_cli.py register "
-                    f"{provider._provider_type}'."
+                    f"(registered: {', '.join(known) or 'none'}); register one with 'python "
+                    f"scripts/mephisto_cli.py register {provider._provider_type}'."
                 )
         cfg.mephisto.task.task_name = task.task_name
         if task.onboarding is None:
