@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import logging
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
 from mephisto.abstractions.architects.local_architect import LocalArchitect, LocalArchitectArgs
-from mephisto.abstractions.architects.router.build_router import NODE_SERVER_SOURCE_ROOT, build_router
+from mephisto.abstractions.architects.router.build_router import build_router
 from mephisto.operations.registry import register_mephisto_abstraction
 
 from model_chat.errors import ConfigurationError
@@ -26,12 +33,18 @@ if TYPE_CHECKING:
     from mephisto.data_model.task_run import TaskRun
     from omegaconf import DictConfig
 
-ROUTER_PACKAGES = Path(__file__).parent / "router" / "node_modules"
+logger = logging.getLogger(__name__)
+
+ROUTER_SOURCE = Path(__file__).parent / "router"
+"""Our router (``server.js``)."""
+ROUTER_PACKAGES = ROUTER_SOURCE / "node_modules"
 """The router's npm packages, installed once by the set-up."""
 START_SECONDS = 20.0
 AWAY_SECONDS = 60
 """A worker whose page has been silent for so long has left."""
 STOP_SECONDS = 5.0
+MOST_RESTARTS, RESTARTS_SECONDS = 5, 60.0
+"""A router that ends more often in so many seconds is not started again."""
 LAST_PORT = 65535
 
 
@@ -39,9 +52,12 @@ LAST_PORT = 65535
 class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has no types
     """Mephisto's architect ``local``, in whose place it is registered, with the same flags.
 
-    It runs Mephisto's node router from a temporary folder of its own, with packages that the set-up has installed: no npm
-    at launch, nothing written into site-packages, two runs beside each other don't meet, and a router that does not come
-    up, or a port that is taken, is said in one sentence. The port 0 stands for any free one.
+    It runs our own router (``router/server.js``), which speaks Mephisto's protocol and lets nobody into a conversation who
+    has not been given it, from a temporary folder of its own, with packages that the set-up has installed: no npm at
+    launch, nothing written into site-packages, two runs beside each other don't meet, and a router that does not come up,
+    or a port that is taken, is said in one sentence. The port 0 stands for any free one. A router that ends is started
+    again, at the same port and with the same key, so that pages go on; when this process ends, however it does, so does
+    the router. ``_lock`` guards the process.
     """
 
     ArgsClass = LocalArchitectArgs
@@ -56,6 +72,33 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
     ) -> None:
         super().__init__(db, args, shared_state, task_run, build_dir_root)
         self._log: Any = None
+        self._lock = threading.RLock()
+        self._is_stopping = False
+        self._key = secrets.token_urlsafe(32)
+        self._starts: deque[float] = deque(maxlen=MOST_RESTARTS + 1)
+        self.is_lost = False
+        """Whether the router has ended too often to be started again."""
+
+    @property
+    def _has_own_router(self) -> bool:
+        return self.server_type == "node" and not self.server_source_path
+
+    def _get_socket_urls(self) -> list[str]:
+        """Where the run script connects: at our router an address that nobody can guess."""
+        urls: list[str] = super()._get_socket_urls()
+        if not self._has_own_router:
+            return urls
+        digest = hmac.new(self._key.encode(), b"operator", hashlib.sha256).digest()
+        address = base64.urlsafe_b64encode(digest).decode().rstrip("=")[:32]
+        return [f"{url}operator/{address}" for url in urls]
+
+    def download_file(self, target_filename: str, save_dir: str) -> None:
+        """Refuse: pages upload no files, and the name of one comes from outside.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"A page named a file to be fetched ({target_filename!r:.80}), which none has uploaded.")
 
     def prepare(self) -> str:
         """Put the router together in a temporary folder; return that folder.
@@ -71,10 +114,8 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
                 f"The router's packages are not installed ({ROUTER_PACKAGES}); run 'make setup' once."
             )
         source = Path(tempfile.mkdtemp(prefix="model_chat_router_")) / "server"
-        shutil.copytree(
-            self.server_source_path or NODE_SERVER_SOURCE_ROOT, source, ignore=shutil.ignore_patterns("node_modules")
-        )
-        _mend_router(source / "server.js")
+        shutil.copytree(self.server_source_path or ROUTER_SOURCE, source, ignore=shutil.ignore_patterns("node_modules"))
+        (source / "static").mkdir(exist_ok=True)
         built: str = build_router(self.build_dir, self.task_run, version="node", server_source_path=str(source))
         shutil.rmtree(source.parent)
         self.server_dir = built
@@ -99,11 +140,30 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
         packages = Path(self.running_dir) / "node_modules"
         packages.symlink_to(ROUTER_PACKAGES, target_is_directory=True)
         self._log = (Path(self.running_dir) / "router.log").open("wb")
+        self._is_stopping = False
+        self._start()
+        self._wait_until_up()
+        threading.Thread(target=self._watch, name="router watch", daemon=True).start()
+        return f"{self.hostname}:{self.port}"
+
+    def _start(self) -> None:
+        """Start the process.
+
+        Raises:
+            ConfigurationError: there is no node.
+        """
         try:
-            self.server_process = subprocess.Popen(
+            process = subprocess.Popen(
                 ["node", "server.js"],
-                cwd=self.running_dir,
-                env={**os.environ, "PORT": str(self.port)},
+                cwd=str(self.running_dir),
+                env={
+                    **os.environ,
+                    "PORT": str(self.port),
+                    "MODEL_CHAT_ROUTER_KEY": self._key,
+                    "MODEL_CHAT_AWAY_SECONDS": str(AWAY_SECONDS),
+                    "MODEL_CHAT_PARENT": "stdin",
+                },
+                stdin=subprocess.PIPE,  # never written to: it ends with this process, and then so does the router
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in the terminal reaches the run script, which stops the router in order
@@ -111,9 +171,31 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
         except FileNotFoundError:
             self.shutdown()
             raise ConfigurationError("There is no 'node' on the PATH; install Node.js 20 or newer.") from None
-        self.server_process_pid = self.server_process.pid
-        self._wait_until_up()
-        return f"{self.hostname}:{self.port}"
+        self._starts.append(time.monotonic())
+        self.server_process, self.server_process_pid = process, process.pid
+
+    def _watch(self) -> None:
+        """Start the router again whenever it ends without having been asked to."""
+        while True:
+            process = self.server_process
+            if process is None:
+                return
+            code = process.wait()
+            with self._lock:
+                if self._is_stopping:
+                    return
+                if len(self._starts) > MOST_RESTARTS and time.monotonic() - self._starts[0] < RESTARTS_SECONDS:
+                    logger.error(
+                        "The router has ended %d times within a minute, last with code %d.", MOST_RESTARTS, code
+                    )
+                    self.is_lost = True
+                    return
+                logger.error(
+                    "The router has ended with code %d and is started again; pages reconnect by themselves.", code
+                )
+                if process.stdin is not None:
+                    process.stdin.close()
+                self._start()
 
     def _wait_until_up(self) -> None:
         end = time.monotonic() + START_SECONDS
@@ -139,8 +221,12 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
 
     def shutdown(self) -> None:
         """Stop the router and remove its folder; a second call does nothing."""
-        process, self.server_process = self.server_process, None
+        with self._lock:
+            self._is_stopping = True
+            process, self.server_process = self.server_process, None
         if process is not None:
+            if process.stdin is not None:
+                process.stdin.close()
             process.terminate()
             try:
                 process.wait(STOP_SECONDS)
@@ -151,42 +237,6 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
             self._log.close()
         if self.running_dir is not None:
             shutil.rmtree(self.running_dir, ignore_errors=True)
-
-
-ROUTER_MENDS = {
-    # It takes everything but `undefined` for an error of its first attempt to send, and sends again after half a second;
-    # Node >= 15 reports success as `null`. Every packet came twice, and a worker's request for work took two units.
-    "if (error === undefined)": "if (!error)",
-    "if (error2 === undefined)": "if (!error2)",
-    # A worker without a heartbeat for 15 s was gone for good; a tunnel, or a change of network, outlasts that.
-    "const FAILED_PING_TIME = 15000;": f"const FAILED_PING_TIME = {AWAY_SECONDS * 1000};",
-    # A packet that can't be written as JSON (nested too deep) took along all others of the same 50 ms.
-    "function _send_message(socket, packet) {": """function _send_message(socket, packet) {
-  try {
-    _try_to_send_message(socket, packet);
-  } catch (error) {
-    console.log("Dropped a packet that can't be sent", String(error));
-  }
-}
-
-function _try_to_send_message(socket, packet) {""",
-    # What came before the page's socket waits for the next tick; what came between socket and tick overtook it.
-    """  if (socket) {
-    _send_message(socket, packet);""": """  if (socket) {
-    for (const earlier of agent.get_sendable_messages()) {
-      _send_message(socket, earlier);
-    }
-    _send_message(socket, packet);""",
-}
-"""Changes to mephisto 1.1.1's ``server.js``: text as it stands there -> text in its place."""
-
-
-def _mend_router(server_js: Path) -> None:
-    """Apply :data:`ROUTER_MENDS` to our copy of the router; what a router of the user's own does otherwise stays."""
-    text = server_js.read_text(encoding="utf-8")
-    for original, mended in ROUTER_MENDS.items():
-        text = text.replace(original, mended, 1)
-    server_js.write_text(text, encoding="utf-8")
 
 
 def free_port() -> int:

@@ -30,6 +30,8 @@ setup(
             "analysis/templates/*",
             "quality/*.txt",
             "frontend/dist/**/*",
+            "router/server.js",
+            "router/package*.json",
         ]
     },
     extras_require={"scale": ["dask", "distributed"]},

@@ -71,7 +71,7 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
         next_full_check = time.monotonic() + FULL_CHECK_SECONDS
         while not stop.is_set() and not done():
             tick()
-            if live_run.force_shutdown:
+            if live_run.force_shutdown or _is_router_lost(live_run):
                 logger.error("The connection to the router is lost for good; the run ends.")
                 return
             if time.time() - live_run.client_io.last_submission_time > patience:
@@ -139,6 +139,12 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+def _is_router_lost(live_run: LiveTaskRun) -> bool:
+    """Whether the router is gone for good, or a connection to it has ended for a reason that Mephisto doesn't retry."""
+    tasks = (getattr(channel, "_socket_task", None) for channel in live_run.client_io.channels.values())
+    return getattr(live_run.architect, "is_lost", False) or any(task is not None and task.done() for task in tasks)
 
 
 def _expire_units(live_run: LiveTaskRun) -> None:

@@ -1,4 +1,4 @@
-"""Serving the page from this machine: Mephisto's real node router, in a folder of its own, on a free port."""
+"""Serving the page from this machine: the real router, in a folder of its own, on a free port."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 import os
 import socket
 import subprocess
+import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from model_chat import local_architect, worlds
 from model_chat.errors import ConfigurationError
-from model_chat.local_architect import ROUTER_MENDS, ROUTER_PACKAGES, TaskLocalArchitect, fault_of_port, free_port
+from model_chat.local_architect import ROUTER_PACKAGES, TaskLocalArchitect, fault_of_port, free_port
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
 from model_chat.tests.mephisto_run import Run
 
@@ -73,11 +76,35 @@ class Served:
         self.base = f"localhost:{architect.port}"
 
     @contextmanager
-    def socket(self, subject: str) -> Iterator[ClientConnection]:
-        """A connection of the operator or of an agent's page."""
-        with connect(f"ws://{self.base}/") as connection:
-            connection.send(json.dumps({"packet_type": "alive", "subject_id": subject, "data": {}}))
+    def operator(self) -> Iterator[ClientConnection]:
+        """A connection of the run script."""
+        (url,) = self.architect._get_socket_urls()
+        with connect(url) as connection:
+            connection.send(json.dumps({"packet_type": "alive", "subject_id": "mephisto", "data": {}}))
             yield connection
+
+    @contextmanager
+    def page(self, page_id: str) -> Iterator[ClientConnection]:
+        """A connection of the page of an agent."""
+        with connect(f"ws://{self.base}/") as connection:
+            connection.send(json.dumps({"packet_type": "alive", "subject_id": page_id, "data": {}}))
+            yield connection
+
+    def register(self, operator: ClientConnection, agent_id: str) -> str:
+        """Ask for work as a page does, let the operator give this agent, and return the id that the page gets."""
+        answers: list[Any] = []
+        body = {"provider_data": {"worker_name": "w", "agent_registration_id": f"r-{agent_id}", "assignment_id": "1"}}
+        asking = threading.Thread(
+            target=lambda: answers.append(requests.post(f"http://{self.base}/request_agent", json=body, timeout=30))
+        )
+        asking.start()
+        while (packet := json.loads(operator.recv(timeout=10)))["packet_type"] != "register_agent":
+            pass
+        data = {"request_id": packet["data"]["request_id"], "agent_id": agent_id}
+        operator.send(json.dumps({"packet_type": "agent_details", "subject_id": data["request_id"], "data": data}))
+        asking.join(30)
+        page_id: str = answers[0].json()["data"]["agent_id"]
+        return page_id
 
 
 def make_architect(run: Run, folder: Path, port: int | str = 0) -> TaskLocalArchitect:
@@ -129,17 +156,15 @@ def test_the_page_and_its_configuration_are_served(served: Served) -> None:
 
 
 def test_nothing_is_written_into_mephistos_own_folder(served: Served) -> None:
-    original = Path(NODE_SERVER_SOURCE_ROOT) / "server.js"
-    assert "if (error === undefined)" in original.read_text(encoding="utf-8")
     assert not (Path(NODE_SERVER_SOURCE_ROOT) / "node_modules").exists()
 
 
 def test_the_router_sends_each_packet_once(served: Served) -> None:
-    with served.socket("mephisto") as operator, served.socket("agent-1") as page:
+    with served.operator() as operator, served.page(served.register(operator, "1")) as page:
         packets(page, "update_status", 0.2)
-        packet = {"packet_type": "client_bound_live_update", "subject_id": "agent-1", "data": {"text": "Once.", "n": 1}}
+        packet = {"packet_type": "client_bound_live_update", "subject_id": "1", "data": {"text": "Once.", "n": 1}}
         operator.send(json.dumps(packet))
-        # The unmended router sends a second time after half a second.
+        # Mephisto's own router sends a second time after half a second.
         got = packets(page, "client_bound_live_update", 1.2)
     assert [packet["data"] for packet in got] == [{"text": "Once.", "n": 1}]
 
@@ -147,26 +172,29 @@ def test_the_router_sends_each_packet_once(served: Served) -> None:
 def test_a_packet_that_cannot_be_sent_takes_no_other_along(served: Served) -> None:
     kind = "mephisto_bound_live_update"
     deep = "[" * 100_000 + "]" * 100_000
-    with served.socket("mephisto") as operator, served.socket("agent-2") as page:
-        packets(operator, kind, 0.2)
-        page.send(f'{{"packet_type": "{kind}", "subject_id": "agent-2", "data": {{"text": {deep}}}}}')
-        page.send(json.dumps({"packet_type": kind, "subject_id": "agent-2", "data": {"text": "Good."}}))
-        got = packets(operator, kind, 0.5)
-    assert [packet["data"] for packet in got] == [{"text": "Good."}]
+    with served.operator() as operator:
+        page_id = served.register(operator, "2")
+        with served.page(page_id) as page:
+            packets(operator, kind, 0.2)
+            page.send(f'{{"packet_type": "{kind}", "subject_id": "{page_id}", "data": {{"text": {deep}}}}}')
+            page.send(json.dumps({"packet_type": kind, "subject_id": page_id, "data": {"text": "Good."}}))
+            got = packets(operator, kind, 0.5)
+    assert [(packet["subject_id"], packet["data"]) for packet in got] == [("2", {"text": "Good."})]
 
 
 def test_a_page_gets_packets_in_order_whenever_it_connects(served: Served) -> None:
     kind = "client_bound_live_update"
-    with served.socket("mephisto") as operator:
+    with served.operator() as operator:
         for number in range(10):
-            subject = f"late-{number}"
+            subject = f"1{number}"
+            page_id = served.register(operator, subject)
 
             def say(n: int, subject: str = subject) -> None:
                 operator.send(json.dumps({"packet_type": kind, "subject_id": subject, "data": {"n": n}}))
 
             for n in range(5):
                 say(n)
-            with served.socket(subject) as page:
+            with served.page(page_id) as page:
                 first = json.loads(page.recv(timeout=10))  # the router knows the socket from now on
                 for n in range(5, 10):
                     say(n)
@@ -174,12 +202,64 @@ def test_a_page_gets_packets_in_order_whenever_it_connects(served: Served) -> No
             assert [packet["data"]["n"] for packet in got] == list(range(10))
 
 
-def test_every_mend_of_the_router_finds_its_place(served: Served) -> None:
-    original = (Path(NODE_SERVER_SOURCE_ROOT) / "server.js").read_text(encoding="utf-8")
-    running = (Path(str(served.architect.running_dir)) / "server.js").read_text(encoding="utf-8")
-    for before, after in ROUTER_MENDS.items():
-        assert original.count(before) == 1, "another Mephisto: look whether the mend can go"
-        assert after in running
+def test_every_tab_of_a_worker_gets_every_packet(served: Served) -> None:
+    kind = "client_bound_live_update"
+    with served.operator() as operator:
+        page_id = served.register(operator, "3")
+        with served.page(page_id) as first, served.page(page_id) as second:
+            packets(first, kind, 0.2)
+            packets(second, kind, 0.2)
+            operator.send(json.dumps({"packet_type": kind, "subject_id": "3", "data": {"n": 1}}))
+            assert len(packets(first, kind, 0.3)) == len(packets(second, kind, 0.3)) == 1
+
+
+def test_a_router_that_is_killed_comes_back_for_the_same_pages(mephisto_run: Run, tmp_path: Path) -> None:
+    architect = make_architect(mephisto_run, tmp_path / "build")
+    architect.prepare()
+    architect.deploy()
+    try:
+        served = Served(architect)
+        with served.operator() as operator:
+            page_id = served.register(operator, "1")
+        first = architect.server_process
+        assert first is not None
+        first.kill()
+        first.wait()
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            try:
+                if requests.get(f"http://{served.base}/is_alive", timeout=1).ok:
+                    break
+            except requests.RequestException:
+                time.sleep(0.02)
+        assert architect.server_process is not first
+        with served.operator() as operator, served.page(page_id) as page:
+            packets(page, "update_status", 0.2)
+            packet = {"packet_type": "client_bound_live_update", "subject_id": "1", "data": {"n": 1}}
+            operator.send(json.dumps(packet))
+            assert len(packets(page, "client_bound_live_update", 0.3)) == 1
+    finally:
+        architect.shutdown()
+
+
+def test_a_router_that_keeps_ending_is_given_up(
+    mephisto_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_architect, "MOST_RESTARTS", 1)
+    architect = make_architect(mephisto_run, tmp_path / "build")
+    architect._starts = deque(maxlen=2)
+    architect.prepare()
+    architect.deploy()
+    try:
+        (Path(str(architect.running_dir)) / "server.js").write_text("process.exit(3);\n", encoding="utf-8")
+        assert architect.server_process is not None
+        architect.server_process.kill()
+        end = time.monotonic() + 20
+        while not architect.is_lost and time.monotonic() < end:
+            time.sleep(0.02)
+        assert architect.is_lost
+    finally:
+        architect.shutdown()
 
 
 def test_a_port_that_was_taken_meanwhile_is_said_and_nothing_is_left(
