@@ -1,0 +1,185 @@
+"""One conversation about an image: shown once to the page, every turn to the model, and never saved."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mephisto.data_model.exceptions import AgentTimeoutError
+from parlai.core.opt import Opt
+from PIL import Image
+
+from model_chat.agent_state import ModelChatAgentState
+from model_chat.human_agent import HumanAgent
+from model_chat.images.contexts import ImageContexts, ImageContextsWriter
+from model_chat.images.inputs import ImageInput
+from model_chat.images.quota import ImageQuota
+from model_chat.images.stack import ImageStack, read_stack
+from model_chat.quality.acceptability import SHIPPED_WORDS, AcceptabilityChecker, offensive_matcher
+from model_chat.serving.loading import LoadedModel
+from model_chat.serving.pool import ModelPool
+from model_chat.tests.image_agents import LookingAgent
+from model_chat.tests.mephisto_run import Run
+from model_chat.tests.seats import BUCKETS, MODEL_FILE, NICKNAME, ScriptedHuman, message, play, rating
+from model_chat.worlds import NoPlaceLeftError, State
+from model_chat.worlds_image_chat import ImageChatOptions, ModelImageChatWorld, make_world
+
+
+class Study:
+    """Two images, one model that looks at them, a stack."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with ImageContextsWriter(folder / "images.parquet") as writer:
+            for number, context in enumerate(({"task": "shapes", "alt": "Grey"}, {})):
+                writer.add(Image.new("RGB", (40, 30), (number, 20, 30)), {"labels": ["secret caption"]}, context)
+        self.images = ImageContexts(folder / "images.parquet")
+        self.stack = ImageStack(2, [NICKNAME], 1, folder / "stack", rng=1)
+        self.quota = ImageQuota(self.stack, 2)
+
+    def options(self, **changes: Any) -> ImageChatOptions:
+        opt = {"image_mode": "raw", "my_api_key": "sk-secret", "dict_lower": False}
+        model = LoadedModel(NICKNAME, LookingAgent(Opt(opt)), MODEL_FILE)
+        settings: dict[str, Any] = {
+            "models": ModelPool([model], 1, 60),
+            "quota": self.quota,
+            "images": self.images,
+            "inputs": {NICKNAME: ImageInput(model, self.images)},
+            "num_turns": 2,
+            "max_resp_time": 100,
+            "max_message_length": 50,
+            "annotations": BUCKETS,
+            "annotations_text": '{"config": []}',
+            "final_rating_questions": ("How good?",),
+        }
+        return ImageChatOptions(**{**settings, **changes})
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[Study]:
+    made = Study(tmp_path)
+    yield made
+    made.quota.close()
+    made.images.close()
+
+
+WHOLE = (message("What else?", "bucket_0"), message("Anything more?", "bucket_1"), rating(4, ticks="none_all_good"))
+
+
+def whole_chat(study: Study, **changes: Any) -> tuple[ModelImageChatWorld, ScriptedHuman]:
+    human = ScriptedHuman(*WHOLE)
+    world = make_world(study.options(**changes), [human])
+    play(world)
+    return world, human
+
+
+def test_the_page_gets_the_image_once_and_first_of_all(study: Study) -> None:
+    _, human = whole_chat(study)
+    start = human.updates[0]["task_data"]
+    assert start["control"] == "start"
+    head, _, data = start["image"].partition(",")
+    assert head == "data:image/png;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).getpixel((0, 0)) == (0, 20, 30)
+    assert start["image_alt"] == "Grey"
+    assert "base64" not in json.dumps(human.updates[1:])
+    assert "secret caption" not in json.dumps(human.updates)
+
+
+def test_the_model_has_the_first_word_and_sees_the_image_on_every_turn(study: Study) -> None:
+    world, human = whole_chat(study)
+    assert human.steps()[:3] == ["start", "40 by 30, 0 20 30; you said nothing.", "your_turn"]
+    shown = world.bot._clone.shown
+    assert [image.size for image in shown] == [(40, 30)] * 3
+    assert len({id(image) for image in shown}) == 1, "it is decoded once a conversation"
+    assert [line.text for line in world.dialog if line.agent_idx == 1] == [
+        "40 by 30, 0 20 30; you said nothing.",
+        "40 by 30, 0 20 30; you said What else?.",
+        "40 by 30, 0 20 30; you said Anything more?.",
+    ]
+
+
+def test_what_is_saved_names_the_image_and_does_not_hold_it(study: Study) -> None:
+    world, _ = whole_chat(study)
+    saved = world.get_custom_task_data()
+    assert saved["image_idx"] == 0
+    assert saved["status"] == "complete"
+    assert saved["context_dataset"] == "shapes"
+    assert len(json.loads(saved["additional_context"])["sha256"]) == 64
+    assert not any("image" in line for line in saved["dialog"])
+    assert "base64" not in json.dumps(saved)
+    assert "sk-secret" not in json.dumps(saved)
+    ticked = [
+        [key for key, on in line["problem_data"].items() if on] for line in saved["dialog"] if line["agent_idx"] == 1
+    ]
+    assert ticked == [["bucket_0"], ["bucket_1"], ["none_all_good"]]
+    assert saved["dialog"][-1]["final_rating"] == "4"
+
+
+def test_an_opening_greeting_is_a_violation_since_the_model_has_spoken(study: Study) -> None:
+    human = ScriptedHuman(message("Hello, how are you?", "bucket_0"), *WHOLE[1:])
+    checker = AcceptabilityChecker(offensive_matcher(str(SHIPPED_WORDS)))
+    world = make_world(study.options(acceptability=checker), [human])
+    play(world)
+    assert "starts_with_greeting" in (world.acceptability_violations() or "")
+
+
+def test_a_conversation_that_is_not_finished_gives_its_place_back(study: Study) -> None:
+    world = make_world(study.options(), [ScriptedHuman(WHOLE[0], AgentTimeoutError("x", "y"))])
+    with pytest.raises(AgentTimeoutError):
+        play(world)
+    world.shutdown()
+    assert read_stack(study.folder / "stack") == [{NICKNAME: []}, {NICKNAME: []}]
+    # Who has seen the image gets the next one.
+    assert make_world(study.options(), [ScriptedHuman()]).place.image_idx == 1
+
+
+def test_one_that_was_never_shown_the_image_may_have_it_again(study: Study) -> None:
+    make_world(study.options(), [ScriptedHuman()]).shutdown()
+    assert make_world(study.options(), [ScriptedHuman()]).place.image_idx == 0
+
+
+def test_nobody_gets_a_conversation_that_breaks_a_rule(study: Study) -> None:
+    for _ in range(2):
+        whole_chat(study)[0].settle(collected=True)
+    with pytest.raises(NoPlaceLeftError):
+        make_world(study.options(), [ScriptedHuman()])
+    assert read_stack(study.folder / "stack") == [{NICKNAME: ["worker-7"]}, {NICKNAME: ["worker-7"]}]
+
+
+def test_a_world_that_cannot_be_made_holds_no_place(study: Study) -> None:
+    class Broken(ModelImageChatWorld):
+        def __init__(self, *args: Any) -> None:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        make_world(study.options(), [ScriptedHuman()], world_class=Broken)
+    assert study.stack.in_flight() == []
+
+
+def test_it_goes_through_the_states_of_text_chat(study: Study) -> None:
+    world = make_world(study.options(num_turns=1), [ScriptedHuman(WHOLE[0], WHOLE[2])])
+    seen = []
+    while not world.episode_done():
+        world.parley()
+        seen.append(world.state)
+    assert seen == [State.HUMAN_TURN, State.MODEL_TURN, State.FINAL_RATING, State.ENDED]
+
+
+def test_a_reload_shows_the_image_again_though_no_file_holds_it(mephisto_run: Run) -> None:
+    agent = mephisto_run.agent()
+    agent.state.set_init_state({})
+    human = HumanAgent(agent)
+    human.control("start", image="data:image/png;base64,AAAA", image_alt="Grey")
+    human.say("Speaker 2", "I see grey.", utterance_idx=0, agent_idx=1)
+    told = agent.state.get_init_state()["past_live_updates"]
+    assert told[0]["task_data"] == {"control": "start", "image": "data:image/png;base64,AAAA", "image_alt": "Grey"}
+    agent.state.save_data()
+    folder = Path(agent.state._get_expected_data_file()).parent
+    assert not [path for path in folder.rglob("*") if path.is_file() and b"base64" in path.read_bytes()]
+    read_again = ModelChatAgentState(agent)
+    assert read_again.messages[0]["task_data"] == {"control": "start", "image_alt": "Grey"}
