@@ -29,6 +29,7 @@ setup(
             "task_config/dummy/*",
             "analysis/templates/*",
             "quality/*.txt",
+            "requirements.lock",
             "frontend/dist/**/*",
             "router/server.js",
             "router/package*.json",

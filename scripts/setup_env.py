@@ -1,6 +1,6 @@
 """Set up everything that model-chat needs in this folder: run by `make`, with the standard library alone.
 
-    python3 scripts/setup_env.py [--dev]
+    python3 scripts/setup_env.py [--dev] [--only python|page|router]
 
 Makes `.venv` from requirements.lock, the worker's page (frontend/dist) and the router's packages (router/node_modules);
 with --dev also what the tests need, Chromium included. What is up to date already is left as it is.
@@ -80,8 +80,8 @@ def read_lock(lock: Path = LOCK) -> dict[str, list[str]]:
     return groups
 
 
-def check_tools() -> None:
-    """Check the versions of Python and Node.
+def check_tools(node_is_needed: bool = True) -> None:
+    """Check the versions of Python and, unless only Python is set up, Node.
 
     Raises:
         SetupError: one is missing or too old.
@@ -91,6 +91,8 @@ def check_tools() -> None:
             f"Python {sys.version_info.major}.{sys.version_info.minor} is too old; install Python 3.11 and call "
             f"'make PYTHON=python3.11 …'."
         )
+    if not node_is_needed:
+        return
     node = shutil.which("node")
     if node is None or shutil.which("npm") is None:
         raise SetupError(f"Node.js (with npm) is missing; install version {OLDEST_NODE} or newer.")
@@ -188,13 +190,17 @@ def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--dev", action="store_true", help="also install what tests and linters need")
+    parser.add_argument("--only", choices=["python", "page", "router"], help="one of the three parts and no other")
     args = parser.parse_args()
     try:
-        check_tools()
-        make_venv(DEV_GROUPS if args.dev else RUN_GROUPS)
-        make_router()
-        make_page()
-        if args.dev:
+        check_tools(node_is_needed=args.only != "python")
+        if args.only in (None, "python"):
+            make_venv(DEV_GROUPS if args.dev else RUN_GROUPS)
+        if args.only in (None, "router"):
+            make_router()
+        if args.only in (None, "page"):
+            make_page()
+        if args.dev and args.only is None:
             make_chromium()
     except SetupError as error:
         print(f"✗ {error}", file=sys.stderr)

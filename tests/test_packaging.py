@@ -1,0 +1,169 @@
+"""What is shipped is whole: source distribution, wheel, and the description of the container."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import time
+import urllib.request
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from model_chat.local_architect import ROUTER_PACKAGES, free_port
+from model_chat.scripts.setup_env import OLDEST_NODE, OLDEST_PYTHON
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ("conf", "task_config", "frontend/dist", "analysis/templates", "router/package.json", "router/package-lock.json")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Source distribution and wheel, built without network from what git tracks and the built page."""
+    folder = tmp_path_factory.mktemp("source")
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    for name in filter(None, listing.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "frontend/dist", folder / "frontend/dist")
+    out = tmp_path_factory.mktemp("dist")
+    build = (
+        "import sys; from setuptools import build_meta as b; "
+        "out = sys.argv[1]; b.build_sdist(out); b.build_wheel(out)"  # setuptools changes sys.argv
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", build, str(out)], cwd=folder, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return next(out.glob("*.tar.gz")), next(out.glob("*.whl"))
+
+
+def files_of(*names: str) -> set[str]:
+    """The repository's files at or below ``names``."""
+    found: set[Path] = set()
+    for name in names:
+        place = ROOT / name
+        found.update({place} if place.is_file() else {file for file in place.rglob("*") if file.is_file()})
+    return {file.relative_to(ROOT).as_posix() for file in found}
+
+
+@pytest.mark.slow
+def test_both_distributions_hold_what_a_run_needs(built: tuple[Path, Path]) -> None:
+    sdist, wheel = built
+    with tarfile.open(sdist) as archive:
+        in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+    with zipfile.ZipFile(wheel) as archive:
+        in_wheel = {name.removeprefix("model_chat/") for name in archive.namelist()}
+    needed = files_of(*DATA)
+    assert len(needed) > 15
+    assert needed - in_wheel == set()
+    assert needed - in_sdist == set()
+    assert {"LICENSE", "requirements.lock", "Makefile", "scripts/setup_env.py", "frontend/src/main.tsx"} <= in_sdist
+    assert {name for name in in_wheel if name.startswith(("tests/", "frontend/src", "models/", "benchmarks/"))} == set()
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_the_task_from_another_folder(built: tuple[Path, Path], tmp_path: Path) -> None:
+    environment = tmp_path / "venv"
+    venv.create(environment, with_pip=False)
+    python = environment / "bin/python"
+    places = next((environment / "lib").glob("python*/site-packages"))
+    # The locked packages, without this repository's own editable installation: its finder works in its own folder alone.
+    (places / "locked.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet"]
+    subprocess.run([*command, "--ignore-installed", str(built[1])], check=True, timeout=200)
+    installed = places / "model_chat"
+    assert installed.is_dir()
+    # 'python -m model_chat.scripts.setup_env --only router' installs these from the network.
+    (installed / "router/node_modules").symlink_to(ROUTER_PACKAGES, target_is_directory=True)
+
+    home = tmp_path / "elsewhere"
+    model = home / "models/a"
+    model.mkdir(parents=True)
+    (model / "model.opt").write_text('{"model": "fixed_response"}', encoding="utf-8")
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"HOME": str(home)}
+    told = subprocess.run(
+        [python, "-m", "model_chat.run", "--help"],
+        cwd=home,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    ).stdout
+    assert f"task_dir={installed}" in told
+    port, log = free_port(), home / "run.log"
+    flags = [
+        "mephisto.blueprint.base_model_folder=models",
+        'mephisto.blueprint.conversations_needed_string="a:1"',
+        "mephisto.blueprint.chat_data_folder=conversations",
+        f"mephisto.architect.port={port}",
+    ]
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(
+            [python, "-m", "model_chat.run", *flags], cwd=home, env=variables, stdout=stream, stderr=stream
+        ) as process,
+    ):
+        try:
+            end = time.monotonic() + 120
+            while "The task is up" not in log.read_text(encoding="utf-8"):
+                assert process.poll() is None, log.read_text(encoding="utf-8")
+                assert time.monotonic() < end, log.read_text(encoding="utf-8")
+                time.sleep(0.1)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+                page = answer.read().decode()
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert page == (ROOT / "frontend/dist/index.html").read_text(encoding="utf-8")
+    assert (home / "conversations").is_dir()
+
+
+def docker_steps() -> list[str]:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    lines = re.sub(r"\\\n\s*", " ", re.sub("^#.*\n", "", text, flags=re.MULTILINE)).splitlines()
+    return [line for line in lines if line.strip()]
+
+
+def test_the_container_is_built_in_stages_from_pinned_images_of_versions_that_run_it() -> None:
+    images = [step.split()[1] for step in docker_steps() if step.startswith("FROM ")]
+    assert len(images) == 3
+    for image in images:
+        name, version = image.split(":")
+        oldest = (OLDEST_NODE,) if name == "node" else OLDEST_PYTHON
+        assert tuple(map(int, version.split("-")[0].split("."))) >= oldest
+
+
+def test_the_container_copies_what_exists_runs_as_nobody_special_and_says_whether_it_is_well() -> None:
+    steps = docker_steps()
+    stages = {step.split()[3] for step in steps if step.startswith("FROM ") and " AS " in step}
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    for step in steps:
+        if not step.startswith("COPY "):
+            continue
+        sources = step.split()[1:-1]
+        if sources[0].startswith("--from="):
+            assert sources[0].removeprefix("--from=") in stages
+            continue
+        assert [source for source in sources if not (ROOT / source).exists() or source in ignored] == []
+    last = steps[max(number for number, step in enumerate(steps) if step.startswith("FROM ")) :]
+    assert [step.split()[1] for step in last if step.startswith("USER ")] == ["worker"]
+    assert any(step.startswith("HEALTHCHECK ") and "/is_alive" in step for step in last)
+    entry = next(step for step in last if step.startswith("ENTRYPOINT "))
+    assert "run.py" in entry
+    assert "/data" in entry
+
+
+def test_what_is_large_or_secret_stays_out_of_the_container() -> None:
+    ignored = set((ROOT / ".dockerignore").read_text(encoding="utf-8").split())
+    assert {".git", ".venv", "models", "data", "**/node_modules"} <= ignored
