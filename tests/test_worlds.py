@@ -421,6 +421,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "additional_context": (str, type(None)),
     "image_idx": type(None),
     "attention_checks": type(None),
+    "task_name": (str, type(None)),
     "status": str,
     "reason": (str, type(None)),
 }
