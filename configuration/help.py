@@ -78,7 +78,7 @@ FURTHER = "Further flags"
 MEANINGS = {
     "task_name": "Conversations are counted by this name: the same name goes on, a new one starts afresh.",
     "task_tags": "Comma-separated words by which workers find the task.",
-    "requester_name": "Who pays, as registered with 'mephisto register'; the provider mock needs none.",
+    "requester_name": "Who pays, as registered with 'scripts/mephisto_cli.py register'; the provider mock needs none.",
     "port": "Port of the worker's page on this machine; 0: any free one.",
     "server_type": "Of the local architect; node is what model-chat is made for.",
 }
