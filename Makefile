@@ -8,7 +8,7 @@ VENV := .venv/bin
 ARGS ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup setup-dev models run image test test-unit test-e2e lint bench clean
+.PHONY: setup setup-dev models run image image-models test test-unit test-e2e lint bench clean
 
 setup:
 	@[ -n "$(PYTHON)" ] || { echo "✗ Python is missing; install Python 3.11." >&2; exit 1; }
@@ -25,8 +25,13 @@ models: setup
 run: models
 	@$(VENV)/python run.py $(ARGS) || [ $$? -eq 130 ]
 
-image: setup
-	@echo "Image chat is not there yet; text chat is: make run"
+image-models: setup
+	@$(VENV)/python scripts/make_demo_models.py --image
+	@[ -f data/image_contexts.parquet ] || $(VENV)/python scripts/save_image_contexts.py \
+		--task model_chat.tasks.shapes --datatype test --num-examples 20
+
+image: image-models
+	@$(VENV)/python run_image_chat.py $(ARGS) || [ $$? -eq 130 ]
 
 test: setup-dev
 	@$(VENV)/python scripts/make_demo_models.py

