@@ -16,6 +16,9 @@ B, T = "mephisto.blueprint.", "mephisto.task."
 GROUPS: dict[str, tuple[str, ...]] = {
     "Models and how many conversations": (
         B + "conversations_needed_string",
+        B + "num_conversations",
+        B + "image_models",
+        B + "resume",
         B + "base_model_folder",
         B + "model_opt_path",
         B + "task_model_parallel",
@@ -34,6 +37,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
         B + "max_resp_time",
         B + "max_message_length",
         B + "world_file",
+    ),
+    "The images": (
+        B + "image_context_path",
+        B + "evals_per_image_model_combo",
+        B + "stack_folder",
+        B + "stack_on_model_change",
     ),
     "Annotation and rating": (
         B + "annotations_config_path",
@@ -62,12 +71,18 @@ GROUPS: dict[str, tuple[str, ...]] = {
         T + "maximum_units_per_worker",
     ),
     "Where data go": (B + "chat_data_folder", T + "task_name", "mephisto.datapath"),
+    "Going live on MTurk": (
+        "confirm_cost",
+        "mephisto.provider.requester_name",
+        T + "task_reward",
+        "mturk.min_percent_approved",
+        "mturk.min_hits_approved",
+        "mturk.allowed_countries",
+        T + "max_num_concurrent_units",
+    ),
     "Where and how it runs": (
         "mephisto.architect.port",
         "mephisto.architect.hostname",
-        "mephisto.provider.requester_name",
-        T + "task_reward",
-        T + "max_num_concurrent_units",
         T + "submission_timeout",
         "mephisto.log_level",
         "monitoring_log_rate",
@@ -84,20 +99,29 @@ MEANINGS = {
 }
 """In place of what Mephisto says."""
 EXAMPLES = (
-    ("The shipped demo", "python {script}"),
-    ("Another file under conf/", "python {script} conf=my_study"),
-    ("A flag changed", "python {script} mephisto.blueprint.num_turns=4"),
+    ("The shipped demo", "", "python {script}"),
+    ("Another file under conf/", "", "python {script} conf=my_study"),
+    ("A flag changed", "", "python {script} mephisto.blueprint.num_turns=4"),
     (
         "Two models of your own (the inner quotes are Hydra's, for : and ,)",
+        B + "conversations_needed_string",
         "python {script} mephisto.blueprint.base_model_folder=~/models \\\n"
         "      'mephisto.blueprint.conversations_needed_string=\"blender/blender_90M:10,mine/chat:10\"'",
     ),
-    ("With onboarding", "python {script} mephisto.blueprint.onboarding_qualification=my_study_onboarding"),
+    (
+        "Two models and images of your own",
+        B + "image_context_path",
+        "python {script} mephisto.blueprint.base_model_folder=~/models \\\n"
+        "      'mephisto.blueprint.image_models=\"mine/a,mine/b\"' mephisto.blueprint.image_context_path=~/images.parquet",
+    ),
+    ("With onboarding", "", "python {script} mephisto.blueprint.onboarding_qualification=my_study_onboarding"),
     (
         "On MTurk's sandbox (needs an account)",
-        "python {script} mephisto/provider=mturk_sandbox mephisto/architect=heroku mephisto.provider.requester_name=NAME",
+        B + "conversations_needed_string",
+        "python {script} conf=mturk_sandbox mephisto.provider.requester_name=NAME mephisto.architect.profile_name=PROFILE",
     ),
 )
+"""Title, the flag that a command must have for the example to make sense ("": any), command."""
 
 
 def help_text(cfg: DictConfig, script: str, about: str) -> str:
@@ -110,8 +134,9 @@ def help_text(cfg: DictConfig, script: str, about: str) -> str:
     """
     values = dict(_flags(cfg))
     lines = [about, "", f"usage: python {script} [conf=NAME] [flag=value …] [options]", "", "Examples"]
-    for title, command in EXAMPLES:
-        lines += [f"{INDENT}{title}:", f"{INDENT * 2}{command.format(script=script)}"]
+    for title, flag, command in EXAMPLES:
+        if not flag or flag in values:
+            lines += [f"{INDENT}{title}:", f"{INDENT * 2}{command.format(script=script)}"]
     placed = {flag for flags in GROUPS.values() for flag in flags}
     further = tuple(flag for flag in values if flag not in placed)
     for heading, flags in {**GROUPS, FURTHER: further}.items():

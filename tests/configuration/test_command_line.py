@@ -153,12 +153,20 @@ def test_help_shows_examples_groups_meanings_and_the_values_in_force() -> None:
     text = help_text(composed(f"{B}.num_turns=4"), "run.py", "Collect.")
     assert text.startswith("Collect.\n\nusage: python run.py ")
     headings = [line for line in text.splitlines() if line and not line.startswith(" ")]
-    assert headings[2:-1] == ["Examples", *GROUPS, FURTHER, "Options"]
+    assert headings[2:-1] == ["Examples", *(group for group in GROUPS if group != "The images"), FURTHER, "Options"]
     assert f"  {B}.num_turns=4\n      Exchanges before the final rating.\n" in text
     # None of our own flags is left without a meaning, whoever adds it.
     lines = text.splitlines()
     bare = [line for line, after in pairwise(lines) if line.startswith(f"  {B}.") and after[:3] != "   "]
     assert bare == []
+
+
+def test_help_for_image_chat_shows_what_image_chat_has() -> None:
+    text = help_text(composed("conf=example_image_chat"), "run_image_chat.py", "Collect.")
+    assert "\nThe images\n  mephisto.blueprint.image_context_path=" in text
+    assert "conversations_needed_string" not in text
+    further = text.partition(f"\n{FURTHER}\n")[2]
+    assert [line for line in further.splitlines() if line.startswith(f"  {B}.") and "tips_location" not in line] == []
 
 
 def test_the_printed_configuration_is_the_configuration_with_comments() -> None:
