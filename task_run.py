@@ -78,6 +78,7 @@ def main(default_conf: str) -> None:
             except ConfigurationError as error:  # here, for Hydra has something to say about what leaves it
                 code = _refuse(error, console)
 
+    os.umask(0o077)  # what people write, and who they are, is for the requester's account alone
     console = Console(stderr=True)
     try:
         name = register(default_conf)

@@ -54,6 +54,7 @@ class RunningTask:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.log_file.unlink(missing_ok=True)  # of an earlier run of the same task
         environment = {**os.environ, "HOME": str(self.folder), "PYTHONWARNINGS": "ignore"}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
