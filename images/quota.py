@@ -132,7 +132,7 @@ class ImageQuota:
         of = (place.worker, place.image_idx, place.nickname)
         if collected:
             self._write(lambda: self._stack.finish(*of), f"the finished conversation of {place}")
-            logger.info("run_statistics: %s", self.run_statistics())
+            self._log_collected(place.image_idx)
         else:
             self._write(lambda: self._stack.remove_worker(*of, seen=place.seen), f"the place given back by {place}")
 
@@ -180,6 +180,15 @@ class ImageQuota:
                 by_image[str(image_idx)] += count
         return {"by_model": dict(by_model), "by_image": dict(by_image)}
 
+    def _log_collected(self, image_idx: int) -> None:
+        """Log what the run has collected with each model, and about one image: all images would be a long line."""
+        with self._lock:
+            by_model = dict.fromkeys(self._stack.models, 0)
+            for (_, nickname), count in self._collected.items():
+                by_model[nickname] += count
+            of_image = {nickname: self._collected[image_idx, nickname] for nickname in self._stack.models}
+        logger.info("run_statistics: by model %s; image %d: %s", by_model, image_idx, of_image)
+
     def notes(self) -> list[str]:
         """Return how many images have no free place."""
         return [f"images: {self._stack.full_images} of {self._stack.num_images} given out in full"]
@@ -200,6 +209,8 @@ class ImageQuota:
         self._count()
 
     def close(self) -> None:
-        """Make up for what could not be written, and close the stack."""
+        """Make up for what could not be written, say what the run has collected, and close the stack."""
         self._make_up()
+        if self._collected:
+            logger.info("run_statistics: %s", self.run_statistics())
         self._stack.close()

@@ -128,21 +128,21 @@ def test_a_killed_run_is_taken_up_where_it_was(start_image_task: Start, tmp_path
     assert sorted(worker for workers in places[0].values() for worker in workers) == ["ann0", "cat0"]
 
 
-def test_onboarding_comes_first_where_it_is_asked_for(start_image_task: Start) -> None:
+def test_the_text_chat_script_runs_it_as_well_and_onboarding_comes_first_where_it_is_asked_for(
+    start_image_task: Start,
+) -> None:
     task = start_image_task(
-        f"{B}.num_turns=1", f"{B}.onboarding_qualification=image_onboarding", images=1, conversations=1
+        "conf=example_image_chat",
+        f"{B}.num_turns=1",
+        f"{B}.onboarding_qualification=image_onboarding",
+        images=1,
+        conversations=1,
+        script="run.py",
     )
     answers = json.loads((ROOT / "task_config/onboard_task_data.json").read_text(encoding="utf-8"))
     (outcome,) = come(task, "ann", onboarding_answers=answers)
     assert outcome.result == "complete", task.log
     assert task.wait() == 0, task.log
     assert "1 passed" in task.log
-
-
-def test_the_text_chat_script_runs_it_as_well(start_image_task: Start) -> None:
-    task = start_image_task("conf=example_image_chat", f"{B}.num_turns=1", images=1, conversations=1, script="run.py")
-    (outcome,) = come(task, "ann")
-    assert outcome.result == "complete", task.log
-    assert task.wait() == 0, task.log
     (chat,) = task.conversations()
     assert re.fullmatch("[AB] sees 300 by 200, 0 120 200; you said nothing.", chat["dialog"][0]["text"])
