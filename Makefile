@@ -8,7 +8,7 @@ VENV := .venv/bin
 ARGS ?=
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup setup-dev models run image image-models test test-unit test-e2e lint bench clean
+.PHONY: setup setup-dev models run image image-models test test-unit test-e2e chaos lint bench clean
 
 setup:
 	@[ -n "$(PYTHON)" ] || { echo "✗ Python is missing; install Python 3.11." >&2; exit 1; }
@@ -36,12 +36,17 @@ image: image-models
 test: setup-dev
 	@$(VENV)/python scripts/make_demo_models.py
 	cd frontend && npm run --silent test
-	$(VENV)/python -m pytest -m "not e2e and not slow"
+	$(VENV)/python -m pytest -m "not e2e and not slow and not chaos"
 	$(VENV)/python -m pytest -m "slow and not e2e"
 	$(VENV)/python -m pytest -m e2e
+	$(VENV)/python -m pytest -m chaos
 
 test-unit: setup-dev
-	$(VENV)/python -m pytest -m "not e2e and not slow"
+	$(VENV)/python -m pytest -m "not e2e and not slow and not chaos"
+
+# Everything that can break, breaks: half an hour; MODEL_CHAT_CHAOS_KILLS=5 makes it shorter.
+chaos: setup-dev
+	MODEL_CHAT_CHAOS=long $(VENV)/python -m pytest -m chaos
 
 test-e2e: setup-dev
 	@$(VENV)/python scripts/make_demo_models.py
