@@ -38,7 +38,9 @@ from model_chat.quality.blocks import (
     soft_block,
     unblock,
 )
+from model_chat.records.forget import forget_worker
 from model_chat.records.schema import Completion
+from model_chat.recovery import hold_task
 
 DONE, FAILED, FAULTY = 0, 1, 2
 """Exit codes: all was done (or would be); something was not; the command line is faulty."""
@@ -358,6 +360,33 @@ def _for_wage(parser: argparse.ArgumentParser) -> None:
     _with_confirm(parser)
 
 
+def forget_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
+    """Take workers' ids out of all records (docs/data-protection.md)."""
+    blueprint = task.last_run.args.get("blueprint") or {}
+    folders = {
+        flag: [Path(given).expanduser()] if given else [Path(str(blueprint[flag]))] if blueprint.get(flag) else []
+        for flag, given in (("chat_data_folder", args.chat_data_folder), ("stack_folder", args.stack_folder))
+    }
+    with hold_task(task.file.resolve().parent, task.name):
+        for worker_id in read_ids(args.workers, args.file):
+            gone = forget_worker(
+                worker_id, task.file, folders["chat_data_folder"], folders["stack_folder"], args.delete, args.dry_run
+            )
+            what = (
+                f"{gone.files} files, {gone.states} states of Mephisto's, {gone.stacks} stack files, {gone.rows} rows"
+            )
+            if gone.files + gone.states + gone.stacks + gone.rows == 0:
+                out.failed(f"{worker_id}: nothing is kept under this id")
+            else:
+                out.done(f"{'delete' if args.delete else 'forget'} {worker_id}: {what}; now {gone.pseudonym}")
+
+
+def _for_forgetting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chat-data-folder", help="where conversations were saved (default: as in the last run)")
+    parser.add_argument("--stack-folder", help="of an image chat (default: as in the last run)")
+    parser.add_argument("--delete", action="store_true", help="delete what they wrote, too")
+
+
 SUBCOMMANDS: dict[str, Subcommand] = {
     "list": Subcommand("show workers with their conversations and results", list_workers, _with_json, False),
     "block": Subcommand("soft-block workers", block_workers, _with_qualification),
@@ -367,6 +396,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "approve": Subcommand("approve finished units", approve_units, _with_rejected, "or all"),
     "reject": Subcommand("reject finished units", reject_units, _with_reason, "or all"),
     "bonus": Subcommand("pay a bonus for each finished unit", bonus_units, _for_bonus, "or all"),
+    "forget": Subcommand(
+        "take workers' ids, or all that they wrote, out of the records", forget_workers, _for_forgetting
+    ),
     "wage": Subcommand("pay what is missing to an hourly wage", wage_units, _for_wage, "or all"),
 }
 
