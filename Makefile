@@ -70,6 +70,7 @@ bench: models
 	$(VENV)/python benchmarks/compile_results.py --conversations 1000,5000 --runs 1
 	$(VENV)/python benchmarks/image_stack.py --no-linear-scan
 	$(VENV)/python benchmarks/batching.py --rounds 3
+	$(VENV)/python benchmarks/acceptability.py
 	$(VENV)/python benchmarks/many_workers.py --workers 1,16
 
 clean:
