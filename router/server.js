@@ -407,7 +407,8 @@ app.use((request, response, next) => {
   const sockets = host ? ` ws://${host} wss://${host}` : "";
   response.set({
     "Content-Security-Policy":
-      `default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; media-src 'self' data:; ` +
+      // style-src-attr: the requester's task description may have style="…"; no text of a worker or a model is ever markup.
+      `default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self' data: https:; media-src 'self' data:; ` +
       `font-src 'self'; connect-src 'self'${sockets}; base-uri 'none'; object-src 'none'; ` +
       `form-action ${HANDING_IN}; frame-ancestors ${ANCESTORS}`,
     "X-Content-Type-Options": "nosniff",
