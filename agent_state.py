@@ -137,7 +137,8 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                     replace_file(path, text, durable)
                     self._written[path] = text
             self._unwritten = []
-            if durable or not self._journal_holds_turns:
+            # As long as the result is not recorded, the journal shows the next start that there is something to recover.
+            if self.head is None and (durable or not self._journal_holds_turns):
                 self._journal_holds_turns = False
                 if self._journal is not None:
                     self._journal.remove()
@@ -187,12 +188,20 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
 
         Args:
             world_data: what the world's ``prep_save_data`` returned; its ``custom_data`` is the saved conversation.
+
+        Raises:
+            OSError: it can't be written; nothing is recorded.
         """
         with self._lock:
+            before, head = list(self.messages), self.head
             self.messages.append({"id": "Coordinator", "text": "", FINAL_CHAT_DATA: world_data.get("custom_data")})
             self.messages.append({"id": WORLD_DATA_ID, "text": "", "WORLD_DATA": world_data})
             self.head = None
-            self.save_data(durable=True)
+            try:
+                self.save_data(durable=True)
+            except OSError:
+                self.messages[:], self.head = before, head  # what is not on disk is not recorded
+                raise
 
     def get_init_state(self) -> dict[str, Any] | None:
         """What a page gets when it (re)connects: the updates it has been sent, and never the world's data."""

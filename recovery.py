@@ -171,6 +171,7 @@ def _recover_agent(agent: Agent, kept: KeptConversations, chat_data_folder: Path
             save_conversation(chat_data_folder, saved, is_live)
             state.record_world_data({"custom_data": saved})
             outcome = Completion.INCOMPLETE
+    state.head = None
     state.finish()
     if agent.db_status not in AgentState.complete():
         # Whoever's part was recorded has done it, submitted or not.

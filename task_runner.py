@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
@@ -37,6 +39,8 @@ TECHNICAL_PROBLEM = (
     "The chat has a technical problem and can't go on. This is not your fault: please submit what you have done; it "
     "counts in full."
 )
+SAVING_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)
+"""Seconds after each attempt to save a conversation: it outlasts a disk that is full for a quarter of a minute."""
 MOST_FAILURES_IN_A_ROW = 10
 """After so many paid conversations in a row that broke down, no more are offered in their place."""
 
@@ -215,27 +219,33 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         """
         complete = world.completion is Completion.COMPLETE
         if not complete and not world.is_worth_keeping:
+            agent.state.head = None  # there is nothing to recover
             return False
-        safe = False
         try:
             world_data = world.prep_save_data([human])
             world_data["custom_data"] = self._record(world, human, world_data)
         except Exception:
             logger.exception("A conversation's data could not be put together")
             return False
-        try:
-            save_conversation(self.shared_state.chat_data_folder, world_data["custom_data"], self.shared_state.is_live)
-            safe = True
-        except Exception:
-            logger.exception(
-                "A conversation can't be written to mephisto.blueprint.chat_data_folder '%s'; check the disk",
-                self.shared_state.chat_data_folder,
-            )
-        try:
-            agent.state.record_world_data(world_data)
-            safe = True
-        except Exception:
-            logger.exception("A conversation can't be written to Mephisto's data folder; check the disk")
+        places: dict[str, Callable[[], Any]] = {
+            f"mephisto.blueprint.chat_data_folder '{self.shared_state.chat_data_folder}'": lambda: save_conversation(
+                self.shared_state.chat_data_folder, world_data["custom_data"], self.shared_state.is_live
+            ),
+            "Mephisto's data folder": lambda: agent.state.record_world_data(world_data),
+        }
+        safe = False
+        for pause in SAVING_PAUSES:
+            for place, save in list(places.items()):
+                try:
+                    save()
+                except Exception as error:
+                    logger.error("A conversation can't be written to %s (%s); check the disk", place, error)
+                else:
+                    safe = True
+                    del places[place]
+            if not places or (safe and pause > 1):  # safe in one place, it waits for the other only for a moment
+                break
+            time.sleep(pause)
         return complete and safe
 
     def _record(self, world: Any, human: HumanAgent, world_data: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -285,6 +295,8 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             logger.info("The worker of %s has finished but not pressed submit; the work counts", agent)
         agent.update_status(AgentState.STATUS_COMPLETED)
         agent.mark_done()
+        # Mephisto keeps every agent for the whole run; what was said is on disk, and read again should the page come back.
+        agent.hide_state()
 
     def cleanup_unit(self, unit: Unit) -> None:
         """Nothing is left to clean up: :meth:`run_unit` frees everything itself."""

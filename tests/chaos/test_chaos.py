@@ -114,7 +114,8 @@ def test_the_router_is_killed_while_eight_chat(start_task: Start) -> None:
             os.kill(router_of(task), signal.SIGKILL)
         return False
 
-    outcomes, told = asyncio.run(live(task.port, WORKERS, [Behaviour(think_time=1, step_timeout=60)], "r", kill))
+    slow = Behaviour(think_time=4 if LONG else 1, step_timeout=60)
+    outcomes, told = asyncio.run(live(task.port, WORKERS, [slow], "r", kill))
     assert task.wait() == 0, task.log
     statuses = check(task, told, outcomes, f"SIGKILL of the router, {kills} times", kills=kills)
     assert Counter(outcome.result for outcome in outcomes) == {"complete": WORKERS}, task.log

@@ -1,4 +1,4 @@
-"""A ParlAI agent in trouble: its second reply, and every third after it, fails in the way that its opt names."""
+"""A ParlAI agent in trouble: its second reply, and every fifth after it, fails in the way that its opt names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TroubledAgent(Agent):  # type: ignore[misc]  # parlai has no types
 
     def act(self) -> dict[str, Any]:
         number = next(_replies)
-        if number % 3 == 2:
+        if number % 5 == 2:
             mode = self.opt["trouble"]
             if mode == "raise":
                 raise RuntimeError("broken on purpose")
