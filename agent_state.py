@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from mephisto.abstractions.blueprints.parlai_chat.parlai_chat_agent_state import ParlAIChatAgentState
 
@@ -69,7 +69,7 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         known = {message["update_id"] for message in self.messages if "update_id" in message}
         for entry in entries:
             message = entry.get("message")
-            if isinstance(message, dict) and message.get("update_id") not in known:
+            if _is_update(message) and message["update_id"] not in known:
                 self.messages.append(message)
             if isinstance(entry.get(HEAD), dict) and not self.is_recorded:
                 self.head = entry[HEAD]
@@ -242,3 +242,12 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
     def get_task_end(self) -> float:
         """When the last message was sent, epoch seconds; 0 if there is none."""
         return next((message["timestamp"] for message in reversed(self.messages) if "timestamp" in message), 0.0)
+
+
+def _is_update(message: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether what a journal holds is an update as :class:`ServerUpdate` makes them."""
+    return (
+        isinstance(message, dict)
+        and isinstance(message.get("update_id"), str)
+        and isinstance(message.get("task_data", {}), dict)
+    )

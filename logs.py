@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from rich.console import Console
 from rich.logging import RichHandler
 
 PLAIN_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class _HarmlessFormatter(logging.Formatter):
+    """Writes control characters as what they are: texts of workers and models must not command a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", super().format(record))
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:
@@ -27,10 +38,10 @@ def set_up_logging(level: str, console: Console) -> None:
     handler: logging.Handler
     if console.is_terminal:
         handler = RichHandler(console=console, show_path=False, rich_tracebacks=False)
-        handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_HarmlessFormatter("%(message)s", datefmt="%H:%M:%S"))
     else:
         handler = logging.StreamHandler(console.file)
-        handler.setFormatter(logging.Formatter(PLAIN_FORMAT))
+        handler.setFormatter(_HarmlessFormatter(PLAIN_FORMAT))
     handler.addFilter(_is_worth_reading)
     root = logging.getLogger()
     root.handlers[:] = [handler]

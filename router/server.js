@@ -25,6 +25,7 @@ const SYSTEM = "mephisto";
 const STATIC = path.join(__dirname, "static");
 const LIVE_STATUSES = new Set(["onboarding", "waiting", "in task"]);
 const STATUS_DISCONNECT = "disconnect";
+const FINAL_STATUSES = new Set(["completed", "timeout", "expired", "returned", "approved", "soft_rejected", "rejected"]);
 
 const LIMITS = {
   packetBytes: 786432, // of one packet of a page; Python's side of the operator's socket takes 1 MiB
@@ -214,7 +215,8 @@ function onOperatorPacket(packet) {
           agent.status = STATUS_DISCONNECT;
           sendStatus(agent);
         }
-        statuses[agent.id] = agent.status;
+        // Who has come to an end makes no difference to the operator, which would look at each of them every time.
+        if (!FINAL_STATUSES.has(agent.status)) statuses[agent.id] = agent.status;
       }
       sendToOperator({
         packet_type: "return_statuses",
