@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
+import signal
 import sys
 import webbrowser
 
@@ -31,7 +33,7 @@ REPLY = "This is the preview's model, which always says the same. The real ones 
 
 
 async def serve(preview: Preview, port: int, browser: bool, console: Console) -> None:
-    """Serve the preview until the task is cancelled.
+    """Serve the preview until the process is interrupted or terminated.
 
     Raises:
         ConfigurationError: the port can't be used.
@@ -49,9 +51,15 @@ async def serve(preview: Preview, port: int, browser: bool, console: Console) ->
     console.print("Change a file, and the page starts over. Ctrl-C ends it.", highlight=False)
     if browser:
         webbrowser.open(url)
+    ended = asyncio.Event()
+    with contextlib.suppress(NotImplementedError):  # Windows; Ctrl-C works there all the same
+        # Of its own: what a shell starts in the background is born deaf to SIGINT.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
     try:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
+        while not ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), LOOK_SECONDS)
             preview.look_for_changes()
     finally:
         server.stop()

@@ -51,9 +51,12 @@ def address(tmp_path: Path, texts: Path) -> Iterator[str]:
             yield lines[-1].removeprefix("Preview: ").strip()
         finally:
             process.send_signal(signal.SIGINT)
-            said = process.stderr.read() if process.stderr is not None else ""
-            code = process.wait(30)
-    assert code == 0, said
+            try:
+                _, said = process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+    assert process.returncode == 0, said
     # No database and no conversation anywhere, and its own temporary files are gone.
     left = [path.name for path in tmp_path.rglob("*") if path.suffix == ".db" or "conversation" in path.name]
     assert left == []
