@@ -207,8 +207,9 @@ def main() -> None:
             for number in range(args.images // 1_000):
                 advance(stack, f"w{number}", 1_000)
             start = time.perf_counter()
-            with stack._turn_at_disk():
-                stack._compact()
+            stack._take_turn()
+            stack._compact()
+            stack._end_turn()
             seconds = time.perf_counter() - start
             size = (Path(scratch) / "compact" / "stack.json").stat().st_size
         console.print(

@@ -19,8 +19,8 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -100,7 +100,7 @@ class ImageStack:
     """The stack of one run, kept in its folder, which no other run can use meanwhile.
 
     Thread-safe. ``_lock`` owns everything in memory and is held for microseconds (longer only while ``stack.json`` is
-    composed). The files belong to the one thread that has the turn (``_turn_at_disk``); it takes ``_lock`` inside its
+    composed). The files belong to the one thread that has the turn (``_take_turn``); it takes ``_lock`` inside its
     turn, never the other way round, and writes the changes of everybody who waits: one sync serves them all (group
     commit).
 
@@ -344,7 +344,8 @@ class ImageStack:
 
     def close(self) -> None:
         """Write ``stack.json``, and let other runs use the folder. Closing twice is no error."""
-        with self._turn_at_disk():
+        self._take_turn()
+        try:
             with self._lock:
                 if self._closed:
                     return
@@ -359,6 +360,8 @@ class ImageStack:
                 with suppress(OSError):
                     (self.folder / OWNER_FILE).unlink(missing_ok=True)
                 self._folder_lock.release()
+        finally:
+            self._end_turn()
 
     def __enter__(self) -> Self:
         return self
@@ -524,30 +527,30 @@ class ImageStack:
         Raises:
             StackWriteError: they are not.
         """
-        with self._turn_at_disk(unless=ticket) as has_turn:
-            if has_turn:
+        if self._take_turn(unless=ticket):
+            try:
                 self._write_waiting()
+            finally:
+                self._end_turn()
         if ticket.error is not None:
             raise StackWriteError(
                 f"The image stack in {self.folder} could not be written ({ticket.error}); nothing was changed."
             ) from ticket.error
 
-    @contextmanager
-    def _turn_at_disk(self, unless: _Ticket | None = None) -> Iterator[bool]:
-        """Wait for the turn, and have it; or come away without it (False) once somebody has settled ``unless``."""
+    def _take_turn(self, unless: _Ticket | None = None) -> bool:
+        """Wait for the turn, and take it; or come away without it (False) once somebody has settled ``unless``."""
         with self._turn:
             while self._turn_is_taken and not (unless and unless.settled):
                 self._turn.wait()
-            has_turn = not (unless and unless.settled)
-            if has_turn:
-                self._turn_is_taken = True
-        try:
-            yield has_turn
-        finally:
-            if has_turn:
-                with self._turn:
-                    self._turn_is_taken = False
-                    self._turn.notify_all()
+            if unless and unless.settled:
+                return False
+            self._turn_is_taken = True
+        return True
+
+    def _end_turn(self) -> None:
+        with self._turn:
+            self._turn_is_taken = False
+            self._turn.notify_all()
 
     def _write_waiting(self) -> None:
         """Write the changes of everybody who waits, with one sync. Called with the turn."""
