@@ -17,6 +17,7 @@ from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.agent import Agent
 from mephisto.data_model.constants.assignment_state import AssignmentState
 
+from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
 from model_chat.records.collected import KeptConversations, message_ids_of
 from model_chat.records.journal import JOURNAL_NAME
@@ -213,16 +214,17 @@ def dialog_of(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _expire(unit: Unit) -> bool:
-    """Take a unit off the platform; return whether it was still open."""
+    """Take a unit off the platform; return whether it was still open.
+
+    The HIT of a worker who has finished but not handed in would be offered again when its time is up: it is taken down, too.
+    """
     agent = unit.get_assigned_agent()
-    if agent is not None and agent.db_status == AgentState.STATUS_COMPLETED:
-        unit.set_db_status(AssignmentState.COMPLETED)
-        return False
+    is_done = agent is not None and agent.db_status == AgentState.STATUS_COMPLETED
     try:
-        unit.expire()
-    except Exception:
-        logger.exception("Unit %s of an earlier run can't be expired; look it up on the crowd platform", unit.db_id)
+        take_down(unit)
+    except PlatformError as error:
+        logger.error("Of an earlier run, %s; it is tried again at the next start, or look it up there", error)
         return False
-    if unit.db_status not in AssignmentState.final_unit():
-        unit.set_db_status(AssignmentState.EXPIRED)
-    return True
+    if unit.db_status in _OPEN_UNITS:
+        unit.set_db_status(AssignmentState.COMPLETED if is_done else AssignmentState.EXPIRED)
+    return bool(unit.db_status == AssignmentState.EXPIRED)

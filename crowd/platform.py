@@ -16,6 +16,8 @@ from model_chat.quality.blocks import platform_id
 
 APPROVED, REJECTED = "Approved", "Rejected"
 """Statuses of an assignment on MTurk."""
+DISPOSED = "Disposed"
+"""Status of a HIT that MTurk keeps for a while only so that its results can be read."""
 
 
 class PlatformError(RuntimeError):
@@ -135,6 +137,43 @@ def _has_arrived(client: Any, agent: Any, bonus: Bonus) -> bool:
         round(float(payment["BonusAmount"]) * 100) == bonus.cents and payment["Reason"] == bonus.reason
         for payment in answer["BonusPayments"]
     )
+
+
+def take_down(unit: Any) -> None:
+    """Take a unit off the platform, so that nobody takes it up any more; whoever works on it may go on.
+
+    On MTurk its HIT is expired. A HIT that MTurk has no longer (Mephisto's clean-up disposes of them) is off it.
+
+    Args:
+        unit: Mephisto's, of any provider.
+
+    Raises:
+        PlatformError: the platform did not take it down; it can be tried again.
+    """
+    try:
+        unit.expire()
+    except Exception as error:  # what MTurk refuses comes out of Mephisto as a KeyError, too
+        if not _is_gone(unit):
+            raise PlatformError(f"unit {unit.db_id} could not be taken down: {error!r}") from error
+
+
+def _is_gone(unit: Any) -> bool:
+    """Whether MTurk has a unit's HIT no longer. It is then counted as this unit's, so that the next one gets another."""
+    if not hasattr(unit, "get_mturk_hit_id"):
+        return False
+    hit = unit.get_mturk_hit_id() or next(iter(unit.datastore.get_unassigned_hit_ids(unit.task_run_id)), None)
+    if hit is None:
+        return False
+    try:
+        client = unit._get_client(unit.get_requester()._requester_name)
+        gone = bool(client.get_hit(HITId=hit)["HIT"]["HITStatus"] == DISPOSED)
+    except ClientError as error:
+        gone = "does not exist" in str(error.response.get("Error", {}).get("Message", ""))
+    except BotoCoreError:
+        return False
+    if gone and unit.get_mturk_hit_id() is None:
+        unit.datastore.register_assignment_to_hit(hit, unit.db_id)
+    return gone
 
 
 def _assignment(agent: Any) -> str:

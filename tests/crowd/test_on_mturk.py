@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
+from mephisto.data_model.constants.assignment_state import AssignmentState
 
 from model_chat.crowd.ledger import PAID, SENDING, Bonus, Ledger, token_of
 from model_chat.crowd.platform import PlatformError, approve, pay_bonus, reject
@@ -23,6 +25,8 @@ from model_chat.quality.blocks import (
     soft_block,
     unblock,
 )
+from model_chat.records.collected import find_kept
+from model_chat.recovery import Recovered, recover
 from model_chat.tests.crowd.mturk_account import ASSIGNMENT, HIT, WORKER, Account
 
 Open = Callable[..., Account]
@@ -172,6 +176,109 @@ def test_the_hit_type_asks_for_the_requesters_own_qualifications(open_account: O
     )  # fmt: skip
     account.unit().launch("https://study.example/?a=1&b=2")
     assert account.provider.datastore.get_unassigned_hit_ids(account.run.db_id) == ["HIT7"]
+
+
+# --- what a run that died has left on offer ---
+
+
+def hit_number(number: int) -> str:
+    return f"3HIT{number:026d}"
+
+
+def offer(account: Account, number: int) -> Any:
+    """A unit whose HIT is open on MTurk and waits for a worker."""
+    unit = account.unit()
+    account.provider.datastore.new_hit(hit_number(number), "link", 1800, account.run.db_id)
+    unit.set_db_status(AssignmentState.LAUNCHED)
+    return unit
+
+
+def look_at(account: Account, hit: str, status: str, available: int = 0) -> None:
+    answer = {"HIT": {"HITId": hit, "HITStatus": status, "NumberOfAssignmentsAvailable": available}}
+    account.expect("get_hit", answer, HITId=hit)
+
+
+def expect_expiry(account: Account, *hits: str) -> None:
+    for hit in hits:
+        account.expect("update_expiration_for_hit", HITId=hit, ExpireAt=datetime(2015, 1, 1))
+
+
+def start_again(account: Account, folder: Path) -> Recovered:
+    found = find_kept(folder, Path(account.db.db_path), "study")
+    return recover(account.db, "study", found, folder, is_live=True)
+
+
+@both
+def test_what_a_dead_run_left_on_offer_is_expired_on_the_platform(
+    open_account: Open, tmp_path: Path, sandbox: bool
+) -> None:
+    account = open_account(sandbox=sandbox)
+    units = [account.unit(), offer(account, 1), offer(account, 2)]  # the first was not offered yet
+    agent = account.agent()  # somebody is at work
+    agent.update_status("in task")
+    agent.get_unit().set_db_status(AssignmentState.ASSIGNED)
+    expect_expiry(account, hit_number(1), hit_number(2))
+    look_at(account, HIT, "Unassignable")
+    expect_expiry(account, HIT)
+    assert start_again(account, tmp_path).expired == 4
+    account.stub.assert_no_pending_responses()
+    assert {account.db.get_unit(unit.db_id)["status"] for unit in [*units, agent.get_unit()]} == {"expired"}
+    assert account.provider.datastore.get_unassigned_hit_ids(account.run.db_id) == []
+    assert start_again(account, tmp_path) == Recovered(), "nothing more is asked of MTurk"
+
+
+def test_the_hit_of_a_worker_who_had_finished_is_not_offered_again_and_counts_as_done(
+    open_account: Open, tmp_path: Path
+) -> None:
+    account = open_account()
+    agent = account.agent()
+    agent.get_unit().set_db_status(AssignmentState.ASSIGNED)
+    saved = {"dialog": [], "assignment_ids": [ASSIGNMENT], "task_description": {}, "workers": [WORKER]}
+    agent.state.record_world_data({"custom_data": {**saved, "status": "complete"}})
+    look_at(account, HIT, "Unassignable")
+    expect_expiry(account, HIT)
+    assert start_again(account, tmp_path).expired == 0
+    assert account.db.get_unit(agent.unit_id)["status"] == "completed"
+    assert account.db.get_agent(agent.db_id)["status"] == "completed"
+
+
+def test_work_that_mturk_has_already_is_no_open_unit(open_account: Open, tmp_path: Path) -> None:
+    account = open_account()
+    agent = account.agent()
+    agent.update_status("in task")
+    agent.get_unit().set_db_status(AssignmentState.ASSIGNED)
+    look_at(account, HIT, "Reviewable")
+    assert start_again(account, tmp_path).expired == 0
+    assert account.db.get_unit(agent.unit_id)["status"] == "completed"
+
+
+def test_a_hit_that_mturk_would_not_expire_is_tried_again_at_the_next_start(
+    open_account: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    account = open_account()
+    unit = offer(account, 1)
+    account.refuse("update_expiration_for_hit", "try later", status=503, code="ServiceFault")
+    look_at(account, hit_number(1), "Assignable", 1)
+    assert start_again(account, tmp_path).expired == 0
+    assert f"unit {unit.db_id} could not be taken down" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert account.db.get_unit(unit.db_id)["status"] == "launched"
+    expect_expiry(account, hit_number(1))
+    assert start_again(account, tmp_path).expired == 1
+
+
+def test_hits_that_were_cleaned_up_meanwhile_are_done_with(open_account: Open, tmp_path: Path) -> None:
+    account = open_account()
+    units = [offer(account, number) for number in (1, 2)]
+    for number, answer in ((1, "disposed"), (2, "unknown")):
+        account.refuse("update_expiration_for_hit", "This HIT is disposed.")
+        if answer == "disposed":
+            look_at(account, hit_number(number), "Disposed")
+        else:
+            account.refuse("get_hit", f"Hit {hit_number(number)} does not exist.")
+    assert start_again(account, tmp_path).expired == 2
+    assert {account.db.get_unit(unit.db_id)["status"] for unit in units} == {"expired"}
+    assert start_again(account, tmp_path) == Recovered()
 
 
 # --- approving and paying ---
