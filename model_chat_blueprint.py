@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from model_chat.agent_state import ModelChatAgentState
 from model_chat.errors import ConfigurationError
+from model_chat.hosted_architects import TaskEC2Architect as TaskEC2Architect  # registers "ec2" and "heroku"
 from model_chat.image_task_runner import ModelImageChatTaskRunner
 from model_chat.local_architect import TaskLocalArchitect as TaskLocalArchitect  # registers the architect "local"
 from model_chat.quality.acceptability import SHIPPED_WORDS
@@ -127,7 +128,7 @@ class ModelImageChatBlueprintArgs(BaseModelChatBlueprintArgs):
     num_conversations: int = _flag(10, "Conversations to collect in all, those that the stack has already included.")
     evals_per_image_model_combo: int = _flag(1, "Most conversations about each image with each model.")
     image_context_path: str = _flag(
-        "${task_dir}/data/image_contexts.parquet", "The images: what scripts/save_image_contexts.py has saved."
+        "${work_dir}/data/image_contexts.parquet", "The images: what scripts/save_image_contexts.py has saved."
     )
     stack_folder: str = _flag("???", "Folder that remembers who has talked about which image with which model.")
     stack_on_model_change: str = _flag(

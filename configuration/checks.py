@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from model_chat.configuration.annotations import AnnotationsConfig, load_annotations
 from model_chat.configuration.files import expand, read_text
 from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
+from model_chat.configuration.places import set_up_command
 from model_chat.contexts import HI, start_mode_fault
 from model_chat.crowd.going_live import configuration_faults
 from model_chat.errors import ConfigurationError
@@ -438,7 +439,7 @@ def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
         if shutil.which("node", path=os.environ.get("PATH")) is None:
             faults.add("mephisto.architect: there is no 'node' on the PATH; install Node.js 20 or newer.")
         if not ROUTER_PACKAGES.is_dir():
-            faults.add("mephisto.architect: the router's packages are not installed; run 'make setup' once.")
+            faults.add(f"mephisto.architect: the router's packages are not installed; run '{set_up_command()}' once.")
     if not (FRONTEND_DIST / "index.html").is_file():
         faults.add("The worker's page is not built; run 'make setup' once.")
 

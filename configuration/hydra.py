@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -11,8 +10,9 @@ from mephisto.operations.hydra_config import MephistoConfig
 from omegaconf import OmegaConf
 
 from model_chat.configuration.files import read_yaml
+from model_chat.configuration.places import ROOT as ROOT
+from model_chat.configuration.places import work_dir
 
-ROOT = Path(__file__).resolve().parent.parent
 CONFIG_NAME = "model_chat_task"
 
 
@@ -57,6 +57,13 @@ class TaskConfig:
     task_dir: str = field(
         default=str(ROOT), metadata={"help": "Folder of the task; the defaults of other flags refer to it."}
     )
+    work_dir: str = field(
+        default_factory=lambda: str(work_dir()),
+        metadata={
+            "help": "Folder below which models, data and conf/ of your own lie: the task's, or where model-chat is "
+            "installed as a package, the one you stand in."
+        },
+    )
     monitoring_log_rate: int = field(
         default=30, metadata={"help": "Seconds between two progress lines where there is no terminal."}
     )
@@ -70,7 +77,7 @@ class TaskConfig:
 
 
 def _store_conf_group(store: ConfigStore) -> None:
-    """Offer each file of ``conf/`` as a choice of the config group ``conf``.
+    """Offer each file of ``conf/``, the task's and the requester's own, as a choice of the config group ``conf``.
 
     The folder that holds ``conf/`` is the whole repository; as a Hydra search path it would be walked through, virtual
     environment and all, for every ``--help``. A folder given by ``--config-dir`` is searched by Hydra itself.
@@ -78,7 +85,8 @@ def _store_conf_group(store: ConfigStore) -> None:
     Raises:
         ConfigurationError: a file is not valid YAML.
     """
-    for file in sorted((ROOT / "conf").glob("*.yaml")):
+    files = {file.stem: file for folder in (ROOT, work_dir()) for file in sorted((folder / "conf").glob("*.yaml"))}
+    for file in files.values():
         content = read_yaml("conf", str(file))
         store.store(
             group="conf", name=file.stem, node=OmegaConf.create(content), package="_global_", provider="model_chat"

@@ -13,7 +13,7 @@ from rich.console import Console
 from model_chat.configuration.checks import check_task
 from model_chat.configuration.command_line import compose_config
 from model_chat.configuration.files import expand
-from model_chat.configuration.hydra import ROOT
+from model_chat.configuration.places import ROOT, work_dir
 from model_chat.errors import ConfigurationError
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
 from model_chat.serving.pool import ModelPool
@@ -83,7 +83,8 @@ def watched_files(cfg: DictConfig | None) -> list[Path]:
     named: list[Path] = []
     if cfg is not None:
         named = [expand(path) for path in (cfg.mephisto.blueprint.get(flag) for flag in FILES) if path]
-    return [*sorted((ROOT / "conf").glob("*.yaml")), *named, FRONTEND_DIST / "index.html"]
+    own = sorted({*(ROOT / "conf").glob("*.yaml"), *(work_dir() / "conf").glob("*.yaml")})
+    return [*own, *named, FRONTEND_DIST / "index.html"]
 
 
 def state_of(files: Sequence[Path]) -> tuple[Any, ...]:

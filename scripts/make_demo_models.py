@@ -27,10 +27,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from model_chat.configuration.places import work_dir
 from model_chat.errors import ConfigurationError
 from model_chat.scripts._demo_sentences import conversations
 
-MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
+MODELS_DIR = work_dir() / "models"
 OPT_FILE = "model.opt"
 PARTS_FILE = "made_by_make_demo_models.json"
 

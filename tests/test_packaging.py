@@ -56,6 +56,10 @@ def files_of(*names: str) -> set[str]:
     return {file.relative_to(ROOT).as_posix() for file in found}
 
 
+def written_below(folder: Path) -> set[Path]:
+    return {file for file in folder.rglob("*") if "__pycache__" not in file.parts}
+
+
 @pytest.mark.slow
 def test_both_distributions_hold_what_a_run_needs(built: tuple[Path, Path]) -> None:
     sdist, wheel = built
@@ -101,13 +105,14 @@ def test_the_wheel_runs_the_task_from_another_folder(built: tuple[Path, Path], t
         check=True,
     ).stdout
     assert f"task_dir={installed}" in told
+    assert f"work_dir={home}" in told
+    # A study of one's own, as the README has it: a copy of the shipped file in conf/ where one stands.
+    (home / "conf").mkdir()
+    shipped = (installed / "conf/example.yaml").read_text(encoding="utf-8")
+    (home / "conf/my_study.yaml").write_text(shipped.replace("demo/smollm2:10", "a:1"), encoding="utf-8")
     port, log = free_port(), home / "run.log"
-    flags = [
-        "mephisto.blueprint.base_model_folder=models",
-        'mephisto.blueprint.conversations_needed_string="a:1"',
-        "mephisto.blueprint.chat_data_folder=conversations",
-        f"mephisto.architect.port={port}",
-    ]
+    flags = ["conf=my_study", f"mephisto.architect.port={port}"]
+    before = written_below(installed)
     with (
         log.open("wb") as stream,
         subprocess.Popen(
@@ -126,7 +131,8 @@ def test_the_wheel_runs_the_task_from_another_folder(built: tuple[Path, Path], t
             process.send_signal(signal.SIGINT)
     assert process.returncode == 130
     assert page == (ROOT / "frontend/dist/index.html").read_text(encoding="utf-8")
-    assert (home / "conversations").is_dir()
+    assert (home / "data/conversations").is_dir()
+    assert written_below(installed) == before  # data are no part of an installation
 
 
 def docker_steps() -> list[str]:

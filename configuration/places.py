@@ -1,0 +1,27 @@
+"""Where the task's own files lie, and where a requester's do. The standard library alone, for scripts that start early."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The package's folder: what ships is read from here."""
+
+
+def is_checkout(root: Path = ROOT) -> bool:
+    """Whether the package is a working copy that its user stands in, rather than an installed wheel."""
+    return (root / "pyproject.toml").is_file()  # no wheel holds it
+
+
+def work_dir(root: Path = ROOT) -> Path:
+    """Return the folder below which a requester's models, data and ``conf/`` are looked for and written.
+
+    In a working copy that is the copy; nobody wants their data among installed packages, so for an installed wheel it
+    is the folder that they stand in.
+    """
+    return root if is_checkout(root) else Path.cwd()
+
+
+def set_up_command() -> str:
+    """Return what installs the parts that are not Python, as a requester types it."""
+    return "make setup" if is_checkout() else "python -m model_chat.scripts.setup_env --only router"
