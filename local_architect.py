@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import logging
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -26,6 +22,7 @@ from mephisto.abstractions.architects.router.build_router import build_router
 from mephisto.operations.registry import register_mephisto_abstraction
 
 from model_chat.errors import ConfigurationError
+from model_chat.own_router import ROUTER_SOURCE, OwnRouter, router_source
 
 if TYPE_CHECKING:
     from mephisto.abstractions.blueprint import SharedTaskState
@@ -35,8 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ROUTER_SOURCE = Path(__file__).parent / "router"
-"""Our router (``server.js``)."""
 ROUTER_PACKAGES = ROUTER_SOURCE / "node_modules"
 """The router's npm packages, installed once by the set-up."""
 START_SECONDS = 20.0
@@ -49,7 +44,7 @@ LAST_PORT = 65535
 
 
 @register_mephisto_abstraction()
-class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has no types
+class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # mephisto has no types
     """Mephisto's architect ``local``, in whose place it is registered, with the same flags.
 
     It runs our own router (``router/server.js``), which speaks Mephisto's protocol and lets nobody into a conversation who
@@ -74,31 +69,9 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
         self._log: Any = None
         self._lock = threading.RLock()
         self._is_stopping = False
-        self._key = secrets.token_urlsafe(32)
         self._starts: deque[float] = deque(maxlen=MOST_RESTARTS + 1)
         self.is_lost = False
         """Whether the router has ended too often to be started again."""
-
-    @property
-    def _has_own_router(self) -> bool:
-        return self.server_type == "node" and not self.server_source_path
-
-    def _get_socket_urls(self) -> list[str]:
-        """Where the run script connects: at our router an address that nobody can guess."""
-        urls: list[str] = super()._get_socket_urls()
-        if not self._has_own_router:
-            return urls
-        digest = hmac.new(self._key.encode(), b"operator", hashlib.sha256).digest()
-        address = base64.urlsafe_b64encode(digest).decode().rstrip("=")[:32]
-        return [f"{url}operator/{address}" for url in urls]
-
-    def download_file(self, target_filename: str, save_dir: str) -> None:
-        """Refuse: pages upload no files, and the name of one comes from outside.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(f"A page named a file to be fetched ({target_filename!r:.80}), which none has uploaded.")
 
     def prepare(self) -> str:
         """Put the router together in a temporary folder; return that folder.
@@ -113,11 +86,8 @@ class TaskLocalArchitect(LocalArchitect):  # type: ignore[misc]  # mephisto has 
             raise ConfigurationError(
                 f"The router's packages are not installed ({ROUTER_PACKAGES}); run 'make setup' once."
             )
-        source = Path(tempfile.mkdtemp(prefix="model_chat_router_")) / "server"
-        shutil.copytree(self.server_source_path or ROUTER_SOURCE, source, ignore=shutil.ignore_patterns("node_modules"))
-        (source / "static").mkdir(exist_ok=True)
-        built: str = build_router(self.build_dir, self.task_run, version="node", server_source_path=str(source))
-        shutil.rmtree(source.parent)
+        with router_source(self.server_source_path) as source:
+            built: str = build_router(self.build_dir, self.task_run, version="node", server_source_path=str(source))
         self.server_dir = built
         return built
 

@@ -90,12 +90,36 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Heading -> flags in the order in which a requester needs them; flags that stand nowhere here come last."""
 FURTHER = "Further flags"
+OF_MEPHISTO = "Mephisto's; without effect here"
+NO_EFFECT = f"{OF_MEPHISTO}, since the page is built beforehand."
 MEANINGS = {
     "task_name": "Conversations are counted by this name: the same name goes on, a new one starts afresh.",
+    "task_title": "Title of the page, and of the work where the platform lists it.",
+    "task_description": "What the platform says about the work in its list.",
     "task_tags": "Comma-separated words by which workers find the task.",
+    "task_reward": "US dollars for a conversation.",
+    "task_lifetime_in_seconds": "Seconds for which work can be accepted; on MTurk.",
+    "assignment_duration_in_seconds": "Seconds from accepting to handing in: onboarding and all turns must fit in; on MTurk.",
+    "no_submission_patience": "The run ends when nobody has handed in anything for so many seconds.",
+    "allowed_concurrent": "Most conversations of one worker at the same time; 0: no limit.",
+    "maximum_units_per_worker": "Most conversations of one worker in all runs of this task_name; 0: no limit.",
+    "max_num_concurrent_units": "Most conversations on offer or going on at the same time; 0: no limit.",
+    "submission_timeout": "Seconds that a worker has for handing in after the last rating.",
+    "post_install_script": NO_EFFECT,
+    "force_rebuild": NO_EFFECT,
+    "tips_location": f"{OF_MEPHISTO}, since workers are shown no tips.",
     "requester_name": "Who pays, as registered with 'scripts/mephisto_cli.py register'; the provider mock needs none.",
     "port": "Port of the worker's page on this machine; 0: any free one.",
-    "server_type": "Of the local architect; node is what model-chat is made for.",
+    "hostname": "This machine's name in the links that are printed; the page listens on all of its addresses.",
+    "server_type": "The kind of router; node is what model-chat is made for.",
+    "server_source_path": "Folder of a router of your own, in place of the one that ships.",
+    "instance_type": "EC2's kind of machine for the router.",
+    "subdomain": "Where the page is, below your domain; new for each run that goes on at the same time.",
+    "profile_name": "AWS profile that starts the server.",
+    "use_hobby": "Take Heroku's cheapest paid machine.",
+    "heroku_team": "Heroku's team that pays.",
+    "heroku_app_name": "Name of the app at Heroku.",
+    "heroku_config_args": "Environment variables of the app at Heroku.",
 }
 """In place of what Mephisto says."""
 EXAMPLES = (

@@ -79,13 +79,32 @@ def _architect_faults(cfg: Any, provider: str) -> list[str]:
             f"mephisto.architect: '{architect}' serves the page from this machine, where MTurk's workers can't reach it; "
             f"with the provider {provider} use mephisto/architect=ec2 or mephisto/architect=heroku."
         ]
-    if architect != "ec2":
-        return []
+    faults = []
+    if cfg.mephisto.architect.server_type != "node":
+        faults.append(
+            f"mephisto.architect.server_type: with '{cfg.mephisto.architect.server_type}' Mephisto's own router would be "
+            "served, which lets anybody into any conversation; give node."
+        )
+    return faults + (_ec2_faults(cfg) if architect == "ec2" else [])
+
+
+def _ec2_faults(cfg: Any) -> list[str]:
     if not _given(cfg, "mephisto.architect.profile_name"):
         return ["mephisto.architect.profile_name: is unset; give the AWS profile that may start EC2 servers."]
+    from mephisto.abstractions.architects.ec2.ec2_architect import EC2Architect, url_safe_string
     from mephisto.abstractions.architects.ec2.ec2_helpers import DEFAULT_FALLBACK_FILE
 
     faults = []
+    subdomain = url_safe_string(
+        OmegaConf.select(cfg, "mephisto.architect.subdomain", default="", throw_on_missing=False)
+    )
+    if os.path.exists(EC2Architect._get_detail_path(subdomain)):  # noqa: PTH110 (Mephisto's path is a string)
+        faults.append(
+            f"mephisto.architect.subdomain: a server of an earlier run still holds '{subdomain}' and costs money; end it "
+            "with 'python -c \"import model_chat.compat, "
+            "mephisto.abstractions.architects.ec2.cleanup_ec2_server_by_name as ec2; "
+            "ec2.main()\"', or give another."
+        )
     profile = cfg.mephisto.architect.profile_name
     if not _has_profile(profile):
         faults.append(

@@ -8,9 +8,11 @@
  *   signature, `7.<HMAC>`, and can speak, listen and hand in only for an id whose signature is right. That outlives a
  *   restart of this process, since the key comes from outside.
  *
- * Settings (environment): PORT, MODEL_CHAT_ROUTER_KEY (the secret, at least 32 characters; without it, the file `router.key`
- * beside this one), MODEL_CHAT_ROUTER_LIMITS (JSON, see LIMITS), MODEL_CHAT_AWAY_SECONDS, MODEL_CHAT_PARENT=stdin (end when
- * the standard input ends, that is, when the run script is gone, however it went).
+ * Settings (environment): PORT, MODEL_CHAT_ROUTER_KEY (the secret, at least 32 characters), MODEL_CHAT_ROUTER_LIMITS (JSON,
+ * see LIMITS), MODEL_CHAT_AWAY_SECONDS, MODEL_CHAT_PARENT=stdin (end when the standard input ends, that is, when the run
+ * script is gone, however it went). On a hosted server, the file `router.json` beside this one: the `key`, and how many
+ * `proxies` stand before this process, each of which adds to X-Forwarded-For from where a request came to it.
+ * It runs on Node.js 16 as well, which is what Mephisto installs on EC2.
  */
 "use strict";
 
@@ -48,20 +50,16 @@ const LIMITS = {
   ...JSON.parse(process.env.MODEL_CHAT_ROUTER_LIMITS || "{}"),
 };
 const AWAY_MS = 1000 * Number(process.env.MODEL_CHAT_AWAY_SECONDS || 60);
-const KEY = readKey();
+const { key: KEY, proxies: PROXIES } = readSettings();
 
-function readKey() {
-  let key = process.env.MODEL_CHAT_ROUTER_KEY;
+function readSettings() {
+  let settings = { key: process.env.MODEL_CHAT_ROUTER_KEY, proxies: 0 };
   delete process.env.MODEL_CHAT_ROUTER_KEY;
-  if (!key) {
-    try {
-      key = fs.readFileSync(path.join(__dirname, "router.key"), "utf8").trim();
-    } catch {
-      key = "";
-    }
-  }
-  if (key.length < 32) throw new Error("MODEL_CHAT_ROUTER_KEY is missing, or shorter than 32 characters");
-  return key;
+  const file = path.join(__dirname, "router.json");
+  if (!settings.key && fs.existsSync(file)) settings = JSON.parse(fs.readFileSync(file, "utf8"));
+  if (typeof settings.key !== "string" || settings.key.length < 32)
+    throw new Error("MODEL_CHAT_ROUTER_KEY is missing, or shorter than 32 characters");
+  return settings;
 }
 
 // ---- who is who ----
@@ -125,6 +123,12 @@ class Buckets {
     if (!bucket) this.byAddress.set(address, (bucket = new Bucket(this.perSecond, this.atOnce)));
     return bucket.take();
   }
+}
+
+/** From where a request comes: as the outermost of our own proxies saw it, for whatever stands before that anyone can write. */
+function addressOf(request) {
+  const via = PROXIES > 0 ? (request.headers["x-forwarded-for"] ?? "").split(",") : [];
+  return via[via.length - PROXIES]?.trim().slice(0, 64) || request.socket.remoteAddress;
 }
 
 const requestBuckets = new Buckets(LIMITS.requestsPerSecond, LIMITS.requestsAtOnce);
@@ -331,7 +335,7 @@ server.on("upgrade", (request, socket, head) => {
   // Browsers always name the page that opens a socket; programs name none.
   if (headers.origin !== undefined && !isOwnOrigin(headers.origin, headers.host)) return refuse(socket, "403 Forbidden");
   if (forPages.clients.size >= LIMITS.sockets) return refuse(socket, "503 Service Unavailable");
-  return forPages.handleUpgrade(request, socket, head, (webSocket) => onPage(webSocket, socket.remoteAddress));
+  return forPages.handleUpgrade(request, socket, head, (webSocket) => onPage(webSocket, addressOf(request)));
 });
 
 function refuse(socket, status) {
@@ -428,7 +432,7 @@ app.post(
   (request, response, next) => {
     const { origin, host } = request.headers;
     if (origin !== undefined && !isOwnOrigin(origin, host)) return response.status(403).json({ error: "another site" });
-    if (!requestBuckets.take(request.socket.remoteAddress))
+    if (!requestBuckets.take(addressOf(request)))
       return response.status(429).set("Retry-After", "5").json({ error: "too many requests" });
     // Only JSON: a form of another site can't send it without asking first.
     if (!request.is("application/json")) return response.status(415).json({ error: "JSON only" });
@@ -520,7 +524,7 @@ app.post("/submit_metadata", (request, response) => {
 
 app.post("/log_error", (request, response) => {
   const agentId = fromPageId(request.body?.USED_AGENT_ID);
-  reportError(request.socket.remoteAddress, agentId ?? "unknown", request.body?.error_data);
+  reportError(addressOf(request), agentId ?? "unknown", request.body?.error_data);
   response.json({ status: "Error log sent!" });
 });
 

@@ -203,7 +203,7 @@ def test_a_form_of_another_site_is_not_read(served: Served) -> None:
     "path",
     [
         "server.js",
-        "router.key",
+        "router.json",
         "router.log",
         "node_modules/ws/package.json",
         "../server.js",

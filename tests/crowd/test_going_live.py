@@ -67,6 +67,7 @@ def test_the_shipped_configurations_hold_together(composed: Compose, conf: str, 
             ["mephisto.provider.requester_name=''"],
             "is unset; give the name that you registered (python scripts/mephisto_cli.py register mturk)",
         ),
+        (["mephisto.architect.server_type=flask"], "lets anybody into any conversation; give node"),
         (["mturk.min_percent_approved=101"], "101 is no percentage"),
         (["mturk.allowed_countries='US,Germany'"], "'Germany' is no country"),
     ],
@@ -75,6 +76,19 @@ def test_what_can_not_work_on_mturk_is_said_with_its_flag(composed: Compose, fla
     (fault,) = configuration_faults(composed("mturk_live", *flags))
     assert said in fault
     assert flags[0].partition("=")[0] in fault
+
+
+def test_a_server_that_a_dead_run_left_on_is_said_before_it_stops_the_launch(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mephisto.abstractions.architects.ec2.ec2_architect as ec2
+
+    monkeypatch.setattr(ec2, "DEFAULT_SERVER_DETAIL_LOCATION", str(tmp_path))
+    (tmp_path / "model-chat.json").write_text("{}", encoding="utf-8")
+    (fault,) = configuration_faults(composed("mturk_live"))
+    assert fault.startswith("mephisto.architect.subdomain: a server of an earlier run still holds 'model-chat'")
+    assert "cleanup_ec2_server_by_name" in fault
+    assert configuration_faults(composed("mturk_live", "mephisto.architect.subdomain=other")) == []
 
 
 def test_the_local_architect_is_refused_for_mturk() -> None:
