@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from model_chat.quota import Quota
+from model_chat.records.schema import NONE_ALL_GOOD
 
 if TYPE_CHECKING:
     from model_chat.model_chat_blueprint import ModelChatSharedState
@@ -91,8 +92,13 @@ class Progress:
             markup=False,
         )
         if done:
+            annotation = self._shared.page_config.get("annotation")
+            buckets = [bucket["value"] for bucket in annotation["buckets"]] if annotation else ["none"]
+            if annotation and NONE_ALL_GOOD not in buckets:  # the command asks for it
+                buckets.append(NONE_ALL_GOOD)
             self._console.print(
-                f"Next: python analysis/compile_results.py --results-folders {chat_data_folder} --output-folder results",
+                f"Next: python analysis/compile_results.py --results-folders {chat_data_folder} --output-folder results "
+                f"--problem-buckets {','.join(buckets)}",
                 highlight=False,
                 soft_wrap=True,
                 markup=False,

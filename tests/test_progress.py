@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from model_chat import progress
+from model_chat.analysis.settings import add_flags, settings_from
 from model_chat.logs import set_up_logging
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.progress import Progress
@@ -134,6 +136,23 @@ def test_the_end_says_what_there_is_and_what_is_next(done: int) -> None:
     ending = "The run is over" if done else "The run was stopped"
     assert f"{ending}: {done} of 2 conversations are collected ([a]: {done} of 2 done, 0 in flight)." in text
     assert ("analysis/compile_results.py --results-folders /chats" in text) == bool(done)
+
+
+@pytest.mark.parametrize(
+    ("buckets", "named"),
+    [(["rude", "none_all_good"], "rude,none_all_good"), (["rude"], "rude,none_all_good"), (None, "none")],
+)
+def test_the_command_for_the_analysis_names_the_boxes_of_the_task(
+    buckets: list[str] | None, named: str, tmp_path: Path
+) -> None:
+    console = plain()
+    state = shared()
+    state.page_config = {"annotation": buckets and {"buckets": [{"value": value} for value in buckets]}}
+    Progress(ConversationQuota({"a": 1}, {"a": 1}), state, console, 30).conclude(tmp_path, interrupted=False)
+    command = next(line for line in written(console).splitlines() if line.startswith("Next: python "))
+    words = command.removeprefix("Next: python analysis/compile_results.py ").split()
+    settings = settings_from(add_flags(ArgumentParser()).parse_args(words))
+    assert settings.problem_buckets == (() if named == "none" else tuple(named.split(",")))
 
 
 # --- logging ---

@@ -1,0 +1,112 @@
+"""Lay out a study of your own, to be changed:  python scripts/new_study.py NAME
+
+Makes `conf/NAME.yaml` and the folder `NAME/`: the texts that workers see, boxes, onboarding, and two small models to
+compare (the shipped demo model with two characters). Nothing that is there already is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from model_chat.configuration.places import ROOT, work_dir
+from model_chat.errors import ConfigurationError
+
+TEXTS = ("task_description.html", "left_pane_text.html", "annotations_config.json", "onboard_task_data.json")
+CHARACTERS = {
+    "warm": "You are warm and curious. Answer in one or two short sentences, and ask about the other one.",
+    "curt": "You are in a hurry. Answer in at most five words, and never ask anything.",
+}
+"""Nickname -> system prompt."""
+CONVERSATIONS_EACH = 5
+
+
+def lay_out(name: str, place: Path) -> list[Path]:
+    """Make a study's files below ``place``.
+
+    Args:
+        name: of the study, of its folder and of its file in ``conf/``.
+        place: the folder that holds ``conf/`` and the study's own.
+
+    Returns:
+        what was made, the file of the configuration first.
+
+    Raises:
+        ConfigurationError: the name is none, or is taken.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ConfigurationError(f"NAME: '{name}' must be letters, digits and underscores; give one such as my_study.")
+    folder, conf = place / name, place / "conf" / f"{name}.yaml"
+    for taken in (folder, conf):
+        if taken.exists():
+            raise ConfigurationError(f"NAME: '{taken}' is there already; give another name, or remove it first.")
+    made = [conf]
+    (folder / "texts").mkdir(parents=True)
+    for text in TEXTS:
+        made.append(Path(shutil.copyfile(ROOT / "task_config" / text, folder / "texts" / text)))
+    for nickname, prompt in CHARACTERS.items():
+        opt = folder / "models" / nickname / "model.opt"
+        opt.parent.mkdir(parents=True)
+        opt.write_text(_model_opt(prompt, opt.parent, place), encoding="utf-8")
+        made.append(opt)
+    conf.parent.mkdir(exist_ok=True)
+    conf.write_text(_configuration(name), encoding="utf-8")
+    return made
+
+
+def _model_opt(prompt: str, folder: Path, place: Path) -> str:
+    weights = os.path.relpath(place / "models/demo/smollm2", folder)
+    opt = {
+        "model": "model_chat.agents.hugging_face:HuggingFaceChatAgent",
+        "hf_model": weights,
+        "system_prompt": prompt,
+        "dict_lower": False,
+    }
+    return json.dumps(opt, indent=2) + "\n"
+
+
+def _configuration(name: str) -> str:
+    """The shipped configuration with the study's own names, and onboarding switched on."""
+    text = (ROOT / "conf" / "example.yaml").read_text(encoding="utf-8")
+    needed = ",".join(f"{nickname}:{CONVERSATIONS_EACH}" for nickname in CHARACTERS)
+    changes = {
+        r"\A# .*\n": f"# The study {name}:  python run.py conf={name}\n",
+        r"conversations_needed_string: .*": f'conversations_needed_string: "{needed}"',
+        r" \(scripts/make_demo_models.py fills this one\)": "",
+        r"base_model_folder: .*": f"base_model_folder: ${{work_dir}}/{name}/models",
+        r"chat_data_folder: .*": f"chat_data_folder: ${{work_dir}}/{name}/conversations\n"
+        f"    # The texts that workers see.\n    task_config_path: ${{work_dir}}/{name}/texts",
+        r"num_turns: .*": "num_turns: 3",
+        r"(# Remembers who has passed onboarding) .*\n *# (onboarding_qualification: ).*": rf"\1.\n    \2{name}_onboarding",
+        r"task_name: .*": f"task_name: {name}",
+    }
+    for pattern, replacement in changes.items():
+        text, times = re.subn(pattern, replacement, text)
+        if times != 1:
+            raise RuntimeError(f"conf/example.yaml has {times} places like {pattern!r}")
+    return text
+
+
+def main() -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":  ")[0] + ".")
+    parser.add_argument("name", metavar="NAME", help="letters, digits and underscores, such as my_study")
+    args = parser.parse_args()
+    try:
+        made = lay_out(args.name, work_dir())
+    except ConfigurationError as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 2
+    for file in made:
+        print(file.relative_to(work_dir()))
+    print(f"\nChange them as you like, and look at the page meanwhile:  python scripts/preview.py --config {args.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""A study that has just been laid out would start, and nothing of the requester's is ever overwritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model_chat.agents.hugging_face import HuggingFaceChatAgent
+from model_chat.configuration import hydra as hydra_module
+from model_chat.configuration.checks import check_task
+from model_chat.configuration.command_line import compose_config
+from model_chat.errors import ConfigurationError
+from model_chat.scripts.new_study import CHARACTERS, lay_out
+from model_chat.serving.catalogue import models_in_folder
+
+
+def test_a_new_study_would_start_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = lay_out("my_study", tmp_path)
+    assert all(file.is_file() for file in made)
+    monkeypatch.setattr(hydra_module, "work_dir", lambda: tmp_path)
+    task = check_task(compose_config("example", ["conf=my_study", "mephisto.architect.port=0"]))
+    assert task.needed == {"warm": 5, "curt": 5}
+    assert task.chat_data_folder == tmp_path / "my_study/conversations"
+    assert task.task_name == "my_study_local"
+    assert task.onboarding is not None
+    # Its own texts are read, not the shipped ones.
+    (tmp_path / "my_study/texts/task_description.html").write_text("<p>Tea.</p>", encoding="utf-8")
+    task = check_task(compose_config("example", ["conf=my_study", "mephisto.architect.port=0"]))
+    assert task.task_description == "<p>Tea.</p>"
+
+
+def test_its_models_are_the_demo_model_with_two_characters(tmp_path: Path) -> None:
+    lay_out("my_study", tmp_path)
+    sources = models_in_folder("flag", str(tmp_path / "my_study/models"))
+    assert set(sources) == set(CHARACTERS)
+    folder = sources["warm"].folder
+    assert folder is not None
+    opt = (folder / "model.opt").read_text(encoding="utf-8")
+    assert f"{HuggingFaceChatAgent.__module__}:{HuggingFaceChatAgent.__name__}" in opt
+    assert '"hf_model": "../../../models/demo/smollm2"' in opt
+    assert (folder / "../../../models/demo/smollm2").resolve() == tmp_path / "models/demo/smollm2"
+
+
+@pytest.mark.parametrize("taken", ["my_study", "conf/my_study.yaml"])
+def test_what_is_there_is_not_touched(tmp_path: Path, taken: str) -> None:
+    (tmp_path / taken).mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="is there already; give another name"):
+        lay_out("my_study", tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["../x", "my study", "1st", ""])
+def test_a_name_is_a_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="such as my_study"):
+        lay_out(name, tmp_path)
