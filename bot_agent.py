@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from model_chat.configuration.redaction import without_known
 from model_chat.records.schema import MODEL_ID
 from model_chat.serving.opt_export import exportable_opt
 from model_chat.serving.pool import ModelFailureError, ModelPool
@@ -87,4 +88,4 @@ class BotAgent:
             from parlai.utils.strings import normalize_reply
 
             text = normalize_reply(text)
-        return text
+        return without_known(text)  # a hosted model's error, passed on as a reply, may quote the key

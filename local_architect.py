@@ -21,6 +21,7 @@ from mephisto.abstractions.architects.local_architect import LocalArchitect, Loc
 from mephisto.abstractions.architects.router.build_router import build_router
 from mephisto.operations.registry import register_mephisto_abstraction
 
+from model_chat.configuration.redaction import is_secret
 from model_chat.errors import ConfigurationError
 from model_chat.own_router import ROUTER_SOURCE, OwnRouter, router_source
 
@@ -127,7 +128,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # me
                 ["node", "server.js"],
                 cwd=str(self.running_dir),
                 env={
-                    **os.environ,
+                    **{name: value for name, value in os.environ.items() if not is_secret(name)},
                     "PORT": str(self.port),
                     "MODEL_CHAT_ROUTER_KEY": self._key,
                     "MODEL_CHAT_AWAY_SECONDS": str(AWAY_SECONDS),

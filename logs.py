@@ -8,6 +8,8 @@ import re
 from rich.console import Console
 from rich.logging import RichHandler
 
+from model_chat.configuration.redaction import learn_secrets, redacted
+
 PLAIN_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -15,10 +17,10 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class _HarmlessFormatter(logging.Formatter):
-    """Writes control characters as what they are: texts of workers and models must not command a terminal."""
+    """Writes control characters as what they are, so that no text of a worker or model commands a terminal, and no keys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", super().format(record))
+        return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", redacted(super().format(record)))
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:
@@ -35,6 +37,7 @@ def set_up_logging(level: str, console: Console) -> None:
         level: of the loggers of mephisto and parlai (debug, info, warning, error); ours log from info on at least.
         console: where to.
     """
+    learn_secrets()
     handler: logging.Handler
     if console.is_terminal:
         handler = RichHandler(console=console, show_path=False, rich_tracebacks=False)

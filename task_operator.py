@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import mephisto.operations.task_launcher as mephisto_launcher
 from mephisto.operations.operator import Operator
 
+from model_chat.configuration.redaction import keep_secrets_out
 from model_chat.quality.blocks import bind_to_platform, prepare_qualifications
 from model_chat.quality.refusals import ExplainingClientIO
 
@@ -47,6 +48,12 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
         live_run.client_io.register_run(live_run)
         bind_to_platform(task_run.get_requester(), shared_state.qualifications)
         return live_run
+
+    def launch_task_run_or_die(self, run_config: Any, shared_state: Any = None) -> str | None:
+        """Launch a task; the database, which keeps its configuration, gets none of the secrets in it."""
+        keep_secrets_out(self.db)
+        run_id: str | None = super().launch_task_run_or_die(run_config, shared_state)
+        return run_id
 
     @property
     def live_run(self) -> LiveTaskRun:

@@ -19,6 +19,7 @@ from typing import Any
 from model_chat.bot_agent import BotAgent
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.configuration.redaction import redacted
 from model_chat.contexts import HI, Context, ContextSource
 from model_chat.human_agent import HumanAgent
 from model_chat.incoming import Accepted, Expected, RefusedError, check_packet, message_id_of
@@ -508,7 +509,7 @@ class ModelChatWorld:
         """
         if self.state is not State.ENDED:
             self.completion = Completion.INCOMPLETE
-            self.reason = reason
+            self.reason = redacted(reason)
             self._go(State.ENDED)
 
     @property

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model_chat.configuration.files import expand, read_yaml
+from model_chat.configuration.redaction import without_secrets
 from model_chat.errors import ConfigurationError
 
 MODEL_FILE = "model"
@@ -79,7 +80,8 @@ def models_in_opt_file(flag: str, model_opt_path: str) -> dict[str, ModelSource]
     for nickname, flags in data.items():
         if not isinstance(nickname, str) or not isinstance(flags, str) or not flags.strip():
             faults.append(
-                f"{flag}: '{model_opt_path}': the entry '{nickname}' must be a string of ParlAI flags, not {flags!r}."
+                f"{flag}: '{model_opt_path}': the entry '{nickname}' must be a string of ParlAI flags, not "
+                f"{without_secrets(flags)!r}."
             )
             continue
         try:

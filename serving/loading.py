@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_chat.configuration.redaction import learn_flags, learn_secrets, redacted, redacted_flags
 from model_chat.errors import ConfigurationError
 from model_chat.serving.catalogue import MODEL_FILE, OPT_FILE, ModelSource
 
@@ -71,19 +72,25 @@ def load_model(
         if source.folder is not None:
             agent = _load_from_folder(source.folder, overrides)
         else:
+            learn_flags(source.flags or "")
             agent = _load_from_flags(source.flags or "", overrides)
     except (Exception, SystemExit) as error:  # ParlAI's parser leaves by SystemExit on a wrong flag
-        where = source.folder / OPT_FILE if source.folder is not None else f"the flags {source.flags!r}"
+        where = (
+            source.folder / OPT_FILE
+            if source.folder is not None
+            else f"the flags {redacted_flags(source.flags or '')!r}"
+        )
         logger.debug("Loading %s failed", source.nickname, exc_info=True)
         raise ConfigurationError(
             f"{flag}: the model '{source.nickname}' can't be loaded from {where}: "
             f"{type(error).__name__}: {_one_line(error)}."
         ) from error
+    learn_secrets(agent.opt)
     return LoadedModel(nickname=source.nickname, agent=agent, model_file=agent.opt.get("model_file"))
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500].rstrip(".") or "no reason given"
+    return redacted(" ".join(str(error).split()))[:500].rstrip(".") or "no reason given"
 
 
 def _load_from_folder(folder: Path, overrides: Mapping[str, Any]) -> Any:
@@ -91,6 +98,7 @@ def _load_from_folder(folder: Path, overrides: Mapping[str, Any]) -> Any:
     from parlai.core.opt import Opt
 
     saved = Opt.load(str(folder / OPT_FILE))
+    learn_secrets(saved)
     if not (folder / MODEL_FILE).exists():
         logger.info("There is no '%s' file in %s; its %s alone is loaded.", MODEL_FILE, folder, OPT_FILE)
     # A hand-written model.opt names only what it changes: what is missing gets the agent's own defaults, as on ParlAI's

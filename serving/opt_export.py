@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
-_SECRET = re.compile(
-    r"passw(or)?d|passphrase|(^|[_\-.])(secret|credentials?)($|[_\-.])|(?-i:[a-z]Secret($|[A-Z_\-.]))"
-    r"|api[_\-]?key|(access|private|secret)[_\-]?key|(auth|access|bearer|hf|api|refresh)[_\-]?token|^token$|^authorization$",
-    re.IGNORECASE,
-)
-
-
-def is_secret(key: str) -> bool:
-    """Whether a value under this key must not be saved (API keys, passwords, access tokens)."""
-    return _SECRET.search(key) is not None
+from model_chat.configuration.redaction import is_secret, redacted
 
 
 def exportable_opt(opt: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``opt`` with JSON types only and without secrets, at any depth.
+    """Return ``opt`` with JSON types only and without secrets, at any depth: what is named like one is left out, and what
+    looks like one, or is known to be one, is replaced.
 
     Values that JSON has no type for become their ``str``; NaN and infinities become their names; sets become sorted lists.
     """
@@ -28,7 +19,9 @@ def exportable_opt(opt: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _exportable(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | str):
+    if isinstance(value, str):
+        return redacted(value)
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
@@ -38,4 +31,4 @@ def _exportable(value: Any) -> Any:
         return sorted((_exportable(item) for item in value), key=str)
     if isinstance(value, list | tuple):
         return [_exportable(item) for item in value]
-    return str(value)
+    return redacted(str(value))
