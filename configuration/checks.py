@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
@@ -374,7 +375,7 @@ def _find_models(
 
 
 def load_world(flag: str, path: str) -> ModuleType:
-    """Import the module of a world file.
+    """Import the module of a world file; onboarding that it does not have itself is the shipped one.
 
     Raises:
         ConfigurationError: no such file, it raises, or it lacks ``make_world`` or ``get_world_params``.
@@ -405,6 +406,10 @@ def load_world(flag: str, path: str) -> ModuleType:
         for function in ("make_world", "get_world_params")
         if not callable(getattr(module, function, None))
     )
+    shipped = importlib.import_module("model_chat.worlds")
+    for function in ("make_onboarding_world", "validate_onboarding"):
+        if not hasattr(module, function):
+            setattr(module, function, getattr(shipped, function))
     return module
 
 

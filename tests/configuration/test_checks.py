@@ -474,6 +474,18 @@ def test_a_world_of_the_requesters_own_is_imported(tmp_path: Path) -> None:
     assert module.get_world_params() == {"agent_count": 1}
 
 
+def test_a_world_without_an_onboarding_of_its_own_has_the_shipped_one(tmp_path: Path) -> None:
+    from model_chat import worlds
+
+    least = "from model_chat.worlds import get_world_params, make_world"
+    (tmp_path / "plain_world.py").write_text(least, encoding="utf-8")
+    module = load_world("flag", f"{tmp_path}/plain_world.py")
+    assert module.make_onboarding_world is worlds.make_onboarding_world
+    assert module.validate_onboarding is worlds.validate_onboarding
+    (tmp_path / "full_world.py").write_text(f"{least}\nmake_onboarding_world = print\n", encoding="utf-8")
+    assert load_world("flag", f"{tmp_path}/full_world.py").make_onboarding_world is print
+
+
 def test_the_shipped_world_is_there_once() -> None:
     from model_chat import worlds
 
