@@ -37,13 +37,19 @@ def takes_batches(agent: Any) -> bool:
     agents do, or keep more history than the recipe knows of, and is asked alone, in its own way.
     """
     declared = getattr(agent, "batched_serving", None)
+    return bool(declared) if declared is not None else keeps_to_recipe(type(agent))
+
+
+def keeps_to_recipe(kind: type[Any]) -> bool:
+    """Whether agents of a class may be answered together, as far as the class tells."""
+    declared = getattr(kind, "batched_serving", None)
     if declared is not None:
         return bool(declared)
-    # An agent that is a TorchAgent has imported the module; for others torch need not be loaded at all.
+    # A class that is a TorchAgent has imported the module; for others torch need not be loaded at all.
     module = sys.modules.get("parlai.core.torch_agent")
-    if module is None or not isinstance(agent, module.TorchAgent):
+    if module is None or not issubclass(kind, module.TorchAgent):
         return False
-    return all(getattr(type(agent), name) is getattr(module.TorchAgent, name) for name in _RECIPE)
+    return all(getattr(kind, name) is getattr(module.TorchAgent, name) for name in _RECIPE)
 
 
 def reply_alone(asked: Asked) -> Any:

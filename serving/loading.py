@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_chat.configuration.redaction import learn_flags, learn_secrets, redacted, redacted_flags
 from model_chat.errors import ConfigurationError
+from model_chat.serving.batching import Asked, reply_alone, reply_together, takes_batches
 from model_chat.serving.catalogue import MODEL_FILE, OPT_FILE, ModelSource
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,14 @@ class LoadedModel:
     agent: Any
     model_file: str | None
 
+    runs_at_once = 1
+    """Batches at the same time: there is one set of weights."""
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether its clones may be answered together."""
+        return takes_batches(self.agent)
+
     @property
     def opt(self) -> Mapping[str, Any]:
         """The agent's whole opt."""
@@ -52,6 +61,17 @@ class LoadedModel:
         from parlai.core.agents import create_agent_from_shared
 
         return create_agent_from_shared(self.agent.share())
+
+    def answer(self, batch: Sequence[Asked]) -> Sequence[Any]:
+        """Let clones observe and act; see :meth:`model_chat.serving.model.ServedModel.answer`."""
+        try:
+            return [reply_alone(batch[0])] if len(batch) == 1 else reply_together(self.agent, batch)
+        except BaseException as error:  # whatever a model raises belongs to the conversations that asked
+            return [error] * len(batch)
+
+    def examine(self, examination: Callable[..., None], *subjects: Any) -> None:
+        """Call ``examination(self, *subjects)``."""
+        examination(self, *subjects)
 
 
 def load_model(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from typing import Any
 
 from model_chat.serving.batching import Asked
-from model_chat.serving.loading import LoadedModel
+from model_chat.serving.model import ServedModel
 from model_chat.serving.scheduling import Scheduler, ServingCount
 
 logger = logging.getLogger(__name__)
@@ -34,23 +34,26 @@ class ModelPool:
         max_batch_size: most conversations that a model answers at once.
         batch_wait_ms: milliseconds that a request waits for others to join it. With 0 those are joined that have come
             while the model was busy, which costs nobody any time.
+        close: ends what serves the models, where that is more than this process; called once, by :meth:`shutdown`.
     """
 
     def __init__(
         self,
-        models: Iterable[LoadedModel],
+        models: Iterable[ServedModel],
         max_concurrent_responses: int,
         response_timeout: float,
         max_batch_size: int = DEFAULT_MAX_BATCH_SIZE,
         batch_wait_ms: float = 0,
+        close: Callable[[], None] | None = None,
     ) -> None:
+        self._close = close
         self._models = {model.nickname: model for model in models}
         self._response_timeout = response_timeout
         self._scheduler = Scheduler(
             self._models.values(), max_concurrent_responses, max_batch_size, batch_wait_ms / 1000, response_timeout
         )
 
-    def model(self, nickname: str) -> LoadedModel:
+    def model(self, nickname: str) -> ServedModel:
         """Return a model by nickname."""
         return self._models[nickname]
 
@@ -59,7 +62,7 @@ class ModelPool:
 
         Args:
             nickname: the clone's model, for error messages.
-            clone: what :meth:`LoadedModel.clone` made; not used by anyone else meanwhile.
+            clone: what the model's ``clone()`` made; not used by anyone else meanwhile.
             observations: ParlAI messages to observe, in order, before it acts.
 
         Returns:
@@ -95,6 +98,9 @@ class ModelPool:
     def shutdown(self) -> None:
         """Take no more requests; those that wait are dropped, those that run are not waited for."""
         self._scheduler.shutdown()
+        close, self._close = self._close, None
+        if close is not None:
+            close()
 
     def counts(self) -> dict[str, ServingCount]:
         """Return how many replies each model has given, in how many batches, and how long that took."""

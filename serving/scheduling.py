@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from model_chat.serving.batching import Asked, reply_alone, reply_together, takes_batches
-from model_chat.serving.loading import LoadedModel
+from model_chat.serving.batching import Asked
+from model_chat.serving.model import ServedModel
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +43,21 @@ class _Lane:
     """One model's queue.
 
     ``alone`` is true for a model whose clones may not be batched: each of its requests is run by itself, several at once
-    if the limit allows it. A model that is batched is run by one thread at a time.
+    if the limit allows it. A model that is batched is run by as many threads at a time as it says, as a rule one.
     """
 
-    model: LoadedModel
+    model: ServedModel
     alone: bool
     waiting: deque[_Request] = field(default_factory=deque)
-    busy: bool = False
+    runs: int = 0
     replies: int = 0
     batches: int = 0
     seconds: float = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has to finish something before it takes more."""
+        return not self.alone and self.runs >= self.model.runs_at_once
 
 
 @dataclass(eq=False)
@@ -82,15 +87,14 @@ class Scheduler:
     """
 
     def __init__(
-        self, models: Iterable[LoadedModel], limit: int, max_batch_size: int, batch_wait: float, patience: float
+        self, models: Iterable[ServedModel], limit: int, max_batch_size: int, batch_wait: float, patience: float
     ) -> None:
         self._condition = threading.Condition()
         self._max_batch_size = max_batch_size
         self._batch_wait = batch_wait
         self._patience = patience
         self._lanes = {
-            model.nickname: _Lane(model, alone=max_batch_size == 1 or not takes_batches(model.agent))
-            for model in models
+            model.nickname: _Lane(model, alone=max_batch_size == 1 or not model.takes_batches) for model in models
         }
         self._runs: set[_Run] = set()
         self.closed: Future[None] = Future()
@@ -161,7 +165,7 @@ class Scheduler:
                 self._runs.add(run)
             _serve(lane, requests)
             with self._condition:
-                lane.busy = False
+                lane.runs -= 1
                 lane.replies += len(requests)
                 lane.batches += 1
                 lane.seconds += time.monotonic() - run.started
@@ -183,7 +187,7 @@ class Scheduler:
                 if request.future.set_running_or_notify_cancel():  # else the conversation has given up
                     requests.append(request)
             if requests:
-                lane.busy = not lane.alone
+                lane.runs += 1
                 return lane, requests
             ready.remove(lane)
         return None
@@ -204,13 +208,9 @@ class Scheduler:
 
 def _serve(lane: _Lane, requests: Sequence[_Request]) -> None:
     """Run the model for what was taken from its queue, and settle every future."""
-    outcomes: Sequence[Any]
     try:
-        if len(requests) == 1:
-            outcomes = [reply_alone(requests[0].asked)]
-        else:
-            outcomes = reply_together(lane.model.agent, [request.asked for request in requests])
-    except BaseException as error:  # whatever a model raises belongs to the conversations that asked
+        outcomes = lane.model.answer([request.asked for request in requests])
+    except BaseException as error:
         outcomes = [error] * len(requests)
     for request, outcome in zip(requests, outcomes, strict=True):
         if isinstance(outcome, BaseException):

@@ -1,0 +1,52 @@
+"""What the model pool asks of a model, wherever it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from model_chat.serving.batching import Asked
+
+
+class ServedModel(Protocol):
+    """A model that is ready to reply: in this process (:class:`~model_chat.serving.loading.LoadedModel`) or elsewhere."""
+
+    @property
+    def nickname(self) -> str:
+        """What the requester calls it."""
+
+    @property
+    def model_file(self) -> str | None:
+        """ParlAI's `model_file`, or None."""
+
+    @property
+    def opt(self) -> Mapping[str, Any]:
+        """The agent's opt."""
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether several conversations may be answered at once (:mod:`model_chat.serving.batching`)."""
+
+    @property
+    def runs_at_once(self) -> int:
+        """How many batches it works on at the same time; one that takes no batches is asked as often as the pool may."""
+
+    def clone(self) -> Any:
+        """Return what stands for the model in one conversation: it has ``observe`` and ``self_observe``."""
+
+    def answer(self, batch: Sequence[Asked]) -> Sequence[Any]:
+        """Let conversations' clones observe and act.
+
+        Args:
+            batch: at least one, and no more than one unless the model takes batches; each clone at most once.
+
+        Returns:
+            for each, in order, its act, or the exception that it ended with.
+        """
+
+    def examine(self, examination: Callable[..., None], *subjects: Any) -> None:
+        """Call ``examination(model, *subjects)`` where the model is, with the one that holds the weights.
+
+        Raises:
+            ConfigurationError: the examination's.
+        """
