@@ -17,14 +17,14 @@ from model_chat.images.stack import ImageStack
 from model_chat.records.mephisto_database import list_agents
 from model_chat.records.reading import Source, UnreadableError, list_files, read_conversation
 from model_chat.records.schema import Completion
-from model_chat.serving.loading import LoadedModel
+from model_chat.serving.model import ServedModel
 from model_chat.worlds_image_chat import ImageChatOptions
 
 logger = logging.getLogger(__name__)
 
 
 def make_image_options(
-    images: CheckedImages, models: Iterable[LoadedModel], seed: int, console: Console, common: Mapping[str, Any]
+    images: CheckedImages, models: Iterable[ServedModel], seed: int, console: Console, common: Mapping[str, Any]
 ) -> ImageChatOptions:
     """Try the models on an image, and open the stack.
 

@@ -14,6 +14,7 @@ from model_chat.errors import ConfigurationError
 from model_chat.images.contexts import ImageContexts
 from model_chat.serving.batching import Asked, reply_alone
 from model_chat.serving.loading import LoadedModel
+from model_chat.serving.model import ServedModel
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class ImageInput:
         ConfigurationError: the image mode can't be had here, or isn't one for images.
     """
 
-    def __init__(self, model: LoadedModel, images: ImageContexts) -> None:
+    def __init__(self, model: ServedModel, images: ImageContexts) -> None:
         self.mode = model.opt.get("image_mode")
         self._images = images
         self._lock = threading.Lock()
@@ -65,7 +66,7 @@ class ImageInput:
             return self._features[image_idx]
 
 
-def _image_loader(model: LoadedModel) -> Any:
+def _image_loader(model: ServedModel) -> Any:
     """Return ParlAI's maker of features.
 
     Raises:
@@ -94,7 +95,7 @@ def _image_loader(model: LoadedModel) -> Any:
         ) from error
 
 
-def check_takes_images(model: LoadedModel, images: ImageInput) -> None:
+def check_takes_images(model: ServedModel, images: ImageInput) -> None:
     """Let a model say the first word about the first image, and see whether it looks at it.
 
     A text model has an image mode as well and passes over an image without a word, so nothing in its options tells.
@@ -108,7 +109,11 @@ def check_takes_images(model: LoadedModel, images: ImageInput) -> None:
     Raises:
         ConfigurationError: it doesn't look, gives no reply, or raises.
     """
-    shown = images[0]
+    model.examine(_check_looks, images[0])
+
+
+def _check_looks(model: LoadedModel, shown: Any) -> None:
+    """Show an image to a model that is in this process."""
     watch = _Watch()
     watched: Any = shown
     if isinstance(shown, Image.Image):
