@@ -54,4 +54,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # what people wrote is for the requester's account alone; to share a file, give it other rights
     sys.exit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from model_chat.analysis.collect import Corpus
 from model_chat.analysis.rows import Exclusion
 from model_chat.analysis.summary import rating_columns
 
-FORMULA = r"^[=+\-@\t\r]"
+FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 """How a text begins that spreadsheets take for a formula (OWASP, "CSV Injection")."""
 GUARD = "'"
 EXCLUDED_COLUMNS = ("source", "worker_id", "hit_id", "model_nickname", "reason", "detail")
@@ -110,7 +111,7 @@ def write_batches(path: Path, kind: str, schema: pa.Schema, batches: Iterable[pa
         kind: `csv`, `json` (a list of objects, one a line) or `parquet`.
         schema: of all batches.
         batches: the rows.
-        guard: in csv, put an apostrophe before texts that begin like a formula.
+        guard: in csv, put an apostrophe before texts (and names of columns) that begin like a formula.
 
     Returns:
         How many texts were given an apostrophe.
@@ -119,7 +120,8 @@ def write_batches(path: Path, kind: str, schema: pa.Schema, batches: Iterable[pa
     with whole_file(path) as file:
         if kind == "csv":
             options = pa.csv.WriteOptions(include_header=False)
-            file.write((",".join(_quoted(name) for name in schema.names) + "\n").encode())
+            names = (GUARD + name if guard and re.match(FORMULA, name) else name for name in schema.names)
+            file.write((",".join(map(_quoted, names)) + "\n").encode())
             with pa.csv.CSVWriter(file, schema, write_options=options) as writer:
                 for batch in batches:
                     safe, count = guard_formulas(batch) if guard else (batch, 0)

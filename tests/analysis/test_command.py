@@ -52,6 +52,10 @@ def test_it_runs_from_the_root(
         "turns.csv", "agreement.csv", "worker_quality.csv", "excluded.csv", "statistics.json", "report.html", "tables",
     }  # fmt: skip
     assert (tmp_path / "out" / "tables" / "models.tex").exists()
+    places = [tmp_path / "out", *(tmp_path / "out").rglob("*")]
+    assert [path for path in places if path.stat().st_mode & 0o077] == [], (
+        "results are for the requester's account alone"
+    )
 
 
 def test_as_a_script_the_standard_librarys_statistics_stays_what_it_is() -> None:

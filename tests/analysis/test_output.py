@@ -42,6 +42,30 @@ def test_formulas_are_guarded_in_csv_and_counted(
     assert json.loads(files["statistics"].read_text())["texts_guarded_in_csv"] == 5 + 13  # a worker id on every row
 
 
+@pytest.mark.parametrize("mark", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
+def test_no_cell_of_any_csv_is_a_formula_whatever_is_called_so(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any], mark: str
+) -> None:
+    evil = f"{mark}1+cmd|' /C calc'!A0"
+    for index in range(4):
+        chat = make(model=evil, worker=f"{evil}{index // 2}", hit=evil, labels=[[], []], said=[evil * 3, evil * 3])
+        for line in chat["dialog"]:
+            if "problem_data" in line:
+                line["problem_data"] = {evil: index == 1, "none_all_good": index != 1}
+        save(chat)
+    save(make(model=evil, worker=evil, hit=evil, status="incomplete", reason=evil))
+    files = compiler(problem_buckets=f"{evil},none_all_good").compile_and_save_results()
+    tables = [path for path in files.values() if path.suffix == ".csv"]
+    assert len(tables) == 10
+    held = 0
+    for path in tables:
+        with path.open(encoding="utf-8", newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert [cell for cell in cells if cell.startswith(mark) and "cmd" in cell] == [], path.name
+        held += sum(evil in cell for cell in cells)
+    assert held > 50
+
+
 def test_without_the_guard_and_in_json_texts_stay_as_they_are(
     make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
 ) -> None:

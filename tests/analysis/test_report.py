@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,55 @@ def test_no_text_of_a_worker_or_model_is_markup(report: Path) -> None:
     assert data is not None
     texts = [turn["text"] for entry in json.loads(data[1])["conversations"] for turn in entry["turns"]]
     assert texts.count(EVIL) == 2  # and nothing of it is lost
+
+
+def test_no_name_is_markup_whatever_is_called_so(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    def evil(field: str) -> str:
+        return f"\"'><img src=x onerror=alert(1)><script>alert('{field}')</script>&lt;{{{{7*7}}}}\u2028\x1b[2J</style>"
+
+    bucket = evil("bucket").replace(",", "")
+    for number in range(4):
+        chat = make(
+            model=evil("model") if number % 2 else "other",
+            worker=evil("worker") + str(number),
+            hit=evil("hit"),
+            labels=[[], []],
+            said=[evil("text") * 2] * 2,
+            replies=[evil("reply")] * 2,
+            personas=[[evil("persona")], [evil("persona")]],
+            context_dataset=evil("dataset"),
+            person1_seed_utterance=evil("seed"),
+            additional_context=evil("context"),
+            acceptability_violations=[evil("violation") if number == 3 else ""],
+        )
+        for line in chat["dialog"]:
+            if "problem_data" in line:
+                line["problem_data"] = {bucket: number == 1, "none_all_good": number != 1}
+        save(chat)
+    save(make(worker=evil("worker"), status="incomplete", reason=evil("reason")))
+    save("broken " + evil("file"))
+    page: str = (
+        compiler(report=True, problem_buckets=f"{bucket},none_all_good")
+        .compile_and_save_results()["report"]
+        .read_text(encoding="utf-8")
+    )
+    assert "alert(" in page, "it is there"
+    tags: list[str] = []
+    handlers: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            tags.append(tag)
+            handlers.extend(name for name, _ in attributes if name.startswith("on"))
+
+    Reader().feed(page)
+    assert "img" not in tags
+    assert tags.count("script") == 2, "the data and our own"
+    assert page.count("</style>") == tags.count("style")
+    assert handlers == []
+    assert "{49}" not in page
 
 
 def test_the_only_script_that_may_run_is_ours(report: Path) -> None:
