@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import threading
+import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -24,6 +25,9 @@ UNRECORDED = "image"
 saved with the conversation."""
 HEAD = "record_head"
 """Key of what a recovery needs; no page gets it."""
+SUBMISSION = "final_submission"
+"""Key, in the journal, of what the page submitted at the end."""
+STATE_NAME = "state.json"
 
 
 class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephisto has no types
@@ -33,8 +37,8 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
     a packet counts only once the world has taken it and said it back, and the world's data stay on the server.
 
     What is said is appended to a journal (:mod:`model_chat.records.journal`), and a worker's message is on disk before the
-    page is told that it has arrived. The state is written whole when it matters: at the start, at the end, when the page
-    hands in, and when a run is recovered. The journal then goes.
+    page is told that it has arrived. The state is written whole when it matters: with the world's result, when the part is
+    over, and when a run is recovered. The journal then goes.
 
     The world's thread and Mephisto's event loop (a submission, a tip) both change and save the state: ``_lock`` guards it.
     Mephisto would write its files in place, so that two threads, or a killed process, leave half a file.
@@ -47,6 +51,7 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
     def __init__(self, agent: Any) -> None:
         self._lock = threading.RLock()
         self._written: dict[Path, bytes] = {}
+        self._is_finished = False
         self._unrecorded: dict[str, Any] = {}
         self._journal: Journal | None = None
         self._journal_holds_turns = False
@@ -55,7 +60,7 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         super().__init__(agent)
 
     def _load_data(self) -> None:
-        path = Path(self._get_expected_data_file())
+        path = self._folder / STATE_NAME
         # The journal first: it goes once the state holds what it held.
         entries = read_journal(path.parent / JOURNAL_NAME)
         if entries:
@@ -73,13 +78,28 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                 self.messages.append(message)
             if isinstance(entry.get(HEAD), dict) and not self.is_recorded:
                 self.head = entry[HEAD]
+            if isinstance(entry.get(SUBMISSION), dict):
+                self.final_submission = entry[SUBMISSION]
+
+    @cached_property
+    def _folder(self) -> Path:
+        return Path(self.agent.get_data_dir())
 
     def get_data(self) -> dict[str, Any]:
         """The state as it is written whole."""
-        data: dict[str, Any] = super().get_data()
+        outputs = {"messages": self.messages, "final_submission": self.final_submission}
         if self.head is not None:
-            data["outputs"][HEAD] = self.head
-        return data
+            outputs[HEAD] = self.head
+        return {"outputs": outputs, "inputs": self.init_data, "metadata": dict(vars(self.metadata))}
+
+    def set_init_state(self, data: Any) -> bool:
+        """Set, once, what the page is shown at first; return whether it was set now. It is written with what follows."""
+        with self._lock:
+            if self.init_data is not None:
+                return False
+            self.metadata.task_start = time.time()
+            self.init_data = data
+            return True
 
     @property
     def is_recorded(self) -> bool:
@@ -103,9 +123,8 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
             OSError: ``durable``, and it can't be written.
         """
         if self._journal is None:
-            path = Path(self._get_expected_data_file()).parent / JOURNAL_NAME
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._journal = Journal(path)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._journal = Journal(self._folder / JOURNAL_NAME)
         try:
             self._journal.append([*self._unwritten, entry], durable)
         except OSError as error:
@@ -127,13 +146,13 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
             OSError: a file can't be written; the one before is left as it is.
         """
         with self._lock:
-            for name, data in (
-                (self._get_expected_data_file(), self.get_data()),
-                (self._get_metadata_path(), dataclasses.asdict(self.metadata)),
-            ):
-                path, text = Path(name), json.dumps(data).encode()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            files = {self._folder / STATE_NAME: self.get_data()}
+            if self.metadata.tips or self.metadata.feedback:  # the rest of it is in the state, too
+                files[Path(self._get_metadata_path())] = dict(vars(self.metadata))
+            for path, data in files.items():
+                text = json.dumps(data).encode()
                 if durable or self._written.get(path) != text:
-                    path.parent.mkdir(parents=True, exist_ok=True)
                     replace_file(path, text, durable)
                     self._written[path] = text
             self._unwritten = []
@@ -145,12 +164,13 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                     self._journal = None
 
     def finish(self) -> None:
-        """Write the state whole and close what is open, once nothing more will be said.
+        """Write the state whole and close what is open, once nothing more will be said or handed in.
 
         Raises:
             OSError: the state can't be written; the journal stays.
         """
         with self._lock:
+            self._is_finished = True
             try:
                 self.save_data(durable=self._journal_holds_turns)
             finally:
@@ -160,7 +180,12 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
     def update_submit(self, submit_data: dict[str, Any]) -> None:
         """Record what the page submitted at the end."""
         with self._lock:
-            super().update_submit(submit_data)
+            self.metadata.task_end = time.time()
+            self.final_submission = submit_data
+            if self._is_finished:
+                self.save_data()
+            else:
+                self._append({SUBMISSION: submit_data}, durable=False)
 
     def update_metadata(self, property_name: str, property_value: Any) -> None:
         """Record a tip or feedback."""
@@ -183,11 +208,12 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                 self._append({"message": message}, durable=live_update.acknowledges)
                 self.messages.append(message)
 
-    def record_world_data(self, world_data: dict[str, Any]) -> None:
+    def record_world_data(self, world_data: dict[str, Any], at_once: bool = True) -> None:
         """Keep the result of a world, once, as analysis expects it.
 
         Args:
             world_data: what the world's ``prep_save_data`` returned; its ``custom_data`` is the saved conversation.
+            at_once: whether it has to be on disk when this returns; else it is from :meth:`finish` on.
 
         Raises:
             OSError: it can't be written; nothing is recorded.
@@ -197,6 +223,8 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
             self.messages.append({"id": "Coordinator", "text": "", FINAL_CHAT_DATA: world_data.get("custom_data")})
             self.messages.append({"id": WORLD_DATA_ID, "text": "", "WORLD_DATA": world_data})
             self.head = None
+            if not at_once:
+                return
             try:
                 self.save_data(durable=True)
             except OSError:

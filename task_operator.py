@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ from mephisto.operations.operator import Operator
 from model_chat.configuration.redaction import keep_secrets_out
 from model_chat.quality.blocks import bind_to_platform, prepare_qualifications
 from model_chat.quality.refusals import ExplainingClientIO
+from model_chat.worker_pool import TaskWorkerPool
 
 if TYPE_CHECKING:
+    from mephisto.abstractions.database import MephistoDB
     from mephisto.operations.datatypes import LiveTaskRun
 
 logger = logging.getLogger(__name__)
@@ -33,9 +36,18 @@ mephisto_launcher.UNIT_GENERATOR_WAIT_SECONDS = 1
 
 
 class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
-    """Runs one task until it is complete or stopped, and ends everything that it started."""
+    """Runs one task until it is complete or stopped, and ends everything that it started.
+
+    Args:
+        db: Mephisto's database.
+        closing: what to close, last of all, when the run has ended.
+    """
 
     is_shutdown: bool
+
+    def __init__(self, db: MephistoDB, closing: ExitStack | None = None) -> None:
+        super().__init__(db)
+        self._closing = closing or ExitStack()
 
     async def _track_and_kill_runs(self) -> None:
         """Mephisto would end a finished run from here, unseen by us; :meth:`run_until` does instead."""
@@ -46,6 +58,8 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
         live_run: LiveTaskRun = super()._create_live_task_run(run_config, shared_state, task_run, *classes)
         live_run.client_io = ExplainingClientIO(self.db)
         live_run.client_io.register_run(live_run)
+        live_run.worker_pool = TaskWorkerPool(self.db)
+        live_run.worker_pool.register_run(live_run)
         bind_to_platform(task_run.get_requester(), shared_state.qualifications)
         return live_run
 
@@ -114,6 +128,7 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
             self._step("stop the router", live_run.architect.shutdown)
         self._task_runs_tracked.clear()
         self._step("end the event loop", self._close_loop)
+        self._closing.close()
 
     def _step(self, what: str, action: Callable[[], Any]) -> None:
         """Do one step of stopping in a thread of its own, while the event loop goes on: agents' statuses go through it."""

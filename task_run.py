@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -45,6 +45,7 @@ from model_chat.records.collected import find_kept
 from model_chat.recovery import hold_task, recover
 from model_chat.serving.loading import load_model
 from model_chat.serving.pool import ModelPool
+from model_chat.task_database import open_database
 from model_chat.task_operator import TaskOperator
 from model_chat.worlds import ChatOptions, OnboardingOptions
 
@@ -344,13 +345,12 @@ def open_operator(cfg: DictConfig, task: CheckedTask, data_folder: Path) -> Task
     Raises:
         ConfigurationError: there is no such requester.
     """
-    from mephisto.abstractions.databases.local_database import LocalMephistoDB
-    from mephisto.abstractions.databases.local_singleton_database import MephistoSingletonDB
     from mephisto.utils.testing import get_mock_requester
 
-    databases: dict[str, Callable[..., Any]] = {"local": LocalMephistoDB, "singleton": MephistoSingletonDB}
-    db = databases[cfg.mephisto.database._database_type](database_path=str(data_folder / "database.db"))
     provider = cfg.mephisto.provider
+    db, closing = open_database(
+        cfg.mephisto.database._database_type, data_folder / "database.db", provider._provider_type
+    )
     with open_dict(cfg):
         if provider._provider_type == "mock":
             provider.requester_name = get_mock_requester(db).requester_name
@@ -368,4 +368,4 @@ def open_operator(cfg: DictConfig, task: CheckedTask, data_folder: Path) -> Task
         cfg.mephisto.task.task_name = task.task_name
         if task.onboarding is None:
             cfg.mephisto.blueprint.onboarding_qualification = None
-    return TaskOperator(db)
+    return TaskOperator(db, closing)

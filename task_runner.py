@@ -97,6 +97,12 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         try:
             while not world.episode_done() and agent.get_agent_id() in self.running_onboardings:
                 world.parley()
+            agent.state.record_world_data(world.prep_save_data([human]), at_once=False)
+            if world.passed:
+                agent.update_status(AgentState.STATUS_WAITING)
+                self._await_submit(agent)
+            else:
+                self._disqualify(agent)
         except AbsentAgentError:
             world.abandon()
             raise
@@ -105,17 +111,10 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             logger.exception("An onboarding broke down; the worker is asked to come back later")
             human.control("onboarding_failed", reason="This page has a technical problem. Please come back later.")
             agent.update_status(AgentState.STATUS_DISCONNECT)
-            return
         finally:
             world.shutdown()
             _finish(agent)
             logger.info("Onboarding so far: %s", shared.onboarding_counts())
-        agent.state.record_world_data(world.prep_save_data([human]))
-        if world.passed:
-            agent.update_status(AgentState.STATUS_WAITING)
-            self._await_submit(agent)
-        else:
-            self._disqualify(agent)
 
     def _disqualify(self, agent: OnboardingAgent) -> None:
         """Give a worker who failed onboarding the qualification that says so (value 0)."""
@@ -161,8 +160,9 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         else:
             try:
                 self._run_world(world, unit, agent, human)
-            finally:
+            except BaseException:
                 _finish(agent)
+                raise
         self._close(agent)
 
     def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
@@ -293,6 +293,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             self._await_submit(agent)
         except AbsentAgentError:
             logger.info("The worker of %s has finished but not pressed submit; the work counts", agent)
+        _finish(agent)
         agent.update_status(AgentState.STATUS_COMPLETED)
         agent.mark_done()
         # Mephisto keeps every agent for the whole run; what was said is on disk, and read again should the page come back.

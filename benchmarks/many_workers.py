@@ -27,8 +27,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.table import Table
+from websockets.asyncio.client import connect
 
 from model_chat.local_architect import free_port
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, simulate
@@ -120,11 +122,20 @@ def _simulate(port: int, workers: int, think_time: float, results: Any) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     answers = json.loads(ONBOARDING.read_text(encoding="utf-8"))
     behaviour = Behaviour(think_time=think_time, onboarding_answers=answers, step_timeout=300)
+    asyncio.run(_warm_up(port))
     started = time.monotonic()
     outcomes = asyncio.run(simulate(port, workers, [behaviour]))
     for outcome in outcomes:
         outcome.packets.clear()
     results.put((outcomes, time.monotonic() - started))
+
+
+async def _warm_up(port: int) -> None:
+    """Let the libraries import what they import on first use: people's browsers are running already."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        await http.get(f"http://localhost:{port}/is_alive")
+    async with connect(f"ws://localhost:{port}/"):
+        pass
 
 
 def measure(workers: int, turns: int, think_time: float, flags: Sequence[str]) -> dict[str, Any]:

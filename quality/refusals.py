@@ -7,6 +7,7 @@ is given the reason, found by the same rules from the same database.
 from __future__ import annotations
 
 import logging
+import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,14 @@ _OF_BLOCKS = {
 
 
 class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has no types
-    """Mephisto's door to the router; a refusal that goes out through it says why."""
+    """Mephisto's door to the router; a refusal that goes out through it says why.
+
+    ``_lock`` guards the queue of answers: workers are let in by several threads.
+    """
+
+    def __init__(self, db: Any) -> None:
+        super().__init__(db)
+        self._lock = threading.Lock()
 
     def enqueue_agent_details(self, request_id: str, additional_data: dict[str, Any]) -> None:
         """Answer a page's request for work, refusals with `refusal` and the reason in plain words."""
@@ -79,7 +87,8 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
                 }
             except Exception:
                 logger.exception("A refusal goes out without its reason")
-        super().enqueue_agent_details(request_id, additional_data)
+        with self._lock:
+            super().enqueue_agent_details(request_id, additional_data)
 
     def _explanation(self, request_id: str, mephisto_reason: str) -> dict[str, str]:
         live_run = self.get_live_run()

@@ -47,7 +47,9 @@ def test_what_the_server_says_is_recorded_and_what_a_page_sends_is_not(agent: An
     for state in (agent.state, reloaded(agent)):
         assert [message["text"] for message in state.messages] == ["", "Hello."]
         assert all(message["update_id"] and message["timestamp"] for message in state.messages)
-    assert "injected" not in Path(agent.state._get_expected_data_file()).read_text()
+    written = [path for path in Path(agent.get_data_dir()).rglob("*") if path.is_file()]
+    assert written
+    assert not any(b"injected" in path.read_bytes() for path in written)
 
 
 def test_world_data_never_come_out_for_a_page(agent: Any) -> None:
@@ -200,6 +202,7 @@ def test_a_message_is_on_disk_before_the_page_is_told(agent: Any, monkeypatch: p
 
 
 def test_a_turn_costs_one_line_however_long_the_conversation_is(agent: Any) -> None:
+    agent.state.save_data()
     state = Path(agent.state._get_expected_data_file())
     before, sizes = state.stat().st_mtime_ns, []
     for number in range(50):
@@ -217,6 +220,37 @@ def test_half_a_last_line_is_left_out_and_spoils_nothing_that_follows(agent: Any
     assert [message["text"] for message in again.messages] == ["Whole."]
     again.update_data(ServerUpdate(text="After.", update_id="u", task_data={"message_id": "m"}))
     assert [message["text"] for message in reloaded(agent).messages] == ["Whole.", "After."]
+
+
+def test_what_the_page_hands_in_costs_one_line_and_is_in_the_state_in_the_end(agent: Any) -> None:
+    acknowledge(agent, "Hello.")
+    agent.state.record_world_data({"custom_data": SAVED})
+    before = Path(agent.state._get_expected_data_file()).read_bytes()
+    agent.handle_submit({"tip": "thanks"})
+    assert Path(agent.state._get_expected_data_file()).read_bytes() == before
+    assert reloaded(agent).final_submission == {"tip": "thanks"}
+    agent.state.finish()
+    assert not journal_of(agent).exists()
+    outputs = json.loads(Path(agent.state._get_expected_data_file()).read_bytes())["outputs"]
+    assert outputs["final_submission"] == {"tip": "thanks"}
+
+
+def test_a_page_that_hands_in_after_the_end_is_recorded_as_well(agent: Any) -> None:
+    agent.state.record_world_data({"custom_data": SAVED})
+    agent.state.finish()
+    agent.handle_submit({"late": True})
+    assert reloaded(agent).final_submission == {"late": True}
+    assert not journal_of(agent).exists()
+
+
+def test_tips_are_kept_where_mephistos_tools_look_for_them(agent: Any) -> None:
+    folder = Path(agent.get_data_dir())
+    agent.state.save_data()
+    assert [path.name for path in folder.iterdir()] == ["state.json"]
+    agent.handle_metadata_submit({"tips": {"header": "A tip", "text": "Read twice."}})
+    for state in (agent.state, reloaded(agent)):
+        assert [tip["text"] for tip in state.get_tips()] == ["Read twice."]
+    assert json.loads(Path(agent.state._get_metadata_path()).read_bytes())["tips"][0]["header"] == "A tip"
 
 
 def test_the_journal_goes_when_the_state_is_whole_and_nothing_is_said_twice(agent: Any) -> None:

@@ -1,0 +1,210 @@
+"""Who comes, and which unit they get: Mephisto's worker pool for tasks in which a unit is one worker's conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.abstractions.blueprints.mixins.screen_task_required import ScreenTaskRequired
+from mephisto.abstractions.blueprints.mixins.use_gold_unit import UseGoldUnit
+from mephisto.data_model.agent import OnboardingAgent
+from mephisto.data_model.constants.assignment_state import AssignmentState
+from mephisto.operations.datatypes import WorkerFailureReasons
+from mephisto.operations.worker_pool import AgentDetails, OnboardingInfo, WorkerPool
+from mephisto.utils.qualifications import worker_is_qualified
+
+from model_chat.task_database import launched_units
+
+if TYPE_CHECKING:
+    from mephisto.data_model.agent import Agent
+    from mephisto.data_model.unit import Unit
+    from mephisto.data_model.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+ARRIVING_AT_ONCE = 4
+"""Workers who are let in at the same time. More would only take turns; with one, all would wait for a crowd platform that
+is slow to answer one of them."""
+
+
+class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
+    """Mephisto's worker pool, which lets one worker in after the other instead of everybody step by step.
+
+    In Mephisto's own, letting a worker in is a dozen small steps, half of them on the event loop, that take turns with
+    those of everybody who comes at the same time, and each looks at all units of the run, twice. Here the whole of it is one
+    call in a thread of the pool's own, first come first served; it asks the database for the next free units only, and
+    the event loop stays free for those who are chatting.
+
+    Blueprints with screening or gold units, and worlds of several workers, are served by Mephisto's own ways.
+    """
+
+    def __init__(self, db: Any) -> None:
+        super().__init__(db)
+        self._arrivals = ThreadPoolExecutor(ARRIVING_AT_ONCE, thread_name_prefix="arrivals")
+        self._at_the_door: dict[str, asyncio.Event] = {}
+        """Visits (agent registration ids) that are being let in; of the event loop alone."""
+
+    @property
+    def _is_simple(self) -> bool:
+        live_run = self.get_live_run()
+        return not live_run.task_runner.is_concurrent and not isinstance(
+            live_run.blueprint, ScreenTaskRequired | UseGoldUnit
+        )
+
+    async def register_worker(self, crowd_data: dict[str, Any], request_id: str) -> None:
+        """Let a worker in whose page asks for work, or tell them why not."""
+        if not self._is_simple:
+            await super().register_worker(crowd_data, request_id)
+            return
+        visit = crowd_data["agent_registration_id"]
+        while visit in self._at_the_door:  # the page asked twice: loaded again, or sent again
+            await self._at_the_door[visit].wait()
+        known = self.get_live_run().client_io.agents_by_registration_id.get(visit)
+        if known is not None:
+            await self.reconnect_agent(known, request_id)
+            return
+        done = self._at_the_door[visit] = asyncio.Event()
+        try:
+            await self._in_turn(lambda: self._admit(crowd_data, request_id))
+        finally:
+            del self._at_the_door[visit]
+            done.set()
+
+    async def register_agent_from_onboarding(self, onboarding_agent: OnboardingAgent) -> None:
+        """Give a unit to a worker who has handed in their onboarding, or tell them why not."""
+        if not self._is_simple:
+            await super().register_agent_from_onboarding(onboarding_agent)
+            return
+        info = self.onboarding_infos.get(onboarding_agent.get_agent_id())
+        if info is None:
+            logger.warning("%s has handed in an onboarding that nobody knows of", onboarding_agent)
+            return
+        await self._in_turn(lambda: self._admit_from_onboarding(onboarding_agent, info))
+
+    async def _in_turn(self, admit: Callable[[], None]) -> None:
+        """Do what lets a worker in, or not, in a thread of the pool."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._arrivals, admit)
+        except Exception:
+            logger.exception("A worker could not be let in; their page asks again")
+
+    # --- in a thread of the pool ---
+
+    def _answer(self, request_id: str, **details: Any) -> None:
+        """Answer a page's request for work."""
+        self.get_live_run().client_io.enqueue_agent_details(request_id, AgentDetails(**details).to_dict())
+
+    def _admit(self, crowd_data: dict[str, Any], request_id: str) -> None:
+        live_run = self.get_live_run()
+        worker = self._find_or_make_worker(crowd_data)
+        if not worker_is_qualified(worker, live_run.qualifications):
+            self._answer(request_id, failure_reason=WorkerFailureReasons.NOT_QUALIFIED)
+            return
+        if not self._may_have_another(worker) or next(self._free_units(worker), None) is None:
+            self._answer(request_id, worker_id=worker.db_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
+            return
+        blueprint = live_run.blueprint
+        if getattr(blueprint, "use_onboarding", False):
+            granted = worker.get_granted_qualification(blueprint.onboarding_qualification_name)
+            if granted is None:
+                self._begin_onboarding(crowd_data, worker, request_id)
+                return
+            if not granted.value:
+                self._answer(request_id, worker_id=worker.db_id, failure_reason=WorkerFailureReasons.NOT_QUALIFIED)
+                return
+        self._give_unit(crowd_data, worker, request_id)
+
+    def _find_or_make_worker(self, crowd_data: dict[str, Any]) -> Worker:
+        provider = self.get_live_run().provider
+        name = crowd_data["worker_name"] + ("_sandbox" if provider.is_sandbox() else "")
+        found = self.db.find_workers(worker_name=name)
+        worker: Worker = found[0] if found else provider.WorkerClass.new_from_provider_data(self.db, crowd_data)
+        return worker
+
+    def _may_have_another(self, worker: Worker) -> bool:
+        """Whether the task's limits on the units of one worker, at once and in all, allow another."""
+        task_run = self.get_live_run().task_run
+        args = task_run.get_task_args()
+        at_once, in_all = args.allowed_concurrent, args.maximum_units_per_worker
+        if not at_once and not in_all:
+            return True
+        active = len(
+            self.db.find_units(task_run_id=task_run.db_id, worker_id=worker.db_id, status=AssignmentState.ASSIGNED)
+        )
+        if at_once and active >= at_once:
+            return False
+        if not in_all:
+            return True
+        done = AssignmentState.completed()
+        of_task = self.db.find_units(task_id=task_run.task_id, worker_id=worker.db_id)
+        return active + sum(unit.db_status in done for unit in of_task) < int(in_all)
+
+    def _free_units(self, worker: Worker) -> Iterator[Unit]:
+        """The units on offer that a worker may have, oldest first."""
+        live_run = self.get_live_run()
+        may_do = live_run.blueprint.shared_state.worker_can_do_unit
+        for units in launched_units(self.db, live_run.task_run.db_id):
+            allowed = [unit for unit in units if unit.db_status == AssignmentState.LAUNCHED and may_do(worker, unit)]
+            yield from live_run.task_runner.filter_units_for_worker(allowed, worker)
+
+    def _begin_onboarding(self, crowd_data: dict[str, Any], worker: Worker, request_id: str) -> None:
+        live_run = self.get_live_run()
+        data = live_run.blueprint.get_onboarding_data(worker.db_id)
+        agent = OnboardingAgent.new(self.db, worker, live_run.task_run)
+        agent_id = agent.get_agent_id()
+        live_run.client_io.associate_agent_with_registration(agent_id, request_id, crowd_data["agent_registration_id"])
+        agent.state.set_init_state(data)
+        agent.set_live_run(live_run)
+        self.onboarding_agents[agent_id] = agent
+        self.onboarding_infos[agent_id] = OnboardingInfo(crowd_data=crowd_data, request_id=request_id)
+
+        async def retire() -> None:
+            self.final_onboardings[agent_id] = self.onboarding_agents.pop(agent_id)
+            del self.onboarding_infos[agent_id]
+
+        self._answer(request_id, worker_id=worker.db_id, agent_id=agent_id, init_task_data=data)
+        live_run.task_runner.execute_onboarding(agent, retire)
+
+    def _admit_from_onboarding(self, onboarding_agent: OnboardingAgent, info: OnboardingInfo) -> None:
+        blueprint = self.get_live_run().blueprint
+        worker = onboarding_agent.get_worker()
+        passed = bool(blueprint.validate_onboarding(worker, onboarding_agent))
+        worker.grant_qualification(blueprint.onboarding_qualification_name, int(passed))
+        if not passed:
+            worker.grant_qualification(blueprint.onboarding_failed_name, 0)
+            onboarding_agent.update_status(AgentState.STATUS_REJECTED)
+            self._answer(info.request_id, failure_reason=WorkerFailureReasons.NOT_QUALIFIED)
+            return
+        onboarding_agent.update_status(AgentState.STATUS_APPROVED)
+        if self._may_have_another(worker):
+            self._give_unit(info.crowd_data, worker, info.request_id)
+        else:
+            self._answer(info.request_id, failure_reason=WorkerFailureReasons.NOT_QUALIFIED)
+
+    def _give_unit(self, crowd_data: dict[str, Any], worker: Worker, request_id: str) -> None:
+        live_run = self.get_live_run()
+        unit = next(filter(live_run.task_run.reserve_unit, self._free_units(worker)), None)
+        if unit is None:
+            self._answer(request_id, worker_id=worker.db_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
+            return
+        try:
+            agent: Agent = live_run.provider.AgentClass.new_from_provider_data(self.db, worker, unit, crowd_data)
+            agent.set_live_run(live_run)
+            data = live_run.task_runner.get_init_data_for_agent(agent)
+        except Exception:
+            unit.clear_assigned_agent()
+            raise
+        agent_id = agent.get_agent_id()
+        live_run.client_io.associate_agent_with_registration(agent_id, request_id, crowd_data["agent_registration_id"])
+        self.agents[agent_id] = agent
+        self._answer(request_id, worker_id=worker.db_id, agent_id=agent_id, init_task_data=data)
+        live_run.task_runner.execute_unit(unit, agent)
+
+    def shutdown(self) -> None:
+        """Let nobody in any more."""
+        super().shutdown()
+        self._arrivals.shutdown(wait=False, cancel_futures=True)
