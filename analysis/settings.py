@@ -151,7 +151,9 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help="leave out conversations whose median time from reply to answer is shorter (default: 0, off)",
     )
     numbers = parser.add_argument_group("statistics")
-    numbers.add_argument("--confidence", type=float, default=usual.confidence, help="default: %(default)s)")
+    numbers.add_argument(
+        "--confidence", type=float, default=usual.confidence, help="of intervals (default: %(default)s)"
+    )
     numbers.add_argument(
         "--bootstrap", type=int, metavar="N", default=usual.bootstrap, help="resamples (default: %(default)s)"
     )

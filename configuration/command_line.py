@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -23,6 +24,7 @@ from hydra.errors import CompactHydraException, MissingConfigException, Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from model_chat.configuration.hydra import ROOT, TaskConfig, register, store_conf_files
 from model_chat.errors import ConfigurationError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -54,8 +56,9 @@ def read_arguments(arguments: Sequence[str]) -> tuple[Wish, list[str]]:
     if {"-h", "--help"} & set(arguments):
         left = [word for word in arguments if word not in ("-h", "--help")]
         _check_options(parser, left)
-        return Wish.HELP, left
+        return Wish.HELP, _offer_config_dir(left)
     _check_options(parser, arguments)
+    arguments = _offer_config_dir(arguments)
     parsed = parser.parse_args(list(arguments))
     if parsed.cfg == "job" and parsed.package is None and not parsed.resolve:
         left, words = [], iter(arguments)
@@ -66,6 +69,29 @@ def read_arguments(arguments: Sequence[str]) -> tuple[Wish, list[str]]:
                 left.append(word)
         return Wish.CONFIG, left
     return Wish.RUN, list(arguments)
+
+
+def _offer_config_dir(arguments: Sequence[str]) -> list[str]:
+    """Offer the files of ``conf/`` in the folder of ``--config-dir`` as those of the task's own ``conf/`` are offered.
+
+    Hydra would take them, too, but only with a comment in the first line that says ``@package _global_``, which a copy of
+    a shipped file has not; and what it finds in such a folder goes before what is offered here. So the option is left to
+    Hydra only if the folder holds something else for it.
+    """
+    left, words, folder = [], iter(arguments), None
+    for word in words:
+        if word in ("--config-dir", "-cd"):
+            folder = next(words, None)
+        elif word.startswith("--config-dir="):
+            folder = word.partition("=")[2]
+        else:
+            left.append(word)
+    place = Path(folder) if folder else None
+    if place is None or not (place / "conf").is_dir():
+        return list(arguments)
+    store_conf_files(place / "conf")
+    others = [path for path in place.rglob("*.yaml") if path.relative_to(place).parts[0] != "conf"]
+    return list(arguments) if others else left
 
 
 def _check_options(parser: Any, arguments: Sequence[str]) -> None:
@@ -114,23 +140,22 @@ def compose_config(default_conf: str, overrides: Sequence[str]) -> DictConfig:
 
     Args:
         default_conf: what ``conf`` is unless an override names another.
-        overrides: as on the command line, without Hydra's options.
+        overrides: as on the command line; of Hydra's options, --config-dir with a folder of conf/ alone.
 
     Raises:
         ConfigurationError: one sentence for each flag that is wrong.
     """
     from model_chat import task_run as task_run  # registers the blueprints, architects and providers to choose from
-    from model_chat.configuration.hydra import ROOT, register
 
     GlobalHydra.instance().clear()
     name = register(default_conf)
-    read_arguments(overrides)
-    check_added(overrides)
+    _, left = read_arguments(overrides)
+    check_added(left)
     try:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return compose(name, overrides=list(overrides))
+            return compose(name, overrides=get_args_parser().parse_args(left).overrides)
     except (CompactHydraException, OmegaConfBaseException) as error:
-        raise ConfigurationError(sentence_for(error, overrides)) from error
+        raise ConfigurationError(sentence_for(error, left)) from error
 
 
 def overrides_in(arguments: Sequence[str]) -> list[Override]:
@@ -244,8 +269,6 @@ def _ratio(one: str, other: str) -> float:
 
 def known_flags() -> list[str]:
     """Return every flag that a run can have, whichever blueprint, architect and provider it chooses."""
-    from model_chat.configuration.hydra import TaskConfig
-
     flags = set(_leaves(OmegaConf.structured(TaskConfig), ""))
     for group, configs in ConfigStore.instance().repo.get("mephisto", {}).items():
         for config in configs.values() if isinstance(configs, dict) else ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -76,19 +77,18 @@ class TaskConfig:
     mturk: MTurkConfig = field(default_factory=MTurkConfig)
 
 
-def _store_conf_group(store: ConfigStore) -> None:
-    """Offer each file of ``conf/``, the task's and the requester's own, as a choice of the config group ``conf``.
+def store_conf_files(folder: Path) -> None:
+    """Offer each YAML file of a folder as a choice of the config group ``conf``.
 
     The folder that holds ``conf/`` is the whole repository; as a Hydra search path it would be walked through, virtual
-    environment and all, for every ``--help``. A folder given by ``--config-dir`` is searched by Hydra itself.
+    environment and all, for every ``--help``.
 
     Raises:
         ConfigurationError: a file is not valid YAML.
     """
-    files = {file.stem: file for folder in (ROOT, work_dir()) for file in sorted((folder / "conf").glob("*.yaml"))}
-    for file in files.values():
+    for file in sorted(folder.glob("*.yaml")):
         content = read_yaml("conf", str(file))
-        store.store(
+        ConfigStore.instance().store(
             group="conf", name=file.stem, node=OmegaConf.create(content), package="_global_", provider="model_chat"
         )
 
@@ -101,7 +101,7 @@ def register(default_conf: str) -> str:
         # Hydra would make a folder for each start, with copies of the configuration; Mephisto's database keeps that.
         hydra={"run": {"dir": "."}, "output_subdir": None},
     )
-    store = ConfigStore.instance()
-    _store_conf_group(store)
-    store.store(name=name, node=config, provider="model_chat")
+    for folder in dict.fromkeys((ROOT, Path(config.work_dir))):
+        store_conf_files(folder / "conf")
+    ConfigStore.instance().store(name=name, node=config, provider="model_chat")
     return name

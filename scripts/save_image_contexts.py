@@ -15,7 +15,6 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
@@ -24,13 +23,14 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from model_chat.configuration.places import work_dir
 from model_chat.errors import ConfigurationError
 from model_chat.images.contexts import ImageContextsWriter
 from model_chat.images.pictures import MAX_SIDE, UnreadablePictureError, content_hash, fit, read_picture, upright_rgb
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PATH = Path(__file__).resolve().parent.parent / "data" / "image_contexts.parquet"
+DEFAULT_PATH = work_dir() / "data" / "image_contexts.parquet"
 
 _ACTS_WITHOUT_IMAGE = 1_000
 """A task that has shown no image in so many acts is taken for one without images."""

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from model_chat.configuration.command_line import (
     Wish,
     check_added,
+    compose_config,
     known_flags,
     nearest_flag,
     read_arguments,
@@ -119,6 +120,23 @@ def test_help_and_configuration_are_ours_and_the_rest_is_hydras(
     arguments: list[str], wish: Wish, left: list[str]
 ) -> None:
     assert read_arguments(arguments) == (wish, left)
+
+
+@pytest.mark.parametrize("option", ["--config-dir=FOLDER", "--config-dir FOLDER", "-cd FOLDER"])
+def test_a_copy_of_a_shipped_file_is_found_in_another_folder_as_it_is(option: str, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    text = (ROOT / "conf/example.yaml").read_text(encoding="utf-8")
+    (tmp_path / "conf/copied.yaml").write_text(text.replace("num_turns: 6", "num_turns: 2"), encoding="utf-8")
+    cfg = compose_config("example", [*option.replace("FOLDER", str(tmp_path)).split(), "conf=copied"])
+    assert cfg.mephisto.blueprint.num_turns == 2
+
+
+def test_what_else_is_for_hydra_in_that_folder_is_left_to_it(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "hydra/launcher").mkdir(parents=True)
+    (tmp_path / "hydra/launcher/own.yaml").write_text("a: 1\n", encoding="utf-8")
+    arguments = [f"--config-dir={tmp_path}", "a=1"]
+    assert read_arguments(arguments) == (Wish.RUN, arguments)
 
 
 @pytest.mark.parametrize(
