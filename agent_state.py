@@ -106,6 +106,13 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         """Whether the result of the world has been kept."""
         return any("WORLD_DATA" in message for message in self.messages)
 
+    @property
+    def recorded(self) -> dict[str, Any] | None:
+        """The conversation that has been kept, or None."""
+        return next(
+            (message["WORLD_DATA"].get("custom_data") for message in self.messages if "WORLD_DATA" in message), None
+        )
+
     def record_head(self, head: dict[str, Any]) -> None:
         """Keep, until the result of the world is there, what a recovery needs beside the messages.
 

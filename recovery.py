@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from model_chat.records.writing import save_conversation
 if TYPE_CHECKING:
     from mephisto.abstractions.database import MephistoDB
     from mephisto.data_model.unit import Unit
+    from mephisto.data_model.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -100,13 +101,18 @@ def hold_task(data_folder: Path, task_name: str) -> Iterator[None]:
 
 
 def recover(
-    db: MephistoDB, task_name: str, kept: KeptConversations, chat_data_folder: Path, is_live: bool
+    db: MephistoDB,
+    task_name: str,
+    kept: KeptConversations,
+    chat_data_folder: Path,
+    is_live: bool,
+    block: Callable[[Worker, dict[str, Any]], None] = lambda worker, saved: None,
 ) -> Recovered:
     """Put in order what earlier runs of a task left behind. To be called while no run of the task goes on.
 
     Conversations that were cut off are kept in both records as incomplete; a finished one whose file is there is put into
-    Mephisto's record as well; units are expired (on MTurk their HITs, by its API). What fails is logged and tried again at
-    the next start.
+    Mephisto's record as well; its worker is blocked if it says so; units are expired (on MTurk their HITs, by its API).
+    What fails is logged and tried again at the next start.
 
     Args:
         db: Mephisto's database.
@@ -114,12 +120,13 @@ def recover(
         kept: what is saved under that name.
         chat_data_folder: where conversations are saved.
         is_live: whether real crowd work was paid for.
+        block: gets each worker whose conversation the run had saved but not ended, with that conversation.
     """
     cut_off = repaired = expired = 0
     for task in db.find_tasks(task_name=task_name):
         for agent in _unfinished_agents(db, task.db_id):
             try:
-                outcome = _recover_agent(agent, kept, chat_data_folder, is_live)
+                outcome = _recover_agent(agent, kept, chat_data_folder, is_live, block)
             except Exception:
                 logger.exception("What is left of %s could not be recovered", agent)
                 continue
@@ -153,7 +160,13 @@ def _unfinished_agents(db: MephistoDB, task_id: str) -> list[Agent]:
     return list(found.values())
 
 
-def _recover_agent(agent: Agent, kept: KeptConversations, chat_data_folder: Path, is_live: bool) -> Completion | None:
+def _recover_agent(
+    agent: Agent,
+    kept: KeptConversations,
+    chat_data_folder: Path,
+    is_live: bool,
+    block: Callable[[Worker, dict[str, Any]], None],
+) -> Completion | None:
     """Keep what an agent's journal holds.
 
     Returns:
@@ -175,6 +188,8 @@ def _recover_agent(agent: Agent, kept: KeptConversations, chat_data_folder: Path
     state.head = None
     state.finish()
     if agent.db_status not in AgentState.complete():
+        if state.recorded is not None:
+            block(agent.get_worker(), state.recorded)
         # Whoever's part was recorded has done it, submitted or not.
         done = state.is_recorded and outcome is not Completion.INCOMPLETE
         agent.update_status(AgentState.STATUS_COMPLETED if done else AgentState.STATUS_EXPIRED)

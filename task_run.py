@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,6 +41,7 @@ from model_chat.logs import adopt_parlai_logger, set_up_logging
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.progress import Progress
 from model_chat.quality.block_lists import block_workers
+from model_chat.quality.blocks import block_for_record, name_of
 from model_chat.quota import ConversationQuota, Quota
 from model_chat.records.collected import find_kept
 from model_chat.recovery import hold_task, recover
@@ -159,7 +161,9 @@ def take_up(db: Any, cfg: DictConfig, task: CheckedTask, data_folder: Path, cons
         conversations collected with each model; none if ``mephisto.blueprint.resume`` is off.
     """
     kept = find_kept(task.chat_data_folder, data_folder / "database.db", task.task_name)
-    said = [recover(db, task.task_name, kept, task.chat_data_folder, task.is_live).sentence()]
+    qualification = name_of(cfg.mephisto.blueprint, "block_qualification")
+    block = partial(block_for_record, qualification=qualification, attention=task.attention)
+    said = [recover(db, task.task_name, kept, task.chat_data_folder, task.is_live, block).sentence()]
     done = dict(kept.complete()) if cfg.mephisto.blueprint.resume else {}
     if done and task.images is None:
         collected = ", ".join(

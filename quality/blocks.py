@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING, Any
 from mephisto.data_model.qualification import QUAL_EXISTS
 from mephisto.utils.qualifications import find_or_create_qualification, make_qualification_dict
 
+from model_chat.records.schema import AttentionResult, Completion
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mephisto.data_model.worker import Worker
+
+    from model_chat.quality.attention import AttentionConfig
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +94,30 @@ def block_for_conduct(world: Any, agent: Any, qualification: str | None, on_plat
             soft_block(agent.get_worker(), qualification, reason, detail, on_platform)
     except Exception:
         logger.exception("A worker could not be blocked; see scripts/manage_workers.py block")
+
+
+def block_for_record(
+    worker: Worker, saved: Mapping[str, Any], qualification: str | None, attention: AttentionConfig | None
+) -> None:
+    """Soft-block a worker for what a saved conversation holds, whose run died before it could; never raises.
+
+    Args:
+        worker: of any provider.
+        saved: the conversation; only a complete one speaks against a worker.
+        qualification: the block qualification's name, or None.
+        attention: the task's attention checks, or None.
+    """
+    try:
+        if saved.get("status") != Completion.COMPLETE:
+            return
+        violations = next(iter(saved.get("acceptability_violations") or ()), None)
+        checks = [AttentionResult(**check) for check in saved.get("attention_checks") or ()]
+        if violations:
+            soft_block(worker, qualification, BlockReason.ACCEPTABILITY, violations)
+        if attention is not None and attention.too_many_failed(checks):
+            soft_block(worker, qualification, BlockReason.ATTENTION, "by a conversation of an earlier run")
+    except Exception:
+        logger.exception("Worker %s could not be blocked; see scripts/manage_workers.py block", worker.worker_name)
 
 
 def prepare_qualifications(db: Any, args: Any, shared_state: Any) -> None:

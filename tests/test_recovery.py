@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 from model_chat.agent_state import ModelChatAgentState
 from model_chat.errors import ConfigurationError
 from model_chat.human_agent import HumanAgent
+from model_chat.quality.attention import AttentionConfig
+from model_chat.quality.blocks import BlockReason, block_for_record, block_reasons, is_blocked, unblock
 from model_chat.records.collected import KeptConversations, find_kept
 from model_chat.records.writing import save_conversation
 from model_chat.recovery import CUT_OFF, Recovered, dialog_of, hold_task, recover
@@ -135,6 +138,48 @@ def test_a_conversation_in_only_one_record_counts(mephisto_run: Run, tmp_path: P
     save_conversation(tmp_path, finished(in_file), live=False)
     in_database.state.record_world_data({"custom_data": finished(in_database)})
     assert look(mephisto_run, tmp_path).complete() == {"a": 2}
+
+
+def start_blocking(run: Run, folder: Path, attention: AttentionConfig | None = None) -> None:
+    block = partial(block_for_record, qualification="blocked", attention=attention)
+    recover(run.db, TASK, look(run, folder), folder, is_live=False, block=block)
+
+
+@pytest.mark.parametrize("in_database", [True, False])
+def test_killed_between_saving_and_blocking_the_worker_is_blocked_at_the_next_start(
+    mephisto_run: Run, tmp_path: Path, in_database: bool
+) -> None:
+    bad, good = begin(mephisto_run, "Bad."), begin(mephisto_run, "Good.")
+    for agent, violations in ((bad, "penalize_greetings"), (good, "")):
+        saved = {**finished(agent), "acceptability_violations": [violations]}
+        save_conversation(tmp_path, saved, live=False)
+        if in_database:
+            agent.state.record_world_data({"custom_data": saved})
+        die(agent)
+    start_blocking(mephisto_run, tmp_path)
+    worker = bad.get_worker()
+    assert block_reasons(worker, "blocked") == [BlockReason.ACCEPTABILITY]
+    assert is_blocked(worker, "blocked")
+    assert not is_blocked(good.get_worker(), "blocked")
+    assert {agent.get_status() for agent in (bad, good)} == {"completed"}
+    unblock(worker, "blocked")
+    start_blocking(mephisto_run, tmp_path)
+    assert not is_blocked(worker, "blocked"), "what the requester has taken back since stays taken back"
+
+
+def test_failed_attention_checks_block_after_a_death_too_but_half_a_conversation_does_not(
+    mephisto_run: Run, tmp_path: Path
+) -> None:
+    check = {"turn": 1, "text": "Tick odd.", "answer": "no", "passed": False}
+    attention = AttentionConfig.model_validate({"checks": [{"turn": 1, "text": "Say yes.", "expect": ["yes"]}]})
+    whole, half = begin(mephisto_run, "Whole."), begin(mephisto_run, "Half.")
+    for agent, status in ((whole, "complete"), (half, "incomplete")):
+        saved = {**finished(agent), "status": status, "attention_checks": [check], "acceptability_violations": [None]}
+        agent.state.record_world_data({"custom_data": saved})
+        die(agent)
+    start_blocking(mephisto_run, tmp_path, attention)
+    assert block_reasons(whole.get_worker(), "blocked") == [BlockReason.ATTENTION]
+    assert not is_blocked(half.get_worker(), "blocked")
 
 
 def test_other_tasks_older_files_and_rejected_work_do_not_count(mephisto_run: Run, tmp_path: Path) -> None:
