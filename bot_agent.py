@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from model_chat.configuration.redaction import without_known
@@ -38,6 +39,7 @@ class BotAgent:
         """ParlAI's `model_file`, or None."""
         return self._model.model_file
 
+    @cached_property
     def exported_opt(self) -> dict[str, Any]:
         """The model's whole opt, JSON-safe, without secrets."""
         return exportable_opt(self._model.opt)

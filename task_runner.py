@@ -17,6 +17,7 @@ from mephisto.data_model.exceptions import (
     AgentShutdownError,
     AgentTimeoutError,
 )
+from omegaconf import OmegaConf
 
 from model_chat.human_agent import HumanAgent
 from model_chat.quality.blocks import block_for_conduct, name_of
@@ -64,6 +65,9 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         super().__init__(task_run, args, shared_state)
         self.shared_state: ModelChatSharedState = shared_state
         self.is_concurrent = shared_state.world_module.get_world_params()["agent_count"] > 1
+        # OmegaConf takes its time: what every worker needs is read once.
+        self._submission_timeout: int | None = OmegaConf.select(args, "task.submission_timeout")
+        self._block_name = name_of(args.blueprint, "block_qualification")
         self._lock = threading.Lock()
         self._failures_in_a_row = 0
         self._running_worlds: dict[str, Any] = {}
@@ -132,7 +136,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             AbsentAgentError: the worker left, or took too long.
         """
         if not agent.await_submit(timeout=None):
-            agent.await_submit(timeout=self.args.task.submission_timeout)
+            agent.await_submit(timeout=self._submission_timeout)
 
     def cleanup_onboarding(self, agent: OnboardingAgent) -> None:
         """Nothing is left to clean up: :meth:`run_onboarding` frees everything itself."""
@@ -186,15 +190,14 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                     self._failures_in_a_row = 0
             else:
                 self._launch_replacement(unit)
-            block = name_of(self.args.blueprint, "block_qualification")
-            block_for_conduct(world, agent, block, on_platform=False)
+            block_for_conduct(world, agent, self._block_name, on_platform=False)
             human.control(
                 "ended",
                 outcome=(Completion.COMPLETE if collected else Completion.INCOMPLETE).value,
                 reason="",
                 task_done=True,
             )
-            block_for_conduct(world, agent, block, on_platform=True)
+            block_for_conduct(world, agent, self._block_name, on_platform=True)
         except AbsentAgentError as absent:
             world.abandon(REASONS.get(type(absent), "left: the worker went away"))
             self._save(world, agent, human)

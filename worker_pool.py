@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
@@ -54,6 +55,12 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
         return not live_run.task_runner.is_concurrent and not isinstance(
             live_run.blueprint, ScreenTaskRequired | UseGoldUnit
         )
+
+    @cached_property
+    def _limits(self) -> tuple[int, int]:
+        """Units that one worker may have at once, and in all; 0: any number."""
+        args = self.get_live_run().task_run.get_task_args()
+        return int(args.allowed_concurrent or 0), int(args.maximum_units_per_worker or 0)
 
     async def register_worker(self, crowd_data: dict[str, Any], request_id: str) -> None:
         """Let a worker in whose page asks for work, or tell them why not."""
@@ -128,8 +135,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
     def _may_have_another(self, worker: Worker) -> bool:
         """Whether the task's limits on the units of one worker, at once and in all, allow another."""
         task_run = self.get_live_run().task_run
-        args = task_run.get_task_args()
-        at_once, in_all = args.allowed_concurrent, args.maximum_units_per_worker
+        at_once, in_all = self._limits
         if not at_once and not in_all:
             return True
         active = len(
@@ -141,7 +147,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
             return True
         done = AssignmentState.completed()
         of_task = self.db.find_units(task_id=task_run.task_id, worker_id=worker.db_id)
-        return active + sum(unit.db_status in done for unit in of_task) < int(in_all)
+        return active + sum(unit.db_status in done for unit in of_task) < in_all
 
     def _free_units(self, worker: Worker) -> Iterator[Unit]:
         """The units on offer that a worker may have, oldest first."""

@@ -530,7 +530,7 @@ class ModelChatWorld:
                 annotations_config=self.options.annotations_text,
                 model_nickname=self.bot.nickname,
                 model_file=self.bot.model_file,
-                model_opt=self.bot.exported_opt(),
+                model_opt=self.bot.exported_opt,
             ),
             "personas": None if context is None else [list(context.human_persona), list(context.model_persona)],
             "context_dataset": None if context is None else context.dataset,

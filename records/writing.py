@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import orjson
+
 LIVE, SANDBOX = "live", "sandbox"
 
 
@@ -33,9 +35,20 @@ def save_conversation(chat_data_folder: Path, conversation: Mapping[str, Any], l
     folder = chat_data_folder / time.strftime("%Y_%m_%d", now)
     name = f"{time.strftime('%Y%m%d_%H%M%S', now)}_{uuid4().hex}_{LIVE if live else SANDBOX}.json"
     _make_folder(folder)
-    # ensure_ascii=False would fail on a lone surrogate, ASCII always can be written.
-    text = json.dumps(conversation, indent=1, allow_nan=False)
-    return write_new_file(folder / name, text.encode("utf-8"))
+    return write_new_file(folder / name, _readable(conversation))
+
+
+def _readable(conversation: Mapping[str, Any]) -> bytes:
+    """A conversation as JSON that people can read, too.
+
+    Raises:
+        TypeError, ValueError: it is not JSON.
+    """
+    plain = json.dumps(conversation, allow_nan=False)  # refuses what orjson would write as null
+    try:
+        return orjson.dumps(conversation, option=orjson.OPT_INDENT_2)
+    except orjson.JSONEncodeError:  # half an emoji, which ASCII can hold, or a number of more than 64 bits
+        return json.dumps(json.loads(plain), indent=2).encode("ascii")
 
 
 def write_new_file(path: Path, data: bytes) -> Path:

@@ -83,7 +83,7 @@ function fromPageId(pageId) {
   if (typeof pageId !== "string" || pageId.length > 200) return null;
   const dot = pageId.lastIndexOf(".");
   const agentId = pageId.slice(0, Math.max(dot, 0));
-  return agentId && isSame(pageId, toPageId(agentId)) ? agentId : null;
+  return agentId && isSame(pageId, agents.get(agentId)?.pageId ?? toPageId(agentId)) ? agentId : null;
 }
 
 const OPERATOR_PATH = `/operator/${sign("operator")}`;
@@ -148,7 +148,10 @@ const agents = new Map();
 
 function agentOf(agentId) {
   let agent = agents.get(agentId);
-  if (!agent) agents.set(agentId, (agent = { id: agentId, status: "none", sockets: new Set(), waiting: [], lastPing: 0 }));
+  if (!agent) {
+    agent = { id: agentId, pageId: toPageId(agentId), status: "none", sockets: new Set(), waiting: [], lastPing: 0 };
+    agents.set(agentId, agent);
+  }
   agent.touched = Date.now();
   return agent;
 }
@@ -178,7 +181,7 @@ function sendToOperator(packet) {
 }
 
 function sendToAgent(agent, packet) {
-  const text = textOf({ ...packet, subject_id: toPageId(agent.id) });
+  const text = textOf({ ...packet, subject_id: agent.pageId });
   if (text === null) return;
   let sent = false;
   for (const socket of agent.sockets) {

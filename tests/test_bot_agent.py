@@ -90,5 +90,5 @@ def test_two_conversations_have_two_histories() -> None:
 def test_the_opt_is_exported_without_secrets() -> None:
     bot = seat(api_key="sk-1", override={"auth_token": "sk-2", "beam_size": 3})
     assert bot.model_file == "/models/m/model"
-    assert bot.exported_opt()["override"] == {"beam_size": 3}
-    assert "sk-" not in json.dumps(bot.exported_opt())
+    assert bot.exported_opt["override"] == {"beam_size": 3}
+    assert "sk-" not in json.dumps(bot.exported_opt)

@@ -33,9 +33,21 @@ def test_a_conversation_is_saved_under_day_second_and_kind(tmp_path: Path) -> No
         assert path.name[:8] == path.parent.name.replace("_", "")
 
 
-def test_what_is_saved_is_what_was_given(tmp_path: Path) -> None:
-    path = save_conversation(tmp_path, CONVERSATION, live=False)
-    assert json.loads(path.read_text(encoding="utf-8")) == CONVERSATION
+@pytest.mark.parametrize(
+    "conversation",
+    [CONVERSATION, {"text": "Hello 你好"}, {"number": 2**70, "float": 0.1, "none": None, "nested": {"a": [{}]}}],
+)
+def test_what_is_saved_is_what_was_given(tmp_path: Path, conversation: dict[str, Any]) -> None:
+    path = save_conversation(tmp_path, conversation, live=False)
+    assert json.loads(path.read_text(encoding="utf-8")) == conversation
+    assert path.read_text(encoding="utf-8").count("\n") >= len(conversation)  # for people's eyes, too
+
+
+@pytest.mark.parametrize("unsaveable", [float("nan"), float("inf"), object()])
+def test_what_json_has_no_form_for_is_refused_rather_than_changed(tmp_path: Path, unsaveable: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        save_conversation(tmp_path, {"value": unsaveable}, live=False)
+    assert everything_in(tmp_path) == []
 
 
 def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
