@@ -62,6 +62,16 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):  # type: ignore[misc]  # mephis
     )
     max_model_response_time: int = _flag(120, "Seconds a worker waits for a reply before the model counts as failed.")
     task_model_parallel: bool = _flag(True, "ParlAI's --model-parallel for all models.")
+    serving: str = _flag("local", "Where models run: local (in this process) or ray (on a Ray cluster; docs/ray.md).")
+    ray_address: str | None = _flag(
+        None, "Head of a Ray cluster, host:port, or auto: this machine's; unset: $RAY_ADDRESS, or Ray for this run alone."
+    )
+    ray_replicas: int = _flag(1, "With ray: copies of each model.")
+    ray_cpus_per_replica: float = _flag(1.0, "With ray: processors for each copy.")
+    ray_gpus_per_replica: float | None = _flag(
+        None, "With ray: GPUs for each copy, parts included; unset: one if the cluster has any."
+    )
+    ray_start_time: int = _flag(600, "With ray: seconds that all copies have to be loaded.")
     random_seed: int = _flag(42, "Seed of the choice among models that are needed equally.")
     check_acceptability: bool = _flag(False, "Check the worker's messages when a conversation is complete.")
     offensive_words_path: str = _flag(

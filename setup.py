@@ -35,5 +35,5 @@ setup(
             "router/package*.json",
         ]
     },
-    extras_require={"scale": ["dask", "distributed"], "resnet": ["torchvision"]},
+    extras_require={"scale": ["dask", "distributed"], "resnet": ["torchvision"], "ray": ["ray[serve]>=2.60"]},
 )

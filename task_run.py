@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,6 @@ from model_chat.configuration.hydra import ROOT, register
 from model_chat.contexts import ContextSource, load_context_source
 from model_chat.crowd.going_live import check_before_launch
 from model_chat.errors import ConfigurationError
-from model_chat.image_task_run import make_image_options, settle_stack
 from model_chat.logs import adopt_parlai_logger, set_up_logging
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.progress import Progress
@@ -45,8 +44,8 @@ from model_chat.quality.blocks import block_for_record, name_of
 from model_chat.quota import ConversationQuota, Quota
 from model_chat.records.collected import find_kept
 from model_chat.recovery import hold_task, recover
-from model_chat.serving.loading import load_model
-from model_chat.serving.pool import ModelPool
+from model_chat.serving.backend import open_pool
+from model_chat.serving.model import StoppedError
 from model_chat.task_database import open_database
 from model_chat.task_operator import TaskOperator
 from model_chat.worlds import ChatOptions, OnboardingOptions
@@ -131,8 +130,10 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             done = take_up(operator.db, cfg, task, data_folder, console)
             if task.images is None and ConversationQuota(task.needed, done).remaining() == 0:
                 return _nothing_left(task, console)
-            pool, shared, quota = prepare(cfg, task, console, data_folder, done)
-            closing.callback(pool.shutdown)
+            try:
+                shared, quota = prepare(cfg, task, console, data_folder, done, closing, stop.is_set)
+            except StoppedError:
+                return EXIT_INTERRUPTED
             held.callback(quota.close)
             if stop.is_set():
                 return EXIT_INTERRUPTED
@@ -247,8 +248,14 @@ def mephisto_data_folder(cfg: DictConfig) -> Path:
 
 
 def prepare(
-    cfg: DictConfig, task: CheckedTask, console: Console, data_folder: Path, done: Mapping[str, int]
-) -> tuple[ModelPool, ModelChatSharedState, Quota]:
+    cfg: DictConfig,
+    task: CheckedTask,
+    console: Console,
+    data_folder: Path,
+    done: Mapping[str, int],
+    closing: ExitStack,
+    stopped: Callable[[], bool],
+) -> tuple[ModelChatSharedState, Quota]:
     """Load the models and put together what all conversations share.
 
     Args:
@@ -257,25 +264,19 @@ def prepare(
         console: shows what takes time.
         data_folder: Mephisto's.
         done: conversations that text chat has collected with each model before.
+        closing: gets what ends the models.
+        stopped: whether the requester wants the run to end.
 
     Raises:
         ConfigurationError: models or contexts that can't be loaded, or an image stack that can't be used.
+        StoppedError: ``stopped`` became true while models were loaded.
     """
     args = cfg.mephisto.blueprint
     adopt_parlai_logger()
     contexts = None if task.images is not None else _load_contexts(args, console)
     flag = f"{BLUEPRINT}.{'conversations_needed_string' if task.images is None else 'image_models'}"
-    models = []
-    for nickname, source in task.sources.items():
-        with console.status(f"Loading {nickname}…"):
-            models.append(load_model(source, args.task_model_parallel, flag))
-    pool = ModelPool(
-        models,
-        args.max_concurrent_responses,
-        args.max_model_response_time,
-        max_batch_size=args.max_batch_size,
-        batch_wait_ms=args.batch_wait_ms,
-    )
+    pool = open_pool(args, task.sources, flag, console.status, stopped)
+    closing.callback(pool.shutdown)
     common: dict[str, Any] = {
         "models": pool,
         "num_turns": args.num_turns,
@@ -289,7 +290,9 @@ def prepare(
     }
     options: ChatOptions
     if task.images is not None:
-        options = make_image_options(task.images, models, args.random_seed, console, common)
+        from model_chat.image_task_run import make_image_options, settle_stack  # images take a while to import
+
+        options = make_image_options(task.images, pool.models(), args.random_seed, console, common)
         settle_stack(options.quota, task.chat_data_folder, data_folder / "database.db", task.task_name)
     else:
         options = ChatOptions(
@@ -329,7 +332,7 @@ def prepare(
             "dialogs": task.onboarding.for_page(),
             "annotation": annotation,
         }
-    return pool, shared, quota
+    return shared, quota
 
 
 def _load_contexts(args: Any, console: Console) -> ContextSource | None:

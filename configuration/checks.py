@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,7 +25,6 @@ from model_chat.configuration.places import set_up_command
 from model_chat.contexts import HI, start_mode_fault
 from model_chat.crowd.going_live import configuration_faults
 from model_chat.errors import ConfigurationError
-from model_chat.images.contexts import ImageContexts
 from model_chat.images.stack import find_stack_faults
 from model_chat.local_architect import ROUTER_PACKAGES, fault_of_port
 from model_chat.model_chat_blueprint import FRONTEND_DIST, IMAGE_BLUEPRINT_TYPE
@@ -41,6 +40,10 @@ from model_chat.serving.catalogue import (
     opt_faults,
     parse_conversations_needed,
 )
+from model_chat.serving.ray_options import serving_faults
+
+if TYPE_CHECKING:
+    from model_chat.images.contexts import ImageContexts
 
 BLUEPRINT = "mephisto.blueprint"
 LOCAL, MTURK, MTURK_SANDBOX = "local", "mturk", "mturk_sandbox"
@@ -55,6 +58,8 @@ SMALLEST: dict[str, int] = {
     "max_batch_size": 1,
     "batch_wait_ms": 0,
     "max_model_response_time": 1,
+    "ray_replicas": 1,
+    "ray_start_time": 1,
 }
 
 
@@ -154,6 +159,8 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     for name, smallest in SMALLEST.items():
         if args[name] < smallest:
             faults.add(f"{BLUEPRINT}.{name}: {args[name]} is too small; give a whole number of at least {smallest}.")
+    for fault in serving_faults(args):
+        faults.add(fault)
 
     needed: dict[str, int] = {}
     sources: dict[str, ModelSource] = {}
@@ -257,6 +264,8 @@ def _check_images(args: Any, faults: Faults) -> tuple[CheckedImages | None, dict
     with faults.collecting():
         sources = _find_models(args, nicknames, faults, flag)
     with faults.collecting():
+        from model_chat.images.contexts import ImageContexts  # a fifth of a second, which text chat need not wait
+
         contexts = ImageContexts(args.image_context_path)
     with faults.collecting():
         _check_folder(f"{BLUEPRINT}.stack_folder", args.stack_folder)

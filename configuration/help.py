@@ -28,6 +28,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
         B + "max_model_response_time",
         B + "random_seed",
     ),
+    "Models on a Ray cluster": (
+        B + "serving",
+        B + "ray_address",
+        B + "ray_replicas",
+        B + "ray_cpus_per_replica",
+        B + "ray_gpus_per_replica",
+        B + "ray_start_time",
+    ),
     "The conversation": (
         B + "num_turns",
         B + "conversation_start_mode",

@@ -4,6 +4,9 @@
 
 Makes `.venv` from requirements.lock, the worker's page (frontend/dist) and the router's packages (router/node_modules);
 with --dev also what the tests need, Chromium included. What is up to date already is left as it is.
+
+Of an installed wheel (`python -m model_chat.scripts.setup_env`), whose page is built, the locked packages go into the
+environment that it is installed in.
 """
 
 from __future__ import annotations
@@ -25,8 +28,9 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
 RUN_GROUPS = ("run",)
-DEV_GROUPS = ("run", "dev", "scale")
+DEV_GROUPS = ("run", "dev", "scale", "ray")
 OLDEST_PYTHON, OLDEST_NODE = (3, 11), 20
+IS_WHEEL = not (ROOT / "pyproject.toml").is_file()
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -101,6 +105,39 @@ def check_tools(node_is_needed: bool = True) -> None:
         raise SetupError(f"Node.js {version} is too old; install version {OLDEST_NODE} or newer.")
 
 
+def install(python: str | Path, wanted: list[str], locked: dict[str, list[str]]) -> None:
+    """Install locked packages into the environment of a Python.
+
+    Args:
+        python: its interpreter.
+        wanted: pins.
+        locked: all groups of the lock.
+    """
+    torch = next(pin for pin in wanted if pin.startswith("torch=="))
+    with tempfile.TemporaryDirectory() as folder:
+        pins, rest = Path(folder) / "constraints.txt", Path(folder) / "rest.txt"
+        pins.write_text("\n".join(pin for group in locked.values() for pin in group), encoding="utf-8")
+        rest.write_text("\n".join(pin for pin in wanted if pin != torch), encoding="utf-8")
+        # torch's dependencies differ between its CPU and GPU builds, so pip finds them; the others are all in the lock.
+        run(python, "-m", "pip", "install", "--quiet", torch, "--constraint", pins)
+        run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", rest)
+
+
+def install_beside_wheel(groups: tuple[str, ...]) -> None:
+    """Install the lock's groups where this wheel is installed.
+
+    Raises:
+        SetupError: that is no virtual environment, whose other packages might break.
+    """
+    if sys.prefix == sys.base_prefix:
+        raise SetupError(
+            f"{sys.executable} is no virtual environment; make one with 'python3.11 -m venv', and install there."
+        )
+    locked = read_lock()
+    say("installing the locked packages (some minutes the first time)")
+    install(sys.executable, [pin for group in groups for pin in locked[group]], locked)
+
+
 def make_venv(groups: tuple[str, ...]) -> None:
     """Make `.venv` and install the lock's groups and this package into it."""
     locked = read_lock()
@@ -118,14 +155,7 @@ def make_venv(groups: tuple[str, ...]) -> None:
         run(sys.executable, "-m", "venv", VENV)
     stamp.unlink(missing_ok=True)
     say("installing the locked packages (some minutes the first time)")
-    torch = next(pin for pin in wanted if pin.startswith("torch=="))
-    with tempfile.TemporaryDirectory() as folder:
-        pins, rest = Path(folder) / "constraints.txt", Path(folder) / "rest.txt"
-        pins.write_text("\n".join(pin for group in locked.values() for pin in group), encoding="utf-8")
-        rest.write_text("\n".join(pin for pin in wanted if pin != torch), encoding="utf-8")
-        # torch's dependencies differ between its CPU and GPU builds, so pip finds them; the others are all in the lock.
-        run(PYTHON, "-m", "pip", "install", "--quiet", torch, "--constraint", pins)
-        run(PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", rest)
+    install(PYTHON, wanted, locked)
     run(PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
     stamp.write_text(state, encoding="utf-8")
 
@@ -195,10 +225,10 @@ def main() -> int:
     try:
         check_tools(node_is_needed=args.only != "python")
         if args.only in (None, "python"):
-            make_venv(DEV_GROUPS if args.dev else RUN_GROUPS)
+            (install_beside_wheel if IS_WHEEL else make_venv)(DEV_GROUPS if args.dev else RUN_GROUPS)
         if args.only in (None, "router"):
             make_router()
-        if args.only in (None, "page"):
+        if args.only in (None, "page") and not IS_WHEEL:
             make_page()
         if args.dev and args.only is None:
             make_chromium()

@@ -8,6 +8,10 @@ from typing import Any, Protocol
 from model_chat.serving.batching import Asked
 
 
+class StoppedError(Exception):
+    """The requester ended the run while its models were loaded."""
+
+
 class ServedModel(Protocol):
     """A model that is ready to reply: in this process (:class:`~model_chat.serving.loading.LoadedModel`) or elsewhere."""
 

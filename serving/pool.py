@@ -53,6 +53,10 @@ class ModelPool:
             self._models.values(), max_concurrent_responses, max_batch_size, batch_wait_ms / 1000, response_timeout
         )
 
+    def models(self) -> list[ServedModel]:
+        """Return all models, in their order."""
+        return list(self._models.values())
+
     def model(self, nickname: str) -> ServedModel:
         """Return a model by nickname."""
         return self._models[nickname]

@@ -12,7 +12,7 @@ from model_chat.scripts.setup_env import SetupError, digest, find_chromium, is_d
 
 def test_the_lock_has_both_groups_and_pins_every_package_once() -> None:
     groups = read_lock()
-    assert groups.keys() == {"run", "dev", "scale"}
+    assert groups.keys() == {"run", "dev", "scale", "ray"}
     names = [pin.split("==")[0] for pins in groups.values() for pin in pins]
     assert len(names) == len(set(names))
     assert {"mephisto", "parlai", "torch", "hydra-core"} <= {pin.split("==")[0] for pin in groups["run"]}
@@ -25,7 +25,7 @@ def test_every_locked_package_is_installed_in_the_locked_version() -> None:
     groups = read_lock()
     wrong = {
         pin: installed
-        for pin in [*groups["run"], *groups["dev"], *groups["scale"]]
+        for pin in [pin for pins in groups.values() for pin in pins]
         for name, wanted in [pin.split("==")]
         if (installed := version(name).split("+")[0]) != wanted  # "+cpu" is torch's build, not its version
     }
@@ -80,3 +80,18 @@ def test_an_old_node_is_named(tmp_path: Path) -> None:
 def test_chromium_can_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHROMIUM", "/somewhere/chrome")
     assert find_chromium() == "/somewhere/chrome"
+
+
+def test_a_wheel_is_set_up_in_the_environment_that_it_is_installed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(setup_env, "run", lambda *command, **more: commands.append([str(word) for word in command]))
+    monkeypatch.setattr(sys, "prefix", "/somewhere/venv")
+    setup_env.install_beside_wheel(("run",))
+    assert [command[:4] for command in commands] == [[sys.executable, "-m", "pip", "install"]] * 2
+    assert any(word.startswith("torch==") for word in commands[0])
+    assert "--no-deps" not in commands[0]  # torch brings its own
+    assert "--no-deps" in commands[1]
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    with pytest.raises(SetupError, match="is no virtual environment; make one"):
+        setup_env.install_beside_wheel(("run",))
+    assert len(commands) == 2
