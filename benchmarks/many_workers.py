@@ -158,6 +158,7 @@ def measure(workers: int, turns: int, think_time: float, flags: Sequence[str]) -
 def figures(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
     """Summarise what the workers saw."""
     turns = sorted(turn for outcome in outcomes for turn in outcome.turns)
+    replies = sorted(at for outcome in outcomes for at in outcome.replied_at)
     firsts = sorted(outcome.first_message for outcome in outcomes if outcome.first_message is not None)
     return {
         "workers": len(outcomes),
@@ -171,7 +172,14 @@ def figures(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
         "first_p95_s": quantile(firsts, 0.95),
         "seconds": seconds,
         "turns_per_s": len(turns) / seconds if seconds else float("nan"),
+        "chat_turns_per_s": rate_of_middle(replies),
     }
+
+
+def rate_of_middle(times: Sequence[float]) -> float:
+    """How many of the sorted times there are a second in their middle half, when most workers chat; NaN for too few."""
+    low, high = len(times) // 4, 3 * len(times) // 4
+    return (high - low) / (times[high] - times[low]) if high > low else float("nan")
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -188,7 +196,8 @@ COLUMNS = (
     ("turn max", "turn_max_s", "{:.3f} s"),
     ("first reply p50", "first_p50_s", "{:.2f} s"),
     ("first reply p95", "first_p95_s", "{:.2f} s"),
-    ("turns/s", "turns_per_s", "{:.0f}"),
+    ("turns/s in all", "turns_per_s", "{:.0f}"),
+    ("turns/s chatting", "chat_turns_per_s", "{:.0f}"),
     ("whole", "seconds", "{:.1f} s"),
     ("launch", "launch_s", "{:.1f} s"),
     ("peak memory", "peak_mb", "{:.0f} MB"),
@@ -218,7 +227,7 @@ def main() -> None:
         table.add_column(title, justify="right")
     for row in found:
         table.add_row(*(form.format(row[key]) for _, key, form in COLUMNS))
-    Console(width=170).print(table)
+    Console(width=190).print(table)
     if args.json is not None:
         args.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
 

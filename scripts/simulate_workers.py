@@ -77,6 +77,7 @@ class Outcome:
         worker: the worker's name.
         result: ``complete``, ``incomplete``, ``left``, ``no work: <why>``, ``onboarding failed``, or ``error: <what>``.
         turns: seconds from sending each message to the model's reply.
+        replied_at: when each of these replies came, on the clock of :func:`time.monotonic`, seconds.
         first_message: seconds from arriving to the model's first reply, or None.
         doubles: messages of the conversation that arrived twice under different update ids.
         refused: codes of what the server did not take.
@@ -86,6 +87,7 @@ class Outcome:
     worker: str
     result: str = "error: never started"
     turns: list[float] = field(default_factory=list)
+    replied_at: list[float] = field(default_factory=list)
     first_message: float | None = None
     doubles: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -317,6 +319,7 @@ class SimulatedWorker:
                         self.outcome.first_message = now - started
                     if sent_at is not None:
                         self.outcome.turns.append(now - sent_at)
+                        self.outcome.replied_at.append(now)
                         sent_at = None
             elif control == "refused":
                 self.outcome.refused[data["code"]] += 1
