@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from model_chat.errors import ConfigurationError
-from model_chat.images import stack as stack_module
+from model_chat.images import _saved_stack
 from model_chat.images.stack import ImageStack, Place, StackWriteError, read_stack
 
 DISK_CALLS = ("open", "write", "fsync", "ftruncate", "replace")
@@ -386,8 +386,8 @@ def test_the_journal_is_folded_into_stack_json_now_and_then(tmp_path: Path) -> N
 def test_the_module_says_which_files_it_keeps(tmp_path: Path) -> None:
     with ImageStack(1, ["a"], 1, tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {
-            stack_module.STACK_FILE,
-            stack_module.JOURNAL_FILE,
-            stack_module.LOCK_FILE,
-            stack_module.OWNER_FILE,
+            _saved_stack.STACK_FILE,
+            _saved_stack.JOURNAL_FILE,
+            _saved_stack.LOCK_FILE,
+            _saved_stack.OWNER_FILE,
         }

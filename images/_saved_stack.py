@@ -1,0 +1,274 @@
+"""A stack's folder: what ``stack.json`` and ``stack.journal`` say together, what is wrong with them, and who holds them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+import orjson
+
+from model_chat.errors import ConfigurationError
+from model_chat.images._journal import Change, DamagedJournalError, Header, Place, Verb, read_journal
+
+logger = logging.getLogger(__name__)
+
+STACK_FILE = "stack.json"
+JOURNAL_FILE = "stack.journal"
+LOCK_FILE = "stack.lock"
+OWNER_FILE = "stack.owner"
+"""Who holds the lock; only read to say so in an error message."""
+
+FOLDER_FLAG = "mephisto.blueprint.stack_folder"
+CHANGE_FLAG = "mephisto.blueprint.stack_on_model_change"
+
+Places = dict[str, list[str]]
+"""One image's entry in ``stack.json``: model -> the workers who hold a place with it."""
+
+
+@dataclass
+class SavedStack:
+    """What the two files of a stack say together."""
+
+    places: list[Places]
+    in_flight: dict[Place, None] = field(default_factory=dict)
+    seen: dict[str, set[int]] = field(default_factory=dict)
+    images_id: str | None = None
+
+    @property
+    def models(self) -> list[str]:
+        """The models' nicknames, in the order in which they were saved."""
+        return list(self.places[0]) if self.places else []
+
+    def header(self) -> Header:
+        """What a journal begins with that stands for this, but for who has seen which image."""
+        return Header(
+            num_images=len(self.places), models=self.models, images_id=self.images_id, in_flight=list(self.in_flight)
+        )
+
+
+def read_stack(stack_folder: str | os.PathLike[str]) -> list[Places] | None:
+    """Read a stack without touching it, also while a run uses it.
+
+    Returns:
+        what ``stack.json`` would hold if it were written now; None if there is no stack in the folder.
+
+    Raises:
+        ConfigurationError: the stack is damaged.
+    """
+    saved = read_saved(Path(stack_folder).expanduser())
+    return None if saved is None else saved.places
+
+
+def find_stack_faults(
+    num_images: int,
+    models: Sequence[str],
+    evals_per_image_model_combo: int,
+    stack_folder: str | os.PathLike[str],
+    on_model_change: str = "stretch",
+    images_id: str | None = None,
+) -> list[str]:
+    """Say what would keep :class:`ImageStack` from opening (but for a run that uses the folder), changing nothing.
+
+    Returns:
+        one sentence a fault, each with the flag, the value and the remedy.
+    """
+    folder = Path(stack_folder).expanduser()
+    faults = argument_faults(num_images, models, evals_per_image_model_combo, on_model_change)
+    try:
+        saved = read_saved(folder)
+    except ConfigurationError as error:
+        return [*faults, *error.faults]
+    except OSError as error:
+        return [*faults, f"{FOLDER_FLAG}={folder}: it can't be read ({error}); check its permissions."]
+    if saved is not None and not faults:
+        faults += saved_faults(saved, folder, num_images, models, images_id, on_model_change)
+    return faults
+
+
+def argument_faults(num_images: int, models: Sequence[str], evals: int, on_model_change: str) -> list[str]:
+    """Say what is wrong with what a stack is to be opened with."""
+    faults = []
+    if num_images < 1:
+        faults.append("mephisto.blueprint.image_context_path: it holds no image; make it with save_image_contexts.py.")
+    if not models or len(set(models)) != len(models) or not all(isinstance(m, str) and m for m in models):
+        faults.append(
+            f"The models of the image stack are {list(models)}; give one or more nicknames, all different, none empty."
+        )
+    if evals < 1:
+        faults.append(f"mephisto.blueprint.evals_per_image_model_combo={evals}: give 1 or more.")
+    if on_model_change not in ("stretch", "stop"):
+        faults.append(f"{CHANGE_FLAG}={on_model_change}: give 'stretch' or 'stop'.")
+    return faults
+
+
+def saved_faults(
+    saved: SavedStack,
+    folder: Path,
+    num_images: int,
+    models: Sequence[str],
+    images_id: str | None,
+    on_model_change: str,
+) -> list[str]:
+    """Say why a saved stack can't go on with today's images and models."""
+    faults = []
+    remedy = "use the image file that this stack was made with, or name a new folder"
+    if len(saved.places) != num_images:
+        faults.append(
+            f"{FOLDER_FLAG}={folder}: its stack is for {len(saved.places)} images, "
+            f"and mephisto.blueprint.image_context_path has {num_images}; {remedy}."
+        )
+    elif images_id and saved.images_id and images_id != saved.images_id:
+        faults.append(
+            f"{FOLDER_FLAG}={folder}: its stack is for other images than those of "
+            f"mephisto.blueprint.image_context_path; {remedy}."
+        )
+    if on_model_change == "stop" and set(saved.models) != set(models):
+        faults.append(
+            f"{FOLDER_FLAG}={folder}: its stack is for the models {sorted(saved.models)}, this run has "
+            f"{sorted(models)}; run the same models, name a new folder, or set {CHANGE_FLAG}=stretch."
+        )
+    return faults
+
+
+def backup_path(folder: Path) -> Path:
+    """Return a name for a copy of ``stack.json`` that nothing has yet."""
+    stem = f"stack.backup_{time.strftime('%Y%m%d_%H%M%S')}"
+    number = 0
+    while (path := folder / (f"{stem}_{number}.json" if number else f"{stem}.json")).exists():
+        number += 1
+    return path
+
+
+def read_saved(folder: Path) -> SavedStack | None:
+    """Read the two files of a stack.
+
+    Raises:
+        ConfigurationError: they are damaged.
+        OSError: they can't be read.
+    """
+    # The journal first: should a run write stack.json meanwhile, the old journal upon the new file is still right.
+    try:
+        header, changes = read_journal(folder / JOURNAL_FILE)
+    except DamagedJournalError as error:
+        raise ConfigurationError(
+            f"{FOLDER_FLAG}={folder}: its {JOURNAL_FILE} is damaged: {error}; restore the folder from a backup, "
+            "or name a new folder."
+        ) from None
+    try:
+        raw = (folder / STACK_FILE).read_bytes()
+    except FileNotFoundError:
+        if header is not None:
+            raise ConfigurationError(
+                f"{FOLDER_FLAG}={folder}: {STACK_FILE} is gone, but its {JOURNAL_FILE} is there; "
+                f"put {STACK_FILE} back, or remove both to start anew."
+            ) from None
+        return None
+    places = _parse_stack(folder, raw)
+    if header is None:
+        if (folder / JOURNAL_FILE).exists():
+            logger.warning(
+                "%s: the journal is cut off in its first line, so it is left out: every conversation in %s counts as "
+                "finished.",
+                folder / JOURNAL_FILE,
+                STACK_FILE,
+            )
+        return SavedStack(places)
+    if header.num_images != len(places):
+        raise ConfigurationError(
+            f"{FOLDER_FLAG}={folder}: {STACK_FILE} has {len(places)} images and its {JOURNAL_FILE} is for "
+            f"{header.num_images}: they don't belong together; restore the folder from a backup, or name a new folder."
+        )
+    saved = SavedStack(
+        places,
+        in_flight=dict.fromkeys(header.in_flight),
+        seen={worker: set(images) for worker, images in header.seen.items()},
+        images_id=header.images_id,
+    )
+    for change in changes:
+        _replay(saved, change)
+    saved.in_flight = {p: None for p in saved.in_flight if p.worker in saved.places[p.image_idx].get(p.model, ())}
+    return saved
+
+
+def _parse_stack(folder: Path, raw: bytes) -> list[Places]:
+    problem = None
+    try:
+        content: Any = orjson.loads(raw)
+    except ValueError as error:
+        content, problem = None, f"it is not JSON ({error})"
+    if problem is None:
+        if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+            problem = "it is not a list of objects, one an image"
+        else:
+            for image_idx, entry in enumerate(content):
+                if entry.keys() != content[0].keys():
+                    problem = f"image {image_idx} has other models than image 0"
+                    break
+                if not all(isinstance(ws, list) and all(isinstance(w, str) for w in ws) for ws in entry.values()):
+                    problem = f"image {image_idx} has something other than lists of worker ids"
+                    break
+    if problem is not None:
+        raise ConfigurationError(
+            f"{FOLDER_FLAG}={folder}: {STACK_FILE} can't be used: {problem}; restore it from a backup, "
+            "or name a new folder."
+        )
+    places: list[Places] = content
+    return places
+
+
+def _replay(saved: SavedStack, change: Change) -> None:
+    """Make a change, whether or not it has been made before."""
+    place = change.place
+    workers = saved.places[place.image_idx].get(place.model)
+    if change.verb is Verb.TAKE:
+        saved.in_flight[place] = None
+        if workers is not None and place.worker not in workers:
+            workers.append(place.worker)
+        return
+    saved.in_flight.pop(place, None)
+    if change.verb is Verb.FINISH:
+        return
+    if workers is not None and place.worker in workers:
+        workers.remove(place.worker)
+    if change.verb is Verb.GIVE_BACK:
+        saved.seen.setdefault(place.worker, set()).add(place.image_idx)
+
+
+def lock_folder(folder: Path) -> filelock.BaseFileLock:
+    """Take the folder for this run; the system lets go of it when the process ends, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A lock of the kernel only: a mere file would outlive a killed run.
+        lock = filelock.FileLock(folder / LOCK_FILE, timeout=0, thread_local=False, fallback_to_soft=False)
+        lock.acquire()
+    except filelock.Timeout:
+        raise ConfigurationError(
+            f"{FOLDER_FLAG}={folder}: another run{_owner(folder)} is using it; wait for its end or name another folder."
+        ) from None
+    except NotImplementedError:
+        raise ConfigurationError(
+            f"{FOLDER_FLAG}={folder}: files can't be locked there; name a folder on a local disk."
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{FOLDER_FLAG}={folder}: it can't be made or written ({error}); name a folder you may write to."
+        ) from None
+    with suppress(OSError):
+        (folder / OWNER_FILE).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    return lock
+
+
+def _owner(folder: Path) -> str:
+    try:
+        owner = (folder / OWNER_FILE).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return f" ({owner})" if owner else ""
