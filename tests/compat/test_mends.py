@@ -344,6 +344,42 @@ def test_mephistos_channel_writes_to_its_connection(channel: Any, router: Router
     assert router.received.get(timeout=10)["packet_type"] == "alive"
 
 
+def test_packets_of_many_threads_all_arrive_each_threads_own_in_order_and_share_tasks(
+    channel: Any, router: Router
+) -> None:
+    from mephisto.data_model.packet import Packet
+
+    started = 0
+    execute = channel.loop_wrap.execute_coro
+
+    def counted(coroutine: Any) -> None:
+        nonlocal started
+        started += 1
+        execute(coroutine)
+
+    channel.loop_wrap.execute_coro = counted
+    busy = threading.Event()
+    channel.loop_wrap.loop.call_soon_threadsafe(busy.wait, 10)  # so that packets wait together
+
+    def send(name: str) -> None:
+        for number in range(50):
+            assert channel.enqueue_send(Packet(packet_type="alive", subject_id=name, data={"number": number}))
+
+    threads = [threading.Thread(target=send, args=(f"thread-{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    busy.set()
+    arrived = [router.received.get(timeout=10) for _ in range(400)]
+    assert len({packet["subject_id"] for packet in arrived}) == len(threads)
+    for name in {packet["subject_id"] for packet in arrived}:
+        assert [packet["data"]["number"] for packet in arrived if packet["subject_id"] == name] == list(range(50))
+    assert started < 40
+    send("afterwards")
+    assert [router.received.get(timeout=10)["data"]["number"] for _ in range(50)] == list(range(50))
+
+
 def test_a_closed_connection_is_known_to_be_closed(channel: Any) -> None:
     asyncio.run_coroutine_threadsafe(channel.socket.close(), channel.loop_wrap.loop).result(10)
     assert channel.socket.closed is True
