@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from scipy import special
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 CELLS_AT_ONCE = 4_000_000
 """Most cells of a resampling matrix that is held at a time (32 MB)."""

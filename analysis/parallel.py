@@ -30,8 +30,6 @@ _WORTH_PROCESSES = 2_000
 _WINDOW_PER_WORKER = 2
 LOCAL_CLUSTER = "local"
 
-Build = Callable[[Sequence[Source]], Chunk]
-
 
 class _Result(Protocol):
     """What both kinds of futures have."""

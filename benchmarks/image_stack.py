@@ -103,7 +103,7 @@ class LinearScan:
     """The same rules without any index."""
 
     def __init__(self, images: int) -> None:
-        self.places = [{model: [] for model in MODELS} for _ in range(images)]  # type: ignore[var-annotated]
+        self.places: list[dict[str, list[str]]] = [{model: [] for model in MODELS} for _ in range(images)]
         self.rng = random.Random(0)
 
     def draw(self, worker: str) -> None:
@@ -177,7 +177,7 @@ def main() -> None:
                 with without_waiting_for_the_disk():
                     workers = prepare(stack)
                 if column == "memory":
-                    row += cells(timed(lambda worker, s=stack: in_memory(s, worker), workers))  # type: ignore[misc]
+                    row += cells(timed(lambda worker, s=stack: in_memory(s, worker), workers))  # type: ignore[misc]  # mypy infers no lambda with a default
                 elif column == "call":
                     with without_waiting_for_the_disk():
                         row += cells(timed(stack.get_next_image, workers))

@@ -79,11 +79,6 @@ def parse_json(flag: str, path: str, text: str) -> Any:
         ) from None
 
 
-def read_json(flag: str, path: str) -> Any:
-    """Read and parse a JSON file; see :func:`read_text` and :func:`parse_json` for what is raised."""
-    return parse_json(flag, path, read_text(flag, path))
-
-
 def read_yaml(flag: str, path: str) -> Any:
     """Read a YAML file.
 

@@ -24,4 +24,4 @@ def work_dir(root: Path = ROOT) -> Path:
 
 def set_up_command() -> str:
     """Return what installs the parts that are not Python, as a requester types it."""
-    return "make setup" if is_checkout() else "python -m model_chat.scripts.setup_env --only router"
+    return "make setup" if is_checkout() else "python -m model_chat.scripts.setup_env"

@@ -32,11 +32,8 @@ VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
 OLDEST_PYTHON, TESTED_PYTHON, OLDEST_NODE = (3, 11), (3, 11), 20
 LEAST_FREE_BYTES = 1_000_000_000
-# An installed wheel has no Makefile, and its page is built already.
-SET_UP = "run 'make setup'" if (ROOT / "Makefile").is_file() else "install requirements.lock with pip's --no-deps"
-SET_UP_ROUTER = (
-    SET_UP if (ROOT / "Makefile").is_file() else "run 'python -m model_chat.scripts.setup_env --only router'"
-)
+# An installed wheel has no Makefile.
+SET_UP = "run 'make setup'" if (ROOT / "Makefile").is_file() else "run 'python -m model_chat.scripts.setup_env'"
 
 
 class Mark(Enum):
@@ -167,7 +164,7 @@ def check_router(folder: Path = ROOT / "router") -> Finding:
     wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
     missing = [name for name in wanted if not (folder / "node_modules" / name / "package.json").is_file()]
     if missing:
-        return fault("The router's packages", f"missing: {', '.join(missing)}; {SET_UP_ROUTER}.")
+        return fault("The router's packages", f"missing: {', '.join(missing)}; {SET_UP}.")
     return fine("The router's packages", "installed")
 
 

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from model_chat.configuration.annotations import load_annotations, parse_annotations
-from model_chat.configuration.files import expand, read_json, read_text, read_yaml
+from model_chat.configuration.files import expand, parse_json, read_text, read_yaml
 from model_chat.errors import ConfigurationError
 
 FLAG = "mephisto.blueprint.some_path"
+
+
+def read_json(flag: str, path: str) -> Any:
+    return parse_json(flag, path, read_text(flag, path))
 
 
 def faults_of(call: Any, *args: Any) -> list[str]:
