@@ -142,11 +142,12 @@ def launched_units(database: Any, task_run_id: str) -> Iterator[list[Unit]]:
     """
     last = -1
     while True:
+        # The plus keeps SQLite from going through the whole run, units that are done included, instead of those on offer.
         with database.table_access_condition:
             rows = (
                 database._get_connection()
                 .execute(
-                    "SELECT unit_id FROM units WHERE task_run_id = ? AND status = ? AND unit_index >= 0 AND unit_id > ? "
+                    "SELECT unit_id FROM units WHERE +task_run_id = ? AND status = ? AND unit_index >= 0 AND unit_id > ? "
                     "ORDER BY unit_id LIMIT ?",
                     (int(task_run_id), AssignmentState.LAUNCHED, last, AT_A_TIME),
                 )
@@ -157,3 +158,33 @@ def launched_units(database: Any, task_run_id: str) -> Iterator[list[Unit]]:
         if len(rows) < AT_A_TIME:
             return
         last = int(rows[-1]["unit_id"])
+
+
+def open_units(database: Any, task_run_id: str) -> list[Unit]:
+    """Return the units of a run that are not on offer yet, on offer, or worked on, as far as the database knows."""
+    return [
+        unit
+        for status in AssignmentState.incomplete()
+        for unit in database.find_units(task_run_id=task_run_id, status=status)
+    ]
+
+
+def is_over(database: Any, task_run_id: str) -> bool:
+    """Whether nothing of a run will be on offer, is on offer, or is worked on any more.
+
+    Mephisto's ``get_is_completed`` asks each unit of the run, done or not, every time; here those are asked that are worked
+    on, which Mephisto leaves so for a while after their worker has handed in.
+    """
+    for unit in database.find_units(task_run_id=task_run_id, status=AssignmentState.ASSIGNED):
+        unit.get_status()
+    marks = ", ".join("?" * len(AssignmentState.incomplete()))
+    with database.table_access_condition:
+        row = (
+            database._get_connection()
+            .execute(
+                f"SELECT 1 FROM units WHERE +task_run_id = ? AND status IN ({marks}) LIMIT 1",
+                (int(task_run_id), *AssignmentState.incomplete()),
+            )
+            .fetchone()
+        )
+    return row is None

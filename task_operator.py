@@ -17,6 +17,7 @@ from mephisto.operations.operator import Operator
 from model_chat.configuration.redaction import keep_secrets_out
 from model_chat.quality.blocks import bind_to_platform, prepare_qualifications
 from model_chat.quality.refusals import ExplainingClientIO
+from model_chat.task_database import is_over, open_units
 from model_chat.worker_pool import TaskWorkerPool
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
                 return
             if time.monotonic() >= next_full_check:
                 live_run.task_run.update_completion_progress(task_launcher=live_run.task_launcher)
-                if live_run.task_launcher.finished_generators and live_run.task_run.get_is_completed():
+                if live_run.task_launcher.finished_generators and is_over(self.db, live_run.task_run.db_id):
+                    live_run.task_run.get_is_completed()  # writes it down
                     return
                 next_full_check = time.monotonic() + FULL_CHECK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
@@ -171,7 +173,7 @@ def _is_router_lost(live_run: LiveTaskRun) -> bool:
 
 def _expire_units(live_run: LiveTaskRun) -> None:
     """Expire the units that nobody has finished."""
-    for unit in live_run.task_launcher.units:
+    for unit in open_units(live_run.task_run.db, live_run.task_run.db_id):
         try:
             unit.expire()
         except Exception:

@@ -23,6 +23,7 @@ from model_chat.human_agent import HumanAgent
 from model_chat.quality.blocks import block_for_conduct, name_of
 from model_chat.records.schema import Completion
 from model_chat.records.writing import save_conversation
+from model_chat.worker_pool import TaskWorkerPool
 from model_chat.worlds import NoPlaceLeftError
 
 if TYPE_CHECKING:
@@ -301,6 +302,15 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         agent.mark_done()
         # Mephisto keeps every agent for the whole run; what was said is on disk, and read again should the page come back.
         agent.hide_state()
+
+    def _launch_and_run_unit(self, unit: Unit, agent: Agent) -> None:
+        """Run a unit in its thread, from beginning to end."""
+        try:
+            super()._launch_and_run_unit(unit, agent)
+        finally:
+            live_run = self.shared_state.live_run
+            if live_run is not None and isinstance(live_run.worker_pool, TaskWorkerPool):
+                live_run.worker_pool.retire(agent)
 
     def cleanup_unit(self, unit: Unit) -> None:
         """Nothing is left to clean up: :meth:`run_unit` frees everything itself."""

@@ -18,6 +18,7 @@ from mephisto.operations.datatypes import WorkerFailureReasons
 from mephisto.operations.worker_pool import AgentDetails, OnboardingInfo, WorkerPool
 from mephisto.utils.qualifications import worker_is_qualified
 
+from model_chat.retired_agents import KEPT, RetiredAgents
 from model_chat.task_database import launched_units
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
     def __init__(self, db: Any) -> None:
         super().__init__(db)
         self._arrivals = ThreadPoolExecutor(ARRIVING_AT_ONCE, thread_name_prefix="arrivals")
+        self._retired = RetiredAgents(db)
         self._at_the_door: dict[str, asyncio.Event] = {}
         """Visits (agent registration ids) that are being let in; of the event loop alone."""
 
@@ -98,6 +100,22 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
             await asyncio.get_running_loop().run_in_executor(self._arrivals, admit)
         except Exception:
             logger.exception("A worker could not be let in; their page asks again")
+
+    def retire(self, agent: Agent) -> None:
+        """Let go of an agent whose part is over; its page may still come back."""
+        self._retired.add(agent)
+        self.agents.pop(agent.get_agent_id(), None)
+
+    def get_agent_for_id(self, agent_id: str) -> Agent | OnboardingAgent | None:
+        """Return an agent of the run, whether or not its part is over."""
+        return super().get_agent_for_id(agent_id) or self._retired.get(agent_id, self.get_live_run())
+
+    def handle_updated_agent_status(self, status_map: dict[str, str]) -> None:
+        """Take note of who has left, among those whose part isn't over."""
+        active = (self.agents, self.onboarding_agents)
+        super().handle_updated_agent_status(
+            {agent_id: status for agent_id, status in status_map.items() if any(agent_id in those for those in active)}
+        )
 
     # --- in a thread of the pool ---
 
@@ -169,7 +187,11 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
         self.onboarding_infos[agent_id] = OnboardingInfo(crowd_data=crowd_data, request_id=request_id)
 
         async def retire() -> None:
-            self.final_onboardings[agent_id] = self.onboarding_agents.pop(agent_id)
+            self.final_onboardings[agent_id] = agent
+            del self.onboarding_agents[agent_id]
+            self._retired.add(agent)
+            while len(self.final_onboardings) > KEPT:
+                del self.final_onboardings[next(iter(self.final_onboardings))]
             del self.onboarding_infos[agent_id]
 
         self._answer(request_id, worker_id=worker.db_id, agent_id=agent_id, init_task_data=data)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections import OrderedDict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from mephisto.data_model.worker import Worker
 
 logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 30.0
+"""How long the router may take to answer."""
 
 
 class Refusal(StrEnum):
@@ -67,6 +72,20 @@ _OF_BLOCKS = {
 }
 
 
+SEEN = 20_000
+"""Packets of pages of which is remembered that they have come: a repeat comes within moments."""
+
+
+class LastIds(OrderedDict[Any, None]):
+    """The last :data:`SEEN` ids, as a set; Mephisto's own keeps those of the whole run. Of the event loop alone."""
+
+    def add(self, update_id: Any) -> None:
+        """Take in an id; the oldest goes."""
+        self[update_id] = None
+        if len(self) > SEEN:
+            self.popitem(last=False)
+
+
 class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has no types
     """Mephisto's door to the router; a refusal that goes out through it says why.
 
@@ -76,6 +95,24 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
     def __init__(self, db: Any) -> None:
         super().__init__(db)
         self._lock = threading.Lock()
+        self.seen_update_ids = LastIds()
+
+    def _register_channel(self, channel: Any) -> str:
+        """Connect to the router, and go on as soon as that is done, where Mephisto sleeps for a third of a second.
+
+        Raises:
+            ConnectionRefusedError: the router takes no connection.
+        """
+        channel_id: str = channel.channel_id
+        self.channels[channel_id] = channel
+        channel.open()  # says hello by itself
+        end = time.monotonic() + CONNECT_SECONDS
+        while not channel.is_alive():
+            if time.monotonic() > end:
+                channel.close()
+                raise ConnectionRefusedError(f"The router takes no connection within {CONNECT_SECONDS:g} s.")
+            time.sleep(0.01)
+        return channel_id
 
     def enqueue_agent_details(self, request_id: str, additional_data: dict[str, Any]) -> None:
         """Answer a page's request for work, refusals with `refusal` and the reason in plain words."""

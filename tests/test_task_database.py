@@ -18,7 +18,7 @@ import pytest
 from mephisto.data_model.constants.assignment_state import AssignmentState
 
 from model_chat import task_database
-from model_chat.task_database import AT_A_TIME, is_on_network, launched_units, open_database
+from model_chat.task_database import AT_A_TIME, is_on_network, is_over, launched_units, open_database, open_units
 from model_chat.tests.mephisto_run import Run
 
 OPEN = "from pathlib import Path; from model_chat.task_database import open_database; "
@@ -148,3 +148,19 @@ def test_the_units_on_offer_come_in_order_and_none_that_is_not(tmp_path: Path) -
     expected = [unit.db_id for number, unit in enumerate(units) if number % 3]
     assert [unit.db_id for batch in found for unit in batch] == expected
     assert max(map(len, found)) == AT_A_TIME
+
+
+def test_a_run_is_over_when_nothing_is_on_offer_or_worked_on(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    db, run_id = run.db, run.task_run.db_id
+    waiting, agent = run.unit(), run.agent()
+    agent.update_status("in task")
+    assert {unit.db_id for unit in open_units(db, run_id)} == {waiting.db_id, agent.unit_id}
+    assert not is_over(db, run_id)
+    waiting.expire()
+    assert not is_over(db, run_id)
+    agent.update_status("completed")
+    assert [unit.db_id for unit in open_units(db, run_id)] == [agent.unit_id], "Mephisto has not looked yet"
+    assert is_over(db, run_id)
+    assert open_units(db, run_id) == []
+    assert is_over(db, "999"), "a run without units"
