@@ -56,7 +56,7 @@ class Preview:
     def close(self) -> None:
         """End what is going on, and remove what was written."""
         self.start_over()
-        self.study.pool.shutdown()
+        self.study.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def look_for_changes(self) -> None:
@@ -76,7 +76,7 @@ class Preview:
         before, self.study = self.study, study
         self._state = state_of(watched_files(study.cfg))  # the files may be others now
         self.start_over()
-        before.pool.shutdown()
+        before.close()
         self._console.print("The files have changed; the page starts over.")
 
     def start_over(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from model_chat.configuration.files import expand
 from model_chat.configuration.places import ROOT, work_dir
 from model_chat.errors import ConfigurationError
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
-from model_chat.serving.pool import ModelPool
 from model_chat.task_run import prepare
 
 NICKNAME = "preview"
@@ -55,6 +55,7 @@ class Study:
             f"{B}.conversations_needed_string": f"{NICKNAME}:999999",
             f"{B}.base_model_folder": str(folder / "models"),
             f"{B}.model_opt_path": None,
+            f"{B}.serving": "local",
             f"{B}.chat_data_folder": str(folder / "conversations"),
             "mephisto.architect.port": "0",
             "mephisto.provider._provider_type": "mock",  # nothing here costs anything, whatever the study will
@@ -69,8 +70,13 @@ class Study:
             cfg.mephisto.blueprint.onboarding_qualification = "preview"
         self.cfg: DictConfig = cfg
         self.shared: ModelChatSharedState
-        self.pool: ModelPool
-        self.pool, self.shared, _ = prepare(cfg, check_task(cfg), console, folder, {})
+        with ExitStack() as closing:
+            self.shared, _ = prepare(cfg, check_task(cfg), console, folder, {}, closing, stopped=lambda: False)
+            self._closing = closing.pop_all()
+
+    def close(self) -> None:
+        """End the model."""
+        self._closing.close()
 
     @property
     def has_onboarding(self) -> bool:
