@@ -110,11 +110,11 @@ def test_the_router_is_killed_while_eight_chat(start_task: Start) -> None:
 
     async def kill() -> bool:
         for _ in range(kills):
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.5 if LONG else 0.9)
             os.kill(router_of(task), signal.SIGKILL)
         return False
 
-    slow = Behaviour(think_time=4 if LONG else 1, step_timeout=60)
+    slow = Behaviour(think_time=4 if LONG else 0.7, step_timeout=60)
     outcomes, told = asyncio.run(live(task.port, WORKERS, [slow], "r", kill))
     assert task.wait() == 0, task.log
     statuses = check(task, told, outcomes, f"SIGKILL of the router, {kills} times", kills=kills)
@@ -129,14 +129,14 @@ def test_the_network_is_cut(start_task: Start, seconds: int) -> None:
     proxy = CuttableProxy(task.port)
 
     async def cut() -> bool:
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1)
         proxy.cut()
         await asyncio.sleep(seconds)
         proxy.restore()
         return False
 
     try:
-        outcomes, told = asyncio.run(live(proxy.port, WORKERS, [Behaviour(think_time=1, step_timeout=60)], "n", cut))
+        outcomes, told = asyncio.run(live(proxy.port, WORKERS, [Behaviour(think_time=0.7, step_timeout=60)], "n", cut))
         assert task.wait() == 0, task.log
     finally:
         proxy.close()
