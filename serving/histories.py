@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 
@@ -44,6 +44,10 @@ class Turn:
     heard: tuple[dict[str, Any], ...]
     before: str
     after: str
+
+    def again(self) -> Turn:
+        """Return the turn to be asked once more: should the lost reply be known somewhere, it is not taken for the other."""
+        return replace(self, after=uuid.uuid4().hex)
 
 
 class Failure(NamedTuple):

@@ -8,6 +8,10 @@ from typing import Any, Protocol
 from model_chat.serving.batching import Asked
 
 
+class ModelFailureError(RuntimeError):
+    """A model gave no usable reply. The message is for the requester and never goes to a worker."""
+
+
 class StoppedError(Exception):
     """The requester ended the run while its models were loaded."""
 

@@ -8,16 +8,13 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
 from typing import Any
 
 from model_chat.serving.batching import Asked
+from model_chat.serving.model import ModelFailureError as ModelFailureError
 from model_chat.serving.model import ServedModel
 from model_chat.serving.scheduling import Scheduler, ServingCount
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_BATCH_SIZE = 16
-
-
-class ModelFailureError(RuntimeError):
-    """A model gave no usable reply. The message is for the requester and never goes to a worker."""
 
 
 class ModelPool:
@@ -90,6 +87,8 @@ class ModelPool:
             error = future.exception()
         except CancelledError:
             raise ModelFailureError(f"The run ended while {nickname} was asked for a reply.") from None
+        if isinstance(error, ModelFailureError):  # of a model that runs elsewhere, and can't be reached there
+            raise error
         if error is not None:  # SystemExit among them: a model must not end the thread of the conversation
             logger.error("%s raised an exception while replying", nickname, exc_info=error)
             raise ModelFailureError(f"{nickname} raised {error!r}.") from error

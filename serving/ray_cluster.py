@@ -32,9 +32,15 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_enable_metrics_collection": "0",
+    "GRPC_VERBOSITY": "ERROR",
 }
-# Ray's name for it is that of other systems, where this is the default: addresses are the loopback's.
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_OWN = {
+    # The name is that of other systems, where this is Ray's default: all addresses are the loopback's.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Seconds that Ray's processes look for each other before they end, when the run was killed.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+}
+_FOLDER = "mc-ray-"
 
 
 class RayCluster:
@@ -74,12 +80,10 @@ class RayCluster:
 
     def _start(self, cpus: float) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # other accounts of this machine can reach its loopback
-        with _environment(_LOOPBACK):
+        with _environment(_OWN):
             import ray
 
-            # Unix sockets take 107 characters, and Ray's own names most of them.
-            place = tempfile.gettempdir()
-            self._folder = Path(tempfile.mkdtemp(prefix="mc-ray-", dir=place if len(place) <= 24 else "/tmp"))
+            self._folder = _fresh_folder()
             try:
                 ray.init(
                     address="local",
@@ -176,6 +180,18 @@ class RayCluster:
 
 class Keeper:
     """An actor without a task: it lives as long as the run that made it, whatever becomes of that run."""
+
+
+def _fresh_folder() -> Path:
+    """Return a folder for Ray's sockets and logs, this account's alone; what killed runs have left is removed."""
+    place = tempfile.gettempdir()
+    if len(place) > 24:  # paths of Unix sockets have 107 characters at most, and Ray's own names take most of them
+        place = "/tmp"
+    for old in Path(place).glob(f"{_FOLDER}*"):
+        owner = old.name.removeprefix(_FOLDER).partition("-")[0]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=place))
 
 
 def _running_here() -> str:

@@ -18,7 +18,7 @@ from model_chat.errors import ConfigurationError
 from model_chat.serving.batching import Asked
 from model_chat.serving.catalogue import ModelSource
 from model_chat.serving.histories import Conversation, Failure, RemoteError, Turn
-from model_chat.serving.model import StoppedError
+from model_chat.serving.model import ModelFailureError, StoppedError
 from model_chat.serving.ray_cluster import RayCluster
 from model_chat.serving.ray_options import BLUEPRINT, RayOptions
 from model_chat.serving.ray_replica import (
@@ -87,19 +87,19 @@ class RayModel:
         replies = self._replies(turns)
         outcomes: list[Any] = []
         for asked, turn in zip(batch, turns, strict=True):
-            reply = replies[turn.conversation]
+            answered, reply = replies[turn.conversation]
             if isinstance(reply, dict):
                 if reply.get("text"):
-                    asked.clone.answered(turn, reply)
+                    asked.clone.answered(answered, reply)
                 outcomes.append(reply)
             else:
                 outcomes.append(RemoteError(reply) if isinstance(reply, Failure) else reply)
         return outcomes
 
-    def _replies(self, turns: Sequence[Turn]) -> dict[str, dict[str, Any] | Failure | Exception]:
-        """The act of each conversation, or why there is none."""
+    def _replies(self, turns: Sequence[Turn]) -> dict[str, tuple[Turn, dict[str, Any] | Failure | Exception]]:
+        """The turn of each conversation as it was asked for last, with its act, or why there is none."""
         deadline = time.monotonic() + self._options.time_limit
-        replies: dict[str, dict[str, Any] | Failure | Exception] = {}
+        replies: dict[str, tuple[Turn, dict[str, Any] | Failure | Exception]] = {}
         due: list[Sequence[Turn]] = [turns]
         for attempt in range(1, ATTEMPTS + 1):
             sent = [(group, self._send(group)) for group in due]
@@ -109,21 +109,25 @@ class RayModel:
                 try:
                     found = response.result(timeout_s=max(0.0, deadline - time.monotonic()))
                 except Exception as error:
-                    if _is_loss(error) and attempt < ATTEMPTS:
-                        logger.warning(
-                            "A copy of %s was lost while it replied (%s); %d replies are asked for again.",
-                            self.nickname,
-                            type(error).__name__,
-                            len(group),
-                        )
-                        due += [[turn] for turn in group]
+                    if not _is_loss(error):
+                        found = [error] * len(group)
+                    elif attempt == ATTEMPTS:
+                        found = [self._lost(error)] * len(group)
+                    else:
+                        logger.warning("%s Asking again for %d replies.", self._lost(error, attempt), len(group))
+                        due += [[turn.again()] for turn in group]
                         continue
-                    found = [error] * len(group)
-                replies.update({turn.conversation: reply for turn, reply in zip(group, found, strict=True)})
+                replies.update({turn.conversation: (turn, reply) for turn, reply in zip(group, found, strict=True)})
             if not due:
                 break
             time.sleep(PAUSE_SECONDS)  # until Serve has heard of the death as well
         return replies
+
+    def _lost(self, error: Exception, times: int = ATTEMPTS) -> ModelFailureError:
+        how_often = "once" if times == 1 else f"{times} times"
+        return ModelFailureError(
+            f"{self.nickname} was lost with its process or machine {how_often} over one reply ({type(error).__name__})."
+        )
 
     def _send(self, turns: Sequence[Turn]) -> Any:
         if self.takes_batches:

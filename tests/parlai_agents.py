@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 from parlai.core.agents import Agent
@@ -94,3 +98,50 @@ class BrokenAgent(Agent):
 
     def __init__(self, opt: Any, shared: Any = None) -> None:
         raise ValueError("the weights\nare of the wrong shape")
+
+
+class WitnessAgent(ScriptedAgent):
+    """Tells which process it is in and all that it has been told; for models that run in processes of their own.
+
+    ``!wait FILE``: makes the file, and replies once it is gone. ``!die``: ends its process.
+    """
+
+    batched_serving = True
+
+    def observe(self, observation: Any) -> Any:
+        self.seen.append(observation["text"])
+        self.observation = Message({**observation, "told": list(self.seen)})
+        return self.observation
+
+    def self_observe(self, self_message: Any) -> None:
+        self.seen.append(f"I: {self_message['text'].partition(': ')[2]}")
+
+    def batch_act(self, observations: Any) -> list[Any]:
+        return [self._reply(observation) for observation in observations]
+
+    def _reply(self, observation: Any) -> Any:
+        command, _, argument = observation["text"].partition(" ")
+        if command == "!die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif command == "!wait":
+            file = Path(argument)
+            file.write_text(str(os.getpid()), encoding="utf-8")
+            while file.exists():
+                time.sleep(0.01)
+        elif command == RAISE:
+            raise RuntimeError("the weights are gone")
+        text = f"{os.getpid()}: {len(observation['told'])} {' | '.join(observation['told'])[-300:]}"
+        return Message({"id": self.id, "text": text, "episode_done": False, "odd": object()})
+
+    def act(self) -> Any:
+        reply = self.batch_act([self.observation])[0]
+        self.self_observe(reply)
+        return reply
+
+
+class CountingAgent(ScriptedAgent):
+    """Keeps something that no history tells: how often it has acted. Not to be batched."""
+
+    def act(self) -> Any:
+        self.acts = getattr(self, "acts", 0) + 1
+        return Message({"id": self.id, "text": f"{os.getpid()}: {self.acts}", "episode_done": False})
