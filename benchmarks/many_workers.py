@@ -44,10 +44,14 @@ START_SECONDS = 120.0
 class Task:
     """A running task whose memory and threads are watched; a context manager that leaves no process behind."""
 
-    def __init__(self, folder: Path, conversations: int, turns: int, flags: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, conversations: int, turns: int, flags: Sequence[str], model_seconds: float = 0.0
+    ) -> None:
         model = folder / "models" / "fixed"
         model.mkdir(parents=True)
-        opt = {"model": "fixed_response", "fixed_response": "That is what I think, too."}
+        opt: dict[str, Any] = {"model": "fixed_response", "fixed_response": "That is what I think, too."}
+        if model_seconds:
+            opt = {"model": "model_chat.benchmarks.timed_agent:TimedAgent", "reply_seconds": model_seconds}
         (model / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
         self.port = free_port()
         self.log = folder / "run.log"
@@ -138,9 +142,14 @@ async def _warm_up(port: int) -> None:
         pass
 
 
-def measure(workers: int, turns: int, think_time: float, flags: Sequence[str]) -> dict[str, Any]:
+def measure(
+    workers: int, turns: int, think_time: float, flags: Sequence[str], model_seconds: float = 0.0
+) -> dict[str, Any]:
     """Hold one conversation with each of so many workers who come at once; return the figures."""
-    with tempfile.TemporaryDirectory() as temporary, Task(Path(temporary), workers, turns, flags) as task:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        Task(Path(temporary), workers, turns, flags, model_seconds) as task,
+    ):
         context = multiprocessing.get_context("spawn")
         results = context.Queue()
         process = context.Process(target=_simulate, args=(task.port, workers, think_time, results))
@@ -212,17 +221,19 @@ def main() -> None:
     parser.add_argument("--workers", default="1,8,32,64,128", help="numbers of workers (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=6, help="exchanges of a conversation (default: %(default)s)")
     parser.add_argument("--think-time", type=float, default=0.0, help="mean seconds before a message (default: 0)")
+    parser.add_argument("--model-seconds", type=float, default=0.0, help="how long a reply takes (default: 0)")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("flags", nargs="*", help="further flags for run.py")
     args = parser.parse_args()
     found = []
     for workers in (int(part) for part in args.workers.split(",")):
-        row = measure(workers, args.turns, args.think_time, args.flags)
+        row = measure(workers, args.turns, args.think_time, args.flags, args.model_seconds)
         found.append(row)
         complete = row["results"].get("complete", 0)
         if complete != workers or row["doubles"]:
             Console(stderr=True).print(f"[red]{workers} workers: {row['results']}, {row['doubles']} doubles[/]")
-    table = Table(title=f"{args.turns} turns, onboarding, think time {args.think_time:g} s, {os.cpu_count()} cores")
+    title = f"{args.turns} turns, onboarding, think time {args.think_time:g} s, a reply in {args.model_seconds:g} s"
+    table = Table(title=f"{title}, {os.cpu_count()} cores")
     for title, _, _ in COLUMNS:
         table.add_column(title, justify="right")
     for row in found:
