@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from model_chat.records.schema import Conversation
-from model_chat.scripts.simulate_workers import Behaviour, SimulatedWorker, simulate
+from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, simulate
 from tests.e2e.running_task import ROOT, RunningTask
 
 Start = Callable[..., RunningTask]
@@ -32,6 +34,33 @@ def test_ten_workers_at_once_give_exactly_five_conversations_to_each_of_two_mode
     assert Counter(chat["task_description"]["model_nickname"] for chat in saved) == {"a": 5, "b": 5}
     assert len({chat["workers"][0] for chat in saved}) == 10
     assert "10 of 10 conversations are collected" in task.log
+
+
+def test_two_runs_beside_each_other_share_database_and_folder_and_nothing_is_lost(
+    start_task: Start, tmp_path: Path
+) -> None:
+    shared = (f"mephisto.datapath={tmp_path / 'mephisto'}", f"mephisto.blueprint.chat_data_folder={tmp_path / 'chats'}")
+    tasks = [
+        start_task(
+            "mephisto.blueprint.num_turns=2", *shared, f"mephisto.task.task_name=half_{half}", needed="a:4", folder=half
+        )
+        for half in ("one", "two")
+    ]
+
+    async def everybody() -> list[list[Outcome]]:
+        return await asyncio.gather(*(simulate(task.port, 4, [Behaviour()]) for task in tasks))  # the same four people
+
+    for task, outcomes in zip(tasks, asyncio.run(everybody()), strict=True):
+        assert Counter(outcome.result for outcome in outcomes) == {"complete": 4}, task.log
+        assert task.wait() == 0, task.log
+    saved = [json.loads(path.read_bytes()) for path in (tmp_path / "chats").glob("*/*.json")]
+    assert Counter(chat["task_name"] for chat in saved) == {"half_one_local": 4, "half_two_local": 4}
+    command = [sys.executable, "analysis/compile_results.py", "--results-folders", str(tmp_path / "chats")]
+    command += ["--output-folder", str(tmp_path / "results")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with next((tmp_path / "results").glob("worker_results_*.csv")).open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["conversations"] for row in rows] == ["2"] * 4
 
 
 def test_a_conversation_is_saved_twice_from_one_dictionary(start_task: Start) -> None:
