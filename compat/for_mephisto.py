@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import logging
@@ -190,6 +191,44 @@ def malformed_packets_dropped(module: ModuleType) -> None:
 
     module.Packet = TolerantPacket  # type: ignore[attr-defined]  # the channel imports it by name
     module.json = TolerantJson  # type: ignore[attr-defined]  # the channel does `import json`
+
+
+@FINDER.after("mephisto.abstractions.architects.channels.websocket_channel")
+def failed_handshakes_tried_again(module: ModuleType) -> None:
+    """Let the operator try again when the router goes away while the two shake hands.
+
+    Needed by mephisto 1.1.1, which tries again when nobody listens, but ends the run for good when the connection breaks
+    during the handshake, when a load balancer answers in the router's place (503), or when no answer comes for half a
+    minute. Can go when ``WebsocketChannel`` survives these.
+    """
+    known = module.websockets
+    failures = (known.exceptions.InvalidHandshake, EOFError, TimeoutError)
+
+    class Connecting:
+        """What ``websockets.connect`` gives, as the channel uses it: entered once, and left."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._connection = known.connect(*args, **kwargs)
+
+        async def __aenter__(self) -> Any:
+            try:
+                return await self._connection.__aenter__()
+            except failures as error:
+                await asyncio.sleep(0.5)  # beside the fifth of a second that the channel waits
+                raise ConnectionError(f"the router did not answer as it should ({error!r})") from error
+
+        async def __aexit__(self, *exc_info: object) -> Any:
+            return await self._connection.__aexit__(*exc_info)
+
+    class WebsocketsThatTryAgain:
+        """The package ``websockets`` as the channel knows it."""
+
+        connect = Connecting
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(known, name)
+
+    module.websockets = WebsocketsThatTryAgain()  # type: ignore[attr-defined]  # the channel does `import websockets`
 
 
 @FINDER.after("mephisto.abstractions.architects.channels.websocket_channel")

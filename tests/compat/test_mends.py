@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -383,6 +385,43 @@ def test_packets_of_many_threads_all_arrive_each_threads_own_in_order_and_share_
 def test_a_closed_connection_is_known_to_be_closed(channel: Any) -> None:
     asyncio.run_coroutine_threadsafe(channel.socket.close(), channel.loop_wrap.loop).result(10)
     assert channel.socket.closed is True
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+
+
+def test_a_handshake_that_breaks_off_is_tried_again(router: Router) -> None:
+    from mephisto.abstractions.architects.channels.websocket_channel import WebsocketChannel
+
+    answers = [b"", b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 "]
+    opened, lost = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+            connection, _ = listener.accept()
+            onward = socket.create_connection(("127.0.0.1", router.port))
+            threading.Thread(target=pump, args=(connection, onward), daemon=True).start()
+            pump(onward, connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+        port = listener.getsockname()[1]
+        channel: Any = WebsocketChannel(
+            "test", lambda _: opened.set(), lambda _: lost.set(), lambda *_: None, f"ws://127.0.0.1:{port}/"
+        )
+        channel.open()
+        assert opened.wait(15)
+        assert not lost.is_set()
+        channel.close()
+        channel.loop_wrap.loop.close()
+    assert router.connections == 1
 
 
 MALFORMED = [
