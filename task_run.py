@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -53,6 +54,7 @@ from model_chat.worlds import ChatOptions, OnboardingOptions
 logger = logging.getLogger(__name__)
 
 DEFAULT_DATA_FOLDER = "~/.mephisto/data"
+EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 EXIT_INTERRUPTED = 130
 ABOUT = "Collect conversations between workers and models, with each reply annotated and the whole rated."
@@ -79,6 +81,9 @@ def main(default_conf: str) -> None:
                 code = run_task(cfg, console)
             except ConfigurationError as error:  # here, for Hydra has something to say about what leaves it
                 code = _refuse(error, console)
+            except (sqlite3.Error, OSError) as error:
+                logger.debug("The run failed", exc_info=True)
+                code = _give_up(error, cfg, console)
 
     os.umask(0o077)  # what people write, and who they are, is for the requester's account alone
     console = Console(stderr=True)
@@ -102,6 +107,20 @@ def _refuse(error: ConfigurationError, console: Console) -> int:
         console.print(f"[bold red]✗[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
     console.print("Nothing was launched.", highlight=False)
     return EXIT_CONFIGURATION
+
+
+def _give_up(error: Exception, cfg: DictConfig, console: Console) -> int:
+    """Say that files or the database could not be read or written; return the exit code."""
+    places = (
+        f"mephisto.datapath={cfg.mephisto.datapath}, "
+        f"mephisto.blueprint.chat_data_folder={cfg.mephisto.blueprint.chat_data_folder}"
+    )
+    said = (
+        f"The run can't go on: {error}. Look at the disk (full? read-only?) and the files below {places}; then start again: "
+        "what is collected stays, and the run goes on from there."
+    )
+    console.print(f"[bold red]✗[/] {_escaped(said)}", highlight=False, soft_wrap=True)
+    return EXIT_FAILED
 
 
 def _escaped(text: str) -> str:

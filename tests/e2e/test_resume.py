@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,3 +122,16 @@ def _is_free(port: int) -> bool:
     from model_chat.local_architect import fault_of_port
 
     return fault_of_port(str(port)) is None
+
+
+def test_a_database_that_can_not_be_used_ends_the_start_with_one_sentence(start_task: Start, tmp_path: Path) -> None:
+    database = tmp_path / "task/mephisto/database.db"
+    database.parent.mkdir(parents=True)
+    database.write_text("This is no database, whatever its name says.", encoding="utf-8")
+    with pytest.raises(AssertionError) as ended:
+        start_task(TWO_TURNS, needed="a:1")
+    said = str(ended.value)
+    assert "✗ The run can't go on: file is not a database. Look at the disk" in said
+    assert f"mephisto.datapath={database.parent}" in said
+    assert "Traceback" not in said
+    assert database.read_text(encoding="utf-8").startswith("This is"), "and is left as it was"
