@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 
+from model_chat.images.stack import read_stack
 from model_chat.scripts.simulate_workers import Behaviour, Outcome
 from tests.chaos.figures import FIGURES, KILLS, LONG
 from tests.chaos.stubborn import live
 from tests.e2e.browser import CuttableProxy
+from tests.e2e.running_image_task import NO_ANNOTATION, image_tasks
 from tests.e2e.running_task import RunningTask
 
 Start = Callable[..., RunningTask]
@@ -73,6 +75,7 @@ def router_of(task: RunningTask) -> int:
     return next(int(line.split()[0]) for line in found.stdout.splitlines() if "server.js" in line)
 
 
+@pytest.mark.timeout(300 + 60 * KILLS)
 def test_the_server_is_killed_at_random_moments(start_task: Start) -> None:
     rng = random.Random(11)
     told: dict[str, str] = {}
@@ -143,6 +146,57 @@ def test_the_network_is_cut(start_task: Start, seconds: int) -> None:
     statuses = check(task, told, outcomes, f"network cut for {seconds} s", kills=0)
     assert Counter(outcome.result for outcome in outcomes) == {"complete": WORKERS}, task.log
     assert statuses == {"complete": WORKERS}
+
+
+@pytest.mark.long_chaos
+@pytest.mark.timeout(1800)
+def test_image_chat_is_killed_and_its_stack_stays_exact(tmp_path: Path) -> None:
+    """Five images, two models, two evaluations: room for exactly twenty conversations, whatever dies in between."""
+    rng = random.Random(12)
+    told: dict[str, str] = {}
+    outcomes: list[Outcome] = []
+    kills = max(2, KILLS // 5)
+    flags = ("mephisto.blueprint.num_turns=2", NO_ANNOTATION)
+    with image_tasks(tmp_path) as start:
+        for number in range(kills):
+            task = start(*flags, images=5, evals=2)
+            moment = rng.uniform(0.2, 2.5)
+
+            async def kill(task: RunningTask = task, moment: float = moment) -> bool:
+                await asyncio.sleep(moment)
+                assert task.process is not None
+                os.kill(task.process.pid, signal.SIGKILL)
+                task.process.wait()
+                return True
+
+            some, said = asyncio.run(
+                live(task.port, 4, [Behaviour(think_time=0.7, step_timeout=60)], f"i{number}-", kill)
+            )
+            outcomes += some
+            told |= said
+            if sum(chat["status"] == "complete" for chat in task.conversations()) == 20:
+                break
+        for wave in range(20):
+            if sum(chat["status"] == "complete" for chat in task.conversations()) == 20:
+                break
+            if wave == 0:
+                task = start(*flags, images=5, evals=2)
+            some, said = asyncio.run(live(task.port, 4, [Behaviour()], f"end{wave}-"))
+            outcomes += some
+            told |= said
+        assert task.wait() == 0, task.log
+    check(task, told, outcomes, f"SIGKILL of image chat, {kills} times", kills=kills)
+    saved = [chat for chat in task.conversations() if chat["status"] == "complete"]
+    by_place = Counter((chat["image_idx"], chat["task_description"]["model_nickname"]) for chat in saved)
+    assert by_place == {(image_idx, model): 2 for image_idx in range(5) for model in "ab"}
+    stack = read_stack(tmp_path / "stack")
+    assert stack is not None
+    assert {
+        (worker, image_idx, model)
+        for image_idx, image in enumerate(stack)
+        for model, workers in image.items()
+        for worker in workers
+    } == {(chat["workers"][0], chat["image_idx"], chat["task_description"]["model_nickname"]) for chat in saved}
 
 
 @pytest.mark.long_chaos
@@ -230,3 +284,13 @@ def test_the_model_is_in_trouble(start_task: Start, tmp_path: Path, trouble: str
     check(task, told, outcomes, f"model: {trouble}", kills=0)
     assert {outcome.result.split(":")[0] for outcome in outcomes} <= {"complete", "incomplete", "no work", "error"}
     assert not any(outcome.result.startswith("error") for outcome in outcomes), [o.result for o in outcomes]
+    if LONG and trouble != "clock":
+        (tmp_path / "models/a/model.opt").write_text(
+            '{"model": "fixed_response", "fixed_response": "Mended."}', encoding="utf-8"
+        )
+        before = sum(chat["status"] == "complete" for chat in task.conversations())
+        again = start_task(TURNS, needed=f"a:{before + 2}")
+        more, said = asyncio.run(live(again.port, 2, [Behaviour()], "mended"))
+        assert again.wait() == 0, again.log
+        statuses = check(again, told | said, [*outcomes, *more], f"… {trouble}, mended and started again", kills=0)
+        assert statuses["complete"] == before + 2
