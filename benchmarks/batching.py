@@ -1,6 +1,8 @@
 """What joining conversations in batches brings, and what it costs: the model pool against the model's bare ``batch_act``.
 
-Usage: ``python benchmarks/batching.py [--models demo/blender_tiny] [--conversations 1,4,16] [--json FILE]``
+Usage: ``python benchmarks/batching.py [--models demo/blender_tiny,demo/smollm2] [--conversations 1,4,16] [--json FILE]``, or
+with ``--blender-90m`` a generator of that shape with random weights. On a machine with a GPU the models use it; there, say
+``--conversations 16,64,256``.
 
 For each number of conversations: so many threads, as a run has them, ask the pool for replies at once; the same batch goes
 straight to ``batch_act``, in turns with it, so that both see the same machine. One conversation shows the overhead of a
@@ -15,12 +17,15 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
+from _shaped_model import NICKNAME, make_blender_90m
 from parlai.core.message import Message
 from rich.console import Console
 from rich.table import Table
@@ -45,6 +50,12 @@ def observation(number: int) -> Message:
     return Message({"id": "Speaker 1", "text": LINES[number % len(LINES)], "episode_done": False})
 
 
+def count_tokens(agent: Any, text: str) -> int:
+    """How many tokens of the model's own a reply has."""
+    tokenizer = getattr(agent, "tokenizer", None)
+    return len(agent.dict.txt2vec(text) if tokenizer is None else tokenizer(text)["input_ids"])
+
+
 def measure(model: LoadedModel, conversations: int, rounds: int) -> dict[str, Any]:
     """Let a model reply to so many conversations at once, bare and through the pool.
 
@@ -55,6 +66,7 @@ def measure(model: LoadedModel, conversations: int, rounds: int) -> dict[str, An
     """
     pool = ModelPool([model], 1, 600, max_batch_size=conversations, batch_wait_ms=20 if conversations > 1 else 0)
     bare, pooled, one_by_one = [], [], []
+    tokens: list[int] = []
     before = pool.counts()[model.nickname]
     with ThreadPoolExecutor(conversations) as threads:
         list(threads.map(lambda _: time.sleep(0.01), range(conversations)))  # the threads are there
@@ -73,7 +85,7 @@ def measure(model: LoadedModel, conversations: int, rounds: int) -> dict[str, An
                 def ask(number: int) -> Any:
                     return pool.reply(model.nickname, clones[number], [observation(number)])
 
-                list(threads.map(ask, range(conversations)))
+                tokens.extend(count_tokens(model.agent, act["text"]) for act in threads.map(ask, range(conversations)))
 
             spent.append(seconds_of(pooled_round))
             if turn == 0:
@@ -96,6 +108,8 @@ def measure(model: LoadedModel, conversations: int, rounds: int) -> dict[str, An
         "raw_replies_per_s": conversations / raw_seconds,
         "pool_replies_per_s": conversations / pool_seconds,
         "pool_to_raw": raw_seconds / pool_seconds,
+        "tokens_per_reply": statistics.fmean(tokens),
+        "pool_tokens_per_s": statistics.fmean(tokens) * conversations / pool_seconds,
         "overhead_ms": (pool_seconds - raw_seconds) * 1000,
         "mean_batch": (after.replies - before.replies) / max(1, after.batches - before.batches),
     }
@@ -103,16 +117,30 @@ def measure(model: LoadedModel, conversations: int, rounds: int) -> dict[str, An
 
 def main() -> None:
     """Run the benchmark."""
+    with contextlib.ExitStack() as scratch:
+        run(scratch)
+
+
+def run(scratch: contextlib.ExitStack) -> None:
+    """Run the benchmark; temporary folders go with ``scratch``."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--base-model-folder", type=Path, default=ROOT / "models")
     parser.add_argument("--models", default="demo/blender_tiny", help="default: %(default)s")
+    parser.add_argument("--blender-90m", action="store_true", help="a generator of that shape with random weights, too")
     parser.add_argument("--conversations", default="1,4,16", help="numbers of conversations (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     args = parser.parse_args()
     sources = models_in_folder("--base-model-folder", str(args.base_model_folder))
+    nicknames = [nickname for nickname in args.models.split(",") if nickname]
     rows = []
-    for nickname in args.models.split(","):
+    if args.blender_90m:
+        made = Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="blender_90m_")))
+        with contextlib.redirect_stdout(sys.stderr):
+            make_blender_90m(made)
+        sources = {**sources, **models_in_folder("--blender-90m", str(made))}
+        nicknames.append(NICKNAME)
+    for nickname in nicknames:
         if nickname not in sources:
             parser.error(
                 f"--models: there is no '{nickname}' in {args.base_model_folder}; 'make models' makes the demo's."
@@ -120,8 +148,19 @@ def main() -> None:
         with contextlib.redirect_stdout(sys.stderr):  # ParlAI prints while it loads
             model = load_model(sources[nickname], model_parallel=False)
         rows += [measure(model, int(part), args.rounds) for part in args.conversations.split(",")]
-    table = Table(title=f"replies a second ({os.cpu_count()} cores)")
-    for title in ("model", "conversations", "one by one", "batch_act", "pool", "pool / batch_act", "overhead", "batch"):
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
+    table = Table(title=f"replies a second ({device})")
+    for title in (
+        "model",
+        "conversations",
+        "one by one",
+        "batch_act",
+        "pool",
+        "pool / batch_act",
+        "overhead",
+        "batch",
+        "tokens/s",
+    ):
         table.add_column(title, justify="left" if title == "model" else "right")
     for row in rows:
         table.add_row(
@@ -133,8 +172,9 @@ def main() -> None:
             f"{row['pool_to_raw']:.2f}",
             f"{row['overhead_ms']:.1f} ms",
             f"{row['mean_batch']:.1f}",
+            f"{row['pool_tokens_per_s']:.0f}",
         )
-    Console(width=120).print(table)
+    Console(width=130).print(table)
     if args.json is not None:
         args.json.write_text(json.dumps(rows, indent=2), encoding="utf-8")
 
