@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.agent import Agent
 from mephisto.data_model.constants.assignment_state import AssignmentState
+from pydantic import ValidationError
 
 from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
@@ -199,7 +200,8 @@ def _recover_agent(
 def dialog_of(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Put the utterances of a conversation together from what its page was sent, as they are saved.
 
-    Attention checks and their answers are no part of a dialogue and left out, as are times that only the page knew.
+    Attention checks and their answers are no part of a dialogue and left out, as are times that only the page knew, and
+    what is no utterance at all (a damaged file): the rest is kept.
 
     Args:
         messages: updates of the server, in order.
@@ -210,22 +212,41 @@ def dialog_of(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         data = message.get("task_data")
         if not isinstance(data, dict) or "control" in data or data.get("attention_check") or "agent_idx" not in data:
             continue
-        annotated = by_page_idx.get(data.get("annotated_utterance_idx", -1))
+        try:
+            utterance, annotated_idx, annotation = _utterance_of(message, data)
+        except (ValidationError, KeyError, TypeError) as error:
+            logger.warning("A damaged utterance is left out of a conversation that is recovered: %s", error)
+            continue
+        annotated = by_page_idx.get(annotated_idx)
         if annotated is not None:
-            annotated.problem_data = data.get("problem_data")
-        fake = True if message.get("fake_start") else None
-        utterance = Utterance(
-            agent_idx=data["agent_idx"],
-            text=message["text"],
-            id=message["id"],
-            timestamp=message.get("timestamp"),
-            fake_start=fake,
-            episode_done=False if fake else None,
-            message_id=data.get("message_id"),
-        )
+            annotated.problem_data = annotation
         dialog.append(utterance)
-        by_page_idx[data.get("utterance_idx", len(dialog) - 1)] = utterance
+        page_idx = data.get("utterance_idx")
+        by_page_idx[page_idx if isinstance(page_idx, int) else len(dialog) - 1] = utterance
     return [utterance.to_dict() for utterance in dialog]
+
+
+def _utterance_of(message: dict[str, Any], data: dict[str, Any]) -> tuple[Utterance, int, dict[str, bool] | None]:
+    """An update's utterance, and which reply it annotates (-1: none) how.
+
+    Raises:
+        ValidationError, KeyError: it is none.
+    """
+    fake = True if message.get("fake_start") else None
+    utterance = Utterance(
+        agent_idx=data["agent_idx"],
+        text=message["text"],
+        id=message["id"],
+        timestamp=message.get("timestamp"),
+        fake_start=fake,
+        episode_done=False if fake else None,
+        message_id=data.get("message_id"),
+    )
+    annotated_idx, annotation = data.get("annotated_utterance_idx"), data.get("problem_data")
+    if not isinstance(annotated_idx, int):
+        return utterance, -1, None
+    Utterance(agent_idx=utterance.agent_idx, text="", id="", problem_data=annotation)  # is it one?
+    return utterance, annotated_idx, annotation
 
 
 def _expire(unit: Unit) -> bool:

@@ -133,14 +133,7 @@ def conversation(data: bytes) -> None:
 def journals(data: bytes) -> None:
     """The journals of an agent and of an image stack."""
     messages = [entry.get("message") for entry in read_journal(_file(data, "journal.jsonl"))]
-    dialog_of(
-        entry
-        for entry in messages
-        if isinstance(entry, dict)
-        and isinstance(entry.get("task_data", {}), dict)
-        and "text" in entry
-        and "id" in entry
-    )
+    dialog_of(entry for entry in messages if isinstance(entry, dict))
     with contextlib.suppress(ConfigurationError):
         read_stack_journal(_file(data, "stack.journal"))
 

@@ -214,6 +214,33 @@ def test_a_folder_of_anything_is_counted(tmp_path: Path) -> None:
     assert list(find_kept(tmp_path, None, "t")) == []
 
 
+@FUZZ
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "text": ANYTHING,
+                "id": ANYTHING,
+                "task_data": ANYTHING
+                | st.fixed_dictionaries(
+                    {"agent_idx": st.integers(0, 2)},
+                    optional=dict.fromkeys(
+                        ("annotated_utterance_idx", "utterance_idx", "problem_data", "message_id"), ANYTHING
+                    ),
+                ),
+            },
+            optional={"timestamp": ANYTHING, "fake_start": ANYTHING},
+        ),
+        max_size=4,
+    )
+)
+def test_a_dialogue_is_put_together_from_whatever_a_damaged_journal_holds(messages: list[Any]) -> None:
+    good = {"text": "Kept.", "id": "Speaker 1", "task_data": {"agent_idx": 0, "message_id": "m", "utterance_idx": 0}}
+    dialog = dialog_of([good, *messages])
+    assert dialog[0]["text"] == "Kept."
+    json.dumps(dialog)
+
+
 @pytest.mark.parametrize("data", [None, [], "x", {}, {"agent_idx": 0}, {"control": "start"}])
 def test_updates_that_say_nothing_are_no_utterances(data: Any) -> None:
     if data == {"agent_idx": 0}:
