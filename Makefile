@@ -22,7 +22,8 @@ models: setup
 	@$(VENV)/python scripts/make_demo_models.py
 
 # Ctrl-C (130) is how a run is meant to be ended: no error of make's.
-run: models
+run: setup
+	@$(VENV)/python scripts/make_demo_models.py --only demo/smollm2
 	@$(VENV)/python run.py $(ARGS) || [ $$? -eq 130 ]
 
 image-models: setup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -96,8 +97,9 @@ class Progress:
             buckets = [bucket["value"] for bucket in annotation["buckets"]] if annotation else ["none"]
             if annotation and NONE_ALL_GOOD not in buckets:  # the command asks for it
                 buckets.append(NONE_ALL_GOOD)
+            folders = [shlex.quote(str(folder)) for folder in (chat_data_folder, chat_data_folder.parent / "results")]
             self._console.print(
-                f"Next: python analysis/compile_results.py --results-folders {chat_data_folder} --output-folder results "
+                f"Next: python analysis/compile_results.py --results-folders {folders[0]} --output-folder {folders[1]} "
                 f"--problem-buckets {','.join(buckets)}",
                 highlight=False,
                 soft_wrap=True,
