@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model_chat.configuration.files import expand, read_yaml
-from model_chat.configuration.redaction import without_secrets
+from model_chat.configuration.redaction import learn_flags, learn_secrets, without_secrets
 from model_chat.errors import ConfigurationError
 
 MODEL_FILE = "model"
@@ -157,4 +157,20 @@ def choose_sources(
         for nickname in needed
         if nickname not in available
     )
-    return {nickname: available[nickname] for nickname in needed}
+    chosen = {nickname: available[nickname] for nickname in needed}
+    for source in chosen.values():
+        _learn_secrets_of(source)
+    return chosen
+
+
+def _learn_secrets_of(source: ModelSource) -> None:
+    """Let keys that a model is given be known here, wherever it will run: no log line and no reason holds them."""
+    if source.folder is None:
+        learn_flags(source.flags or "")
+        return
+    try:
+        opt = json.loads((source.folder / OPT_FILE).read_bytes())
+    except (OSError, ValueError):
+        return  # said by opt_faults
+    if isinstance(opt, Mapping):
+        learn_secrets(opt)

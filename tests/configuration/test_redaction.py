@@ -28,7 +28,7 @@ from model_chat.configuration.redaction import (
 )
 from model_chat.errors import ConfigurationError
 from model_chat.logs import set_up_logging
-from model_chat.serving.catalogue import ModelSource, models_in_opt_file
+from model_chat.serving.catalogue import ModelSource, choose_sources, models_in_opt_file
 from model_chat.serving.loading import load_model
 from model_chat.serving.opt_export import exportable_opt
 
@@ -105,6 +105,13 @@ def test_a_model_that_can_not_be_loaded_tells_its_reason_without_its_key(tmp_pat
     with pytest.raises(ConfigurationError) as error:
         models_in_opt_file("flag", str(path))
     assert "must be a string of ParlAI flags, not {'api_key': '[secret]', 'model': 'hosted'}" in str(error.value)
+
+
+def test_what_a_model_is_given_is_known_before_it_is_loaded_wherever_it_will_run(tmp_path: Path) -> None:
+    (tmp_path / "model.opt").write_text('{"model": "hosted", "api_key": "kq83-model-key"}', encoding="utf-8")
+    sources = {"a": ModelSource("a", folder=tmp_path), "b": ModelSource("b", flags="--password flag-0a1b2c3d")}
+    choose_sources({"a": 1, "b": 1}, sources, "flag", "nowhere")
+    assert redacted("kq83-model-key, flag-0a1b2c3d") == f"{REDACTED}, {REDACTED}"
 
 
 def test_mephistos_database_gets_a_runs_configuration_without_secrets(mephisto_run: Any) -> None:
