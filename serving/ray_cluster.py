@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import shutil
@@ -67,6 +68,7 @@ class RayCluster:
         self._folder: Path | None = None
         self._keeper_actor: Any = None
         self._started_serve = False
+        self._is_connected_here = True
         with _signals_kept():
             if address is None:
                 self._start(cpus)
@@ -111,7 +113,20 @@ class RayCluster:
                 f"{FLAG}: there is no Ray cluster at {found} ({error}); start one with 'ray start --head', or leave the "
                 "flag out for one of the run's own."
             ) from None
-        # Ray waits for minutes for a cluster that does not answer, and sometimes ends the process: a child asks first.
+        import ray
+
+        if ray.is_initialized() and ray.get_runtime_context().gcs_address == found:
+            self._is_connected_here = False  # somebody else in this process uses it, too
+        else:
+            self._join(found)
+        name = f"keeper-{uuid.uuid4().hex}"
+        self._keeper_actor = (
+            ray.remote(num_cpus=0, max_restarts=-1)(Keeper).options(name=name, namespace=NAMESPACE).remote()
+        )
+        self.keeper = (name, NAMESPACE)
+
+    def _join(self, found: str) -> None:
+        # Ray waits for minutes for a cluster that does not answer: a child asks first.
         try:
             probe = subprocess.run(
                 [sys.executable, "-c", _PROBE, found],
@@ -131,9 +146,6 @@ class RayCluster:
         import ray
 
         ray.init(address=found, configure_logging=False, log_to_driver=False, namespace=NAMESPACE)
-        name = f"keeper-{uuid.uuid4().hex}"
-        self._keeper_actor = ray.remote(num_cpus=0, max_restarts=-1)(Keeper).options(name=name).remote()
-        self.keeper = (name, NAMESPACE)
 
     def _start_serve(self) -> None:
         import ray
@@ -144,7 +156,7 @@ class RayCluster:
             actor["namespace"] == "serve" for actor in ray.util.list_named_actors(all_namespaces=True)
         )
         if self._started_serve:  # no HTTP: the run is the only one that asks
-            serve.start(http_options={"location": "NoServer"}, logging_config={"log_level": "WARNING"})
+            serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
 
     def close(self, applications: tuple[str, ...] = ()) -> None:
         """End what the run has started and nothing else; waits for a while, and not for ever.
@@ -153,8 +165,9 @@ class RayCluster:
             applications: Serve's names of what the run has put there.
         """
         thread = threading.Thread(target=self._close, args=(applications,), name="leave-ray", daemon=True)
-        thread.start()
-        thread.join(CLOSE_SECONDS)
+        with contextlib.redirect_stdout(io.StringIO()):  # where Ray announces as errors that what is ended has ended
+            thread.start()
+            thread.join(CLOSE_SECONDS)
         if thread.is_alive():
             logger.warning("Ray did not end within %d s; it is left to itself.", CLOSE_SECONDS)
 
@@ -173,7 +186,8 @@ class RayCluster:
                 logger.warning("What ran on Ray could not be ended in order: %s", _one_line(error))
             if self._keeper_actor is not None:
                 ray.kill(self._keeper_actor)
-            ray.shutdown()
+            if self._is_connected_here:
+                ray.shutdown()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -6,8 +6,8 @@ Nothing here needs Ray to be imported: a replica is a plain class that Serve mak
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
-import os
 import re
 import shlex
 import socket
@@ -257,20 +257,22 @@ class Found:
 
     Attributes:
         faults: what is missing there, a sentence each.
-        takes_batches: nickname -> whether the model may be asked for several replies at once, as far as its class tells.
+        takes_batches: nickname -> whether the model may be asked for several replies at once, as far as its class tells;
+            empty if agents were not to be imported.
     """
 
     faults: tuple[str, ...]
     takes_batches: dict[str, bool]
 
 
-def look_around(wanted: Sequence[Wanted], search_path: Sequence[str], flag: str) -> Found:
+def look_around(wanted: Sequence[Wanted], search_path: Sequence[str], flag: str, must_import: bool) -> Found:
     """Say what this machine lacks that models need: their files, and the modules of their agents.
 
     Args:
         wanted: the models.
         search_path: see :class:`ReplicaPlan`.
         flag: the one that names the models' folder.
+        must_import: whether to import the agents, which takes seconds, or only to see that their modules can be found.
     """
     extend_search_path(search_path)
     here = socket.gethostname()
@@ -285,7 +287,11 @@ def look_around(wanted: Sequence[Wanted], search_path: Sequence[str], flag: str)
             )
             continue
         try:
-            batches[source.nickname] = keeps_to_recipe(_agent_class(source))
+            name = _agent_name(source)
+            if must_import:
+                batches[source.nickname] = keeps_to_recipe(_agent_class(name))
+            else:
+                _find_agent(name)
         except Exception as error:
             faults.append(
                 f"{flag}: the agent of the model '{source.nickname}' can't be imported on the machine {here} of the Ray "
@@ -307,26 +313,41 @@ def _fault_of_folder(folder: Path, files: Mapping[str, int]) -> str | None:
     return None
 
 
-def _agent_class(source: ModelSource) -> type[Any]:
-    """Return the class of a model's agent, without loading the model.
+def _agent_name(source: ModelSource) -> str:
+    """Return what ParlAI calls a model's agent.
 
     Raises:
-        Exception: whatever its import raises.
+        Exception: it can't be found out.
     """
-    from parlai.core.loader import load_agent_module
-
-    opt_file = None if source.folder is None else source.folder / OPT_FILE
     flags = shlex.split(source.flags or "")
     named = {name: value for name, value in pairwise(flags) if name.startswith("-")}
     name = named.get("--model") or named.get("-m")
+    opt_file = None if source.folder is None else source.folder / OPT_FILE
     if opt_file is None and name is None and (model_file := named.get("--model-file") or named.get("-mf")):
-        opt_file = Path(f"{os.path.expanduser(model_file)}.opt")  # noqa: PTH111  # a prefix, not a file
+        opt_file = Path(f"{model_file}.opt").expanduser()
     if opt_file is not None:
         name = json.loads(opt_file.read_text(encoding="utf-8"))["model"]
     if name is None:
         raise ConfigurationError(f"the flags {source.flags!r} name no agent")
+    return str(name)
+
+
+def _agent_class(name: str) -> type[Any]:
+    from parlai.core.loader import load_agent_module
+
     kind: type[Any] = load_agent_module(name)
     return kind
+
+
+def _find_agent(name: str) -> None:
+    """Look for an agent's module.
+
+    Raises:
+        ModuleNotFoundError: it isn't here.
+    """
+    module = name.partition(":")[0] if ":" in name else "parlai"  # names without a class are ParlAI's own
+    if importlib.util.find_spec(module) is None:
+        raise ModuleNotFoundError(f"No module named '{module}'")
 
 
 def own_search_path() -> tuple[str, ...]:

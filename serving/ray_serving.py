@@ -287,13 +287,15 @@ class ModelsOnRay:
                 f"{BLUEPRINT}.ray_cpus_per_replica, ray_gpus_per_replica: no machine of the Ray cluster has {cpus:g} "
                 f"processors and {gpus:g} GPUs for a copy of a model ({have}); ask for less, or add machines."
             )
-        if self._cluster.is_own and self._options.replicas <= 2:
-            return {}  # what is on this machine has been checked, and Serve looks at two copies before it takes one
+        # Serve looks at two copies before it takes one: with no more than two it need not be told what a model is like.
+        must_import = self._options.replicas > 2
+        if self._cluster.is_own and not must_import:
+            return {}  # what is on this machine has been checked
         look = ray.remote(num_cpus=0, max_retries=1, max_calls=1)(look_around)
         wanted = [Wanted.of(source) for source in self._sources.values()]
         asked = [
             look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-                wanted, search_path, self._flag
+                wanted, search_path, self._flag, must_import
             )
             for node in fit
         ]

@@ -48,7 +48,7 @@ def in_thread(call: Callable[[], Any]) -> Future[Any]:
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.001)

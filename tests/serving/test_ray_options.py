@@ -105,11 +105,11 @@ def source(folder: Path, agent: str = "model_chat.tests.parlai_agents:WitnessAge
 
 
 def look(wanted: Wanted) -> tuple[str, ...]:
-    return look_around([wanted], (), "flag").faults
+    return look_around([wanted], (), "flag", must_import=False).faults
 
 
 def test_a_machine_that_has_all_of_a_model_has_no_fault(tmp_path: Path) -> None:
-    found = look_around([Wanted.of(source(tmp_path))], (), "flag")
+    found = look_around([Wanted.of(source(tmp_path))], (), "flag", must_import=True)
     assert (found.faults, found.takes_batches) == ((), {"group/one": True})
 
 
@@ -125,8 +125,10 @@ def test_a_machine_that_lacks_files_is_named_with_the_path(tmp_path: Path) -> No
     assert f"flag: the model 'group/one' is not there ({folder}) on the machine " in look(wanted)[0]
 
 
-def test_a_machine_without_the_agent_is_named_with_the_reason(tmp_path: Path) -> None:
-    (fault,) = look(Wanted.of(source(tmp_path, agent="no_such_package:Agent")))
+@pytest.mark.parametrize("must_import", [True, False])
+def test_a_machine_without_the_agent_is_named_with_the_reason(must_import: bool, tmp_path: Path) -> None:
+    wanted = Wanted.of(source(tmp_path, agent="no_such_package:Agent"))
+    (fault,) = look_around([wanted], (), "flag", must_import).faults
     assert "the agent of the model 'group/one' can't be imported" in fault
     assert "ModuleNotFoundError: No module named 'no_such_package'" in fault
 
@@ -143,7 +145,7 @@ def test_models_that_are_given_by_flags_are_looked_at_too(tmp_path: Path, given:
     folder = source(tmp_path).folder
     assert folder is not None
     wanted = Wanted.of(ModelSource("m", flags=given.format(folder=tmp_path)))
-    found = look_around([wanted], (), "flag")
+    found = look_around([wanted], (), "flag", must_import=True)
     assert (found.faults, found.takes_batches) == ((), {"m": batches})
 
 
