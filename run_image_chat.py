@@ -1,6 +1,10 @@
 """Collect conversations about images:  python run_image_chat.py [conf=NAME] [flag=value …]"""
 
-from model_chat.task_run import main
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in run.py
+
+from model_chat.task_run import main  # noqa: E402  # only after that
 
 if __name__ == "__main__":
     main(default_conf="example_image_chat")
