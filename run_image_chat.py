@@ -4,7 +4,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in run.py
 
-from model_chat.task_run import main  # noqa: E402  # only after that
+from model_chat.task_run import main  # after that
 
 if __name__ == "__main__":
     main(default_conf="example_image_chat")
