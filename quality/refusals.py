@@ -72,6 +72,8 @@ _OF_BLOCKS = {
 }
 
 
+MOST_WAITING = 100
+"""Packets of one page that wait to be read, while a model replies say; a page sends one and waits for the answer."""
 SEEN = 20_000
 """Packets of pages of which is remembered that they have come: a repeat comes within moments."""
 
@@ -113,6 +115,13 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
                 raise ConnectionRefusedError(f"The router takes no connection within {CONNECT_SECONDS:g} s.")
             time.sleep(0.01)
         return channel_id
+
+    def _on_live_update(self, packet: Any, channel_id: str) -> None:
+        """Hand a page's packet to its conversation; what nobody will read, or a flood, is dropped instead of piled up."""
+        agent = self.get_live_run().worker_pool.get_agent_for_id(packet.subject_id)
+        if agent is None or agent.db_status in AgentState.complete() or agent.pending_actions.qsize() >= MOST_WAITING:
+            return
+        super()._on_live_update(packet, channel_id)
 
     def enqueue_agent_details(self, request_id: str, additional_data: dict[str, Any]) -> None:
         """Answer a page's request for work, refusals with `refusal` and the reason in plain words."""

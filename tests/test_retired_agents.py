@@ -16,7 +16,7 @@ from mephisto.data_model.agent import Agent, OnboardingAgent
 
 from model_chat.human_agent import HumanAgent
 from model_chat.quality import refusals
-from model_chat.quality.refusals import LastIds
+from model_chat.quality.refusals import MOST_WAITING, ExplainingClientIO, LastIds
 from model_chat.retired_agents import RetiredAgents
 from model_chat.tests import mephisto_run
 from model_chat.tests.mephisto_run import Run
@@ -98,6 +98,20 @@ def test_nobody_is_found_under_what_is_no_agents_id_or_that_of_another_run(run: 
     other = SimpleNamespace(task_run=SimpleNamespace(db_id="77"))
     assert retired.get(agent.db_id, other) is None  # type: ignore[arg-type]  # only the run's id is looked at
     assert Agent.get(run.db, agent.db_id).db_id == agent.db_id
+
+
+def test_packets_that_nobody_will_read_do_not_pile_up(run: Run) -> None:
+    chatting, over = run.agent(), finished(run, "Bye.")
+    chatting.update_status("in task")
+    agents = {"1": chatting, "2": over}
+    client_io = ExplainingClientIO(run.db)
+    client_io.register_run(SimpleNamespace(worker_pool=SimpleNamespace(get_agent_for_id=agents.get)))
+    for number in range(2 * MOST_WAITING):
+        for agent_id in ("1", "2", "3"):
+            client_io._on_live_update(SimpleNamespace(subject_id=agent_id, data={"number": number}), "channel")
+    assert chatting.pending_actions.qsize() == MOST_WAITING
+    assert chatting.pending_actions.get_nowait() == {"number": 0}
+    assert over.pending_actions.empty()
 
 
 def test_of_packets_that_have_come_the_last_ids_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
