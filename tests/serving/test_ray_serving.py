@@ -92,9 +92,11 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelSource]:
 
 @pytest.fixture(scope="module")
 def pool(options: RayOptions, sources: dict[str, ModelSource]) -> Iterator[ModelPool]:
-    from model_chat.serving.ray_serving import ModelsOnRay
+    from model_chat.serving import ray_serving
 
-    on_ray = ModelsOnRay(sources, True, "flag", options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_serving, "CHECK_SECONDS", 1)
+        on_ray = ray_serving.ModelsOnRay(sources, True, "flag", options)
     pool = ModelPool(on_ray.models, options.at_once, options.time_limit, close=on_ray.close)
     yield pool
     pool.shutdown()
@@ -285,3 +287,14 @@ def test_an_address_without_a_cluster_is_said_after_a_bounded_wait(
         else f"there is no Ray cluster at {address}"
     )
     assert fault.startswith(f"mephisto.blueprint.ray_address: {said}")
+
+
+def test_a_run_that_is_killed_leaves_nothing_on_the_cluster(pool: ModelPool) -> None:
+    """The copies notice that the run's own actor is gone, which ends with the run whatever ends that."""
+    from ray import serve
+
+    keepers = [each["name"] for each in ray.util.list_named_actors(all_namespaces=True) if "keeper" in each["name"]]
+    assert len(keepers) == 1, "those of the runs that came to nothing are gone"
+    assert len(serve.status().applications) == 2
+    ray.kill(ray.get_actor(keepers[0], namespace="model-chat"))
+    wait_until(lambda: not serve.status().applications)
