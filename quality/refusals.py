@@ -74,7 +74,7 @@ _OF_BLOCKS = {
 
 MOST_WAITING = 100
 """Packets of one page that wait to be read, while a model replies say; a page sends one and waits for the answer."""
-SEEN = 20_000
+SEEN = 5_000
 """Packets of pages of which is remembered that they have come: a repeat comes within moments."""
 
 
