@@ -6,6 +6,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 ARGS ?=
+# Tests that run beside each other. Those over the real wire have the machine for themselves.
+JOBS ?= 2
 export PYTHONUNBUFFERED := 1
 
 .PHONY: setup setup-dev models run image image-models test test-unit test-e2e chaos lint bench clean
@@ -37,13 +39,13 @@ image: image-models
 test: setup-dev
 	@$(VENV)/python scripts/make_demo_models.py
 	cd frontend && npm run --silent test
-	$(VENV)/python -m pytest -m "not e2e and not slow and not chaos"
+	$(VENV)/python -m pytest -n $(JOBS) -m "not e2e and not slow and not chaos"
 	$(VENV)/python -m pytest -m "slow and not e2e"
 	$(VENV)/python -m pytest -m e2e
 	$(VENV)/python -m pytest -m chaos
 
 test-unit: setup-dev
-	$(VENV)/python -m pytest -m "not e2e and not slow and not chaos"
+	$(VENV)/python -m pytest -n $(JOBS) -m "not e2e and not slow and not chaos"
 
 # Everything that can break, breaks: half an hour; MODEL_CHAT_CHAOS_KILLS=5 makes it shorter.
 chaos: setup-dev
