@@ -156,17 +156,19 @@ BAR = """
   const links = LINKS, version = VERSION;
   const host = document.createElement("aside");
   host.setAttribute("aria-label", "Preview");
-  host.style.cssText = "position:fixed;inset:auto 0 0 auto;z-index:1000;max-width:min(40rem,100vw)";
+  // Below the page and not upon it: what it covered could not be pressed.
+  Object.assign(document.body.style, { display: "flex", flexDirection: "column" });
+  Object.assign(document.getElementById("root").style, { flex: "1", height: "auto", minHeight: "0" });
   const bar = host.attachShadow({ mode: "open" });
   bar.innerHTML = `<style>
-    div { font: 13px/1.5 system-ui, sans-serif; background: #1f2937; color: #fff; padding: .4rem .8rem;
-          border-top-left-radius: .5rem; display: flex; flex-wrap: wrap; gap: .2rem .9rem; align-items: baseline }
+    section { font: 13px/1.5 system-ui, sans-serif; background: #1f2937; color: #fff; padding: .4rem .8rem;
+          display: flex; flex-wrap: wrap; gap: .2rem .9rem; align-items: baseline; justify-content: flex-end }
     a, button { color: #bfdbfe; background: none; border: 0; padding: 0; font: inherit; text-decoration: underline;
           cursor: pointer }
-    ul { margin: 0; padding-left: 1.1rem; width: 100%; color: #fecaca; overflow-wrap: anywhere }
-    ul:empty { display: none }
-  </style><div><strong>Preview, nothing is saved</strong><ul role="alert"></ul></div>`;
-  const box = bar.querySelector("div"), faults = bar.querySelector("ul");
+    div { width: 100% }
+    ul { margin: 0; padding-left: 1.1rem; color: #fecaca; overflow-wrap: anywhere }
+  </style><section><strong>Preview, nothing is saved</strong><div role="alert"></div></section>`;
+  const box = bar.querySelector("section"), faults = bar.querySelector("div");
   for (const [name, text] of Object.entries(links)) {
     const link = document.createElement("a");
     link.textContent = text;
@@ -183,11 +185,13 @@ BAR = """
       const state = await (await fetch("preview_state")).json();
       if (state.version !== version) { window.location.reload(); return; }
       if (faults.textContent !== state.faults.join("")) {
-        faults.replaceChildren(...state.faults.map((text) => {
+        const list = document.createElement("ul");
+        list.append(...state.faults.map((text) => {
           const item = document.createElement("li");
           item.textContent = text;
           return item;
         }));
+        faults.replaceChildren(...(state.faults.length > 0 ? [list] : []));
       }
     } catch { /* the preview has been stopped, or starts again */ }
   }

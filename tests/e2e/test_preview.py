@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.browser import chromium
+from tests.e2e.browser import STEP_MILLISECONDS, axe_findings, chromium
 from tests.e2e.running_task import ROOT
 
 REPLY = "A fixed reply, with a 'quote'."
@@ -67,15 +67,34 @@ def on_screen(page: Page, name: str) -> None:
     expect(page.locator(f'[data-screen="{name}"]')).to_be_visible()
 
 
+def is_usable(page: Page, button: str) -> None:
+    """On a phone and on a desk, with the bar: accessible, and the button is not covered by it."""
+    before = page.viewport_size
+    for width in (390, 1440):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert axe_findings(page) == []
+        bar, pressed = (
+            page.get_by_label("Preview", exact=True).bounding_box(),
+            page.get_by_test_id(button).bounding_box(),
+        )
+        if bar is None or pressed is None:
+            raise AssertionError("the bar or the button is not shown")
+        assert pressed["y"] + pressed["height"] <= bar["y"]
+        assert bar["y"] + bar["height"] <= 800
+    page.set_viewport_size(before or {"width": 1280, "height": 720})
+
+
 def test_a_study_is_seen_as_workers_will_see_it_and_follows_its_files(address: str, texts: Path) -> None:
     dialogs = json.loads((texts / "onboard_task_data.json").read_text(encoding="utf-8"))["dialog"]
     with chromium() as browser:
         page = browser.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(STEP_MILLISECONDS)
+        expect.set_options(timeout=STEP_MILLISECONDS)  # a busy machine takes its time to read a study anew
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address)
         on_screen(page, "onboarding")
+        is_usable(page, "onboarding-submit")
 
         # A text changes: the page starts over with it.
         left_pane = texts / "left_pane_text.html"
@@ -94,6 +113,7 @@ def test_a_study_is_seen_as_workers_will_see_it_and_follows_its_files(address: s
         alert = page.get_by_role("alert").filter(has_text="annotations_config.json")
         expect(alert).to_contain_text(re.compile("is not valid JSON: line [0-9]+"))
         expect(page.get_by_text("Once more.")).to_be_visible()
+        is_usable(page, "send")
         annotations.write_text(before, encoding="utf-8")
         expect(alert).to_have_count(0)
         on_screen(page, "chat")
