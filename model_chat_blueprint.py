@@ -64,7 +64,8 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):  # type: ignore[misc]  # mephis
     task_model_parallel: bool = _flag(True, "ParlAI's --model-parallel for all models.")
     serving: str = _flag("local", "Where models run: local (in this process) or ray (on a Ray cluster; docs/ray.md).")
     ray_address: str | None = _flag(
-        None, "Head of a Ray cluster, host:port, or auto: this machine's; unset: $RAY_ADDRESS, or Ray for this run alone."
+        None,
+        "Head of a Ray cluster, host:port, or auto: this machine's; unset: $RAY_ADDRESS, or Ray for this run alone.",
     )
     ray_replicas: int = _flag(1, "With ray: copies of each model.")
     ray_cpus_per_replica: float = _flag(1.0, "With ray: processors for each copy.")
