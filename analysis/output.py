@@ -175,7 +175,7 @@ def write_frame(path: Path, kind: str, frame: pd.DataFrame, guard: bool) -> int:
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """Columns of nothing but missing values become numbers, which every format can hold."""
     empty = [name for name in frame.columns if frame[name].dtype == object and frame[name].isna().all()]
-    return frame.astype(dict.fromkeys(empty, "float64"))
+    return frame.assign(**dict.fromkeys(empty, float("nan")))  # pandas' NA can't be cast
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -42,6 +42,18 @@ def test_formulas_are_guarded_in_csv_and_counted(
     assert json.loads(files["statistics"].read_text())["texts_guarded_in_csv"] == 5 + 13  # a worker id on every row
 
 
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_without_annotation_every_table_is_written_with_problems_left_empty(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any], kind: str
+) -> None:
+    save(make(worker="w", labels=[[], []]))
+    files = compiler(problem_buckets="none", results_format=kind).compile_and_save_results()
+    assert all(path.exists() for path in files.values())
+    if kind == "json":
+        (row,) = json.loads(files["worker_results"].read_text(encoding="utf-8"))
+        assert (row["worker_id"], row["conversations"], row["problems_found"]) == ("w", 1, None)
+
+
 @pytest.mark.parametrize("mark", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
 def test_no_cell_of_any_csv_is_a_formula_whatever_is_called_so(
     make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any], mark: str
