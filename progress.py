@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from model_chat.configuration.places import command_of
 from model_chat.quota import Quota
 from model_chat.records.schema import NONE_ALL_GOOD
 
@@ -99,8 +100,8 @@ class Progress:
                 buckets.append(NONE_ALL_GOOD)
             folders = [shlex.quote(str(folder)) for folder in (chat_data_folder, chat_data_folder.parent / "results")]
             self._console.print(
-                f"Next: python analysis/compile_results.py --results-folders {folders[0]} --output-folder {folders[1]} "
-                f"--problem-buckets {','.join(buckets)}",
+                f"Next: {command_of('analysis/compile_results.py')} --results-folders {folders[0]} "
+                f"--output-folder {folders[1]} --problem-buckets {','.join(buckets)}",
                 highlight=False,
                 soft_wrap=True,
                 markup=False,

@@ -22,6 +22,13 @@ def work_dir(root: Path = ROOT) -> Path:
     return root if is_checkout(root) else Path.cwd()
 
 
+def command_of(script: str) -> str:
+    """Return how a requester calls one of our scripts, such as ``scripts/preview.py``."""
+    if is_checkout():
+        return f"python {script}"
+    return f"python -m model_chat.{script.removesuffix('.py').replace('/', '.')}"
+
+
 def set_up_command() -> str:
     """Return what installs the parts that are not Python, as a requester types it."""
-    return "make setup" if is_checkout() else "python -m model_chat.scripts.setup_env"
+    return "make setup" if is_checkout() else command_of("scripts/setup_env.py")

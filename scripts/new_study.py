@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from model_chat.configuration.places import ROOT, work_dir
+from model_chat.configuration.places import ROOT, command_of, work_dir
 from model_chat.errors import ConfigurationError
 
 TEXTS = ("task_description.html", "left_pane_text.html", "annotations_config.json", "onboard_task_data.json")
@@ -75,7 +75,7 @@ def _configuration(name: str) -> str:
     text = (ROOT / "conf" / "example.yaml").read_text(encoding="utf-8")
     needed = ",".join(f"{nickname}:{CONVERSATIONS_EACH}" for nickname in CHARACTERS)
     changes = {
-        r"\A# .*\n": f"# The study {name}:  python run.py conf={name}\n",
+        r"\A# .*\n": f"# The study {name}:  {command_of('run.py')} conf={name}\n",
         r"conversations_needed_string: .*": f'conversations_needed_string: "{needed}"',
         r" \(scripts/make_demo_models.py fills this one\)": "",
         r"base_model_folder: .*": f"base_model_folder: ${{work_dir}}/{name}/models",
@@ -104,7 +104,10 @@ def main() -> int:
         return 2
     for file in made:
         print(file.relative_to(work_dir()))
-    print(f"\nChange them as you like, and look at the page meanwhile:  python scripts/preview.py --config {args.name}")
+    print(
+        f"\nChange them as you like, and see the page meanwhile:  {command_of('scripts/preview.py')} --config {args.name}"
+    )
+    print(f"Then run it:  {command_of('run.py')} conf={args.name}")
     return 0
 
 

@@ -9,8 +9,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from model_chat.configuration import hydra as hydra_module
+from model_chat.configuration import places
 from model_chat.configuration.hydra import ROOT, register
-from model_chat.configuration.places import is_checkout, set_up_command, work_dir
+from model_chat.configuration.places import command_of, is_checkout, set_up_command, work_dir
 
 
 def test_a_working_copy_is_its_own_place_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,6 +27,14 @@ def test_an_installed_package_takes_the_folder_one_stands_in(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     assert not is_checkout(installed)
     assert work_dir(installed) == tmp_path
+
+
+def test_commands_are_said_as_they_are_typed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command_of("scripts/preview.py") == "python scripts/preview.py"
+    monkeypatch.setattr(places, "is_checkout", lambda: False)
+    assert command_of("run.py") == "python -m model_chat.run"
+    assert command_of("analysis/compile_results.py") == "python -m model_chat.analysis.compile_results"
+    assert set_up_command() == "python -m model_chat.scripts.setup_env"
 
 
 def test_conf_files_of_ones_own_are_offered_beside_the_shipped_ones(
