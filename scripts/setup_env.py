@@ -50,7 +50,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
         SetupError: it failed.
     """
     words = [str(word) for word in command]
-    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NPM_CONFIG_UPDATE_NOTIFIER": "false"}
     if subprocess.run(words, cwd=cwd, env=environment, check=False).returncode != 0:
         raise SetupError(f"'{' '.join(words)}' failed in {cwd}; see its message above.")
 
