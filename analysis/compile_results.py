@@ -10,11 +10,11 @@ _HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 (path
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != _HERE]  # noqa: PTH100 (as above)
 
 import logging  # noqa: E402 (the path first)
-from collections.abc import Sequence  # noqa: E402
+from collections.abc import Sequence  # noqa: E402 (the path first)
 
-from model_chat.analysis.compiler import ModelChatResultsCompiler  # noqa: E402
-from model_chat.analysis.console import reading_progress  # noqa: E402
-from model_chat.errors import ConfigurationError  # noqa: E402
+from model_chat.analysis.compiler import ModelChatResultsCompiler  # noqa: E402 (the path first)
+from model_chat.analysis.console import reading_progress  # noqa: E402 (the path first)
+from model_chat.errors import ConfigurationError  # noqa: E402 (the path first)
 
 __all__ = ["ModelChatResultsCompiler", "main", "run"]
 

@@ -44,3 +44,18 @@ def test_nothing_of_the_original_task_is_imported() -> None:
     original = re.compile(r"(from|import)\s+parlai\.crowd" + "sourcing")
     importing = [path for path in tracked_files() if path.suffix == ".py" and original.search(path.read_text("utf-8"))]
     assert importing == []
+
+
+def test_whatever_is_waved_through_says_why() -> None:
+    marked = re.compile(r"#\s*(?:type: ignore|noqa)\b.*")
+    reasoned = re.compile(
+        r"#\s*(?:type: ignore\[[\w-]+(?:, ?[\w-]+)*\]|noqa: [A-Z0-9]+(?:, ?[A-Z0-9]+)*)\s*(?:#|\().{6,}"
+    )
+    bare = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in tracked_files()
+        if path.suffix == ".py" and path != Path(__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (found := marked.search(line)) and "`" not in line and not reasoned.match(found[0])
+    ]
+    assert bare == []
