@@ -145,3 +145,11 @@ class CountingAgent(ScriptedAgent):
     def act(self) -> Any:
         self.acts = getattr(self, "acts", 0) + 1
         return Message({"id": self.id, "text": f"{os.getpid()}: {self.acts}", "episode_done": False})
+
+
+class GatedWitnessAgent(WitnessAgent):
+    """A witness that replies only once the gate that its opt names is open."""
+
+    def batch_act(self, observations: Any) -> list[Any]:
+        GATES[self.opt["gate"]].pass_through()
+        return super().batch_act(observations)

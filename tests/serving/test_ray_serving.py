@@ -19,7 +19,7 @@ from model_chat.bot_agent import BotAgent
 from model_chat.errors import ConfigurationError
 from model_chat.serving.catalogue import ModelSource
 from model_chat.serving.loading import LoadedModel
-from model_chat.serving.model import ServedModel
+from model_chat.serving.model import ServedModel, StoppedError
 from model_chat.serving.opt_export import exportable_opt
 from model_chat.serving.pool import ModelFailureError, ModelPool
 from model_chat.serving.ray_options import RayOptions
@@ -254,6 +254,19 @@ def test_a_model_that_can_not_be_loaded_is_told_before_the_launch(
         f"the flag: the model 'broken' can't be loaded from {tmp_path}/broken/model.opt: ValueError: the weights are of the "
         "wrong shape."
     )
+
+
+def test_ctrl_c_while_models_load_ends_the_loading_and_leaves_nothing(
+    pool: ModelPool, options: RayOptions, sources: dict[str, ModelSource]
+) -> None:
+    from ray import serve
+
+    from model_chat.serving.ray_serving import ModelsOnRay
+
+    before = set(serve.status().applications)
+    with pytest.raises(StoppedError):
+        ModelsOnRay(sources, True, "flag", options, stopped=lambda: True)
+    assert set(serve.status().applications) == before
 
 
 def test_what_no_machine_has_is_said_at_once(
