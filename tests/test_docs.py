@@ -21,8 +21,10 @@ from typing import Any
 
 import pytest
 
+from model_chat.analysis.compile_results import ModelChatResultsCompiler
 from model_chat.configuration import hydra as hydra_module
-from model_chat.configuration.command_line import Wish, compose_config, read_arguments
+from model_chat.configuration.command_line import Wish, compose_config, known_flags, read_arguments
+from model_chat.scripts.manage_workers import SUBCOMMANDS
 from model_chat.scripts.new_study import lay_out
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -301,6 +303,28 @@ def test_files_of_ours_that_a_page_names_exist(page: Path) -> None:
     unknown = {name for name in named if not (ROOT / name).exists() and not name.startswith(made)}
     own = {"conf/NAME.yaml", "conf/my_study.yaml", "scripts/NAME"}
     assert unknown - own == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_flags_that_a_page_names_exist(page: Path) -> None:
+    flag = r"\bmephisto\.(?:blueprint|task|architect|provider)\.[a-z_]+\b(?!\.\w)|\bmturk\.[a-z_]+_[a-z_]+"
+    named = set(re.findall(flag, page.read_text(encoding="utf-8")))
+    assert named - set(known_flags()) == set()
+
+
+def test_the_page_on_the_analysis_names_every_flag_and_no_other() -> None:
+    parser = ModelChatResultsCompiler.setup_args()
+    flags = {flag for flag in parser._option_string_actions if flag.startswith("--")} - {"--help"}
+    named = set(re.findall(r"`[^`\n]*?(--[a-z][a-z-]*)", (ROOT / "docs/analysis.md").read_text(encoding="utf-8")))
+    assert flags - named == set()
+    assert named - flags == set()
+
+
+def test_the_page_on_quality_control_names_every_command_for_workers() -> None:
+    text = (ROOT / "docs/quality-control.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`.*?) \|", text.partition("| command | what it does |")[2], flags=re.MULTILINE)
+    named = {name for cell in cells for name in re.findall("`(.*?)`", cell)}
+    assert named == set(SUBCOMMANDS)
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from model_chat.configuration.command_line import compose_config
 from model_chat.local_architect import ROUTER_PACKAGES, free_port
 from model_chat.scripts.setup_env import OLDEST_NODE, OLDEST_PYTHON
 
@@ -166,8 +168,11 @@ def test_the_container_copies_what_exists_runs_as_nobody_special_and_says_whethe
     assert [step.split()[1] for step in last if step.startswith("USER ")] == ["worker"]
     assert any(step.startswith("HEALTHCHECK ") and "/is_alive" in step for step in last)
     entry = next(step for step in last if step.startswith("ENTRYPOINT "))
-    assert "run.py" in entry
-    assert "/data" in entry
+    _, script, *flags = json.loads(entry.removeprefix("ENTRYPOINT "))
+    assert script == "run.py"
+    cfg = compose_config("example", flags)
+    assert cfg.mephisto.blueprint.chat_data_folder.startswith("/data/")
+    assert cfg.mephisto.datapath.startswith("/data/")
 
 
 def test_what_is_large_or_secret_stays_out_of_the_container() -> None:
