@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model_chat.scripts import setup_env
+from model_chat.scripts import doctor, setup_env
 from model_chat.scripts.setup_env import SetupError, digest, find_chromium, is_done, read_lock
 
 
@@ -80,6 +80,11 @@ def test_an_old_node_is_named(tmp_path: Path) -> None:
 def test_chromium_can_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHROMIUM", "/somewhere/chrome")
     assert find_chromium() == "/somewhere/chrome"
+
+
+def test_the_doctor_asks_for_what_the_set_up_asks_for() -> None:
+    # Each begins with the standard library alone, wherever it is called from: neither can import the other.
+    assert (doctor.OLDEST_PYTHON, doctor.OLDEST_NODE) == (setup_env.OLDEST_PYTHON, setup_env.OLDEST_NODE)
 
 
 def test_a_wheel_is_set_up_in_the_environment_that_it_is_installed_in(monkeypatch: pytest.MonkeyPatch) -> None:
