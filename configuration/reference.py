@@ -52,6 +52,9 @@ Every flag of `run.py` and `run_image_chat.py`, with its type, its default and i
    python run.py conf=my_study
    ```
 
+   Give it a `task_name` and a `chat_data_folder` of its own: conversations are counted by them.
+   `python scripts/new_study.py my_study` does all of that, and lays out texts and models to change.
+
    A folder `conf/` elsewhere is found by `--config-dir`, which names the folder that holds it. With an installed package,
    the folder `conf/` where you stand is found by itself.
 3. The command line, `flag=value`, which wins:
