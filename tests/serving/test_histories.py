@@ -52,23 +52,24 @@ def told(text: str) -> str:
 
 
 @pytest.mark.parametrize("inference", ["greedy", "beam"])
-@pytest.mark.parametrize("kept", [0, 100])
 def test_a_conversation_that_hops_between_copies_gets_what_one_model_in_here_says(
-    generator_folder: Path, inference: str, kept: int
+    generator_folder: Path, inference: str
 ) -> None:
-    pool = ModelPool([generator(generator_folder, inference)], 1, 60)
-    expected = {word: dialogue(pool, pool.models()[0], word) for word in WORDS[:6]}  # type: ignore[arg-type]  # is one
+    model = generator(generator_folder, inference)
+    pool = ModelPool([model], 1, 60)
+    expected = {word: dialogue(pool, model, word) for word in WORDS[:6]}
     pool.shutdown()
-    copies = Copies(generator(generator_folder, inference), generator(generator_folder, inference), kept=kept)
-    conversations = {word: Conversation() for word in expected}
-    got: dict[str, list[str]] = {word: [] for word in expected}
-    for at in range(3):
-        for word, conversation in conversations.items():
-            said = [f"my secret is {word}", "and what is my secret ?", f"is my secret {word} ?"][at]
-            got[word].append(copies.reply(conversation, said))
-        copies._asked += 1  # the next turn of each is another copy's
-    assert got == expected
     assert len({tuple(replies) for replies in expected.values()}) > 3, "replies hang on the conversation"
+    for kept in (0, 100):
+        copies = Copies(model, model, kept=kept)  # the weights of copies are the same, what they know is not
+        conversations = {word: Conversation() for word in expected}
+        got: dict[str, list[str]] = {word: [] for word in expected}
+        for at in range(3):
+            for word, conversation in conversations.items():
+                said = [f"my secret is {word}", "and what is my secret ?", f"is my secret {word} ?"][at]
+                got[word].append(copies.reply(conversation, said))
+            copies._asked += 1  # the next turn of each is another copy's
+        assert got == expected
 
 
 def test_persona_seeds_and_several_messages_before_a_reply_are_in_the_history() -> None:
