@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 from model_chat import worlds
-from model_chat.configuration.checks import load_world
 from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.configuration.world_file import load_world
 from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.blocks import BlockReason
 from model_chat.tests.seats import BUCKETS, ScriptedHuman, chat_options, message, play, rating

@@ -16,8 +16,9 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 from model_chat.configuration import checks
-from model_chat.configuration.checks import CheckedTask, check_task, full_task_name, load_world
+from model_chat.configuration.checks import CheckedTask, check_task, full_task_name
 from model_chat.configuration.hydra import ROOT, register
+from model_chat.configuration.world_file import load_world
 from model_chat.errors import ConfigurationError
 from model_chat.local_architect import ROUTER_PACKAGES
 from model_chat.model_chat_blueprint import FRONTEND_DIST
