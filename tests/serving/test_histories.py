@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ from model_chat.tests.parlai_agents import RAISE, CountingAgent, ScriptedAgent, 
 from model_chat.tests.serving.test_batching import WORDS, dialogue, generator
 from model_chat.tests.serving.test_batching import generator_folder as generator_folder
 from model_chat.tests.serving.test_pool import heard
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads of torch that wait for each other cost more here than they bring."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Copies:
