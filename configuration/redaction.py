@@ -13,8 +13,8 @@ import yaml
 
 REDACTED = "[secret]"
 """Stands in the place of a secret."""
-SHORTEST = 8
-"""Characters; a shorter value is not looked for in texts, for it could stand there by chance."""
+SHORTEST, LONGEST_WORD = 8, 16
+"""Characters; a shorter value, or shorter letters, are not looked for in texts, for they could stand there by chance."""
 
 _NAME = re.compile(
     r"passw(or)?d|passphrase|(^|[_\-.])(secret|credentials?|cookie|pwd)($|[_\-.])|(?-i:[a-z]Secret($|[A-Z_\-.]))"
@@ -84,8 +84,13 @@ def _collect(value: Any, found: set[str], secret: bool = False) -> None:
     elif isinstance(value, list | tuple | set | frozenset):
         for inner in value:
             _collect(inner, found, secret)
-    elif secret and isinstance(value, str) and len(value.strip()) >= SHORTEST and not os.path.exists(value):  # noqa: PTH110 (any text)
+    elif secret and isinstance(value, str) and _is_unmistakable(value.strip()):
         found.add(value.strip())
+
+
+def _is_unmistakable(value: str) -> bool:
+    """Whether a secret can be looked for in texts: it is no place, and no word (`password`, say) that people use, too."""
+    return len(value) >= (LONGEST_WORD if value.isalpha() else SHORTEST) and not os.path.exists(value)  # noqa: PTH110 (any text)
 
 
 def redacted(text: str) -> str:

@@ -79,11 +79,12 @@ def test_passwords_in_addresses_and_bearers_are_replaced() -> None:
 def test_a_secret_that_was_given_is_known_in_any_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STUDY_API_KEY", "from-the-environment")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))  # a place, not a secret
+    monkeypatch.setenv("PGPASSWORD", "postgres")  # a word, which a model may say
     learn_secrets(
         {"password": "longer-than-both", "deep": [{"headers": {"Authorization": "longer-than"}}], "token": "ab"}
     )
-    said = f"longer-than longer-than-both from-the-environment {tmp_path} ab"
-    assert without_known(said) == f"{REDACTED} {REDACTED} {REDACTED} {tmp_path} ab"
+    said = f"longer-than longer-than-both from-the-environment {tmp_path} ab postgres"
+    assert without_known(said) == f"{REDACTED} {REDACTED} {REDACTED} {tmp_path} ab postgres"
 
 
 def test_flags_keep_their_names() -> None:
