@@ -24,6 +24,7 @@ from model_chat.serving.opt_export import exportable_opt
 from model_chat.serving.pool import ModelFailureError, ModelPool
 from model_chat.serving.ray_options import RayOptions
 from model_chat.tests.serving.test_batching import WORDS, dialogue
+from model_chat.tests.serving.test_histories import one_thread as one_thread
 from model_chat.tests.serving.test_pool import heard, in_thread, wait_until
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'model-chat[ray]', then run again")
