@@ -107,17 +107,18 @@ def test_the_server_is_killed_at_random_moments(start_task: Start) -> None:
     assert set(task.unit_statuses()) <= {"completed", "expired"}
 
 
+@pytest.mark.long_chaos
 def test_the_router_is_killed_while_eight_chat(start_task: Start) -> None:
     task = start_task(TURNS)
-    kills = 5 if LONG else 2
+    kills = 5
 
     async def kill() -> bool:
         for _ in range(kills):
-            await asyncio.sleep(1.5 if LONG else 0.9)
+            await asyncio.sleep(1.5)
             os.kill(router_of(task), signal.SIGKILL)
         return False
 
-    slow = Behaviour(think_time=4 if LONG else 0.7, step_timeout=60)
+    slow = Behaviour(think_time=4, step_timeout=60)
     outcomes, told = asyncio.run(live(task.port, WORKERS, [slow], "r", kill))
     assert task.wait() == 0, task.log
     statuses = check(task, told, outcomes, f"SIGKILL of the router, {kills} times", kills=kills)
@@ -126,14 +127,23 @@ def test_the_router_is_killed_while_eight_chat(start_task: Start) -> None:
     assert sum(outcome.doubles for outcome in outcomes) == 0
 
 
-@pytest.mark.parametrize("seconds", [5, pytest.param(25, marks=pytest.mark.long_chaos)])
-def test_the_network_is_cut(start_task: Start, seconds: int) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "kills"),
+    [
+        pytest.param(5, 1, id="5 s, and the router is killed meanwhile"),
+        pytest.param(5, 0, id="5 s", marks=pytest.mark.long_chaos),
+        pytest.param(25, 0, id="25 s", marks=pytest.mark.long_chaos),
+    ],
+)
+def test_the_network_is_cut(start_task: Start, seconds: int, kills: int) -> None:
     task = start_task(TURNS)
     proxy = CuttableProxy(task.port)
 
     async def cut() -> bool:
         await asyncio.sleep(1)
         proxy.cut()
+        if kills:
+            os.kill(router_of(task), signal.SIGKILL)
         await asyncio.sleep(seconds)
         proxy.restore()
         return False
@@ -143,7 +153,7 @@ def test_the_network_is_cut(start_task: Start, seconds: int) -> None:
         assert task.wait() == 0, task.log
     finally:
         proxy.close()
-    statuses = check(task, told, outcomes, f"network cut for {seconds} s", kills=0)
+    statuses = check(task, told, outcomes, f"network cut for {seconds} s{', router killed' * kills}", kills=kills)
     assert Counter(outcome.result for outcome in outcomes) == {"complete": WORKERS}, task.log
     assert statuses == {"complete": WORKERS}
 
