@@ -52,6 +52,7 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         self._lock = threading.RLock()
         self._written: dict[Path, bytes] = {}
         self._is_finished = False
+        self._has_to_last = False
         self._unrecorded: dict[str, Any] = {}
         self._journal: Journal | None = None
         self._journal_holds_turns = False
@@ -153,6 +154,8 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
             OSError: a file can't be written; the one before is left as it is.
         """
         with self._lock:
+            # What is safe from a power cut stays so: the file that takes its place has to be on disk before its name is.
+            self._has_to_last = durable = durable or self._has_to_last
             self._folder.mkdir(parents=True, exist_ok=True)
             files = {self._folder / STATE_NAME: self.get_data()}
             if self.metadata.tips or self.metadata.feedback:  # the rest of it is in the state, too

@@ -37,7 +37,7 @@ _NETWORK = ("nfs", "cifs", "smb", "fuse", "afs", "lustre", "gpfs", "beegfs", "ce
 
 
 def is_on_network(path: Path) -> bool:
-    """Whether a file lies, or would lie, on a network file system, or on one of which we can't tell."""
+    """Whether a file lies, or would lie, on a network file system, as far as the system says."""
     real = path.resolve()
     holders = [part for part in psutil.disk_partitions(all=True) if real.is_relative_to(part.mountpoint)]
     if not holders:

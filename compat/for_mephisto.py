@@ -235,8 +235,8 @@ def failed_handshakes_tried_again(module: ModuleType) -> None:
 def packets_sent_together(module: ModuleType) -> None:
     """Send the packets that wait for the router one after the other in one task of the event loop.
 
-    Needed by mephisto 1.1.1, which makes a task for each packet: a fifth of the work of a turn. Can go when
-    ``WebsocketChannel._async_send_all`` sends all, as its name says. Of two threads that queue packets at once, one starts
+    Needed by mephisto 1.1.1, which makes a task for each packet. Can go when ``WebsocketChannel._async_send_all`` sends
+    all, as its name says. Of two threads that queue packets at once, one starts
     the task; the flag is taken back in the event loop before the queue is looked at for the last time.
     """
     websocket_channel = module.WebsocketChannel

@@ -235,6 +235,26 @@ def test_what_the_page_hands_in_costs_one_line_and_is_in_the_state_in_the_end(ag
     assert outputs["final_submission"] == {"tip": "thanks"}
 
 
+def test_what_is_safe_from_a_power_cut_stays_so(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent.state.record_world_data({"custom_data": SAVED})
+    steps: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        steps.append("sync")
+        sync(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        steps.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    HumanAgent(agent).control("ended", outcome="complete")
+    agent.state.finish()
+    assert steps == ["sync", "rename", "sync"]  # the new file before its name, then the name
+
+
 def test_a_page_that_hands_in_after_the_end_is_recorded_as_well(agent: Any) -> None:
     agent.state.record_world_data({"custom_data": SAVED})
     agent.state.finish()

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,19 @@ def router_of(task: RunningTask) -> int:
     return next(int(line.split()[0]) for line in found.stdout.splitlines() if "server.js" in line)
 
 
+def killing(task: RunningTask, moment: float) -> Callable[[], Awaitable[bool]]:
+    """What kills the server so many seconds after it is called."""
+
+    async def kill() -> bool:
+        await asyncio.sleep(moment)
+        assert task.process is not None
+        os.kill(task.process.pid, signal.SIGKILL)
+        task.process.wait()
+        return True
+
+    return kill
+
+
 @pytest.mark.timeout(300 + 60 * KILLS)
 def test_the_server_is_killed_at_random_moments(start_task: Start) -> None:
     rng = random.Random(11)
@@ -85,14 +98,7 @@ def test_the_server_is_killed_at_random_moments(start_task: Start) -> None:
         task = start_task(TURNS, needed=f"a:{needed}")
         moment = rng.uniform(0.2, 4.0)
 
-        async def kill(task: RunningTask = task, moment: float = moment) -> bool:
-            await asyncio.sleep(moment)
-            assert task.process is not None
-            os.kill(task.process.pid, signal.SIGKILL)
-            task.process.wait()
-            return True
-
-        some, said = asyncio.run(live(task.port, WORKERS, [PATIENT], f"k{number}-", kill))
+        some, said = asyncio.run(live(task.port, WORKERS, [PATIENT], f"k{number}-", killing(task, moment)))
         outcomes += some
         told |= said
     task = start_task(TURNS, needed=f"a:{needed}")
@@ -172,15 +178,8 @@ def test_image_chat_is_killed_and_its_stack_stays_exact(tmp_path: Path) -> None:
             task = start(*flags, images=5, evals=2)
             moment = rng.uniform(0.2, 2.5)
 
-            async def kill(task: RunningTask = task, moment: float = moment) -> bool:
-                await asyncio.sleep(moment)
-                assert task.process is not None
-                os.kill(task.process.pid, signal.SIGKILL)
-                task.process.wait()
-                return True
-
             some, said = asyncio.run(
-                live(task.port, 4, [Behaviour(think_time=0.7, step_timeout=60)], f"i{number}-", kill)
+                live(task.port, 4, [Behaviour(think_time=0.7, step_timeout=60)], f"i{number}-", killing(task, moment))
             )
             outcomes += some
             told |= said

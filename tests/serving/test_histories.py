@@ -93,14 +93,20 @@ def test_persona_seeds_and_several_messages_before_a_reply_are_in_the_history() 
     assert told(copies.reply(conversation, "d")).endswith(" | d")
 
 
-def test_a_kept_agent_is_used_only_for_the_history_that_it_was_told() -> None:
-    made = []
+def counted_agents() -> tuple[list[Any], Agents]:
+    """The agents that a copy keeps, and those that it has made so far."""
+    made: list[Any] = []
 
     def make() -> Any:
         made.append(WitnessAgent({"script": []}))
         return made[-1]
 
-    model, agents = witness(), Agents(make, 10)
+    return made, Agents(make, 10)
+
+
+def test_a_kept_agent_is_used_only_for_the_history_that_it_was_told() -> None:
+    made, agents = counted_agents()
+    model = witness()
     conversation = Conversation()
     first = conversation.turn([heard("a")])
     (lost,) = answer_turns(model, agents, [first])
@@ -115,13 +121,8 @@ def test_a_kept_agent_is_used_only_for_the_history_that_it_was_told() -> None:
 
 
 def test_a_kept_agent_goes_on_where_nothing_has_come_between() -> None:
-    made = []
-
-    def make() -> Any:
-        made.append(WitnessAgent({"script": []}))
-        return made[-1]
-
-    model, agents = witness(), Agents(make, 10)
+    made, agents = counted_agents()
+    model = witness()
     conversation = Conversation()
     for text in ("a", "b", "c"):
         turn = conversation.turn([heard(text)])
