@@ -49,10 +49,11 @@ def test_models_records_and_analysis_know_nothing_of_mephisto(folder: str) -> No
     assert [name for name in imports_of(folder) if name.split(".")[0] == "mephisto"] == []
 
 
-def test_a_conversation_knows_nothing_of_files_batches_or_http() -> None:
+@pytest.mark.parametrize("module", ["worlds.py", "onboarding_world.py"])
+def test_a_conversation_knows_nothing_of_files_batches_or_http(module: str) -> None:
     beneath = {"pathlib", "json", "os", "shutil", "requests", "httpx", "tornado", "websockets", "mephisto"}
-    assert {name.split(".")[0] for name in imports_of("worlds.py")} & beneath == set()
-    assert {"writing", "batching"} & {name.rpartition(".")[2] for name in imports_of("worlds.py")} == set()
+    assert {name.split(".")[0] for name in imports_of(module)} & beneath == set()
+    assert {"writing", "batching"} & {name.rpartition(".")[2] for name in imports_of(module)} == set()
 
 
 @pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"])
