@@ -5,7 +5,7 @@ Usage: ``python benchmarks/image_stack.py [--images 100000] [--folder FOLDER]``
 Three groups of times, each the mean over the draws of a scenario, the median and the 99th percentile (on a busy machine
 the mean and the last hold the waits for a core as well):
 
-* *memory*: choosing and noting the place, with the lock held (``ImageStack._reserve``);
+* *memory*: choosing and noting the place, with the lock held (``Bookkeeping.reserve``);
 * *call*: all of ``get_next_image`` but the wait for the disk (``fsync`` replaced by nothing);
 * *durable*: ``get_next_image`` as it is; this is the disk's figure more than ours.
 
@@ -55,7 +55,7 @@ def timed(draw: Callable[[str], object], workers: list[str]) -> list[float]:
 def in_memory(stack: ImageStack, worker: str) -> None:
     """The part of a draw that needs no disk."""
     with stack._lock:
-        stack._reserve(worker)
+        stack._books.reserve(worker)
 
 
 def advance(stack: ImageStack, worker: str, images: int) -> None:
@@ -79,7 +79,7 @@ def storm(stack: ImageStack) -> list[str]:
     """One worker far into the stack, 1,000 of whose places were just given back, and others who take them."""
     advance(stack, "deep", stack.num_images * 9 // 10)
     for image_idx in range(0, stack.num_images * 9 // 10, max(1, stack.num_images * 9 // 10 // 1_000)):
-        taken = stack._places[image_idx]
+        taken = stack._books.places[image_idx]
         model = next(model for model in stack.models if taken and "deep" in taken[model])
         stack.remove_worker("deep", image_idx, model)
     return [name for number in range(1_000) for name in ("deep", f"other {number}")]

@@ -16,7 +16,8 @@ import filelock
 import orjson
 
 from model_chat.errors import ConfigurationError
-from model_chat.images._journal import Change, DamagedJournalError, Header, Place, Verb, read_journal
+from model_chat.images._files import write_whole
+from model_chat.images._journal import Change, DamagedJournalError, Header, Journal, Place, Verb, read_journal
 
 logger = logging.getLogger(__name__)
 
@@ -138,15 +139,6 @@ def saved_faults(
     return faults
 
 
-def backup_path(folder: Path) -> Path:
-    """Return a name for a copy of ``stack.json`` that nothing has yet."""
-    stem = f"stack.backup_{time.strftime('%Y%m%d_%H%M%S')}"
-    number = 0
-    while (path := folder / (f"{stem}_{number}.json" if number else f"{stem}.json")).exists():
-        number += 1
-    return path
-
-
 def read_saved(folder: Path) -> SavedStack | None:
     """Read the two files of a stack.
 
@@ -240,6 +232,66 @@ def _replay(saved: SavedStack, change: Change) -> None:
         workers.remove(place.worker)
     if change.verb is Verb.GIVE_BACK:
         saved.seen.setdefault(place.worker, set()).add(place.image_idx)
+
+
+def load_for(
+    folder: Path, num_images: int, models: Sequence[str], images_id: str | None, on_model_change: str
+) -> SavedStack | None:
+    """Read the saved stack, and make it one of today's models; None where there is none. The caller has the folder.
+
+    Raises:
+        ConfigurationError: it is damaged, or can't go on with today's images and models.
+        OSError: it can't be read or written.
+    """
+    saved = read_saved(folder)
+    if saved is None:
+        return None
+    ConfigurationError.raise_if(saved_faults(saved, folder, num_images, models, images_id, on_model_change))
+    if set(saved.models) == set(models):
+        for taken in saved.places:
+            for model in models:  # today's order
+                taken[model] = taken.pop(model)
+        return saved
+    return _stretch(saved, folder, models)
+
+
+def _stretch(saved: SavedStack, folder: Path, models: Sequence[str]) -> SavedStack:
+    backup = _backup_path(folder)
+    merged = orjson.dumps(saved.places)
+    write_whole(backup, merged)
+    kept = [model for model in models if model in saved.models]
+    dropped = [model for model in saved.models if model not in models]
+    logger.warning(
+        "%s: the saved stack has the models %s, today's are %s: kept %s, new and empty %s, left out %s; backup: %s",
+        folder / STACK_FILE,
+        saved.models,
+        list(models),
+        kept,
+        [model for model in models if model not in kept],
+        dropped,
+        backup,
+    )
+    # First the journal's changes go into stack.json as it is, then the memory of who saw which image with a model
+    # that goes is made durable; only then may the caller write a stack.json without those models.
+    old = saved.header()
+    write_whole(folder / STACK_FILE, merged)
+    for image_idx, taken in enumerate(saved.places):
+        for model in dropped:
+            for worker in taken[model]:
+                saved.seen.setdefault(worker, set()).add(image_idx)
+    old.seen = {worker: sorted(images) for worker, images in saved.seen.items()}
+    Journal(folder / JOURNAL_FILE, old).close()
+    saved.places = [{model: taken.get(model, []) for model in models} for taken in saved.places]
+    return saved
+
+
+def _backup_path(folder: Path) -> Path:
+    """Return a name for a copy of ``stack.json`` that nothing has yet."""
+    stem = f"stack.backup_{time.strftime('%Y%m%d_%H%M%S')}"
+    number = 0
+    while (path := folder / (f"{stem}_{number}.json" if number else f"{stem}.json")).exists():
+        number += 1
+    return path
 
 
 def lock_folder(folder: Path) -> filelock.BaseFileLock:

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from model_chat.images import stack as stack_module
+from model_chat.images import _bookkeeping
 from model_chat.images.stack import ImageStack, Place, read_stack
 
 MODELS = ("a", "b", "c")
@@ -161,7 +161,7 @@ class StackMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("images_in_a_mask", [1, 3, 4096])
 def test_the_stack_does_what_its_rules_say(monkeypatch: pytest.MonkeyPatch, images_in_a_mask: int) -> None:
-    monkeypatch.setattr(stack_module, "_BLOCK", images_in_a_mask)
+    monkeypatch.setattr(_bookkeeping, "_BLOCK", images_in_a_mask)
     # The machine stops processes, not the power: the files are as real without waiting for the disk.
     monkeypatch.setattr(os, "fsync", lambda _: None)
     run_state_machine_as_test(

@@ -1,0 +1,218 @@
+"""Which place is whose, and which one a worker gets next: the rules of the stack, in memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import orjson
+
+from model_chat.images._journal import Change, Place, Verb
+from model_chat.images._saved_stack import Places, SavedStack
+
+_BLOCK = 4096
+"""Images in one bit mask. Combining 4,096 bits takes about 0.1 µs, so 100,000 images are 25 such steps at worst."""
+
+
+class Progress(NamedTuple):
+    """Numbers of conversations, of a model or of an image."""
+
+    finished: int
+    in_flight: int
+    needed: int
+    """Places that are still free."""
+
+
+class Bookkeeping:
+    """The stack in memory. Not thread-safe; its owner locks.
+
+    Args:
+        num_images: how many images there are.
+        models: the models' nicknames.
+        wanted: conversations for each (image, model).
+        rng: draws the models.
+        saved: what an earlier run has left, with today's models; None: nothing.
+    """
+
+    def __init__(
+        self, num_images: int, models: Sequence[str], wanted: int, rng: random.Random, saved: SavedStack | None
+    ) -> None:
+        self.num_images = num_images
+        self.models = tuple(models)
+        self.wanted = wanted
+        self._rng = rng
+        self.places: list[Places | None] = [None] * num_images
+        """Who holds what of each image; None: nobody ever held anything."""
+        # Bit i of mask b: image b * _BLOCK + i still needs a conversation.
+        self._open = [(1 << min(_BLOCK, num_images - start)) - 1 for start in range(0, num_images, _BLOCK)]
+        self._first_open_block = 0
+        # Worker -> block -> the same for the images that they have had.
+        self._had: dict[str, dict[int, int]] = {}
+        # Worker -> (block, how many times the past had been reopened): before it was nothing for them, back then.
+        self._looked_up_to: dict[str, tuple[int, int]] = {}
+        self._times_reopened = 0
+        self.places_left = num_images * len(models) * wanted
+        """How many places are free."""
+        self.in_flight: dict[Place, None] = {}
+        """Places of conversations that have neither finished nor given them back, oldest first."""
+        self.being_freed: set[Place] = set()
+        """Places whose giving back is on its way to the disk."""
+        self.seen: dict[str, set[int]] = {}
+        """Worker -> images they saw but hold no place of: kept on disk in the journal's header."""
+        if saved is not None:
+            self._take_over(saved)
+
+    def _take_over(self, saved: SavedStack) -> None:
+        for image_idx, taken in enumerate(saved.places):
+            if not any(taken.values()):
+                continue
+            self.places[image_idx] = taken
+            for workers in taken.values():
+                self.places_left -= min(len(workers), self.wanted)
+                for worker in workers:
+                    self._mark_had(worker, image_idx)
+            if all(len(taken[model]) >= self.wanted for model in self.models):
+                self._open[image_idx // _BLOCK] &= ~(1 << image_idx % _BLOCK)
+        for worker, images in saved.seen.items():
+            self.seen[worker] = set(images)
+            for image_idx in images:
+                self._mark_had(worker, image_idx)
+        self.in_flight = {place: None for place in saved.in_flight if self.holds(place)}
+
+    def _mark_had(self, worker: str, image_idx: int) -> None:
+        had = self._had.setdefault(worker, {})
+        had[image_idx // _BLOCK] = had.get(image_idx // _BLOCK, 0) | 1 << image_idx % _BLOCK
+
+    def holds(self, place: Place) -> bool:
+        """Whether the worker holds this place, finished or running."""
+        if not 0 <= place.image_idx < self.num_images:
+            return False
+        taken = self.places[place.image_idx]
+        return taken is not None and place.worker in taken.get(place.model, ())
+
+    def reserve(self, worker: str) -> Place | None:
+        """Take the worker's next place; None when there is none for them."""
+        image_idx = self._next_image_for(worker)
+        if image_idx is None:
+            return None
+        taken = self.places[image_idx]
+        if taken is None:
+            taken = self.places[image_idx] = {model: [] for model in self.models}
+        wanted = self.wanted
+        needed = [model for model in self.models if len(taken[model]) < wanted]
+        model = needed[0] if len(needed) == 1 else self._rng.choice(needed)
+        taken[model].append(worker)
+        self.places_left -= 1
+        self._mark_had(worker, image_idx)
+        if len(needed) == 1 and len(taken[model]) >= wanted:
+            self._open[image_idx // _BLOCK] ^= 1 << image_idx % _BLOCK
+        place = Place(image_idx, model, worker)
+        self.in_flight[place] = None
+        return place
+
+    def _next_image_for(self, worker: str) -> int | None:
+        blocks = len(self._open)
+        while self._first_open_block < blocks and not self._open[self._first_open_block]:
+            self._first_open_block += 1
+        had = self._had.get(worker, {})
+        looked_up_to, times_reopened = self._looked_up_to.get(worker, (0, 0))
+        start = self._first_open_block
+        if times_reopened == self._times_reopened:
+            start = max(start, looked_up_to)
+        found, block = 0, blocks
+        for block in range(start, blocks):
+            found = self._open[block] & ~had.get(block, 0)
+            if found:
+                break
+        if had:  # a worker without any image has nothing worth remembering
+            self._looked_up_to[worker] = (block, self._times_reopened)
+        if not found:
+            return None
+        return block * _BLOCK + (found & -found).bit_length() - 1
+
+    def _free(self, place: Place, seen: bool) -> None:
+        image_idx, model, worker = place
+        taken = self.places[image_idx]
+        if taken is None or worker not in taken[model]:
+            return
+        taken[model].remove(worker)
+        self.in_flight.pop(place, None)
+        if len(taken[model]) < self.wanted:  # a stack from elsewhere can be over the limit
+            self.places_left += 1
+            block, bit = image_idx // _BLOCK, 1 << image_idx % _BLOCK
+            if not self._open[block] & bit:
+                self._open[block] |= bit
+                self._reopened(block)
+        if seen:
+            self.seen.setdefault(worker, set()).add(image_idx)
+        elif not any(worker in workers for workers in taken.values()):
+            self._had[worker][image_idx // _BLOCK] &= ~(1 << image_idx % _BLOCK)
+            self._reopened(image_idx // _BLOCK)
+
+    def _reopened(self, block: int) -> None:
+        self._times_reopened += 1
+        self._first_open_block = min(self._first_open_block, block)
+
+    def conclude(self, change: Change, written: bool) -> None:
+        """Bring memory in line with how the writing of a change went.
+
+        A place is taken in memory first and on disk after, and given back the other way round: so it is never free in
+        one of the two while another worker could hold it in the other.
+        """
+        verb, place = change
+        if verb is Verb.TAKE:
+            if not written:
+                self._free(place, seen=False)
+        elif verb is Verb.FINISH:
+            if written:
+                self.in_flight.pop(place, None)
+        else:
+            self.being_freed.discard(place)
+            if written:
+                self._free(place, seen=verb is Verb.GIVE_BACK)
+
+    def outlook(self, worker: str) -> tuple[bool, bool]:
+        """Whether there is a place for a worker now, and whether one that others hold could become free for them."""
+        had = self._had.get(worker, {})
+        now = self._next_image_for(worker) is not None
+        later = any(
+            not had.get(place.image_idx // _BLOCK, 0) >> place.image_idx % _BLOCK & 1 for place in self.in_flight
+        )
+        return now, later
+
+    def full_images(self) -> int:
+        """How many images have no free place."""
+        return self.num_images - sum(block.bit_count() for block in self._open)
+
+    def progress_by_model(self) -> dict[str, Progress]:
+        """The numbers of each model over all images."""
+        total = dict.fromkeys(self.models, 0)
+        free = dict.fromkeys(self.models, self.num_images * self.wanted)
+        for taken in self.places:
+            for model, workers in (taken or {}).items():
+                total[model] += len(workers)
+                free[model] -= min(len(workers), self.wanted)
+        running = dict.fromkeys(self.models, 0)
+        for place in self.in_flight:
+            running[place.model] += 1
+        return {model: Progress(total[model] - running[model], running[model], free[model]) for model in self.models}
+
+    def progress_by_image(self) -> list[Progress]:
+        """The numbers of each image over all models, in the images' order."""
+        running = [0] * self.num_images
+        for place in self.in_flight:
+            running[place.image_idx] += 1
+        return [
+            Progress(
+                finished=sum(len(workers) for workers in (taken or {}).values()) - running[image_idx],
+                in_flight=running[image_idx],
+                needed=sum(max(0, self.wanted - len((taken or {}).get(model, ()))) for model in self.models),
+            )
+            for image_idx, taken in enumerate(self.places)
+        ]
+
+    def stack_json(self) -> bytes:
+        """What ``stack.json`` is to hold."""
+        untouched: Places = {model: [] for model in self.models}
+        return orjson.dumps([untouched if taken is None else taken for taken in self.places])
