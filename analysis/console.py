@@ -15,8 +15,10 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from model_chat.analysis.arrays import rating_columns
 from model_chat.analysis.remarks import remarks
-from model_chat.analysis.summary import CLEAN_FIELDS, Summary, rating_columns, records
+from model_chat.analysis.summary import Summary, records
+from model_chat.analysis.tables import CLEAN_FIELDS
 
 _MODELS_ACROSS = 4
 _ROWS_SHOWN = 10

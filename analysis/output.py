@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from model_chat.analysis.arrays import rating_columns
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.rows import Exclusion
-from model_chat.analysis.summary import rating_columns
 
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 """How a text begins that spreadsheets take for a formula (OWASP, "CSV Injection")."""

@@ -1,0 +1,377 @@
+"""The tables of the analysis, one function each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from model_chat.analysis import statistics
+from model_chat.analysis.arrays import Data, Metric
+from model_chat.analysis.estimates import Estimate, Floats
+from model_chat.analysis.settings import Settings
+
+CLEAN_FIELDS = ("clean_conversations", "clean_share")
+RATING_BOUNDS = (1.0, 5.0)
+_RATING_VALUES = (1, 2, 3, 4, 5)
+_MOST_EXCHANGES = 50
+"""Exchanges that the by-turn table follows; beyond, there are hardly ever enough conversations left for a curve."""
+
+
+def _frame(rows: list[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else float("nan")
+
+
+def models(data: Data) -> pd.DataFrame:
+    """A row a model: the counts, shares and means that are printed."""
+    words, questions = data.column("human_words"), data.column("human_questions")
+    human, model_messages = data.column("human_utterances"), data.column("model_utterances")
+    rows = []
+    for number, name in enumerate(data.models):
+        own = data.model == number
+        row: dict[str, object] = {
+            "model_nickname": name,
+            "conversations": int(own.sum()),
+            "workers": len(np.unique(data.worker[own])),
+            "model_utterances": int(model_messages[own].sum()),
+            "annotated_utterances": int(data.annotated[own].sum()),
+        }
+        for i, bucket in enumerate(data.settings.problem_buckets):
+            ticked = int(data.ticks[own, i].sum())
+            row[bucket] = ticked
+            row[f"{bucket}_share"] = _ratio(ticked, data.annotated[own].sum())
+        if data.settings.annotated:
+            clean = data.clean[own]
+            row[CLEAN_FIELDS[0]] = int(np.nansum(clean))
+            row[CLEAN_FIELDS[1]] = _ratio(float(np.nansum(clean)), float(np.isfinite(clean).sum()))
+        row |= {
+            "human_utterances": int(human[own].sum()),
+            "human_words": int(words[own].sum()),
+            "words_per_utterance": _ratio(words[own].sum(), human[own].sum()),
+            "human_questions": int(questions[own].sum()),
+            "questions_per_utterance": _ratio(questions[own].sum(), human[own].sum()),
+        }
+        for i, rating in enumerate(data.rating_names):
+            given = data.ratings[own, i] if data.ratings.shape[1] else np.zeros(0)
+            known = given[np.isfinite(given)]
+            row[f"{rating}_count"] = len(known)
+            row[f"{rating}_mean"] = float(known.mean()) if len(known) else float("nan")
+        rows.append(row)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["model_nickname", "conversations"])
+
+
+def workers(data: Data) -> pd.DataFrame:
+    """`worker_id`, `conversations`, `problems_found`, `avg_problems_per_convo`, most first."""
+    count = len(data.workers)
+    conversations = np.bincount(data.worker, minlength=count)
+    found = np.asarray(np.bincount(data.worker, data.problems, count), dtype=np.float64)
+    frame = pd.DataFrame({"worker_id": pd.Series(data.workers, dtype=str), "conversations": conversations})
+    frame["problems_found"] = pd.Series(found).astype("Int64") if data.settings.annotated else pd.NA
+    frame["avg_problems_per_convo"] = found / np.maximum(conversations, 1)
+    order = ["avg_problems_per_convo", "problems_found", "worker_id"]
+    return frame.sort_values(order, ascending=[False, False, True]).reset_index(drop=True)
+
+
+_ESTIMATE_COLUMNS = (
+    "model_nickname",
+    "metric",
+    "kind",
+    "value",
+    "se",
+    "low",
+    "high",
+    "bootstrap_se",
+    "bootstrap_low",
+    "bootstrap_high",
+    "total",
+    "workers",
+)
+
+
+def estimates(data: Data) -> pd.DataFrame:
+    """A row a model and metric: value, clustered error, interval, bootstrap."""
+    settings = data.settings
+    rows: list[dict[str, object]] = []
+    for number, name in enumerate(data.models):
+        own = data.model == number
+        clusters = data.worker[own]
+        # A model's chance hangs on its own name only: adding a model changes nothing for the others.
+        rng = np.random.default_rng([settings.seed, *name.encode()])
+        for kind in ("rate", "rating"):
+            metrics = [metric for metric in data.metrics if metric.kind == kind]
+            if not metrics:
+                continue
+            sums = statistics.cluster_sums(np.stack([m.sums[own] for m in metrics], axis=1), clusters)
+            totals = statistics.cluster_sums(np.stack([m.totals[own] for m in metrics], axis=1), clusters)
+            boots = statistics.bootstrap(
+                sums, totals, rng, settings.bootstrap, settings.confidence, logit=kind == "rate"
+            )
+            for i, (metric, boot) in enumerate(zip(metrics, boots, strict=True)):
+                estimate = _estimate_of(metric, sums[:, i], totals[:, i], settings.confidence)
+                rows.append(
+                    {
+                        "model_nickname": name,
+                        "metric": metric.name,
+                        "kind": kind,
+                        "value": estimate.value,
+                        "se": estimate.se,
+                        "low": estimate.low,
+                        "high": estimate.high,
+                        "bootstrap_se": boot.se,
+                        "bootstrap_low": boot.low,
+                        "bootstrap_high": boot.high,
+                        "total": estimate.total,
+                        "workers": estimate.clusters,
+                    }
+                )
+    return _frame(rows, _ESTIMATE_COLUMNS)
+
+
+def _estimate_of(metric: Metric, sums: Floats, totals: Floats, confidence: float) -> Estimate:
+    """The estimate that fits the metric's kind, from sums over workers."""
+    if metric.kind == "rate":
+        return statistics.rate(sums, totals, confidence)
+    return statistics.mean(sums, totals, confidence, RATING_BOUNDS)
+
+
+_RATING_COLUMNS = (
+    "model_nickname",
+    "question",
+    "ratings",
+    *(f"rated_{value}" for value in _RATING_VALUES),
+    "mean",
+    "low",
+    "high",
+    "z_ratings",
+    "z_mean",
+    "z_low",
+    "z_high",
+)
+
+
+def ratings(data: Data) -> pd.DataFrame:
+    """A row a model and question: distribution, and the mean standardised per worker."""
+    rows: list[dict[str, object]] = []
+    confidence = data.settings.confidence
+    for i in range(data.ratings.shape[1]):
+        question = data.rating_names[i]
+        values = data.ratings[:, i]
+        standard = statistics.standardise_per_worker(values, data.worker)
+        for number, name in enumerate(data.models):
+            own = (data.model == number) & np.isfinite(values)
+            given = values[own]
+            estimate = _mean_of(given, data.worker[own], confidence, RATING_BOUNDS)
+            usable = own & np.isfinite(standard)
+            scaled = _mean_of(standard[usable], data.worker[usable], confidence, None)
+            row: dict[str, object] = {"model_nickname": name, "question": question, "ratings": len(given)}
+            row |= {f"rated_{value}": int((given == value).sum()) for value in _RATING_VALUES}
+            row |= {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
+            row |= {"z_ratings": scaled.total, "z_mean": scaled.value, "z_low": scaled.low, "z_high": scaled.high}
+            rows.append(row)
+    return _frame(rows, _RATING_COLUMNS)
+
+
+def _mean_of(
+    values: Floats, clusters: NDArray[np.int64], confidence: float, bounds: tuple[float, float] | None
+) -> Estimate:
+    sums = statistics.cluster_sums(values, clusters)
+    totals = statistics.cluster_sums(np.ones(len(values)), clusters)
+    return statistics.mean(sums, totals, confidence, bounds)
+
+
+_COMPARISON_COLUMNS = (
+    "metric",
+    "kind",
+    "model_a",
+    "model_b",
+    "value_a",
+    "value_b",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "effect",
+    "effect_size",
+    "cliffs_delta",
+    "detectable",
+    "needed",
+    "more_a",
+    "more_b",
+)
+
+
+def comparisons(data: Data) -> pd.DataFrame:
+    """A row a metric and pair of models: difference, interval, p, effect size, power."""
+    settings = data.settings
+    rows: list[dict[str, object]] = []
+    for a, b in itertools.combinations(range(len(data.models)), 2):
+        pair = (data.model == a) | (data.model == b)
+        is_a = data.model[pair] == a
+        clusters = data.worker[pair]
+        if not data.metrics:
+            continue
+        sums = np.stack([metric.sums[pair] for metric in data.metrics], axis=1)
+        totals = np.stack([metric.totals[pair] for metric in data.metrics], axis=1)
+        name_a, name_b = data.models[a], data.models[b]
+        rng = np.random.default_rng([settings.seed, *name_a.encode(), 0, *name_b.encode()])
+        p_values = statistics.permutation_p_values(sums, totals, is_a, clusters, rng, settings.permutations)
+        for i, metric in enumerate(data.metrics):
+            rows.append(
+                _comparison(metric, sums[:, i], totals[:, i], is_a, clusters, settings)
+                | {"model_a": name_a, "model_b": name_b, "p": float(p_values[i])}
+            )
+    frame = _frame(rows, _COMPARISON_COLUMNS)
+    # One family: all pairs of models on one metric.
+    for metric_name in frame["metric"].unique():
+        family = frame["metric"] == metric_name
+        frame.loc[family, "p_holm"] = statistics.holm(frame.loc[family, "p"].to_list())
+    frame["p_holm"] = frame["p_holm"].astype(np.float64)
+    order = {metric.name: i for i, metric in enumerate(data.metrics)}
+    return frame.sort_values("metric", key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
+
+
+def _comparison(
+    metric: Metric,
+    sums: Floats,
+    totals: Floats,
+    is_a: NDArray[np.bool_],
+    clusters: NDArray[np.int64],
+    settings: Settings,
+) -> dict[str, object]:
+    confidence = settings.confidence
+    gap = statistics.difference(sums, totals, is_a, clusters, confidence)
+    sides = []
+    for side in (is_a, ~is_a):
+        by_worker = statistics.cluster_sums(np.stack([sums[side], totals[side]], axis=1), clusters[side])
+        sides.append(_estimate_of(metric, by_worker[:, 0], by_worker[:, 1], confidence))
+    value_a, value_b = sides
+    power = statistics.power_to_compare(
+        value_a,
+        value_b,
+        int((totals[is_a] > 0).sum()),
+        int((totals[~is_a] > 0).sum()),
+        metric.wanted_difference,
+        confidence,
+        settings.power,
+    )
+    if metric.kind == "rate":
+        effect, size, delta = "Cohen's h", statistics.cohens_h(value_a.value, value_b.value), float("nan")
+    else:
+        given = totals > 0
+        own, other = sums[is_a & given], sums[~is_a & given]
+        effect, size = "Hedges' g", statistics.hedges_g(own, other)
+        delta = statistics.cliffs_delta(own, other)
+    return {
+        "metric": metric.name,
+        "kind": metric.kind,
+        "value_a": value_a.value,
+        "value_b": value_b.value,
+        "difference": gap.value,
+        "low": gap.low,
+        "high": gap.high,
+        "effect": effect,
+        "effect_size": size,
+        "cliffs_delta": delta,
+        "detectable": power.detectable,
+        "needed": power.needed,
+        "more_a": power.more_a,
+        "more_b": power.more_b,
+    }
+
+
+_TURN_COLUMNS = ("model_nickname", "bucket", "exchange", "messages", "rate", "low", "high")
+
+
+def turns(data: Data) -> pd.DataFrame:
+    """A row a model, bucket and exchange (from 1), with its rate: does a model get worse as the conversation goes on?"""
+    turns, labels = data.corpus.turns, data.corpus.labels
+    rows: list[dict[str, object]] = []
+    turn_model, turn_worker = data.model[turns["conversation"]], data.worker[turns["conversation"]]
+    for number, name in enumerate(data.models):
+        own = turn_model == number
+        exchanges, workers, ticked = turns["exchange"][own], turn_worker[own], labels[own]
+        for exchange in range(min(int(exchanges.max(initial=-1)) + 1, _MOST_EXCHANGES)):
+            here = exchanges == exchange
+            if not here.any():
+                continue
+            totals = statistics.cluster_sums(np.ones(int(here.sum())), workers[here])
+            sums = statistics.cluster_sums(ticked[here], workers[here])
+            for i, bucket in enumerate(data.settings.problem_buckets):
+                estimate = statistics.rate(sums[:, i], totals, data.settings.confidence)
+                rows.append(
+                    {
+                        "model_nickname": name,
+                        "bucket": bucket,
+                        "exchange": exchange + 1,
+                        "messages": estimate.total,
+                        "rate": estimate.value,
+                        "low": estimate.low,
+                        "high": estimate.high,
+                    }
+                )
+    return _frame(rows, _TURN_COLUMNS)
+
+
+_AGREEMENT_COLUMNS = ("judged", "kind", "items", "judgments", "raw", "nominal", "ordinal", "interval")
+
+
+def agreement(data: Data) -> pd.DataFrame:
+    """A row a bucket or question that was judged more than once."""
+    turns = data.corpus.turns
+    rows: list[dict[str, object]] = []
+    turn_worker = data.worker[turns["conversation"]]
+    for i, bucket in enumerate(data.settings.problem_buckets):
+        ticked = data.corpus.labels[:, i].astype(np.float64)
+        rows.append(_agreement_row(bucket, "bucket", ticked, turns["history"], turn_worker, ordered=False))
+    dialogs = np.asarray(data.corpus.conversations["dialog_hash"].to_numpy(), dtype=np.int64)
+    for i in range(data.ratings.shape[1]):
+        rows.append(
+            _agreement_row(data.rating_names[i], "rating", data.ratings[:, i], dialogs, data.worker, ordered=True)
+        )
+    return _frame(rows, _AGREEMENT_COLUMNS)
+
+
+def _agreement_row(
+    judged: str,
+    kind: str,
+    values: Floats,
+    items: NDArray[np.int64],
+    workers: NDArray[np.int64],
+    ordered: bool,
+) -> dict[str, object]:
+    found = statistics.agreement(values, items, workers, ordered)
+    return {
+        "judged": judged,
+        "kind": kind,
+        "items": found.items,
+        "judgments": found.judgments,
+        "raw": found.raw,
+        "nominal": found.nominal,
+        "ordinal": found.ordinal,
+        "interval": found.interval,
+    }
+
+
+def quality(data: Data) -> pd.DataFrame:
+    """A row a worker: signs of inattention."""
+    words, human = data.column("human_words"), data.column("human_utterances")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        per_message = words / human
+    return statistics.worker_quality(
+        workers=data.worker,
+        worker_names=np.array(data.workers, dtype=object),
+        models=data.model,
+        ratings=data.ratings,
+        seconds=data.column("median_seconds"),
+        words_per_message=per_message,
+        turn_workers=data.worker[data.corpus.turns["conversation"]],
+        labels=data.corpus.labels,
+    )
