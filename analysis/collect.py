@@ -16,17 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model_chat.analysis.chunks import CONVERSATION_SCHEMA, TURN_DTYPE, Chunk, utterance_schema
+from model_chat.analysis.exclusions import Exclusion, ExclusionReason
 from model_chat.analysis.parallel import run_builder
-from model_chat.analysis.rows import (
-    CONVERSATION_SCHEMA,
-    TURN_DTYPE,
-    Chunk,
-    Exclusion,
-    ExclusionReason,
-    Hooks,
-    RowBuilder,
-    utterance_schema,
-)
+from model_chat.analysis.rows import Hooks, RowBuilder
 from model_chat.analysis.settings import NO_LIMIT, Settings
 from model_chat.records.mephisto_database import find_database, list_agents
 from model_chat.records.reading import Origin, Source, list_files

@@ -102,7 +102,7 @@ class ModelChatResultsCompiler:
         Args:
             model_nickname: which model.
             conversations: its conversations, a row each, with the columns of
-                :data:`model_chat.analysis.rows.CONVERSATION_SCHEMA`.
+                :data:`model_chat.analysis.chunks.CONVERSATION_SCHEMA`.
         """
         return {}
 

@@ -21,7 +21,7 @@ import pyarrow.parquet
 
 from model_chat.analysis.arrays import rating_columns
 from model_chat.analysis.collect import Corpus
-from model_chat.analysis.rows import Exclusion
+from model_chat.analysis.exclusions import Exclusion
 
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 """How a text begins that spreadsheets take for a formula (OWASP, "CSV Injection")."""

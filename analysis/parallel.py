@@ -17,7 +17,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Protocol
 
-from model_chat.analysis.rows import Chunk, RowBuilder
+from model_chat.analysis.chunks import Chunk
+from model_chat.analysis.rows import RowBuilder
 from model_chat.errors import ConfigurationError
 from model_chat.records.reading import Source
 

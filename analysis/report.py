@@ -19,10 +19,11 @@ from markupsafe import Markup, escape
 
 from model_chat.analysis import charts
 from model_chat.analysis.arrays import CLEAN
+from model_chat.analysis.chunks import CONTEXT_TURN
 from model_chat.analysis.console import p_text
+from model_chat.analysis.exclusions import ExclusionReason
 from model_chat.analysis.output import whole_file
 from model_chat.analysis.remarks import remarks
-from model_chat.analysis.rows import CONTEXT_TURN, ExclusionReason
 from model_chat.analysis.settings import NO_LIMIT
 from model_chat.analysis.summary import Summary, records
 

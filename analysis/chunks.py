@@ -1,0 +1,214 @@
+"""Columns that a chunk of conversations is put into, one conversation at a time."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from model_chat.analysis.exclusions import Exclusion
+from model_chat.analysis.measures import Measures, context_text
+from model_chat.analysis.settings import Settings
+from model_chat.records.reading import ReadConversation, Source
+from model_chat.records.schema import MODEL_IDX
+
+CONTEXT_TURN = -1
+"""`turn_idx` of the row with the model's persona and context."""
+_ARROW_TYPES: Mapping[type, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+}
+
+
+@dataclass(slots=True)
+class Chunk:
+    """What a chunk of sources became.
+
+    Attributes:
+        utterances: a row an utterance, the context row first; `conversation` is the position in ``conversations``.
+        conversations: a row a conversation that passed.
+        turns: a row an annotated model message: `conversation`, `exchange` (0-based), `history` (what was judged).
+        labels: ticks of those messages, one column a bucket.
+        excluded: the rest.
+        unknown_labels: ticks of buckets that nobody asked for, by name.
+        digests: content of each conversation and of those excluded by Mephisto's status, for telling duplicates.
+    """
+
+    utterances: pa.RecordBatch
+    conversations: pa.RecordBatch
+    turns: np.ndarray
+    labels: np.ndarray
+    excluded: list[Exclusion]
+    unknown_labels: dict[str, int]
+    digests: list[bytes]
+
+
+TURN_DTYPE = np.dtype([("conversation", np.int32), ("exchange", np.int32), ("history", np.int64)])
+
+
+def utterance_schema(settings: Settings, extra_columns: Mapping[str, type]) -> pa.Schema:
+    """Columns of :attr:`Chunk.utterances`."""
+    return pa.schema(
+        [
+            ("conversation", pa.int32()),
+            ("turn_idx", pa.int32()),
+            ("agent_idx", pa.int8()),
+            ("text", pa.string()),
+            ("rated", pa.bool_()),
+            *((bucket, pa.bool_()) for bucket in settings.problem_buckets),
+            *((name, _ARROW_TYPES[kind]) for name, kind in extra_columns.items()),
+        ]
+    )
+
+
+CONVERSATION_SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("folder", pa.string()),
+        ("worker_id", pa.string()),
+        ("hit_id", pa.string()),
+        ("model_nickname", pa.string()),
+        ("ratings", pa.list_(pa.int8())),
+        ("human_utterances", pa.int32()),
+        ("human_words", pa.int32()),
+        ("human_questions", pa.int32()),
+        ("model_utterances", pa.int32()),
+        ("annotated_utterances", pa.int32()),
+        ("median_seconds", pa.float64()),
+        ("violation", pa.string()),
+        ("day", pa.date32()),
+        ("dialog_hash", pa.int64()),
+    ]
+)
+
+
+class ChunkBuilder:
+    """Fills the columns of a :class:`Chunk`.
+
+    Args:
+        settings: the run's settings.
+        extra_columns: those of a subclass of the compiler, with their types.
+    """
+
+    def __init__(self, settings: Settings, extra_columns: Mapping[str, type]) -> None:
+        self.excluded: list[Exclusion] = []
+        self.unknown_labels: dict[str, int] = {}
+        self._buckets = settings.problem_buckets
+        self._extra = tuple(extra_columns)
+        self._schema = utterance_schema(settings, extra_columns)
+        self._digests: list[bytes] = []
+        self._conversations: list[tuple[Any, ...]] = []
+        self._row_conversation, self._row_turn, self._row_agent = array("i"), array("i"), array("b")
+        self._row_text: list[str] = []
+        self._row_rated: list[bool] = []
+        self._row_ticks: list[tuple[bool, ...] | None] = []
+        self._row_extra: dict[str, list[Any]] = {name: [] for name in self._extra}
+        self._turn_conversation, self._turn_exchange = array("i"), array("i")
+        self._turn_history: list[bytes] = []
+        self._turn_ticks: list[tuple[bool, ...]] = []
+
+    def add(
+        self,
+        source: Source,
+        conversation: ReadConversation,
+        measures: Measures,
+        extras: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Add a conversation that passed.
+
+        Args:
+            source: where it comes from.
+            conversation: what was read there.
+            measures: what was counted in it.
+            extras: values of the extra columns, a row each, that of the context first; none without such columns.
+        """
+        position = len(self._conversations)
+        self._conversations.append(
+            (
+                source.name,
+                source.folder,
+                conversation.worker_id,
+                conversation.hit_id,
+                conversation.model_nickname,
+                conversation.ratings,
+                measures.human_utterances,
+                measures.human_words,
+                measures.human_questions,
+                measures.model_utterances,
+                len(measures.ticks),
+                measures.median_seconds,
+                conversation.acceptability_violation,
+                source.day,
+                int.from_bytes(measures.dialog_hash, "big", signed=True),
+            )
+        )
+        self._digests.append(measures.digest)
+        rows = len(conversation.dialog) + 1
+        self._row_conversation.extend([position] * rows)
+        self._row_turn.extend(range(CONTEXT_TURN, rows - 1))
+        self._row_agent.append(MODEL_IDX)
+        self._row_text.append(context_text(conversation))
+        for utterance in conversation.dialog:
+            self._row_agent.append(utterance.agent_idx)
+            self._row_text.append(utterance.text)
+        rated = [False] * rows
+        rated[measures.last_model_row + 1] = True
+        self._row_rated += rated
+        self._row_ticks.append(None)
+        self._row_ticks += measures.rows
+        for values in extras:
+            for name in self._extra:
+                self._row_extra[name].append(values.get(name))
+        self._turn_conversation.extend([position] * len(measures.ticks))
+        self._turn_exchange.extend(measures.exchanges)
+        self._turn_history += measures.histories
+        self._turn_ticks += measures.ticks
+
+    def chunk(self) -> Chunk:
+        """Return what has been added."""
+        return Chunk(
+            utterances=self._utterances(),
+            conversations=self._conversation_columns(),
+            turns=self._turns(),
+            labels=np.array(self._turn_ticks, dtype=bool).reshape(len(self._turn_ticks), len(self._buckets)),
+            excluded=self.excluded,
+            unknown_labels=self.unknown_labels,
+            digests=self._digests,
+        )
+
+    def _utterances(self) -> pa.RecordBatch:
+        columns: list[pa.Array] = [
+            pa.array(np.frombuffer(self._row_conversation, np.int32) if self._row_conversation else [], pa.int32()),
+            pa.array(np.frombuffer(self._row_turn, np.int32) if self._row_turn else [], pa.int32()),
+            pa.array(np.frombuffer(self._row_agent, np.int8) if self._row_agent else [], pa.int8()),
+            pa.array(self._row_text, pa.string()),
+            pa.array(self._row_rated, pa.bool_()),
+        ]
+        absent = np.array([ticks is None for ticks in self._row_ticks], dtype=bool)
+        blank = (False,) * len(self._buckets)
+        ticked = np.array([blank if ticks is None else ticks for ticks in self._row_ticks], dtype=bool)
+        ticked = ticked.reshape(len(self._row_ticks), len(self._buckets))
+        columns += [pa.array(ticked[:, i], pa.bool_(), mask=absent) for i in range(len(self._buckets))]
+        columns += [pa.array(self._row_extra[name], self._schema.field(name).type) for name in self._extra]
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+    def _conversation_columns(self) -> pa.RecordBatch:
+        by_column = zip(*self._conversations, strict=True) if self._conversations else [()] * len(CONVERSATION_SCHEMA)
+        return pa.RecordBatch.from_arrays(
+            [pa.array(list(values), kind.type) for values, kind in zip(by_column, CONVERSATION_SCHEMA, strict=True)],
+            schema=CONVERSATION_SCHEMA,
+        )
+
+    def _turns(self) -> np.ndarray:
+        turns = np.zeros(len(self._turn_ticks), TURN_DTYPE)
+        if self._turn_ticks:
+            turns["conversation"] = np.frombuffer(self._turn_conversation, np.int32)
+            turns["exchange"] = np.frombuffer(self._turn_exchange, np.int32)
+            turns["history"] = np.frombuffer(b"".join(self._turn_history), ">i8")
+        return turns

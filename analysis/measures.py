@@ -1,0 +1,136 @@
+"""What is counted in one conversation, while walking through its dialogue once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from model_chat.records.reading import ReadConversation, ReadingReason, UnreadableError
+from model_chat.records.schema import HUMAN_IDX
+
+_QUESTION = re.compile(r"[?？؟]+")
+_MIN_TURNS_TO_BE_UNIFORM = 2
+_TICKS = frozenset({bool, type(None)})
+
+
+@dataclass(slots=True)
+class Measures:
+    """What is counted while walking through one dialogue."""
+
+    human_utterances: int = 0
+    human_words: int = 0
+    human_questions: int = 0
+    model_utterances: int = 0
+    seconds: list[float] = field(default_factory=list)
+    ticks: list[tuple[bool, ...]] = field(default_factory=list)
+    exchanges: list[int] = field(default_factory=list)
+    histories: list[bytes] = field(default_factory=list)
+    rows: list[tuple[bool, ...] | None] = field(default_factory=list)
+    last_model_row: int = -1
+    digest: bytes = b""
+    dialog_hash: bytes = b""
+
+    @property
+    def mean_words(self) -> float:
+        """Words a message of the worker's; 0 for none."""
+        return self.human_words / self.human_utterances if self.human_utterances else 0.0
+
+    @property
+    def median_seconds(self) -> float | None:
+        """Seconds a message of the worker's took; None where no time is known."""
+        return statistics.median(self.seconds) if self.seconds else None
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether several messages were annotated, all with the same labels."""
+        return len(self.ticks) >= _MIN_TURNS_TO_BE_UNIFORM and all(entry == self.ticks[0] for entry in self.ticks)
+
+
+def context_text(conversation: ReadConversation) -> str:
+    """The text of the context row: the model's persona lines, the topic or further context, the image's number."""
+    lines: list[str] = []
+    if conversation.personas:
+        for line in conversation.personas[-1]:
+            lines.append(line if line.startswith("your persona:") else f"your persona: {line}")
+    if conversation.additional_context:
+        lines.append(conversation.additional_context)
+    if conversation.image_idx is not None:
+        lines.append(f"image: {conversation.image_idx}")
+    return "\n".join(lines)
+
+
+def measure(
+    conversation: ReadConversation, buckets: Sequence[str], known: frozenset[str], unknown: dict[str, int]
+) -> Measures:
+    """Walk through the dialogue once.
+
+    Args:
+        conversation: as it was read.
+        buckets: those that are asked about, in the order of the columns.
+        known: the same as a set.
+        unknown: counts ticks of other buckets, by name; added to.
+
+    Raises:
+        UnreadableError: something stands where a tick should.
+    """
+    measures = Measures()
+    history = hashlib.blake2b(digest_size=8)
+    history.update(f"{conversation.model_nickname}\0{context_text(conversation)}\0".encode())
+    times: list[float | None] = []
+    for position, utterance in enumerate(conversation.dialog):
+        history.update(f"{utterance.agent_idx}{utterance.text}\0".encode())
+        times.append(utterance.timestamp)
+        ticks: tuple[bool, ...] | None = None
+        if utterance.agent_idx == HUMAN_IDX:
+            if not utterance.fake_start:
+                measures.human_utterances += 1
+                measures.human_words += len(utterance.text.split())
+                if "?" in utterance.text or not utterance.text.isascii():
+                    measures.human_questions += len(_QUESTION.findall(utterance.text))
+                timing = utterance.timing
+                if timing is not None and timing.shown is not None and timing.sent is not None:
+                    taken = timing.sent - timing.shown
+                    if taken >= 0:  # a page's clock may be set back between the two
+                        measures.seconds.append(taken)
+        else:
+            measures.last_model_row = position
+            if not utterance.fake_start:
+                data = utterance.problem_data
+                if data and buckets:
+                    values = [data.get(bucket) for bucket in buckets]
+                    ticks = tuple([value is True for value in values])
+                    if not _TICKS.issuperset(map(type, values)):
+                        raise _no_tick(position, buckets, values)
+                    if not data.keys() <= known:
+                        for name, value in data.items():
+                            if value is True and name not in known:
+                                unknown[name] = unknown.get(name, 0) + 1
+                    measures.ticks.append(ticks)
+                    measures.exchanges.append(measures.model_utterances)
+                    measures.histories.append(history.digest())
+                measures.model_utterances += 1
+        measures.rows.append(ticks)
+    if measures.last_model_row < 0:
+        measures.last_model_row = len(conversation.dialog) - 1
+    measures.dialog_hash = history.digest()
+    content = hashlib.blake2b(measures.dialog_hash, digest_size=16)
+    content.update(
+        repr(
+            (conversation.worker_id, conversation.hit_id, conversation.assignment_id, conversation.ratings, times)
+        ).encode()
+    )
+    measures.digest = content.digest()
+    return measures
+
+
+def _no_tick(position: int, buckets: Sequence[str], values: Sequence[object]) -> UnreadableError:
+    bucket, value = next(
+        (bucket, value) for bucket, value in zip(buckets, values, strict=True) if type(value) not in _TICKS
+    )
+    shown = repr(value)[:40]
+    return UnreadableError(
+        ReadingReason.MALFORMED, f"`problem_data.{bucket}` of utterance {position} is no tick: {shown}"
+    )
