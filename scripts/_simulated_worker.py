@@ -1,0 +1,346 @@
+"""One simulated worker over the real wire: what the page does (docs/protocol.md), without a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+HEARTBEAT_SECONDS = 3.0
+MEPHISTO_TASK_VERSION = "2.0.3"
+"""What the router expects pages to say; anything else is logged."""
+LINES = (
+    "Hello there, how are you doing today?",
+    "I like long walks in the hills. What do you like?",
+    "That sounds interesting, please tell me more about it.",
+    "I had soup for lunch and it was very good.",
+    "Do you think it will rain tomorrow?",
+    "My sister plays the violin in an orchestra.",
+    "I have never been to the sea, have you?",
+    "What kind of music do you listen to?",
+)
+
+
+@dataclass
+class Behaviour:
+    """What a simulated worker does.
+
+    Attributes:
+        think_time: mean seconds before each message (exponentially distributed); 0 for none.
+        leave_after: leaves without a word after so many messages; None stays to the end.
+        lines: what the worker says, in order and then from the beginning; None draws from :data:`LINES`.
+        onboarding_answers: the content of ``onboard_task_data.json``, to pass onboarding with; None ticks the first box of
+            each reply and so mostly fails.
+        stay_silent: accepts and never writes.
+        rating: answered to every question; None is drawn at random.
+        step_timeout: seconds to wait for anything from the server before giving up.
+    """
+
+    think_time: float = 0.0
+    leave_after: int | None = None
+    lines: Sequence[str] | None = None
+    onboarding_answers: dict[str, Any] | None = None
+    stay_silent: bool = False
+    rating: int | None = None
+    step_timeout: float = 120.0
+
+
+@dataclass
+class Outcome:
+    """What became of one simulated worker.
+
+    Attributes:
+        worker: the worker's name.
+        result: ``complete``, ``incomplete``, ``left``, ``no work: <why>``, ``onboarding failed``, or ``error: <what>``.
+        turns: seconds from sending each message to the model's reply.
+        replied_at: when each of these replies came, on the clock of :func:`time.monotonic`, seconds.
+        first_message: seconds from arriving to the model's first reply, or None.
+        doubles: messages of the conversation that arrived twice under different update ids.
+        refused: codes of what the server did not take.
+        packets: everything that the server sent, decoded (for tests).
+    """
+
+    worker: str
+    result: str = "error: never started"
+    turns: list[float] = field(default_factory=list)
+    replied_at: list[float] = field(default_factory=list)
+    first_message: float | None = None
+    doubles: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    packets: list[dict[str, Any]] = field(default_factory=list)
+
+
+class SimulatedWorker:
+    """One worker on one assignment of a task that runs at ``http://localhost:<port>``.
+
+    Args:
+        port: the router's port.
+        worker: the worker's name.
+        assignment: any string; worker and assignment together are one conversation.
+        behaviour: what the worker does.
+        seed: of their words, ticks and ratings.
+        http: HTTP client.
+    """
+
+    def __init__(
+        self, port: int, worker: str, assignment: str, behaviour: Behaviour, seed: int, http: httpx.AsyncClient
+    ) -> None:
+        self.base = f"localhost:{port}"
+        self.worker = worker
+        self.assignment = assignment
+        self.behaviour = behaviour
+        self.outcome = Outcome(worker)
+        self._rng = random.Random(seed)
+        self._http = http
+        self._socket: ClientConnection | None = None
+        self._seen: set[str] = set()
+        self._updates: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.agent_id: str | None = None
+        self.config: dict[str, Any] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.disconnect()
+
+    # --- the wire ---
+
+    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """POST to the router and return its answer."""
+        response = await self._http.post(f"http://{self.base}/{path}", json=body, timeout=self.behaviour.step_timeout)
+        response.raise_for_status()
+        answer: dict[str, Any] = response.json()
+        self.outcome.packets.append(answer)
+        return answer
+
+    async def load_config(self) -> dict[str, Any]:
+        """Fetch what every page is told."""
+        response = await self._http.get(
+            f"http://{self.base}/task_config.json", params={"mephisto_task_version": MEPHISTO_TASK_VERSION}
+        )
+        response.raise_for_status()
+        self.config = response.json()
+        return self.config
+
+    async def register(self) -> dict[str, Any]:
+        """Ask for work; return the agent's details."""
+        answer = await self.post(
+            "request_agent",
+            {
+                "provider_data": {
+                    "worker_name": self.worker,
+                    "agent_registration_id": f"{self.assignment}-{self.worker}",
+                    "assignment_id": self.assignment,
+                    "provider_type": "mock",
+                },
+                "client_timestamp": time.time(),
+            },
+        )
+        return await self.adopt(answer)
+
+    async def adopt(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Become the agent that an answer names, and connect as it."""
+        details: dict[str, Any] = answer["data"]
+        self.agent_id = details.get("agent_id")
+        if self.agent_id is not None:
+            for update in (details.get("init_task_data") or {}).get("past_live_updates") or []:
+                self._take(update)
+            await self.connect()
+        return details
+
+    async def connect(self) -> None:
+        """Open the socket, say which agent this is, and listen."""
+        await self.disconnect()
+        self._socket = await connect(f"ws://{self.base}/", max_size=None, ping_interval=None)
+        await self.send_packet("alive", {})
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._beat())]
+
+    async def disconnect(self) -> None:
+        """Close the socket, as a page does that is closed."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if self._socket is not None:
+            await self._socket.close()
+            self._socket = None
+
+    async def send_packet(self, packet_type: str, data: Any, **more: Any) -> None:
+        """Send one packet of Mephisto's protocol."""
+        if self._socket is None:
+            raise RuntimeError("not connected")
+        packet = {
+            "packet_type": packet_type,
+            "subject_id": self.agent_id,
+            "data": data,
+            "client_timestamp": time.time(),
+        }
+        await self._socket.send(json.dumps({**packet, **more}))
+
+    async def send_update(self, task_data: dict[str, Any], text: Any = "", message_id: str | None = None) -> str:
+        """Send a live update as the page does; return its message id."""
+        message_id = message_id or str(uuid4())
+        data = {
+            "text": text,
+            "id": "Speaker 1",
+            "episode_done": False,
+            "update_id": message_id,
+            "task_data": {"message_id": message_id, **task_data},
+        }
+        await self.send_packet("mephisto_bound_live_update", data)
+        return message_id
+
+    async def _listen(self) -> None:
+        socket = self._socket
+        if socket is None:
+            return
+        with contextlib.suppress(ConnectionClosed):
+            async for raw in socket:
+                packet = json.loads(raw)
+                self.outcome.packets.append(packet)
+                if packet.get("packet_type") == "client_bound_live_update":
+                    self._take(packet["data"])
+                elif packet.get("packet_type") == "update_status":
+                    self._updates.put_nowait({"status": packet["data"]["status"]})
+
+    async def _beat(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self.send_packet("heartbeat", {})
+                await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _take(self, update: dict[str, Any]) -> None:
+        if update.get("update_id") in self._seen:
+            return
+        self._seen.add(update["update_id"])
+        self._updates.put_nowait(update)
+
+    # --- the person ---
+
+    async def run(self) -> Outcome:
+        """Live through the whole task and return what became of it."""
+        started = time.monotonic()
+        try:
+            await self.load_config()
+            details = await self.register()
+            if self.agent_id is not None and self.agent_id.startswith("onboarding_"):
+                if not await self._do_onboarding(details):
+                    self.outcome.result = "onboarding failed"
+                    return self.outcome
+                details = await self.adopt(
+                    await self.post("submit_onboarding", {"provider_data": {"USED_AGENT_ID": self.agent_id}})
+                )
+            if self.agent_id is None:
+                self.outcome.result = f"no work: {details.get('failure_reason')}"
+                return self.outcome
+            self.outcome.result = await self._chat(started)
+        except TimeoutError:
+            self.outcome.result = "error: nothing came from the server"
+        except (httpx.HTTPError, ConnectionClosed, OSError, KeyError) as error:
+            self.outcome.result = f"error: {error!r}"
+        finally:
+            await self.disconnect()
+        return self.outcome
+
+    async def next_update(self) -> dict[str, Any]:
+        """Return the next new thing that the server said."""
+        return await asyncio.wait_for(self._updates.get(), self.behaviour.step_timeout)
+
+    async def _do_onboarding(self, details: dict[str, Any]) -> bool:
+        dialogs = details["init_task_data"]["task_data"]["dialogs"]
+        while True:
+            update = await self.next_update()
+            control = update.get("task_data", {}).get("control")
+            if control in ("onboarding_start", "onboarding_retry"):
+                await self._think()
+                await self.send_update({"onboarding_answers": self._onboarding_form(dialogs)})
+            elif control == "refused":
+                self.outcome.refused[update["task_data"]["code"]] += 1
+                return False
+            elif control in ("onboarding_passed", "onboarding_failed"):
+                return bool(control == "onboarding_passed")
+            elif update.get("status") in ("disconnect", "timeout", "rejected"):
+                return False
+
+    def _onboarding_form(self, dialogs: list[list[dict[str, Any]]]) -> list[list[list[str] | None]]:
+        right = self.behaviour.onboarding_answers
+        if right is not None:
+            return [[line.get("answers") for line in dialog] for dialog in right["dialog"]]
+        first = self.config["annotation"]["buckets"][0]["value"]
+        return [[[first] if line["agent_idx"] == 1 else None for line in dialog] for dialog in dialogs]
+
+    async def _chat(self, started: float) -> str:
+        texts: list[tuple[int, str]] = []
+        said = 0
+        sent_at: float | None = None
+        to_annotate = False
+        while True:
+            update = await self.next_update()
+            data = update.get("task_data") or {}
+            control = data.get("control")
+            if "status" in update:
+                if update["status"] in ("disconnect", "timeout", "expired", "returned"):
+                    return f"error: {update['status']}"
+                continue
+            if control is None and update.get("text"):
+                key = (data["utterance_idx"], update["text"])
+                self.outcome.doubles += key in texts
+                texts.append(key)
+                if data["agent_idx"] == 1:
+                    to_annotate = not update.get("fake_start", False) and data.get("annotate", True)
+                    now = time.monotonic()
+                    if self.outcome.first_message is None:
+                        self.outcome.first_message = now - started
+                    if sent_at is not None:
+                        self.outcome.turns.append(now - sent_at)
+                        self.outcome.replied_at.append(now)
+                        sent_at = None
+            elif control == "refused":
+                self.outcome.refused[data["code"]] += 1
+                return f"error: refused {data['code']}"
+            elif control == "your_turn":
+                if self.behaviour.stay_silent or (
+                    self.behaviour.leave_after is not None and said >= self.behaviour.leave_after
+                ):
+                    return "left"
+                await self._think()
+                answer: dict[str, Any] = {}
+                if self.config.get("annotation") and to_annotate:
+                    answer["problem_data_for_prior_message"] = self._ticks()
+                    to_annotate = False
+                if data["ask"] == "final_rating":
+                    answer["final_rating"] = [
+                        self.behaviour.rating or self._rng.randint(1, 5) for _ in self.config["final_rating_questions"]
+                    ]
+                    await self.send_update(answer)
+                else:
+                    sent_at = time.monotonic()
+                    lines = self.behaviour.lines
+                    text = self._rng.choice(LINES) if lines is None else lines[said % len(lines)]
+                    await self.send_update(answer, text=text)
+                    said += 1
+            elif control == "ended":
+                await self.post("submit_task", {"USED_AGENT_ID": self.agent_id, "final_data": {}})
+                return str(data["outcome"])
+
+    def _ticks(self) -> dict[str, bool]:
+        values = [bucket["value"] for bucket in self.config["annotation"]["buckets"]]
+        ticked = self._rng.choice(values)
+        return {value: value == ticked for value in values}
+
+    async def _think(self) -> None:
+        if self.behaviour.think_time:
+            await asyncio.sleep(self._rng.expovariate(1 / self.behaviour.think_time))
