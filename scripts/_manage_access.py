@@ -1,0 +1,189 @@
+"""The subcommands of manage_workers.py that show workers, let them in, keep them out, and forget them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from model_chat.crowd.cost import dollars
+from model_chat.crowd.workers import Task, read_ids, summarise
+from model_chat.errors import ConfigurationError
+from model_chat.quality.blocks import (
+    BlockReason,
+    bind_to_platform,
+    is_blocked,
+    make_qualification,
+    soft_block,
+    unblock,
+)
+from model_chat.records.forget import forget_worker
+from model_chat.recovery import hold_task
+from model_chat.scripts._manage_output import Output
+
+
+def list_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
+    """Show everybody who came."""
+    rows = summarise(task)
+    if args.json:
+        out.say(json.dumps([row.as_dict() for row in rows], indent=1))
+        return
+    table = Table(title=f"{len(rows)} workers of {task.name}", title_justify="left")
+    for column in (
+        "worker",
+        "complete",
+        "incomplete",
+        "units",
+        "onboarding",
+        "violations",
+        "attention",
+        "bonus",
+        "access",
+    ):
+        table.add_column(column, overflow="fold", justify="right" if column in ("complete", "incomplete") else "left")
+    for row in rows:
+        table.add_row(
+            row.worker_id,
+            str(row.complete),
+            str(row.incomplete),
+            _counts(row.statuses),
+            row.onboarding,
+            _counts(row.violations),
+            f"{row.attention_failed} failed" if row.attention_failed else "",
+            dollars(row.bonus_cents) if row.bonus_cents else "",
+            f"blocked: {row.blocked}" if row.blocked else "invited" if row.invited else "",
+        )
+    out.console.print(table)
+
+
+def _counts(counted: Any) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counted.most_common())
+
+
+def block_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
+    """Soft-block workers, those who never came yet included."""
+    name = _qualification(task, args, "block_qualification", out)
+    for worker_id, worker in _workers(task, args, out, make=True):
+        if worker is not None and is_blocked(worker, name):
+            out.say(f"{worker_id} is blocked already")
+        elif out.dry_run or soft_block(worker, name, BlockReason.BY_HAND):
+            out.done(f"{worker_id} blocked by '{name}'")
+        else:
+            out.failed(f"{worker_id} is blocked here, but the crowd platform did not take it")
+
+
+def unblock_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
+    """Take soft blocks back."""
+    name = _qualification(task, args, "block_qualification", out)
+    for worker_id, worker in _workers(task, args, out):
+        if not is_blocked(worker, name):
+            out.say(f"{worker_id} is not blocked")
+        elif out.dry_run or unblock(worker, name):
+            out.done(f"{worker_id} unblocked")
+        else:
+            out.failed(f"{worker_id} is unblocked here, but the crowd platform did not take it")
+
+
+def allow_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
+    """Invite workers to a task for which allowed_worker_qualification is set."""
+    name = _qualification(task, args, "allowed_worker_qualification", out)
+    for worker_id, worker in _workers(task, args, out, make=True):
+        if worker is not None and worker.get_granted_qualification(name) is not None:
+            out.say(f"{worker_id} is invited already")
+        elif out.dry_run or worker.grant_qualification(name, 1):
+            out.done(f"{worker_id} invited by '{name}'")
+        else:
+            out.failed(f"{worker_id} is invited here, but the crowd platform did not take it")
+
+
+def reset_onboarding(task: Task, args: argparse.Namespace, out: Output) -> None:
+    """Forget how onboarding went, so that workers can try again in the next run."""
+    name = _qualification(task, args, "onboarding_qualification", out)
+    for worker_id, worker in _workers(task, args, out):
+        # Mephisto's own clear_onboarding leaves the failed qualification in its database.
+        had = [part for part in (name, f"{name}-failed") if worker.get_granted_qualification(part) is not None]
+        if not had:
+            out.say(f"{worker_id} has no onboarding result")
+        elif out.dry_run or len(had) == sum(worker.revoke_qualification(part) for part in had):  # each is tried
+            out.done(f"{worker_id}: onboarding reset")
+        else:
+            out.failed(f"{worker_id}: onboarding is reset here, but the crowd platform did not take it")
+
+
+def _qualification(task: Task, args: argparse.Namespace, flag: str, out: Output) -> str:
+    """Return the name of the qualification, known to Mephisto and tied to the requester's own on the platform.
+
+    Raises:
+        ConfigurationError: neither the command line nor the task's last run names one.
+    """
+    name = args.qualification or task.qualification(flag)
+    if name is None:
+        raise ConfigurationError(
+            f"mephisto.blueprint.{flag} is unset in the last run of '{task.name}'; give --qualification."
+        )
+    if not out.dry_run:
+        make_qualification(task.db, name)
+        bind_to_platform(task.requester, [{"qualification_name": name}])
+    return str(name)
+
+
+def _workers(task: Task, args: argparse.Namespace, out: Output, make: bool = False) -> Iterable[tuple[str, Any]]:
+    """Go through the workers that the command line names.
+
+    Args:
+        make: make those known whom Mephisto has never seen (in a dry run they come as None); else they are reported.
+    """
+    from mephisto.operations.registry import get_crowd_provider_from_type
+
+    for worker_id in read_ids(args.workers, args.file):
+        worker = task.find_worker(worker_id)
+        if worker is None and not make:
+            out.failed(f"{worker_id} is not known")
+            continue
+        if worker is None:
+            out.say(f"{worker_id} has never taken part here; check the id")
+            if not out.dry_run:
+                worker = get_crowd_provider_from_type(task.provider_type).WorkerClass.new(task.db, worker_id)
+        yield worker_id, worker
+
+
+def forget_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
+    """Take workers' ids out of all records (docs/data-protection.md)."""
+    blueprint = task.last_run.args.get("blueprint") or {}
+    folders = {
+        flag: [Path(given).expanduser()] if given else [Path(str(blueprint[flag]))] if blueprint.get(flag) else []
+        for flag, given in (("chat_data_folder", args.chat_data_folder), ("stack_folder", args.stack_folder))
+    }
+    with hold_task(task.file.resolve().parent, task.name):
+        for worker_id in read_ids(args.workers, args.file):
+            gone = forget_worker(
+                worker_id, task.file, folders["chat_data_folder"], folders["stack_folder"], args.delete, args.dry_run
+            )
+            what = (
+                f"{gone.files} files, {gone.states} states of Mephisto's, {gone.stacks} stack files, {gone.rows} rows"
+            )
+            if gone.files + gone.states + gone.stacks + gone.rows == 0:
+                out.failed(f"{worker_id}: nothing is kept under this id")
+            else:
+                out.done(f"{'delete' if args.delete else 'forget'} {worker_id}: {what}; now {gone.pseudonym}")
+
+
+def with_json(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``list`` takes."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def with_qualification(parser: argparse.ArgumentParser) -> None:
+    """Declare what the subcommands about one qualification take."""
+    parser.add_argument("--qualification", help="name of the qualification (default: that of the task's last run)")
+
+
+def with_forgetting(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``forget`` takes."""
+    parser.add_argument("--chat-data-folder", help="where conversations were saved (default: as in the last run)")
+    parser.add_argument("--stack-folder", help="of an image chat (default: as in the last run)")
+    parser.add_argument("--delete", action="store_true", help="delete what they wrote, too")

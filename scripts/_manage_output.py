@@ -1,0 +1,30 @@
+"""What manage_workers.py says, and with which exit code it ends."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+DONE, FAILED, FAULTY = 0, 1, 2
+"""Exit codes: all was done (or would be); something was not; the command line is faulty."""
+
+
+class Output:
+    """What the command says, on standard output, and whether all of it went well."""
+
+    def __init__(self, console: Console, dry_run: bool) -> None:
+        self.console = console
+        self.dry_run = dry_run
+        self.code = DONE
+
+    def say(self, text: str) -> None:
+        """Print a line as it is."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def done(self, text: str) -> None:
+        """Say what has been done, or would be."""
+        self.say(f"would: {text}" if self.dry_run else text)
+
+    def failed(self, text: str) -> None:
+        """Say what has not been done."""
+        self.code = FAILED
+        self.say(f"✗ {text}")
