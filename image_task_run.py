@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from model_chat.configuration.checks import CheckedImages
+from model_chat.configuration.checked_task import CheckedImages
 from model_chat.errors import ConfigurationError
 from model_chat.images.inputs import ImageInput, check_takes_images
 from model_chat.images.quota import ImageQuota

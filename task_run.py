@@ -29,7 +29,8 @@ from mephisto.operations.config_handler import (
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from model_chat.configuration.checks import BLUEPRINT, CheckedTask, check_task, mode_needs_context
+from model_chat.configuration.checked_task import CheckedTask
+from model_chat.configuration.checks import BLUEPRINT, check_task, mode_needs_context
 from model_chat.configuration.command_line import Wish, call, read_arguments
 from model_chat.configuration.files import expand
 from model_chat.configuration.help import config_text, help_text

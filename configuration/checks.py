@@ -7,15 +7,14 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from model_chat.configuration.annotations import AnnotationsConfig, load_annotations
+from model_chat.configuration.checked_task import CheckedImages, CheckedTask
 from model_chat.configuration.files import expand, read_text
 from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
 from model_chat.configuration.places import set_up_command
@@ -59,64 +58,6 @@ SMALLEST: dict[str, int] = {
     "ray_replicas": 1,
     "ray_start_time": 1,
 }
-
-
-@dataclass(frozen=True)
-class CheckedImages:
-    """What image chat has beside what text chat has.
-
-    Attributes:
-        contexts: the images, open.
-        num_conversations: to be collected in all.
-        evals_per_image_model_combo: most conversations about each image with each model.
-        stack_folder: where the stack lives.
-        on_model_change: ``stretch`` or ``stop``.
-    """
-
-    contexts: ImageContexts
-    num_conversations: int
-    evals_per_image_model_combo: int
-    stack_folder: Path
-    on_model_change: Literal["stretch", "stop"]
-
-
-@dataclass(frozen=True)
-class CheckedTask:
-    """A task whose configuration holds together.
-
-    Attributes:
-        needed: nickname -> conversations; in image chat, the most that the images have room for.
-        sources: nickname -> where the model comes from.
-        annotations, annotations_text: None when responses are not annotated.
-        onboarding: None without onboarding.
-        final_rating_questions: at least one.
-        task_description, left_pane_text: HTML.
-        world_module: has ``make_world`` and ``get_world_params``.
-        chat_data_folder: exists and can be written to.
-        task_name: with the suffix that keeps local, sandbox and live data apart.
-        is_live: whether real crowd work is paid for.
-        acceptability: None when what workers write is not checked.
-        attention: None without attention checks.
-        block_list: ids of workers to be soft-blocked.
-        images: None in text chat.
-    """
-
-    needed: dict[str, int]
-    sources: dict[str, ModelSource]
-    annotations: AnnotationsConfig | None
-    annotations_text: str | None
-    onboarding: OnboardingConfig | None
-    final_rating_questions: tuple[str, ...]
-    task_description: str
-    left_pane_text: str
-    world_module: ModuleType
-    chat_data_folder: Path
-    task_name: str
-    is_live: bool
-    acceptability: AcceptabilityChecker | None = None
-    attention: AttentionConfig | None = None
-    block_list: tuple[str, ...] = ()
-    images: CheckedImages | None = None
 
 
 class Faults:

@@ -12,7 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from model_chat.configuration.checks import CheckedTask, check_task
+from model_chat.configuration.checked_task import CheckedTask
+from model_chat.configuration.checks import check_task
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.errors import ConfigurationError
 from model_chat.images.contexts import ImageContextsWriter
