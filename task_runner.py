@@ -59,7 +59,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     It differs from Mephisto's own chat runner in what workers are protected from: the world is made once, its data go to
     the agent's state and never to the page, and whatever happens in a world, the worker is told and can submit.
-    ``_lock`` guards the table of running worlds and the count of failures.
+    ``_lock`` guards the count of failures.
     """
 
     def __init__(self, task_run: TaskRun, args: DictConfig, shared_state: ModelChatSharedState) -> None:
@@ -71,7 +71,6 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         self._block_name = name_of(args.blueprint, "block_qualification")
         self._lock = threading.Lock()
         self._failures_in_a_row = 0
-        self._running_worlds: dict[str, Any] = {}
 
     def get_init_data_for_agent(self, agent: Agent) -> dict[str, Any]:
         """Return what a page needs to show its conversation: all updates so far; the same again after a reload."""
@@ -176,8 +175,6 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         human.control("ended", outcome="incomplete", reason=NO_MORE_WORK, task_done=True)
 
     def _run_world(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
-        with self._lock:
-            self._running_worlds[unit.db_id] = world
         try:
             world.parley()  # what it opens with belongs to the record; no worker can have said anything before
             agent.state.record_head(self._record(world, human))
@@ -212,8 +209,6 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             self._end_broken(unit, human)
         finally:
             world.shutdown()
-            with self._lock:
-                self._running_worlds.pop(unit.db_id, None)
 
     def _save(self, world: Any, agent: Agent, human: HumanAgent) -> bool:
         """Save a conversation in both places.
@@ -314,11 +309,6 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     def cleanup_unit(self, unit: Unit) -> None:
         """Nothing is left to clean up: :meth:`run_unit` frees everything itself."""
-
-    def running_worlds(self) -> list[Any]:
-        """Return the worlds of the conversations that are going on."""
-        with self._lock:
-            return list(self._running_worlds.values())
 
 
 def _finish(agent: Agent | OnboardingAgent) -> None:

@@ -105,7 +105,6 @@ def test_a_complete_conversation_is_saved_twice_from_one_dictionary(stage: Calla
     assert on.count() == ModelCount(NICKNAME, 1, 0, 1)
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
     assert on.launcher.units == []
-    assert on.runner.running_worlds() == []
 
 
 def test_the_page_is_never_sent_what_is_saved(stage: Callable[..., Stage]) -> None:
@@ -178,7 +177,6 @@ def test_whatever_breaks_the_worker_is_told_and_can_submit(
     assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
     assert len(on.launcher.units) == 1
-    assert on.runner.running_worlds() == []
 
 
 def test_a_world_is_made_once_even_when_making_it_fails(
