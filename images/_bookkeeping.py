@@ -16,7 +16,7 @@ _BLOCK = 4096
 
 
 class Progress(NamedTuple):
-    """Numbers of conversations, of a model or of an image."""
+    """Numbers of a model's conversations."""
 
     finished: int
     in_flight: int
@@ -52,8 +52,6 @@ class Bookkeeping:
         # Worker -> (block, how many times the past had been reopened): before it was nothing for them, back then.
         self._looked_up_to: dict[str, tuple[int, int]] = {}
         self._times_reopened = 0
-        self.places_left = num_images * len(models) * wanted
-        """How many places are free."""
         self.in_flight: dict[Place, None] = {}
         """Places of conversations that have neither finished nor given them back, oldest first."""
         self.being_freed: set[Place] = set()
@@ -69,7 +67,6 @@ class Bookkeeping:
                 continue
             self.places[image_idx] = taken
             for workers in taken.values():
-                self.places_left -= min(len(workers), self.wanted)
                 for worker in workers:
                     self._mark_had(worker, image_idx)
             if all(len(taken[model]) >= self.wanted for model in self.models):
@@ -103,7 +100,6 @@ class Bookkeeping:
         needed = [model for model in self.models if len(taken[model]) < wanted]
         model = needed[0] if len(needed) == 1 else self._rng.choice(needed)
         taken[model].append(worker)
-        self.places_left -= 1
         self._mark_had(worker, image_idx)
         if len(needed) == 1 and len(taken[model]) >= wanted:
             self._open[image_idx // _BLOCK] ^= 1 << image_idx % _BLOCK
@@ -139,7 +135,6 @@ class Bookkeeping:
         taken[model].remove(worker)
         self.in_flight.pop(place, None)
         if len(taken[model]) < self.wanted:  # a stack from elsewhere can be over the limit
-            self.places_left += 1
             block, bit = image_idx // _BLOCK, 1 << image_idx % _BLOCK
             if not self._open[block] & bit:
                 self._open[block] |= bit
@@ -197,20 +192,6 @@ class Bookkeeping:
         for place in self.in_flight:
             running[place.model] += 1
         return {model: Progress(total[model] - running[model], running[model], free[model]) for model in self.models}
-
-    def progress_by_image(self) -> list[Progress]:
-        """The numbers of each image over all models, in the images' order."""
-        running = [0] * self.num_images
-        for place in self.in_flight:
-            running[place.image_idx] += 1
-        return [
-            Progress(
-                finished=sum(len(workers) for workers in (taken or {}).values()) - running[image_idx],
-                in_flight=running[image_idx],
-                needed=sum(max(0, self.wanted - len((taken or {}).get(model, ()))) for model in self.models),
-            )
-            for image_idx, taken in enumerate(self.places)
-        ]
 
     def stack_json(self) -> bytes:
         """What ``stack.json`` is to hold."""

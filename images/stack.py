@@ -243,17 +243,6 @@ class ImageStack:
     # What a run wants to know
 
     @property
-    def is_done(self) -> bool:
-        """Whether every (image, model) has all its conversations, finished or running."""
-        return self.places_left == 0
-
-    @property
-    def places_left(self) -> int:
-        """How many places are free."""
-        with self._lock:
-            return self._books.places_left
-
-    @property
     def full_images(self) -> int:
         """How many images have no free place."""
         with self._lock:
@@ -281,11 +270,6 @@ class ImageStack:
         """Return the numbers of each model over all images."""
         with self._lock:
             return self._books.progress_by_model()
-
-    def progress_by_image(self) -> list[Progress]:
-        """Return the numbers of each image over all models, in the images' order."""
-        with self._lock:
-            return self._books.progress_by_image()
 
     # Its life
 

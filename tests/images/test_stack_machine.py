@@ -144,14 +144,15 @@ class StackMachine(RuleBasedStateMachine):
             assert len(found) == len(set(found))
             assert set(found) == self.held
         assert set(self.stack.in_flight()) == self.in_flight
-        free = sum(
-            max(0, self.evals - sum(place[:2] == (image_idx, model) for place in self.held))
+        free = [
+            sum(
+                max(0, self.evals - sum(place[:2] == (image_idx, model) for place in self.held))
+                for model in self.models
+            )
             for image_idx in range(self.images)
-            for model in self.models
-        )
-        assert self.stack.places_left == free
-        assert sum(progress.needed for progress in self.stack.progress_by_image()) == free
-        assert sum(progress.needed for progress in self.stack.progress_by_model().values()) == free
+        ]
+        assert self.stack.full_images == free.count(0)
+        assert sum(progress.needed for progress in self.stack.progress_by_model().values()) == sum(free)
 
     def teardown(self) -> None:
         if hasattr(self, "stack"):
