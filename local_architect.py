@@ -21,6 +21,7 @@ from mephisto.abstractions.architects.local_architect import LocalArchitect, Loc
 from mephisto.abstractions.architects.router.build_router import build_router
 from mephisto.operations.registry import register_mephisto_abstraction
 
+from model_chat.configuration.places import set_up_command
 from model_chat.configuration.redaction import is_secret
 from model_chat.errors import ConfigurationError
 from model_chat.own_router import ROUTER_SOURCE, OwnRouter, router_source
@@ -85,7 +86,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # me
             return other
         if not ROUTER_PACKAGES.is_dir():
             raise ConfigurationError(
-                f"The router's packages are not installed ({ROUTER_PACKAGES}); run 'make setup' once."
+                f"The router's packages are not installed ({ROUTER_PACKAGES}); run '{set_up_command()}' once."
             )
         with router_source(self.server_source_path) as source:
             built: str = build_router(self.build_dir, self.task_run, version="node", server_source_path=str(source))

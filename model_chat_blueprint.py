@@ -15,6 +15,7 @@ from mephisto.operations.registry import register_mephisto_abstraction
 from omegaconf import DictConfig
 
 from model_chat.agent_state import ModelChatAgentState
+from model_chat.configuration.places import set_up_command
 from model_chat.errors import ConfigurationError
 from model_chat.hosted_architects import TaskEC2Architect as TaskEC2Architect  # registers "ec2" and "heroku"
 from model_chat.image_task_runner import ModelImageChatTaskRunner
@@ -197,7 +198,9 @@ class ModelChatTaskBuilder(TaskBuilder):  # type: ignore[misc]  # mephisto has n
             ConfigurationError: the page has not been built.
         """
         if not (FRONTEND_DIST / "index.html").is_file():
-            raise ConfigurationError(f"The worker's page is not built ({FRONTEND_DIST}); run 'make setup' once.")
+            raise ConfigurationError(
+                f"The worker's page is not built ({FRONTEND_DIST}); run '{set_up_command()}' once."
+            )
         # Mephisto has put wrap_crowd_source.js and task_config.json into the same folder: they stay.
         shutil.copytree(FRONTEND_DIST, Path(build_dir) / "static", dirs_exist_ok=True)
 

@@ -355,7 +355,7 @@ def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
         if not ROUTER_PACKAGES.is_dir():
             faults.add(f"mephisto.architect: the router's packages are not installed; run '{set_up_command()}' once.")
     if not (FRONTEND_DIST / "index.html").is_file():
-        faults.add("The worker's page is not built; run 'make setup' once.")
+        faults.add(f"The worker's page is not built; run '{set_up_command()}' once.")
 
 
 def full_task_name(cfg: DictConfig) -> str:

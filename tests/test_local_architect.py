@@ -21,7 +21,8 @@ from omegaconf import OmegaConf
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from model_chat import local_architect, worlds
+from model_chat import local_architect, model_chat_blueprint, worlds
+from model_chat.configuration import places
 from model_chat.errors import ConfigurationError
 from model_chat.local_architect import ROUTER_PACKAGES, TaskLocalArchitect, fault_of_port, free_port
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
@@ -301,12 +302,20 @@ def test_no_node_is_said_and_nothing_is_left(
     assert not Path(str(architect.running_dir)).exists()
 
 
-def test_packages_that_are_not_installed_are_said(
-    mephisto_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("is_checkout", "command"), [(True, "make setup"), (False, "python -m model_chat.scripts.setup_env")]
+)
+def test_parts_that_are_not_installed_are_said_with_the_command_that_installs_them(
+    mephisto_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_checkout: bool, command: str
 ) -> None:
+    monkeypatch.setattr(places, "is_checkout", lambda: is_checkout)
     monkeypatch.setattr(local_architect, "ROUTER_PACKAGES", tmp_path / "nowhere")
-    with pytest.raises(ConfigurationError, match=r"run 'make setup' once\."):
+    with pytest.raises(ConfigurationError, match=f"run '{command}' once."):
         make_architect(mephisto_run, tmp_path / "build").prepare()
+    monkeypatch.setattr(model_chat_blueprint, "FRONTEND_DIST", tmp_path / "nowhere")
+    builder = model_chat_blueprint.ModelChatTaskBuilder(mephisto_run.task_run, OmegaConf.create())
+    with pytest.raises(ConfigurationError, match=f"page is not built .*run '{command}' once."):
+        builder.build_in_dir(str(tmp_path / "build"))
 
 
 def test_shutting_down_ends_the_process_and_removes_its_folder_once(mephisto_run: Run, tmp_path: Path) -> None:
