@@ -18,12 +18,11 @@ from typing import Any
 
 import pytest
 
-from model_chat.images.stack import read_stack
 from model_chat.scripts.simulate_workers import Behaviour, Outcome
 from tests.chaos.figures import FIGURES, KILLS, LONG
 from tests.chaos.stubborn import live
 from tests.e2e.browser import CuttableProxy
-from tests.e2e.running_image_task import NO_ANNOTATION, image_tasks
+from tests.e2e.running_image_task import NO_ANNOTATION, image_tasks, places_of_chats, places_of_stack
 from tests.e2e.running_task import RunningTask
 
 Start = Callable[..., RunningTask]
@@ -196,16 +195,9 @@ def test_image_chat_is_killed_and_its_stack_stays_exact(tmp_path: Path) -> None:
         assert task.wait() == 0, task.log
     check(task, told, outcomes, f"SIGKILL of image chat, {kills} times", kills=kills)
     saved = [chat for chat in task.conversations() if chat["status"] == "complete"]
-    by_place = Counter((chat["image_idx"], chat["task_description"]["model_nickname"]) for chat in saved)
+    by_place = Counter((image_idx, model) for _, image_idx, model in places_of_chats(saved))
     assert by_place == {(image_idx, model): 2 for image_idx in range(5) for model in "ab"}
-    stack = read_stack(tmp_path / "stack")
-    assert stack is not None
-    assert {
-        (worker, image_idx, model)
-        for image_idx, image in enumerate(stack)
-        for model, workers in image.items()
-        for worker in workers
-    } == {(chat["workers"][0], chat["image_idx"], chat["task_description"]["model_nickname"]) for chat in saved}
+    assert places_of_stack(tmp_path / "stack") == places_of_chats(saved)
 
 
 @pytest.mark.long_chaos

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from model_chat.images.contexts import ImageContextsWriter
+from model_chat.images.stack import read_stack
 from tests.e2e.running_task import RunningTask
 
 B = "mephisto.blueprint"
@@ -52,3 +54,20 @@ def image_tasks(tmp_path: Path) -> Iterator[Start]:
             return stack.enter_context(task)
 
         yield start
+
+
+def places_of_stack(folder: Path) -> list[tuple[str, int, str]]:
+    """Worker, image and model of every place that a stack's files hold."""
+    stack = read_stack(folder)
+    assert stack is not None
+    return sorted(
+        (worker, image_idx, model)
+        for image_idx, image in enumerate(stack)
+        for model, workers in image.items()
+        for worker in workers
+    )
+
+
+def places_of_chats(saved: Iterable[dict[str, Any]]) -> list[tuple[str, int, str]]:
+    """Worker, image and model of saved conversations."""
+    return sorted((chat["workers"][0], chat["image_idx"], chat["task_description"]["model_nickname"]) for chat in saved)

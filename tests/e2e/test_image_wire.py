@@ -18,7 +18,7 @@ import pytest
 from model_chat.images.stack import read_stack
 from model_chat.quality.refusals import TEXTS, Refusal
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, simulate
-from tests.e2e.running_image_task import NO_ANNOTATION, B, Start, image_tasks
+from tests.e2e.running_image_task import NO_ANNOTATION, B, Start, image_tasks, places_of_chats, places_of_stack
 from tests.e2e.running_task import ROOT, RunningTask
 
 BLOCK = f"{B}.block_qualification=seen_all"
@@ -67,21 +67,13 @@ def test_whatever_workers_do_the_stack_obeys_every_rule(start_image_task: Start,
     assert task.wait(90) == 0, task.log
     saved = complete(task)
     assert len(saved) == 20
-    by_place = Counter((chat["image_idx"], chat["task_description"]["model_nickname"]) for chat in saved)
+    by_place = Counter((image_idx, model) for _, image_idx, model in places_of_chats(saved))
     assert by_place == {(image_idx, model): 2 for image_idx in range(5) for model in "ab"}
     by_worker = Counter((chat["workers"][0], chat["image_idx"]) for chat in saved)
     assert set(by_worker.values()) == {1}, "no worker had an image twice"
     shown = Counter((chat["workers"][0], chat["image_idx"]) for chat in task.conversations())
     assert set(shown.values()) == {1}, "nor saw one again that they had left"
-    stack = read_stack(tmp_path / "stack")
-    assert stack is not None
-    assert [{model: len(workers) for model, workers in image.items()} for image in stack] == [{"a": 2, "b": 2}] * 5
-    assert {
-        (worker, image_idx, model)
-        for image_idx, image in enumerate(stack)
-        for model, workers in image.items()
-        for worker in workers
-    } == {(chat["workers"][0], chat["image_idx"], chat["task_description"]["model_nickname"]) for chat in saved}
+    assert places_of_stack(tmp_path / "stack") == places_of_chats(saved)
     results = Counter(outcome.result for outcome in outcomes)
     assert (results["left"], results["complete"]) == (4, 20), results
     assert sum(outcome.doubles for outcome in outcomes) == 0
