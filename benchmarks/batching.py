@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import sys
@@ -25,10 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _figures import add_json_flag, print_table, write_json
 from _shaped_model import NICKNAME, make_blender_90m
 from parlai.core.message import Message
-from rich.console import Console
-from rich.table import Table
 
 from model_chat.scripts.simulate_workers import LINES
 from model_chat.serving.catalogue import models_in_folder
@@ -115,6 +113,19 @@ def measure(model: LoadedModel, conversations: int, rounds: int) -> dict[str, An
     }
 
 
+COLUMNS = {
+    "model": "{model}",
+    "conversations": "{conversations}",
+    "one by one": "{one_by_one_replies_per_s:.2f}",
+    "batch_act": "{raw_replies_per_s:.2f}",
+    "pool": "{pool_replies_per_s:.2f}",
+    "pool / batch_act": "{pool_to_raw:.2f}",
+    "overhead": "{overhead_ms:.1f} ms",
+    "batch": "{mean_batch:.1f}",
+    "tokens/s": "{pool_tokens_per_s:.0f}",
+}
+
+
 def main() -> None:
     """Run the benchmark."""
     with contextlib.ExitStack() as scratch:
@@ -129,7 +140,7 @@ def run(scratch: contextlib.ExitStack) -> None:
     parser.add_argument("--blender-90m", action="store_true", help="a generator of that shape with random weights, too")
     parser.add_argument("--conversations", default="1,4,16", help="numbers of conversations (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    add_json_flag(parser)
     args = parser.parse_args()
     sources = models_in_folder("--base-model-folder", str(args.base_model_folder))
     nicknames = [nickname for nickname in args.models.split(",") if nickname]
@@ -149,34 +160,8 @@ def run(scratch: contextlib.ExitStack) -> None:
             model = load_model(sources[nickname], model_parallel=False)
         rows += [measure(model, int(part), args.rounds) for part in args.conversations.split(",")]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
-    table = Table(title=f"replies a second ({device})")
-    for title in (
-        "model",
-        "conversations",
-        "one by one",
-        "batch_act",
-        "pool",
-        "pool / batch_act",
-        "overhead",
-        "batch",
-        "tokens/s",
-    ):
-        table.add_column(title, justify="left" if title == "model" else "right")
-    for row in rows:
-        table.add_row(
-            row["model"],
-            str(row["conversations"]),
-            f"{row['one_by_one_replies_per_s']:.2f}",
-            f"{row['raw_replies_per_s']:.2f}",
-            f"{row['pool_replies_per_s']:.2f}",
-            f"{row['pool_to_raw']:.2f}",
-            f"{row['overhead_ms']:.1f} ms",
-            f"{row['mean_batch']:.1f}",
-            f"{row['pool_tokens_per_s']:.0f}",
-        )
-    Console(width=130).print(table)
-    if args.json is not None:
-        args.json.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    print_table(f"replies a second ({device})", COLUMNS, rows, width=130)
+    write_json(args.json, rows)
 
 
 if __name__ == "__main__":

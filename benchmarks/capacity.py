@@ -11,14 +11,11 @@ wait for each other.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-from pathlib import Path
 from typing import Any
 
+from _figures import add_json_flag, print_table, write_json
 from many_workers import measure
-from rich.console import Console
-from rich.table import Table
 
 
 def most_without_waiting(model_seconds: float, think_time: float, at_once: int) -> float:
@@ -37,6 +34,15 @@ def least_wait(workers: int, model_seconds: float, think_time: float, at_once: i
     return max(model_seconds, workers * model_seconds / at_once - think_time)
 
 
+COLUMNS = {
+    "workers": "{workers}",
+    "least by the formula": "{least_s:.2f} s",
+    "reply p50": "{turn_p50_s:.2f} s",
+    "reply p95": "{turn_p95_s:.2f} s",
+    "server CPU": "{server_cpu_s:.1f} s",
+}
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -45,34 +51,21 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1, help="c, max_concurrent_responses (default: %(default)s)")
     parser.add_argument("--workers", help="numbers of workers (default: half of N*, N*, twice N*)")
     parser.add_argument("--turns", type=int, default=6, help="exchanges of a conversation (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    add_json_flag(parser)
     args = parser.parse_args()
     knee = most_without_waiting(args.model_seconds, args.think_time, args.at_once)
     numbers = (
         [int(part) for part in args.workers.split(",")] if args.workers else [round(knee * k) for k in (0.5, 1, 2)]
     )
     flags = [f"mephisto.blueprint.max_concurrent_responses={args.at_once}"]
-    table = Table(
-        title=f"t = {args.model_seconds:g} s, Z = {args.think_time:g} s, c = {args.at_once}: N* = {knee:.1f} "
-        f"({os.cpu_count()} cores)"
-    )
-    for title in ("workers", "least by the formula", "reply p50", "reply p95", "server CPU"):
-        table.add_column(title, justify="right")
     found: list[dict[str, Any]] = []
     for workers in numbers:
         row = measure(workers, args.turns, args.think_time, flags, args.model_seconds)
         row["least_s"] = least_wait(workers, args.model_seconds, args.think_time, args.at_once)
         found.append(row)
-        table.add_row(
-            str(workers),
-            f"{row['least_s']:.2f} s",
-            f"{row['turn_p50_s']:.2f} s",
-            f"{row['turn_p95_s']:.2f} s",
-            f"{row['server_cpu_s']:.1f} s",
-        )
-    Console(width=120).print(table)
-    if args.json is not None:
-        args.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    title = f"t = {args.model_seconds:g} s, Z = {args.think_time:g} s, c = {args.at_once}: N* = {knee:.1f}"
+    print_table(f"{title} ({os.cpu_count()} cores)", COLUMNS, found, width=120)
+    write_json(args.json, found)
 
 
 if __name__ == "__main__":

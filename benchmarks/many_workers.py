@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from _figures import add_json_flag, print_table, write_json
 from rich.console import Console
-from rich.table import Table
 from websockets.asyncio.client import connect
 
 from model_chat.local_architect import free_port
-from model_chat.scripts.simulate_workers import Behaviour, Outcome, simulate
+from model_chat.scripts.simulate_workers import Behaviour, Outcome, quantile, simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 ANNOTATIONS = ROOT / "task_config/annotations_config.json"
@@ -191,28 +191,21 @@ def rate_of_middle(times: Sequence[float]) -> float:
     return (high - low) / (times[high] - times[low]) if high > low else float("nan")
 
 
-def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least ``share`` of the sorted values don't exceed; NaN without values."""
-    if not values:
-        return float("nan")
-    return values[min(len(values) - 1, max(0, int(share * len(values) + 0.999999) - 1))]
-
-
-COLUMNS = (
-    ("workers", "workers", "{:d}"),
-    ("turn p50", "turn_p50_s", "{:.3f} s"),
-    ("turn p95", "turn_p95_s", "{:.3f} s"),
-    ("turn max", "turn_max_s", "{:.3f} s"),
-    ("first reply p50", "first_p50_s", "{:.2f} s"),
-    ("first reply p95", "first_p95_s", "{:.2f} s"),
-    ("turns/s in all", "turns_per_s", "{:.0f}"),
-    ("turns/s chatting", "chat_turns_per_s", "{:.0f}"),
-    ("whole", "seconds", "{:.1f} s"),
-    ("launch", "launch_s", "{:.1f} s"),
-    ("peak memory", "peak_mb", "{:.0f} MB"),
-    ("threads", "threads", "{:d}"),
-    ("server CPU", "server_cpu_s", "{:.1f} s"),
-)
+COLUMNS = {
+    "workers": "{workers:d}",
+    "turn p50": "{turn_p50_s:.3f} s",
+    "turn p95": "{turn_p95_s:.3f} s",
+    "turn max": "{turn_max_s:.3f} s",
+    "first reply p50": "{first_p50_s:.2f} s",
+    "first reply p95": "{first_p95_s:.2f} s",
+    "turns/s in all": "{turns_per_s:.0f}",
+    "turns/s chatting": "{chat_turns_per_s:.0f}",
+    "whole": "{seconds:.1f} s",
+    "launch": "{launch_s:.1f} s",
+    "peak memory": "{peak_mb:.0f} MB",
+    "threads": "{threads:d}",
+    "server CPU": "{server_cpu_s:.1f} s",
+}
 
 
 def main() -> None:
@@ -222,7 +215,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=6, help="exchanges of a conversation (default: %(default)s)")
     parser.add_argument("--think-time", type=float, default=0.0, help="mean seconds before a message (default: 0)")
     parser.add_argument("--model-seconds", type=float, default=0.0, help="how long a reply takes (default: 0)")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    add_json_flag(parser)
     parser.add_argument("flags", nargs="*", help="further flags for run.py")
     args = parser.parse_args()
     found = []
@@ -233,14 +226,8 @@ def main() -> None:
         if complete != workers or row["doubles"]:
             Console(stderr=True).print(f"[red]{workers} workers: {row['results']}, {row['doubles']} doubles[/]")
     title = f"{args.turns} turns, onboarding, think time {args.think_time:g} s, a reply in {args.model_seconds:g} s"
-    table = Table(title=f"{title}, {os.cpu_count()} cores")
-    for title, _, _ in COLUMNS:
-        table.add_column(title, justify="right")
-    for row in found:
-        table.add_row(*(form.format(row[key]) for _, key, form in COLUMNS))
-    Console(width=190).print(table)
-    if args.json is not None:
-        args.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    print_table(f"{title}, {os.cpu_count()} cores", COLUMNS, found, width=190)
+    write_json(args.json, found)
 
 
 if __name__ == "__main__":

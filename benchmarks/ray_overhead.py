@@ -23,8 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from _figures import add_json_flag, print_table, write_json
 
 from model_chat.bot_agent import BotAgent
 from model_chat.scripts.simulate_workers import LINES
@@ -75,6 +74,18 @@ def measure(pools: dict[str, ModelPool], nickname: str, conversations: int, roun
     }
 
 
+COLUMNS = {
+    "model": "{model}",
+    "conversations": "{conversations}",
+    "here": "{here_ms:.1f} ms",
+    "Ray": "{ray_ms:.1f} ms",
+    "overhead": "{overhead_ms:.1f} ms",
+    "Ray / here": "{ratio:.2f}",
+    "replies/s here": "{here_replies_per_s:.1f}",
+    "replies/s Ray": "{ray_replies_per_s:.1f}",
+}
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -83,7 +94,7 @@ def main() -> None:
     parser.add_argument("--conversations", default="1,8", help="numbers of conversations (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--address", help="of a running cluster; default: a Ray for this benchmark alone")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    add_json_flag(parser)
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     sources = models_in_folder("--base-model-folder", str(args.base_model_folder))
@@ -116,22 +127,9 @@ def main() -> None:
             for nickname in (AT_ONCE, args.model)
             for part in args.conversations.split(",")
         ]
-    table = Table(
-        title=f"a reply here and on Ray, medians ({os.cpu_count()} cores; Ray and models up in {seconds_up:.1f} s)"
-    )
-    for title in ("model", "conversations", "here", "Ray", "overhead", "Ray / here", "replies/s here", "replies/s Ray"):
-        table.add_column(title, justify="left" if title == "model" else "right")
-    for row in rows:
-        table.add_row(
-            row["model"],
-            str(row["conversations"]),
-            *(f"{row[name]:.1f} ms" for name in ("here_ms", "ray_ms", "overhead_ms")),
-            f"{row['ratio']:.2f}",
-            *(f"{row[name]:.1f}" for name in ("here_replies_per_s", "ray_replies_per_s")),
-        )
-    Console(width=120).print(table)
-    if args.json is not None:
-        args.json.write_text(json.dumps({"seconds_up": seconds_up, "rows": rows}, indent=2), encoding="utf-8")
+    title = f"a reply here and on Ray, medians ({os.cpu_count()} cores; Ray and models up in {seconds_up:.1f} s)"
+    print_table(title, COLUMNS, rows, width=120)
+    write_json(args.json, {"seconds_up": seconds_up, "rows": rows})
 
 
 if __name__ == "__main__":
