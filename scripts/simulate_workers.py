@@ -80,6 +80,12 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))]
 
 
+def _latencies(outcomes: Sequence[Outcome]) -> tuple[list[float], list[float]]:
+    """Seconds of all turns, and those to each worker's first reply."""
+    turns = [latency for outcome in outcomes for latency in outcome.turns]
+    return turns, [outcome.first_message for outcome in outcomes if outcome.first_message is not None]
+
+
 def _quantiles(values: Sequence[float]) -> dict[str, float | None]:
     """The quantiles of the report as JSON has them: null for no values."""
     shares = {"p50": 0.5, "p95": 0.95, "max": 1.0}
@@ -88,8 +94,7 @@ def _quantiles(values: Sequence[float]) -> dict[str, float | None]:
 
 def report(outcomes: Sequence[Outcome], seconds: float, console: Console) -> None:
     """Print latencies, results, and what went wrong."""
-    turns = [latency for outcome in outcomes for latency in outcome.turns]
-    firsts = [outcome.first_message for outcome in outcomes if outcome.first_message is not None]
+    turns, firsts = _latencies(outcomes)
     table = Table(title=f"{len(outcomes)} conversations in {seconds:.1f} s, {len(turns) / seconds:.1f} turns/s")
     table.add_column("seconds")
     for column in ("n", "p50", "p95", "max"):
@@ -158,8 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = time.monotonic() - started
     report(outcomes, seconds, Console())
     if args.json is not None:
-        turns = [latency for outcome in outcomes for latency in outcome.turns]
-        firsts = [outcome.first_message for outcome in outcomes if outcome.first_message is not None]
+        turns, firsts = _latencies(outcomes)
         figures = {
             "seconds": seconds,
             "results": Counter(outcome.result for outcome in outcomes),

@@ -22,6 +22,15 @@ MODEL_FILE = "/secret/folder/model"
 BUCKETS = AnnotationsConfig.model_validate(
     {"config": [{"value": value, "name": value.title()} for value in ("bucket_0", "bucket_1", "none_all_good")]}
 )
+SHORT_CHAT: dict[str, Any] = {
+    "num_turns": 2,
+    "max_resp_time": 100,
+    "max_message_length": 50,
+    "annotations": BUCKETS,
+    "annotations_text": '{"config": []}',
+    "final_rating_questions": ("How good?",),
+}
+"""What text chat and image chat alike are told about a conversation."""
 _ids = count()
 
 
@@ -94,12 +103,7 @@ def chat_options(script: list[str] | None = None, opt: dict[str, Any] | None = N
     settings: dict[str, Any] = {
         "models": ModelPool([LoadedModel(NICKNAME, agent, MODEL_FILE)], 1, 60),
         "quota": ConversationQuota({NICKNAME: 1}),
-        "num_turns": 2,
-        "max_resp_time": 100,
-        "max_message_length": 50,
-        "annotations": BUCKETS,
-        "annotations_text": '{"config": []}',
-        "final_rating_questions": ("How good?",),
+        **SHORT_CHAT,
     }
     return ChatOptions(**{**settings, **changes})
 

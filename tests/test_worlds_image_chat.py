@@ -25,7 +25,7 @@ from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.image_agents import LookingAgent
 from model_chat.tests.mephisto_run import Run
-from model_chat.tests.seats import BUCKETS, MODEL_FILE, NICKNAME, ScriptedHuman, message, play, rating
+from model_chat.tests.seats import MODEL_FILE, NICKNAME, SHORT_CHAT, ScriptedHuman, message, play, rating
 from model_chat.worlds import NoPlaceLeftError, State
 from model_chat.worlds_image_chat import ImageChatOptions, ModelImageChatWorld, make_world
 
@@ -50,12 +50,7 @@ class Study:
             "quota": self.quota,
             "images": self.images,
             "inputs": {NICKNAME: ImageInput(model, self.images)},
-            "num_turns": 2,
-            "max_resp_time": 100,
-            "max_message_length": 50,
-            "annotations": BUCKETS,
-            "annotations_text": '{"config": []}',
-            "final_rating_questions": ("How good?",),
+            **SHORT_CHAT,
         }
         return ImageChatOptions(**{**settings, **changes})
 
