@@ -96,6 +96,8 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
 
     async def _in_turn(self, admit: Callable[[], None]) -> None:
         """Do what lets a worker in, or not, in a thread of the pool."""
+        if self.is_shutdown:  # the run is over, and its router the next to go
+            return
         try:
             await asyncio.get_running_loop().run_in_executor(self._arrivals, admit)
         except Exception:

@@ -178,6 +178,17 @@ def test_a_worker_without_what_the_task_asks_for_is_told_so(desk: Desk) -> None:
     assert asyncio.run(desk.come("ann", "2"))["agent_id"] is not None
 
 
+def test_whoever_comes_when_the_run_is_over_is_no_fault_of_the_program(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.run.unit()
+    desk.pool.shutdown()
+    caplog.clear()
+    assert asyncio.run(desk.come("ann")) == {}
+    assert desk.chats == [] and desk.run.db.find_workers() == []
+    assert caplog.records == []
+
+
 @pytest.fixture
 def practice(tmp_path: Path) -> Iterator[Desk]:
     desk = Desk(tmp_path, onboarding=True)
