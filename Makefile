@@ -6,11 +6,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 ARGS ?=
-# Tests that run beside each other. Those over the real wire have the machine for themselves.
+# So many tests run beside each other; while things break on purpose, one has the machine for itself.
 JOBS ?= 2
+PYTEST := $(VENV)/python -m pytest
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup setup-dev models run image image-models test test-unit test-e2e chaos lint bench clean
+.PHONY: setup setup-dev models run image image-models test test-page test-unit test-e2e chaos lint lint-python lint-page bench clean
 
 setup:
 	@[ -n "$(PYTHON)" ] || { echo "✗ Python is missing; install Python 3.11." >&2; exit 1; }
@@ -37,23 +38,23 @@ image: image-models
 	@$(VENV)/python run_image_chat.py $(ARGS) || [ $$? -eq 130 ]
 
 test: setup-dev
-	@$(VENV)/python scripts/make_demo_models.py
-	cd frontend && npm run --silent test
-	$(VENV)/python -m pytest -n $(JOBS) -m "not e2e and not slow and not chaos"
-	$(VENV)/python -m pytest -m "slow and not e2e"
-	$(VENV)/python -m pytest -m e2e
-	$(VENV)/python -m pytest -m chaos
+	@$(MAKE) --no-print-directory -j2 models test-page
+	$(PYTEST) -n $(JOBS) -m "not e2e and not slow and not chaos"
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "e2e or slow"
+	$(PYTEST) -m chaos
+
+test-page:
+	@cd frontend && npm run --silent test
 
 test-unit: setup-dev
-	$(VENV)/python -m pytest -n $(JOBS) -m "not e2e and not slow and not chaos"
+	$(PYTEST) -n $(JOBS) -m "not e2e and not slow and not chaos"
 
 # Everything that can break, breaks: half an hour; MODEL_CHAT_CHAOS_KILLS=5 makes it shorter.
 chaos: setup-dev
-	MODEL_CHAT_CHAOS=long $(VENV)/python -m pytest -m chaos
+	MODEL_CHAT_CHAOS=long $(PYTEST) -m chaos
 
-test-e2e: setup-dev
-	@$(VENV)/python scripts/make_demo_models.py
-	$(VENV)/python -m pytest -m e2e
+test-e2e: setup-dev models
+	$(PYTEST) -n $(JOBS) --dist loadfile -m e2e
 
 # mypy can't look through the editable installation of a root that is itself the package; a link lets it.
 MYPY_PATH := .types
@@ -61,11 +62,16 @@ ROOMS := agents analysis compat configuration crowd images preview quality recor
 MODULES := $(basename $(wildcard *.py))
 
 lint: setup-dev
+	@$(MAKE) --no-print-directory -j2 lint-python lint-page
+
+lint-python:
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	@mkdir -p $(MYPY_PATH) && ln -sfn .. $(MYPY_PATH)/model_chat
 	MYPYPATH=$(MYPY_PATH) $(VENV)/mypy $(foreach room,$(ROOMS),-p model_chat.$(room)) \
 		$(foreach module,$(filter-out setup __init__,$(MODULES)),-m model_chat.$(module))
+
+lint-page:
 	cd frontend && npm run --silent lint && npm run --silent typecheck
 
 bench: models

@@ -20,7 +20,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,9 @@ RUN_GROUPS = ("run",)
 DEV_GROUPS = ("run", "dev", "scale", "ray")
 OLDEST_PYTHON, OLDEST_NODE = (3, 11), 20
 IS_WHEEL = not (ROOT / "pyproject.toml").is_file()
+COMPILE_ON_ALL_CORES = (  # pip has one; what is written for other Pythons doesn't compile, and nobody imports it
+    "import compileall, sysconfig; compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2, workers=0)"
+)
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -119,8 +123,10 @@ def install(python: str | Path, wanted: list[str], locked: dict[str, list[str]])
         pins.write_text("\n".join(pin for group in locked.values() for pin in group), encoding="utf-8")
         rest.write_text("\n".join(pin for pin in wanted if pin != torch), encoding="utf-8")
         # torch's dependencies differ between its CPU and GPU builds, so pip finds them; the others are all in the lock.
-        run(python, "-m", "pip", "install", "--quiet", torch, "--constraint", pins)
-        run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", rest)
+        pip = (python, "-m", "pip", "install", "--quiet", "--no-compile")
+        run(*pip, torch, "--constraint", pins)
+        run(*pip, "--no-deps", "--requirement", rest)
+    run(python, "-c", COMPILE_ON_ALL_CORES)
 
 
 def install_beside_wheel(groups: tuple[str, ...]) -> None:
@@ -216,6 +222,17 @@ def make_chromium() -> None:
         raise SetupError(f"Chromium was installed but can't be found; {remedy}.")
 
 
+def all_of(*parts: Callable[[], None]) -> list[SetupError]:
+    """Do what doesn't wait for each other at the same time; return what failed, once all have ended."""
+    with ThreadPoolExecutor(len(parts)) as pool:
+        ended = [pool.submit(part) for part in parts]
+    failures = [part.exception() for part in ended]
+    for failure in failures:
+        if failure is not None and not isinstance(failure, SetupError):
+            raise failure
+    return [failure for failure in failures if isinstance(failure, SetupError)]
+
+
 def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -224,18 +241,26 @@ def main() -> int:
     args = parser.parse_args()
     try:
         check_tools(node_is_needed=args.only != "python")
+    except SetupError as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
+
+    def for_python() -> None:
         if args.only in (None, "python"):
             (install_beside_wheel if IS_WHEEL else make_venv)(DEV_GROUPS if args.dev else RUN_GROUPS)
+
+    def for_the_page() -> None:
         if args.only in (None, "router"):
             make_router()
         if args.only in (None, "page") and not IS_WHEEL:
             make_page()
         if args.dev and args.only is None:
             make_chromium()
-    except SetupError as error:
-        print(f"✗ {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    failures = all_of(for_python, for_the_page)  # pip's work and npm's wait for the network by turns
+    for failure in failures:
+        print(f"✗ {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 # The same examples in every run: a search for new ones belongs to whoever changes the code, not to whoever merges it.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("fixed")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the modules out of garbage collection: statsmodels asks for a whole one at each of its corrections."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -68,33 +68,31 @@ def make() -> Callable[..., Conversation]:
     return make_conversation
 
 
-@pytest.fixture
-def save(tmp_path: Path) -> Callable[..., Path]:
+def saver(folder: Path) -> Callable[..., Path]:
     """Write a conversation (or any text) into a date folder, in order of time, and give the results folder back."""
     count = 0
 
-    def write(content: Any, day: str = "2026_11_20", folder: str = "results", run_type: str = "live") -> Path:
+    def write(content: Any, day: str = "2026_11_20", results: str = "results", run_type: str = "live") -> Path:
         nonlocal count
         count += 1
-        place = tmp_path / folder / day
+        place = folder / results / day
         place.mkdir(parents=True, exist_ok=True)
         text = content if isinstance(content, str) else json.dumps(content)
         name = f"{day.replace('_', '')}_{count // 3600:02d}{count // 60 % 60:02d}{count % 60:02d}_x_{run_type}.json"
         (place / name).write_text(text, encoding="utf-8")
-        return tmp_path / folder
+        return folder / results
 
     return write
 
 
-@pytest.fixture
-def compiler(tmp_path: Path) -> Callable[..., ModelChatResultsCompiler]:
+def compiler_of(folder: Path) -> Callable[..., ModelChatResultsCompiler]:
     """A compiler of `results` with small resampling numbers, and whatever flags a test adds."""
 
     def build(kind: type[ModelChatResultsCompiler] = ModelChatResultsCompiler, **flags: Any) -> Any:
         return kind(
             {
-                "results_folders": str(tmp_path / "results"),
-                "output_folder": str(tmp_path / "out"),
+                "results_folders": str(folder / "results"),
+                "output_folder": str(folder / "out"),
                 "problem_buckets": BUCKETS_FLAG,
                 "bootstrap": 100,
                 "permutations": 99,
@@ -104,3 +102,13 @@ def compiler(tmp_path: Path) -> Callable[..., ModelChatResultsCompiler]:
         )
 
     return build
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., Path]:
+    return saver(tmp_path)
+
+
+@pytest.fixture
+def compiler(tmp_path: Path) -> Callable[..., ModelChatResultsCompiler]:
+    return compiler_of(tmp_path)

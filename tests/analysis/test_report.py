@@ -5,25 +5,29 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
+
+from tests.e2e.browser import axe_findings, chromium
+
+from .conftest import compiler_of, make_conversation, saver
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> and <b>more</b>"
-ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def report(make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]) -> Path:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    save = saver(folder)
     for number in range(24):
         save(
-            make(
+            make_conversation(
                 model=("alpha", "beta", "<i>gamma</i>")[number % 3],
                 worker=f"w{number % 6}" if number else EVIL,
                 hit=f"h{number}",
@@ -34,7 +38,7 @@ def report(make: Callable[..., Any], save: Callable[..., Path], compiler: Callab
             )
         )
     save("broken")
-    path: Path = compiler(report=True).compile_and_save_results()["report"]
+    path: Path = compiler_of(folder)(report=True).compile_and_save_results()["report"]
     return path
 
 
@@ -106,7 +110,7 @@ def test_no_name_is_markup_whatever_is_called_so(
 
 def test_the_only_script_that_may_run_is_ours(report: Path) -> None:
     page = report.read_text(encoding="utf-8")
-    script = (ROOT / "analysis" / "templates" / "report.js").read_text(encoding="utf-8")
+    script = (Path(__file__).parents[2] / "analysis" / "templates" / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in page and f"<script>{script}</script>" in page
 
@@ -137,48 +141,28 @@ def test_a_sample_is_seeded_and_says_so(
 # --- in real Chromium --------------------------------------------------------------------------------------------
 
 
-def _axe() -> Path | None:
-    places = [ROOT / "frontend" / "node_modules" / "axe-core" / "axe.min.js"]
-    if "AXE_CORE" in os.environ:
-        places.insert(0, Path(os.environ["AXE_CORE"]))
-    return next((place for place in places if place.is_file()), None)
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on the path: install Debian's package chromium to look at the report")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=flags)
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1200, 400])
-def test_axe_finds_nothing_and_nothing_overflows(report: Path, browser: Any, scheme: str, width: int) -> None:
-    axe = _axe()
-    if axe is None:
-        pytest.skip("axe-core is not installed: npm ci in frontend/, or set AXE_CORE to axe.min.js")
+def test_axe_finds_nothing_and_nothing_overflows(report: Path, browser: Browser, scheme: str, width: int) -> None:
     page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}).new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(report.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
-    page.evaluate(axe.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+    assert axe_findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     assert asked == [report.as_uri()]
 
 
 @pytest.mark.e2e
-def test_conversations_are_browsed_by_every_filter_and_run_nothing(report: Path, browser: Any) -> None:
+def test_conversations_are_browsed_by_every_filter_and_run_nothing(report: Path, browser: Browser) -> None:
     page = browser.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -206,7 +190,7 @@ def test_conversations_are_browsed_by_every_filter_and_run_nothing(report: Path,
 
 
 @pytest.mark.e2e
-def test_it_prints_without_controls_and_in_light_colours(report: Path, browser: Any) -> None:
+def test_it_prints_without_controls_and_in_light_colours(report: Path, browser: Browser) -> None:
     page = browser.new_context(color_scheme="dark").new_page()
     page.goto(report.as_uri())
     page.emulate_media(media="print")

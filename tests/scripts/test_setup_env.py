@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,11 +93,28 @@ def test_a_wheel_is_set_up_in_the_environment_that_it_is_installed_in(monkeypatc
     monkeypatch.setattr(setup_env, "run", lambda *command, **more: commands.append([str(word) for word in command]))
     monkeypatch.setattr(sys, "prefix", "/somewhere/venv")
     setup_env.install_beside_wheel(("run",))
-    assert [command[:4] for command in commands] == [[sys.executable, "-m", "pip", "install"]] * 2
+    assert [command[:4] for command in commands[:2]] == [[sys.executable, "-m", "pip", "install"]] * 2
+    assert commands[2] == [sys.executable, "-c", setup_env.COMPILE_ON_ALL_CORES]
     assert any(word.startswith("torch==") for word in commands[0])
     assert "--no-deps" not in commands[0]  # torch brings its own
     assert "--no-deps" in commands[1]
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     with pytest.raises(SetupError, match="is no virtual environment; make one"):
         setup_env.install_beside_wheel(("run",))
-    assert len(commands) == 2
+    assert len(commands) == 3
+
+
+def test_what_fails_in_one_part_is_told_after_the_other_has_ended() -> None:
+    done: list[str] = []
+
+    def failing() -> None:
+        raise SetupError("'npm ci' failed")
+
+    def slow() -> None:
+        time.sleep(0.2)
+        done.append("pip")
+
+    assert [str(failure) for failure in setup_env.all_of(failing, slow)] == ["'npm ci' failed"]
+    assert done == ["pip"]
+    with pytest.raises(KeyError):  # a fault of ours is shown as one
+        setup_env.all_of(slow, lambda: {}["nowhere"])
