@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from model_chat.records.writing import sync_folder
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class Journal:
         Raises:
             OSError: they can't be written, if ``durable`` after several attempts; the journal is as it was before.
         """
-        lines = b"".join(json.dumps(entry, separators=(",", ":")).encode("ascii") + b"\n" for entry in entries)
+        lines = b"".join(map(_line, entries))
         for attempt in range(ATTEMPTS):
             try:
                 self._append(lines, durable)
@@ -104,6 +106,13 @@ class Journal:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:  # half an emoji, which ASCII can hold, or a number of more than 64 bits
+        return json.dumps(entry).encode("ascii") + b"\n"
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
