@@ -32,8 +32,12 @@ FULL_CHECK_SECONDS = 10.0
 STOP_STEP_SECONDS = 6.0
 """How long one step of stopping may take before the next one begins."""
 
-# A unit that is given back is offered again after so long, and the launching thread lingers for as long at the end.
-mephisto_launcher.UNIT_GENERATOR_WAIT_SECONDS = 1
+LOOK_SECONDS, LOOK_ON_PLATFORM_SECONDS = 1, 5
+"""How often units are looked at, if only so many are offered at once (``max_num_concurrent_units``).
+
+One that was given back is offered again after so long, and the launching thread lingers for as long at the end. On a crowd
+platform each look is a request for each unit on offer, and its requests are rationed.
+"""
 
 
 class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
@@ -67,6 +71,8 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
     def launch_task_run_or_die(self, run_config: Any, shared_state: Any = None) -> str | None:
         """Launch a task; the database, which keeps its configuration, gets none of the secrets in it."""
         keep_secrets_out(self.db)
+        is_local = run_config.provider._provider_type == "mock"
+        mephisto_launcher.UNIT_GENERATOR_WAIT_SECONDS = LOOK_SECONDS if is_local else LOOK_ON_PLATFORM_SECONDS
         run_id: str | None = super().launch_task_run_or_die(run_config, shared_state)
         return run_id
 

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from mephisto.data_model.constants.assignment_state import AssignmentState
+from mephisto.operations import task_launcher
+from mephisto.operations.operator import Operator
+from omegaconf import OmegaConf
 
 from model_chat.crowd.ledger import PAID, SENDING, Bonus, Ledger, token_of
 from model_chat.crowd.platform import PlatformError, approve, pay_bonus, reject
@@ -27,6 +30,7 @@ from model_chat.quality.blocks import (
 )
 from model_chat.records.collected import find_kept
 from model_chat.recovery import Recovered, recover
+from model_chat.task_operator import TaskOperator
 from model_chat.tests.crowd.mturk_account import ASSIGNMENT, HIT, WORKER, Account
 
 Open = Callable[..., Account]
@@ -410,3 +414,17 @@ def test_a_token_that_mturk_knows_means_that_it_has_been_paid(open_account: Open
     account.refuse("send_bonus", "The idempotency token has already been processed.")
     pay_bonus(ledger, agent, bonus_for(agent))
     assert ledger.bonuses()[0].state == PAID
+
+
+@pytest.mark.parametrize(("provider", "seconds"), [("mock", 1), ("mturk_sandbox", 5), ("mturk", 5)])
+def test_mturk_is_asked_less_often_than_our_own_database(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, provider: str, seconds: int
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(
+        Operator, "launch_task_run_or_die", lambda *_: waits.append(task_launcher.UNIT_GENERATOR_WAIT_SECONDS)
+    )
+    operator = TaskOperator(Account(tmp_path).db)
+    operator.launch_task_run_or_die(OmegaConf.create({"provider": {"_provider_type": provider}}))
+    operator.stop()
+    assert waits == [seconds]
