@@ -8,7 +8,7 @@ VENV := .venv/bin
 ARGS ?=
 # So many tests run beside each other; while things break on purpose, one has the machine for itself.
 JOBS ?= 2
-PYTEST := $(VENV)/python -m pytest
+PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
 export PYTHONUNBUFFERED := 1
 
 .PHONY: setup setup-dev models run image image-models test test-page test-unit test-e2e chaos lint lint-python lint-page bench clean
