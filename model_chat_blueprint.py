@@ -187,6 +187,10 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):  # type: ign
         statistics = getattr(self.onboarding_world_opt, "statistics", None)
         return {} if statistics is None else statistics.counts()
 
+    def onboarding_text(self) -> str:
+        """Return the same for the requester to read; "" where there is no onboarding."""
+        return ", ".join(f"{number} {what}" for what, number in self.onboarding_counts().items())
+
 
 class ModelChatTaskBuilder(TaskBuilder):  # type: ignore[misc]  # mephisto has no types
     """Copies the built page beside the router's files; runs neither npm nor a bundler."""

@@ -113,9 +113,9 @@ class Progress:
             for count in self._quota.counts()
         ]
         parts += self._quota.notes()
-        onboarding = self._shared.onboarding_counts()
+        onboarding = self._shared.onboarding_text()
         if onboarding:
-            parts.append("onboarding: " + ", ".join(f"{number} {what}" for what, number in onboarding.items()))
+            parts.append(f"onboarding: {onboarding}")
         return "; ".join(parts)
 
     def _table(self) -> Table:
@@ -125,9 +125,9 @@ class Progress:
             table.add_column(column, justify="right")
         for count in self._quota.counts():
             table.add_row(count.nickname, str(count.done), str(count.in_flight), str(count.needed))
-        notes, onboarding = self._quota.notes(), self._shared.onboarding_counts()
+        notes, onboarding = self._quota.notes(), self._shared.onboarding_text()
         if onboarding:
-            notes.append("onboarding: " + ", ".join(f"{number} {what}" for what, number in onboarding.items()))
+            notes.append(f"onboarding: {onboarding}")
         if notes:
             table.caption = "; ".join(notes)
         return table

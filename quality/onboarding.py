@@ -45,7 +45,7 @@ class OnboardingStatistics:
     def counts(self) -> dict[str, int]:
         """Return `started`, `passed`, `failed` and `left`."""
         with self._lock:
-            return {key: self._counts[key] for key in ("started", *OnboardingOutcome)}
+            return {key: self._counts[key] for key in ("started", *(outcome.value for outcome in OnboardingOutcome))}
 
 
 class OnboardingTries:

@@ -315,10 +315,14 @@ def test_a_worker_who_passes_onboarding_waits_for_a_unit(mephisto_run: Run, shee
     assert on.qualification(PASSED) is None, "Mephisto grants it"
 
 
-def test_a_worker_who_fails_onboarding_is_disqualified_and_holds_no_thread(mephisto_run: Run) -> None:
+def test_a_worker_who_fails_onboarding_is_disqualified_and_holds_no_thread(
+    mephisto_run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     on = OnboardingStage(mephisto_run, WRONG, WRONG)
     before = threading.active_count()
-    on.run()
+    with caplog.at_level("INFO", "model_chat.task_runner"):
+        on.run()
+    assert caplog.messages[-1] == "Onboarding so far: 1 started, 0 passed, 1 failed, 0 left."
     assert threading.active_count() <= before
     assert on.agent.get_status() == AgentState.STATUS_REJECTED
     assert not worlds.validate_onboarding(on.agent.state.get_data())
