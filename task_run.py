@@ -36,6 +36,7 @@ from model_chat.configuration.command_line import Wish, call, read_arguments
 from model_chat.configuration.files import expand
 from model_chat.configuration.help import config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
+from model_chat.configuration.places import MEPHISTO_DATA
 from model_chat.contexts import ContextSource, load_context_source
 from model_chat.crowd.going_live import check_before_launch
 from model_chat.errors import ConfigurationError
@@ -55,7 +56,6 @@ from model_chat.worlds import ChatOptions, OnboardingOptions
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_DATA_FOLDER = "~/.mephisto/data"
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
 EXIT_INTERRUPTED = 130
@@ -260,7 +260,7 @@ def mephisto_data_folder(cfg: DictConfig) -> Path:
             raise ConfigurationError(f"mephisto.datapath: {DEFAULT_CONFIG_FILE} can't be read ({error}).") from None
         flag = f"{CORE_SECTION}.{DATA_STORAGE_KEY} in {DEFAULT_CONFIG_FILE}"
         if path is None:
-            path = str(expand(DEFAULT_DATA_FOLDER))
+            path = str(expand(MEPHISTO_DATA))
             add_config_arg(CORE_SECTION, DATA_STORAGE_KEY, path)
     try:
         expand(path).mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,10 @@ ROOT = Path(__file__).resolve().parent.parent
 """The package's folder: what ships is read from here."""
 
 
+MEPHISTO_DATA = "~/.mephisto/data"
+"""Mephisto's data folder, unless its own configuration names another."""
+
+
 def is_checkout(root: Path = ROOT) -> bool:
     """Whether the package is a working copy that its user stands in, rather than an installed wheel."""
     return (root / "pyproject.toml").is_file()  # no wheel holds it

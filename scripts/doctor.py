@@ -216,7 +216,7 @@ def check_mephisto_data(cfg: DictConfig) -> list[Finding]:
     from mephisto.operations.config_handler import CORE_SECTION, DATA_STORAGE_KEY, DEFAULT_CONFIG_FILE
 
     from model_chat.configuration.files import expand
-    from model_chat.task_run import DEFAULT_DATA_FOLDER
+    from model_chat.configuration.places import MEPHISTO_DATA
 
     subject, source, path = "Mephisto's data folder", "mephisto.datapath", cfg.mephisto.datapath
     if path is None and Path(DEFAULT_CONFIG_FILE).is_file():
@@ -228,7 +228,7 @@ def check_mephisto_data(cfg: DictConfig) -> list[Finding]:
             problem = " ".join(str(error).split())
             return [fault(subject, f"{DEFAULT_CONFIG_FILE} can't be read ({problem}); mend it, or move it away.")]
     if path is None:
-        source, path = "the default", DEFAULT_DATA_FOLDER
+        source, path = "the default", MEPHISTO_DATA
     folder = expand(str(path))
     if not folder.exists():
         place = next(above for above in folder.absolute().parents if above.exists())
