@@ -162,6 +162,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     seconds = time.monotonic() - started
     report(outcomes, seconds, Console())
+    if all(outcome.result.startswith("error: ConnectError") for outcome in outcomes):
+        print(
+            f"✗ Nothing answers on port {args.port}: start a task first, or give its port with --port.", file=sys.stderr
+        )
     if args.json is not None:
         turns, firsts = _latencies(outcomes)
         figures = {

@@ -222,8 +222,11 @@ def test_where_nobody_listens_every_worker_fails_and_the_command_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "figures.json"
-    assert main(["--port", str(free_port()), "--workers", "2", "--conversations", "2", "--json", str(file)]) == 1
-    assert "failures: 4" in capsys.readouterr().out
+    port = free_port()
+    assert main(["--port", str(port), "--workers", "2", "--conversations", "2", "--json", str(file)]) == 1
+    said = capsys.readouterr()
+    assert "failures: 4" in said.out
+    assert said.err == f"✗ Nothing answers on port {port}: start a task first, or give its port with --port.\n"
     figures = json.loads(file.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert sum(figures["results"].values()) == 4
     assert all(result.startswith("error: ") for result in figures["results"])
