@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from model_chat import compat as compat  # the mends, before ParlAI is imported
+from model_chat.configuration.places import work_dir
 
 logger = logging.getLogger(__name__)
 
@@ -209,8 +210,7 @@ def _seeded(seed: int, threads: int) -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Train the demo's image models.")
-    default = Path(__file__).resolve().parent.parent / "models"
-    parser.add_argument("--base-model-folder", type=Path, default=default)
+    parser.add_argument("--base-model-folder", type=Path, default=work_dir() / "models", help="default: %(default)s")
     parser.add_argument("--only", choices=sorted(EFFORTS), help="one model alone")
     parser.add_argument("--threads", type=int, default=2, help="threads that torch may use")
     args = parser.parse_args(arguments)
