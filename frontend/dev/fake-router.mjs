@@ -266,7 +266,7 @@ function index(names) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const at = process.argv.indexOf("--port");
+  const at = process.argv.lastIndexOf("--port");
   const router = await startRouter({ port: at > 0 ? Number(process.argv[at + 1]) : 3100 });
   console.log(`${router.url}scenarios`);
 }

@@ -1,8 +1,8 @@
 """Open every screen of the page in Chromium, take pictures of it, and run axe-core on it.
 
-Run from the repository root, with the page built (`npm run build` in frontend/):
+Run in frontend/, with the page built (`npm run build`):
 
-    .venv/bin/python frontend/dev/look.py --out /tmp/screens [--only midway,rating] [--no-pictures]
+    ../.venv/bin/python dev/look.py --out /tmp/screens [--only midway,rating] [--no-pictures]
 
 The exit status is 1 when axe finds anything.
 """
@@ -21,8 +21,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from model_chat.scripts.setup_env import find_chromium
+
 FRONTEND = Path(__file__).parent.parent
-CHROMIUM = "/usr/bin/chromium"
 ARGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -182,6 +183,8 @@ def fake_router() -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout is not None else ""
+            if not line:
+                sys.exit("The scripted server did not start; see its message above. Install its packages with: npm ci")
             yield line.strip().removesuffix("scenarios")
         finally:
             process.terminate()
@@ -234,7 +237,7 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     out = None if args.no_pictures else args.out
     with fake_router() as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGS)
         findings = sum(
             look(browser, address, name, size, scheme, out)
             for name in args.only.split(",")
