@@ -26,9 +26,10 @@ class Run:
 
     Args:
         folder: fresh; the database and all data go there.
+        task_name: the task's, in full.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, task_name: str = "study_local") -> None:
         self.db: Any = LocalMephistoDB(database_path=str(folder / "database.db"))
         self.args: DictConfig = OmegaConf.create(
             {
@@ -43,7 +44,7 @@ class Run:
             }
         )
         requester = self.db.new_requester("requester", "mock")
-        task = self.db.new_task("study_local", BLUEPRINT_TYPE)
+        task = self.db.new_task(task_name, BLUEPRINT_TYPE)
         stored = json.dumps(OmegaConf.to_yaml(self.args))  # as Mephisto's operator does
         run = self.db.new_task_run(task, requester, stored, "mock", BLUEPRINT_TYPE)
         self.task_run = TaskRun.get(self.db, run)

@@ -1,268 +1,61 @@
-"""Commands, links and files that README.md and docs/ name are there, and the commands' arguments are taken.
+"""Links, files and flags that README.md and docs/ name are there, and errors that they quote are said.
 
-A command is checked by the program's own parser, and flags of a run by Hydra's real composition; :data:`RUN_BY` says which
-tests run each program for real. A block that can't be tried here is preceded by a comment that begins with ``needs``.
+Their commands are typed in tests/docs/test_commands.py; of those that need what no test has, the arguments are checked here.
 """
 
 from __future__ import annotations
 
-import argparse
 import ast
-import importlib
-import json
 import re
 import shlex
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from model_chat.analysis.compile_results import ModelChatResultsCompiler
-from model_chat.configuration import hydra as hydra_module
-from model_chat.configuration.command_line import Wish, compose_config, known_flags, read_arguments
+from model_chat.configuration.command_line import compose_config, known_flags, read_arguments
+from model_chat.scripts import manage_workers, save_image_contexts
 from model_chat.scripts.manage_workers import SUBCOMMANDS
 from model_chat.scripts.new_study import lay_out
+from tests.docs.pages import COMMANDS, PAGES, ROOT, Command, blocks
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "frontend/README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-]
-PROGRAMS = r"(?:\S*/)?python(?:3(?:\.11)?)?"
-NEEDS = re.compile(r"<!-- (needs [a-z' ]+) -->\s*$")
-RUN_BY = {
-    "run.py": "tests/e2e/running_task.py",
-    "run_image_chat.py": "tests/e2e/running_image_task.py",
-    "analysis/compile_results.py": "tests/analysis/test_command.py",
-    "scripts/doctor.py": "tests/scripts/test_doctor.py",
-    "scripts/make_demo_models.py": "tests/scripts/test_make_demo_models.py",
-    "scripts/make_image_demo.py": "tests/scripts/test_make_image_demo.py",
-    "scripts/manage_workers.py": "tests/crowd/test_manage_workers.py",
-    "scripts/mephisto_cli.py": "tests/crowd/test_going_live.py",
-    "scripts/new_study.py": "tests/scripts/test_new_study.py",
-    "scripts/preview.py": "tests/e2e/test_preview.py",
-    "scripts/save_image_contexts.py": "tests/scripts/test_save_image_contexts.py",
-    "scripts/setup_env.py": "tests/scripts/test_setup_env.py",
-    "scripts/simulate_workers.py": "tests/scripts/test_simulate_workers.py",
-    "scripts/write_reference.py": "tests/configuration/test_reference.py",
-    "benchmarks": "Makefile",
-}
-"""Program -> the file whose tests (or, for benchmarks, whose target ``bench``) run it."""
+# --- commands that can't be run here ---
+
+NOT_OURS = ("mephisto_cli.py", "-c", "-m", "docker", "heroku", "npm", "pip", "ray")
 
 
-@dataclass(frozen=True)
-class Command:
-    """One command on a page."""
-
-    page: str
-    words: tuple[str, ...]
-    needs: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.page}: {' '.join(self.words)}"
-
-
-def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Shell blocks, fenced by ```bash, each with the line before it."""
-    inside, lines, before = None, list[str](), ""
-    for line in text.splitlines():
-        fence = line.strip().startswith("```")
-        if inside is None and fence:
-            inside, lines = line.strip().removeprefix("```"), []
-        elif inside is not None and fence:
-            if inside == "bash":
-                yield before, "\n".join(lines)
-            inside = None
-        elif inside is not None:
-            lines.append(line)
-        elif line.strip():
-            before = line
-
-
-def inline(text: str) -> Iterator[str]:
-    """Commands within a sentence, unless they have a placeholder."""
-    text = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
-    for found in re.findall(r"`((?:python|make|pip|npm) [^`]+)`", text):
-        if not re.search(r"…|\b(?:NAME|FILE|FOLDER|COMMAND)\b", found):
-            yield " ".join(found.split())
-
-
-def commands() -> list[Command]:
-    """Every command of every page."""
-    found = []
-    for page in PAGES:
-        for line in inline(page.read_text(encoding="utf-8")):
-            account = "needs an account" if "mephisto_cli.py" in line else None
-            found.append(Command(page.relative_to(ROOT).as_posix(), tuple(shlex.split(line)), account))
-        for before, block in blocks(page.read_text(encoding="utf-8")):
-            marked = NEEDS.search(before)
-            for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-                try:
-                    words = shlex.split(line, comments=True)
-                except ValueError as error:
-                    raise AssertionError(f"{page.name}: {line}: {error}") from None
-                while words:  # && joins commands
-                    end = words.index("&&") if "&&" in words else len(words)
-                    found.append(Command(page.relative_to(ROOT).as_posix(), tuple(words[:end]), marked and marked[1]))
-                    words = words[end + 1 :]
-    return found
-
-
-COMMANDS = commands()
-
-
-class ParsedError(Exception):
-    """Raised in place of what a program does once its arguments have been taken."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the study of the README, as ``conf=my_study``."""
-    folder = tmp_path_factory.mktemp("place")
-    lay_out("my_study", folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hydra_module, "work_dir", lambda: folder)
-        yield folder
-    check_flags.cache_clear()
-
-
-@cache
-def check_flags(*arguments: str) -> None:
-    """Let Hydra compose what run.py is given."""
-    wish, left = read_arguments(arguments)
-    if wish is Wish.RUN:
-        compose_config("example", left)
-
-
-def parse(module: str, arguments: list[str]) -> None:
-    """Let a program take its arguments, and stop it there; what it leaves over goes to Hydra."""
-    depth = 0
-
-    def stopping(original: Any) -> Any:
-        def taking(*given: Any, **more: Any) -> Any:
-            nonlocal depth
-            depth += 1
-            try:
-                taken = original(*given, **more)
-            finally:
-                depth -= 1
-            if depth == 0:  # one of both calls the other, and parsers of subcommands call it again
-                raise ParsedError(taken)
-            return taken
-
-        return taking
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ParsedError) as parsed:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))  # they import each other as scripts do
-        program: Any = importlib.import_module(module)
-        for name in ("parse_args", "parse_known_args"):
-            patch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
-        patch.setattr(sys, "argv", [module, *arguments])
-        program.main()
-    if isinstance(parsed.value.args[0], tuple):
-        check_flags(*parsed.value.args[0][1])
-
-
-def python_command(words: list[str]) -> None:
-    """Check ``python …``."""
-    if words[0] == "-m":
-        module, arguments = words[1], words[2:]
-        if module == "pytest":
-            check_pytest(arguments)
-            return
-        if module in ("pip", "venv"):
-            return
-        assert module.startswith("model_chat."), module
-        script = module.removeprefix("model_chat.").replace(".", "/") + ".py"
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.needs], ids=str)
+def test_the_arguments_of_what_cannot_be_run_here_are_taken(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, *arguments = shlex.split(command.line)
+    if program == "python":
+        program, *arguments = arguments
+    if program == "run.py":
+        lay_out("my_study", tmp_path)
+        monkeypatch.setattr("model_chat.configuration.hydra.work_dir", lambda: tmp_path)
+        compose_config("example", read_arguments(arguments)[1])
+    elif program == "scripts/manage_workers.py":
+        manage_workers.make_parser().parse_args(arguments)
+    elif program == "scripts/save_image_contexts.py":
+        save_image_contexts.make_parser().parse_args(arguments)
+    elif program == "analysis/compile_results.py":
+        ModelChatResultsCompiler.setup_args().parse_args(arguments)
+    elif Path(program).name == "pip":
+        extras = re.findall(r"\[(\w+)\]", command.line)
+        assert [
+            extra for extra in extras if f'"{extra}": [' not in (ROOT / "setup.py").read_text(encoding="utf-8")
+        ] == []
     else:
-        script, arguments = words[0].removeprefix("./"), words[1:]
-        module = "model_chat." + script.removesuffix(".py").replace("/", ".")
-    assert (ROOT / script).is_file(), script
-    runner = RUN_BY["benchmarks" if script.startswith("benchmarks/") else script]
-    assert (ROOT / runner).is_file()
-    if script in ("run.py", "run_image_chat.py"):
-        check_flags(*(["conf=example_image_chat"] if "image" in script else []), *arguments)
-    elif script == "scripts/save_image_contexts.py" or script == "scripts/manage_workers.py":
-        importlib.import_module(module).make_parser().parse_args(arguments)
-    elif arguments or script != "analysis/compile_results.py":  # which is named, too, without what it asks for
-        parse(module, arguments)
-
-
-def check_pytest(arguments: list[str]) -> None:
-    """Paths exist, and marks are declared."""
-    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for number, word in enumerate(arguments):
-        if number and arguments[number - 1] == "-m":
-            marks = set(re.findall(r"\w+", word)) - {"not", "and", "or"}
-            assert [mark for mark in marks if f'"{mark}: ' not in settings] == []
-        elif not word.startswith("-"):
-            assert (ROOT / word).exists(), word
-
-
-def can_be_checked(command: Command) -> bool:
-    """Whether the arguments can be tried here; of what needs an account, they can where the program is ours."""
-    ours = any(word in RUN_BY for word in command.words) and "scripts/mephisto_cli.py" not in command.words
-    return command.needs is None or ours
-
-
-@cache
-def make_targets() -> frozenset[str]:
-    return frozenset(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-
-
-@pytest.mark.parametrize("command", [command for command in COMMANDS if can_be_checked(command)], ids=str)
-def test_a_command_on_a_page_is_one_that_works(command: Command) -> None:
-    first, *rest = command.words
-    if re.fullmatch(PROGRAMS, first):
-        python_command(rest)
-    elif first == "make":
-        assignments = dict(word.split("=", 1) for word in rest if "=" in word)
-        assert {word for word in rest if "=" not in word} <= make_targets()
-        check_flags(*(word for word in assignments.get("ARGS", "").split() if word != "--load-models"))
-    elif first in ("npm", "node"):
-        scripts = json.loads((ROOT / "frontend/package.json").read_text(encoding="utf-8"))["scripts"]
-        assert rest[0] in ("ci", "test") or rest[1] in scripts
-    elif first == "pip":
-        extras = re.findall(r"model-chat\[(\w+)\]", " ".join(rest))
-        setup = (ROOT / "setup.py").read_text(encoding="utf-8")
-        assert [extra for extra in extras if f'"{extra}": [' not in setup] == []
-    elif first in ("cp", "cd"):
-        assert (ROOT / rest[0]).exists() or rest[0].startswith("~"), rest[0]
-    else:
-        assert first in ("source", "mkdir"), f"what is {first}? Mark what can't be tried here: <!-- needs … -->"
+        assert Path(program).name in NOT_OURS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_stand_in_blocks_that_are_checked(page: Path) -> None:
+def test_commands_stand_in_blocks_that_are_read(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    checked = "\n".join(block for _, block in blocks(text))
+    read = "\n".join(block for _, block, _ in blocks(text))
     starts = re.findall(r"^ *(?:python|make|pip|\.venv/bin/python) .*$", text, flags=re.MULTILINE)
-    assert [line for line in starts if line not in checked] == []
-
-
-def test_there_are_commands_to_check_and_few_that_cannot_be() -> None:
-    assert len(COMMANDS) > 60
-    assert {command.needs for command in COMMANDS} <= {
-        None,
-        "needs an account",
-        "needs docker",
-        "needs the network",
-        "needs a cluster",
-    }
-    assert sum(command.needs is not None for command in COMMANDS) < 20
-
-
-def test_the_tests_that_run_each_program_name_it() -> None:
-    for program, runner in RUN_BY.items():
-        text = (ROOT / runner).read_text(encoding="utf-8")
-        stem = Path(program).stem
-        assert stem in text, f"{runner} does not run {program}"
+    assert [line for line in starts if line not in read] == []
 
 
 # --- links and files ---

@@ -1,26 +1,22 @@
-"""What is shipped is whole: source distribution, wheel, and the description of the container."""
+"""What is shipped is whole: source distribution, wheel, and the description of the container.
+
+That the wheel runs the task from another folder: tests/docs/test_commands.py, as docs/installing.md has it.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import sysconfig
 import tarfile
-import time
-import urllib.request
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from model_chat.configuration.command_line import compose_config
-from model_chat.local_architect import ROUTER_PACKAGES, free_port
 from model_chat.scripts.setup_env import OLDEST_NODE, OLDEST_PYTHON
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,10 +54,6 @@ def files_of(*names: str) -> set[str]:
     return {file.relative_to(ROOT).as_posix() for file in found}
 
 
-def written_below(folder: Path) -> set[Path]:
-    return {file for file in folder.rglob("*") if "__pycache__" not in file.parts}
-
-
 @pytest.mark.slow
 def test_both_distributions_hold_what_a_run_needs(built: tuple[Path, Path]) -> None:
     sdist, wheel = built
@@ -75,66 +67,6 @@ def test_both_distributions_hold_what_a_run_needs(built: tuple[Path, Path]) -> N
     assert needed - in_sdist == set()
     assert {"LICENSE", "requirements.lock", "Makefile", "scripts/setup_env.py", "frontend/src/main.tsx"} <= in_sdist
     assert {name for name in in_wheel if name.startswith(("tests/", "frontend/src", "models/", "benchmarks/"))} == set()
-
-
-@pytest.mark.slow
-def test_the_wheel_runs_the_task_from_another_folder(built: tuple[Path, Path], tmp_path: Path) -> None:
-    environment = tmp_path / "venv"
-    venv.create(environment, with_pip=False)
-    python = environment / "bin/python"
-    places = next((environment / "lib").glob("python*/site-packages"))
-    # The locked packages, without this repository's own editable installation: its finder works in its own folder alone.
-    (places / "locked.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet"]
-    subprocess.run([*command, "--ignore-installed", str(built[1])], check=True, timeout=200)
-    installed = places / "model_chat"
-    assert installed.is_dir()
-    # 'python -m model_chat.scripts.setup_env --only router' installs these from the network.
-    (installed / "router/node_modules").symlink_to(ROUTER_PACKAGES, target_is_directory=True)
-
-    home = tmp_path / "elsewhere"
-    model = home / "models/a"
-    model.mkdir(parents=True)
-    (model / "model.opt").write_text('{"model": "fixed_response"}', encoding="utf-8")
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"HOME": str(home)}
-    told = subprocess.run(
-        [python, "-m", "model_chat.run", "--help"],
-        cwd=home,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    ).stdout
-    assert f"task_dir={installed}" in told
-    assert f"work_dir={home}" in told
-    # A study of one's own, as the README has it: a copy of the shipped file in conf/ where one stands.
-    (home / "conf").mkdir()
-    shipped = (installed / "conf/example.yaml").read_text(encoding="utf-8")
-    (home / "conf/my_study.yaml").write_text(shipped.replace("demo/smollm2:10", "a:1"), encoding="utf-8")
-    port, log = free_port(), home / "run.log"
-    flags = ["conf=my_study", f"mephisto.architect.port={port}"]
-    before = written_below(installed)
-    with (
-        log.open("wb") as stream,
-        subprocess.Popen(
-            [python, "-m", "model_chat.run", *flags], cwd=home, env=variables, stdout=stream, stderr=stream
-        ) as process,
-    ):
-        try:
-            end = time.monotonic() + 120
-            while "The task is up" not in log.read_text(encoding="utf-8"):
-                assert process.poll() is None, log.read_text(encoding="utf-8")
-                assert time.monotonic() < end, log.read_text(encoding="utf-8")
-                time.sleep(0.1)
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
-                page = answer.read().decode()
-        finally:
-            process.send_signal(signal.SIGINT)
-    assert process.returncode == 130
-    assert page == (ROOT / "frontend/dist/index.html").read_text(encoding="utf-8")
-    assert (home / "data/conversations").is_dir()
-    assert written_below(installed) == before  # data are no part of an installation
 
 
 def docker_steps() -> list[str]:

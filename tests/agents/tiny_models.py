@@ -77,6 +77,15 @@ def mute() -> LlamaForCausalLM:
     return model
 
 
+def talkative() -> LlamaForCausalLM:
+    """A model that never falls silent: marks and blanks are far behind the likeliest letter, whatever it has read."""
+    model = llama()
+    silent = [*range(len(MARKS)), *(len(MARKS) + LETTERS.index(blank) for blank in " \n")]
+    with torch.no_grad():
+        model.lm_head.weight[silent] = 0.0
+    return model
+
+
 def write_gguf(path: Path, model: LlamaForCausalLM, template: str = CHATML) -> None:
     """Write a model as the GGUF file that llama.cpp's converter would make of it."""
     import gguf

@@ -1,0 +1,433 @@
+"""Every command of a page does what the page says: typed in the page's order, by a shell, in a copy of the repository.
+
+What is not typed here is marked on its page as needing something that no test has, or stands in :data:`RUN_ELSEWHERE`.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import re
+import shutil
+import signal
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_chat.local_architect import ROUTER_PACKAGES
+from model_chat.quality.blocks import find_worker
+from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
+from model_chat.tests.mephisto_run import PASSED, Run
+from tests.docs.pages import COMMANDS, NEEDS, ROOT, commands_of
+from tests.docs.place import Walk, fetch, find
+
+BUCKETS = ("contradiction", "off_topic", "repetition", "unlikely_claim", "unkind", "none_all_good")
+MAKEFILE, SETUP = "Makefile", "scripts/setup_env.py"
+RUN_ELSEWHERE = {
+    "make lint": (".ci/run", "make lint", "CI's first command"),
+    "make test": (".ci/run", "make test", "CI's second command"),
+    "make chaos": (MAKEFILE, "-m pytest -m chaos", "half an hour; 'make test' runs the same tests in their short form"),
+    "MODEL_CHAT_FUZZ_EXAMPLES=200000 pytest tests/test_fuzz.py": (
+        MAKEFILE,
+        "not e2e and not slow",
+        "hours; so with fewer",
+    ),
+    ".venv/bin/python -m pytest tests/serving -q": (MAKEFILE, "not e2e and not slow", "a part of it"),
+    '.venv/bin/python -m pytest -m "not e2e and not slow and not chaos" -q': (
+        MAKEFILE,
+        '-m "not e2e and not slow and not chaos"',
+        "the same",
+    ),
+    ".venv/bin/python -m pytest tests/e2e/test_browser.py -q": (MAKEFILE, "-m pytest -m e2e", "a part of it"),
+    "cd frontend && npm test": (MAKEFILE, "cd frontend && npm run --silent test", "the same"),
+    "npm test": (MAKEFILE, "cd frontend && npm run --silent test", "the same"),
+    "npm run lint": (MAKEFILE, "npm run --silent lint", "'make lint' does"),
+    "npm run typecheck": (MAKEFILE, "npm run --silent typecheck", "'make lint' does"),
+    "npm ci": (SETUP, 'run("npm", "ci"', "the set-up does, from the network"),
+    "npm run build": (SETUP, 'run("npm", "run", "--silent", "build"', "the set-up does"),
+    "python scripts/make_demo_models.py": (MAKEFILE, "python scripts/make_demo_models.py", "'make test' does"),
+    "python run.py": (MAKEFILE, "python run.py $(ARGS)", "'make run' does, which is typed below"),
+    "python run_image_chat.py": (
+        MAKEFILE,
+        "python run_image_chat.py $(ARGS)",
+        "'make image' does, which is typed below",
+    ),
+    "python benchmarks/many_workers.py --workers 64": (
+        "docs/performance.md",
+        "python benchmarks/many_workers.py --workers 8,64,128",
+        "the same with another number, and a test takes its own",
+    ),
+    "python run.py conf=my_study mephisto.blueprint.serving=ray": (
+        "tests/e2e/test_ray.py",
+        "mephisto.blueprint.serving=ray",
+        "over the wire, with more to see",
+    ),
+}
+"""Line -> where it is run instead, what stands there, and why. CI runs all of 'make test' and 'make lint'."""
+
+
+def walks(page: str) -> pytest.MarkDecorator:
+    """The page that a test walks through."""
+    return pytest.mark.parametrize("walk", [page], indirect=True)
+
+
+# --- what a page presumes ---
+
+
+def write_example(walk: Walk, marked: str, name: str) -> None:
+    """Write the file that a page shows, as it tells to."""
+    text = (ROOT / walk.page).read_text(encoding="utf-8")
+    (example,) = re.findall(rf"<!-- example: {marked} -->\n```python\n(.*?)```", text, flags=re.DOTALL)
+    (walk.copy / name).write_text(example, encoding="utf-8")
+
+
+@contextmanager
+def collected(walk: Walk, task_name: str, worker: str = "WORKER") -> Iterator[Run]:
+    """A task with a conversation of one worker in both records: Mephisto's, in the home folder, and a file."""
+    data = walk.home / ".mephisto/data"
+    data.mkdir(parents=True)
+    (data.parent / "config.yml").write_text(f"core:\n  main_data_directory: {data}\n", encoding="utf-8")
+    run = Run(data, task_name)
+    from mephisto.abstractions.providers.mock.mock_agent import MockAgent
+    from mephisto.data_model.worker import Worker
+
+    agent = MockAgent.new(run.db, Worker.get(run.db, run.db.new_worker(f"{worker}_sandbox", "mock")), run.unit())
+    ticks = {bucket: bucket == "none_all_good" for bucket in BUCKETS}
+    record = Conversation(
+        dialog=[
+            Utterance(agent_idx=0, text="I like to walk in the hills.", id="Speaker 1", timestamp=1_790_000_000.0),
+            Utterance(agent_idx=1, text="Me too.", id="Speaker 2", problem_data=ticks, final_rating="4"),
+        ],
+        workers=[worker],
+        hit_ids=["1"],
+        assignment_ids=["1"],
+        task_description=TaskDescription(model_nickname="m"),
+        status=Completion.COMPLETE,
+    ).to_dict()
+    agent.state.record_world_data({"custom_data": record})
+    agent.update_status("completed")
+    day = walk.copy / "chat_data/2026_11_20"
+    day.mkdir(parents=True)
+    (day / "20261120_120000_1_sandbox.json").write_text(json.dumps(record), encoding="utf-8")
+    try:
+        yield run
+    finally:
+        run.db.shutdown()
+
+
+def rows_of(folder: Path, name: str) -> list[dict[str, str]]:
+    """The rows of one of the analysis' tables."""
+    (file,) = folder.glob(f"{name}_*.csv")
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def has_results(walk: Walk, folder: str, conversations: int, models: int) -> None:
+    """The analysis has counted so many, and written its report."""
+    place = walk.copy / folder
+    assert len(list(place.glob("report_*.html"))) == 1
+    assert len({row["model_nickname"] for row in rows_of(place, "results")}) == models
+    assert len({row["hit_id"] for row in rows_of(place, "results")}) == conversations
+
+
+# --- the pages ---
+
+
+@walks("README.md")
+def test_the_readme(walk: Walk, tiny_chat_model: Path) -> None:
+    walk.opens("make run", code=-signal.SIGINT)  # make hears Ctrl-C as well
+    assert "A run would start." in walk.run("make doctor")
+    walk.run("source .venv/bin/activate")
+    assert "conf/my_study.yaml" in walk.run("python scripts/new_study.py my_study")
+    walk.has_chat_model("demo/smollm2", tiny_chat_model)  # whose folder the study's models name
+    with walk.runs("python scripts/preview.py --config my_study") as preview:
+        address = preview.hears(r"Preview: (http\S+)")
+        assert '<div id="root">' in fetch(address)
+        preview.hears("Ctrl-C ends it")
+        preview.stop(0)
+    assert (walk.home / "opened").read_text(encoding="utf-8") == f"{address}\n", "in a browser"
+    with walk.runs("python run.py conf=my_study") as run:
+        run.hears("The task is up")
+        assert "10  complete" in walk.run("python scripts/simulate_workers.py --workers 5")
+        said = run.ends()
+    assert "10 of 10 conversations are collected" in said
+    assert len(list(walk.copy.glob("my_study/conversations/*/*.json"))) == 10
+    analysis = walk.line("python analysis/compile_results.py")
+    printed = re.findall(r"^Next: (.*)", said, flags=re.MULTILINE)
+    assert [" ".join(line.replace(f"{walk.copy}/", "").split()) for line in printed] == [" ".join(analysis.split())]
+    walk.run("python analysis/compile_results.py")
+    has_results(walk, "my_study/results", 10, 2)
+    for nickname in ("warm", "curt"):  # "put your own there"
+        (walk.copy / "my_study/models" / nickname / "model.opt").write_text(
+            '{"model": "fixed_response"}', encoding="utf-8"
+        )
+    said = walk.opens("python run.py conf=my_study mephisto.blueprint.num_turns=4")
+    assert "5 of 20 warm, 5 of 20 curt" in said
+
+
+@walks("CONTRIBUTING.md")
+def test_contributing(walk: Walk) -> None:
+    with walk.runs(".venv/bin/python scripts/preview.py --config example") as preview:
+        assert '<div id="root">' in fetch(preview.hears(r"Preview: (http\S+)"))
+        preview.stop(0)
+    shutil.rmtree(walk.copy / "frontend/dist")
+    with walk.runs("cd frontend && npm run dev") as served:
+        assert "scenario=midway" in fetch(served.hears(rf"http://127\.0\.0\.1:{walk.port}/scenarios"))
+        served.stop(-signal.SIGINT)
+    assert (walk.copy / "frontend/dist/index.html").is_file()
+    (walk.copy / "docs/configuration.md").unlink()
+    walk.run("python scripts/write_reference.py")
+    reference = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    assert (walk.copy / "docs/configuration.md").read_text(encoding="utf-8") == reference
+
+
+@walks("frontend/README.md")
+def test_the_pages_own_readme(walk: Walk, tmp_path: Path) -> None:
+    with walk.runs("npm run dev", cwd=walk.copy / "frontend") as served:
+        fetch(served.hears(rf"http://127\.0\.0\.1:{walk.port}/scenarios"))
+        served.stop(-signal.SIGINT)
+    said = walk.run("../.venv/bin/python dev/look.py", cwd=walk.copy / "frontend", FOLDER=str(tmp_path / "screens"))
+    assert said.endswith("\n0 findings\n")
+    assert len(list((tmp_path / "screens").glob("midway-*.png"))) == 6
+
+
+@walks("docs/analysis.md")
+def test_analysis(walk: Walk) -> None:
+    counted = "1 conversations found, 1 counted, 0 left out."
+    with collected(walk, "my_task_sandbox"):
+        assert counted in walk.run("python analysis/compile_results.py --results-folders")
+        has_results(walk, "results", 1, 1)
+        shutil.rmtree(walk.copy / "results")
+        assert counted in walk.run("python analysis/compile_results.py --task-name")
+        has_results(walk, "results", 1, 1)
+    assert "--results-folders" in walk.run("python -m model_chat.analysis.compile_results")
+    assert re.search(r"^ +files +20 ", walk.run("python benchmarks/compile_results.py"), flags=re.MULTILINE)
+
+
+@walks("docs/configuration.md")
+def test_configuration(walk: Walk) -> None:
+    assert "conversations_needed_string" in walk.run("python run.py --help")
+    assert "\n    num_turns: 6" in walk.run("python run.py -c job")
+    walk.run("cp conf/example.yaml conf/my_study.yaml")
+    study = walk.copy / "conf/my_study.yaml"
+    study.write_text(
+        study.read_text(encoding="utf-8").replace("task_name: model_chat", "task_name: mine"), encoding="utf-8"
+    )
+    walk.opens("python run.py conf=my_study mephisto.blueprint.num_turns=4")
+    assert "mine_local" in (walk.home / ".mephisto/data/database.db").read_bytes().decode(errors="ignore")
+
+
+@walks("docs/data-protection.md")
+def test_data_protection(walk: Walk) -> None:
+    brackets = "[--dry-run] [--delete]"
+    with collected(walk, "study_local", worker="A1B2C3") as run:
+        walk.run("python scripts/manage_workers.py forget", WORKER="A1B2C3", **{brackets: "--dry-run"})
+        assert find_worker(run.db, "mock", "A1B2C3") is not None
+        (state,) = (walk.home / ".mephisto/data/data/runs").rglob("state.json")
+        assert "A1B2C3" in state.read_text(encoding="utf-8")
+        walk.run("python scripts/manage_workers.py forget", WORKER="A1B2C3", **{brackets: "--delete"})
+        assert not state.exists() or "A1B2C3" not in state.read_text(encoding="utf-8")
+
+
+@walks("docs/installing.md")
+def test_installing(walk: Walk, tiny_chat_model: Path) -> None:
+    walk.has_chat_model("demo/smollm2", tiny_chat_model)
+    assert walk.run("make setup") == "", "all is there"
+    walk.run(".venv/bin/python -m pip wheel")
+    walk.run("python3.11 -m venv ~/model-chat")
+    environment = walk.home / "model-chat"
+    del walk.environment["PYTHONPATH"]
+    walk.environment |= {"VIRTUAL_ENV": str(environment), "PATH": f"{environment}/bin:{walk.environment['PATH']}"}
+    walk.run("pip install --no-deps dist/model_chat-0.1.0-py3-none-any.whl")
+    places = next((environment / "lib").glob("python*/site-packages"))
+    installed = places / "model_chat"
+    # What 'python -m model_chat.scripts.setup_env' installs from the network is there already; not so this repository's own
+    # editable installation, whose finder works in its own folder alone.
+    (places / "locked.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    (installed / "router/node_modules").symlink_to(ROUTER_PACKAGES, target_is_directory=True)
+    before = files_below(installed)
+    walk.run("mkdir -p ~/studies && cd ~/studies")
+    studies = walk.home / "studies"
+    walk.has_model("demo/blender_tiny", {"model": "fixed_response"})
+    shutil.copytree(walk.copy / "models", studies / "models")
+    shutil.rmtree(walk.copy)  # nothing is needed of it any more
+    said = walk.run("python -m model_chat.scripts.make_demo_models", cwd=studies)
+    assert said.count(f"already there ({studies}/models/") == 2
+    walk.run("python -m model_chat.scripts.new_study my_study", cwd=studies)
+    walk.opens("python -m model_chat.run conf=my_study", cwd=studies)
+    assert (studies / "my_study/conversations").is_dir()
+    said = walk.run("python -m model_chat.run", cwd=studies)
+    assert f"task_dir={installed}" in said
+    assert f"work_dir={studies}" in said
+    assert "num_conversations" in walk.run("python -m model_chat.run_image_chat", cwd=studies)
+    with walk.types(
+        "python -m model_chat.scripts.make_image_demo --help", studies
+    ) as asked:  # "every command of the others"
+        assert f"default: {studies}/models" in asked.ends()
+    assert "--results-folders" in walk.run("python -m model_chat.analysis.compile_results", cwd=studies)
+    assert files_below(installed) == before, "data are no part of an installation"
+
+
+def files_below(folder: Path) -> set[Path]:
+    """All but what Python compiles."""
+    return {file for file in folder.rglob("*") if "__pycache__" not in file.parts}
+
+
+@walks("docs/image-chat.md")
+def test_image_chat(walk: Walk) -> None:
+    # In place of a training of minutes; docs/image-stack.md has the command for that, which is typed there.
+    shutil.copy(ROOT / "tests/image_agents.py", walk.copy / "looking.py")
+    for nickname in ("demo/shapes_a", "demo/shapes_b"):
+        walk.has_model(nickname, {"model": "looking:LookingAgent", "image_mode": "raw"})
+    images = walk.copy / "data/image_contexts.parquet"
+    walk.opens("make image", code=-signal.SIGINT)
+    images.unlink()
+    assert walk.run("python scripts/make_demo_models.py --image").count("already there") == 2
+    walk.run("python scripts/save_image_contexts.py")
+    assert images.is_file()
+    study = (walk.copy / "conf/example_image_chat.yaml").read_text(encoding="utf-8")
+    study = study.replace("task_name: model_image_chat", "task_name: mine").replace("data/image_stack", "my_stack")
+    (walk.copy / "conf/my_study.yaml").write_text(study, encoding="utf-8")
+    walk.opens("python run_image_chat.py conf=my_study")
+    assert (walk.copy / "my_stack/stack.json").is_file()
+
+
+@walks("docs/image-stack.md")
+def test_image_stack(walk: Walk) -> None:
+    assert "durable" in walk.run("python benchmarks/image_stack.py")
+    walk.run("python scripts/make_image_demo.py")
+    assert "4 held-out pictures" in walk.run("python benchmarks/image_demo_accuracy.py")
+
+
+@walks("docs/models.md")
+def test_models(walk: Walk, tiny_chat_model: Path) -> None:
+    walk.has_chat_model("demo/smollm2", tiny_chat_model)
+    assert "replies of 2 tokens" in walk.run("python benchmarks/reply_time.py")
+
+
+@walks("docs/moving-from-the-original.md")
+def test_moving_from_the_original(walk: Walk) -> None:
+    shutil.copy(walk.copy / "conf/example.yaml", walk.copy / "conf/my_study.yaml")
+    assert "A run would start." in walk.run("make doctor")
+
+
+@walks("docs/onboarding.md")
+def test_onboarding(walk: Walk) -> None:
+    with collected(walk, "my_study_local") as study:
+        worker = find_worker(study.db, "mock", "WORKER")
+        study.db.make_qualification(PASSED)
+        worker.grant_qualification(PASSED, 0)
+        assert "onboarding: 0 started" in walk.opens("python run.py mephisto.blueprint.onboarding_qualification")
+        with walk.runs("python scripts/preview.py --config example --onboarding") as preview:
+            assert preview.hears(r"Preview: (http\S+)").endswith("assignment_id=onboarding")
+            preview.stop(0)
+        write_example(walk, "criterion", "my_onboarding.py")
+        with walk.runs("python run.py mephisto.blueprint.world_file=my_onboarding.py") as run:
+            run.hears("The task is up")
+            walk.run("python scripts/manage_workers.py reset-onboarding")
+            assert worker.get_granted_qualification(PASSED) is None
+            assert re.search(r"│ WORKER +│ +1 │", walk.run("python scripts/manage_workers.py list"))
+            said = walk.run("python scripts/simulate_workers.py --workers 5 --failing 2")
+            assert "3  complete" in said
+            assert "2  onboarding failed" in said
+            assert "onboarding: 5 started, 3 passed, 2 failed, 0 left" in run.stop()
+
+
+@walks("docs/performance.md")
+def test_performance(walk: Walk) -> None:
+    walk.has_parlai_model("demo/blender_tiny")
+    said = walk.run("python benchmarks/many_workers.py --workers 8,64,128")
+    assert "2 turns, onboarding" in said
+    assert "2 workers: " not in said, "which says that some did not get to the end"
+    assert "random/blender_90m" in walk.run("python benchmarks/batching.py")
+    assert "N* = 2.0" in walk.run("python benchmarks/capacity.py")
+
+
+@pytest.mark.slow
+@walks("docs/ray.md")
+def test_ray(walk: Walk) -> None:
+    walk.has_parlai_model("demo/blender_tiny")
+    assert "demo/blender_tiny" in walk.run("python benchmarks/ray_overhead.py")
+
+
+@walks("docs/troubleshooting.md")
+def test_troubleshooting(walk: Walk) -> None:
+    shutil.copy(walk.copy / "conf/example.yaml", walk.copy / "conf/my_study.yaml")
+    walk.opens(
+        "make PYTHON=/path/to/python3.11 run", code=-signal.SIGINT, **{"/path/to/python3.11": sys._base_executable}
+    )
+    assert "answers 'Hi!' with" in walk.run('make doctor ARGS="--load-models conf=my_study"')
+
+
+@walks("docs/worlds.md")
+def test_worlds(walk: Walk) -> None:
+    write_example(walk, "world", "my_world.py")
+    with walk.runs("python run.py mephisto.blueprint.world_file=my_world.py") as run:
+        run.hears("The task is up")
+        assert "10  complete" in walk.run("python scripts/simulate_workers.py --onboarding-file")
+        run.ends()
+    contexts = [record["additional_context"] for record in records(walk, "data/conversations")]
+    assert len(contexts) == 10
+    assert all(re.fullmatch(r"\d+ words", context) for context in contexts)
+
+
+def records(walk: Walk, folder: str) -> list[dict[str, Any]]:
+    """The conversations that were saved below a folder."""
+    files = (walk.copy / folder).glob("*/*.json")
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+# --- and there is no other ---
+
+
+def typed() -> set[str]:
+    """The lines that the tests above type, read from their source: where a test begins a line, so it goes on."""
+    found = set()
+    for test in ast.parse(Path(__file__).read_text(encoding="utf-8")).body:
+        if not isinstance(test, ast.FunctionDef):
+            continue
+        for mark in test.decorator_list:
+            if not (isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == "walks"):
+                continue
+            page = ast.literal_eval(mark.args[0])
+            lines, at = [command.line for command in commands_of(ROOT / page)], 0
+            calls = [
+                node for node in ast.walk(test) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+            ]
+            for call in sorted(calls, key=lambda node: (node.lineno, node.col_offset)):
+                if isinstance(call.func, ast.Attribute) and call.func.attr in ("run", "runs", "opens") and call.args:
+                    at = find(page, lines, ast.literal_eval(call.args[0]), at)
+                    found.add(lines[at])
+    return found
+
+
+def test_every_command_is_typed_or_run_elsewhere_or_says_what_it_needs() -> None:
+    there = {command.line for command in COMMANDS if command.needs is None}
+    assert len(there) > 70
+    known = typed() | RUN_ELSEWHERE.keys()
+    assert sorted(str(command) for command in COMMANDS if command.needs is None and command.line not in known) == []
+    assert sorted(RUN_ELSEWHERE.keys() - there) == [], "no page has it any more"
+    assert sorted(RUN_ELSEWHERE.keys() & typed()) == []
+
+
+def test_what_a_command_needs_is_something_that_no_test_has() -> None:
+    assert {command.needs for command in COMMANDS} - {None} <= NEEDS
+    assert sum(command.needs is not None for command in COMMANDS) < 30
+
+
+@pytest.mark.parametrize("line", RUN_ELSEWHERE)
+def test_what_is_run_elsewhere_is_run_there(line: str) -> None:
+    file, there, _ = RUN_ELSEWHERE[line]
+    text = (ROOT / file).read_text(encoding="utf-8")
+    if file == MAKEFILE:  # in what CI makes, or a test above
+        lines = [*(ROOT / ".ci/run").read_text(encoding="utf-8").splitlines(), *typed()]
+        made = [line.removeprefix("make ") for line in lines if re.fullmatch(r"make \w+", line)]
+        assert {"test", "lint"} <= set(made)
+        text = "".join(re.findall(rf"^(?:{'|'.join(made)}):.*\n(?:.+\n)*", text, flags=re.MULTILINE))
+    assert there in text.replace("$(VENV)/", "")
