@@ -31,6 +31,8 @@ SECONDS = 120.0
 """For a command to end, or to say that it is up, on a machine that does much else."""
 STOPPED = 130
 """The exit code of a run that Ctrl-C has ended."""
+OF_THE_TESTS = ("MODEL_CHAT_", "PYTEST_", "MAKE", "MFLAGS")
+"""How variables begin that belong to whoever runs the tests: 'make test' says more within another make."""
 
 RUN = r"^(\S*/)?python (-m model_chat\.run(?=.)|run(_image_chat)?\.py)( (?!--help|-c job)|$)"
 CHANGED_LINES = (
@@ -141,7 +143,7 @@ class Walk:
         opener = folder / "browser"
         opener.write_text(f'#!/bin/sh\necho "$1" >> {shlex.quote(str(self.home))}/opened\n', encoding="utf-8")
         opener.chmod(0o755)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MODEL_CHAT_", "PYTEST_"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_TESTS)}
         self.environment = kept | {
             "HOME": str(self.home),
             "PATH": f"{self.copy}/.venv/bin:{os.environ['PATH']}",  # as after 'source .venv/bin/activate'
