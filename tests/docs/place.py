@@ -149,6 +149,7 @@ class Walk:
             "PATH": f"{self.copy}/.venv/bin:{os.environ['PATH']}",  # as after 'source .venv/bin/activate'
             "PYTHONPATH": str(folder),  # the copy is a package by its name
             "PYTHONWARNINGS": "ignore",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",  # which would ask the network
             "BROWSER": str(opener),
             "COLUMNS": "200",
         }
