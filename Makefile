@@ -64,14 +64,14 @@ MODULES := $(basename $(wildcard *.py))
 lint: setup-dev
 	@$(MAKE) --no-print-directory -j2 lint-python lint-page
 
-lint-python:
+lint-python: setup-dev
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	@mkdir -p $(MYPY_PATH) && ln -sfn .. $(MYPY_PATH)/model_chat
 	MYPYPATH=$(MYPY_PATH) $(VENV)/mypy $(foreach room,$(ROOMS),-p model_chat.$(room)) \
 		$(foreach module,$(filter-out setup __init__,$(MODULES)),-m model_chat.$(module))
 
-lint-page:
+lint-page: setup-dev
 	cd frontend && npm run --silent lint && npm run --silent typecheck
 
 bench: models
