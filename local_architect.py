@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
+import random
 import re
 import shutil
 import signal
@@ -42,6 +45,8 @@ AWAY_SECONDS = 60
 STOP_SECONDS = 5.0
 MOST_RESTARTS, RESTARTS_SECONDS = 5, 60.0
 """A router that ends more often in so many seconds is not started again."""
+QUIET_PORTS = range(20_000, 32_768)
+"""Above those of Ray's workers, below those that systems lend to outgoing connections."""
 LAST_PORT = 65535
 
 
@@ -212,11 +217,16 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # me
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that is free, and that nobody else is likely to be given before it is used.
+
+    Raises:
+        OSError: there is none.
+    """
+    for port in random.SystemRandom().sample(QUIET_PORTS, 100):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
+    raise OSError(errno.EADDRNOTAVAIL, f"no free port found from {QUIET_PORTS.start} to {QUIET_PORTS.stop - 1}")
 
 
 def fault_of_port(port: str) -> str | None:

@@ -24,7 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 from model_chat import local_architect, model_chat_blueprint, worlds
 from model_chat.configuration import places
 from model_chat.errors import ConfigurationError
-from model_chat.local_architect import ROUTER_PACKAGES, TaskLocalArchitect, fault_of_port, free_port
+from model_chat.local_architect import QUIET_PORTS, ROUTER_PACKAGES, TaskLocalArchitect, fault_of_port, free_port
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
 from model_chat.tests.mephisto_run import Run
 
@@ -54,6 +54,13 @@ def test_a_free_port_has_no_fault() -> None:
     port = free_port()
     assert fault_of_port(str(port)) is None
     assert fault_of_port(str(port)) is None, "asking doesn't take it"
+
+
+def test_a_free_port_is_none_that_the_system_lends_to_connections_meanwhile() -> None:
+    with socket.socket() as connection:
+        connection.bind(("127.0.0.1", 0))
+        assert connection.getsockname()[1] not in QUIET_PORTS
+    assert {free_port() for _ in range(20)} <= set(QUIET_PORTS)
 
 
 def test_beyond_the_last_port_there_is_none_to_try() -> None:
