@@ -24,7 +24,7 @@ setup-dev:
 models: setup
 	@$(VENV)/python scripts/make_demo_models.py
 
-# Ctrl-C (130) is how a run is meant to be ended: no error of make's.
+# Ctrl-C (130) is how a run is meant to be ended, so it is no failure; make, which hears it too, still prints 'Interrupt'.
 run: setup
 	@$(VENV)/python scripts/make_demo_models.py --only demo/smollm2
 	@$(VENV)/python run.py $(ARGS) || [ $$? -eq 130 ]
@@ -74,13 +74,14 @@ lint-python: setup-dev
 lint-page: setup-dev
 	cd frontend && npm run --silent lint && npm run --silent typecheck
 
-bench: models
+bench: setup-dev models
 	$(VENV)/python benchmarks/reply_time.py --short
 	$(VENV)/python benchmarks/compile_results.py --conversations 1000,5000 --runs 1
 	$(VENV)/python benchmarks/image_stack.py --no-linear-scan
 	$(VENV)/python benchmarks/batching.py --rounds 3
 	$(VENV)/python benchmarks/acceptability.py
 	$(VENV)/python benchmarks/many_workers.py --workers 1,16
+	$(VENV)/python benchmarks/ray_overhead.py
 
 clean:
 	rm -rf .venv build .types frontend/dist frontend/node_modules router/node_modules .mypy_cache .ruff_cache .pytest_cache

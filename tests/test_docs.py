@@ -6,6 +6,7 @@ Their commands are typed in tests/docs/test_commands.py; of those that need what
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -28,8 +29,9 @@ NOT_OURS = ("mephisto_cli.py", "-c", "-m", "docker", "heroku", "npm", "pip", "ra
 def test_the_arguments_of_what_cannot_be_run_here_are_taken(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program, *arguments = shlex.split(command.line)
-    if program == "python":
+    words = itertools.dropwhile(lambda word: re.fullmatch("[A-Z_]+=.*", word), shlex.split(command.line, comments=True))
+    program, *arguments = words
+    if Path(program).name == "python":
         program, *arguments = arguments
     if program == "run.py":
         lay_out("my_study", tmp_path)
@@ -46,6 +48,9 @@ def test_the_arguments_of_what_cannot_be_run_here_are_taken(
         assert [
             extra for extra in extras if f'"{extra}": [' not in (ROOT / "setup.py").read_text(encoding="utf-8")
         ] == []
+    elif program == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert set(arguments) <= set(targets)
     else:
         assert Path(program).name in NOT_OURS
 
