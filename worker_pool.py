@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -18,6 +19,7 @@ from mephisto.operations.datatypes import WorkerFailureReasons
 from mephisto.operations.worker_pool import AgentDetails, OnboardingInfo, WorkerPool
 from mephisto.utils.qualifications import worker_is_qualified
 
+from model_chat.quality.refusals import units_of
 from model_chat.retired_agents import KEPT, RetiredAgents
 from model_chat.task_database import launched_units
 
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 ARRIVING_AT_ONCE = 4
 """Workers who are let in at the same time. More would only take turns; with one, all would wait for a crowd platform that
 is slow to answer one of them."""
+FINISHING_SECONDS = 2.0
+"""At most, and hardly ever: saving a conversation takes milliseconds, unless the disk is in trouble."""
 
 
 class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
@@ -154,20 +158,20 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
 
     def _may_have_another(self, worker: Worker) -> bool:
         """Whether the task's limits on the units of one worker, at once and in all, allow another."""
-        task_run = self.get_live_run().task_run
         at_once, in_all = self._limits
         if not at_once and not in_all:
             return True
-        active = len(
-            self.db.find_units(task_run_id=task_run.db_id, worker_id=worker.db_id, status=AssignmentState.ASSIGNED)
-        )
-        if at_once and active >= at_once:
-            return False
-        if not in_all:
-            return True
-        done = AssignmentState.completed()
-        of_task = self.db.find_units(task_id=task_run.task_id, worker_id=worker.db_id)
-        return active + sum(unit.db_status in done for unit in of_task) < in_all
+        self._let_finish(worker)
+        active, done = units_of(worker, self.get_live_run().task_run)
+        return not (at_once and active >= at_once) and not (in_all and active + done >= in_all)
+
+    def _let_finish(self, worker: Worker) -> None:
+        """Wait until what a worker has handed in counts as done: those who come again at once are faster than that."""
+        end = time.monotonic() + FINISHING_SECONDS
+        for agent in list(self.agents.values()):
+            if agent.worker_id == worker.db_id and agent.did_submit.is_set():
+                while agent.db_status not in AgentState.complete() and time.monotonic() < end:
+                    time.sleep(0.01)
 
     def _free_units(self, worker: Worker) -> Iterator[Unit]:
         """The units on offer that a worker may have, oldest first."""

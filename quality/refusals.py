@@ -178,16 +178,21 @@ def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any) -> Refusal:
     ):
         return Refusal.ONBOARDING
     task_args = task_run.get_task_args()
-    of_task = worker.db.find_units(task_id=task_run.task_id, worker_id=worker.db_id)
-    active = [unit for unit in of_task if unit.task_run_id == task_run.db_id and _is_worked_on(unit)]
-    completed = [unit for unit in of_task if unit not in active and unit.db_status in _WORKED]
+    active, done = units_of(worker, task_run)
     most = task_args.maximum_units_per_worker
-    if most and len(completed) >= most:
+    if most and done >= most:
         return Refusal.MAXIMUM
-    if active and ((most and len(active) + len(completed) >= most) or 0 < task_args.allowed_concurrent <= len(active)):
+    if active and ((most and active + done >= most) or 0 < task_args.allowed_concurrent <= active):
         return Refusal.CONCURRENT
     taken = task_run.db.find_units(task_run_id=task_run.db_id, status=AssignmentState.ASSIGNED)
     return Refusal.ALL_TAKEN if any(map(_is_worked_on, taken)) else Refusal.ALL_DONE
+
+
+def units_of(worker: Worker, task_run: TaskRun) -> tuple[int, int]:
+    """Count how many units of a run a worker works on now, and how many of its task they have worked on to the end."""
+    of_task = worker.db.find_units(task_id=task_run.task_id, worker_id=worker.db_id)
+    active = [unit for unit in of_task if unit.task_run_id == task_run.db_id and _is_worked_on(unit)]
+    return len(active), sum(unit.db_status in _WORKED for unit in of_task if unit not in active)
 
 
 _WORKED = frozenset({*AssignmentState.completed(), AssignmentState.ASSIGNED})

@@ -150,11 +150,26 @@ def test_a_worker_who_has_as_many_as_allowed_gets_no_more(tmp_path: Path) -> Non
         desk.run.unit()
     assert asyncio.run(desk.come("ann"))["agent_id"]
     assert asyncio.run(desk.come("ann", "2"))["agent_id"] is None  # one at a time
-    desk.chats[0][0].set_db_status(AssignmentState.COMPLETED)
+    desk.chats[0][1].update_status(AgentState.STATUS_COMPLETED)  # Mephisto's unit is `assigned` for a while longer
     assert asyncio.run(desk.come("ann", "3"))["agent_id"]
-    desk.chats[1][0].set_db_status(AssignmentState.COMPLETED)
+    desk.chats[1][1].update_status(AgentState.STATUS_COMPLETED)
     assert asyncio.run(desk.come("ann", "4"))["agent_id"] is None  # two in all
+    desk.chats[1][0].set_db_status(AssignmentState.COMPLETED)
+    assert asyncio.run(desk.come("ann", "5"))["agent_id"] is None
     assert asyncio.run(desk.come("bob"))["agent_id"]
+
+
+def test_who_comes_again_before_what_they_handed_in_is_saved_waits_for_that(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, allowed_concurrent=1)
+    desk.run.unit()
+    desk.run.unit()
+    asyncio.run(desk.come("ann"))
+    agent = desk.chats[0][1]
+    agent.did_submit.set()
+    saving = threading.Timer(0.3, agent.update_status, [AgentState.STATUS_COMPLETED])
+    saving.start()
+    assert asyncio.run(desk.come("ann", "2"))["agent_id"]
+    saving.join()
 
 
 def test_only_units_that_the_task_lets_a_worker_do_are_given(desk: Desk) -> None:

@@ -93,6 +93,15 @@ def test_each_end_of_the_work_has_its_own_words(start_task: Start) -> None:
     assert refusal_of(asyncio.run(in_another_tab())) == "concurrent"
 
 
+def test_who_may_hold_one_chat_at_a_time_may_hold_one_after_the_other(start_task: Start) -> None:
+    task = start_task(
+        ONE_TURN, "mephisto.task.allowed_concurrent=1", "mephisto.task.maximum_units_per_worker=3", needed="a:5"
+    )
+    *first, fourth = come(task, "keen", 4)
+    assert [outcome.result for outcome in first] == ["complete"] * 3
+    assert refusal_of(fourth) == "maximum"
+
+
 def test_failed_onboarding_is_told_as_such_in_every_later_try(start_task: Start) -> None:
     task = start_task(
         ONE_TURN,
