@@ -57,9 +57,7 @@ def test_a_free_port_has_no_fault() -> None:
 
 
 def test_a_free_port_is_none_that_the_system_lends_to_connections_meanwhile() -> None:
-    with socket.socket() as connection:
-        connection.bind(("127.0.0.1", 0))
-        assert connection.getsockname()[1] not in QUIET_PORTS
+    assert QUIET_PORTS.stop <= 32_768, "where Linux begins to lend, unless its administrator says otherwise"
     assert {free_port() for _ in range(20)} <= set(QUIET_PORTS)
 
 
