@@ -100,6 +100,14 @@ class Source:
             return f"agent {self.record_id}"
         return self.path
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a list may call the source: as :attr:`name` does, or a file by its own name, with or without its ending."""
+        if self.origin is Origin.DATABASE:
+            return (self.name,)
+        path = Path(self.path)
+        return self.path, path.name, path.stem
+
 
 def _ticks(value: object) -> object:
     """Turn words that are ticks into booleans; numbers stay, since only a bucket's 0 or 1 is a tick (`turn_idx` is none)."""
