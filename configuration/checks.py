@@ -192,9 +192,10 @@ def _check_images(args: Any, faults: Faults) -> tuple[CheckedImages | None, dict
     flag = f"{BLUEPRINT}.image_models"
     nicknames: list[str] | None = None
     if args.image_models is not None:
-        with faults.collecting():
+        try:
             nicknames = split_list(flag, args.image_models, keep_empty=True)
-        if nicknames is None:
+        except ConfigurationError as error:
+            faults.found.extend(error.faults)
             return None, {}
         if not nicknames or not all(nicknames) or len(set(nicknames)) != len(nicknames):
             faults.add(
