@@ -25,8 +25,8 @@ _RATING_KEY = "final_rating"
 _PRIOR_KEY = "problem_data_for_prior_message"
 _TRUE = frozenset({"true", "yes", "1", "on"})
 _FALSE = frozenset({"false", "no", "0", "off", ""})
-_ACT_KEYS = frozenset({"image", "image_id", "image_context_id", "label_candidates", "labels", "eval_labels"})
-"""Keys of an image teacher's act that no utterance has."""
+_ACT_KEYS = frozenset({"label_candidates", "labels", "eval_labels"})
+"""Keys of an image teacher's act that no utterance has, beside those that begin with `image`."""
 _AGENT_OF_ID = {HUMAN_ID: HUMAN_IDX, MODEL_ID: MODEL_IDX}
 
 
@@ -215,7 +215,9 @@ def _is_image_act(entry: dict[str, Any], is_image_chat: bool) -> bool:
     """Whether the first entry of a dialog is what an image teacher said rather than an utterance of either side."""
     if entry.get("agent_idx") is not None:
         return False
-    return not _ACT_KEYS.isdisjoint(entry) or (is_image_chat and str(entry.get("id")) not in _AGENT_OF_ID)
+    if any(key in _ACT_KEYS or key.startswith("image") for key in entry):
+        return True
+    return is_image_chat and str(entry.get("id")) not in _AGENT_OF_ID
 
 
 def _personas(raw: object) -> list[list[str]] | None:

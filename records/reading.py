@@ -204,7 +204,8 @@ def list_files(folders: Iterable[str | os.PathLike[str]], skip: Sequence[str | o
     """
     named = [Path(folder) for folder in folders]
     ConfigurationError.raise_if(
-        f"--results-folders names '{folder}', which is not a folder; give folders that exist, separated by commas."
+        f"--results-folders names '{folder}', which is not a folder; give folders that exist, separated by commas (one "
+        "with a comma in its name in double quotes)."
         for folder in named
         if not folder.is_dir()
     )

@@ -60,6 +60,7 @@ def test_the_act_about_the_image_is_no_utterance_but_tells_the_context() -> None
     [
         {"agent_idx": None, "image_id": "x"},
         {"image": None, "text": "look"},
+        {"agent_idx": None, "id": "Speaker 2", "image_src": "x.png"},
         {"labels": ["a"], "episode_done": True, "id": "image_chat"},
         {"agent_idx": None, "text": "only a text"},  # the conversation itself has an image
         {"agent_idx": None, "id": "Speaker 1", "image_id": 4},
