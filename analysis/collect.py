@@ -232,7 +232,7 @@ def _unmatched(
             ("--hit-block-list", settings.hit_block_list, hits),
             ("--worker-block-list", settings.worker_block_list, workers),
         )
-        if (missing := unmatched(given, known))
+        if (missing := unmatched(sorted(given), known))
     ]
 
 

@@ -96,7 +96,7 @@ class RowBuilder:
         settings = self.settings
         if conversation.status is Completion.INCOMPLETE and not settings.include_incomplete:
             return ExclusionReason.INCOMPLETE, conversation.reason or ""
-        for name in _hit_names(conversation):
+        for name in _hit_names(conversation) if settings.hit_block_list else ():
             if name in settings.hit_block_list:
                 return ExclusionReason.BLOCKED_HIT, name
         return None, ""

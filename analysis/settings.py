@@ -39,9 +39,9 @@ class Settings:
     start_date: datetime.date | None = None
     max_convos_per_worker: int = 100
     min_word_count: float = 4.0
-    hit_block_list: tuple[str, ...] = ()
+    hit_block_list: frozenset[str] = frozenset()
     """Ids of HITs, and names of files."""
-    worker_block_list: tuple[str, ...] = ()
+    worker_block_list: frozenset[str] = frozenset()
     as_original: bool = False
     """Whether to count as the original task did (docs/moving-from-the-original.md)."""
     results_format: str = "csv"
@@ -231,8 +231,8 @@ def settings_from(options: argparse.Namespace) -> Settings:
         faults.extend(error.faults)
     if _is_empty(options.mephisto_statuses):
         faults.append("--mephisto-statuses is empty; give at least one status, for instance completed.")
-    hits = _split("--hit-block-list", options.hit_block_list, faults, ids_of)
-    workers = _split("--worker-block-list", options.worker_block_list, faults, ids_of)
+    hits = frozenset(_split("--hit-block-list", options.hit_block_list, faults, ids_of))
+    workers = frozenset(_split("--worker-block-list", options.worker_block_list, faults, ids_of))
     for fits, flag, value, right in (
         (
             options.max_convos_per_worker == NO_LIMIT or options.max_convos_per_worker >= 1,
