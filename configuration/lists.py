@@ -15,6 +15,8 @@ FILE_MARK = "@"
 _ENTRY = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")*)"\s*|(?P<plain>(?!")[^,]*))(?P<end>,|$)', re.ASCII)
 _INVISIBLE = "\ufeff\u200b"
 _MOST_NAMED = 5
+_MOST_COMPARED = 20_000
+"""Known ids among which a near one is looked for; beyond, it takes seconds."""
 _NEAR = 0.8
 """Share of letters in common (difflib) from which an id is suggested for another."""
 
@@ -127,9 +129,10 @@ def unmatched(ids: Iterable[str], known: Iterable[str]) -> str:
     """
     present = set(known)
     missing = [entry for entry in ids if entry not in present]
+    compared = sorted(present) if missing and len(present) <= _MOST_COMPARED else []
     named = []
     for entry in missing[:_MOST_NAMED]:
-        near = get_close_matches(entry, sorted(present), 1, _NEAR)
+        near = get_close_matches(entry, compared, 1, _NEAR)
         named.append(f"'{entry}' (did you mean '{near[0]}'?)" if near else f"'{entry}'")
     more = len(missing) - len(named)
     return ", ".join(named) + (f" and {more} more" if more else "")

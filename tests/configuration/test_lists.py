@@ -84,4 +84,5 @@ def test_only_ids_that_are_near_are_suggested() -> None:
     assert unmatched(["worker"], known) == unmatched([], known) == ""
     assert unmatched(["A1B2C3D4E5F6G8"], known) == "'A1B2C3D4E5F6G8' (did you mean 'A1B2C3D4E5F6G7'?)"
     assert unmatched(["nobody"], known) == "'nobody'"
+    assert unmatched(["id1x"], (f"id{i}" for i in range(20_001))) == "'id1x'"  # so many are not compared
     assert unmatched([f"n{i}" for i in range(7)], []) == "'n0', 'n1', 'n2', 'n3', 'n4' and 2 more"

@@ -35,6 +35,13 @@ from model_chat.quality.words import count_words
         ("วันนี้อากาศดีมาก", 4),  # 12 letters without the marks
         ("สวัสดีครับ", 2),
         ("ខ្ញុំ\u200bចូលចិត្ត\u200bភ្នំ", 4),  # U+200B between words: 2, 5 and 2 letters: 1, 2 and 1
+        ("བཀྲ་ཤིས་བདེ་ལེགས", 3),  # 8 letters of Tibetan
+        ("ᬳᬦᬘᬭᬓ", 2),  # Balinese: 5 / 3 = 1.67
+        ("ꦲꦤꦕꦫꦏ", 2),  # Javanese
+        ("ꋊꂿꇪ", 2),  # Yi: 3 / 1.5
+        ("ㄋㄧㄏㄠ", 3),  # Bopomofo: 4 / 1.5 = 2.67
+        ("ሰላም፡ዓለም", 2),  # Ethiopic words with the wordspace between them
+        ("ห้อง๑๒", 2),  # digits after a word without spaces
         ("ကျွန်တော် ပန်းခြံကို သွားခဲ့တယ်", 3),
     ],
 )
