@@ -154,6 +154,8 @@ def test_duplicates_are_told_between_files_and_database_only(
     make: Callable[..., Any], save: Save, compiler: Callable[..., Any]
 ) -> None:
     assert compiler(as_original=True).settings.keep_duplicates
+    assert compiler(as_original=True, results_folders=None, task_name="t").settings.keep_duplicates
+    assert not compiler().settings.keep_duplicates
     both = compiler(as_original=True, task_name="t")
     assert not both.settings.keep_duplicates
     assert compiler(as_original=True, task_name="t", keep_duplicates=True).settings.keep_duplicates
