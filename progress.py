@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from model_chat.configuration.lists import join_list, shell_command
 from model_chat.configuration.places import command_of
 from model_chat.quota import Quota
 from model_chat.records.schema import NONE_ALL_GOOD
@@ -98,10 +98,14 @@ class Progress:
             buckets = [bucket["value"] for bucket in annotation["buckets"]] if annotation else ["none"]
             if annotation and NONE_ALL_GOOD not in buckets:  # the command asks for it
                 buckets.append(NONE_ALL_GOOD)
-            folders = [shlex.quote(str(folder)) for folder in (chat_data_folder, chat_data_folder.parent / "results")]
+            command = shell_command(
+                command_of("analysis/compile_results.py"),
+                *("--results-folders", join_list([str(chat_data_folder)])),
+                *("--output-folder", str(chat_data_folder.parent / "results")),
+                *("--problem-buckets", join_list(buckets)),
+            )
             self._console.print(
-                f"Next: {command_of('analysis/compile_results.py')} --results-folders {folders[0]} "
-                f"--output-folder {folders[1]} --problem-buckets {','.join(buckets)}",
+                f"Next: {command}",
                 highlight=False,
                 soft_wrap=True,
                 markup=False,

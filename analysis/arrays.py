@@ -94,16 +94,42 @@ class Data:
 
     @cached_property
     def clean(self) -> Floats:
-        """1 for an annotated conversation without any problem, 0 for one with, NaN for one that was not annotated."""
-        problem = [i for i, bucket in enumerate(self.settings.problem_buckets) if bucket != NONE_ALL_GOOD]
-        return np.where(self.annotated > 0, self.ticks[:, problem].sum(1) == 0, np.nan)
+        """1 for an annotated conversation without a problem, 0 for one with, NaN for one that was not annotated.
+
+        With `--as-original` only ticks of problem buckets count, not whether `none_all_good` was ticked.
+        """
+        problems = self._of_conversations(self.problem_ticked) if self.settings.as_original else self.problems
+        return np.where(self.annotated > 0, problems == 0, np.nan)
 
     @cached_property
     def problems(self) -> Floats:
-        """Annotated model messages of each conversation that are not marked `none_all_good`."""
+        """Annotated model messages of each conversation that have a problem.
+
+        A problem bucket is ticked, or `none_all_good` is not although the annotation had it. With `--as-original`, every
+        message that is not marked `none_all_good`.
+        """
         if not self.settings.annotated:
             return np.full(len(self.model), np.nan)
-        return self.annotated - self.ticks[:, self.settings.problem_buckets.index(NONE_ALL_GOOD)]
+        problem = ~self.good_ticked
+        if not self.settings.as_original:
+            problem = self.problem_ticked | (problem & self.corpus.turns["offers_good"])
+        return self._of_conversations(problem)
+
+    def _of_conversations(self, turns: NDArray[np.bool_]) -> Floats:
+        """How many of the marked messages each conversation has."""
+        counts = np.bincount(self.corpus.turns["conversation"], turns, len(self.model))
+        return np.asarray(counts, dtype=np.float64)
+
+    @cached_property
+    def problem_ticked(self) -> NDArray[np.bool_]:
+        """Whether a bucket other than `none_all_good` is ticked, one an annotated model message."""
+        problem = [i for i, bucket in enumerate(self.settings.problem_buckets) if bucket != NONE_ALL_GOOD]
+        return np.asarray(self.corpus.labels[:, problem].any(1))
+
+    @cached_property
+    def good_ticked(self) -> NDArray[np.bool_]:
+        """Whether `none_all_good` is ticked, one an annotated model message."""
+        return np.asarray(self.corpus.labels[:, self.settings.problem_buckets.index(NONE_ALL_GOOD)])
 
     @cached_property
     def metrics(self) -> list[Metric]:

@@ -33,11 +33,14 @@ class Chunk:
     Attributes:
         utterances: a row an utterance, the context row first; `conversation` is the position in ``conversations``.
         conversations: a row a conversation that passed.
-        turns: a row an annotated model message: `conversation`, `exchange` (0-based), `history` (what was judged).
+        turns: a row an annotated model message: `conversation`, `exchange` (0-based), `history` (what was judged),
+            `offers_good` (whether there was a box `none_all_good`).
         labels: ticks of those messages, one column a bucket.
         excluded: the rest.
         unknown_labels: ticks of buckets that nobody asked for, by name.
-        digests: content of each conversation and of those excluded by Mephisto's status, for telling duplicates.
+        candidates: the conversations that the rules about several conversations are applied to, in order: the content of
+            each, for telling duplicates, and its exclusion if a later rule has already left it out
+            (:meth:`ChunkBuilder.add_excluded`).
     """
 
     utterances: pa.RecordBatch
@@ -46,10 +49,12 @@ class Chunk:
     labels: np.ndarray
     excluded: list[Exclusion]
     unknown_labels: dict[str, int]
-    digests: list[bytes]
+    candidates: list[tuple[bytes, Exclusion | None]]
 
 
-TURN_DTYPE = np.dtype([("conversation", np.int32), ("exchange", np.int32), ("history", np.int64)])
+TURN_DTYPE = np.dtype(
+    [("conversation", np.int32), ("exchange", np.int32), ("history", np.int64), ("offers_good", np.bool_)]
+)
 
 
 def utterance_schema(settings: Settings, extra_columns: Mapping[str, type]) -> pa.Schema:
@@ -102,7 +107,7 @@ class ChunkBuilder:
         self._buckets = settings.problem_buckets
         self._extra = tuple(extra_columns)
         self._schema = utterance_schema(settings, extra_columns)
-        self._digests: list[bytes] = []
+        self._candidates: list[tuple[bytes, Exclusion | None]] = []
         self._conversations: list[tuple[Any, ...]] = []
         self._row_conversation, self._row_turn, self._row_agent = array("i"), array("i"), array("b")
         self._row_text: list[str] = []
@@ -111,6 +116,7 @@ class ChunkBuilder:
         self._row_extra: dict[str, list[Any]] = {name: [] for name in self._extra}
         self._turn_conversation, self._turn_exchange = array("i"), array("i")
         self._turn_history: list[bytes] = []
+        self._turn_offers_good: list[bool] = []
         self._turn_ticks: list[tuple[bool, ...]] = []
 
     def add(
@@ -148,7 +154,7 @@ class ChunkBuilder:
                 int.from_bytes(measures.dialog_hash, "big", signed=True),
             )
         )
-        self._digests.append(measures.digest)
+        self._candidates.append((measures.digest, None))
         rows = len(conversation.dialog) + 1
         self._row_conversation.extend([position] * rows)
         self._row_turn.extend(range(CONTEXT_TURN, rows - 1))
@@ -168,7 +174,12 @@ class ChunkBuilder:
         self._turn_conversation.extend([position] * len(measures.ticks))
         self._turn_exchange.extend(measures.exchanges)
         self._turn_history += measures.histories
+        self._turn_offers_good += measures.offers_good
         self._turn_ticks += measures.ticks
+
+    def add_excluded(self, exclusion: Exclusion, digest: bytes) -> None:
+        """Add a conversation that did not pass but counts against the limit of its worker (`--as-original`)."""
+        self._candidates.append((digest, exclusion))
 
     def chunk(self) -> Chunk:
         """Return what has been added."""
@@ -179,7 +190,7 @@ class ChunkBuilder:
             labels=np.array(self._turn_ticks, dtype=bool).reshape(len(self._turn_ticks), len(self._buckets)),
             excluded=self.excluded,
             unknown_labels=self.unknown_labels,
-            digests=self._digests,
+            candidates=self._candidates,
         )
 
     def _utterances(self) -> pa.RecordBatch:
@@ -211,4 +222,5 @@ class ChunkBuilder:
             turns["conversation"] = np.frombuffer(self._turn_conversation, np.int32)
             turns["exchange"] = np.frombuffer(self._turn_exchange, np.int32)
             turns["history"] = np.frombuffer(b"".join(self._turn_history), ">i8")
+            turns["offers_good"] = self._turn_offers_good
         return turns

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from model_chat.analysis.exclusions import Exclusion, ExclusionReason
 from model_chat.analysis.parallel import run_builder
 from model_chat.analysis.rows import Hooks, RowBuilder
 from model_chat.analysis.settings import NO_LIMIT, Settings
+from model_chat.configuration.lists import unmatched
 from model_chat.records.mephisto_database import find_database, list_agents
 from model_chat.records.reading import Origin, Source, list_files
 
@@ -43,6 +44,7 @@ class Corpus:
         sources: how many conversations were looked at: kept and excluded.
         other_files: files in the folders that are no conversations by their name.
         unknown_labels: ticks of buckets that are not in `--problem-buckets`, by name.
+        unmatched: a sentence for each block list with ids that no conversation has.
         spool: the file with the utterances; :meth:`utterances` reads it.
     """
 
@@ -54,6 +56,7 @@ class Corpus:
     sources: int
     other_files: int
     unknown_labels: dict[str, int]
+    unmatched: list[str]
     spool: Path
 
     @property
@@ -81,18 +84,23 @@ class _Collector:
     condemned: dict[bytes, str]
     """Content of conversations whose agent has a status that does not count -> that status."""
     seen: set[bytes] = field(default_factory=set)
-    of_worker: Counter[str] = field(default_factory=Counter)
+    of_worker: Counter[str | None] = field(default_factory=Counter)
     kept: int = 0
 
     def take(self, chunk: Chunk) -> tuple[pa.RecordBatch, pa.RecordBatch, np.ndarray, np.ndarray, list[Exclusion]]:
         """Apply the rules to a chunk and number what stays."""
         limit = self.settings.max_convos_per_worker
         rows = chunk.conversations
-        count = rows.num_rows
-        numbers = np.full(count, -1, np.int32)
+        numbers = np.full(rows.num_rows, -1, np.int32)
         excluded: list[Exclusion] = []
-        sources, workers = rows["source"].to_pylist(), rows["worker_id"].to_pylist()
-        for position, (digest, worker) in enumerate(zip(chunk.digests, workers, strict=True)):
+        names = [rows[name].to_pylist() for name in ("source", "worker_id", "hit_id", "model_nickname")]
+        passed = enumerate(zip(*names, strict=True))
+        for digest, exclusion in chunk.candidates:
+            if exclusion is None:
+                position, (source, worker, hit, model) = next(passed)
+            else:
+                source, worker = exclusion.source, exclusion.worker_id
+                hit, model = exclusion.hit_id, exclusion.model_nickname
             if digest in self.condemned:
                 reason, detail = ExclusionReason.MEPHISTO_STATUS, self.condemned[digest]
             elif digest in self.seen and not self.settings.keep_duplicates:
@@ -102,14 +110,16 @@ class _Collector:
             else:
                 self.seen.add(digest)
                 self.of_worker[worker] += 1
-                numbers[position] = self.kept
-                self.kept += 1
+                if exclusion is None:
+                    numbers[position] = self.kept
+                    self.kept += 1
+                else:
+                    excluded.append(exclusion)
                 continue
-            hit, model = rows["hit_id"][position].as_py(), rows["model_nickname"][position].as_py()
-            excluded.append(Exclusion(sources[position], reason, detail, worker, hit, model))
+            excluded.append(Exclusion(source, reason, detail, worker, hit, model))
         utterances = chunk.utterances
         turns, labels = chunk.turns, chunk.labels
-        if excluded:
+        if (numbers < 0).any():
             rows = rows.filter(pa.array(numbers >= 0))
             utterances = utterances.filter(pa.array(numbers[utterances["conversation"].to_numpy()] >= 0))
             stays = numbers[turns["conversation"]] >= 0
@@ -172,15 +182,17 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
             unknown.update(chunk.unknown_labels)
             if progress is not None:
                 progress(done, total)
+    conversations = pa.Table.from_batches(rows, CONVERSATION_SCHEMA).combine_chunks()
     return Corpus(
         settings=settings,
-        conversations=pa.Table.from_batches(rows, CONVERSATION_SCHEMA).combine_chunks(),
+        conversations=conversations,
         turns=np.concatenate(turns) if turns else np.zeros(0, TURN_DTYPE),
         labels=np.concatenate(labels) if labels else np.zeros((0, len(settings.problem_buckets)), dtype=bool),
         excluded=excluded,
         sources=total,
         other_files=len(listing.other_files),
         unknown_labels=dict(sorted(unknown.items())),
+        unmatched=_unmatched(settings, conversations, excluded, (*listing.sources, *agents)),
         spool=spool,
     )
 
@@ -193,7 +205,35 @@ def _excluded_unread(source: Source, settings: Settings) -> Exclusion | None:
         return Exclusion(source.name, ExclusionReason.BEFORE_START_DATE, source.day.isoformat(), source.worker_id)
     if settings.run_type != "all" and source.run_type not in (None, settings.run_type):
         return Exclusion(source.name, ExclusionReason.OTHER_RUN_TYPE, source.run_type or "", source.worker_id)
+    if source.named_incomplete and not settings.include_incomplete:
+        return Exclusion(source.name, ExclusionReason.INCOMPLETE, "the file's name says so", source.worker_id)
+    for name in source.names if settings.hit_block_list else ():
+        if name in settings.hit_block_list:
+            return Exclusion(source.name, ExclusionReason.BLOCKED_HIT, name, source.worker_id)
     return None
+
+
+def _unmatched(
+    settings: Settings, conversations: pa.Table, excluded: Iterable[Exclusion], sources: Iterable[Source]
+) -> list[str]:
+    """Name the ids of the block lists that no conversation has, counted or left out."""
+    hits, workers = set[str](), set[str]()
+    if settings.hit_block_list:
+        hits.update(filter(None, conversations["hit_id"].to_pylist()))
+        hits.update(entry.hit_id for entry in excluded if entry.hit_id)
+        hits.update(entry.detail for entry in excluded if entry.reason is ExclusionReason.BLOCKED_HIT)
+        hits.update(name for source in sources for name in source.names)
+    if settings.worker_block_list:
+        workers.update(conversations["worker_id"].to_pylist())
+        workers.update(entry.worker_id for entry in excluded if entry.worker_id)
+    return [
+        f"{flag} names ids that no conversation has: {missing}."
+        for flag, given, known in (
+            ("--hit-block-list", settings.hit_block_list, hits),
+            ("--worker-block-list", settings.worker_block_list, workers),
+        )
+        if (missing := unmatched(sorted(given), known))
+    ]
 
 
 def _contents(builder: RowBuilder, refused: list[Source]) -> dict[bytes, str]:

@@ -75,12 +75,15 @@ def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | No
         left = len(differences) - _ROWS_SHOWN
         if left > 0:
             out.print(f"… and {left} more in the file.")
-    if len(summary.workers):
-        head = summary.workers.head(_ROWS_SHOWN)
+    workers = summary.workers
+    if summary.settings.as_original:
+        workers = workers[~workers["worker_id"].isin(summary.settings.worker_block_list)]
+    if len(workers):
+        head = workers.head(_ROWS_SHOWN)
         _print(
             out, "Workers, most problems first", list(head.columns), [[_cell(v) for v in row] for row in _rows(head)]
         )
-        left = len(summary.workers) - _ROWS_SHOWN
+        left = len(workers) - _ROWS_SHOWN
         if left > 0:
             out.print(f"… and {left} more in the file.")
     for sentence in remarks(summary):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from model_chat.quality.words import count_words
+from model_chat.records.legacy import as_bool
 from model_chat.records.reading import ReadConversation, ReadingReason, UnreadableError
-from model_chat.records.schema import HUMAN_IDX
+from model_chat.records.schema import HUMAN_IDX, NONE_ALL_GOOD
 
 _QUESTION = re.compile(r"[?？؟]+")
 _MIN_TURNS_TO_BE_UNIFORM = 2
@@ -18,7 +21,11 @@ _TICKS = frozenset({bool, type(None)})
 
 @dataclass(slots=True)
 class Measures:
-    """What is counted while walking through one dialogue."""
+    """What is counted while walking through one dialogue.
+
+    `ticks`, `exchanges`, `histories` and `offers_good` have an entry for each annotated model message; the last says
+    whether the annotation had a box `none_all_good`.
+    """
 
     human_utterances: int = 0
     human_words: int = 0
@@ -28,6 +35,7 @@ class Measures:
     ticks: list[tuple[bool, ...]] = field(default_factory=list)
     exchanges: list[int] = field(default_factory=list)
     histories: list[bytes] = field(default_factory=list)
+    offers_good: list[bool] = field(default_factory=list)
     rows: list[tuple[bool, ...] | None] = field(default_factory=list)
     last_model_row: int = -1
     digest: bytes = b""
@@ -50,20 +58,25 @@ class Measures:
 
 
 def context_text(conversation: ReadConversation) -> str:
-    """The text of the context row: the model's persona lines, the topic or further context, the image's number."""
+    """The text of the context row: the model's persona lines, the topic or further context, the image's number or id."""
     lines: list[str] = []
     if conversation.personas:
         for line in conversation.personas[-1]:
             lines.append(line if line.startswith("your persona:") else f"your persona: {line}")
     if conversation.additional_context:
         lines.append(conversation.additional_context)
-    if conversation.image_idx is not None:
-        lines.append(f"image: {conversation.image_idx}")
+    image = conversation.image_id if conversation.image_idx is None else conversation.image_idx
+    if image is not None:
+        lines.append(f"image: {image}")
     return "\n".join(lines)
 
 
 def measure(
-    conversation: ReadConversation, buckets: Sequence[str], known: frozenset[str], unknown: dict[str, int]
+    conversation: ReadConversation,
+    buckets: Sequence[str],
+    known: frozenset[str],
+    unknown: dict[str, int],
+    as_original: bool = False,
 ) -> Measures:
     """Walk through the dialogue once.
 
@@ -72,6 +85,7 @@ def measure(
         buckets: those that are asked about, in the order of the columns.
         known: the same as a set.
         unknown: counts ticks of other buckets, by name; added to.
+        as_original: count what was only shown as said, too, and words by the spaces between them alone.
 
     Raises:
         UnreadableError: something stands where a tick should.
@@ -85,9 +99,9 @@ def measure(
         times.append(utterance.timestamp)
         ticks: tuple[bool, ...] | None = None
         if utterance.agent_idx == HUMAN_IDX:
-            if not utterance.fake_start:
+            if as_original or not utterance.fake_start:
                 measures.human_utterances += 1
-                measures.human_words += len(utterance.text.split())
+                measures.human_words += len(utterance.text.split()) if as_original else count_words(utterance.text)
                 if "?" in utterance.text or not utterance.text.isascii():
                     measures.human_questions += len(_QUESTION.findall(utterance.text))
                 timing = utterance.timing
@@ -97,18 +111,19 @@ def measure(
                         measures.seconds.append(taken)
         else:
             measures.last_model_row = position
-            if not utterance.fake_start:
+            if as_original or not utterance.fake_start:
                 data = utterance.problem_data
-                if data and buckets:
+                if data and buckets and (data.keys() <= known or _holds_tick(data, known)):
                     values = [data.get(bucket) for bucket in buckets]
-                    ticks = tuple([value is True for value in values])
                     if not _TICKS.issuperset(map(type, values)):
-                        raise _no_tick(position, buckets, values)
+                        values = _ticks_of(values, position, buckets)
+                    ticks = tuple([value is True for value in values])
                     if not data.keys() <= known:
                         for name, value in data.items():
                             if value is True and name not in known:
                                 unknown[name] = unknown.get(name, 0) + 1
                     measures.ticks.append(ticks)
+                    measures.offers_good.append(NONE_ALL_GOOD in data)
                     measures.exchanges.append(measures.model_utterances)
                     measures.histories.append(history.digest())
                 measures.model_utterances += 1
@@ -126,11 +141,24 @@ def measure(
     return measures
 
 
-def _no_tick(position: int, buckets: Sequence[str], values: Sequence[object]) -> UnreadableError:
-    bucket, value = next(
-        (bucket, value) for bucket, value in zip(buckets, values, strict=True) if type(value) not in _TICKS
-    )
-    shown = repr(value)[:40]
-    return UnreadableError(
-        ReadingReason.MALFORMED, f"`problem_data.{bucket}` of utterance {position} is no tick: {shown}"
-    )
+def _holds_tick(data: Mapping[str, Any], known: frozenset[str]) -> bool:
+    """Whether anything in `problem_data` is an annotation; numbers of other keys (`turn_idx`) are none."""
+    return any(isinstance(value, bool) or name in known for name, value in data.items())
+
+
+def _ticks_of(values: Sequence[object], position: int, buckets: Sequence[str]) -> list[bool | None]:
+    """Ticks of buckets that may be written as 0 and 1.
+
+    Raises:
+        UnreadableError: a value is no tick.
+    """
+    ticks: list[bool | None] = []
+    for bucket, value in zip(buckets, values, strict=True):
+        tick = as_bool(value)
+        if tick is None and value is not None:
+            shown = repr(value)[:40]
+            raise UnreadableError(
+                ReadingReason.MALFORMED, f"`problem_data.{bucket}` of utterance {position} is no tick: {shown}"
+            )
+        ticks.append(tick)
+    return ticks

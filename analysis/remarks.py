@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from model_chat.analysis.arrays import Data
 from model_chat.analysis.summary import Summary, records
+from model_chat.configuration.lists import join_list
 from model_chat.records.schema import NONE_ALL_GOOD
 
 FEW_WORKERS = 10
@@ -19,7 +21,12 @@ def remarks(summary: Summary) -> list[str]:
     said: list[str] = []
     count = corpus.conversations.num_rows
     if count == 0:
-        return ["No conversation counts: see the exclusions for the reasons."]
+        return ["No conversation counts: see the exclusions for the reasons.", *corpus.unmatched]
+    if settings.as_original:
+        said.append(
+            "Counted as the original task did (--as-original); docs/moving-from-the-original.md says what that changes."
+        )
+    said += corpus.unmatched
     if settings.annotated:
         bare = int((data.annotated == 0).sum())
         if bare == count:
@@ -28,6 +35,7 @@ def remarks(summary: Summary) -> list[str]:
             )
         elif bare:
             said.append(f"{bare:,} of {count:,} conversations hold no annotation; bucket shares leave them out.")
+        said += _about_problems(data)
         ticked = data.ticks.sum(0)
         never = [b for b, n in zip(settings.problem_buckets, ticked, strict=True) if n == 0 and b != NONE_ALL_GOOD]
         if never and bare < count:
@@ -38,6 +46,9 @@ def remarks(summary: Summary) -> list[str]:
         more = len(corpus.unknown_labels) - len(named)
         tail = f" and {more} more" if more > 0 else ""
         said.append(f"Ticked but not in --problem-buckets, so not counted: {', '.join(named)}{tail}.")
+        commas = [name for name in corpus.unknown_labels if "," in name]
+        if commas:
+            said.append(f"A bucket with a comma is quoted as in csv: {join_list(commas[:1])}.")
     unrated = int((~np.isfinite(data.ratings)).any(1).sum()) if data.ratings.shape[1] else count
     if unrated:
         said.append(f"{unrated:,} of {count:,} conversations lack a final rating; means are over those that have it.")
@@ -56,4 +67,30 @@ def remarks(summary: Summary) -> list[str]:
         said.append("Conversations that were cut off are counted, as --include-incomplete asks.")
     if corpus.other_files:
         said.append(f"{corpus.other_files:,} other files in the results folders are no conversations by their names.")
+    return said
+
+
+def _about_problems(data: Data) -> list[str]:
+    """What was taken for a problem where the annotation itself does not say."""
+    turns, count = data.corpus.turns, len(data.corpus.turns)
+    said = []
+    not_offered = int((~turns["offers_good"]).sum())
+    unmarked = int((turns["offers_good"] & ~data.good_ticked & ~data.problem_ticked).sum())
+    if not_offered:
+        meaning = (
+            "such a message counts as a problem, as in the original"
+            if data.settings.as_original
+            else "such a message is a problem if another box is ticked"
+        )
+        said.append(f"{not_offered:,} of {count:,} annotated messages had no box {NONE_ALL_GOOD}: {meaning}.")
+    if unmarked:
+        meaning = (
+            "they are problems in the table of workers, and leave a conversation clean, as in the original"
+            if data.settings.as_original
+            else "they count as problems"
+        )
+        said.append(
+            f"{unmarked:,} of {count:,} annotated messages have neither {NONE_ALL_GOOD} nor another of --problem-buckets "
+            f"ticked: {meaning}."
+        )
     return said

@@ -61,16 +61,23 @@ class RowBuilder:
                 detail = f"reading failed with {type(error).__name__}: {error}"
                 columns.excluded.append(Exclusion(source.name, ExclusionReason.MALFORMED, detail, source.worker_id))
                 continue
-            reason, detail = self._rejection(conversation, measures)
+            reason, detail = self._early_rejection(conversation)
             if reason is not None:
                 columns.excluded.append(_excluded(source, conversation, reason, detail))
                 continue
-            try:
-                extras = self._extras(conversation) if self.hooks.extra_columns else ()
-            except _HookError as error:
-                columns.excluded.append(_excluded(source, conversation, ExclusionReason.OWN_RULE, str(error)))
-                continue
-            columns.add(source, conversation, measures, extras)
+            reason, detail = self._rejection(conversation, measures)
+            extras: Sequence[Mapping[str, Any]] = ()
+            if reason is None and self.hooks.extra_columns:
+                try:
+                    extras = self._extras(conversation)
+                except _HookError as error:
+                    reason, detail = ExclusionReason.OWN_RULE, str(error)
+            if reason is None:
+                columns.add(source, conversation, measures, extras)
+            elif self.settings.as_original:
+                columns.add_excluded(_excluded(source, conversation, reason, detail), measures.digest)
+            else:
+                columns.excluded.append(_excluded(source, conversation, reason, detail))
         return columns.chunk()
 
     def digest(self, source: Source) -> bytes | None:
@@ -81,18 +88,25 @@ class RowBuilder:
             return None
 
     def _measure(self, conversation: ReadConversation, unknown: dict[str, int]) -> Measures:
-        return measure(conversation, self.settings.problem_buckets, self._known, unknown)
+        settings = self.settings
+        return measure(conversation, settings.problem_buckets, self._known, unknown, settings.as_original)
+
+    def _early_rejection(self, conversation: ReadConversation) -> tuple[ExclusionReason, str] | tuple[None, str]:
+        """The first rule that leaves a conversation out before any limit counts it."""
+        settings = self.settings
+        if conversation.status is Completion.INCOMPLETE and not settings.include_incomplete:
+            return ExclusionReason.INCOMPLETE, conversation.reason or ""
+        for name in _hit_names(conversation) if settings.hit_block_list else ():
+            if name in settings.hit_block_list:
+                return ExclusionReason.BLOCKED_HIT, name
+        return None, ""
 
     def _rejection(
         self, conversation: ReadConversation, measures: Measures
     ) -> tuple[ExclusionReason, str] | tuple[None, str]:
-        """The first rule of :class:`ExclusionReason` that a single conversation breaks."""
+        """The first of the other rules of :class:`ExclusionReason` that a single conversation breaks."""
         settings = self.settings
-        if conversation.status is Completion.INCOMPLETE and not settings.include_incomplete:
-            return ExclusionReason.INCOMPLETE, conversation.reason or ""
-        if conversation.hit_id is not None and conversation.hit_id in settings.hit_block_list:
-            return ExclusionReason.BLOCKED_HIT, conversation.hit_id
-        if conversation.worker_id in settings.worker_block_list:
+        if conversation.worker_id in settings.worker_block_list and not settings.as_original:
             return ExclusionReason.BLOCKED_WORKER, conversation.worker_id
         own = _guarded(self.hooks.reject, conversation)
         if own is not None:
@@ -125,6 +139,13 @@ class RowBuilder:
         if undeclared:
             raise KeyError(f"{', '.join(undeclared)} not declared in extra_columns")
         return {name: None if value is None else declared[name](value) for name, value in values.items()}
+
+
+def _hit_names(conversation: ReadConversation) -> list[str]:
+    """The ids of a conversation's HIT; old records have an entry for each side."""
+    entries = conversation.raw.get("hit_ids")
+    others = entries if isinstance(entries, list) else []
+    return list(dict.fromkeys(str(entry) for entry in (conversation.hit_id, *others) if entry))
 
 
 class _HookError(Exception):

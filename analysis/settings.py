@@ -6,10 +6,11 @@ import argparse
 import datetime
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_chat.configuration.lists import ids_of, split_list
 from model_chat.errors import ConfigurationError
 from model_chat.records.mephisto_database import AGENT_STATUSES, DEFAULT_STATUSES, check_statuses
 from model_chat.records.schema import NONE_ALL_GOOD
@@ -39,7 +40,10 @@ class Settings:
     max_convos_per_worker: int = 100
     min_word_count: float = 4.0
     hit_block_list: frozenset[str] = frozenset()
+    """Ids of HITs, and names of files."""
     worker_block_list: frozenset[str] = frozenset()
+    as_original: bool = False
+    """Whether to count as the original task did (docs/moving-from-the-original.md)."""
     results_format: str = "csv"
     run_type: str = "all"
     include_incomplete: bool = False
@@ -71,7 +75,11 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Declare every flag of the command on ``parser``, and return it."""
     usual = Settings()
     source = parser.add_argument_group("what to read (one of the two, or both)")
-    source.add_argument("--results-folders", metavar="A,B", help="folders of saved JSON files (in date folders)")
+    source.add_argument(
+        "--results-folders",
+        metavar="A,B",
+        help="folders of saved JSON files (in date folders); lists are read as a line of csv",
+    )
     source.add_argument("--task-name", metavar="NAME", help="a task in Mephisto's database, in full (NAME_local, …)")
     source.add_argument("--database-path", metavar="PATH", help="database.db (default: the one Mephisto uses)")
     source.add_argument(
@@ -105,7 +113,8 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--problem-buckets",
         metavar="A,B",
         default=",".join(DEFAULT_BUCKETS),
-        help='buckets of the annotation, none_all_good among them; "" or none: not annotated (default: %(default)s)',
+        help='buckets of the annotation, none_all_good among them; "" or none: not annotated; one with a comma is quoted '
+        "as in csv (default: %(default)s)",
     )
     rules = parser.add_argument_group("which conversations count")
     rules.add_argument(
@@ -125,8 +134,17 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         default=usual.min_word_count,
         help="leave out conversations whose human messages have fewer words on average (default: %(default)g; 0: none)",
     )
-    rules.add_argument("--hit-block-list", metavar="A,B", default="", help="HITs to leave out; @FILE: one a line")
+    rules.add_argument(
+        "--hit-block-list", metavar="A,B", default="", help="HITs, or names of files, to leave out; @FILE: one a line"
+    )
     rules.add_argument("--worker-block-list", metavar="A,B", default="", help="workers to leave out; @FILE: one a line")
+    rules.add_argument(
+        "--as-original",
+        action="store_true",
+        help="count as the original task did: what was only shown as said is counted, words are what is between spaces, "
+        "the worker limit comes before the other rules, --worker-block-list leaves workers out of the printed table only, "
+        "and a file is never told to be another one's duplicate (docs/moving-from-the-original.md)",
+    )
     rules.add_argument(
         "--run-type",
         choices=("all", "live", "sandbox"),
@@ -197,8 +215,8 @@ def settings_from(options: argparse.Namespace) -> Settings:
         ConfigurationError: with one sentence for every fault.
     """
     faults: list[str] = []
-    folders = tuple(_split(options.results_folders))
-    if not folders and not options.task_name:
+    folders = _split("--results-folders", options.results_folders, faults)
+    if _is_empty(options.results_folders) and not options.task_name:
         faults.append("Nothing to read: give --results-folders, --task-name, or both.")
     if options.database_path and not options.task_name:
         faults.append(
@@ -206,15 +224,15 @@ def settings_from(options: argparse.Namespace) -> Settings:
         )
     buckets = _buckets(options.problem_buckets, faults)
     start = _date(options.start_date, faults)
-    statuses = tuple(_split(options.mephisto_statuses))
+    statuses = _split("--mephisto-statuses", options.mephisto_statuses, faults)
     try:
         check_statuses(statuses)
     except ConfigurationError as error:
         faults.extend(error.faults)
-    if not statuses:
+    if _is_empty(options.mephisto_statuses):
         faults.append("--mephisto-statuses is empty; give at least one status, for instance completed.")
-    hits = _block_list("--hit-block-list", options.hit_block_list, faults)
-    workers = _block_list("--worker-block-list", options.worker_block_list, faults)
+    hits = frozenset(_split("--hit-block-list", options.hit_block_list, faults, ids_of))
+    workers = frozenset(_split("--worker-block-list", options.worker_block_list, faults, ids_of))
     for fits, flag, value, right in (
         (
             options.max_convos_per_worker == NO_LIMIT or options.max_convos_per_worker >= 1,
@@ -274,11 +292,13 @@ def settings_from(options: argparse.Namespace) -> Settings:
         min_word_count=options.min_word_count,
         hit_block_list=hits,
         worker_block_list=workers,
+        as_original=options.as_original,
         results_format=options.results_format,
         run_type=options.run_type,
         include_incomplete=options.include_incomplete,
         exclude_violations=options.exclude_violations,
-        keep_duplicates=options.keep_duplicates,
+        # The original knew no duplicates, but read one source; with both, a conversation is in each of them.
+        keep_duplicates=options.keep_duplicates or (options.as_original and not (folders and options.task_name)),
         filter_uniform_hits=options.filter_uniform_hits,
         min_seconds_per_message=options.min_seconds_per_message,
         csv_guard=options.csv_guard,
@@ -296,14 +316,28 @@ def settings_from(options: argparse.Namespace) -> Settings:
     )
 
 
-def _split(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
+def _split(
+    flag: str, text: str | None, faults: list[str], read: Callable[[str, str | None], list[str]] = split_list
+) -> tuple[str, ...]:
+    try:
+        return tuple(read(flag, text))
+    except ConfigurationError as error:
+        faults.extend(error.faults)
+        return ()
+
+
+def _is_empty(text: str | None) -> bool:
+    return not (text or "").strip(", ")
 
 
 def _buckets(text: str, faults: list[str]) -> tuple[str, ...]:
     if text.strip().lower() in _NO_BUCKETS:
         return ()
-    buckets = _split(text)
+    found: list[str] = []
+    buckets = _split("--problem-buckets", text, found)
+    if found:
+        faults.extend(found)
+        return ()
     if NONE_ALL_GOOD not in buckets:
         faults.append(f"--problem-buckets is '{text}'; it has to hold {NONE_ALL_GOOD}, or be none for no annotation.")
     twice = sorted({bucket for bucket in buckets if buckets.count(bucket) > 1})
@@ -312,7 +346,7 @@ def _buckets(text: str, faults: list[str]) -> tuple[str, ...]:
     taken = sorted(bucket for bucket in buckets if bucket in OWN_COLUMNS or re.match(r"^final_rating(_\d+)?$", bucket))
     if taken:
         faults.append(f"--problem-buckets names {', '.join(taken)}, which is the name of a column; rename the bucket.")
-    return tuple(buckets)
+    return buckets
 
 
 def _date(text: str, faults: list[str]) -> datetime.date | None:
@@ -325,23 +359,6 @@ def _date(text: str, faults: list[str]) -> datetime.date | None:
             continue
     faults.append(f"--start-date is '{text}'; give a day as 2026_11_25 or 2026-11-25.")
     return None
-
-
-def _block_list(flag: str, text: str, faults: list[str]) -> frozenset[str]:
-    names: set[str] = set()
-    for entry in _split(text):
-        if not entry.startswith("@"):
-            names.add(entry)
-            continue
-        try:
-            lines = Path(entry[1:]).expanduser().read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            faults.append(
-                f"{flag} names '{entry}', which could not be read ({error}); give a text file, one id a line."
-            )
-            continue
-        names.update(line.strip() for line in lines if line.strip())
-    return frozenset(names)
 
 
 def _existing_parent(path: Path) -> Path:

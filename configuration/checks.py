@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from model_chat.configuration.annotations import AnnotationsConfig, load_annotations
 from model_chat.configuration.checked_task import CheckedImages, CheckedTask
 from model_chat.configuration.files import expand, read_text
+from model_chat.configuration.lists import split_list
 from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
 from model_chat.configuration.places import set_up_command
 from model_chat.configuration.world_file import load_world
@@ -191,8 +192,12 @@ def _check_images(args: Any, faults: Faults) -> tuple[CheckedImages | None, dict
     flag = f"{BLUEPRINT}.image_models"
     nicknames: list[str] | None = None
     if args.image_models is not None:
-        nicknames = [nickname.strip() for nickname in args.image_models.split(",")]
-        if not all(nicknames) or len(set(nicknames)) != len(nicknames):
+        try:
+            nicknames = split_list(flag, args.image_models, keep_empty=True)
+        except ConfigurationError as error:
+            faults.found.extend(error.faults)
+            return None, {}
+        if not nicknames or not all(nicknames) or len(set(nicknames)) != len(nicknames):
             faults.add(
                 f"{flag}: '{args.image_models}' has an empty or a repeated nickname; write it as nickname,nickname, or "
                 "leave it out to talk to all models."

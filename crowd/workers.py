@@ -10,7 +10,7 @@ from typing import Any
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 
-from model_chat.configuration.files import read_text
+from model_chat.configuration.lists import read_ids
 from model_chat.crowd.ledger import Ledger
 from model_chat.errors import ConfigurationError
 from model_chat.quality.blocks import block_reasons, find_worker, is_blocked, name_of, platform_id
@@ -145,16 +145,15 @@ def _takers(task: Task) -> Iterator[tuple[Any, str | None, str]]:
         yield onboarding.get_worker(), None, onboarding.db_status
 
 
-def read_ids(given: Iterable[str], file: str | None) -> list[str]:
+def chosen_ids(given: Iterable[str], file: str | None) -> list[str]:
     """Return worker ids from the command line and a file, each once.
 
     Args:
         given: from the command line.
-        file: one id a line; blank lines are allowed, and what follows a # is a comment.
+        file: read by :func:`model_chat.configuration.lists.read_ids`.
 
     Raises:
-        ConfigurationError: the file can't be read.
+        ConfigurationError: the file can't be read, or a line is no worker id.
     """
-    lines = [] if file is None else read_text("--file", file).splitlines()
-    ids = [*given, *(line.split("#")[0].strip() for line in lines)]
-    return list(dict.fromkeys(filter(None, ids)))
+    listed = [] if file is None else read_ids("--file", file, "worker id")
+    return list(dict.fromkeys(filter(None, [*given, *listed])))

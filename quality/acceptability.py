@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from model_chat.configuration.files import expand, read_text
+from model_chat.quality.words import count_words
 
 MIN_WORDS = 3
 """Words a message must have on average."""
@@ -23,17 +24,10 @@ MOST_ALL_CAPS = 2
 """So many messages in capitals are too much; of a single message, one is."""
 SHORTEST_SHOUT = 2
 """Letters; "I" or "B" alone is an answer, not shouting."""
-CHARACTERS_A_WORD = 2
-"""In scripts that put no space between words: the usual length of a Chinese word, and not far off for the others."""
 PARLAI_LIST = "parlai"
 """Stands for the list that ParlAI fetches from parl.ai into its own data folder."""
 SHIPPED_WORDS = Path(__file__).parent / "offensive_words.txt"
 
-# Han, kana, bopomofo; Thai, Lao, Myanmar, Khmer.
-_UNSPACED = re.compile(
-    "[\u3040-\u30ff\u3105-\u312f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+"
-)
 # A dash goes on with another word: "hi-fi", "yo-yo".
 _GREETING = re.compile(
     r"\W*(?:hi+|hiya|hello+|hullo|hey+|heya|hey there|howdy|yo|greetings|good (?:morning|afternoon|evening|day)|sup|"
@@ -77,12 +71,6 @@ class AcceptabilityChecker:
         if begun_before and _GREETING.match(messages[0]):
             found.append("starts_with_greeting")
         return ",".join(found)
-
-
-def count_words(text: str) -> int:
-    """Count the words of a text: its pieces between spaces, and two characters each where a script has no spaces."""
-    unspaced = sum(-(-len(run) // CHARACTERS_A_WORD) for run in _UNSPACED.findall(text))
-    return len(_UNSPACED.sub(" ", text).split()) + unspaced
 
 
 def is_all_caps(text: str) -> bool:

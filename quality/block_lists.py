@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from model_chat.configuration.files import read_text
+from model_chat.configuration.lists import read_ids, split_list
 from model_chat.errors import ConfigurationError
 from model_chat.quality.blocks import BlockReason, bind_to_platform, find_worker, is_blocked, name_of, soft_block
 
@@ -19,26 +19,19 @@ def read_block_lists(paths: str | None) -> list[str]:
     """Return the worker ids of all files, each once, in order.
 
     Args:
-        paths: separated by commas; None or "" for no list. In a file, one id stands on a line; blank lines are allowed, and
-            what follows a # is a comment.
+        paths: a list of files (:func:`model_chat.configuration.lists.split_list`); None or "" for no list. The files are
+            read by :func:`model_chat.configuration.lists.read_ids`.
 
     Raises:
         ConfigurationError: naming every file that can't be read and every line that is no worker id.
     """
     ids: dict[str, None] = {}
     faults: list[str] = []
-    for path in filter(None, (part.strip() for part in (paths or "").split(","))):
+    for path in split_list(FLAG, paths):
         try:
-            lines = read_text(FLAG, path).splitlines()
+            ids.update(dict.fromkeys(read_ids(FLAG, path, "worker id")))
         except ConfigurationError as error:
             faults += error.faults
-            continue
-        for number, line in enumerate(lines, 1):
-            worker_id = line.split("#")[0].strip()
-            if len(worker_id.split()) > 1 or "," in worker_id:
-                faults.append(f"{FLAG}: line {number} of '{path}' is '{worker_id}'; write one worker id a line.")
-            elif worker_id:
-                ids[worker_id] = None
     ConfigurationError.raise_if(faults)
     return list(ids)
 

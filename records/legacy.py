@@ -1,15 +1,20 @@
 """Older shapes of a saved conversation, turned into today's.
 
-What is known to exist: files of the original task, where `workers` and `hit_ids` have an entry for the human and one
-for the model, `personas` may be null, the final rating sits beside the text or inside `problem_data`, as a string or a
-number, and the annotation of a model message may ride on the human message after it
-(`problem_data_for_prior_message`). None of this is written any more (:mod:`model_chat.records.schema`); all of it is
-read.
+What is known to exist, all of it in records of the original task:
+
+* `workers`, `hit_ids` and `assignment_ids` have an entry for the human and one for the model;
+* January 2021: no `task_description`, the model's nickname is `workers[1]`, and `problem_data` may hold numbers that are
+  no ticks (`turn_idx`);
+* image chat: the dialog begins with the teacher's act about the image, which is nobody's utterance (no `agent_idx`);
+* `personas` may be null; the final rating sits beside the text or inside `problem_data`, as a string or a number;
+* the annotation of a model message may be on the human message after it (`problem_data_for_prior_message`).
+
+None of this is written any more (:mod:`model_chat.records.schema`); all of it is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from model_chat.records.schema import HUMAN_ID, HUMAN_IDX, MODEL_ID, MODEL_IDX, RATING_SEPARATOR
@@ -20,6 +25,8 @@ _RATING_KEY = "final_rating"
 _PRIOR_KEY = "problem_data_for_prior_message"
 _TRUE = frozenset({"true", "yes", "1", "on"})
 _FALSE = frozenset({"false", "no", "0", "off", ""})
+_ACT_KEYS = frozenset({"label_candidates", "labels", "eval_labels"})
+"""Keys of an image teacher's act that no utterance has, beside those that begin with `image`."""
 _AGENT_OF_ID = {HUMAN_ID: HUMAN_IDX, MODEL_ID: MODEL_IDX}
 
 
@@ -41,14 +48,11 @@ def modernise(raw: object) -> dict[str, Any]:
     """
     if not isinstance(raw, dict):
         raise MalformedError(f"a conversation is an object, not {_kind(raw)}")
-    dialog, ratings = _dialog(raw.get("dialog"))
-    task = raw.get("task_description")
-    if not isinstance(task, dict):
-        task = {}
-    nickname = task.get("model_nickname") or raw.get("model_nickname")
-    if not isinstance(nickname, str) or not nickname:
+    dialog, ratings, act = _dialog(raw.get("dialog"), is_image_chat=raw.get("image_idx") is not None)
+    nickname = nickname_of(raw)
+    if nickname is None:
         raise MalformedError("`task_description.model_nickname` is missing: the conversation names no model")
-    worker = first_value(raw.get("workers"))
+    worker = worker_of(raw)
     if worker is None:
         raise MalformedError("`workers` is empty: the conversation names no worker")
     violation = first_value(raw.get("acceptability_violations"))
@@ -65,12 +69,33 @@ def modernise(raw: object) -> dict[str, Any]:
         "context_dataset": raw.get("context_dataset"),
         "person1_seed_utterance": raw.get("person1_seed_utterance"),
         "person2_seed_utterance": raw.get("person2_seed_utterance"),
-        "additional_context": raw.get("additional_context"),
+        "additional_context": raw.get("additional_context") or first_value(act.get("text")),
         "image_idx": raw.get("image_idx"),
+        "image_id": first_value(act.get("image_id")),
         "status": raw.get("status") or "complete",
         "reason": raw.get("reason"),
         "raw": raw,
     }
+
+
+def nickname_of(raw: Mapping[str, Any]) -> str | None:
+    """The nickname of the model that a conversation names; None when it names none."""
+    task = raw.get("task_description")
+    nickname = (task.get("model_nickname") if isinstance(task, dict) else None) or raw.get("model_nickname")
+    if not nickname and task is None:
+        workers = _listed(raw.get("workers"))
+        nickname = workers[1] if len(workers) > 1 else None
+    return nickname if isinstance(nickname, str) and nickname else None
+
+
+def worker_of(raw: Mapping[str, Any]) -> str | None:
+    """The id of the worker that a conversation names; None when it names none.
+
+    The first entry of `workers` is the human's; after it, the model's nickname is no worker.
+    """
+    workers = _listed(raw.get("workers"))
+    nickname = nickname_of(raw)
+    return first_value([*workers[:1], *(entry for entry in workers[1:] if entry != nickname)])
 
 
 def first_value(entries: object) -> str | None:
@@ -145,16 +170,21 @@ def _rating(answer: object) -> int:
     raise MalformedError(f"the final rating {shown[:40]} is no whole number from {LOWEST_RATING} to {HIGHEST_RATING}")
 
 
-def _dialog(raw: object) -> tuple[list[dict[str, Any]], list[int] | None]:
+def _dialog(raw: object, is_image_chat: bool) -> tuple[list[dict[str, Any]], list[int] | None, dict[str, Any]]:
+    """The utterances, the final ratings, and the act about the image ({} where there is none)."""
     if not isinstance(raw, list):
         raise MalformedError(f"`dialog` is a list of utterances, not {_kind(raw)}")
     if not raw:
         raise MalformedError("`dialog` is empty")
     dialog: list[dict[str, Any]] = []
+    act: dict[str, Any] = {}
     rating: object = None
     for position, entry in enumerate(raw):
         if not isinstance(entry, dict):
             raise MalformedError(f"utterance {position} is an object, not {_kind(entry)}")
+        if position == 0 and _is_image_act(entry, is_image_chat):
+            act = entry
+            continue
         utterance = dict(entry)
         found = utterance.pop(_RATING_KEY, None)
         labels = utterance.get("problem_data")
@@ -176,7 +206,18 @@ def _dialog(raw: object) -> tuple[list[dict[str, Any]], list[int] | None]:
         if "text" in utterance and utterance["text"] is None:
             utterance["text"] = ""
         dialog.append(utterance)
-    return dialog, ratings_of(rating)
+    if not dialog:
+        raise MalformedError("`dialog` holds nothing but the image")
+    return dialog, ratings_of(rating), act
+
+
+def _is_image_act(entry: dict[str, Any], is_image_chat: bool) -> bool:
+    """Whether the first entry of a dialog is what an image teacher said rather than an utterance of either side."""
+    if entry.get("agent_idx") is not None:
+        return False
+    if any(key in _ACT_KEYS or key.startswith("image") for key in entry):
+        return True
+    return is_image_chat and str(entry.get("id")) not in _AGENT_OF_ID
 
 
 def _personas(raw: object) -> list[list[str]] | None:

@@ -23,11 +23,13 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from model_chat.errors import ConfigurationError
-from model_chat.records.legacy import MalformedError, as_bool, modernise
+from model_chat.records.legacy import MalformedError, as_bool, modernise, worker_of
 from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion
 
 logger = logging.getLogger(__name__)
 
+INCOMPLETE_MARK = "incomplete"
+"""In the name of a file: the original task saved conversations that were cut off so, and never counted them."""
 _DATE_FOLDER = re.compile(r"^\d{4}_\d{2}_\d{2}$")
 _FILE_NAME = re.compile(r"^(?P<day>\d{8})_\d{6}.*?(?:_(?P<run_type>live|sandbox))?\.json$")
 
@@ -78,6 +80,7 @@ class Source:
         worker_id: the worker's name in Mephisto's database, for records that hold none.
         status: the agent's status in Mephisto's database; None for files.
         record_id: the agent's id in Mephisto's database; None for files.
+        named_incomplete: the file's name says that the conversation is incomplete, as the original task's did.
     """
 
     path: str
@@ -88,6 +91,7 @@ class Source:
     worker_id: str | None = None
     status: str | None = None
     record_id: str | None = None
+    named_incomplete: bool = False
 
     @property
     def name(self) -> str:
@@ -96,14 +100,22 @@ class Source:
             return f"agent {self.record_id}"
         return self.path
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a list may call the source: as :attr:`name` does, or a file by its own name, with or without its ending."""
+        if self.origin is Origin.DATABASE:
+            return (self.name,)
+        path = Path(self.path)
+        return self.path, path.name, path.stem
+
 
 def _ticks(value: object) -> object:
-    """Keep what is a tick as a boolean and everything else as it is."""
+    """Turn words that are ticks into booleans; numbers stay, since only a bucket's 0 or 1 is a tick (`turn_idx` is none)."""
     if not isinstance(value, dict):
         return value
     read: dict[str, Any] = {}
     for key, entry in value.items():
-        tick = entry if entry is True or entry is False else as_bool(entry)
+        tick = as_bool(entry) if isinstance(entry, str) else None
         read[key] = entry if tick is None else tick
     return read
 
@@ -129,7 +141,7 @@ class ReadUtterance(BaseModel):
     text: str
     fake_start: Annotated[bool, BeforeValidator(_is_set)] = False
     problem_data: Annotated[dict[str, Any] | None, BeforeValidator(_ticks)] = None
-    """Bucket -> ticked, for the utterance that carries it; values that are no ticks are kept as they are."""
+    """Bucket -> ticked, for the utterance that carries it; numbers and what is no tick are kept as they are."""
     timestamp: float | None = None
     timing: ReadTiming | None = None
 
@@ -155,6 +167,8 @@ class ReadConversation(BaseModel):
     person2_seed_utterance: str | None = None
     additional_context: str | None = None
     image_idx: int | None = None
+    image_id: str | None = None
+    """The image teacher's own id, where the record holds the act about the image."""
     status: Completion = Completion.COMPLETE
     reason: str | None = None
     raw: Any = Field(default=None, repr=False)
@@ -190,7 +204,8 @@ def list_files(folders: Iterable[str | os.PathLike[str]], skip: Sequence[str | o
     """
     named = [Path(folder) for folder in folders]
     ConfigurationError.raise_if(
-        f"--results-folders names '{folder}', which is not a folder; give folders that exist, separated by commas."
+        f"--results-folders names '{folder}', which is not a folder; give folders that exist, separated by commas (one "
+        "with a comma in its name in double quotes)."
         for folder in named
         if not folder.is_dir()
     )
@@ -229,7 +244,15 @@ def _list_folder(folder: Path, listing: FileListing) -> None:
         if day is None and match is not None:
             day = _day(match["day"], "%Y%m%d")
         run_type = match["run_type"] if match else None
-        listing.sources.append(Source(path=entry.path, folder=shown, day=day, run_type=run_type))
+        listing.sources.append(
+            Source(
+                path=entry.path,
+                folder=shown,
+                day=day,
+                run_type=run_type,
+                named_incomplete=INCOMPLETE_MARK in entry.name.lower(),
+            )
+        )
 
 
 def _day(text: str, form: str) -> datetime.date | None:
@@ -259,9 +282,16 @@ def read_conversation(source: Source) -> ReadConversation:
     loaded = _loads(data)
     if source.origin is Origin.DATABASE:
         loaded = _custom_data(loaded)
-        if source.worker_id and isinstance(loaded, dict) and not loaded.get("workers"):
-            loaded = {**loaded, "workers": [source.worker_id]}
-    return parse_conversation(loaded)
+        if source.worker_id and isinstance(loaded, dict) and worker_of(loaded) is None:
+            loaded = {**loaded, "workers": [source.worker_id, *_after_first(loaded.get("workers"))]}
+    conversation = parse_conversation(loaded)
+    if source.named_incomplete and conversation.status is Completion.COMPLETE:
+        conversation.status, conversation.reason = Completion.INCOMPLETE, "the file's name says so"
+    return conversation
+
+
+def _after_first(workers: object) -> list[Any]:
+    return workers[1:] if isinstance(workers, list) else []
 
 
 def parse_conversation(loaded: object) -> ReadConversation:
@@ -308,22 +338,24 @@ def _clean(value: Any) -> Any:
 
 
 def _custom_data(state: object) -> object:
-    """The conversation in an agent's saved state: the world's data in the last message, or `final_chat_data`."""
+    """The conversation in an agent's saved state: the world's data in the last message, or `final_chat_data`.
+
+    In states of early versions of Mephisto, what a message holds is one level down, under `data`.
+    """
     outputs = state.get("outputs") if isinstance(state, dict) else None
     messages = outputs.get("messages") if isinstance(outputs, dict) else None
     if isinstance(messages, list):
         for message in reversed(messages):
             if not isinstance(message, dict):
                 continue
-            world_data = message.get("WORLD_DATA")
-            if isinstance(world_data, dict) and world_data.get("custom_data"):
-                return world_data["custom_data"]
-            if message.get("final_chat_data"):
-                return message["final_chat_data"]
-            # Where the state keeps a live update whole, the keys sit one level down.
-            inner = message.get("task_data")
-            if isinstance(inner, dict) and inner.get("final_chat_data"):
-                return inner["final_chat_data"]
+            for level in (message, message.get("data"), message.get("task_data")):
+                if not isinstance(level, dict):
+                    continue
+                world_data = level.get("WORLD_DATA")
+                if isinstance(world_data, dict) and world_data.get("custom_data"):
+                    return world_data["custom_data"]
+                if level.get("final_chat_data"):
+                    return level["final_chat_data"]
     raise UnreadableError(ReadingReason.NO_CONVERSATION, "the agent's state holds no finished conversation")
 
 

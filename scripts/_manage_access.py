@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from model_chat.crowd.cost import dollars
-from model_chat.crowd.workers import Task, read_ids, summarise
+from model_chat.crowd.workers import Task, chosen_ids, summarise
 from model_chat.errors import ConfigurationError
 from model_chat.quality.blocks import (
     BlockReason,
@@ -139,7 +139,7 @@ def _workers(task: Task, args: argparse.Namespace, out: Output, make: bool = Fal
     """
     from mephisto.operations.registry import get_crowd_provider_from_type
 
-    for worker_id in read_ids(args.workers, args.file):
+    for worker_id in chosen_ids(args.workers, args.file):
         worker = task.find_worker(worker_id)
         if worker is None and not make:
             out.failed(f"{worker_id} is not known")
@@ -159,7 +159,7 @@ def forget_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
         for flag, given in (("chat_data_folder", args.chat_data_folder), ("stack_folder", args.stack_folder))
     }
     with hold_task(task.file.resolve().parent, task.name):
-        for worker_id in read_ids(args.workers, args.file):
+        for worker_id in chosen_ids(args.workers, args.file):
             gone = forget_worker(
                 worker_id, task.file, folders["chat_data_folder"], folders["stack_folder"], args.delete, args.dry_run
             )

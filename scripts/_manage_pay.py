@@ -11,7 +11,7 @@ from typing import Any
 from model_chat.crowd.cost import dollars, fee_cents, to_cents
 from model_chat.crowd.ledger import SENDING, Bonus, token_of
 from model_chat.crowd.platform import PlatformError, approve, pay_bonus, reject
-from model_chat.crowd.workers import FINISHED, Task, read_ids
+from model_chat.crowd.workers import FINISHED, Task, chosen_ids
 from model_chat.errors import ConfigurationError
 from model_chat.quality.blocks import platform_id
 from model_chat.records.schema import Completion
@@ -106,7 +106,7 @@ def _agents(task: Task, args: argparse.Namespace, statuses: Sequence[str], out: 
     Raises:
         ConfigurationError: neither workers nor ``--all`` are named, or both.
     """
-    ids = read_ids(args.workers, args.file)
+    ids = chosen_ids(args.workers, args.file)
     if bool(ids) == args.all:
         raise ConfigurationError("Name workers (or --file), or give --all for the units of everybody.")
     agents = task.agents(statuses, None if args.all else ids)

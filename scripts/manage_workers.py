@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from model_chat import compat as compat  # the mends, before mephisto is imported
-from model_chat.crowd.workers import Task, read_ids
+from model_chat.crowd.workers import Task, chosen_ids
 from model_chat.errors import ConfigurationError
 from model_chat.scripts import _manage_access as access
 from model_chat.scripts import _manage_pay as pay
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_mephisto_log_level(level="warning")  # it writes to standard output
     out = Output(Console(), args.dry_run)
     try:
-        if SUBCOMMANDS[args.command].picks_workers is True and not read_ids(args.workers, args.file):
+        if SUBCOMMANDS[args.command].picks_workers is True and not chosen_ids(args.workers, args.file):
             raise ConfigurationError("Name workers, or give --file with their ids.")
         SUBCOMMANDS[args.command].run(Task(args.database_path, args.task_name), args, out)
     except ConfigurationError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model_chat.configuration.files import expand, read_yaml
+from model_chat.configuration.lists import split_list
 from model_chat.configuration.redaction import learn_flags, learn_secrets, without_secrets
 from model_chat.errors import ConfigurationError
 
@@ -115,6 +116,8 @@ def opt_faults(flag: str, source: ModelSource) -> list[str]:
 def parse_conversations_needed(flag: str, text: str | None) -> dict[str, int]:
     """Read ``nick:count,nick:count``; nicknames may hold slashes and colons, counts are whole numbers of at least 1.
 
+    An entry whose nickname holds a comma is quoted as in csv.
+
     Raises:
         ConfigurationError: one sentence for each entry that can't be read, or for an empty string.
     """
@@ -123,7 +126,7 @@ def parse_conversations_needed(flag: str, text: str | None) -> dict[str, int]:
         raise ConfigurationError(f"{flag}: says which models to talk to and is empty; {example}.")
     faults: list[str] = []
     needed: dict[str, int] = {}
-    for entry in text.split(","):
+    for entry in split_list(flag, text, keep_empty=True):
         nickname, separator, count_text = (part.strip() for part in entry.rpartition(":"))
         if not separator or not nickname:
             faults.append(f"{flag}: '{entry.strip()}' has no nickname and count; {example}.")

@@ -34,7 +34,7 @@ def rooms_of(folder: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "allowed"),
     [
-        ("analysis", {"analysis", "records", "errors"}),
+        ("analysis", {"analysis", "records", "quality", "configuration", "errors"}),
         ("records", {"records", "errors"}),
         ("serving", {"serving", "errors", "configuration"}),
         ("compat", {"compat"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shlex
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -140,19 +141,28 @@ def test_the_end_says_what_there_is_and_what_is_next(done: int) -> None:
 
 @pytest.mark.parametrize(
     ("buckets", "named"),
-    [(["rude", "none_all_good"], "rude,none_all_good"), (["rude"], "rude,none_all_good"), (None, "none")],
+    [
+        (["rude", "none_all_good"], ["rude", "none_all_good"]),
+        (["rude"], ["rude", "none_all_good"]),
+        (["rude, unkind", "it's off", 'says "no"', "none_all_good"], None),
+        (None, []),
+    ],
 )
-def test_the_command_for_the_analysis_names_the_boxes_of_the_task(
-    buckets: list[str] | None, named: str, tmp_path: Path
+def test_the_command_for_the_analysis_can_be_copied_and_names_the_boxes_of_the_task(
+    buckets: list[str] | None, named: list[str] | None, tmp_path: Path
 ) -> None:
     console = plain()
     state = shared()
     state.page_config = {"annotation": buckets and {"buckets": [{"value": value} for value in buckets]}}
-    Progress(ConversationQuota({"a": 1}, {"a": 1}), state, console, 30).conclude(tmp_path, interrupted=False)
+    chats = tmp_path / "it's mine, all of it"
+    chats.mkdir()
+    Progress(ConversationQuota({"a": 1}, {"a": 1}), state, console, 30).conclude(chats, interrupted=False)
     command = next(line for line in written(console).splitlines() if line.startswith("Next: python "))
-    words = command.removeprefix("Next: python analysis/compile_results.py ").split()
+    words = shlex.split(command.removeprefix("Next: python analysis/compile_results.py "))
     settings = settings_from(add_flags(ArgumentParser()).parse_args(words))
-    assert settings.problem_buckets == (() if named == "none" else tuple(named.split(",")))
+    assert list(settings.problem_buckets) == (buckets if named is None else named)
+    assert settings.results_folders == (str(chats),)
+    assert settings.output_folder == str(tmp_path / "results")
 
 
 # --- logging ---

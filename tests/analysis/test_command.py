@@ -86,7 +86,8 @@ def test_wrong_flags_are_sentences_and_status_2(capsys: pytest.CaptureFixture[st
     assert status == 2 and printed.out == ""
     assert printed.err == (
         f"--results-folders names '{tmp_path / 'no'}', which is not a folder; give folders that exist, "
-        "separated by commas.\n"
+        "separated by commas (one "
+        "with a comma in its name in double quotes).\n"
     )
 
 

@@ -160,7 +160,11 @@ def test_a_database_name_that_does_not_exist_is_one_sentence(compiler: Callable[
         ({"max_convos_per_worker": 0}, "--max-convos-per-worker is 0"),
         ({"results_folders": None}, "Nothing to read"),
         ({"mephisto_statuses": "finished"}, "names 'finished'"),
-        ({"worker_block_list": "@/does/not/exist"}, "could not be read"),
+        ({"worker_block_list": "@/does/not/exist"}, "--worker-block-list: the file '/does/not/exist' does not exist"),
+        ({"hit_block_list": '"h1'}, "--hit-block-list: the quotation marks of \"h1 don't match"),
+        ({"problem_buckets": '"rude, odd,none_all_good'}, "--problem-buckets: the quotation marks of"),
+        ({"results_folders": " , "}, "Nothing to read"),
+        ({"mephisto_statuses": ""}, "--mephisto-statuses is empty"),
         ({"confidence": 1.5}, "--confidence is 1.5"),
     ],
 )

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
+from model_chat.configuration.lists import join_list
 from tests.e2e.browser import axe_findings, chromium
 
 from .conftest import compiler_of, make_conversation, saver
@@ -87,7 +88,7 @@ def test_no_name_is_markup_whatever_is_called_so(
     save(make(worker=evil("worker"), status="incomplete", reason=evil("reason")))
     save("broken " + evil("file"))
     page: str = (
-        compiler(report=True, problem_buckets=f"{bucket},none_all_good")
+        compiler(report=True, problem_buckets=join_list([bucket, "none_all_good"]))
         .compile_and_save_results()["report"]
         .read_text(encoding="utf-8")
     )

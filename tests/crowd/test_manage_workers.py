@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
 from model_chat.crowd.ledger import Bonus, Ledger
 from model_chat.quality.blocks import BlockReason, block_reasons, find_worker, is_blocked, soft_block
+from model_chat.records.mephisto_database import list_agents
 from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
 from model_chat.scripts.manage_workers import SUBCOMMANDS, main
 from model_chat.tests.mephisto_run import Run
+from model_chat.tests.records.original_files import early_state, image_chat, january_2021
 
 START = 1_760_000_000.0
 
@@ -98,6 +101,15 @@ def test_who_only_came_to_onboarding_is_listed_with_its_result(study: Study) -> 
     assert (row["complete"], row["onboarding"]) == (0, "failed")
 
 
+@pytest.mark.parametrize("make", [january_2021, image_chat])
+def test_the_list_counts_conversations_of_the_original(study: Study, make: Callable[..., dict[str, Any]]) -> None:
+    study.chat("ann")
+    (source,) = list_agents(study.folder / "database.db", "study_local")
+    Path(source.path).write_text(json.dumps(early_state(make("ann"))), encoding="utf-8")
+    (ann,) = json.loads(study.command("list", "--json")[1])
+    assert (ann["complete"], ann["incomplete"]) == (1, 0)
+
+
 # --- who may take part ---
 
 
@@ -117,6 +129,19 @@ def test_workers_are_blocked_by_id_or_file_and_unblocked_again(study: Study, tmp
     assert "ann unblocked" in study.command("unblock", "ann")[1]
     assert not is_blocked(find_worker(study.db, "mock", "ann"), "blocked")  # type: ignore[arg-type]  # found
     assert "ann is not blocked" in study.command("unblock", "ann")[1]
+
+
+def test_a_file_of_ids_is_read_as_every_block_list_is(study: Study, tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_bytes('\ufeffann\r\n"Bob, the builder"\r\n'.encode())
+    assert study.command("block", "--file", str(file))[0] == 0
+    assert find_worker(study.db, "mock", "ann") is not None
+    assert find_worker(study.db, "mock", "Bob, the builder") is not None
+    file.write_text("cid\ndan eve\n", encoding="utf-8")
+    code, _, errors = study.command("block", "--file", str(file))
+    assert code != 0
+    assert errors == f"✗ --file: line 2 of '{file}' is 'dan eve'; write one worker id a line.\n"
+    assert find_worker(study.db, "mock", "cid") is None  # nobody is blocked by half a list
 
 
 def test_an_unknown_worker_can_not_be_unblocked_and_that_is_a_failure(study: Study) -> None:

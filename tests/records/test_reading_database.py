@@ -150,6 +150,37 @@ def test_both_records_of_a_conversation_count_once_and_a_rejection_holds_for_the
     assert sorted(corpus.excluded_by_reason.items()) == [("duplicate", 1), ("mephisto_status", 2)]
 
 
+def test_as_original_a_conversation_in_both_records_counts_once_and_a_short_one_uses_the_limit_once(
+    store: Store, tmp_path: Path
+) -> None:
+    def short(name: str) -> dict[str, Any]:
+        conversation = old_file(hit_ids=[name])
+        conversation["dialog"][2]["text"] = "No."
+        return conversation
+
+    in_both = [short("short"), old_file(hit_ids=["long"])]
+    refused = short("refused")
+    for number, conversation in enumerate(in_both):
+        store.add(conversation, "approved", f"w{number}")  # the record names the worker: it is one
+    store.add(refused, "rejected", "w9")
+    folder = tmp_path / "results" / "2021_01_14"
+    folder.mkdir(parents=True)
+    for number, conversation in enumerate((refused, *in_both)):
+        (folder / f"20210114_00000{number}_1_live.json").write_text(json.dumps(conversation))
+    run = compiled(
+        store,
+        tmp_path,
+        results_folders=str(folder.parent),
+        as_original=True,
+        min_word_count=1.5,  # "Hi!" and "No." have 1 each, "Hi!" and "How are you?" 2
+        max_convos_per_worker=2,
+    )
+    assert run.summary is not None
+    corpus = run.summary.data.corpus
+    assert corpus.conversations["hit_id"].to_pylist() == ["long"]
+    assert corpus.excluded_by_reason == {"mephisto_status": 2, "too_short": 1, "duplicate": 2}
+
+
 def test_an_unknown_task_names_the_ones_there_are(store: Store) -> None:
     with pytest.raises(ConfigurationError, match="it knows chat_local"):
         list_agents(store.path, "chat")

@@ -18,6 +18,10 @@ from model_chat.serving.catalogue import (
 )
 
 FLAG = "mephisto.blueprint.some_flag"
+QUOTING = (
+    'write an entry with a comma as in csv, for instance "one, two",three, and a quotation mark within quotation marks '
+    "twice"
+)
 EXAMPLE = "write it as nickname:count,nickname:count, for instance demo/smollm2:10"
 
 
@@ -150,6 +154,7 @@ def test_an_option_file_that_is_no_yaml_is_said_with_its_line(tmp_path: Path) ->
         ("a:b:3", {"a:b": 3}),
         ("a:007", {"a": 7}),
         ("模型:3", {"模型": 3}),
+        ('"small, fast/model:2",b:1', {"small, fast/model": 2, "b": 1}),
     ],
 )
 def test_nicknames_and_counts_are_read(text: str, needed: dict[str, int]) -> None:
@@ -171,6 +176,7 @@ def test_nicknames_and_counts_are_read(text: str, needed: dict[str, int]) -> Non
         ("a:²", [f"{FLAG}: the count '²' of 'a' is not a whole number of at least 1."]),
         ("a:٣", [f"{FLAG}: the count '٣' of 'a' is not a whole number of at least 1."]),
         ("a:1_0", [f"{FLAG}: the count '1_0' of 'a' is not a whole number of at least 1."]),
+        ('"a:1', [f"{FLAG}: the quotation marks of \"a:1 don't match; {QUOTING}."]),
         ("a:1,a:2", [f"{FLAG}: 'a' stands twice; give it once, with the sum of the counts."]),
         (
             "a:x,b,c:1,c:1",
