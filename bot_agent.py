@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from model_chat.configuration.redaction import without_known
-from model_chat.records.schema import MODEL_ID
+from model_chat.records.schema import MODEL_ID, Generation
 from model_chat.serving.opt_export import exportable_opt
 from model_chat.serving.pool import ModelFailureError, ModelPool
+
+
+class Reply(NamedTuple):
+    """What a model said.
+
+    Attributes:
+        text: as the worker is to read it.
+        generation: how it was made.
+    """
+
+    text: str
+    generation: Generation
 
 
 class BotAgent:
@@ -76,7 +88,7 @@ class BotAgent:
         except Exception as error:
             raise ModelFailureError(f"{self.nickname} raised {error!r} on a seed utterance.") from error
 
-    def act(self) -> str:
+    def act(self) -> Reply:
         """Return the model's reply to what it has seen since it last spoke.
 
         The text passes through ParlAI's ``normalize_reply`` unless the model's opt says ``dict_lower: False``.
@@ -85,9 +97,11 @@ class BotAgent:
             ModelFailureError: the model raised, returned no text, or took too long.
         """
         unseen, self._unseen = self._unseen, []
-        text: str = self._pool.reply(self.nickname, self._clone, unseen)["text"]
+        act = self._pool.reply(self.nickname, self._clone, unseen)
+        text: str = act["text"]
         if self._normalize:
             from parlai.utils.strings import normalize_reply
 
             text = normalize_reply(text)
-        return without_known(text)  # a hosted model's error, passed on as a reply, may quote the key
+        # A hosted model's error, passed on as a reply, may quote the key.
+        return Reply(without_known(text), Generation.model_validate(act["generation"]))

@@ -25,3 +25,7 @@ class ConfigurationError(ValueError):
         found = tuple(faults)
         if found:
             raise cls(*found)
+
+
+class ModelFailureError(RuntimeError):
+    """A model gave no usable reply. The message is for the requester and never goes to a worker."""

@@ -40,6 +40,7 @@ from model_chat.records.schema import (
     AttentionResult,
     Completion,
     Conversation,
+    Generation,
     TaskDescription,
     Timing,
     Utterance,
@@ -333,10 +334,16 @@ class ModelChatWorld:
             self.dialog[annotated].problem_data = accepted.problem_data
 
     def _let_model_reply(self) -> None:
-        self._add_utterance(MODEL_IDX, self.bot.act())
+        reply = self.bot.act()
+        self._add_utterance(MODEL_IDX, reply.text, generation=reply.generation)
 
     def _add_utterance(
-        self, agent_idx: int, text: str, accepted: Accepted | None = None, fake_start: bool = False
+        self,
+        agent_idx: int,
+        text: str,
+        accepted: Accepted | None = None,
+        fake_start: bool = False,
+        generation: Generation | None = None,
     ) -> None:
         now, page_idx = time.time(), self._page_idx()
         utterance = Utterance(
@@ -348,6 +355,7 @@ class ModelChatWorld:
             episode_done=False if fake_start else None,
             message_id=accepted.message_id if accepted is not None else None,
             timing=None if accepted is None else self._plausible_timing(accepted, now),
+            generation=generation,
         )
         task_data: dict[str, Any] = {"utterance_idx": page_idx, "agent_idx": agent_idx}
         if accepted is not None:

@@ -56,8 +56,11 @@ _known = _Known()
 
 
 def is_secret(name: str) -> bool:
-    """Whether a value under this name must not be written (API keys, passwords, access tokens)."""
-    return _NAME.search(name) is not None
+    """Whether a value under this name must not be written (API keys, passwords, access tokens).
+
+    A name that ends in ``_env`` holds the name of an environment variable, which is no secret.
+    """
+    return not name.lower().endswith("_env") and _NAME.search(name) is not None
 
 
 def learn_secrets(*given: Mapping[Any, Any]) -> None:

@@ -43,6 +43,27 @@ class Timing(_Strict):
     sent: float | None = None
 
 
+class Generation(BaseModel):
+    """How a model's reply was made, as far as it is known."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    served_model: str | None = None
+    """The name that the endpoint gave."""
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    seconds_to_first_token: float | None = None
+    seconds: float | None = None
+    """From the request for the reply until it was whole, waiting and retries included."""
+    retries: int | None = None
+    cost_usd: float | None = None
+    reasoning: str | None = None
+    """What the model wrote for itself, where `keep_reasoning` is set; never shown."""
+    paced: bool | None = None
+    """Whether the reply kept the pace of the study; None where none was set."""
+
+
 class Utterance(_Strict):
     """One utterance of a dialogue. Optional keys are left out of the saved dictionary when they have no value."""
 
@@ -60,6 +81,8 @@ class Utterance(_Strict):
     final_rating: str | None = None
     """On the last model utterance: answers, joined by `|`."""
     timing: Timing | None = None
+    generation: Generation | None = None
+    """Of model utterances."""
 
     def to_dict(self) -> dict[str, Any]:
         """The utterance as saved: `agent_idx`, `text` and `id` always, the rest only where there is a value."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
+from model_chat.errors import ConfigurationError
 from model_chat.serving.catalogue import ModelSource
 from model_chat.serving.loading import load_model
 from model_chat.serving.model import ServedModel, StoppedError
@@ -35,7 +37,10 @@ def open_pool(
     """
     models: list[ServedModel] = []
     close: Callable[[], None] | None = None
-    if args.serving == RAY:
+    endpoints = {nickname: source for nickname, source in sources.items() if source.is_endpoint}
+    sources = {nickname: source for nickname, source in sources.items() if nickname not in endpoints}
+    models.extend(_open_endpoints(endpoints, args.task_model_parallel, flag, status, stopped))
+    if args.serving == RAY and sources:
         from model_chat.serving.ray_serving import ModelsOnRay
 
         with status(f"Loading {', '.join(sources)} on Ray…"):
@@ -56,3 +61,33 @@ def open_pool(
         batch_wait_ms=args.batch_wait_ms,
         close=close,
     )
+
+
+def _open_endpoints(
+    sources: Mapping[str, ModelSource],
+    model_parallel: bool,
+    flag: str,
+    status: Callable[[str], AbstractContextManager[Any]],
+    stopped: Callable[[], bool],
+) -> list[ServedModel]:
+    """Make the models behind endpoints, and ask each for a first reply, all at the same time.
+
+    Raises:
+        ConfigurationError: a model can't reply; a sentence for each.
+        StoppedError: ``stopped`` became true.
+    """
+    if not sources:
+        return []
+    models: list[ServedModel] = [load_model(source, model_parallel, flag) for source in sources.values()]
+    faults: list[str] = []
+    with status(f"Asking {', '.join(sources)} for a first reply…"), ThreadPoolExecutor(len(models)) as threads:
+        probes = {model.nickname: threads.submit(model.probe) for model in models}
+        for nickname, probe in probes.items():
+            try:
+                probe.result()
+            except ConfigurationError as error:
+                faults += [f"{flag}: the model '{nickname}': {fault}" for fault in error.faults]
+    if stopped():
+        raise StoppedError
+    ConfigurationError.raise_if(faults)
+    return models

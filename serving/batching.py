@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
@@ -23,10 +23,12 @@ class Asked(NamedTuple):
     Attributes:
         clone: the conversation's agent.
         observations: ParlAI messages that it observes, in order, before it acts.
+        tell: gets the text so far, while the reply grows; None: only the whole reply is wanted.
     """
 
     clone: Any
     observations: Sequence[Any]
+    tell: Callable[[str], None] | None = None
 
 
 def takes_batches(agent: Any) -> bool:
@@ -76,7 +78,7 @@ def reply_together(root: Any, batch: Sequence[Asked]) -> list[Any]:
     """
     outcomes: list[Any] = [None] * len(batch)
     seen: dict[int, Any] = {}
-    for number, (clone, observations) in enumerate(batch):
+    for number, (clone, observations, _) in enumerate(batch):
         try:
             for observation in observations:
                 seen[number] = clone.observe(observation)

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_chat.agents.endpoint_settings import ENDPOINT_AGENT, settings_faults
 from model_chat.configuration.files import expand, read_yaml
 from model_chat.configuration.lists import split_list
 from model_chat.configuration.redaction import learn_flags, learn_secrets, without_secrets
 from model_chat.errors import ConfigurationError
 
+NOT_OF_THE_ENDPOINT = frozenset({"model", "model_file", "dict_lower", "override"})
+"""Keys of a ``model.opt`` that are ParlAI's."""
 MODEL_FILE = "model"
 OPT_FILE = "model.opt"
 
@@ -27,12 +30,23 @@ class ModelSource:
     Attributes:
         nickname: what the requester calls it; workers never see it.
         folder: its folder below the base model folder, or None when it comes from the option file.
-        flags: ParlAI flags from the option file, or None when it comes from the base model folder.
+        flags: ParlAI flags from the option file, or None when it has none there.
+        endpoint: settings of a model behind an endpoint, from the option file, or None.
     """
 
     nickname: str
     folder: Path | None = None
     flags: str | None = None
+    endpoint: Mapping[str, Any] | None = None
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether the model runs behind an endpoint, so that nothing of it is loaded here."""
+        if self.endpoint is not None:
+            return True
+        if self.folder is None:
+            return ENDPOINT_AGENT in (self.flags or "")
+        return _read_opt(self.folder).get("model") == ENDPOINT_AGENT
 
     @property
     def model_file(self) -> str | None:
@@ -66,23 +80,26 @@ def models_in_folder(flag: str, base_model_folder: str) -> dict[str, ModelSource
 
 
 def models_in_opt_file(flag: str, model_opt_path: str) -> dict[str, ModelSource]:
-    """Read a YAML file that maps nicknames to strings of ParlAI flags.
+    """Read a YAML file that maps nicknames to strings of ParlAI flags, or to the settings of models behind endpoints.
 
     Raises:
-        ConfigurationError: no such file, not YAML, or an entry that is not a string of flags.
+        ConfigurationError: no such file, not YAML, or an entry that is neither.
     """
     data = read_yaml(flag, model_opt_path)
     if not isinstance(data, Mapping):
         raise ConfigurationError(
             f"{flag}: '{model_opt_path}' must map each nickname to a string of ParlAI flags, "
-            f'such as  my_model: "--model-file path/to/model".'
+            f'such as  my_model: "--model-file path/to/model", or to the settings of an endpoint.'
         )
     faults, found = [], {}
     for nickname, flags in data.items():
+        if isinstance(nickname, str) and isinstance(flags, Mapping):
+            found[nickname] = ModelSource(nickname=nickname, endpoint=dict(flags))
+            continue
         if not isinstance(nickname, str) or not isinstance(flags, str) or not flags.strip():
             faults.append(
-                f"{flag}: '{model_opt_path}': the entry '{nickname}' must be a string of ParlAI flags, not "
-                f"{without_secrets(flags)!r}."
+                f"{flag}: '{model_opt_path}': the entry '{nickname}' must be a string of ParlAI flags, or settings of "
+                f"an endpoint, not {without_secrets(flags)!r}."
             )
             continue
         try:
@@ -96,7 +113,9 @@ def models_in_opt_file(flag: str, model_opt_path: str) -> dict[str, ModelSource]
 
 
 def opt_faults(flag: str, source: ModelSource) -> list[str]:
-    """Say what is wrong with a model's ``model.opt`` without loading the model."""
+    """Say what is wrong with a model's ``model.opt``, or with its settings, without loading the model."""
+    if source.endpoint is not None:
+        return settings_faults(f"{flag}: the endpoint model '{source.nickname}'", source.endpoint)
     if source.folder is None:
         return []
     path = source.folder / OPT_FILE
@@ -110,6 +129,9 @@ def opt_faults(flag: str, source: ModelSource) -> list[str]:
         return [f"{flag}: '{path}' can't be read ({error.strerror}); check its permissions."]
     if not isinstance(opt, dict) or not isinstance(opt.get("model"), str):
         return [f"{flag}: '{path}' names no agent; add \"model\", as ParlAI writes it when it saves a model."]
+    if opt["model"] == ENDPOINT_AGENT:
+        settings = {key: value for key, value in opt.items() if key not in NOT_OF_THE_ENDPOINT}
+        return settings_faults(f"{flag}: '{path}'", settings)
     return []
 
 
@@ -168,12 +190,18 @@ def choose_sources(
 
 def _learn_secrets_of(source: ModelSource) -> None:
     """Let keys that a model is given be known here, wherever it will run: no log line and no reason holds them."""
-    if source.folder is None:
+    if source.endpoint is not None:
+        learn_secrets(source.endpoint)
+    elif source.folder is None:
         learn_flags(source.flags or "")
-        return
+    else:
+        learn_secrets(_read_opt(source.folder))
+
+
+def _read_opt(folder: Path) -> Mapping[str, Any]:
+    """The content of a ``model.opt``; empty where it can't be read, which :func:`opt_faults` says."""
     try:
-        opt = json.loads((source.folder / OPT_FILE).read_bytes())
+        opt = json.loads((folder / OPT_FILE).read_bytes())
     except (OSError, ValueError):
-        return  # said by opt_faults
-    if isinstance(opt, Mapping):
-        learn_secrets(opt)
+        return {}
+    return opt if isinstance(opt, Mapping) else {}

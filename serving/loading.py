@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_chat.agents.endpoint_settings import ENDPOINT_AGENT
 from model_chat.configuration.redaction import learn_flags, learn_secrets, redacted, redacted_flags
 from model_chat.errors import ConfigurationError
 from model_chat.serving.batching import Asked, reply_alone, reply_together, takes_batches
@@ -69,6 +71,26 @@ class LoadedModel:
         except BaseException as error:  # whatever a model raises belongs to the conversations that asked
             return [error] * len(batch)
 
+    def begin_reply(self, asked: Asked, deadline: float) -> Future[Any] | None:
+        """See :meth:`model_chat.serving.model.ServedModel.begin_reply`."""
+        begin = getattr(asked.clone, "begin_reply", None)
+        if begin is None:
+            return None
+        for observation in asked.observations:
+            asked.clone.observe(observation)
+        future: Future[Any] = begin(deadline, asked.tell)
+        return future
+
+    def probe(self) -> None:
+        """See :meth:`model_chat.serving.model.ServedModel.probe`.
+
+        Raises:
+            ConfigurationError: the model can't reply.
+        """
+        probe = getattr(self.agent, "probe", None)
+        if probe is not None:
+            probe()
+
     def examine(self, examination: Callable[..., None], *subjects: Any) -> None:
         """Call ``examination(self, *subjects)``."""
         examination(self, *subjects)
@@ -89,7 +111,9 @@ def load_model(
     """
     overrides = chat_overrides(model_parallel)
     try:
-        if source.folder is not None:
+        if source.endpoint is not None:
+            agent = _load_endpoint(source.endpoint, overrides)
+        elif source.folder is not None:
             agent = _load_from_folder(source.folder, overrides)
         else:
             learn_flags(source.flags or "")
@@ -128,6 +152,14 @@ def _load_from_folder(folder: Path, overrides: Mapping[str, Any]) -> Any:
     opt["override"] = dict(overrides)
     opt.update(overrides)
     return create_agent_from_opt_file(opt)
+
+
+def _load_endpoint(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> Any:
+    from parlai.core.opt import Opt
+
+    from model_chat.agents.endpoint import EndpointAgent
+
+    return EndpointAgent(Opt({**settings, "model": ENDPOINT_AGENT, **overrides}))
 
 
 def _defaults(model: str) -> Any:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Protocol
 
+from model_chat.errors import ModelFailureError as ModelFailureError
 from model_chat.serving.batching import Asked
-
-
-class ModelFailureError(RuntimeError):
-    """A model gave no usable reply. The message is for the requester and never goes to a worker."""
 
 
 class StoppedError(Exception):
@@ -50,6 +48,25 @@ class ServedModel(Protocol):
 
         Returns:
             for each, in order, its act, or the exception that it ended with.
+        """
+
+    def begin_reply(self, asked: Asked, deadline: float) -> Future[Any] | None:
+        """Begin to reply beside other requests, outside of the pool's threads; what is behind an endpoint does.
+
+        Args:
+            asked: what :meth:`answer` would get.
+            deadline: on :func:`time.monotonic`'s clock.
+
+        Returns:
+            a future of the act, which stops the work when it is cancelled; None where the pool's threads are to
+            call :meth:`answer`.
+        """
+
+    def probe(self) -> None:
+        """See whether the model can reply, where loading it does not tell.
+
+        Raises:
+            ConfigurationError: it can't.
         """
 
     def examine(self, examination: Callable[..., None], *subjects: Any) -> None:

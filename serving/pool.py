@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import Any
 
 from model_chat.serving.batching import Asked
@@ -22,7 +24,8 @@ class ModelPool:
 
     At most ``max_concurrent_responses`` models generate at once, whichever conversations they belong to. Conversations
     that wait for the same model are answered together where the model allows it (:mod:`model_chat.serving.batching`).
-    Thread-safe: the scheduler has the only shared state, and each clone belongs to one conversation.
+    Models behind endpoints are asked beside each other, at once. Thread-safe: ``_lock`` guards what was spent and counted
+    here, the scheduler guards the rest, and each clone belongs to one conversation.
 
     Args:
         models: the loaded models.
@@ -46,6 +49,9 @@ class ModelPool:
         self._close = close
         self._models = {model.nickname: model for model in models}
         self._response_timeout = response_timeout
+        self._lock = threading.Lock()
+        self._spent = dict.fromkeys(self._models, 0.0)
+        self._beside = {nickname: ServingCount(0, 0, 0.0) for nickname in self._models}
         self._scheduler = Scheduler(
             self._models.values(), max_concurrent_responses, max_batch_size, batch_wait_ms / 1000, response_timeout
         )
@@ -58,21 +64,26 @@ class ModelPool:
         """Return a model by nickname."""
         return self._models[nickname]
 
-    def reply(self, nickname: str, clone: Any, observations: Sequence[Any]) -> Any:
+    def reply(
+        self, nickname: str, clone: Any, observations: Sequence[Any], tell: Callable[[str], None] | None = None
+    ) -> Any:
         """Let a conversation's clone observe and answer.
 
         Args:
             nickname: the clone's model, for error messages.
             clone: what the model's ``clone()`` made; not used by anyone else meanwhile.
             observations: ParlAI messages to observe, in order, before it acts.
+            tell: gets the text so far, where the model streams.
 
         Returns:
-            the clone's ParlAI act, whose ``text`` is a non-empty string.
+            the clone's ParlAI act, whose ``text`` is a non-empty string, and whose ``generation`` holds what is known of
+            how it was made (:class:`model_chat.records.schema.Generation`).
 
         Raises:
             ModelFailureError: the model raised, returned no text, or took longer than the time limit.
         """
-        future = self._scheduler.submit(nickname, Asked(clone, observations))
+        started = time.monotonic()
+        future = self._begin(nickname, Asked(clone, observations, tell), started + self._response_timeout)
         wait({future, self._scheduler.closed}, timeout=self._response_timeout, return_when=FIRST_COMPLETED)
         if not future.done():
             future.cancel()
@@ -88,15 +99,49 @@ class ModelPool:
         except CancelledError:
             raise ModelFailureError(f"The run ended while {nickname} was asked for a reply.") from None
         if isinstance(error, ModelFailureError):  # of a model that runs elsewhere, and can't be reached there
+            self._count_spend(nickname, getattr(error, "generation", {}))
             raise error
         if error is not None:  # SystemExit among them: a model must not end the thread of the conversation
             logger.error("%s raised an exception while replying", nickname, exc_info=error)
             raise ModelFailureError(f"{nickname} raised {error!r}.") from error
         act = future.result()
+        generation = dict(act.get("generation") or {}) if hasattr(act, "get") else {}
+        generation.setdefault("seconds", time.monotonic() - started)
+        self._count_spend(nickname, generation)
         text = act.get("text") if hasattr(act, "get") else None
         if not isinstance(text, str) or not text.strip():
             raise ModelFailureError(f"{nickname} returned no text.")
-        return act
+        return {**act, "generation": generation}
+
+    def _begin(self, nickname: str, asked: Asked, deadline: float) -> Future[Any]:
+        """Ask beside others, where the model can be asked so, or put the request into the model's queue."""
+        try:
+            future = self._models[nickname].begin_reply(asked, deadline)
+        except Exception as error:  # whatever an agent raises while it observes belongs to this conversation
+            future = Future()
+            future.set_exception(error)
+        if future is None:
+            return self._scheduler.submit(nickname, asked)
+        began = time.monotonic()
+
+        def count(_: Future[Any]) -> None:
+            with self._lock:
+                replies, batches, seconds = self._beside[nickname]
+                self._beside[nickname] = ServingCount(replies + 1, batches + 1, seconds + time.monotonic() - began)
+
+        future.add_done_callback(count)
+        return future
+
+    def _count_spend(self, nickname: str, generation: Mapping[str, Any]) -> None:
+        cost = generation.get("cost_usd")
+        if cost:
+            with self._lock:
+                self._spent[nickname] += cost
+
+    def spent_usd(self) -> dict[str, float]:
+        """Return what the replies of each model have cost in this run, as far as prices are set; US dollars."""
+        with self._lock:
+            return dict(self._spent)
 
     def shutdown(self) -> None:
         """Take no more requests; those that wait are dropped, those that run are not waited for."""
@@ -107,4 +152,14 @@ class ModelPool:
 
     def counts(self) -> dict[str, ServingCount]:
         """Return how many replies each model has given, in how many batches, and how long that took."""
-        return self._scheduler.counts()
+        with self._lock:
+            beside = dict(self._beside)
+        queued = self._scheduler.counts()
+        return {
+            nickname: ServingCount(
+                count.replies + beside[nickname].replies,
+                count.batches + beside[nickname].batches,
+                count.seconds + beside[nickname].seconds,
+            )
+            for nickname, count in queued.items()
+        }

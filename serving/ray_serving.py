@@ -81,6 +81,12 @@ class RayModel:
         """Return what remembers a conversation."""
         return Conversation()
 
+    def begin_reply(self, asked: Asked, deadline: float) -> None:
+        """The pool's threads ask the copies."""
+
+    def probe(self) -> None:
+        """A copy that is ready has loaded the model."""
+
     def answer(self, batch: Sequence[Asked]) -> Sequence[Any]:
         """Ask a copy; where it dies, ask again, each conversation by itself: one of them may be what kills it."""
         turns = [asked.clone.turn(asked.observations) for asked in batch]

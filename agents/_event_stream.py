@@ -1,0 +1,48 @@
+"""Reading server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), their data alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+MAX_EVENT_BYTES = 1 << 20
+
+
+class EventTooLargeError(ValueError):
+    """An event is longer than :data:`MAX_EVENT_BYTES`."""
+
+
+async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    r"""Yield the data of each event, decoded.
+
+    Lines end with ``\n``, ``\r\n`` or ``\r`` alone; other characters that Python takes for line ends (U+2028) do not end
+    one, so bytes are split, not text. An event that the end of the stream cuts off is dropped, as the standard says,
+    unless it is whole but for the empty line.
+
+    Raises:
+        EventTooLargeError: see there.
+    """
+    data: list[bytes] = []
+    buffered, size = b"", 0
+    async for chunk in chunks:
+        buffered += chunk
+        if len(buffered) > MAX_EVENT_BYTES:
+            raise EventTooLargeError(f"An event is longer than {MAX_EVENT_BYTES} bytes.")
+        # A lone \r may be the first half of \r\n.
+        keep = buffered[-1:] if buffered.endswith(b"\r") else b""
+        lines = (buffered[: len(buffered) - len(keep)]).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        buffered = lines.pop() + keep
+        for line in lines:
+            if not line:
+                if data:
+                    yield b"\n".join(data).decode("utf-8", errors="replace")
+                data, size = [], 0
+            elif line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+                size += len(line)
+                if size > MAX_EVENT_BYTES:
+                    raise EventTooLargeError(f"An event is longer than {MAX_EVENT_BYTES} bytes.")
+    last = buffered.strip(b"\r")
+    if last.startswith(b"data:"):
+        data.append(last[5:].removeprefix(b" "))
+    if data:
+        yield b"\n".join(data).decode("utf-8", errors="replace")

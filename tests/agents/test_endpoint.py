@@ -1,0 +1,481 @@
+"""Models behind an OpenAI-compatible endpoint, against a real HTTP server that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from parlai.core.message import Message
+
+from model_chat.agents import _endpoint_client
+from model_chat.agents._event_stream import event_data
+from model_chat.agents.endpoint_settings import settings_faults
+from model_chat.errors import ConfigurationError, ModelFailureError
+from model_chat.serving.catalogue import ModelSource, models_in_folder, models_in_opt_file, opt_faults
+from model_chat.serving.loading import LoadedModel, load_model
+from model_chat.serving.opt_export import exportable_opt
+from model_chat.serving.pool import ModelPool
+from model_chat.tests.endpoint_server import (
+    EndpointServer,
+    endless,
+    events,
+    hang_up,
+    reply,
+    serving,
+    silent,
+    status,
+    text_event,
+)
+
+KEY = "sk-test-0123456789abcdefghij"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[EndpointServer]:
+    monkeypatch.setattr(_endpoint_client, "FIRST_PAUSE", 0.01)
+    monkeypatch.setenv("TEST_ENDPOINT_KEY", KEY)
+    with serving() as running:
+        yield running
+
+
+def make(server: EndpointServer, **settings: Any) -> LoadedModel:
+    given = {"base_url": server.url, "endpoint_model": "asked-model", "api_key_env": "TEST_ENDPOINT_KEY", **settings}
+    return load_model(ModelSource("m", endpoint=given), False)
+
+
+def say(model: LoadedModel, text: str = "Hi!", seconds: float = 20, **more: Any) -> dict[str, Any]:
+    pool = ModelPool([model], 1, seconds)
+    try:
+        act: dict[str, Any] = pool.reply("m", model.clone(), [heard(text)], **more)
+        return act
+    finally:
+        pool.shutdown()
+
+
+def heard(text: str, **more: Any) -> Message:
+    return Message({"id": "Speaker 1", "text": text, "episode_done": False, **more})
+
+
+def failure(model: LoadedModel, seconds: float = 20) -> str:
+    with pytest.raises(ModelFailureError) as raised:
+        say(model, seconds=seconds)
+    return str(raised.value)
+
+
+def test_a_reply_comes_with_what_is_known_of_it(server: EndpointServer) -> None:
+    act = say(make(server, usd_per_million_input_tokens=100, usd_per_million_output_tokens=1000.0))
+    assert act["text"] == "Hello there."
+    generation = act["generation"]
+    assert generation["served_model"] == "served-model"
+    assert generation["finish_reason"] == "stop"
+    assert (generation["prompt_tokens"], generation["completion_tokens"], generation["retries"]) == (10, 5, 0)
+    assert generation["cost_usd"] == pytest.approx(10 * 100 / 1e6 + 5 * 1000 / 1e6)
+    assert 0 <= generation["seconds_to_first_token"] <= generation["seconds"]
+    assert generation["reasoning"] is None
+
+
+def test_what_is_sent_is_what_was_set_and_nothing_else(server: EndpointServer) -> None:
+    say(make(server, temperature=0.5, max_tokens=7, extra_body={"top_k": 20}, system_prompt="Be brief."))
+    sent = server.requests[0]
+    assert sent.headers["authorization"] == f"Bearer {KEY}"
+    assert sent.body == {
+        "model": "asked-model",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi!"}],
+        "temperature": 0.5,
+        "max_tokens": 7,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "top_k": 20,
+    }
+
+
+def test_the_history_holds_persona_and_both_sides(server: EndpointServer) -> None:
+    model = make(server, system_prompt="Be brief.")
+    pool, clone = ModelPool([model], 1, 20), model.clone()
+    pool.reply("m", clone, [heard("your persona: I am a cat.\nTea", id="persona"), heard("Hi!")])
+    pool.reply("m", clone, [heard("And then?")])
+    pool.shutdown()
+    system, *turns = server.requests[1].body["messages"]
+    assert system["content"].startswith("Be brief.") and "- I am a cat." in system["content"]
+    assert "The conversation is about: Tea" in system["content"]
+    assert turns == [
+        {"role": "user", "content": "Hi!"},
+        {"role": "assistant", "content": "Hello there."},
+        {"role": "user", "content": "And then?"},
+    ]
+
+
+def test_roles_take_turns_where_the_model_has_the_first_word(server: EndpointServer) -> None:
+    model = make(server)
+    pool, clone = ModelPool([model], 1, 20), model.clone()
+    pool.reply("m", clone, [heard("")])
+    pool.reply("m", clone, [heard("one"), heard("two")])
+    pool.shutdown()
+    assert [message["role"] for message in server.requests[1].body["messages"]] == ["user", "assistant", "user"]
+    assert server.requests[1].body["messages"][-1]["content"] == "one\n\ntwo"
+
+
+@pytest.mark.parametrize("code", [408, 409, 429, 500, 502, 503, 529])
+def test_what_may_pass_is_asked_for_again(server: EndpointServer, code: int) -> None:
+    server.then(status(code), status(code))
+    act = say(make(server))
+    assert act["text"] == "Hello there."
+    assert act["generation"]["retries"] == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (400, "answered 400: said 400"),
+        (401, "the key in TEST_ENDPOINT_KEY is not accepted"),
+        (402, "no credit"),
+        (403, "the key may not use this model"),
+        (404, "no such model or address"),
+        (422, "answered 422"),
+    ],
+)
+def test_what_cannot_pass_is_not_asked_for_again(server: EndpointServer, code: int, words: str) -> None:
+    server.then(status(code))
+    assert words in failure(make(server))
+    assert len(server.requests) == 1
+
+
+def test_a_server_says_how_long_to_wait(server: EndpointServer) -> None:
+    server.then(status(429, retry_after_ms="400"))
+    begun = time.monotonic()
+    assert say(make(server))["generation"]["retries"] == 1
+    assert time.monotonic() - begun >= 0.4
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "Sun, 09 Sep 2001 01:46:45 GMT"}, 5),
+        ({"retry-after": "Sun, 09 Sep 2001 01:46:30 GMT"}, 0),
+        ({"retry-after-ms": "1500", "retry-after": "7"}, 1.5),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_seconds_milliseconds_or_a_date(
+    headers: dict[str, str], seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1e9)  # 2001-09-09 01:46:40 UTC
+    assert _endpoint_client._retry_after(headers) == seconds
+
+
+def test_a_retry_after_beyond_the_time_limit_fails_at_once_with_its_reason(server: EndpointServer) -> None:
+    server.then(status(429, Retry_After="3600"))
+    begun = time.monotonic()
+    assert "answered 429" in failure(make(server), seconds=5)
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (hang_up, "can't be reached"),
+        (events(text_event("Half a"), finish=False), "broke the reply off"),
+        (events(text_event("Half a")), "broke the reply off"),
+        (events("{no json"), "not JSON"),
+        (events({"error": {"message": "overloaded"}}), "overloaded"),
+        (events({"error": "just text"}), "just text"),
+        (events({"object": "error", "message": "the engine died"}), "the engine died"),
+        (events(text_event("", "stop")), "empty reply"),
+        (events(text_event("\u200b \u00a0", "stop")), "empty reply"),
+        (events(text_event("No", "content_filter")), "filtered"),
+        (status(200, "<html>busy</html>"), "not JSON"),
+        (status(200, {"choices": []}), "broke the reply off"),
+        (status(200, [1, 2]), "answered with an error"),
+    ],
+)
+def test_an_unusable_reply_is_asked_for_again_a_few_times_and_then_fails(
+    server: EndpointServer, fault: Any, words: str
+) -> None:
+    server.then(fault)
+    assert say(make(server))["text"] == "Hello there."
+    server.queue.clear()
+    server.default = fault
+    begun = len(server.requests)
+    assert words in failure(make(server), seconds=1.5)
+    if fault is not hang_up:
+        assert len(server.requests) - begun == 1 + _endpoint_client.MAX_REPLIES_ASKED_AGAIN
+
+
+def test_tokens_of_failed_attempts_are_counted(server: EndpointServer) -> None:
+    used = {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 2}}
+    server.then(events(text_event("", "stop"), used))
+    act = say(make(server, usd_per_million_input_tokens=1.0, usd_per_million_output_tokens=1.0))
+    assert (act["generation"]["prompt_tokens"], act["generation"]["completion_tokens"]) == (20, 7)
+    server.default = events(text_event("", "stop"), used)
+    model = make(server, usd_per_million_input_tokens=1e6, usd_per_million_output_tokens=1e6)
+    pool = ModelPool([model], 1, 20)
+    with pytest.raises(ModelFailureError):
+        pool.reply("m", model.clone(), [heard("Hi!")])
+    assert pool.spent_usd() == {"m": 3 * 12}
+    pool.shutdown()
+
+
+@pytest.mark.parametrize("fault", [silent, endless])
+def test_the_time_limit_holds_for_the_whole_reply_and_closes_the_connection(server: EndpointServer, fault: Any) -> None:
+    server.default = fault
+    begun = time.monotonic()
+    failure(make(server), seconds=0.7)
+    assert time.monotonic() - begun < 5
+    while server.open_now:
+        assert time.monotonic() - begun < 20, "the connection stays open"
+        time.sleep(0.01)
+
+
+def test_a_stream_that_never_ends_is_broken_off(server: EndpointServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_endpoint_client, "MAX_REPLY_CHARACTERS", 1000)
+    server.default = endless
+    assert "does not end" in failure(make(server), seconds=20)
+
+
+def test_the_end_of_the_run_ends_requests(server: EndpointServer) -> None:
+    server.default = silent
+    model = make(server)
+    pool = ModelPool([model], 1, 60)
+    threading.Timer(0.3, pool.shutdown).start()
+    with pytest.raises(ModelFailureError, match="The run ended"):
+        pool.reply("m", model.clone(), [heard("Hi!")])
+    end = time.monotonic() + 20
+    while server.open_now:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_requests_run_beside_each_other_up_to_the_limit(server: EndpointServer) -> None:
+    server.default = reply(wait=0.1)
+    model = make(server, requests_at_once=3)
+    pool = ModelPool([model], 1, 30)
+    threads = [threading.Thread(target=pool.reply, args=("m", model.clone(), [heard("Hi!")])) for _ in range(9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert server.open_at_most == 3, "max_concurrent_responses, here 1, is for models of this machine"
+    assert pool.counts()["m"].replies == 9
+    pool.shutdown()
+
+
+def test_requests_per_minute_hold_a_request_back(server: EndpointServer) -> None:
+    model = make(server, requests_per_minute=2)
+    pool = ModelPool([model], 1, 1)
+    for _ in range(2):
+        pool.reply("m", model.clone(), [heard("Hi!")])
+    with pytest.raises(ModelFailureError):
+        pool.reply("m", model.clone(), [heard("Hi!")])
+    assert len(server.requests) == 2
+    pool.shutdown()
+
+
+def test_reasoning_is_never_part_of_the_reply_and_is_kept_where_asked_for(server: EndpointServer) -> None:
+    thought = events(
+        {"choices": [{"delta": {"reasoning_content": "The user "}}]},
+        {"choices": [{"delta": {"reasoning": "greets."}}]},
+        text_event("<think>more</think>Hello."),
+        text_event("", "stop"),
+    )
+    server.then(thought)
+    act = say(make(server, keep_reasoning=True))
+    assert act["text"] == "Hello."
+    assert "The user greets." in act["generation"]["reasoning"] and "more" in act["generation"]["reasoning"]
+    server.then(thought)
+    assert say(make(server))["generation"]["reasoning"] is None
+
+
+def test_reasoning_that_uses_all_tokens_is_a_failure_with_its_remedy(server: EndpointServer) -> None:
+    server.then(events({"choices": [{"delta": {"reasoning": "Hm"}, "finish_reason": "length"}]}))
+    assert "raise 'max_tokens'" in failure(make(server))
+
+
+def test_a_reply_at_the_token_limit_ends_with_a_sentence(server: EndpointServer) -> None:
+    server.then(events(text_event("I like tea. And I also", "length")), events(text_event("I like tea. And", "length")))
+    assert say(make(server))["text"] == "I like tea."
+    assert say(make(server, whole_sentences=False))["text"] == "I like tea. And"
+
+
+def test_dialects_of_servers_are_learnt_once(server: EndpointServer) -> None:
+    unsupported = {"error": {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."}}
+    server.then(status(400, unsupported), status(422, {"detail": "Unexpected fields {'stream_options'}"}))
+    model = make(server)
+    assert say(model)["text"] == "Hello there."
+    say(model)
+    assert len(server.requests) == 4, "the second reply needs one request"
+    last = server.requests[-1].body
+    assert "max_tokens" not in last and last["max_completion_tokens"] == 300
+    assert "stream_options" not in last
+
+
+def test_a_server_that_does_not_stream_is_read_as_well(server: EndpointServer) -> None:
+    assert say(make(server, stream=False))["text"] == "Hello there."
+    assert "stream" not in server.requests[0].body
+    whole = {"choices": [{"message": {"content": [{"type": "text", "text": "Parts."}]}, "finish_reason": "stop"}]}
+    server.then(status(200, whole))
+    assert say(make(server))["text"] == "Parts."
+
+
+def test_another_served_model_in_mid_study_is_reported(
+    server: EndpointServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make(server)
+    for name in ("v1", "v1", "v2"):
+        server.then(reply(model=name))
+        say(model)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1 and "'v2'" in warnings[0] and "'v1'" in warnings[0]
+
+
+def test_the_text_so_far_is_told_while_it_grows(server: EndpointServer) -> None:
+    told: list[str] = []
+    say(make(server), tell=told.append)
+    assert told[0] == "Hello " and told[-1].strip() == "Hello there."
+
+
+def test_an_image_goes_along_with_the_first_message(server: EndpointServer) -> None:
+    from PIL import Image
+
+    model = make(server, takes_images=True)
+    pool, clone, image = ModelPool([model], 1, 20), model.clone(), Image.new("RGB", (4, 4), "red")
+    pool.reply("m", clone, [heard("", image=image)])
+    pool.reply("m", clone, [heard("What is it?", image=image)])
+    pool.shutdown()
+    first, *others = server.requests[1].body["messages"]
+    assert [part["type"] for part in first["content"]] == ["text", "image_url"]
+    assert first["content"][1]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    assert all(isinstance(message["content"], str) for message in others)
+    assert model.opt["image_mode"] == "raw"
+
+
+def test_the_key_is_in_no_error_no_opt_and_no_log(server: EndpointServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    server.then(status(401, {"error": {"message": f"Incorrect API key provided: {KEY}"}}))
+    model = make(server)
+    assert KEY not in failure(model)
+    assert KEY not in json.dumps(exportable_opt(model.opt))
+    assert KEY not in caplog.text
+    assert exportable_opt(model.opt)["api_key_env"] == "TEST_ENDPOINT_KEY", "the variable's name is no secret"
+
+
+def test_a_probe_says_what_is_wrong(server: EndpointServer) -> None:
+    make(server).probe()
+    server.default = status(401)
+    with pytest.raises(ConfigurationError, match="the key in TEST_ENDPOINT_KEY is not accepted"):
+        make(server).probe()
+    server.default = status(200, {"object": "list", "data": []})
+    with pytest.raises(ConfigurationError):
+        make(server).probe()
+    closed = load_model(ModelSource("m", endpoint={"base_url": "http://127.0.0.1:9/v1", "endpoint_model": "x"}), False)
+    with pytest.raises(ConfigurationError, match="can't be reached"):
+        closed.probe()
+
+
+def test_a_wrong_certificate_is_said_and_one_of_ones_own_can_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = self_signed(tmp_path)
+    with serving(certificate) as running:
+        model = load_model(ModelSource("m", endpoint={"base_url": running.url, "endpoint_model": "x"}), False)
+        assert "ca_file" in failure(model)
+        trusting = {"base_url": running.url, "endpoint_model": "x", "ca_file": str(certificate[0])}
+        assert say(load_model(ModelSource("m", endpoint=trusting), False))["text"] == "Hello there."
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    )
+    subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate, key
+
+
+# --- settings ---
+
+
+def test_wrong_settings_are_all_named() -> None:
+    faults = settings_faults(
+        "f", {"base_url": "ftp://x", "temperature": -1, "api_key": "k", "extra_body": {"stream": 1}}
+    )
+    text = "\n".join(faults)
+    assert len(faults) == 5
+    for words in ("'base_url'", "'endpoint_model' is not set", "'temperature'", "'api_key_env'", "which the task sets"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"base_url": "https://user:pass@host/v1"},
+        {"base_url": "https://host/v1?key=1"},
+        {"base_url": "host/v1"},
+        {"temperature": float("nan")},
+        {"top_p": 0.0},
+        {"max_tokens": "300"},
+        {"requests_at_once": 0},
+        {"requests_per_minute": 0},
+        {"usd_per_million_input_tokens": -0.1},
+        {"api_key_env": "NOT_SET_ANYWHERE_ELSE"},
+        {"stream": "yes"},
+    ],
+)
+def test_each_wrong_setting_is_one_sentence(setting: dict[str, Any]) -> None:
+    faults = settings_faults("f", {"base_url": "https://host/v1", "endpoint_model": "x", **setting})
+    assert len(faults) == 1
+    assert next(iter(setting)) in faults[0]
+
+
+def test_models_of_the_yaml_file_and_of_folders(tmp_path: Path, server: EndpointServer) -> None:
+    (tmp_path / "models.yaml").write_text(
+        f"a:\n  base_url: {server.url}/\n  endpoint_model: x\n  requests_per_minute: null\nb: '--model fixed_response'\n"
+    )
+    sources = models_in_opt_file("f", str(tmp_path / "models.yaml"))
+    assert [source.is_endpoint for source in sources.values()] == [True, False]
+    assert say_with(sources["a"]) == "Hello there."
+    folder = tmp_path / "models" / "c"
+    folder.mkdir(parents=True)
+    opt = {"model": "model_chat.agents.endpoint:EndpointAgent", "base_url": server.url, "endpoint_model": "x"}
+    (folder / "model.opt").write_text(json.dumps(opt))
+    source = models_in_folder("f", str(tmp_path / "models"))["c"]
+    assert source.is_endpoint and opt_faults("f", source) == []
+    assert say_with(source) == "Hello there."
+    (folder / "model.opt").write_text(json.dumps({**opt, "api_key": "x"}))
+    assert "api_key_env" in opt_faults("f", source)[0]
+
+
+def say_with(source: ModelSource) -> str:
+    model = load_model(source, False)
+    pool = ModelPool([model], 1, 20)
+    text: str = pool.reply(model.nickname, model.clone(), [heard("Hi!")])["text"]
+    pool.shutdown()
+    return text
+
+
+# --- server-sent events ---
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_events_are_read_whatever_the_line_ends_and_pieces(size: int) -> None:
+    stream = (
+        'data: {"a": "\u2028é"}\n\n: ping\r\n\r\ndata:two\r\ndata: lines\r\n\r\nevent: x\nid: 1\ndata: last'.encode()
+    )
+
+    async def pieces() -> Any:
+        for at in range(0, len(stream), size):
+            yield stream[at : at + size]
+
+    async def read() -> list[str]:
+        return [data async for data in event_data(pieces())]
+
+    assert asyncio.run(read()) == ['{"a": "\u2028é"}', "two\nlines", "last"]
