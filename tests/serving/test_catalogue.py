@@ -114,7 +114,7 @@ def test_an_option_file_maps_nicknames_to_flags(tmp_path: Path) -> None:
 def test_every_bad_entry_of_an_option_file_is_said(tmp_path: Path) -> None:
     file = tmp_path / "opts.yaml"
     file.write_text("a: 5\nb: [x]\nc: ''\n7: --model x\nd: \"--model 'x\"\ngood: --model x\n", encoding="utf-8")
-    end = "must be a string of ParlAI flags, not"
+    end = "must be a string of ParlAI flags, or settings of an endpoint, not"
     assert faults_of(models_in_opt_file, FLAG, str(file)) == [
         f"{FLAG}: '{file}': the entry 'a' {end} 5.",
         f"{FLAG}: '{file}': the entry 'b' {end} ['x'].",
