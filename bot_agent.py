@@ -104,4 +104,10 @@ class BotAgent:
 
             text = normalize_reply(text)
         # A hosted model's error, passed on as a reply, may quote the key.
-        return Reply(without_known(text), Generation.model_validate(act["generation"]))
+        return Reply(without_known(text), _without_secrets(act["generation"]))
+
+
+def _without_secrets(generation: Generation) -> Generation:
+    """Return what is known of a reply without the secrets that its texts may quote."""
+    texts = {name: without_known(value) for name, value in generation if isinstance(value, str)}
+    return generation.model_copy(update=texts)

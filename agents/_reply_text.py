@@ -6,6 +6,8 @@ import re
 
 _THOUGHTS = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _THOUGHTS_END = re.compile(r"^.*</(?:think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"</?(?:think|thinking|reasoning)>", re.IGNORECASE)
+_COULD_BE_TAG = re.compile(r"</?[a-z]{0,9}", re.IGNORECASE)
 _OPEN_AT_END = re.compile(r"<(?:think|thinking|reasoning)>\s*$", re.IGNORECASE)
 _THOUGHTS_START = re.compile(r"<(?:think|thinking|reasoning)>.*$", re.DOTALL | re.IGNORECASE)
 
@@ -32,6 +34,27 @@ def without_thoughts(text: str, begun_inside: bool) -> str:
         if not found:
             return ""
     return _THOUGHTS_START.sub("", text)
+
+
+def split_thoughts(text: str) -> tuple[str, str]:
+    """Return what a text says, and what of it a reasoning model wrote for itself, without the tags."""
+    said = without_thoughts(text, begun_inside=False)
+    if said == text:
+        return text, ""
+    # What is said stands in the text in the same order, thoughts between its parts.
+    thoughts = [found[0] for found in _THOUGHTS.finditer(text)]
+    rest = _THOUGHTS.sub("", text)
+    thoughts += [
+        found[0] for pattern in (_THOUGHTS_END, _THOUGHTS_START) if (found := pattern.search(rest)) is not None
+    ]
+    return said, _TAG.sub("", "\n".join(thoughts)).strip()
+
+
+def without_open_thoughts(text: str) -> str:
+    """Return what may be shown of a text that still grows: neither thoughts, nor an end that could become their tag."""
+    said = without_thoughts(text, begun_inside=False)
+    at = said.rfind("<")
+    return said[:at] if at >= 0 and _COULD_BE_TAG.fullmatch(said[at:]) else said
 
 
 def opens_thoughts(prompt: str) -> bool:

@@ -17,9 +17,11 @@ from parlai.core.agents import Agent
 from parlai.core.message import Message
 
 from model_chat.agents._chat_history import ChatHistory, alternating
-from model_chat.agents._endpoint_client import LOOP, Completion, EndpointClient, RequestFailedError, Tell, Usage
+from model_chat.agents._endpoint_client import LOOP, EndpointClient
+from model_chat.agents._endpoint_reply import Completion, RequestFailedError, Tell, Usage
 from model_chat.agents._reply_text import up_to_last_sentence
 from model_chat.agents.endpoint_settings import EndpointSettings, settings_faults
+from model_chat.configuration.redaction import redacted
 from model_chat.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ class EndpointAgent(Agent):  # type: ignore[misc]  # parlai ships no types
 
         Returns:
             a future of the act; cancelling it closes the connection. It may raise
-            :class:`~model_chat.agents._endpoint_client.RequestFailedError`, a
+            :class:`~model_chat.agents._endpoint_reply.RequestFailedError`, a
             :class:`~model_chat.errors.ModelFailureError`.
         """
         return LOOP.submit(self._reply(deadline, tell))
@@ -128,7 +130,13 @@ class EndpointAgent(Agent):  # type: ignore[misc]  # parlai ships no types
         try:
             completion = await self._client.complete(self._messages(), deadline, tell)
         except RequestFailedError as error:
-            error.generation = {"cost_usd": self._cost(error.usage)}
+            error.generation = {
+                "prompt_tokens": error.usage.prompt_tokens,
+                "completion_tokens": error.usage.completion_tokens,
+                "seconds": time.monotonic() - started,
+                "retries": error.retries,
+                "cost_usd": self._cost(error.usage),
+            }
             raise
         text = completion.text
         if completion.finish_reason == "length" and self.settings.whole_sentences:
@@ -177,7 +185,7 @@ class EndpointAgent(Agent):  # type: ignore[misc]  # parlai ships no types
             "seconds": seconds,
             "retries": completion.retries,
             "cost_usd": self._cost(Usage(completion.prompt_tokens, completion.completion_tokens)),
-            "reasoning": completion.reasoning or None if self.settings.keep_reasoning else None,
+            "reasoning": redacted(completion.reasoning) or None if self.settings.keep_reasoning else None,
         }
 
     def _cost(self, usage: Usage) -> float | None:
@@ -202,6 +210,8 @@ def _data_url(image: Any) -> str:
     """A PIL image as a data URL; JPEG, but for images with transparency or few colours, which are PNG."""
     import io
 
+    if image.mode not in ("RGB", "L", "RGBA", "LA", "P", "1"):  # CMYK and others, which PNG has no room for
+        image = image.convert("RGB")
     plain = image.mode in ("RGB", "L")
     content = io.BytesIO()
     image.save(content, format="JPEG" if plain else "PNG", **({"quality": 90} if plain else {}))

@@ -7,10 +7,11 @@ type: writing goes through :meth:`Conversation.to_dict`, so that every key is al
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 HUMAN_IDX = 0
 """`agent_idx` of the worker's utterances."""
@@ -62,6 +63,16 @@ class Generation(BaseModel):
     """What the model wrote for itself, where `keep_reasoning` is set; never shown."""
     paced: bool | None = None
     """Whether the reply kept the pace of the study; None where none was set."""
+
+    @classmethod
+    def of(cls, given: object) -> Generation:
+        """Take what an agent, or a journal, says of a reply; what is of the wrong type is left out."""
+        known = {name: given[name] for name in cls.model_fields if name in given} if isinstance(given, Mapping) else {}
+        try:
+            return cls.model_validate(known)
+        except ValidationError as error:
+            wrong = {fault["loc"][0] for fault in error.errors()}
+            return cls.model_validate({name: value for name, value in known.items() if name not in wrong})
 
 
 class Utterance(_Strict):
@@ -135,6 +146,8 @@ class Conversation(_Strict):
     status: Completion = Completion.COMPLETE
     reason: str | None = None
     """Why an incomplete conversation ended."""
+    failed_generation: Generation | None = None
+    """What is known of the reply that the model could not give, its cost among it."""
     task_name: str | None = None
     """Mephisto's name of the task that the conversation counts for, with its suffix; None in older files."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_chat.agents.endpoint_settings import ENDPOINT_AGENT, settings_faults
+from model_chat.agents.endpoint_settings import ENDPOINT_AGENT, secrets_of, settings_faults
 from model_chat.configuration.files import expand, read_yaml
 from model_chat.configuration.lists import split_list
 from model_chat.configuration.redaction import learn_flags, learn_secrets, without_secrets
@@ -191,11 +191,12 @@ def choose_sources(
 def _learn_secrets_of(source: ModelSource) -> None:
     """Let keys that a model is given be known here, wherever it will run: no log line and no reason holds them."""
     if source.endpoint is not None:
-        learn_secrets(source.endpoint)
+        learn_secrets(source.endpoint, secrets_of(source.endpoint))
     elif source.folder is None:
         learn_flags(source.flags or "")
     else:
-        learn_secrets(_read_opt(source.folder))
+        opt = _read_opt(source.folder)
+        learn_secrets(opt, secrets_of(opt))
 
 
 def _read_opt(folder: Path) -> Mapping[str, Any]:

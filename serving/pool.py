@@ -9,14 +9,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import Any
 
+from model_chat.records.schema import Generation
 from model_chat.serving.batching import Asked
 from model_chat.serving.model import ModelFailureError as ModelFailureError
 from model_chat.serving.model import ServedModel
 from model_chat.serving.scheduling import Scheduler, ServingCount
+from model_chat.visible_text import is_blank
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_BATCH_SIZE = 16
+GIVE_UP_SECONDS = 2.0
+"""How much later than its deadline a request that runs beside others is waited for: it ends by itself, with its reason and
+with what it has cost."""
 
 
 class ModelPool:
@@ -83,8 +88,8 @@ class ModelPool:
             ModelFailureError: the model raised, returned no text, or took longer than the time limit.
         """
         started = time.monotonic()
-        future = self._begin(nickname, Asked(clone, observations, tell), started + self._response_timeout)
-        wait({future, self._scheduler.closed}, timeout=self._response_timeout, return_when=FIRST_COMPLETED)
+        future, seconds = self._begin(nickname, Asked(clone, observations, tell), started + self._response_timeout)
+        wait({future, self._scheduler.closed}, timeout=seconds, return_when=FIRST_COMPLETED)
         if not future.done():
             future.cancel()
             self._scheduler.given_up()
@@ -99,29 +104,35 @@ class ModelPool:
         except CancelledError:
             raise ModelFailureError(f"The run ended while {nickname} was asked for a reply.") from None
         if isinstance(error, ModelFailureError):  # of a model that runs elsewhere, and can't be reached there
-            self._count_spend(nickname, getattr(error, "generation", {}))
+            self._count_spend(nickname, Generation.of(getattr(error, "generation", None)).cost_usd)
             raise error
         if error is not None:  # SystemExit among them: a model must not end the thread of the conversation
             logger.error("%s raised an exception while replying", nickname, exc_info=error)
             raise ModelFailureError(f"{nickname} raised {error!r}.") from error
         act = future.result()
-        generation = dict(act.get("generation") or {}) if hasattr(act, "get") else {}
-        generation.setdefault("seconds", time.monotonic() - started)
-        self._count_spend(nickname, generation)
-        text = act.get("text") if hasattr(act, "get") else None
-        if not isinstance(text, str) or not text.strip():
+        said = act if isinstance(act, Mapping) else {}
+        generation = Generation.of(said.get("generation"))
+        if generation.seconds is None:
+            generation.seconds = time.monotonic() - started
+        self._count_spend(nickname, generation.cost_usd)
+        text = said.get("text")
+        if not isinstance(text, str) or is_blank(text):
             raise ModelFailureError(f"{nickname} returned no text.")
-        return {**act, "generation": generation}
+        return {**said, "generation": generation}
 
-    def _begin(self, nickname: str, asked: Asked, deadline: float) -> Future[Any]:
-        """Ask beside others, where the model can be asked so, or put the request into the model's queue."""
+    def _begin(self, nickname: str, asked: Asked, deadline: float) -> tuple[Future[Any], float]:
+        """Ask beside others, where the model can be asked so, or put the request into the model's queue.
+
+        Returns:
+            the future of the act, and how long it is to be waited for at most, seconds.
+        """
         try:
             future = self._models[nickname].begin_reply(asked, deadline)
         except Exception as error:  # whatever an agent raises while it observes belongs to this conversation
             future = Future()
             future.set_exception(error)
         if future is None:
-            return self._scheduler.submit(nickname, asked)
+            return self._scheduler.submit(nickname, asked), self._response_timeout
         began = time.monotonic()
 
         def count(_: Future[Any]) -> None:
@@ -130,10 +141,9 @@ class ModelPool:
                 self._beside[nickname] = ServingCount(replies + 1, batches + 1, seconds + time.monotonic() - began)
 
         future.add_done_callback(count)
-        return future
+        return future, self._response_timeout + GIVE_UP_SECONDS
 
-    def _count_spend(self, nickname: str, generation: Mapping[str, Any]) -> None:
-        cost = generation.get("cost_usd")
+    def _count_spend(self, nickname: str, cost: float | None) -> None:
         if cost:
             with self._lock:
                 self._spent[nickname] += cost

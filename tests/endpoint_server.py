@@ -65,7 +65,11 @@ class EndpointServer:
         self.open_now += 1
         self.open_at_most = max(self.open_at_most, self.open_now)
         try:
-            head = await reader.readuntil(b"\r\n\r\n")
+            begin = await reader.readexactly(1)
+            if begin == b"\x16":  # TLS, which a server without it takes for a bad request
+                writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                return
+            head = begin + await reader.readuntil(b"\r\n\r\n")
             headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
             headers = {name.lower(): value for name, value in headers.items()}
             body = json.loads(await reader.readexactly(int(headers["content-length"])))

@@ -36,7 +36,7 @@ def rooms_of(folder: str) -> set[str]:
     [
         ("analysis", {"analysis", "records", "quality", "configuration", "errors"}),
         ("records", {"records", "errors"}),
-        ("serving", {"serving", "errors", "configuration"}),
+        ("serving", {"serving", "agents", "records", "errors", "configuration", "visible_text"}),
         ("compat", {"compat"}),
     ],
 )

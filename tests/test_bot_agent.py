@@ -24,7 +24,7 @@ def test_what_is_observed_reaches_the_model_with_the_request_for_its_reply() -> 
     bot.observe_persona(["your persona: I like tea.", "your persona: I am old."])
     bot.observe({"id": "Speaker 1", "text": "Hello."})
     assert bot._clone.seen == []
-    assert bot.act() == "You said hello."
+    assert bot.act().text == "You said hello."
     assert bot._clone.seen == ["your persona: I like tea.\nyour persona: I am old.", "Hello."]
     bot.observe({"id": "Speaker 1", "text": "Again."})
     bot.act()
@@ -58,11 +58,11 @@ def test_a_seed_reply_stands_in_the_models_history() -> None:
     ],
 )
 def test_replies_are_normalised(opt: dict[str, Any], text: str) -> None:
-    assert seat(text, **opt).act() == "Well, I'm here. Who are you?"
+    assert seat(text, **opt).act().text == "Well, I'm here. Who are you?"
 
 
 def test_a_model_with_dict_lower_false_keeps_its_own_spelling() -> None:
-    assert seat("NASA , they say .", dict_lower=False).act() == "NASA , they say ."
+    assert seat("NASA , they say .", dict_lower=False).act().text == "NASA , they say ."
 
 
 def test_failures_are_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_two_conversations_have_two_histories() -> None:
     first, second = BotAgent(pool, "m"), BotAgent(pool, "m")
     first.observe({"id": "Speaker 1", "text": "Secret."})
     second.observe({"id": "Speaker 1", "text": "Hello."})
-    assert [first.act(), second.act()] == ["You said secret.", "You said hello."]
+    assert [first.act().text, second.act().text] == ["You said secret.", "You said hello."]
     assert second._clone.seen == ["Hello."]
 
 

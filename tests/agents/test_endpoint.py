@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from parlai.core.message import Message
 
-from model_chat.agents import _endpoint_client
+from model_chat.agents import _endpoint_client, _endpoint_reply
 from model_chat.agents._event_stream import event_data
 from model_chat.agents.endpoint_settings import settings_faults
 from model_chat.errors import ConfigurationError, ModelFailureError
+from model_chat.records.schema import Generation
 from model_chat.serving.catalogue import ModelSource, models_in_folder, models_in_opt_file, opt_faults
 from model_chat.serving.loading import LoadedModel, load_model
 from model_chat.serving.opt_export import exportable_opt
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.endpoint_server import (
     EndpointServer,
+    Exchange,
     endless,
     events,
     hang_up,
@@ -53,8 +57,8 @@ def make(server: EndpointServer, **settings: Any) -> LoadedModel:
 def say(model: LoadedModel, text: str = "Hi!", seconds: float = 20, **more: Any) -> dict[str, Any]:
     pool = ModelPool([model], 1, seconds)
     try:
-        act: dict[str, Any] = pool.reply("m", model.clone(), [heard(text)], **more)
-        return act
+        act = pool.reply("m", model.clone(), [heard(text)], **more)
+        return {**act, "generation": act["generation"].model_dump()}
     finally:
         pool.shutdown()
 
@@ -237,7 +241,7 @@ def test_the_time_limit_holds_for_the_whole_reply_and_closes_the_connection(serv
 
 
 def test_a_stream_that_never_ends_is_broken_off(server: EndpointServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_endpoint_client, "MAX_REPLY_CHARACTERS", 1000)
+    monkeypatch.setattr(_endpoint_reply, "MAX_REPLY_CHARACTERS", 1000)
     server.default = endless
     assert "does not end" in failure(make(server), seconds=20)
 
@@ -343,6 +347,115 @@ def test_the_text_so_far_is_told_while_it_grows(server: EndpointServer) -> None:
     assert told[0] == "Hello " and told[-1].strip() == "Hello there."
 
 
+def test_reasoning_is_not_told_while_it_is_streamed(server: EndpointServer) -> None:
+    pieces = ["<thi", "nk>Hm, ", "what?</th", "ink>Yes", " <3"]
+    server.then(events(*map(text_event, pieces), text_event("", "stop")))
+    told: list[str] = []
+    act = say(make(server, keep_reasoning=True), tell=told.append)
+    assert act["text"] == "Yes <3"
+    assert act["generation"]["reasoning"] == "Hm, what?", "the thoughts alone, without what was said"
+    assert told == ["Yes", "Yes <3"]
+
+
+def test_halves_of_a_character_in_two_events_are_one(server: EndpointServer) -> None:
+    server.then(events(b'data: {"choices": [{"delta": {"content": "Hi \\ud83d"}}]}\n\n', text_event("\ude00!", "stop")))
+    assert say(make(server))["text"] == "Hi \U0001f600!"
+    server.then(events(text_event("Half \ud83d", "stop")))
+    assert say(make(server))["text"].encode() == "Half \ufffd".encode(), "no file can hold a half"
+    server.then(events(text_event("a\x00b\x1b[2Jc", "stop")))
+    assert say(make(server))["text"] == "ab[2Jc"
+
+
+def test_a_compressed_stream_is_read(server: EndpointServer) -> None:
+    async def compressed(exchange: Exchange) -> None:
+        exchange.head(200, "text/event-stream", Content_Encoding="gzip")
+        exchange.send(gzip.compress(f"data: {json.dumps(text_event('Small.', 'stop'))}\n\n".encode()))
+
+    async def damaged(exchange: Exchange) -> None:
+        exchange.head(200, "text/event-stream", Content_Encoding="gzip")
+        exchange.send(b"no gzip at all")
+
+    server.then(damaged, compressed)
+    act = say(make(server))
+    assert act["text"] == "Small."
+    assert act["generation"]["retries"] == 1
+
+
+def test_a_silent_connection_is_given_up_and_asked_again(server: EndpointServer) -> None:
+    server.then(silent)
+    act = say(make(server, read_timeout=0.3))
+    assert act["text"] == "Hello there."
+    assert act["generation"]["retries"] == 1
+
+
+def test_a_slow_drip_is_no_silence(server: EndpointServer) -> None:
+    drip = [item for letter in "slow" for item in (text_event(letter), 0.2)]
+    server.then(events(*drip, text_event("", "stop")))
+    act = say(make(server, read_timeout=0.5))
+    assert act["text"] == "slow"
+    assert act["generation"]["retries"] == 0
+
+
+def test_no_credit_is_not_waited_for_though_its_status_is_that_of_too_many_requests(server: EndpointServer) -> None:
+    server.default = status(
+        429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+    )
+    assert "no credit" in failure(make(server))
+    assert len(server.requests) == 1
+
+
+def test_all_requests_at_once_learn_a_dialect(server: EndpointServer) -> None:
+    async def strict(exchange: Exchange) -> None:
+        if "max_tokens" in exchange.body:
+            await asyncio.sleep(0.2)  # until all have asked
+            await status(400, {"error": {"message": "Unsupported parameter: 'max_tokens'."}})(exchange)
+        else:
+            await reply()(exchange)
+
+    server.default = strict
+    model = make(server)
+    pool = ModelPool([model], 1, 20)
+    with ThreadPoolExecutor(4) as threads:
+        acts = [threads.submit(pool.reply, "m", model.clone(), [heard("Hi!")]) for _ in range(4)]
+    assert [act.result()["text"] for act in acts] == ["Hello there."] * 4
+    pool.shutdown()
+
+
+def test_a_dialect_that_helps_no_more_than_the_other_is_tried_once(server: EndpointServer) -> None:
+    server.default = status(400, {"error": {"message": "max_tokens and max_completion_tokens are too large"}})
+    assert "too large" in failure(make(server))
+    assert len(server.requests) == 2
+
+
+def test_what_was_used_before_the_time_was_up_is_counted(server: EndpointServer) -> None:
+    used = {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 2}}
+    server.then(events(text_event("", "stop"), used), silent)
+    model = make(server, usd_per_million_input_tokens=1e6)
+    pool = ModelPool([model], 1, 1.5)
+    with pytest.raises(ModelFailureError, match=r"no whole reply in time; before, .* empty reply"):
+        pool.reply("m", model.clone(), [heard("Hi!")])
+    assert pool.spent_usd() == {"m": 10}
+    pool.shutdown()
+
+
+def test_a_redirect_is_said_and_not_followed(server: EndpointServer) -> None:
+    server.default = status(308, "", location="http://127.0.0.1:9/v1")
+    assert "answered 308 (it names another address" in failure(make(server))
+
+
+def test_an_address_without_tls_is_said(server: EndpointServer) -> None:
+    wrong = server.url.replace("http:", "https:")
+    assert "does not speak TLS" in failure(
+        load_model(ModelSource("m", endpoint={"base_url": wrong, "endpoint_model": "x"}), False)
+    )
+
+
+def test_what_an_agent_calls_its_generation_may_be_anything() -> None:
+    for given in ("text", {"prompt_tokens": "many", "retries": 1}, [1], None):
+        assert isinstance(Generation.of(given), Generation)
+    assert Generation.of({"prompt_tokens": "many", "retries": 1}) == Generation(retries=1)
+
+
 def test_an_image_goes_along_with_the_first_message(server: EndpointServer) -> None:
     from PIL import Image
 
@@ -427,6 +540,12 @@ def test_wrong_settings_are_all_named() -> None:
         {"requests_per_minute": 0},
         {"usd_per_million_input_tokens": -0.1},
         {"api_key_env": "NOT_SET_ANYWHERE_ELSE"},
+        {"api_key_env": "no variable"},
+        {"headers_env": {"X Y": "HOME"}},
+        {"headers_env": {"X-Key": "no variable"}},
+        {"ca_file": "/nowhere/ca.pem"},
+        {"read_timeout": 0},
+        {"usd_per_million_output_tokens": float("inf")},
         {"stream": "yes"},
     ],
 )
@@ -434,6 +553,31 @@ def test_each_wrong_setting_is_one_sentence(setting: dict[str, Any]) -> None:
     faults = settings_faults("f", {"base_url": "https://host/v1", "endpoint_model": "x", **setting})
     assert len(faults) == 1
     assert next(iter(setting)) in faults[0]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"api_key_env": KEY},
+        {"api_key_env": "gsk_0123456789abcdefghijkl"},
+        {"headers_env": {"X-Key": KEY}},
+        {"base_url": f"https://user:{KEY}@host/v1"},
+        {"api_key": KEY},
+    ],
+)
+def test_a_key_in_the_wrong_place_is_not_repeated(setting: dict[str, Any]) -> None:
+    (fault,) = settings_faults("f", {"base_url": "https://host/v1", "endpoint_model": "x", **setting})
+    for secret in (KEY, "gsk_0123456789abcdefghijkl"):
+        assert secret not in fault
+
+
+def test_a_key_that_no_header_can_hold_is_found_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in (f"{KEY}\n{KEY}", f"{KEY} x", f"{KEY}\u00e9"):
+        monkeypatch.setenv("TEST_ENDPOINT_KEY", key)
+        given = {"base_url": "https://host/v1", "endpoint_model": "x", "api_key_env": "TEST_ENDPOINT_KEY"}
+        (fault,) = settings_faults("f", given)
+        assert "holds characters that no key has" in fault
+        assert KEY not in fault
 
 
 def test_models_of_the_yaml_file_and_of_folders(tmp_path: Path, server: EndpointServer) -> None:
