@@ -25,6 +25,10 @@ UNRECORDED = "image"
 saved with the conversation."""
 HEAD = "record_head"
 """Key of what a recovery needs; no page gets it."""
+GENERATIONS = "record_generations"
+"""Key of how the model's replies were made, update id -> what is known, until they are recorded; no page gets it."""
+GENERATION = "generation"
+"""Key, in the journal, of the same for the update of its line."""
 SUBMISSION = "final_submission"
 """Key, in the journal, of what the page submitted at the end."""
 STATE_NAME = "state.json"
@@ -58,6 +62,7 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         self._journal_holds_turns = False
         self._unwritten: list[dict[str, Any]] = []
         self.head: dict[str, Any] | None = None
+        self.generations: dict[str, dict[str, Any]] = {}
         super().__init__(agent)
 
     def _load_data(self) -> None:
@@ -70,6 +75,7 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
             outputs = json.loads(path.read_bytes()).get("outputs", {})
             super()._load_data()
             self.head = outputs.get(HEAD)
+            self.generations = dict(outputs.get(GENERATIONS) or {})
         else:
             self.messages, self.final_submission, self.init_data = [], None, None
         known = {message["update_id"] for message in self.messages if "update_id" in message}
@@ -77,6 +83,8 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
             message = entry.get("message")
             if _is_update(message) and message["update_id"] not in known:
                 self.messages.append(message)
+            if _is_update(message) and isinstance(entry.get(GENERATION), dict) and not self.is_recorded:
+                self.generations[message["update_id"]] = entry[GENERATION]
             if isinstance(entry.get(HEAD), dict) and not self.is_recorded:
                 self.head = entry[HEAD]
             if isinstance(entry.get(SUBMISSION), dict):
@@ -91,6 +99,8 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         outputs = {"messages": self.messages, "final_submission": self.final_submission}
         if self.head is not None:
             outputs[HEAD] = self.head
+        if self.generations:
+            outputs[GENERATIONS] = self.generations
         return {"outputs": outputs, "inputs": self.init_data, "metadata": dict(vars(self.metadata))}
 
     def set_init_state(self, data: Any) -> bool:
@@ -215,7 +225,10 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                     task_data = dict(message["task_data"])
                     self._unrecorded[message["update_id"]] = task_data.pop(UNRECORDED)
                     message["task_data"] = task_data
-                self._append({"message": message}, durable=live_update.acknowledges)
+                entry: dict[str, Any] = {"message": message}
+                if live_update.generation is not None:
+                    self.generations[message["update_id"]] = entry[GENERATION] = live_update.generation
+                self._append(entry, durable=live_update.acknowledges)
                 self.messages.append(message)
 
     def record_world_data(self, world_data: dict[str, Any], at_once: bool = True) -> None:
@@ -229,16 +242,17 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
             OSError: it can't be written; nothing is recorded.
         """
         with self._lock:
-            before, head = list(self.messages), self.head
+            before, head, generations = list(self.messages), self.head, self.generations
             self.messages.append({"id": "Coordinator", "text": "", FINAL_CHAT_DATA: world_data.get("custom_data")})
             self.messages.append({"id": WORLD_DATA_ID, "text": "", "WORLD_DATA": world_data})
-            self.head = None
+            self.head, self.generations = None, {}
             if not at_once:
                 return
             try:
                 self.save_data(durable=True)
             except OSError:
-                self.messages[:], self.head = before, head  # what is not on disk is not recorded
+                # What is not on disk is not recorded.
+                self.messages[:], self.head, self.generations = before, head, generations
                 raise
 
     def get_init_state(self) -> dict[str, Any] | None:

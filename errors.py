@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 
 class ConfigurationError(ValueError):
@@ -28,4 +30,10 @@ class ConfigurationError(ValueError):
 
 
 class ModelFailureError(RuntimeError):
-    """A model gave no usable reply. The message is for the requester and never goes to a worker."""
+    """A model gave no usable reply. The message is for the requester and never goes to a worker.
+
+    Attributes:
+        generation: what is known of the reply that failed (:class:`model_chat.records.schema.Generation`), perhaps nothing.
+    """
+
+    generation: Mapping[str, Any] = MappingProxyType({})

@@ -24,7 +24,13 @@ class ServerUpdate(dict[str, Any]):
 
     The type is how :class:`model_chat.agent_state.ModelChatAgentState` tells it from what a worker's page sent: only
     the server's own updates are recorded, so that nothing unchecked is ever saved or shown again.
+
+    Attributes:
+        generation: how a model's reply was made, JSON types only; recorded beside the update, and no part of what the page
+            gets.
     """
+
+    generation: dict[str, Any] | None = None
 
     @property
     def acknowledges(self) -> bool:
@@ -62,18 +68,27 @@ class HumanAgent:
         platform_id = getattr(unit, "get_mturk_assignment_id", None)
         return str((platform_id() if callable(platform_id) else None) or unit.assignment_id)
 
-    def say(self, speaker: str, text: str, fake_start: bool = False, **task_data: Any) -> None:
+    def say(
+        self,
+        speaker: str,
+        text: str,
+        fake_start: bool = False,
+        generation: dict[str, Any] | None = None,
+        **task_data: Any,
+    ) -> None:
         """Show an utterance of the conversation on the page.
 
         Args:
             speaker: `Speaker 1` or `Speaker 2`.
             text: what was said.
             fake_start: shown as already said.
+            generation: how a model's reply was made; the page does not get it.
             task_data: further keys of `task_data`.
         """
         update = ServerUpdate(id=speaker, text=text, episode_done=False, task_data=task_data)
         if fake_start:
             update["fake_start"] = True
+        update.generation = generation
         self._send(update)
 
     def control(self, control: str, **task_data: Any) -> None:

@@ -27,7 +27,8 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
 
     def filter_units_for_worker(self, units: list[Unit], worker: Worker) -> list[Unit]:
         """Return the units, or none if the stack has no place for this worker now; called by Mephisto."""
-        return units if self._outlook(worker) is Outlook.WORK else []
+        free = super().filter_units_for_worker(units, worker)
+        return free if free and self._outlook(worker) is Outlook.WORK else []
 
     def _outlook(self, worker: Worker) -> Outlook:
         """Ask the stack; a worker for whom there is nothing for good gets the block qualification."""

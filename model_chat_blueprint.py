@@ -21,6 +21,7 @@ from model_chat.hosted_architects import TaskEC2Architect as TaskEC2Architect  #
 from model_chat.image_task_runner import ModelImageChatTaskRunner
 from model_chat.local_architect import TaskLocalArchitect as TaskLocalArchitect  # registers the architect "local"
 from model_chat.quality.acceptability import SHIPPED_WORDS
+from model_chat.serving.spend import ModelSpend
 from model_chat.task_runner import ModelChatTaskRunner
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):  # type: ignore[misc]  # mephis
         0, "Milliseconds that a request waits for others to join it; 0: only those join that have come meanwhile."
     )
     max_model_response_time: int = _flag(120, "Seconds a worker waits for a reply before the model counts as failed.")
+    max_model_spend_usd: float | None = _flag(
+        None,
+        "US dollars that the models of the task may cost, all its runs together; once reached, no new conversation begins. "
+        "Needs the prices of each endpoint model; unset: no limit.",
+    )
     task_model_parallel: bool = _flag(True, "ParlAI's --model-parallel for all models.")
     serving: str = _flag("local", "Where models run: local (in this process) or ray (on a Ray cluster; docs/ray.md).")
     ray_address: str | None = _flag(
@@ -171,6 +177,7 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):  # type: ign
         is_live: whether real crowd work is paid for.
         live_run: Mephisto's running task, once there is one.
         units: how many conversations to offer.
+        spend: what the models cost; None where nobody counts it.
     """
 
     world_module: Any = None
@@ -181,6 +188,7 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):  # type: ign
     is_live: bool = False
     live_run: Any = None
     units: int = 0
+    spend: ModelSpend | None = None
 
     def onboarding_counts(self) -> dict[str, int]:
         """Return how many onboardings began and how they ended."""

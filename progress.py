@@ -15,6 +15,7 @@ from model_chat.configuration.lists import join_list, shell_command
 from model_chat.configuration.places import command_of
 from model_chat.quota import Quota
 from model_chat.records.schema import NONE_ALL_GOOD
+from model_chat.serving.spend import dollars
 
 if TYPE_CHECKING:
     from model_chat.model_chat_blueprint import ModelChatSharedState
@@ -87,6 +88,12 @@ class Progress:
         """Say what there is at the end, and what to do next."""
         done, needed = sum(count.done for count in self._quota.counts()), self._quota.wanted()
         ending = "The run was stopped" if interrupted else "The run is over"
+        spend = self._shared.spend
+        if spend is not None and spend.is_reached() and done < needed and not interrupted:
+            ending = (
+                "The run is over, since its models have cost mephisto.blueprint.max_model_spend_usd "
+                f"({dollars(spend.limit or 0)}); raise it and start again to collect the rest"
+            )
         self._console.print(
             f"{ending}: {done} of {needed} conversations are collected ({self._line()}).",
             highlight=False,
@@ -116,11 +123,15 @@ class Progress:
             f"{count.nickname}: {count.done} of {count.needed} done, {count.in_flight} in flight"
             for count in self._quota.counts()
         ]
-        parts += self._quota.notes()
-        onboarding = self._shared.onboarding_text()
+        return "; ".join([*parts, *self._notes()])
+
+    def _notes(self) -> list[str]:
+        """What else is to be said, in a few words each."""
+        notes, onboarding = list(self._quota.notes()), self._shared.onboarding_text()
         if onboarding:
-            parts.append(f"onboarding: {onboarding}")
-        return "; ".join(parts)
+            notes.append(f"onboarding: {onboarding}")
+        spent = "" if self._shared.spend is None else self._shared.spend.text()
+        return [*notes, spent] if spent else notes
 
     def _table(self) -> Table:
         table = Table(title="Conversations", title_justify="left")
@@ -129,9 +140,7 @@ class Progress:
             table.add_column(column, justify="right")
         for count in self._quota.counts():
             table.add_row(count.nickname, str(count.done), str(count.in_flight), str(count.needed))
-        notes, onboarding = self._quota.notes(), self._shared.onboarding_text()
-        if onboarding:
-            notes.append(f"onboarding: {onboarding}")
+        notes = self._notes()
         if notes:
             table.caption = "; ".join(notes)
         return table

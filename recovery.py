@@ -7,10 +7,11 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
@@ -22,7 +23,7 @@ from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
 from model_chat.records.collected import KeptConversations, message_ids_of
 from model_chat.records.journal import JOURNAL_NAME
-from model_chat.records.schema import HUMAN_IDX, Completion, Utterance
+from model_chat.records.schema import HUMAN_IDX, Completion, Generation, Utterance
 from model_chat.records.writing import save_conversation
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _recover_agent(
     """
     state, outcome = agent.state, None
     if not state.is_recorded and state.head is not None:
-        dialog = dialog_of(state.messages)
+        dialog = dialog_of(state.messages, state.generations)
         path = kept.find_file((state.head.get("assignment_ids") or [None])[0], message_ids_of(dialog))
         if path is not None:
             saved = json.loads(path.read_bytes())
@@ -186,7 +187,7 @@ def _recover_agent(
             save_conversation(chat_data_folder, saved, is_live)
             state.record_world_data({"custom_data": saved})
             outcome = Completion.INCOMPLETE
-    state.head = None
+    state.head, state.generations = None, {}
     state.finish()
     if agent.db_status not in AgentState.complete():
         if state.recorded is not None:
@@ -197,7 +198,9 @@ def _recover_agent(
     return outcome
 
 
-def dialog_of(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def dialog_of(
+    messages: Iterable[dict[str, Any]], generations: Mapping[str, Any] = MappingProxyType({})
+) -> list[dict[str, Any]]:
     """Put the utterances of a conversation together from what its page was sent, as they are saved.
 
     Attention checks and their answers are no part of a dialogue and left out, as are times that only the page knew, and
@@ -205,6 +208,7 @@ def dialog_of(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Args:
         messages: updates of the server, in order.
+        generations: how the model's replies were made, by the ids of their updates.
     """
     dialog: list[Utterance] = []
     by_page_idx: dict[int, Utterance] = {}
@@ -220,6 +224,9 @@ def dialog_of(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         annotated = by_page_idx.get(annotated_idx)
         if annotated is not None:
             annotated.problem_data = annotation
+        generation = generations.get(str(message.get("update_id")))
+        if generation is not None:
+            utterance.generation = Generation.of(generation)
         dialog.append(utterance)
         page_idx = data.get("utterance_idx")
         by_page_idx[page_idx if isinstance(page_idx, int) else len(dialog) - 1] = utterance

@@ -50,6 +50,7 @@ from model_chat.records.collected import find_kept
 from model_chat.recovery import hold_task, recover
 from model_chat.serving.backend import open_pool
 from model_chat.serving.model import StoppedError
+from model_chat.serving.spend import ModelSpend, dollars
 from model_chat.task_database import open_database
 from model_chat.task_operator import TaskOperator
 from model_chat.worlds import ChatOptions, OnboardingOptions
@@ -58,6 +59,7 @@ logger = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
+EXIT_ENDED_BEFORE = 3
 EXIT_INTERRUPTED = 130
 ABOUT = "Collect conversations between workers and models, with each reply annotated and the whole rated."
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -135,7 +137,8 @@ def run_task(cfg: DictConfig, console: Console) -> int:
     """Check, launch, and see through one task.
 
     Returns:
-        the exit code: 0 when everything was collected, 130 when the run was interrupted.
+        the exit code: 0 when everything was collected, 3 when the models have cost what they may before, 130 when the run
+        was interrupted.
 
     Raises:
         ConfigurationError: something the requester gave is not usable; nothing has been launched.
@@ -148,11 +151,13 @@ def run_task(cfg: DictConfig, console: Console) -> int:
         operator = open_operator(cfg, task, data_folder)
         with ExitStack() as closing:
             closing.callback(operator.stop)
-            done = take_up(operator.db, cfg, task, data_folder, console)
+            done, spent = take_up(operator.db, cfg, task, data_folder, console)
             if task.images is None and ConversationQuota(task.needed, done).remaining() == 0:
                 return _nothing_left(task, console)
+            if task.max_model_spend_usd is not None and spent >= task.max_model_spend_usd:
+                return _nothing_to_spend(task, spent, console)
             try:
-                shared, quota = prepare(cfg, task, console, data_folder, done, closing, stop.is_set)
+                shared, quota = prepare(cfg, task, console, data_folder, done, closing, stop.is_set, spent)
             except StoppedError:
                 return EXIT_INTERRUPTED
             held.callback(quota.close)
@@ -170,25 +175,35 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             _wait_for_units(operator, stop)
             progress = Progress(quota, shared, console, cfg.monitoring_log_rate)
             progress.announce(operator.live_run, time.monotonic() - started, task.chat_data_folder)
-            runner = operator.live_run.task_runner
+            runner, spend = operator.live_run.task_runner, shared.world_opt.spend
             with progress:
                 operator.run_until(
-                    done=lambda: quota.remaining() == 0 and not runner.running_units, tick=progress.tick, stop=stop
+                    done=lambda: (quota.remaining() == 0 or spend.is_reached()) and not runner.running_units,
+                    tick=progress.tick,
+                    stop=stop,
                 )
         progress.conclude(task.chat_data_folder, interrupted=stop.is_set())
-    return EXIT_INTERRUPTED if stop.is_set() else 0
+    if stop.is_set():
+        return EXIT_INTERRUPTED
+    return EXIT_ENDED_BEFORE if quota.remaining() and spend.is_reached() else 0
 
 
-def take_up(db: Any, cfg: DictConfig, task: CheckedTask, data_folder: Path, console: Console) -> dict[str, int]:
+def take_up(
+    db: Any, cfg: DictConfig, task: CheckedTask, data_folder: Path, console: Console
+) -> tuple[dict[str, int], float]:
     """Find what earlier runs of the task have collected, and put in order what one that died has left.
 
     Returns:
-        conversations collected with each model; none if ``mephisto.blueprint.resume`` is off.
+        conversations collected with each model, and US dollars that the models of all saved conversations have cost; none
+        if ``mephisto.blueprint.resume`` is off.
     """
     kept = find_kept(task.chat_data_folder, data_folder / "database.db", task.task_name)
     qualification = name_of(cfg.mephisto.blueprint, "block_qualification")
     block = partial(block_for_record, qualification=qualification, attention=task.attention)
-    said = [recover(db, task.task_name, kept, task.chat_data_folder, task.is_live, block).sentence()]
+    recovered = recover(db, task.task_name, kept, task.chat_data_folder, task.is_live, block)
+    if recovered.cut_off:  # what was cut off has cost something, too
+        kept = find_kept(task.chat_data_folder, data_folder / "database.db", task.task_name)
+    said = [recovered.sentence()]
     done = dict(kept.complete()) if cfg.mephisto.blueprint.resume else {}
     if done and task.images is None:
         collected = ", ".join(
@@ -201,7 +216,19 @@ def take_up(db: Any, cfg: DictConfig, task: CheckedTask, data_folder: Path, cons
         )
     for sentence in filter(None, said):
         console.print(sentence, highlight=False, soft_wrap=True, markup=False)
-    return done
+    return done, kept.cost_usd() if cfg.mephisto.blueprint.resume else 0.0
+
+
+def _nothing_to_spend(task: CheckedTask, spent: float, console: Console) -> int:
+    """Say that earlier runs have spent everything; return the exit code."""
+    console.print(
+        f"The models of '{task.task_name}' have cost {dollars(spent)}, and {BLUEPRINT}.max_model_spend_usd is "
+        f"{task.max_model_spend_usd:g}; raise it to collect the rest. Nothing was launched.",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+    return EXIT_ENDED_BEFORE
 
 
 def _nothing_left(task: CheckedTask, console: Console) -> int:
@@ -279,6 +306,7 @@ def prepare(
     done: Mapping[str, int],
     closing: ExitStack,
     stopped: Callable[[], bool],
+    spent: float = 0.0,
 ) -> tuple[ModelChatSharedState, Quota]:
     """Load the models and put together what all conversations share.
 
@@ -290,6 +318,7 @@ def prepare(
         done: conversations that text chat has collected with each model before.
         closing: gets what ends the models.
         stopped: whether the requester wants the run to end.
+        spent: US dollars that the models have cost in earlier runs.
 
     Raises:
         ConfigurationError: models or contexts that can't be loaded, or an image stack that can't be used.
@@ -311,6 +340,7 @@ def prepare(
         "final_rating_questions": task.final_rating_questions,
         "acceptability": task.acceptability,
         "attention": task.attention,
+        "spend": ModelSpend(pool, task.max_model_spend_usd, spent),
     }
     options: ChatOptions
     if task.images is not None:
@@ -348,6 +378,7 @@ def prepare(
         chat_data_folder=task.chat_data_folder,
         is_live=task.is_live,
         units=quota.remaining(),
+        spend=options.spend,
     )
     if task.onboarding is not None and task.annotations is not None:
         shared.onboarding_world_opt = OnboardingOptions(task.onboarding, task.annotations, args.max_onboard_time)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent, OnboardingAgent
     from mephisto.data_model.task_run import TaskRun
     from mephisto.data_model.unit import Unit
+    from mephisto.data_model.worker import Worker
     from omegaconf import DictConfig
 
     from model_chat.model_chat_blueprint import ModelChatSharedState
@@ -148,6 +149,11 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         _make_state(agent)
         super().execute_unit(unit, agent)
 
+    def filter_units_for_worker(self, units: list[Unit], worker: Worker) -> list[Unit]:
+        """Return the units, or none if the models have cost what they may; called by Mephisto."""
+        spend = self.shared_state.spend
+        return [] if spend is not None and spend.is_reached() else units
+
     def run_unit(self, unit: Unit, agent: Agent) -> None:
         """Run one conversation to its end, save it, and wait for the worker to submit."""
         shared = self.shared_state
@@ -171,7 +177,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker for whom there is no place that there is nothing to do."""
-        logger.warning("A unit was offered though no model needs a conversation any more")
+        logger.warning("A unit was offered though no further conversation is to begin")
         human.control("ended", outcome="incomplete", reason=NO_MORE_WORK, task_done=True)
 
     def _run_world(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:

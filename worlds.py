@@ -46,6 +46,7 @@ from model_chat.records.schema import (
     Utterance,
 )
 from model_chat.serving.pool import ModelFailureError, ModelPool
+from model_chat.serving.spend import ModelSpend
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class ChatOptions:
         include_persona: whether model and worker are told a persona.
         acceptability: checks what the worker wrote, or None.
         attention: the attention checks, or None.
+        spend: what the models may cost, or None.
     """
 
     models: ModelPool
@@ -110,6 +112,7 @@ class ChatOptions:
     include_persona: bool = False
     acceptability: AcceptabilityChecker | None = None
     attention: AttentionConfig | None = None
+    spend: ModelSpend | None = None
 
 
 class ModelChatWorld:
@@ -136,6 +139,8 @@ class ModelChatWorld:
         self.exchanges_done = 0
         self._started = time.time()
         self.attention_results: list[AttentionResult] = []
+        self.failed_generation: Generation | None = None
+        """What is known of the reply that the model could not give."""
         self._taken: set[str] = set()
 
     # --- what subclasses change ---
@@ -229,6 +234,8 @@ class ModelChatWorld:
                 self._go(State.ENDED)
         except ModelFailureError as failure:
             logger.error("A conversation ends since its model failed: %s", failure)
+            if failure.generation:
+                self.failed_generation = Generation.of(failure.generation)
             self.abandon(f"model failed: {failure}")
             self.human.control(
                 "model_failed",
@@ -364,7 +371,7 @@ class ModelChatWorld:
                 task_data["problem_data"] = accepted.problem_data
                 task_data["annotated_utterance_idx"] = page_idx - 1
         self.dialog.append(utterance)
-        self.human.say(utterance.id, text, fake_start, **task_data)
+        self.human.say(utterance.id, text, fake_start, None if generation is None else generation.saved(), **task_data)
 
     def _plausible_timing(self, accepted: Accepted, now: float) -> Timing | None:
         """The page's times of a message, as far as they can be true."""
@@ -418,6 +425,7 @@ class ModelChatWorld:
             "attention_checks": None if self.options.attention is None else self.attention_results,
             "status": self.completion,
             "reason": self.reason,
+            "failed_generation": self.failed_generation,
             **self.additional_record(),
         }
         return Conversation(**record).to_dict()
@@ -439,7 +447,7 @@ class ModelChatWorld:
 
 
 class NoPlaceLeftError(RuntimeError):
-    """Every model has all the conversations it needs."""
+    """Every model has all the conversations it needs, or the models have cost what they may."""
 
 
 def make_world(
@@ -457,8 +465,10 @@ def make_world(
         world_class: the class to make; world files of the user's own name theirs.
 
     Raises:
-        NoPlaceLeftError: no model needs a conversation.
+        NoPlaceLeftError: no model needs a conversation, or the models have cost what they may.
     """
+    if opt.spend is not None and opt.spend.is_reached():
+        raise NoPlaceLeftError("The models have cost mephisto.blueprint.max_model_spend_usd.")
     place = opt.quota.take(agents[0].worker_id)
     if place is None:
         raise NoPlaceLeftError("Every model has all the conversations it needs.")

@@ -55,6 +55,7 @@ class CheckedTask:
         attention: None without attention checks.
         block_list: ids of workers to be soft-blocked.
         images: None in text chat.
+        max_model_spend_usd: US dollars that the models may cost; None: no limit.
     """
 
     needed: dict[str, int]
@@ -73,3 +74,4 @@ class CheckedTask:
     attention: AttentionConfig | None = None
     block_list: tuple[str, ...] = ()
     images: CheckedImages | None = None
+    max_model_spend_usd: float | None = None

@@ -37,6 +37,7 @@ from model_chat.serving.catalogue import (
     models_in_opt_file,
     opt_faults,
     parse_conversations_needed,
+    spend_faults,
 )
 from model_chat.serving.ray_options import serving_faults
 
@@ -118,6 +119,9 @@ def check_task(cfg: DictConfig) -> CheckedTask:
             sources = _find_models(args, needed, faults)
         faults.add(start_mode_fault(f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode))
 
+    for fault in spend_faults(f"{BLUEPRINT}.max_model_spend_usd", args.max_model_spend_usd, sources):
+        faults.add(fault)
+
     annotations: AnnotationsConfig | None = None
     annotations_text: str | None = None
     onboarding: OnboardingConfig | None = None
@@ -172,6 +176,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         attention=attention,
         block_list=block_list,
         images=images,
+        max_model_spend_usd=args.max_model_spend_usd,
     )
 
 

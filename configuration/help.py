@@ -26,6 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         B + "max_batch_size",
         B + "batch_wait_ms",
         B + "max_model_response_time",
+        B + "max_model_spend_usd",
         B + "random_seed",
     ),
     "Models on a Ray cluster": (

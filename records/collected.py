@@ -34,6 +34,7 @@ class Kept:
         complete: whether it went to its end.
         message_ids: the page's ids of what the worker said.
         path: of the file, or None where only the database has it.
+        cost_usd: what the model's replies have cost, as far as it is known; US dollars.
     """
 
     nickname: str
@@ -43,6 +44,7 @@ class Kept:
     complete: bool
     message_ids: frozenset[str]
     path: Path | None
+    cost_usd: float = 0.0
 
 
 @dataclass
@@ -64,6 +66,10 @@ class KeptConversations:
     def complete(self) -> Counter[str]:
         """Return the number of complete conversations with each model."""
         return Counter(kept.nickname for kept in self if kept.complete)
+
+    def cost_usd(self) -> float:
+        """Return what the models' replies have cost, those of incomplete conversations included; US dollars."""
+        return sum(kept.cost_usd for kept in self)
 
     def find_file(self, assignment_id: str | None, message_ids: frozenset[str]) -> Path | None:
         """Return the file of the conversation in which an assignment's worker sent any of these messages, or None."""
@@ -149,4 +155,5 @@ def _kept(conversation: ReadConversation, path: Path | None) -> Kept:
         complete=conversation.status is Completion.COMPLETE,
         message_ids=message_ids_of(conversation.raw.get("dialog")),
         path=path,
+        cost_usd=conversation.cost_usd(),
     )

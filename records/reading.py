@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from model_chat.errors import ConfigurationError
 from model_chat.records.legacy import MalformedError, as_bool, modernise, worker_of
-from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion
+from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion, Generation
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +124,11 @@ def _is_set(value: object) -> object:
     return False if value is None else value
 
 
+def _generation(value: object) -> Generation | None:
+    """Read how a reply was made; what is of the wrong type is taken for unknown, and no reason to refuse a conversation."""
+    return value if isinstance(value, Generation) else Generation.of(value) if isinstance(value, dict) else None
+
+
 class ReadTiming(BaseModel):
     """When a human turn happened, epoch seconds by the page's clock; what could not be told is None."""
 
@@ -144,6 +149,8 @@ class ReadUtterance(BaseModel):
     """Bucket -> ticked, for the utterance that carries it; numbers and what is no tick are kept as they are."""
     timestamp: float | None = None
     timing: ReadTiming | None = None
+    generation: Annotated[Generation | None, BeforeValidator(_generation)] = None
+    """How a model's reply was made; None in older records."""
 
 
 class ReadConversation(BaseModel):
@@ -171,8 +178,15 @@ class ReadConversation(BaseModel):
     """The image teacher's own id, where the record holds the act about the image."""
     status: Completion = Completion.COMPLETE
     reason: str | None = None
+    failed_generation: Annotated[Generation | None, BeforeValidator(_generation)] = None
+    """Of the reply that the model could not give, where that ended the conversation."""
     raw: Any = Field(default=None, repr=False)
     """The JSON as it was saved, for what this class leaves out."""
+
+    def cost_usd(self) -> float:
+        """Return what the model's replies have cost, as far as it is known; US dollars."""
+        made = [*(utterance.generation for utterance in self.dialog), self.failed_generation]
+        return sum(generation.cost_usd or 0.0 for generation in made if generation is not None)
 
 
 @dataclass(slots=True)

@@ -64,6 +64,10 @@ class Generation(BaseModel):
     paced: bool | None = None
     """Whether the reply kept the pace of the study; None where none was set."""
 
+    def saved(self) -> dict[str, Any]:
+        """What is known of the reply, JSON types only, without what is not."""
+        return self.model_dump(mode="json", exclude_none=True)
+
     @classmethod
     def of(cls, given: object) -> Generation:
         """Take what an agent, or a journal, says of a reply; what is of the wrong type is left out."""
@@ -158,6 +162,8 @@ class Conversation(_Strict):
             dict with every key of this class; the utterances as :meth:`Utterance.to_dict` gives them.
         """
         data = self.model_dump(mode="json", exclude={"dialog"})
+        if self.failed_generation is not None:
+            data["failed_generation"] = self.failed_generation.saved()
         return {"dialog": [utterance.to_dict() for utterance in self.dialog], **data}
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ from model_chat.errors import ConfigurationError
 
 NOT_OF_THE_ENDPOINT = frozenset({"model", "model_file", "dict_lower", "override"})
 """Keys of a ``model.opt`` that are ParlAI's."""
+PRICES = ("usd_per_million_input_tokens", "usd_per_million_output_tokens")
 MODEL_FILE = "model"
 OPT_FILE = "model.opt"
 
@@ -47,6 +49,16 @@ class ModelSource:
         if self.folder is None:
             return ENDPOINT_AGENT in (self.flags or "")
         return _read_opt(self.folder).get("model") == ENDPOINT_AGENT
+
+    def missing_prices(self) -> list[str]:
+        """Return the prices that an endpoint model's settings leave out."""
+        if self.endpoint is not None:
+            given: Mapping[str, Any] = self.endpoint
+        elif self.folder is not None:
+            given = _read_opt(self.folder)
+        else:
+            return [price for price in PRICES if f"--{price.replace('_', '-')}" not in (self.flags or "")]
+        return [price for price in PRICES if given.get(price) is None]
 
     @property
     def model_file(self) -> str | None:
@@ -133,6 +145,20 @@ def opt_faults(flag: str, source: ModelSource) -> list[str]:
         settings = {key: value for key, value in opt.items() if key not in NOT_OF_THE_ENDPOINT}
         return settings_faults(f"{flag}: '{path}'", settings)
     return []
+
+
+def spend_faults(flag: str, limit: float | None, sources: Mapping[str, ModelSource]) -> list[str]:
+    """Say what is wrong with a limit of what models may cost: its value, or models behind endpoints without prices."""
+    if limit is None:
+        return []
+    if not (math.isfinite(limit) and limit > 0):
+        return [f"{flag}: {limit} is no amount of money; give US dollars above 0, or leave it out for no limit."]
+    return [
+        f"{flag}: the endpoint model '{nickname}' has no {' and no '.join(missing)}, so nobody knows what it costs; set the "
+        "price (0 where it costs nothing)."
+        for nickname, source in sources.items()
+        if source.is_endpoint and (missing := source.missing_prices())
+    ]
 
 
 def parse_conversations_needed(flag: str, text: str | None) -> dict[str, int]:

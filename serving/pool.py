@@ -104,7 +104,7 @@ class ModelPool:
         except CancelledError:
             raise ModelFailureError(f"The run ended while {nickname} was asked for a reply.") from None
         if isinstance(error, ModelFailureError):  # of a model that runs elsewhere, and can't be reached there
-            self._count_spend(nickname, Generation.of(getattr(error, "generation", None)).cost_usd)
+            self._count_spend(nickname, Generation.of(error.generation).cost_usd)
             raise error
         if error is not None:  # SystemExit among them: a model must not end the thread of the conversation
             logger.error("%s raised an exception while replying", nickname, exc_info=error)
