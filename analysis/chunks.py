@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from model_chat.analysis.exclusions import Exclusion
+from model_chat.analysis.generations import ConversationGenerations
 from model_chat.analysis.measures import Measures, context_text
 from model_chat.analysis.settings import Settings
 from model_chat.records.reading import ReadConversation, Source
@@ -41,6 +42,7 @@ class Chunk:
         candidates: the conversations that the rules about several conversations are applied to, in order: the content of
             each, for telling duplicates, and its exclusion if a later rule has already left it out
             (:meth:`ChunkBuilder.add_excluded`).
+        generations: what is known of the replies of every conversation that could be read, those in ``excluded`` included.
     """
 
     utterances: pa.RecordBatch
@@ -50,6 +52,7 @@ class Chunk:
     excluded: list[Exclusion]
     unknown_labels: dict[str, int]
     candidates: list[tuple[bytes, Exclusion | None]]
+    generations: list[ConversationGenerations]
 
 
 TURN_DTYPE = np.dtype(
@@ -103,6 +106,7 @@ class ChunkBuilder:
 
     def __init__(self, settings: Settings, extra_columns: Mapping[str, type]) -> None:
         self.excluded: list[Exclusion] = []
+        self.generations: list[ConversationGenerations] = []
         self.unknown_labels: dict[str, int] = {}
         self._buckets = settings.problem_buckets
         self._extra = tuple(extra_columns)
@@ -191,6 +195,7 @@ class ChunkBuilder:
             excluded=self.excluded,
             unknown_labels=self.unknown_labels,
             candidates=self._candidates,
+            generations=self.generations,
         )
 
     def _utterances(self) -> pa.RecordBatch:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from model_chat.analysis.chunks import CONVERSATION_SCHEMA, TURN_DTYPE, Chunk, utterance_schema
 from model_chat.analysis.exclusions import Exclusion, ExclusionReason
+from model_chat.analysis.generations import GenerationTotals
 from model_chat.analysis.parallel import run_builder
 from model_chat.analysis.rows import Hooks, RowBuilder
 from model_chat.analysis.settings import NO_LIMIT, Settings
@@ -46,6 +47,7 @@ class Corpus:
         unknown_labels: ticks of buckets that are not in `--problem-buckets`, by name.
         unmatched: a sentence for each block list with ids that no conversation has.
         spool: the file with the utterances; :meth:`utterances` reads it.
+        generations: what is known of how the models' replies were made.
     """
 
     settings: Settings
@@ -58,6 +60,7 @@ class Corpus:
     unknown_labels: dict[str, int]
     unmatched: list[str]
     spool: Path
+    generations: GenerationTotals = field(default_factory=GenerationTotals)
 
     @property
     def questions(self) -> int:
@@ -167,6 +170,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
     turns: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     unknown: Counter[str] = Counter()
+    generations = GenerationTotals()
     schema = utterance_schema(settings, hooks.extra_columns)
     done, total = len(excluded), len(excluded) + len(wanted)
     with pa.OSFile(str(spool), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
@@ -180,6 +184,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
             excluded += chunk.excluded
             excluded += late
             unknown.update(chunk.unknown_labels)
+            generations.add(chunk.generations)
             if progress is not None:
                 progress(done, total)
     conversations = pa.Table.from_batches(rows, CONVERSATION_SCHEMA).combine_chunks()
@@ -194,6 +199,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
         unknown_labels=dict(sorted(unknown.items())),
         unmatched=_unmatched(settings, conversations, excluded, (*listing.sources, *agents)),
         spool=spool,
+        generations=generations,
     )
 
 

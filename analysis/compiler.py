@@ -196,6 +196,7 @@ class ModelChatResultsCompiler:
             "turns": summary.turns,
             "agreement": summary.agreement,
             "worker_quality": summary.quality,
+            "generations": summary.generations,
         }
         for name, frame in tables.items():
             output.write_frame(place(name, kind), kind, frame, guard)

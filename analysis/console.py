@@ -53,6 +53,19 @@ def reading_progress() -> Iterator[Callable[[int, int], None] | None]:
         yield show
 
 
+_GENERATION_COLUMNS = {
+    "model_nickname": "model",
+    "replies": "replies",
+    "seconds_median": "seconds",
+    "seconds_p95": "p95",
+    "first_token_median": "first token",
+    "completion_tokens": "tokens",
+    "retries": "retries",
+    "failures": "failures",
+    "cost_usd": "US dollars",
+}
+
+
 def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | None = None) -> None:
     """Print everything a person wants to see at once."""
     out = out or console()
@@ -69,6 +82,9 @@ def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | No
     for start in range(0, len(names), _MODELS_ACROSS):
         here = names[start : start + _MODELS_ACROSS]
         _print(out, "Per model", ["", *here], model_rows(summary, here))
+    if len(summary.generations):
+        rows = [[_cell(v) for v in row] for row in _rows(summary.generations[list(_GENERATION_COLUMNS)])]
+        _print(out, "How replies were made", list(_GENERATION_COLUMNS.values()), rows)
     if len(summary.comparisons):
         differences = comparison_rows(summary)
         _print(out, "Differences between models", _COMPARISON_HEAD, differences[:_ROWS_SHOWN])

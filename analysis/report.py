@@ -117,6 +117,7 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "estimates": _by_model(summary.estimates),
         "metrics": [metric.name for metric in data.metrics],
         "kinds": {metric.name: metric.kind for metric in data.metrics},
+        "generations": summary.generations.astype(object).where(summary.generations.notna(), None).to_dict("records"),
         "ratings": summary.ratings.to_dict("records"),
         "rating_names": data.rating_names if data.ratings.shape[1] else [],
         "matrices": _matrices(summary, models),

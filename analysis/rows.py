@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from model_chat.analysis.chunks import CONTEXT_TURN, Chunk, ChunkBuilder
 from model_chat.analysis.exclusions import Exclusion, ExclusionReason
+from model_chat.analysis.generations import generations_of
 from model_chat.analysis.measures import Measures, measure
 from model_chat.analysis.settings import Settings
 from model_chat.records.reading import ReadConversation, ReadUtterance, Source, UnreadableError, read_conversation
@@ -61,6 +62,9 @@ class RowBuilder:
                 detail = f"reading failed with {type(error).__name__}: {error}"
                 columns.excluded.append(Exclusion(source.name, ExclusionReason.MALFORMED, detail, source.worker_id))
                 continue
+            generations = generations_of(conversation, measures.digest)
+            if generations is not None:
+                columns.generations.append(generations)
             reason, detail = self._early_rejection(conversation)
             if reason is not None:
                 columns.excluded.append(_excluded(source, conversation, reason, detail))

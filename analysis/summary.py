@@ -30,6 +30,7 @@ class Summary:
     turns: pd.DataFrame
     agreement: pd.DataFrame
     quality: pd.DataFrame
+    generations: pd.DataFrame
 
     @property
     def settings(self) -> Settings:
@@ -50,6 +51,7 @@ def summarise(corpus: Corpus) -> Summary:
         turns=tables.turns(data),
         agreement=tables.agreement(data),
         quality=tables.quality(data),
+        generations=corpus.generations.table(),
     )
 
 

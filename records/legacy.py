@@ -74,6 +74,7 @@ def modernise(raw: object) -> dict[str, Any]:
         "image_id": first_value(act.get("image_id")),
         "status": raw.get("status") or "complete",
         "reason": raw.get("reason"),
+        "failed_generation": raw.get("failed_generation"),
         "raw": raw,
     }
 

@@ -112,9 +112,11 @@ def reply(
     return behave
 
 
-def status(code: int, content: object = None, **headers: str) -> Behaviour:
+def status(code: int, content: object = None, kind: str = "application/json", **headers: str) -> Behaviour:
     async def behave(exchange: Exchange) -> None:
-        exchange.whole(code, content if content is not None else {"error": {"message": f"said {code}"}}, **headers)
+        exchange.whole(
+            code, content if content is not None else {"error": {"message": f"said {code}"}}, kind, **headers
+        )
 
     return behave
 

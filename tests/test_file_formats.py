@@ -144,7 +144,11 @@ def a_model_is_found(example: str, folder: Path) -> None:
 
 @checks("model opts")
 def models_by_flags_are_found(example: str, folder: Path) -> None:
-    assert list(models_in_opt_file("flag", str(written(folder, "opts.yaml", example)))) == ["mine/chat", "mine/parrot"]
+    assert list(models_in_opt_file("flag", str(written(folder, "opts.yaml", example)))) == [
+        "mine/chat",
+        "mine/parrot",
+        "mine/hosted",
+    ]
 
 
 @checks("image act")

@@ -418,6 +418,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "task_name": (str, type(None)),
     "status": str,
     "reason": (str, type(None)),
+    "failed_generation": type(None),
 }
 
 

@@ -28,6 +28,7 @@ KEYS = {
     "attention_checks",
     "status",
     "reason",
+    "failed_generation",
     "task_name",
 }
 

@@ -130,7 +130,7 @@ def test_an_option_file_that_maps_nothing_is_said(tmp_path: Path, content: str) 
     file.write_text(content, encoding="utf-8")
     assert faults_of(models_in_opt_file, FLAG, str(file)) == [
         f"{FLAG}: '{file}' must map each nickname to a string of ParlAI flags, "
-        'such as  my_model: "--model-file path/to/model".'
+        'such as  my_model: "--model-file path/to/model", or to the settings of an endpoint.'
     ]
 
 

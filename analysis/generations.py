@@ -1,0 +1,170 @@
+"""How the models' replies were made: served models, times, tokens, cost, retries and failures, a row a model."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from model_chat.records.reading import ReadConversation
+from model_chat.records.schema import MODEL_IDX, Completion, Generation
+
+FAILED = "model failed"
+"""How the reason of an incomplete conversation begins whose model failed."""
+COLUMNS = (
+    "model_nickname",
+    "replies",
+    "served_models",
+    "seconds_median",
+    "seconds_p95",
+    "first_token_median",
+    "first_token_p95",
+    "prompt_tokens",
+    "completion_tokens",
+    "cut_at_limit",
+    "retries",
+    "failures",
+    "cost_usd",
+)
+
+
+class ConversationGenerations(NamedTuple):
+    """What is known of the replies of one conversation.
+
+    Attributes:
+        digest: the content of the conversation, for telling duplicates.
+        model_nickname: who replied.
+        replies: those that are known.
+        failed: whether the model failed.
+        failed_generation: of the reply that it could not give.
+    """
+
+    digest: bytes
+    model_nickname: str
+    replies: list[Generation]
+    failed: bool
+    failed_generation: Generation | None
+
+
+def generations_of(conversation: ReadConversation, digest: bytes) -> ConversationGenerations | None:
+    """Return what is known of a conversation's replies; None where nothing is, as in older records.
+
+    Args:
+        conversation: complete or not.
+        digest: of its content.
+    """
+    replies = [
+        line.generation for line in conversation.dialog if line.agent_idx == MODEL_IDX and line.generation is not None
+    ]
+    failed = conversation.status is Completion.INCOMPLETE and (conversation.reason or "").startswith(FAILED)
+    if not replies and not failed:
+        return None
+    return ConversationGenerations(digest, conversation.model_nickname, replies, failed, conversation.failed_generation)
+
+
+@dataclass
+class _OfModel:
+    replies: int = 0
+    served_models: dict[str, None] = field(default_factory=dict)
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    first_token: array[float] = field(default_factory=lambda: array("d"))
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cut_at_limit: int = 0
+    retries: int | None = None
+    failures: int = 0
+    cost_usd: float | None = None
+
+    def add(self, generation: Generation) -> None:
+        """Count what a reply has used, given or not."""
+        for name in ("prompt_tokens", "completion_tokens", "retries", "cost_usd"):
+            value = getattr(generation, name)
+            if value is not None:
+                setattr(self, name, (getattr(self, name) or 0) + value)
+
+    def add_reply(self, generation: Generation) -> None:
+        """Count a reply that was given."""
+        self.replies += 1
+        self.add(generation)
+        if generation.served_model is not None:
+            self.served_models.setdefault(generation.served_model)
+        if generation.seconds is not None:
+            self.seconds.append(generation.seconds)
+        if generation.seconds_to_first_token is not None:
+            self.first_token.append(generation.seconds_to_first_token)
+        self.cut_at_limit += generation.finish_reason == "length"
+
+
+class GenerationTotals:
+    """Adds up what is known of replies, over all conversations that could be read, counted in the analysis or not.
+
+    The incomplete ones are among them: they have cost something, too, and a model that fails ends a conversation.
+    """
+
+    def __init__(self) -> None:
+        self._of_model: dict[str, _OfModel] = {}
+        self._seen: set[bytes] = set()
+
+    def add(self, conversations: Iterable[ConversationGenerations]) -> None:
+        """Count conversations; one that was counted before, from the other record, is left out."""
+        for digest, nickname, replies, failed, failed_generation in conversations:
+            if digest in self._seen:
+                continue
+            self._seen.add(digest)
+            of_model = self._of_model.setdefault(nickname, _OfModel())
+            for generation in replies:
+                of_model.add_reply(generation)
+            of_model.failures += failed
+            if failed_generation is not None:
+                of_model.add(failed_generation)
+
+    def table(self) -> pd.DataFrame:
+        """Return a row a model of which anything is known, in order of name; empty cells for what is not known.
+
+        `seconds` and `first_token` are in seconds; tokens, retries and cost are sums that include failed replies;
+        `cut_at_limit` counts replies that ended at the limit of tokens; `served_models` are joined by `; `, in the order in
+        which they came.
+        """
+        rows = [
+            {
+                "model_nickname": nickname,
+                "replies": of_model.replies,
+                "served_models": "; ".join(of_model.served_models) or None,
+                "seconds_median": _quantile(of_model.seconds, 0.5),
+                "seconds_p95": _quantile(of_model.seconds, 0.95),
+                "first_token_median": _quantile(of_model.first_token, 0.5),
+                "first_token_p95": _quantile(of_model.first_token, 0.95),
+                "prompt_tokens": of_model.prompt_tokens,
+                "completion_tokens": of_model.completion_tokens,
+                "cut_at_limit": of_model.cut_at_limit,
+                "retries": of_model.retries,
+                "failures": of_model.failures,
+                "cost_usd": of_model.cost_usd,
+            }
+            for nickname, of_model in sorted(self._of_model.items())
+        ]
+        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        whole = ("replies", "prompt_tokens", "completion_tokens", "cut_at_limit", "retries", "failures")
+        return frame.astype({**dict.fromkeys(whole, "Int64"), "cost_usd": "float64"})
+
+    def remarks(self) -> list[str]:
+        """Say what a reader has to know: models that were served as several, and what was spent."""
+        said = [
+            f"The endpoint of '{nickname}' has answered as {len(of_model.served_models)} models "
+            f"({', '.join(of_model.served_models)}): replies of all of them are in its numbers."
+            for nickname, of_model in sorted(self._of_model.items())
+            if len(of_model.served_models) > 1
+        ]
+        costs = [of_model.cost_usd for of_model in self._of_model.values() if of_model.cost_usd is not None]
+        if costs:
+            total, digits = sum(costs), 2 if sum(costs) >= 1 else 4
+            said.append(f"The models' replies have cost ${total:,.{digits}f}, incomplete conversations included.")
+        return said
+
+
+def _quantile(values: array[float], at: float) -> float:
+    return float(np.quantile(np.frombuffer(values), at)) if values else float("nan")
