@@ -206,17 +206,31 @@ def secrets_of(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def settings_faults(prefix: str, given: Mapping[str, Any]) -> list[str]:
-    """Say what is wrong with the settings of one model, a sentence a fault.
+    """Say what is wrong with the settings of one model, and around them, a sentence a fault.
 
     Args:
         prefix: flag, file and nickname, before the colon.
         given: the settings.
     """
+    faults = format_faults(prefix, given)
+    if faults:
+        return faults
+    settings = EndpointSettings.model_validate(_given(given))
+    return [f"{prefix}: {fault}" for fault in settings.environment_faults()]
+
+
+def format_faults(prefix: str, given: Mapping[str, Any]) -> list[str]:
+    """Say what is wrong with the settings themselves, whatever the environment holds."""
     try:
-        settings = EndpointSettings.model_validate({key: value for key, value in given.items() if value is not None})
+        EndpointSettings.model_validate(_given(given))
     except ValidationError as error:
         return [_sentence(prefix, fault) for fault in error.errors()]
-    return [f"{prefix}: {fault}" for fault in settings.environment_faults()]
+    return []
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What is set: a null is a setting that isn't given."""
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _sentence(prefix: str, fault: Any) -> str:

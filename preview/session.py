@@ -29,15 +29,18 @@ class Preview:
     """Everything behind the page. Belongs to the server's loop; worlds run in threads of their own.
 
     Args:
-        overrides, reply, onboarding: see :class:`Study`.
+        overrides, reply, onboarding, model: see :class:`Study`.
         console: where faults are said.
 
     Raises:
         ConfigurationError: the study has a fault.
     """
 
-    def __init__(self, overrides: Sequence[str], reply: str, onboarding: bool, console: Console) -> None:
+    def __init__(
+        self, overrides: Sequence[str], reply: str, onboarding: bool, console: Console, model: str | None = None
+    ) -> None:
         self._arguments = (list(overrides), reply, onboarding)
+        self._model = model
         self._console = console
         self._folder = Path(tempfile.mkdtemp(prefix="model_chat_preview_"))
         self._numbers = count(1)
@@ -47,7 +50,7 @@ class Preview:
         self.version = 0
         self.faults: tuple[str, ...] = ()
         try:
-            self.study = Study(*self._arguments, self._folder, console)
+            self.study = Study(*self._arguments, self._folder, console, model)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -66,7 +69,7 @@ class Preview:
             return
         self._state = state
         try:
-            study = Study(*self._arguments, self._folder, self._console)
+            study = Study(*self._arguments, self._folder, self._console, self._model)
         except ConfigurationError as error:
             self.faults = error.faults
             for text in error.faults:

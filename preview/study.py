@@ -14,6 +14,7 @@ from rich.console import Console
 from model_chat.configuration.checks import check_task
 from model_chat.configuration.command_line import compose_config
 from model_chat.configuration.files import expand
+from model_chat.configuration.lists import join_list
 from model_chat.configuration.places import ROOT, work_dir
 from model_chat.errors import ConfigurationError
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
@@ -27,6 +28,7 @@ FILES = (
     "left_pane_text_path",
     "onboard_task_data_path",
     "attention_checks_path",
+    "model_opt_path",
     "world_file",
 )
 """Flags under ``mephisto.blueprint`` that name the files of a study."""
@@ -40,22 +42,32 @@ class Study:
         reply: what the model says.
         onboarding: show onboarding even where no qualification remembers who passed it.
         folder: fresh; for the model and what a check wants to write.
+        model: nickname of the study's own model to talk to, which must be behind an endpoint; None: the fixed reply.
 
     Raises:
         ConfigurationError: one sentence for each fault of flags and files.
     """
 
-    def __init__(self, overrides: Sequence[str], reply: str, onboarding: bool, folder: Path, console: Console) -> None:
-        model = folder / "models" / NICKNAME
-        model.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self,
+        overrides: Sequence[str],
+        reply: str,
+        onboarding: bool,
+        folder: Path,
+        console: Console,
+        model: str | None = None,
+    ) -> None:
+        fixed = folder / "models" / NICKNAME
+        fixed.mkdir(parents=True, exist_ok=True)
         opt = {"model": "fixed_response", "fixed_response": reply, "dict_lower": False}
-        (model / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
+        (fixed / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
         cfg = compose_config("example", overrides)
         changes: dict[str, Any] = {
             f"{B}.conversations_needed_string": f"{NICKNAME}:999999",
             f"{B}.base_model_folder": str(folder / "models"),
             f"{B}.model_opt_path": None,
             f"{B}.serving": "local",
+            f"{B}.max_model_spend_usd": None,
             f"{B}.chat_data_folder": str(folder / "conversations"),
             "mephisto.architect.port": "0",
             "mephisto.provider._provider_type": "mock",  # nothing here costs anything, whatever the study will
@@ -64,6 +76,9 @@ class Study:
             raise ConfigurationError(
                 "The preview shows text chat; for image chat give a text configuration of the same texts."
             )
+        if model is not None:
+            changes[f"{B}.conversations_needed_string"] = join_list([f"{model}:999999"])
+            del changes[f"{B}.base_model_folder"], changes[f"{B}.model_opt_path"]
         for key, value in changes.items():
             OmegaConf.update(cfg, key, value)
         if onboarding and not cfg.mephisto.blueprint.onboarding_qualification:
@@ -71,7 +86,12 @@ class Study:
         self.cfg: DictConfig = cfg
         self.shared: ModelChatSharedState
         with ExitStack() as closing:
-            self.shared, _ = prepare(cfg, check_task(cfg), console, folder, {}, closing, stopped=lambda: False)
+            task = check_task(cfg)
+            if model is not None and not task.sources[model].is_endpoint:
+                raise ConfigurationError(
+                    f"--model: '{model}' is not behind an endpoint; the preview loads no weights. Talk to it with run.py."
+                )
+            self.shared, _ = prepare(cfg, task, console, folder, {}, closing, stopped=lambda: False)
             self._closing = closing.pop_all()
 
     def close(self) -> None:

@@ -275,11 +275,29 @@ def check_models(task: Any, model_parallel: bool, load: bool) -> Iterator[Findin
     """
     for nickname, source in task.sources.items():
         subject = f"Model {nickname}"
+        if source.is_endpoint:
+            yield _probe_model(subject, source, model_parallel)
+            continue
         try:
             yield _try_model(subject, source, model_parallel) if load else _look_at_model(subject, source)
         except (Exception, SystemExit) as error:
             reason = " ".join(str(error).split())[:500] or "no reason given"
             yield fault(subject, f"{type(error).__name__}: {reason}")
+
+
+def _probe_model(subject: str, source: Any, model_parallel: bool) -> Finding:
+    """Ask a model behind an endpoint for a first reply, which costs a few tokens."""
+    import time
+
+    from model_chat.errors import ConfigurationError
+    from model_chat.serving.loading import load_model
+
+    start = time.monotonic()
+    try:
+        load_model(source, model_parallel).probe()
+    except ConfigurationError as error:
+        return fault(subject, " ".join(error.faults))
+    return fine(subject, f"its endpoint answers, after {time.monotonic() - start:.1f} s")
 
 
 def _look_at_model(subject: str, source: Any) -> Finding:

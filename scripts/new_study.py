@@ -1,7 +1,10 @@
 """Lay out a study of your own, to be changed:  python scripts/new_study.py NAME
 
+    python scripts/new_study.py NAME [--endpoint URL --endpoint-model MODEL [--api-key-env VARIABLE]]
+
 Makes `conf/NAME.yaml` and the folder `NAME/`: the texts that workers see, boxes, onboarding, and two small models to
-compare (the shipped demo model with two characters). Nothing that is there already is touched.
+compare (the shipped demo model with two characters, or with `--endpoint` one behind an OpenAI-compatible endpoint). Nothing
+that is there already is touched.
 """
 
 from __future__ import annotations
@@ -12,8 +15,13 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from model_chat.agents.endpoint_settings import format_faults
 from model_chat.configuration.places import ROOT, command_of, work_dir
 from model_chat.errors import ConfigurationError
 
@@ -26,19 +34,22 @@ CHARACTERS = {
 CONVERSATIONS_EACH = 5
 
 
-def lay_out(name: str, place: Path) -> list[Path]:
+def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None) -> list[Path]:
     """Make a study's files below ``place``.
 
     Args:
         name: of the study, of its folder and of its file in ``conf/``.
         place: the folder that holds ``conf/`` and the study's own.
+        endpoint: settings of a model behind an endpoint, to be used in place of the demo model.
 
     Returns:
         what was made, the file of the configuration first.
 
     Raises:
-        ConfigurationError: the name is none, or is taken.
+        ConfigurationError: the name is none, or is taken, or the endpoint's settings are wrong.
     """
+    if endpoint is not None:
+        ConfigurationError.raise_if(format_faults("--endpoint", endpoint))
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ConfigurationError(f"NAME: '{name}' must be letters, digits and underscores; give one such as my_study.")
     folder, conf = place / name, place / "conf" / f"{name}.yaml"
@@ -49,13 +60,17 @@ def lay_out(name: str, place: Path) -> list[Path]:
     (folder / "texts").mkdir(parents=True)
     for text in TEXTS:
         made.append(Path(shutil.copyfile(ROOT / "task_config" / text, folder / "texts" / text)))
-    for nickname, prompt in CHARACTERS.items():
+    if endpoint is not None:
+        models = folder / "models.yaml"
+        models.write_text(_endpoint_models(endpoint), encoding="utf-8")
+        made.append(models)
+    for nickname, prompt in CHARACTERS.items() if endpoint is None else ():
         opt = folder / "models" / nickname / "model.opt"
         opt.parent.mkdir(parents=True)
         opt.write_text(_model_opt(prompt, opt.parent, place), encoding="utf-8")
         made.append(opt)
     conf.parent.mkdir(exist_ok=True)
-    conf.write_text(_configuration(name), encoding="utf-8")
+    conf.write_text(_configuration(name, with_endpoint=endpoint is not None), encoding="utf-8")
     return made
 
 
@@ -70,15 +85,27 @@ def _model_opt(prompt: str, folder: Path, place: Path) -> str:
     return json.dumps(opt, indent=2) + "\n"
 
 
-def _configuration(name: str) -> str:
+def _endpoint_models(endpoint: Mapping[str, Any]) -> str:
+    models = {nickname: {**endpoint, "system_prompt": prompt} for nickname, prompt in CHARACTERS.items()}
+    return (
+        "# Models behind an endpoint; all settings are in docs/models.md. Keys never stand here: api_key_env names the\n"
+        "# environment variable that holds one.\n" + yaml.safe_dump(models, sort_keys=False, width=10_000)
+    )
+
+
+def _configuration(name: str, with_endpoint: bool) -> str:
     """The shipped configuration with the study's own names, and onboarding switched on."""
     text = (ROOT / "conf" / "example.yaml").read_text(encoding="utf-8")
     needed = ",".join(f"{nickname}:{CONVERSATIONS_EACH}" for nickname in CHARACTERS)
+    models = f"base_model_folder: ${{work_dir}}/{name}/models"
+    if with_endpoint:
+        models = f"base_model_folder: null\n    model_opt_path: ${{work_dir}}/{name}/models.yaml"
     changes = {
         r"\A# .*\n": f"# The study {name}:  {command_of('run.py')} conf={name}\n",
         r"conversations_needed_string: .*": f'conversations_needed_string: "{needed}"',
         r" \(scripts/make_demo_models.py fills this one\)": "",
-        r"base_model_folder: .*": f"base_model_folder: ${{work_dir}}/{name}/models",
+        **({r"# One folder a model: .*": "# The models, and how each is asked."} if with_endpoint else {}),
+        r"base_model_folder: .*": models,
         r"chat_data_folder: .*": f"chat_data_folder: ${{work_dir}}/{name}/conversations\n"
         f"    # The texts that workers see.\n    task_config_path: ${{work_dir}}/{name}/texts",
         r"num_turns: .*": "num_turns: 3",
@@ -92,13 +119,36 @@ def _configuration(name: str) -> str:
     return text
 
 
+def _endpoint_of(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Return the settings of the endpoint that is asked for, or None.
+
+    Raises:
+        ConfigurationError: one of the arguments needs another.
+    """
+    if args.endpoint is None and (args.endpoint_model is not None or args.api_key_env is not None):
+        raise ConfigurationError("--endpoint: is not given; --endpoint-model and --api-key-env need its address.")
+    if args.endpoint is None:
+        return None
+    if args.endpoint_model is None:
+        raise ConfigurationError("--endpoint-model: is not given; --endpoint needs the model's name there.")
+    given = {"base_url": args.endpoint, "endpoint_model": args.endpoint_model, "api_key_env": args.api_key_env}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":  ")[0] + ".")
     parser.add_argument("name", metavar="NAME", help="letters, digits and underscores, such as my_study")
+    parser.add_argument(
+        "--endpoint", metavar="URL", help="address of an OpenAI-compatible endpoint, such as https://host/v1"
+    )
+    parser.add_argument("--endpoint-model", metavar="MODEL", help="the model's name there")
+    parser.add_argument(
+        "--api-key-env", metavar="VARIABLE", help="environment variable that holds the key, if it wants one"
+    )
     args = parser.parse_args()
     try:
-        made = lay_out(args.name, work_dir())
+        made = lay_out(args.name, work_dir(), _endpoint_of(args))
     except ConfigurationError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 2

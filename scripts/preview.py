@@ -1,10 +1,12 @@
 """Open the worker's page as a study's files make it, for writing its texts:  python scripts/preview.py --config my_study
 
-    python scripts/preview.py [--config NAME] [--reply TEXT] [--onboarding] [--port N] [--no-browser] [flag=value …]
+    python scripts/preview.py [--config NAME] [--reply TEXT | --model NICKNAME] [--onboarding] [--port N] [--no-browser]
+        [flag=value …]
 
-The page, the conversation and the onboarding are the task's own; the model always says the same. There is no database, and
-nothing is saved. When a file changes, the page starts over with what it says now; what is wrong with it is said on the
-page. The server is for this machine only.
+The page, the conversation and the onboarding are the task's own; the model always says the same, or with --model it is one
+of the study's that is behind an endpoint (each reply costs what it costs there). There is no database, and nothing is saved.
+When a file changes, the page starts over with what it says now; what is wrong with it is said on the page. The server is for
+this machine only.
 """
 
 from __future__ import annotations
@@ -74,6 +76,9 @@ def main() -> int:
     parser.add_argument("--config", default="example", metavar="NAME", help="conf/NAME.yaml (default: example)")
     parser.add_argument("--reply", default=REPLY, metavar="TEXT", help="what the model says")
     parser.add_argument(
+        "--model", metavar="NICKNAME", help="talk to this model of the study instead; it must be behind an endpoint"
+    )
+    parser.add_argument(
         "--onboarding", action="store_true", help="show onboarding though the study has it switched off"
     )
     parser.add_argument("--port", type=int, default=3100, help="0: any free one (default: 3100)")
@@ -84,7 +89,7 @@ def main() -> int:
     logging.getLogger("model_chat").setLevel(logging.WARNING)  # that the model has no file is no news here
     preview = None
     try:
-        preview = Preview([f"conf={args.config}", *flags], args.reply, args.onboarding, console)
+        preview = Preview([f"conf={args.config}", *flags], args.reply, args.onboarding, console, args.model)
         asyncio.run(serve(preview, args.port, not args.no_browser, console))
     except ConfigurationError as error:
         for text in error.faults:

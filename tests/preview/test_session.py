@@ -15,10 +15,12 @@ import pytest
 from mephisto.data_model.exceptions import AgentShutdownError, AgentTimeoutError
 from rich.console import Console
 
+from model_chat.bot_agent import BotAgent
 from model_chat.configuration.hydra import ROOT
 from model_chat.errors import ConfigurationError
 from model_chat.preview.seat import PreviewHuman
 from model_chat.preview.session import Preview
+from model_chat.tests.endpoint_server import reply, serving
 
 B = "mephisto.blueprint"
 
@@ -109,3 +111,24 @@ def test_the_seat_takes_a_packet_once_and_ends_as_a_workers_does() -> None:
     with pytest.raises(AgentShutdownError):
         human.receive(time.monotonic() + 5)
     loop.close()
+
+
+def test_one_can_talk_to_a_model_of_the_study_that_is_behind_an_endpoint(texts: Path, tmp_path: Path) -> None:
+    with serving() as server:
+        server.default = reply("From the endpoint.")
+        models = tmp_path / "models.yaml"
+        models.write_text(
+            f"e: {{base_url: {server.url}, endpoint_model: x}}\nf: --model fixed_response\n", encoding="utf-8"
+        )
+        flags = [f"{B}.task_config_path={texts}", f"{B}.num_turns=1", f"{B}.model_opt_path={models}"]
+        with pytest.raises(ConfigurationError, match="'f' is not behind an endpoint"):
+            Preview(flags, "Fixed.", False, Console(file=io.StringIO()), "f")
+        with pytest.raises(ConfigurationError, match="'nobody'"):
+            Preview(flags, "Fixed.", False, Console(file=io.StringIO()), "nobody")
+        made = Preview(flags, "Fixed.", False, Console(file=io.StringIO()), "e")
+        try:
+            bot = BotAgent(made.study.shared.world_opt.models, "e")
+            bot.observe({"id": "Speaker 1", "text": "Hi!"})
+            assert bot.act().text == "From the endpoint."
+        finally:
+            made.close()

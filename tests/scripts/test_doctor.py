@@ -15,9 +15,11 @@ import pytest
 from model_chat.configuration.command_line import compose_config
 from model_chat.scripts import doctor
 from model_chat.scripts.doctor import Finding, Mark
+from model_chat.tests.endpoint_server import Behaviour, reply, serving, status
 
 ROOT = doctor.ROOT
 B = "mephisto.blueprint"
+KEY = "sk-doctor-0123456789abcdef"
 
 
 def executable(file: Path, text: str) -> None:
@@ -232,3 +234,46 @@ def test_where_nothing_is_installed_it_says_so_with_the_standard_library_alone()
     )
     assert f"✗ Python packages: not installed for {sys.executable}; run 'make setup'.\n" in done.stdout
     assert done.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        (reply(), None),
+        (
+            status(401, {"error": {"message": f"Incorrect API key provided: {KEY}"}}),
+            "the key in TEST_DOCTOR_KEY is not accepted",
+        ),
+        (status(404), "no such model or address"),
+        (status(200, {"object": "list", "data": []}), "broke the reply off"),
+        (None, "can't be reached"),
+    ],
+)
+def test_a_model_behind_an_endpoint_is_asked_for_a_reply(
+    study: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour | None, words: str | None
+) -> None:
+    monkeypatch.setenv("TEST_DOCTOR_KEY", KEY)
+    with serving() as server:
+        server.default = behaviour
+        url = "http://127.0.0.1:9/v1" if behaviour is None else server.url
+        models = tmp_path / "models.yaml"
+        models.write_text(
+            f"e: {{base_url: {url}, endpoint_model: x, api_key_env: TEST_DOCTOR_KEY}}\n", encoding="utf-8"
+        )
+        flags = [*study, f"{B}.model_opt_path={models}", f'{B}.conversations_needed_string="a:1,e:1"']
+        sound, findings = examined(flags)
+    said = {finding.subject: finding for finding in findings}["Model e"]
+    assert sound == (words is None)
+    assert said.mark is (Mark.FINE if words is None else Mark.FAULT)
+    assert (words or "its endpoint answers") in said.text
+    assert KEY not in said.text
+
+
+def test_without_its_key_no_model_is_asked(study: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEST_DOCTOR_KEY", raising=False)
+    models = tmp_path / "models.yaml"
+    models.write_text("e: {base_url: http://127.0.0.1:9/v1, endpoint_model: x, api_key_env: TEST_DOCTOR_KEY}\n")
+    flags = [*study, f"{B}.model_opt_path={models}", f'{B}.conversations_needed_string="e:1"']
+    sound, findings = examined(flags)
+    assert not sound
+    assert "the environment variable 'TEST_DOCTOR_KEY' is not set" in faults(findings)["Configuration"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from model_chat.configuration import hydra as hydra_module
 from model_chat.configuration.checks import check_task
 from model_chat.configuration.command_line import compose_config
 from model_chat.errors import ConfigurationError
+from model_chat.scripts import new_study
 from model_chat.scripts.new_study import CHARACTERS, lay_out
 from model_chat.serving.catalogue import models_in_folder
 
@@ -54,3 +56,48 @@ def test_what_is_there_is_not_touched(tmp_path: Path, taken: str) -> None:
 def test_a_name_is_a_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationError, match="such as my_study"):
         lay_out(name, tmp_path)
+
+
+ENDPOINT = {"base_url": "https://host.example/v1", "endpoint_model": "name-there", "api_key_env": "TEST_STUDY_KEY"}
+
+
+def test_a_study_with_an_endpoint_would_start_once_the_key_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = lay_out("my_study", tmp_path, ENDPOINT)
+    assert tmp_path / "my_study/models.yaml" in made
+    assert not (tmp_path / "my_study/models").exists()
+    monkeypatch.setattr(hydra_module, "work_dir", lambda: tmp_path)
+    given = ["conf=my_study", "mephisto.architect.port=0"]
+    monkeypatch.delenv("TEST_STUDY_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match="'TEST_STUDY_KEY' is not set"):
+        check_task(compose_config("example", given))
+    monkeypatch.setenv("TEST_STUDY_KEY", "sk-study-0123456789abcdef")
+    task = check_task(compose_config("example", given))
+    assert task.needed == {"warm": 5, "curt": 5}
+    for nickname, prompt in CHARACTERS.items():
+        assert task.sources[nickname].endpoint == {**ENDPOINT, "system_prompt": prompt}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--endpoint", "host/v1", "--endpoint-model", "x"], "'base_url'"),
+        (["--endpoint", "https://host/v1"], "--endpoint-model: is not given"),
+        (["--endpoint-model", "x"], "--endpoint: is not given"),
+        (["--api-key-env", "X"], "--endpoint: is not given"),
+        (["--endpoint", "https://h/v1", "--endpoint-model", "x", "--api-key-env", "sk-a b"], "'api_key_env'"),
+    ],
+)
+def test_wrong_arguments_of_an_endpoint_are_said_and_nothing_is_made(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.setattr(new_study, "work_dir", lambda: tmp_path)
+    monkeypatch.setattr(sys, "argv", ["new_study.py", "my_study", *arguments])
+    assert new_study.main() == 2
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
