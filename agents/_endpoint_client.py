@@ -14,9 +14,11 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -84,12 +86,15 @@ class _Dialect:
 class EndpointClient:
     """One model behind an endpoint, shared by all its conversations.
 
-    Everything but :meth:`submit` runs on the thread of :data:`LOOP`, which therefore owns the state.
+    Everything but :meth:`submit` runs on the thread of :data:`LOOP`, which therefore owns the state. Each request that runs
+    has an HTTP client to itself, with one connection that is kept for the next: the work of httpx's pool of connections
+    grows with the cube of their number when many are free at the same time.
     """
 
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings = settings
-        self._http: httpx.AsyncClient | None = None
+        self._free: list[httpx.AsyncClient] = []
+        self._make_client: Callable[[], httpx.AsyncClient] | None = None
         self._slots: asyncio.Semaphore | None = None
         self._starts: deque[float] = deque()
         self._dialect = _Dialect(settings.max_tokens_field)
@@ -220,14 +225,13 @@ class EndpointClient:
 
         name, started = self._name(), time.monotonic()
         try:
-            async with self._client().stream(
-                "POST", "/chat/completions", json=self._body(messages, dialect)
-            ) as response:
-                if response.status_code != 200:
-                    return self._refusal(response, error_detail(await _read_limited(response)))
-                if "text/event-stream" in response.headers.get("content-type", ""):
-                    return await read_stream(response.aiter_bytes(), name, started, usage, tell)
-                return read_whole(await _read_limited(response), name, usage)
+            with self._client() as client:
+                async with client.stream("POST", "/chat/completions", json=self._body(messages, dialect)) as response:
+                    if response.status_code != 200:
+                        return self._refusal(response, error_detail(await _read_limited(response)))
+                    if "text/event-stream" in response.headers.get("content-type", ""):
+                        return await read_stream(response.aiter_bytes(), name, started, usage, tell)
+                    return read_whole(await _read_limited(response), name, usage)
         except httpx.TimeoutException as error:
             raise RequestFailedError(f"{name} does not answer ({_words(error)}).", retryable=True) from error
         except httpx.HTTPError as error:
@@ -238,25 +242,35 @@ class EndpointClient:
         except EventTooLargeError as error:
             raise RequestFailedError(f"{name}: {error}", retryable=True, unusable=True) from error
 
-    def _client(self) -> httpx.AsyncClient:
-        if self._http is None:
-            import httpx
+    @contextmanager
+    def _client(self) -> Iterator[httpx.AsyncClient]:
+        """Lend a client: the one that was used last, whose connection is most likely still open, or a new one."""
+        if self._make_client is None:
+            self._make_client = self._client_maker()
+        client = self._free.pop() if self._free else self._make_client()
+        try:
+            yield client
+        finally:
+            self._free.append(client)
 
-            settings = self._settings
-            headers = settings.headers()
-            learn_secrets({f"{name}_secret": value.removeprefix("Bearer ") for name, value in headers.items()})
-            self._http = httpx.AsyncClient(
-                base_url=settings.base_url,
-                headers=headers,
-                # The deadline of the whole is asyncio.timeout's.
-                timeout=httpx.Timeout(None, connect=settings.connect_timeout, read=settings.read_timeout),
-                # The slots are the limit.
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.requests_at_once),
-                verify=settings.tls_context() or True,
-                # A proxy of the environment is for the world outside; one's own machine is asked directly.
-                trust_env=not _is_loopback(settings.base_url),
-            )
-        return self._http
+    def _client_maker(self) -> Callable[[], httpx.AsyncClient]:
+        """Return what makes clients; certificates are read once."""
+        import httpx
+
+        settings = self._settings
+        headers = settings.headers()
+        learn_secrets({f"{name}_secret": value.removeprefix("Bearer ") for name, value in headers.items()})
+        # A proxy of the environment is for the world outside; one's own machine is asked directly.
+        trust_env = not _is_loopback(settings.base_url)
+        return partial(
+            httpx.AsyncClient,
+            base_url=settings.base_url,
+            headers=headers,
+            # The deadline of the whole is asyncio.timeout's.
+            timeout=httpx.Timeout(None, connect=settings.connect_timeout, read=settings.read_timeout),
+            verify=settings.tls_context() or httpx.create_ssl_context(trust_env=trust_env),
+            trust_env=trust_env,
+        )
 
     def _body(self, messages: Sequence[Mapping[str, Any]], dialect: _Dialect) -> dict[str, Any]:
         settings = self._settings
