@@ -182,7 +182,7 @@ def _recover_agent(
             saved = json.loads(path.read_bytes())
             state.record_world_data({"custom_data": saved})
             outcome = Completion(saved.get("status") or Completion.COMPLETE)
-        elif any(utterance["agent_idx"] == HUMAN_IDX and "fake_start" not in utterance for utterance in dialog):
+        elif any(map(_is_worth_keeping, dialog)):
             saved = {**state.head, "dialog": dialog, "status": Completion.INCOMPLETE.value, "reason": CUT_OFF}
             save_conversation(chat_data_folder, saved, is_live)
             state.record_world_data({"custom_data": saved})
@@ -196,6 +196,12 @@ def _recover_agent(
         done = state.is_recorded and outcome is not Completion.INCOMPLETE
         agent.update_status(AgentState.STATUS_COMPLETED if done else AgentState.STATUS_EXPIRED)
     return outcome
+
+
+def _is_worth_keeping(utterance: dict[str, Any]) -> bool:
+    """Whether an utterance is a worker's own, or has cost something."""
+    own = utterance["agent_idx"] == HUMAN_IDX and "fake_start" not in utterance
+    return own or bool(utterance.get("generation", {}).get("cost_usd"))
 
 
 def dialog_of(

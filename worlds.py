@@ -399,8 +399,14 @@ class ModelChatWorld:
 
     @property
     def is_worth_keeping(self) -> bool:
-        """Whether the worker has said anything."""
-        return any(utterance.agent_idx == HUMAN_IDX and not utterance.fake_start for utterance in self.dialog)
+        """Whether the worker has said anything, or the model's replies have cost something that is to be counted."""
+        if self.failed_generation is not None:
+            return True
+        return any(
+            (utterance.agent_idx == HUMAN_IDX and not utterance.fake_start)
+            or (utterance.generation is not None and utterance.generation.cost_usd)
+            for utterance in self.dialog
+        )
 
     def get_custom_task_data(self) -> dict[str, Any]:
         """Return the conversation as it is saved, in both places."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_REPLY_CHARACTERS = 200_000
 """A reply that is longer is broken off."""
+REST_SECONDS = 0.5
+"""How long the end of a response is waited for after the last event."""
 MAX_NAME_CHARACTERS = 200
 """Of what a server says its model is called."""
 _UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -144,6 +147,7 @@ async def read_stream(
     try:
         async for data in event_data(chunks):
             if data == "[DONE]":
+                await _read_rest(chunks)
                 break
             _take(reading, data, name, started)
             if tell is not None:
@@ -159,6 +163,16 @@ async def read_stream(
     finally:
         usage.add(reading.usage)
     return completion
+
+
+async def _read_rest(chunks: AsyncIterator[bytes]) -> None:
+    """Read what follows the last event, which is nothing, so that the connection can be used again."""
+    try:
+        async with asyncio.timeout(REST_SECONDS):
+            async for _ in chunks:
+                pass
+    except TimeoutError:
+        return  # the server keeps the response open; the connection is closed
 
 
 def _take(reading: _Reading, data: str, name: str, started: float) -> None:

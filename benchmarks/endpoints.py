@@ -2,9 +2,9 @@
 
     python benchmarks/endpoints.py [--conversations 256] [--replies 4] [--seconds 1.0] [--rounds 3]
 
-The endpoint runs in a process of its own and streams a short reply. All conversations ask at the same time, a thread each, as
-in a run; the bare client sends the same requests with httpx from one event loop and reads the same bytes, each conversation
-with a client of its own, for the work of httpx's pool grows with the cube of its connections (--one-pool). Both take turns.
+The endpoint runs in a process of its own and streams a short reply. All conversations ask at the same time, a thread each,
+as in a run; the bare client sends the same requests with httpx from one event loop and reads the same bytes, with a client
+for each conversation, since the work of httpx's pool grows with the cube of its connections (--one-pool). Both take turns.
 """
 
 from __future__ import annotations

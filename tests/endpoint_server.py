@@ -24,12 +24,18 @@ class Exchange:
     body: dict[str, Any]
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    keep: bool = False
+    """Whether the connection stays open for the next request."""
 
     def send(self, content: bytes) -> None:
         self.writer.write(content)
 
     def head(self, status: int, kind: str, **headers: str) -> None:
-        lines = [f"HTTP/1.1 {status} Whatever", f"Content-Type: {kind}", "Connection: close"]
+        lines = [
+            f"HTTP/1.1 {status} Whatever",
+            f"Content-Type: {kind}",
+            f"Connection: {'keep-alive' if self.keep else 'close'}",
+        ]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         self.send("\r\n".join([*lines, "", ""]).encode())
 
@@ -54,6 +60,7 @@ class EndpointServer:
     requests: list[Exchange] = field(default_factory=list)
     default: Behaviour | None = None
     open_now: int = 0
+    connections: int = 0
     open_at_most: int = 0
     closed_by_client: int = 0
 
@@ -63,26 +70,35 @@ class EndpointServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open_now += 1
+        self.connections += 1
         self.open_at_most = max(self.open_at_most, self.open_now)
         try:
-            begin = await reader.readexactly(1)
-            if begin == b"\x16":  # TLS, which a server without it takes for a bad request
-                writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                return
-            head = begin + await reader.readuntil(b"\r\n\r\n")
-            headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
-            headers = {name.lower(): value for name, value in headers.items()}
-            body = json.loads(await reader.readexactly(int(headers["content-length"])))
-            exchange = Exchange(headers, body, reader, writer)
-            self.requests.append(exchange)
-            behaviour = self.queue.popleft() if self.queue else self.default or reply()
-            await behaviour(exchange)
-            await writer.drain()
+            while await self._answer(reader, writer):
+                pass
         except (ConnectionError, asyncio.IncompleteReadError):
             self.closed_by_client += 1
         finally:
             self.open_now -= 1
             writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; return whether the connection stays open for another."""
+        begin = await reader.read(1)
+        if not begin:
+            return False
+        if begin == b"\x16":  # TLS, which a server without it takes for a bad request
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            return False
+        head = begin + await reader.readuntil(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
+        headers = {name.lower(): value for name, value in headers.items()}
+        body = json.loads(await reader.readexactly(int(headers["content-length"])))
+        exchange = Exchange(headers, body, reader, writer)
+        self.requests.append(exchange)
+        behaviour = self.queue.popleft() if self.queue else self.default or reply()
+        await behaviour(exchange)
+        await writer.drain()
+        return exchange.keep
 
 
 def reply(
@@ -142,6 +158,14 @@ def events(*items: object, finish: bool = True) -> Behaviour:
 
 def text_event(text: str, finish: str | None = None, **more: object) -> dict[str, Any]:
     return {"model": "served-model", "choices": [{"delta": {"content": text, **more}, "finish_reason": finish}]}
+
+
+async def kept_open(exchange: Exchange) -> None:
+    """A good reply, streamed, on a connection that stays open for the next."""
+    exchange.keep = True
+    body = f"data: {json.dumps(text_event('Hello there.', 'stop'))}\n\ndata: [DONE]\n\n"
+    exchange.head(200, "text/event-stream", Content_Length=str(len(body)))
+    exchange.send(body.encode())
 
 
 async def hang_up(exchange: Exchange) -> None:

@@ -31,6 +31,7 @@ from model_chat.tests.endpoint_server import (
     endless,
     events,
     hang_up,
+    kept_open,
     reply,
     serving,
     silent,
@@ -379,6 +380,23 @@ def test_a_compressed_stream_is_read(server: EndpointServer) -> None:
     act = say(make(server))
     assert act["text"] == "Small."
     assert act["generation"]["retries"] == 1
+
+
+def test_a_connection_is_kept_for_the_next_reply(server: EndpointServer) -> None:
+    server.default = kept_open
+    model = make(server)
+    for _ in range(3):
+        say(model)
+    assert len(server.requests) == 3
+    assert server.connections == 1
+
+
+def test_a_response_that_stays_open_after_its_end_holds_no_reply_back(
+    server: EndpointServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_endpoint_reply, "REST_SECONDS", 0.05)
+    server.default = events(text_event("Done.", "stop"), "[DONE]", 30.0)
+    assert say(make(server), seconds=15)["text"] == "Done."
 
 
 def test_a_silent_connection_is_given_up_and_asked_again(server: EndpointServer) -> None:

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from parlai.core.params import ParlaiParser
 
+from model_chat.agents.endpoint_settings import EndpointSettings, settings_faults
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
 from model_chat.serving.catalogue import models_in_folder
 from model_chat.serving.loading import load_model
@@ -48,3 +50,28 @@ def test_the_example_of_an_own_agent_runs(tmp_path: Path, monkeypatch: pytest.Mo
     assert clone.act()["text"] == "HELLO"
     assert clone.weights is model.agent.weights
     del sys.modules["my_agents"]
+
+
+SECTION = PAGE[PAGE.index("## Models behind an endpoint") : PAGE.index("## The demo models")]
+
+
+def test_every_setting_of_an_endpoint_is_documented_with_its_default() -> None:
+    documented: dict[str, str] = {}
+    for names, defaults in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (.*?) \|", SECTION, flags=re.MULTILINE):
+        settings, said = re.findall(r"`(\w+)`", names), defaults.split(", ")
+        documented.update(zip(settings, said * (len(settings) if len(said) == 1 else 1), strict=True))
+    assert documented.keys() == EndpointSettings.model_fields.keys()
+    for name, said in documented.items():
+        default = EndpointSettings.model_fields[name].get_default(call_default_factory=True)
+        if default is None or EndpointSettings.model_fields[name].is_required():
+            assert said == "–", name
+        else:
+            assert said.strip("`") == (default if isinstance(default, str) and default else json.dumps(default)), name
+
+
+@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", SECTION, flags=re.DOTALL))
+def test_an_example_of_an_endpoint_would_be_taken(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for nickname, settings in yaml.safe_load(example).items():
+        if "api_key_env" in settings:
+            monkeypatch.setenv(settings["api_key_env"], "sk-page-0123456789abcdef")
+        assert settings_faults(nickname, settings) == []
