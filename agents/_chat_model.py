@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from model_chat.agents._prompt_cache import PromptCache
 from model_chat.agents._reply_text import opens_thoughts, up_to_last_sentence, without_thoughts
@@ -55,6 +55,22 @@ class Prompt:
     tokens: list[int]
     inside_thoughts: bool = False
     conversation: str | None = None
+
+
+class Written(NamedTuple):
+    """A reply as a model wrote it.
+
+    Attributes:
+        text: what is said of it.
+        prompt_tokens: what the model was shown.
+        completion_tokens: what it wrote, the mark of the end and its thoughts included.
+        finish_reason: ``stop``, or ``length`` where the limit of tokens cut it off.
+    """
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: str
 
 
 class ChatModel:
@@ -176,6 +192,10 @@ class ChatModel:
         Returns:
             one text each, without marks of turns and without thoughts; empty if the model had nothing to say.
         """
+        return [reply.text for reply in self.written(prompts, settings)]
+
+    def written(self, prompts: Sequence[Prompt], settings: ReplySettings) -> list[Written]:
+        """Do the same as :meth:`replies`; return what is known of each reply, too."""
         started = time.monotonic()
         written = self._generate(prompts, settings)
         texts = [self._text(tokens, prompt, settings) for tokens, prompt in zip(written, prompts, strict=True)]
@@ -186,7 +206,13 @@ class ChatModel:
             sum(map(len, written)),
             time.monotonic() - started,
         )
-        return texts
+        return [
+            Written(text, len(prompt.tokens), len(tokens), "stop" if self._is_finished(tokens) else "length")
+            for text, prompt, tokens in zip(texts, prompts, written, strict=True)
+        ]
+
+    def _is_finished(self, tokens: Sequence[int]) -> bool:
+        return bool(tokens) and tokens[-1] in self._stop_ids
 
     def _generate(self, prompts: Sequence[Prompt], settings: ReplySettings) -> list[list[int]]:
         import torch
@@ -233,7 +259,7 @@ class ChatModel:
         return tokens
 
     def _text(self, tokens: list[int], prompt: Prompt, settings: ReplySettings) -> str:
-        finished = bool(tokens) and tokens[-1] in self._stop_ids
+        finished = self._is_finished(tokens)
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         text = without_thoughts(text, prompt.inside_thoughts).strip()
         # Bytes of a character that the token limit cut in two.

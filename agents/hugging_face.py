@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from parlai.core.agents import Agent
 from parlai.core.message import Message
 
+from model_chat.agents._chat_history import ChatHistory
 from model_chat.agents._sampling import SamplingSettings
 from model_chat.errors import ConfigurationError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from parlai.core.opt import Opt
     from parlai.core.params import ParlaiParser
 
-    from model_chat.agents._chat_model import ChatModel, ReplySettings
+    from model_chat.agents._chat_model import ChatModel, ReplySettings, Written
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +31,6 @@ DEFAULT_SYSTEM_PROMPT = (
     "You are having a friendly chat with someone you have just met. Answer in one to three short sentences, "
     "in your own words, and keep the conversation going."
 )
-SILENCE = "__SILENCE__"  # ParlAI's text for "nobody has said anything yet"
-_BEGIN = "(The other one waits for you to begin the conversation.)"
-_PERSONA = "your persona:"
-_PARTNER = "partner's persona:"
 _ROLE_KEY = (
     "hf_chat"  # where observe() leaves the conversation for batch_act(), as ParlAI's own agents do with text_vec
 )
@@ -155,8 +152,7 @@ class HuggingFaceChatAgent(Agent):  # type: ignore[misc]  # parlai ships no type
     def _start_afresh(self) -> None:
         self._chat_model.forget(self._conversation)
         self._conversation = uuid.uuid4().hex
-        self._persona: list[str] = []
-        self._turns: list[dict[str, str]] = []
+        self._history = ChatHistory(self._system_prompt, self._history_turns)
         self._episode_over = False
 
     def observe(self, observation: dict[str, Any]) -> Message:
@@ -167,52 +163,13 @@ class HuggingFaceChatAgent(Agent):  # type: ignore[misc]  # parlai ships no type
         """
         if self._episode_over:
             self._start_afresh()
-        text = observation.get("text") or ""
-        said = self._take_persona(text, all_of_it=observation.get("id") == "persona")
-        if said and said != SILENCE:
-            self._turns.append({"role": "user", "content": said})
+        self._history.observe(observation)
         self._episode_over = bool(observation.get("episode_done", False))
         seen = Message(observation)
-        seen.force_set(_ROLE_KEY, self._shown())
+        seen.force_set(_ROLE_KEY, self._history.messages())
         seen.force_set("hf_conversation", self._conversation)
         self.observation = seen
         return seen
-
-    def _take_persona(self, text: str, all_of_it: bool) -> str:
-        """Keep the persona lines that a text begins with, and return the rest, which was said.
-
-        Args:
-            text: one or more lines.
-            all_of_it: whether lines without a prefix are about the conversation as well (its topic) and not said.
-        """
-        lines = text.split("\n")
-        while lines:
-            line = lines[0].strip()
-            if line.lower().startswith(_PERSONA):
-                self._persona.append(line[len(_PERSONA) :].strip())
-            elif line.lower().startswith(_PARTNER):
-                self._persona.append(f"About the other one you know: {line[len(_PARTNER) :].strip()}")
-            elif all_of_it and line:
-                self._persona.append(f"The conversation is about: {line}")
-            elif line:
-                break
-            lines.pop(0)
-        return "\n".join(lines).strip()
-
-    def _shown(self) -> list[dict[str, str]]:
-        """The conversation as the model is to see it: system prompt, persona, and the last turns."""
-        system = self._system_prompt
-        if self._persona:
-            about = "\n".join(f"- {line}" for line in self._persona)
-            system = f"{system}\n\nThis is you; stay true to it, and don't list it:\n{about}".strip()
-        turns = self._turns
-        if self._history_turns >= 0:
-            firsts = [at for at, turn in enumerate(turns) if turn["role"] == "user" and _begins(turns, at)]
-            if len(firsts) > self._history_turns + 1:
-                turns = turns[firsts[-self._history_turns - 1] :]
-        if not turns:
-            turns = [{"role": "user", "content": _BEGIN}]
-        return ([{"role": "system", "content": system}] if system else []) + turns
 
     def act(self) -> Message:
         """Reply to what was observed last, and remember the reply.
@@ -240,23 +197,21 @@ class HuggingFaceChatAgent(Agent):  # type: ignore[misc]  # parlai ships no type
             self._chat_model.prompt(each[_ROLE_KEY], self._settings.max_prompt_tokens, each["hf_conversation"])
             for each in asked
         ]
-        texts = iter(self._chat_model.replies(prompts, self._settings) if prompts else [])
+        written = iter(self._chat_model.written(prompts, self._settings) if prompts else [])
         # Rows of ParlAI's batches can be empty (padding at the end of the data): they get an empty reply.
-        return [
-            Message({"id": self.getID(), "episode_done": False, "text": next(texts) if _ROLE_KEY in each else ""})
-            for each in observations
-        ]
+        return [self._message(next(written) if _ROLE_KEY in each else None) for each in observations]
+
+    def _message(self, written: Written | None) -> Message:
+        message = Message({"id": self.getID(), "episode_done": False, "text": ""})
+        if written is not None:
+            generation = written._asdict()
+            message.force_set("text", generation.pop("text"))
+            message["generation"] = generation
+        return message
 
     def self_observe(self, self_message: dict[str, Any]) -> None:
         """Remember what this agent itself said last."""
-        text = self_message.get("text") or ""
-        if text:
-            self._turns.append({"role": "assistant", "content": text})
-
-
-def _begins(turns: Sequence[dict[str, str]], at: int) -> bool:
-    """Whether a user message begins an exchange: several in a row are one."""
-    return at == 0 or turns[at - 1]["role"] != "user"
+        self._history.has_said(self_message.get("text") or "")
 
 
 def _value(opt: Opt, key: str, default: Any) -> Any:

@@ -151,7 +151,16 @@ def test_64_workers_through_a_misbehaving_endpoint_lose_nothing_and_learn_nothin
     assert [path for path, data in everything.items() if KEY.encode() in data] == []
     told = json.dumps([outcome.packets for outcome in outcomes])
     assert "My key is [secret]." in told
-    for secret in (KEY, "asked-model", server.url, "served-model", "401", "overloaded", "slow down", "traceback"):
+    for secret in (
+        KEY,
+        "asked-model",
+        server.url,
+        "served-model",
+        "Incorrect API key",
+        "overloaded",
+        "slow down",
+        "traceback",
+    ):
         assert secret not in told
     assert KEY not in processes
 
