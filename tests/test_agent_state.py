@@ -308,3 +308,34 @@ def test_only_the_end_and_what_a_worker_said_have_to_survive_a_power_cut(
     assert synced == []
     agent.state.record_world_data({"custom_data": SAVED})
     assert synced
+
+
+def test_how_a_reply_was_made_is_on_disk_with_it_and_never_comes_out_for_a_page(agent: Any) -> None:
+    human = HumanAgent(agent)
+    human.control("start")
+    human.say("Speaker 2", "Hello.", generation={"served_model": "secret-name", "cost_usd": 0.5}, utterance_idx=0)
+    human.say("Speaker 1", "Hi.", utterance_idx=1)
+    for state in (agent.state, reloaded(agent)):
+        assert list(state.generations.values()) == [{"served_model": "secret-name", "cost_usd": 0.5}]
+        assert list(state.generations) == [state.messages[1]["update_id"]]
+        assert "secret-name" not in json.dumps([state.get_init_state(), state.get_parsed_data(), state.messages])
+    agent.state.update_metadata("tips", "a tip")  # Mephisto writes the whole state then
+    assert len(reloaded(agent).generations) == 1
+    agent.state.record_world_data({"custom_data": SAVED})
+    for state in (agent.state, reloaded(agent)):
+        assert state.generations == {}, "the record has them now"
+        assert "record_generations" not in state.get_data()["outputs"]
+
+
+def test_a_record_that_cannot_be_written_leaves_how_replies_were_made(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HumanAgent(agent).say("Speaker 2", "Hello.", generation={"cost_usd": 0.5}, utterance_idx=0)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(agent.state, "save_data", full)
+    with pytest.raises(OSError, match="No space"):
+        agent.state.record_world_data({"custom_data": SAVED})
+    assert list(agent.state.generations.values()) == [{"cost_usd": 0.5}]

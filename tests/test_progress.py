@@ -19,6 +19,7 @@ from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.progress import Progress
 from model_chat.quality.onboarding import OnboardingOutcome, OnboardingStatistics
 from model_chat.quota import ConversationQuota
+from model_chat.serving.spend import ModelSpend
 
 
 class Clock:
@@ -203,3 +204,25 @@ def test_the_level_is_the_requesters(loggers: None, level: str, shown: bool) -> 
     set_up_logging(level, console)
     logging.getLogger("mephisto.test").info("detail")
     assert ("detail" in written(console)) is shown
+
+
+class Spent:
+    """A pool that has spent a dollar."""
+
+    def spent_usd(self) -> dict[str, float]:
+        return {"a": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("limit", "done", "interrupted", "because"),
+    [(1.0, 1, False, True), (1.0, 2, False, False), (1.0, 1, True, False), (2.0, 1, False, False)],
+)
+def test_a_run_that_ends_for_its_spend_says_so(
+    limit: float, done: int, interrupted: bool, because: bool, tmp_path: Path
+) -> None:
+    console, state = plain(), shared()
+    state.spend = ModelSpend(Spent(), limit)  # type: ignore[arg-type]
+    Progress(ConversationQuota({"a": 2}, {"a": done}), state, console, 30).conclude(tmp_path, interrupted)
+    said = written(console)
+    assert ("since its models have cost mephisto.blueprint.max_model_spend_usd" in said) is because
+    assert f"models: $1.00 of ${limit:.2f} spent" in said

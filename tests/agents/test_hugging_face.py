@@ -396,3 +396,22 @@ def test_kept_memory_stays_within_its_limit(folder: Path) -> None:
     assert 0 < sum(each.bytes for each in kept.values()) <= 40_000
     assert "5" in kept, "the one used last stays"
     assert "0" not in kept
+
+
+def test_the_tokens_of_a_reply_and_its_end_are_known(folder: Path) -> None:
+    speaker = agent(folder, max_new_tokens=5)
+    speaker.observe({"text": "Hi!", "episode_done": False})
+    act = speaker.act()
+    generation = act["generation"]
+    assert generation.keys() == {"prompt_tokens", "completion_tokens", "finish_reason"}
+    assert generation["prompt_tokens"] > 3
+    assert 1 <= generation["completion_tokens"] <= 5
+    assert generation["finish_reason"] == ("length" if generation["completion_tokens"] == 5 else "stop")
+    both = [clone(speaker), clone(speaker)]
+    seen = [
+        each.observe({"text": text, "episode_done": False})
+        for each, text in zip(both, ("Hi!", "Hi there!"), strict=True)
+    ]
+    shorter, longer = [reply["generation"]["prompt_tokens"] for reply in speaker.batch_act(seen)]
+    assert shorter == generation["prompt_tokens"]
+    assert longer > shorter, "what fills a row of a batch is no part of its prompt"

@@ -290,3 +290,30 @@ def test_a_whole_task_with_a_real_server(start_task: Start, monkeypatch: pytest.
             assert generation["served_model"]
             assert ("seconds_to_first_token" in generation) == streamed
             assert 0 < generation.get("seconds_to_first_token", 0.001) <= generation["seconds"]
+
+
+def test_image_chat_sends_the_image_with_each_request(server: EndpointServer, tmp_path: Path) -> None:
+    from tests.e2e.running_image_task import NO_ANNOTATION, image_tasks
+
+    with image_tasks(tmp_path) as start:
+        flags = (models_file(tmp_path, server.url, takes_images=True), "mephisto.blueprint.image_models=e")
+        task = start(TWO_TURNS, NO_ANNOTATION, *flags, images=1, conversations=1)
+        (outcome,) = asyncio.run(simulate(task.port, 1, [Behaviour()]))
+        assert outcome.result == "complete", task.log
+        assert task.wait() == 0, task.log
+    (chat,) = task.conversations()
+    assert all(generation["prompt_tokens"] == 10 for generation in replies(chat))
+    *_, last = server.requests
+    first, *others = [message for message in last.body["messages"] if message["role"] == "user"]
+    text, image = first["content"]
+    assert text["type"] == "text"
+    assert image["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    assert all(isinstance(message["content"], str) for message in others)
+    assert "base64" not in json.dumps(chat)
+
+
+def test_image_chat_refuses_a_model_that_is_not_to_get_the_image(server: EndpointServer, tmp_path: Path) -> None:
+    from tests.e2e.running_image_task import image_tasks
+
+    with image_tasks(tmp_path) as start, pytest.raises(AssertionError, match="the model 'e' takes no images"):
+        start(models_file(tmp_path, server.url), "mephisto.blueprint.image_models=e", images=1)
