@@ -118,7 +118,9 @@ class ModelChatBlueprintArgs(BaseModelChatBlueprintArgs):
     )
     conversations_needed_string: str | None = _flag(None, "Conversations to collect: nickname:count,nickname:count.")
     base_model_folder: str | None = _flag("${task_dir}/models", "Folder of models, <nickname>/model.opt and so on.")
-    model_opt_path: str | None = _flag(None, "YAML file, nickname to a string of ParlAI flags; beside the base folder.")
+    model_opt_path: str | None = _flag(
+        None, "YAML file, nickname to a string of ParlAI flags or an endpoint's settings; beside the base folder."
+    )
     context_seed: int | None = _flag(None, "Seed of the contexts; unset: different in every run.")
     conversation_start_mode: str = _flag("hi", "hi, blended_skill_talk, or a ParlAI task with a ContextGenerator.")
     include_persona: bool = _flag(False, "Tell the model and the worker a persona.")
@@ -154,7 +156,7 @@ class ModelImageChatBlueprintArgs(BaseModelChatBlueprintArgs):
     )
     model_opt_path: str | None = _flag(
         "${mephisto.blueprint.task_config_path}/image_model_opts.yaml",
-        "YAML file, nickname to a string of ParlAI flags.",
+        "YAML file, nickname to a string of ParlAI flags or an endpoint's settings.",
     )
     base_model_folder: str | None = _flag(
         None, "Folder of models, <nickname>/model.opt and so on; beside the YAML file, or instead of it."

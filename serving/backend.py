@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,6 +13,9 @@ from model_chat.serving.loading import load_model
 from model_chat.serving.model import ServedModel, StoppedError
 from model_chat.serving.pool import ModelPool
 from model_chat.serving.ray_options import RAY, RayOptions
+
+LOOK_SECONDS = 0.1
+"""How often it is looked whether the requester wants the run to end."""
 
 
 def open_pool(
@@ -78,16 +81,29 @@ def _open_endpoints(
     """
     if not sources:
         return []
-    models: list[ServedModel] = [load_model(source, model_parallel, flag) for source in sources.values()]
+    models: list[ServedModel] = []
     faults: list[str] = []
-    with status(f"Asking {', '.join(sources)} for a first reply…"), ThreadPoolExecutor(len(models)) as threads:
-        probes = {model.nickname: threads.submit(model.probe) for model in models}
-        for nickname, probe in probes.items():
-            try:
-                probe.result()
-            except ConfigurationError as error:
-                faults += [f"{flag}: the model '{nickname}': {fault}" for fault in error.faults]
-    if stopped():
+    for source in sources.values():
+        try:
+            models.append(load_model(source, model_parallel, flag))
+        except ConfigurationError as error:
+            faults += error.faults
+    ConfigurationError.raise_if(faults)
+    threads = ThreadPoolExecutor(len(models), thread_name_prefix="first replies")
+    try:
+        with status(f"Asking {', '.join(sources)} for a first reply…"):
+            probes = {threads.submit(model.probe): model.nickname for model in models}
+            waiting = set(probes)
+            while waiting and not stopped():
+                waiting = wait(waiting, timeout=LOOK_SECONDS).not_done
+    finally:
+        threads.shutdown(wait=False)  # a request that goes on ends by itself
+    if waiting:
         raise StoppedError
+    for probe, nickname in probes.items():
+        try:
+            probe.result()
+        except ConfigurationError as error:
+            faults += [f"{flag}: the model '{nickname}': {fault}" for fault in error.faults]
     ConfigurationError.raise_if(faults)
     return models

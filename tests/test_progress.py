@@ -221,7 +221,7 @@ def test_a_run_that_ends_for_its_spend_says_so(
     limit: float, done: int, interrupted: bool, because: bool, tmp_path: Path
 ) -> None:
     console, state = plain(), shared()
-    state.spend = ModelSpend(Spent(), limit)  # type: ignore[arg-type]
+    state.spend = ModelSpend(Spent(), limit)  # type: ignore[arg-type]  # all that is asked of a pool
     Progress(ConversationQuota({"a": 2}, {"a": done}), state, console, 30).conclude(tmp_path, interrupted)
     said = written(console)
     assert ("since its models have cost mephisto.blueprint.max_model_spend_usd" in said) is because

@@ -43,6 +43,16 @@ def head_of(agent: Any) -> dict[str, Any]:
     }
 
 
+def test_what_is_known_of_replies_comes_back_to_them_and_what_is_damaged_is_left_out() -> None:
+    messages = [
+        {"id": "Speaker 2", "text": str(at), "task_data": {"agent_idx": 1, "utterance_idx": at}, "update_id": f"u{at}"}
+        for at in range(3)
+    ]
+    generations = {"u0": {"cost_usd": 0.5}, "u1": {"cost_usd": "much", "retries": 1}, "other": {"retries": 9}}
+    dialog = dialog_of(messages, generations)
+    assert [line.get("generation") for line in dialog] == [{"cost_usd": 0.5}, {"retries": 1}, None]
+
+
 def begin(run: Run, *said: str) -> Any:
     """An agent in the middle of a conversation in which the worker has said this."""
     agent = run.agent()

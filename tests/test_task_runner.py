@@ -353,3 +353,22 @@ def test_an_onboarding_that_breaks_down_is_said_and_disqualifies_nobody(
     assert controls == ["onboarding_start", "onboarding_failed"]
     assert on.qualification(PASSED) is None
     assert on.agent.get_status() == AgentState.STATUS_DISCONNECT
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_at_the_limit_of_what_models_cost_nobody_gets_a_unit_and_no_conversation_begins(
+    stage: Callable[..., Stage], reached: bool
+) -> None:
+    class Spend:
+        def is_reached(self) -> bool:
+            return reached
+
+    on = stage(spend=Spend())
+    on.shared.spend = Spend()  # type: ignore[assignment]  # all that is asked of it
+    worker = on.agent.get_worker()
+    assert on.runner.filter_units_for_worker([on.unit], worker) == ([] if reached else [on.unit])
+    on.run()
+    assert [chat["status"] for chat in on.files()] == ([] if reached else ["complete"])
+    (ended,) = on.controls("ended")
+    assert ended["outcome"] == ("incomplete" if reached else "complete")
+    assert on.count() == ModelCount(NICKNAME, 0 if reached else 1, 0, 1), "nobody holds a place"

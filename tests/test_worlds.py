@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutError
 
 from model_chat import worlds
 from model_chat.contexts import ContextSource
+from model_chat.errors import ModelFailureError
 from model_chat.quota import ModelCount
-from model_chat.records.schema import Completion, Conversation
+from model_chat.records.schema import Completion, Conversation, Generation
 from model_chat.tests.parlai_agents import NO_TEXT, RAISE
 from model_chat.tests.seats import (
     MODEL_FILE,
@@ -508,3 +509,26 @@ def test_a_world_that_cannot_be_made_holds_no_place() -> None:
 
 def test_a_conversation_has_one_worker() -> None:
     assert worlds.get_world_params() == {"agent_count": 1}
+
+
+def test_what_is_known_of_a_reply_that_failed_is_saved_though_the_worker_has_said_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class CostlyFailureError(ModelFailureError):
+        generation: ClassVar = {"cost_usd": 0.5, "retries": 2, "unknown": "left out"}
+
+    def fail(*_: Any) -> None:
+        raise CostlyFailureError("no")
+
+    monkeypatch.setattr(worlds.BotAgent, "act", fail)
+    world, _ = chat()
+    assert world.is_worth_keeping
+    assert world.get_custom_task_data()["failed_generation"] == {"cost_usd": 0.5, "retries": 2}
+
+
+def test_a_conversation_in_which_the_worker_said_nothing_is_kept_if_it_has_cost_something() -> None:
+    for cost, kept in ((0.5, True), (None, False)):
+        world = begin(ScriptedHuman())
+        world.parley()
+        world.dialog[-1].generation = Generation(cost_usd=cost, seconds=1.0)
+        assert world.is_worth_keeping is kept

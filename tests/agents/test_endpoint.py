@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ from model_chat.tests.endpoint_server import (
     text_event,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-test-0123456789abcdefghij"
 
 
@@ -487,6 +489,36 @@ def test_an_image_goes_along_with_the_first_message(server: EndpointServer) -> N
     assert first["content"][1]["image_url"]["url"].startswith("data:image/jpeg;base64,")
     assert all(isinstance(message["content"], str) for message in others)
     assert model.opt["image_mode"] == "raw"
+
+
+async def transformers_serve(exchange: Exchange) -> None:
+    """The dialect of `transformers serve`: strict fields, no [DONE], usage in the last chunk with the reason."""
+    known = {"model", "messages", "stream", "stream_options", "max_tokens", "temperature", "top_p", "seed", "stop"}
+    unexpected = exchange.body.keys() - known
+    if unexpected:
+        await status(422, {"detail": f"Unexpected fields in the request: {unexpected}"})(exchange)
+        return
+    exchange.head(200, "text/event-stream")
+    exchange.delta(role="assistant")
+    exchange.delta(content="Hello.")
+    last = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    exchange.event({"model": "m@main", "choices": [last], "usage": {"prompt_tokens": 9, "completion_tokens": 2}})
+
+
+def test_a_stream_without_its_last_mark_and_with_strict_fields(server: EndpointServer) -> None:
+    server.default = transformers_serve
+    act = say(make(server))
+    assert act["text"] == "Hello."
+    assert (act["generation"]["prompt_tokens"], act["generation"]["completion_tokens"]) == (9, 2)
+    assert act["generation"]["served_model"] == "m@main"
+    with pytest.raises(ConfigurationError, match=r"answered 422: Unexpected fields in the request: .*top_k"):
+        make(server, extra_body={"top_k": 20}).probe()
+
+
+def test_the_blueprint_is_imported_without_what_endpoints_need() -> None:
+    code = "import sys, model_chat.model_chat_blueprint; print({'httpx', 'model_chat.agents.endpoint'} & sys.modules.keys())"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "set()"
 
 
 def test_the_key_is_in_no_error_no_opt_and_no_log(server: EndpointServer, caplog: pytest.LogCaptureFixture) -> None:

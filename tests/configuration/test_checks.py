@@ -252,6 +252,22 @@ def test_numbers_below_one_are_refused(check: Callable[..., CheckedTask], name: 
         ]
 
 
+def test_a_limit_of_what_models_cost_needs_an_amount_and_the_prices(
+    check: Callable[..., CheckedTask], tmp_path: Path
+) -> None:
+    limit = f"{B}.max_model_spend_usd"
+    assert check().max_model_spend_usd is None
+    assert check(**{limit: "5"}).max_model_spend_usd == 5.0, "models of this machine cost nothing"
+    (fault,) = faults(check, **{limit: "0"})
+    assert fault.startswith(f"{limit}: 0.0 is no amount of money")
+    opts = tmp_path / "opts.yaml"
+    opts.write_text("x: {base_url: http://127.0.0.1:9/v1, endpoint_model: y}\n", encoding="utf-8")
+    (fault,) = faults(
+        check, **{limit: "5", f"{B}.model_opt_path": str(opts), f"{B}.conversations_needed_string": "'x:1'"}
+    )
+    assert fault.startswith(f"{limit}: the endpoint model 'x' has no usd_per_million_input_tokens")
+
+
 def test_models_that_are_not_there_are_said_with_those_that_are(
     check: Callable[..., CheckedTask], tmp_path: Path
 ) -> None:

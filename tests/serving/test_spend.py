@@ -26,7 +26,7 @@ class Pool:
 
 
 def spend(limit: float | None, earlier: float = 0.0, **spent: float) -> ModelSpend:
-    return ModelSpend(Pool(**spent), limit, earlier)  # type: ignore[arg-type]
+    return ModelSpend(Pool(**spent), limit, earlier)  # type: ignore[arg-type]  # all that is asked of a pool
 
 
 def test_earlier_runs_and_all_models_of_this_one_count() -> None:
