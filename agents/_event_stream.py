@@ -22,15 +22,20 @@ async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
         EventTooLargeError: see there.
     """
     data: list[bytes] = []
-    buffered, size = b"", 0
+    pieces: list[bytes] = []  # of a line that has not ended
+    waiting, size = 0, 0
     async for chunk in chunks:
-        buffered += chunk
-        if len(buffered) > MAX_EVENT_BYTES:
-            raise EventTooLargeError(f"An event is longer than {MAX_EVENT_BYTES} bytes.")
+        pieces.append(chunk)
+        waiting += len(chunk)
+        if b"\n" not in chunk and b"\r" not in chunk and not pieces[0].endswith(b"\r"):
+            _check_size(waiting + size)
+            continue
+        buffered = b"".join(pieces)
         # A lone \r may be the first half of \r\n.
         keep = buffered[-1:] if buffered.endswith(b"\r") else b""
         lines = (buffered[: len(buffered) - len(keep)]).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        buffered = lines.pop() + keep
+        pieces = [lines.pop() + keep]
+        waiting = len(pieces[0])
         for line in lines:
             if not line:
                 if data:
@@ -39,10 +44,15 @@ async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
             elif line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
                 size += len(line)
-                if size > MAX_EVENT_BYTES:
-                    raise EventTooLargeError(f"An event is longer than {MAX_EVENT_BYTES} bytes.")
-    last = buffered.strip(b"\r")
+                _check_size(size)
+        _check_size(waiting + size)
+    last = b"".join(pieces).strip(b"\r")
     if last.startswith(b"data:"):
         data.append(last[5:].removeprefix(b" "))
     if data:
         yield b"\n".join(data).decode("utf-8", errors="replace")
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_EVENT_BYTES:
+        raise EventTooLargeError(f"An event is longer than {MAX_EVENT_BYTES} bytes.")

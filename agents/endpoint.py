@@ -77,6 +77,7 @@ class EndpointAgent(Agent):  # type: ignore[misc]  # parlai ships no types
             ConfigurationError.raise_if(settings_faults(f"the endpoint model '{given.get('endpoint_model')}'", given))
             self.settings = EndpointSettings.model_validate(given)
             self._client = EndpointClient(self.settings)
+        self.opt["dict_lower"] = self.settings.dict_lower
         self.takes_images = self.settings.takes_images
         if self.takes_images:
             self.opt["image_mode"] = "raw"

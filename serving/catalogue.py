@@ -18,7 +18,7 @@ from model_chat.configuration.lists import split_list
 from model_chat.configuration.redaction import learn_flags, learn_secrets, without_secrets
 from model_chat.errors import ConfigurationError
 
-NOT_OF_THE_ENDPOINT = frozenset({"model", "model_file", "dict_lower", "override"})
+NOT_OF_THE_ENDPOINT = frozenset({"model", "model_file", "override"})
 """Keys of a ``model.opt`` that are ParlAI's."""
 PRICES = ("usd_per_million_input_tokens", "usd_per_million_output_tokens")
 MODEL_FILE = "model"

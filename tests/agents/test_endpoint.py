@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from parlai.core.message import Message
 
 from model_chat.agents import _endpoint_client, _endpoint_reply
-from model_chat.agents._event_stream import event_data
+from model_chat.agents._event_stream import EventTooLargeError, event_data
 from model_chat.agents.endpoint_settings import settings_faults
+from model_chat.bot_agent import BotAgent
 from model_chat.errors import ConfigurationError, ModelFailureError
 from model_chat.records.schema import Generation
 from model_chat.serving.catalogue import ModelSource, models_in_folder, models_in_opt_file, opt_faults
@@ -648,6 +651,36 @@ def test_models_of_the_yaml_file_and_of_folders(tmp_path: Path, server: Endpoint
     assert "api_key_env" in opt_faults("f", source)[0]
 
 
+def test_settings_may_be_flags(server: EndpointServer) -> None:
+    flags = (
+        f"--model model_chat.agents.endpoint:EndpointAgent --base-url {server.url} --endpoint-model x --temperature 0.5 "
+        """--extra-body '{"top_k": 3}' --stop '["END"]' --seed 7 --stream false --max-tokens 9"""
+    )
+    source = ModelSource("m", flags=flags)
+    assert source.is_endpoint
+    assert say_with(source) == "Hello there."
+    body = server.requests[0].body
+    assert {key: value for key, value in body.items() if key not in ("messages", "model")} == {
+        "temperature": 0.5,
+        "top_k": 3,
+        "stop": ["END"],
+        "seed": 7,
+        "max_tokens": 9,
+    }
+    with pytest.raises(ConfigurationError, match="'temperature'"):
+        load_model(ModelSource("m", flags=flags.replace("0.5", "-0.5")), False)
+
+
+def test_a_reply_is_shown_as_the_model_wrote_it_unless_it_is_to_be_normalised(server: EndpointServer) -> None:
+    server.default = reply("i wrote `code` , so")
+    for settings, text in (({}, "i wrote `code` , so"), ({"dict_lower": True}, "I wrote `code`, so")):
+        pool = ModelPool([make(server, **settings)], 1, 20)
+        bot = BotAgent(pool, "m")
+        bot.observe({"id": "Speaker 1", "text": "Hi!"})
+        assert bot.act().text == text
+        pool.shutdown()
+
+
 def say_with(source: ModelSource) -> str:
     model = load_model(source, False)
     pool = ModelPool([model], 1, 20)
@@ -673,3 +706,42 @@ def test_events_are_read_whatever_the_line_ends_and_pieces(size: int) -> None:
         return [data async for data in event_data(pieces())]
 
     assert asyncio.run(read()) == ['{"a": "\u2028é"}', "two\nlines", "last"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([b"data: ", b"data:", b": ", b"event: ", b""]), st.sampled_from([b"x", b"", b"a:b"]))
+    ),
+    st.lists(st.sampled_from([b"\n", b"\r\n", b"\r"]), min_size=1),
+    st.lists(st.integers(1, 7), min_size=1),
+)
+def test_events_do_not_depend_on_where_a_stream_is_cut(
+    lines: list[tuple[bytes, bytes]], ends: list[bytes], sizes: list[int]
+) -> None:
+    stream = b"".join(field + value + ends[at % len(ends)] for at, (field, value) in enumerate(lines))
+
+    async def read(cut: list[int]) -> list[str]:
+        async def pieces() -> Any:
+            at, number = 0, 0
+            while at < len(stream):
+                size = cut[number % len(cut)]
+                yield stream[at : at + size]
+                at, number = at + size, number + 1
+
+        return [data async for data in event_data(pieces())]
+
+    assert asyncio.run(read(sizes)) == asyncio.run(read([max(1, len(stream))]))
+
+
+def test_an_event_that_does_not_end_is_broken_off_and_many_small_ones_in_one_piece_are_not() -> None:
+    async def read(*pieces: bytes) -> int:
+        async def chunks() -> Any:
+            for piece in pieces:
+                yield piece
+
+        return len([data async for data in event_data(chunks())])
+
+    assert asyncio.run(read(b"data: x\n\n" * 200_000)) == 200_000
+    for too_long in ([b"data: " + b"x" * 1000] * 2000, [b"data: " + b"x" * 1000 + b"\n"] * 2000):
+        with pytest.raises(EventTooLargeError):
+            asyncio.run(read(*too_long))

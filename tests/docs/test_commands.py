@@ -348,8 +348,8 @@ def test_performance(walk: Walk) -> None:
     assert "2 turns, onboarding" in said
     assert "2 workers: " not in said, "which says that some did not get to the end"
     assert "random/blender_90m" in walk.run("python benchmarks/batching.py")
-    assert "2 conversations: " in walk.run("python benchmarks/endpoints.py")
     assert "N* = 2.0" in walk.run("python benchmarks/capacity.py")
+    assert "2 conversations: " in walk.run("python benchmarks/endpoints.py")
 
 
 @pytest.mark.slow
