@@ -60,7 +60,7 @@ class EndpointSettings(BaseModel):
     whole_sentences: bool = True
     """Whether a reply that reached ``max_tokens`` is cut after its last whole sentence."""
     dict_lower: bool = False
-    """Whether replies pass through ParlAI's ``normalize_reply`` (capitals, punctuation), as those of ParlAI's own models do."""
+    """Whether replies pass through ParlAI's ``normalize_reply`` (capitals, punctuation), as those of ParlAI's models do."""
     takes_images: bool = False
     """Whether the image of image chat is sent, as an image part."""
     image_detail: Literal["auto", "low", "high"] | None = None

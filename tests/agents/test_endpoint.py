@@ -474,8 +474,8 @@ def test_an_address_without_tls_is_said(server: EndpointServer) -> None:
 
 
 def test_what_an_agent_calls_its_generation_may_be_anything() -> None:
-    for given in ("text", {"prompt_tokens": "many", "retries": 1}, [1], None):
-        assert isinstance(Generation.of(given), Generation)
+    for odd in ("text", {"prompt_tokens": "many", "retries": 1}, [1], None):
+        assert isinstance(Generation.of(odd), Generation)
     assert Generation.of({"prompt_tokens": "many", "retries": 1}) == Generation(retries=1)
 
 
