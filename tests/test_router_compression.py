@@ -40,7 +40,11 @@ def get(served: Served, path: str, method: str = "GET", **headers: str) -> reque
     """Ask as a page does, with nothing decoded: the body is what came over the wire."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     response = requests.request(
-        method, f"http://{served.base}/{path}", headers={"Accept-Encoding": "identity", **named}, timeout=10, stream=True
+        method,
+        f"http://{served.base}/{path}",
+        headers={"Accept-Encoding": "identity", **named},
+        timeout=10,
+        stream=True,
     )
     response._content = response.raw.read(decode_content=False)
     return response
@@ -79,7 +83,9 @@ def test_caches_are_told_that_the_answer_depends_on_what_is_accepted(served: Ser
 
 
 def test_each_form_has_an_etag_of_its_own_which_is_asked_for_again(served: Served) -> None:
-    etags = {form: get(served, "large.txt", Accept_Encoding=form).headers["ETag"] for form in ("identity", "gzip", "br")}
+    etags = {
+        form: get(served, "large.txt", Accept_Encoding=form).headers["ETag"] for form in ("identity", "gzip", "br")
+    }
     assert len(set(etags.values())) == 3
     known = get(served, "large.txt", Accept_Encoding="gzip", If_None_Match=etags["gzip"])
     assert (known.status_code, known.content, known.headers["ETag"]) == (304, b"", etags["gzip"])
@@ -121,6 +127,8 @@ def test_a_file_that_has_changed_is_compressed_anew(served: Served) -> None:
         file.write_bytes(before)
 
 
-@pytest.mark.parametrize("path", [".hidden.txt", "large.txt/", "../server.js", "%2e%2e/server.js", "assets/../../server.js"])
+@pytest.mark.parametrize(
+    "path", [".hidden.txt", "large.txt/", "../server.js", "%2e%2e/server.js", "assets/../../server.js"]
+)
 def test_nothing_is_served_that_was_not(served: Served, path: str) -> None:
     assert get(served, path, Accept_Encoding="gzip").status_code in (403, 404)

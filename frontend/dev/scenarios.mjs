@@ -234,7 +234,7 @@ async function onboarding(agent, { passAfter = 2, tries = 2, explanations = [], 
     }
     agent.control("onboarding_retry", {
       tries_left: left,
-      reason: `Some answers differ from the guidelines. You have ${left} tries left.`,
+      reason: `Some answers differ from the guidelines. You have ${left === 1 ? "one try" : `${left} tries`} left.`,
       explanations,
       wrong,
     });

@@ -84,7 +84,7 @@ export const texts = {
     placeholder: "Write your message…",
     send: "Send",
     keys: "Enter sends, Shift + Enter makes a new line",
-    keysWithBoxes: "Enter sends, Shift + Enter makes a new line. Esc, then a number, ticks a box",
+    keysWithBoxes: "Enter sends · Shift + Enter: new line · Esc, then a number: tick a box",
     counter: (length: number, most: number) =>
       `${length.toLocaleString("en")} of ${most.toLocaleString("en")} characters`,
   },

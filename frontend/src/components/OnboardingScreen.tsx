@@ -245,9 +245,7 @@ function Verdict({ retry, place }: { retry: RetryView; place: Place }): ReactEle
           <strong>{wrong ? texts.onboarding.wrong : texts.onboarding.right}</strong>
         </p>
       )}
-      {explanation !== undefined && (
-        <p data-testid="explanation">{texts.onboarding.explanation(explanation.text)}</p>
-      )}
+      {explanation !== undefined && <p data-testid="explanation">{texts.onboarding.explanation(explanation.text)}</p>}
     </div>
   );
 }

@@ -17,7 +17,11 @@ interface ChatScroll {
  * Follows the conversation: to the end, but never past the beginning of a long reply. A worker who has scrolled up to read
  * is left in peace; a button shows that there is something new.
  */
-export function useChatScroll(box: RefObject<HTMLDivElement>, last: RefObject<HTMLLIElement>, state: State): ChatScroll {
+export function useChatScroll(
+  box: RefObject<HTMLDivElement>,
+  last: RefObject<HTMLLIElement>,
+  state: State,
+): ChatScroll {
   const atEnd = useRef(true);
   const first = useRef(true);
   const [below, setBelow] = useState(false);
