@@ -215,12 +215,13 @@ BAR = """
 def application(preview: Preview) -> tornado.web.Application:
     """Return the server's addresses."""
     shared = {"preview": preview}
-    names = "task_config.json|preview_state|request_agent|submit_onboarding|submit_task|log_error|start_over|repeat_onboarding"
+    questions = "task_config.json|preview_state"
+    posts = "request_agent|submit_onboarding|submit_task|log_error|start_over|repeat_onboarding"
     return tornado.web.Application(
         [
             ("/", Root, shared),
             ("/(wrap_crowd_source|preview)[.]js", Script, shared),
-            (f"/({names.replace('.', '[.]')})", Api, shared),
+            (f"/({questions.replace('.', '[.]')}|{posts})", Api, shared),
             ("/(.*)", tornado.web.StaticFileHandler, {"path": str(FRONTEND_DIST)}),
         ],
         log_function=lambda handler: None,

@@ -35,7 +35,8 @@ TRANSLATE = """(root) => {
 
 WRAP = """(root) => {
   const tags = "p, li, label, h1, h2, button, fieldset, textarea, section, form";
-  const found = root.nodeType === Node.ELEMENT_NODE ? [...root.querySelectorAll(tags), ...(root.matches(tags) ? [root] : [])] : [];
+  if (root.nodeType !== Node.ELEMENT_NODE) return;
+  const found = [...root.querySelectorAll(tags), ...(root.matches(tags) ? [root] : [])];
   for (const element of found) {
     if (element.parentElement.matches("x-wrapper")) continue;
     const wrapper = document.createElement("x-wrapper");
