@@ -1,4 +1,4 @@
-import { useLayoutEffect, useRef, useState, type RefObject } from "react";
+import { useEffect, useLayoutEffect, useRef, useState, type RefObject } from "react";
 import { MODEL } from "../protocol";
 import type { State } from "../state/conversation";
 import { isModelThinking } from "../state/view";
@@ -50,6 +50,19 @@ export function useChatScroll(
     // Only what adds something at the end moves the view, not every change of the state.
     // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [lastKey, pendingId, thinking, asking]);
+
+  useEffect(() => {
+    const { current } = box;
+    if (current === null || typeof ResizeObserver === "undefined") return;
+    // The field grows, or a phone's keyboard comes up: what was in sight at the end stays there.
+    const observer = new ResizeObserver(() => {
+      if (atEnd.current) current.scrollTop = current.scrollHeight;
+    });
+    observer.observe(current);
+    return () => {
+      observer.disconnect();
+    };
+  }, [box]);
 
   return {
     below,
