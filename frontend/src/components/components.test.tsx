@@ -440,7 +440,7 @@ describe("onboarding", () => {
     const { container } = render(<Onboarding state={state} />);
     const link = screen.getByRole("button", { name: "Conversation 2" });
     expect(screen.getAllByTestId("wrong-reply")).toEqual([link]);
-    expect(screen.getByTestId("verdict")).toHaveTextContent("the boxes of this reply differed from the guidelines");
+    expect(screen.getByTestId("verdict")).toHaveTextContent("ticked for this reply differed from the guidelines");
     await userEvent.click(link);
     expect(within(screen.getByTestId("onboarding-1-1")).getByTestId("bucket-bucket_0")).toHaveFocus();
     await expectAccessible(container);
