@@ -106,7 +106,7 @@ def _hand_in(page: Page) -> None:
 
 
 def _zoom(page: Page) -> None:
-    page.get_by_test_id("chat-image").locator(".image-button").click()
+    page.get_by_test_id("chat-image").get_by_role("button").click()
 
 
 def _fold_image(page: Page) -> None:

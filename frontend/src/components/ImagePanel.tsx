@@ -13,23 +13,35 @@ export function ImagePanel({ url, alt }: { url: string; alt: string }): ReactEle
   const hidden = foldable && folded;
   const description = alt || texts.image.noAlt;
   return (
-    <figure className={hidden ? "image-panel folded" : "image-panel"} data-testid="chat-image">
-      <button
-        type="button"
-        id={id}
-        className="image-button"
-        aria-haspopup="dialog"
-        hidden={hidden}
-        onClick={() => {
-          setLarge(true);
-        }}
-      >
-        <img src={url} alt={description} />
-        <span className="image-zoom">
-          <Icon name="zoom" />
-          <span className="sr-only">{texts.image.zoom}</span>
-        </span>
-      </button>
+    <div className="image-panel">
+      <figure id={id} data-testid="chat-image" hidden={hidden}>
+        <button
+          type="button"
+          className="image-button"
+          aria-haspopup="dialog"
+          onClick={() => {
+            setLarge(true);
+          }}
+        >
+          <img src={url} alt={description} />
+          <span className="image-zoom">
+            <Icon name="zoom" />
+            <span className="sr-only">{texts.image.zoom}</span>
+          </span>
+        </button>
+        {large && (
+          <Dialog
+            title={texts.image.dialog}
+            titleHidden
+            className="image-dialog"
+            onClose={() => {
+              setLarge(false);
+            }}
+          >
+            <img src={url} alt={description} />
+          </Dialog>
+        )}
+      </figure>
       {foldable && (
         <button
           type="button"
@@ -45,18 +57,6 @@ export function ImagePanel({ url, alt }: { url: string; alt: string }): ReactEle
           <span>{folded ? texts.image.unfold : texts.image.fold}</span>
         </button>
       )}
-      {large && (
-        <Dialog
-          title={texts.image.dialog}
-          titleHidden
-          className="image-dialog"
-          onClose={() => {
-            setLarge(false);
-          }}
-        >
-          <img src={url} alt={description} />
-        </Dialog>
-      )}
-    </figure>
+    </div>
   );
 }
