@@ -152,3 +152,15 @@ def test_something_can_be_read_before_the_script_has_arrived(browser: Browser, s
         expect(page.get_by_text("please reload the page")).to_be_visible()
         expect(page.get_by_text("needs JavaScript")).to_have_count(0)
         assert axe_findings(page) == []
+
+
+def test_the_boxes_stay_in_sight_when_the_field_grows(browser: Browser, scripted: str) -> None:
+    with a_page(browser, {"width": 1280, "height": 700}) as page:
+        page.goto(scenario(scripted, "midway"))
+        boxes = page.get_by_test_id("annotation")
+        boxes.wait_for()
+        before = box_of(page.locator(".foot"))["height"]
+        page.get_by_test_id("composer").fill("Line after line.\n" * 12)
+        page.wait_for_function("(height) => document.querySelector('.foot').clientHeight > height + 100", arg=before)
+        expect(boxes.get_by_role("checkbox").last).to_be_in_viewport()
+        assert bottom(box_of(boxes)) <= box_of(page.locator(".foot"))["y"]
