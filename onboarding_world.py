@@ -15,7 +15,14 @@ from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.human_agent import HumanAgent
 from model_chat.incoming import RefusedError, message_id_of
-from model_chat.quality.onboarding import OnboardingOutcome, OnboardingStatistics, OnboardingTries, grade, read_answers
+from model_chat.quality.onboarding import (
+    OnboardingOutcome,
+    OnboardingStatistics,
+    OnboardingTries,
+    grade,
+    read_answers,
+    wrong_replies,
+)
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,10 @@ class ModelChatOnboardWorld:
                 tries_left=left_now,
                 reason=f"Some answers differ from the guidelines. You have {left} left.",
                 explanations=self.options.config.explanations(),
+                wrong=[
+                    {"dialog_idx": dialog_idx, "utterance_idx": utterance_idx}
+                    for dialog_idx, utterance_idx in wrong_replies(answers, self.options.config.right_answers())
+                ],
             )
 
     def _fail(self) -> None:

@@ -118,7 +118,6 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         finally:
             world.shutdown()
             _finish(agent)
-            logger.info("Onboarding so far: %s.", shared.onboarding_text())
 
     def _disqualify(self, agent: OnboardingAgent) -> None:
         """Give a worker who failed onboarding the qualification that says so (value 0)."""

@@ -88,6 +88,9 @@ class Api(Handler):
         elif name == "start_over":
             self.preview.start_over()
             self.finish({})
+        elif name == "repeat_onboarding":
+            self.preview.repeat_onboarding()
+            self.finish({})
         else:
             raise tornado.web.HTTPError(405)
 
@@ -173,6 +176,13 @@ BAR = """
     const link = document.createElement("a");
     link.textContent = text;
     link.href = name === "" ? "./" : `./?worker_id=preview&assignment_id=${name}`;
+    if (name === "onboarding") {
+      // It leads to the onboarding, also when that has been passed.
+      link.onclick = (event) => {
+        event.preventDefault();
+        fetch("repeat_onboarding", { method: "POST" }).then(() => window.location.assign(link.href));
+      };
+    }
     box.insertBefore(link, faults);
   }
   const again = document.createElement("button");
@@ -205,12 +215,13 @@ BAR = """
 def application(preview: Preview) -> tornado.web.Application:
     """Return the server's addresses."""
     shared = {"preview": preview}
-    names = "task_config.json|preview_state|request_agent|submit_onboarding|submit_task|log_error|start_over"
+    questions = "task_config.json|preview_state"
+    posts = "request_agent|submit_onboarding|submit_task|log_error|start_over|repeat_onboarding"
     return tornado.web.Application(
         [
             ("/", Root, shared),
             ("/(wrap_crowd_source|preview)[.]js", Script, shared),
-            (f"/({names.replace('.', '[.]')})", Api, shared),
+            (f"/({questions.replace('.', '[.]')}|{posts})", Api, shared),
             ("/(.*)", tornado.web.StaticFileHandler, {"path": str(FRONTEND_DIST)}),
         ],
         log_function=lambda handler: None,

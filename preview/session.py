@@ -16,6 +16,7 @@ from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.exceptions import AbsentAgentError, AgentTimeoutError
 from rich.console import Console
 
+from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.errors import ConfigurationError
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.preview.seat import PreviewHuman
@@ -44,6 +45,7 @@ class Preview:
         self._agents: dict[str, PreviewHuman] = {}
         self._by_registration: dict[str, PreviewHuman] = {}
         self._failed: set[str] = set()
+        self._passed: set[str] = set()
         self.version = 0
         self.faults: tuple[str, ...] = ()
         try:
@@ -75,7 +77,9 @@ class Preview:
         self.faults = ()
         before, self.study = self.study, study
         self._state = state_of(watched_files(study.cfg))  # the files may be others now
+        passed = self._passed if _onboarding_of(before) == _onboarding_of(study) else set()
         self.start_over()
+        self._passed = passed  # who has passed is not asked again because of a change elsewhere
         before.close()
         self._console.print("The files have changed; the page starts over.")
 
@@ -87,6 +91,16 @@ class Preview:
         self._agents.clear()
         self._by_registration.clear()
         self._failed.clear()
+        self._passed = set()
+
+    def repeat_onboarding(self) -> None:
+        """Forget who has passed or failed onboarding, and the conversations after it; those without one go on."""
+        for registration in [name for name in self._by_registration if not _wants_chat(name)]:
+            human = self._by_registration.pop(registration)
+            self._agents.pop(human.agent_id, None)
+            human.leave()
+        self._failed.clear()
+        self._passed = set()
 
     def request_agent(self, provider_data: Any) -> dict[str, Any]:
         """Answer a page that wants to take part, the same again after a reload."""
@@ -97,16 +111,18 @@ class Preview:
             )
         human = self._by_registration.get(registration)
         if human is None:
-            wants_chat = registration.endswith("-chat")
-            human = self._begin(registration, onboarding=self.study.has_onboarding and not wants_chat)
+            asks = not _wants_chat(registration) and registration not in self._passed
+            human = self._begin(registration, onboarding=self.study.has_onboarding and asks)
         return self._details(human)
 
     def submit_onboarding(self, agent_id: Any) -> dict[str, Any]:
         """Go on from a passed onboarding to the chat."""
         for registration, human in self._by_registration.items():
             if human.agent_id == agent_id:
-                passed = human.status == AgentState.STATUS_WAITING
-                return self._details(self._begin(registration, onboarding=False) if passed else human)
+                if human.status != AgentState.STATUS_WAITING:
+                    return self._details(human)
+                self._passed.add(registration)
+                return self._details(self._begin(registration, onboarding=False))
         return _no_agent("The preview has started over; reload the page.")
 
     def agent(self, agent_id: Any) -> PreviewHuman | None:
@@ -164,6 +180,17 @@ class Preview:
         except Exception:
             logger.exception("The conversation broke down")
             human.control("ended", outcome="incomplete", reason=TECHNICAL_PROBLEM, task_done=True)
+
+
+def _wants_chat(registration: str) -> bool:
+    """Whether a page has asked for the chat without onboarding."""
+    return registration.endswith("-chat")
+
+
+def _onboarding_of(study: Study) -> OnboardingConfig | None:
+    """Return the dialogues, their answers, and what passes; None without onboarding."""
+    options = study.shared.onboarding_world_opt
+    return None if options is None else options.config
 
 
 def _end_absent(human: PreviewHuman, absent: AbsentAgentError) -> None:

@@ -84,15 +84,26 @@ def grade(worker_answers: Sequence[Sequence[Sequence[str] | None]], right: Answe
     Returns:
         how many dialogues are exactly right (the right set of boxes on each of their model utterances), how many are not.
     """
-    correct = sum(
-        all(
-            set(given or ()) == set(expected)
-            for given, expected in zip(given_dialogue, right_dialogue, strict=True)
-            if expected is not None
-        )
-        for given_dialogue, right_dialogue in zip(worker_answers, right, strict=True)
-    )
-    return correct, len(right) - correct
+    incorrect = len({dialog_idx for dialog_idx, _ in wrong_replies(worker_answers, right)})
+    return len(right) - incorrect, incorrect
+
+
+def wrong_replies(worker_answers: Sequence[Sequence[Sequence[str] | None]], right: Answers) -> list[tuple[int, int]]:
+    """Find the model utterances that have another set of boxes than the right one.
+
+    Args:
+        worker_answers: one list a dialogue, one entry an utterance; same shape as ``right``.
+        right: the right buckets.
+
+    Returns:
+        dialogue and utterance index of each, in their order.
+    """
+    return [
+        (dialog_idx, utterance_idx)
+        for dialog_idx, (given_dialogue, right_dialogue) in enumerate(zip(worker_answers, right, strict=True))
+        for utterance_idx, (given, expected) in enumerate(zip(given_dialogue, right_dialogue, strict=True))
+        if expected is not None and set(given or ()) != set(expected)
+    ]
 
 
 def read_answers(packet: Any, config: OnboardingConfig, annotations: AnnotationsConfig) -> Answers:

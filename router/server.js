@@ -22,6 +22,7 @@ const fs = require("fs");
 const http = require("http");
 const path = require("path");
 const { WebSocket, WebSocketServer } = require("ws");
+const { compressedFiles } = require("./compressedFiles.js");
 
 const SYSTEM = "mephisto";
 const STATIC = path.join(__dirname, "static");
@@ -537,6 +538,7 @@ function forget(agentId) {
 
 app.get("/is_alive", (_request, response) => response.json({ status: "Alive!" }));
 app.get("/get_timestamp", (_request, response) => response.json({ timestamp: Date.now() }));
+app.use(compressedFiles(STATIC));
 app.use(express.static(STATIC, { dotfiles: "deny", redirect: false, cacheControl: false }));
 app.use((_request, response) => response.status(404).type("text/plain").send("Not found"));
 app.use((error, _request, response, _next) => {

@@ -101,7 +101,7 @@ function Preview({ html, title }: { html: string; title: string }): ReactElement
     <div className="page-layout">
       <header className="preview-banner">
         <Icon name="info" />
-        {texts.screens.preview.banner}
+        <span>{texts.screens.preview.banner}</span>
       </header>
       {/* Focusable, so that the keyboard can scroll it. */}
       <main className="page" tabIndex={0}>
@@ -165,7 +165,7 @@ function Finish({
       {handIn === "failed" && (
         <p className="alert" role="alert">
           <Icon name="warning" />
-          {t.failed}
+          <span>{t.failed}</span>
         </p>
       )}
       <button

@@ -1,5 +1,6 @@
 import { createRoot } from "react-dom/client";
 import { App } from "./App";
+import { tolerateForeignChanges } from "./lib/foreignDom";
 import { isPhone } from "./lib/mobile";
 import { RouterHttp } from "./mephisto/http";
 import { isPreview, readProvider } from "./mephisto/provider";
@@ -7,6 +8,8 @@ import { RouterSocket, socketAddress } from "./mephisto/socket";
 import { Session, type Channel } from "./session";
 import { Memory } from "./state/memory";
 import "./styles.css";
+
+tolerateForeignChanges(Node.prototype);
 
 const provider = readProvider(window as unknown as Parameters<typeof readProvider>[0]);
 

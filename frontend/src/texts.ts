@@ -21,6 +21,8 @@ function many(count: number, one: string, several: string): string {
 
 export const texts = {
   language: "en",
+  /** Of the replies and of the worker's own messages, which browsers are told not to translate. */
+  conversationLanguage: "en",
 
   defaultTitle: "Chat",
   youSaid: "You said:",
@@ -57,6 +59,8 @@ export const texts = {
     noAlt: "The image that this chat is about",
     zoom: "Enlarge the image",
     dialog: "The image, enlarged",
+    fold: "Hide the image",
+    unfold: "Show the image",
   },
 
   log: {
@@ -80,6 +84,7 @@ export const texts = {
     placeholder: "Write your message…",
     send: "Send",
     keys: "Enter sends, Shift + Enter makes a new line",
+    keysWithBoxes: "Enter sends · Shift + Enter: new line · Esc, then a number: tick a box",
     counter: (length: number, most: number) =>
       `${length.toLocaleString("en")} of ${most.toLocaleString("en")} characters`,
   },
@@ -124,7 +129,12 @@ export const texts = {
     submit: "Check my answers",
     checking: "Checking…",
     retryTitle: "Not quite yet",
-    explanation: "Explanation",
+    wrongReplies: "Your boxes differed from the guidelines for:",
+    wrongReply: (dialog: number, reply: number, replies: number) =>
+      replies === 1 ? `Conversation ${dialog}` : `Conversation ${dialog}, reply ${reply}`,
+    wrong: "The boxes that you ticked for this reply differed from the guidelines.",
+    right: "The boxes that you ticked for this reply were right.",
+    explanation: (text: string) => `Explanation: ${text}`,
     passedTitle: "Well done!",
     passed: "You have passed. The chat opens in a moment.",
   },
@@ -136,6 +146,12 @@ export const texts = {
 
   screens: {
     loading: { title: "Loading…", text: "One moment, please." },
+    /** Part of index.html: seen before the page's own program has arrived, which takes a while on a slow line. */
+    beforeScript: {
+      title: "Loading…",
+      text: "The task opens here in a moment. If nothing happens for a minute, please reload the page.",
+      noScript: "This page needs JavaScript. Please allow it for this page, and reload it.",
+    },
     waiting: { title: "Preparing your chat…", text: "This takes a few seconds. The chat opens by itself." },
     unreachable: {
       title: "The server can’t be reached",

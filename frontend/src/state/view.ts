@@ -9,6 +9,7 @@ import {
   text,
   type Explanation,
   type Json,
+  type Place,
   type ServerUpdate,
 } from "../protocol";
 
@@ -60,7 +61,13 @@ export interface OnboardingView {
   seconds: number;
   deadline: number | null;
   /** Set after a try that did not pass. */
-  retry: { key: string; reason: string; explanations: Explanation[] } | null;
+  retry: {
+    key: string;
+    reason: string;
+    explanations: Explanation[];
+    /** The replies whose boxes were wrong; null from a server that does not say. */
+    wrong: Place[] | null;
+  } | null;
   outcome: "passed" | "failed" | null;
   failureReason: string;
   /** How many tries the server has answered. */
@@ -196,6 +203,7 @@ function applyControl(view: View, control: string, data: Json, { update, receive
           key: update.update_id,
           reason: text(data.reason),
           explanations: list(data.explanations).filter(isRecord).map(readExplanation),
+          wrong: Array.isArray(data.wrong) ? data.wrong.filter(isRecord).map(readPlace) : null,
         },
         answered: view.onboarding.answered + 1,
       });
@@ -228,12 +236,12 @@ function readRefusal(data: Json): Refusal {
   };
 }
 
+function readPlace(raw: Json): Place {
+  return { dialog_idx: number(raw.dialog_idx, -1), utterance_idx: number(raw.utterance_idx, -1) };
+}
+
 function readExplanation(raw: Json): Explanation {
-  return {
-    dialog_idx: number(raw.dialog_idx, -1),
-    utterance_idx: number(raw.utterance_idx, -1),
-    text: text(raw.text),
-  };
+  return { ...readPlace(raw), text: text(raw.text) };
 }
 
 /** The model's last reply, if the worker has to annotate it before going on; else null. */
