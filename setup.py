@@ -31,7 +31,7 @@ setup(
             "quality/*.txt",
             "requirements.lock",
             "frontend/dist/**/*",
-            "router/server.js",
+            "router/*.js",
             "router/package*.json",
         ]
     },

@@ -1,6 +1,6 @@
-"""How open the door is: the same attacks against Mephisto's own node router and against ours.
+"""The same attacks over the wire against Mephisto's own node router and against ours.
 
-    python benchmarks/router_door.py
+    python benchmarks/router_security.py
 
 Each attack is made over the wire by somebody who knows nothing but the port; "open" means that it worked.
 """
