@@ -68,8 +68,8 @@ class TaskLocalArchitectArgs(LocalArchitectArgs):  # type: ignore[misc]  # mephi
     allowed_hosts: str = field(
         default="",
         metadata={
-            "help": "Comma-separated names under which the page may be asked for, besides hostname, localhost and IP addresses; "
-            ".example.org stands for all names below it, * for any name."
+            "help": "Comma-separated names under which the page may be asked for, besides hostname, localhost and IP "
+            "addresses; .example.org stands for all names below it, * for any name."
         },
     )
     trusted_proxies: str = field(
@@ -292,11 +292,12 @@ def faults_of_addresses(architect: DictConfig) -> list[str]:
     bind = str(architect.get("bind_address") or LOOPBACK)
     if not _is_address(bind):
         faults.append(
-            f"{flag}.bind_address: '{bind:.80}' is not an IP address; give 0.0.0.0 for every network, or {LOOPBACK} for this "
-            "machine only."
+            f"{flag}.bind_address: '{bind:.80}' is not an IP address; give 0.0.0.0 for every network, or {LOOPBACK} for "
+            "this machine only."
         )
     faults += [
-        f"{flag}.allowed_hosts: '{host:.80}' is not a host name; give names like study.example.org, without http:// and port."
+        f"{flag}.allowed_hosts: '{host:.80}' is not a host name; give names like study.example.org, without http:// "
+        "and port."
         for host in entries_of(architect.get("allowed_hosts"))
         if not _HOST_PATTERN.fullmatch(host)
     ]
