@@ -29,6 +29,7 @@ const { LIMITS, SETTINGS } = require("./settings");
 const SYSTEM = "mephisto";
 const STATIC = path.join(__dirname, "static");
 const LIVE_STATUSES = new Set(["onboarding", "waiting", "in task"]);
+const ONBOARDING = "onboarding_"; // the beginning of the ids of agents in onboarding
 const STATUS_DISCONNECT = "disconnect";
 const FINAL_STATUSES = new Set(["completed", "timeout", "expired", "returned", "approved", "soft_rejected", "rejected"]);
 const AWAY_MS = 1000 * Number(process.env.MODEL_CHAT_AWAY_SECONDS || 60);
@@ -519,7 +520,7 @@ app.post("/submit_onboarding", (request, response) => {
   if (!hasOnly(others, ["client_timestamp"]) || !hasOnly(provider, ["USED_AGENT_ID", "onboarding_data"]))
     return invalid(response, "unknown keys");
   const agentId = fromPageId(provider.USED_AGENT_ID);
-  if (agentId === null) return response.status(403).json({ error: "no such agent" });
+  if (!agentId?.startsWith(ONBOARDING)) return response.status(403).json({ error: "no such agent" });
   if (!handInBuckets.take(agentId)) return tooMany(response);
   // The answers were sent, and graded, before: there is nothing to be handed in.
   const refusal = askOperator(request, response, "submit_onboarding", `agent ${agentId}`, agentId, { onboarding_data: {} });
@@ -531,7 +532,7 @@ app.post("/submit_task", (request, response) => {
   const { USED_AGENT_ID: pageId, final_data: finalData, client_timestamp: time, ...others } = request.body;
   if (!hasOnly(others, [])) return invalid(response, "unknown keys");
   const agentId = fromPageId(pageId);
-  if (agentId === null) return response.status(403).json({ error: "no such agent" });
+  if (agentId === null || agentId.startsWith(ONBOARDING)) return response.status(403).json({ error: "no such agent" });
   if (!handInBuckets.take(agentId)) return tooMany(response);
   // `files` would make the run script copy files of that name; pages upload none.
   const { files: _, ...data } = isRecord(finalData) ? finalData : {};
