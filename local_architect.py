@@ -288,22 +288,22 @@ _HOST_PATTERN = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 
 def faults_of_addresses(architect: DictConfig) -> list[str]:
     """Say what is wrong with the local architect's flags about addresses and hosts, one sentence for each fault."""
-    flag, faults = "mephisto.architect", []
+    faults = []
     bind = str(architect.get("bind_address") or LOOPBACK)
     if not _is_address(bind):
         faults.append(
-            f"{flag}.bind_address: '{bind:.80}' is not an IP address; give 0.0.0.0 for every network, or {LOOPBACK} for "
-            "this machine only."
+            f"mephisto.architect.bind_address: '{bind:.80}' is not an IP address; give 0.0.0.0 for every network, or "
+            f"{LOOPBACK} for this machine only."
         )
     faults += [
-        f"{flag}.allowed_hosts: '{host:.80}' is not a host name; give names like study.example.org, without http:// "
-        "and port."
+        f"mephisto.architect.allowed_hosts: '{host:.80}' is not a host name; give names like study.example.org, without "
+        "http:// and port."
         for host in entries_of(architect.get("allowed_hosts"))
         if not _HOST_PATTERN.fullmatch(host)
     ]
     faults += [
-        f"{flag}.trusted_proxies: '{proxy:.80}' is neither an IP address nor a network; give entries like 10.0.0.5 or "
-        "10.0.0.0/8."
+        f"mephisto.architect.trusted_proxies: '{proxy:.80}' is neither an IP address nor a network; give entries like "
+        "10.0.0.5 or 10.0.0.0/8."
         for proxy in entries_of(architect.get("trusted_proxies"))
         if not _is_network(proxy)
     ]
