@@ -9,12 +9,14 @@ const { SETTINGS } = require("./settings");
 const isTrusted =
   typeof SETTINGS.proxies === "number" ? (_address, hops) => hops < SETTINGS.proxies : proxyaddr.compile(SETTINGS.proxies);
 
-/**
- * The address that limits count for. X-Forwarded-For is believed as far as trusted proxies wrote it. IPv6 addresses are
- * counted by their network of 64 bits, since a single subscriber has at least one such network.
- */
+/** The address that limits count for: X-Forwarded-For is believed as far as trusted proxies wrote it. */
 function addressOf(request) {
-  const address = String(proxyaddr(request, isTrusted)).slice(0, 64);
+  return toCounted(proxyaddr(request, isTrusted));
+}
+
+/** An address; of IPv6 the network of 64 bits, since a single subscriber has at least one such network. */
+function toCounted(peer) {
+  const address = String(peer).slice(0, 64);
   if (!net.isIP(address)) return address;
   const parsed = ipaddr.process(address.split("%")[0]);
   return parsed.kind() === "ipv6" ? `${parsed.parts.slice(0, 4).map((part) => part.toString(16)).join(":")}::/64` : parsed.toString();
@@ -62,4 +64,4 @@ function isSameSite({ headers }) {
   }
 }
 
-module.exports = { addressOf, hasAllowedHost, isProxy, isSameSite };
+module.exports = { addressOf, hasAllowedHost, isProxy, isSameSite, toCounted };

@@ -17,7 +17,7 @@ function addressesBelow(folder, prefix = "/") {
 
 /** Middleware that lets through what asks for one of the files that are below a folder when the router starts. */
 function onlyFilesOf(folder) {
-  const known = new Set(addressesBelow(folder));
+  const known = new Set(fs.existsSync(folder) ? addressesBelow(folder) : []);
   return (request, response, next) => {
     let asked = "";
     try {

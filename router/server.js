@@ -20,7 +20,7 @@ const express = require("express");
 const http = require("http");
 const path = require("path");
 const { WebSocket, WebSocketServer } = require("ws");
-const { addressOf, hasAllowedHost, isProxy, isSameSite } = require("./addresses");
+const { addressOf, hasAllowedHost, isProxy, isSameSite, toCounted } = require("./addresses");
 const { onlyFilesOf } = require("./files");
 const { hasOnly, isRecord, parse, toPrintable } = require("./json");
 const { Bucket, Buckets, Counts } = require("./limits");
@@ -291,7 +291,7 @@ server.setTimeout(LIMITS.secondsWithoutTraffic * 1000);
 
 server.on("connection", (socket) => {
   if (isProxy(socket)) return;
-  const leave = connectionsOf.enter(socket.remoteAddress);
+  const leave = connectionsOf.enter(toCounted(socket.remoteAddress));
   if (leave === null) socket.destroy();
   else socket.on("close", leave);
 });
@@ -321,6 +321,7 @@ const forRun = new WebSocketServer({ ...WEBSOCKETS, maxPayload: 64 * 1024 * 1024
 server.on("upgrade", (request, socket, head) => {
   socket.on("error", () => socket.destroy());
   const { url = "/", headers } = request;
+  if (busy.has(socket)) return socket.destroy(); // a request on this connection waits for its answer
   if (!hasAllowedHost(request)) return refuse(socket, "421 Misdirected Request");
   if (url.startsWith("/operator/")) {
     if (!isSame(url, OPERATOR_PATH) || headers.origin !== undefined) return refuse(socket, "403 Forbidden");
