@@ -25,6 +25,10 @@ UNRECORDED = "image"
 saved with the conversation."""
 HEAD = "record_head"
 """Key of what a recovery needs; no page gets it."""
+REFUSED = "refused"
+"""The control of an update that refuses what a page sent. A page can cause any number of them, so only the last
+:data:`KEPT_REFUSALS` are kept, in memory: a page that missed one sends its message again, and is refused again."""
+KEPT_REFUSALS = 5
 SUBMISSION = "final_submission"
 """Key, in the journal, of what the page submitted at the end."""
 STATE_NAME = "state.json"
@@ -188,8 +192,10 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                     self._journal.close()
 
     def update_submit(self, submit_data: dict[str, Any]) -> None:
-        """Record what the page submitted at the end."""
+        """Record what the page submitted at the end; only the first time counts."""
         with self._lock:
+            if self.final_submission is not None:
+                return
             self.metadata.task_end = time.time()
             self.final_submission = submit_data
             if self._is_finished:
@@ -211,12 +217,21 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         if isinstance(live_update, ServerUpdate):
             message = dict(live_update)
             with self._lock:
+                if _is_refusal(message):
+                    self._keep_refusal(message)
+                    return
                 if UNRECORDED in message.get("task_data", {}):
                     task_data = dict(message["task_data"])
                     self._unrecorded[message["update_id"]] = task_data.pop(UNRECORDED)
                     message["task_data"] = task_data
                 self._append({"message": message}, durable=live_update.acknowledges)
                 self.messages.append(message)
+
+    def _keep_refusal(self, refusal: dict[str, Any]) -> None:
+        """Keep a refusal in place of the oldest. The list is a new one, since a page that comes back may be reading it."""
+        earlier = [message for message in self.messages if _is_refusal(message)]
+        gone = earlier[0] if len(earlier) >= KEPT_REFUSALS else None
+        self.messages = [*(message for message in self.messages if message is not gone), refusal]
 
     def record_world_data(self, world_data: dict[str, Any], at_once: bool = True) -> None:
         """Keep the result of a world, once, as analysis expects it.
@@ -280,6 +295,10 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
     def get_task_end(self) -> float:
         """When the last message was sent, epoch seconds; 0 if there is none."""
         return next((message["timestamp"] for message in reversed(self.messages) if "timestamp" in message), 0.0)
+
+
+def _is_refusal(message: dict[str, Any]) -> bool:
+    return (message.get("task_data") or {}).get("control") == REFUSED
 
 
 def _is_update(message: Any) -> TypeGuard[dict[str, Any]]:

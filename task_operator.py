@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import mephisto.operations.task_launcher as mephisto_launcher
 from mephisto.operations.operator import Operator
 
+from model_chat.client_io import BoundedClientIO
 from model_chat.configuration.redaction import keep_secrets_out
 from model_chat.quality.blocks import bind_to_platform, prepare_qualifications
-from model_chat.quality.refusals import ExplainingClientIO
 from model_chat.task_database import is_over, open_units
 from model_chat.worker_pool import TaskWorkerPool
 
@@ -61,7 +61,7 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
         """Put a run together whose refusals say why, and whose qualifications are the requester's own."""
         prepare_qualifications(self.db, run_config.blueprint, shared_state)
         live_run: LiveTaskRun = super()._create_live_task_run(run_config, shared_state, task_run, *classes)
-        live_run.client_io = ExplainingClientIO(self.db)
+        live_run.client_io = BoundedClientIO(self.db)
         live_run.client_io.register_run(live_run)
         live_run.worker_pool = TaskWorkerPool(self.db)
         live_run.worker_pool.register_run(live_run)

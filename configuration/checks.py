@@ -24,7 +24,7 @@ from model_chat.contexts import HI, start_mode_fault
 from model_chat.crowd.going_live import configuration_faults
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import find_stack_faults
-from model_chat.local_architect import ROUTER_PACKAGES, fault_of_port
+from model_chat.local_architect import ROUTER_PACKAGES, fault_of_port, faults_of_addresses
 from model_chat.model_chat_blueprint import FRONTEND_DIST, IMAGE_BLUEPRINT_TYPE
 from model_chat.quality.acceptability import AcceptabilityChecker, offensive_matcher
 from model_chat.quality.attention import AttentionConfig, load_attention_checks
@@ -355,6 +355,7 @@ def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
     if architect._architect_type == LOCAL:
         if str(architect.port) != "0":
             faults.add(fault_of_port(str(architect.port)))
+        faults.found += faults_of_addresses(architect)
         if shutil.which("node", path=os.environ.get("PATH")) is None:
             faults.add("mephisto.architect: there is no 'node' on the PATH; install Node.js 20 or newer.")
         if not ROUTER_PACKAGES.is_dir():

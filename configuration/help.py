@@ -91,6 +91,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Where and how it runs": (
         "mephisto.architect.port",
         "mephisto.architect.hostname",
+        "mephisto.architect.bind_address",
+        "mephisto.architect.allowed_hosts",
+        "mephisto.architect.trusted_proxies",
         T + "submission_timeout",
         "mephisto.log_level",
         "monitoring_log_rate",

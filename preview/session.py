@@ -25,6 +25,10 @@ from model_chat.task_runner import TECHNICAL_PROBLEM
 
 logger = logging.getLogger(__name__)
 
+MOST_CONVERSATIONS = 20
+"""At the same time; each is a thread."""
+LONGEST_ID = 256
+
 
 class Preview:
     """Everything behind the page. Belongs to the server's loop; worlds run in threads of their own.
@@ -105,11 +109,15 @@ class Preview:
     def request_agent(self, provider_data: Any) -> dict[str, Any]:
         """Answer a page that wants to take part, the same again after a reload."""
         registration = str(provider_data.get("agent_registration_id")) if isinstance(provider_data, dict) else ""
+        if len(registration) > LONGEST_ID:
+            return _no_agent("The address of this page names somebody whose id is too long.")
         if registration in self._failed:
             return _no_agent(
                 "You did not pass onboarding. In a real run you would not be let in again; here, start over."
             )
         human = self._by_registration.get(registration)
+        if human is None and len(self._agents) >= MOST_CONVERSATIONS:
+            return _no_agent(f"There are {MOST_CONVERSATIONS} conversations with this preview; start over.")
         if human is None:
             asks = not _wants_chat(registration) and registration not in self._passed
             human = self._begin(registration, onboarding=self.study.has_onboarding and asks)

@@ -17,13 +17,12 @@ import signal
 import sys
 import webbrowser
 
-import tornado.httpserver
 import tornado.netutil
 from rich.console import Console
 
 from model_chat.errors import ConfigurationError
 from model_chat.logs import set_up_logging
-from model_chat.preview.server import application
+from model_chat.preview.server import http_server
 from model_chat.preview.session import Preview
 
 HOST = "127.0.0.1"
@@ -42,7 +41,7 @@ async def serve(preview: Preview, port: int, browser: bool, console: Console) ->
         sockets = tornado.netutil.bind_sockets(port, HOST)
     except OSError as error:
         raise ConfigurationError(f"--port: {port} can't be used ({error.strerror}); try {port + 1}, or 0.") from None
-    server = tornado.httpserver.HTTPServer(application(preview))
+    server = http_server(preview)
     server.add_sockets(sockets)
     address = f"http://{HOST}:{sockets[0].getsockname()[1]}/"
     stage = "onboarding" if preview.study.has_onboarding else "chat"

@@ -104,11 +104,18 @@ def test_the_state_can_be_read_whatever_two_threads_do_to_it(agent: Any) -> None
 
     reader = threading.Thread(target=read)
     reader.start()
-    submitter = threading.Thread(target=lambda: [agent.handle_submit({"n": "x" * n}) for n in range(40, 0, -1)])
-    submitter.start()
+
+    def write() -> None:
+        for number in range(40, 0, -1):
+            agent.state.save_data()
+            if number == 20:
+                agent.handle_submit({"n": "x"})
+
+    writer = threading.Thread(target=write)
+    writer.start()
     for number in range(40):
         human.say("Speaker 1", f"Line {number}.")
-    submitter.join(30)
+    writer.join(30)
     stop.set()
     reader.join(30)
     assert failures == []
@@ -261,6 +268,33 @@ def test_a_page_that_hands_in_after_the_end_is_recorded_as_well(agent: Any) -> N
     agent.handle_submit({"late": True})
     assert reloaded(agent).final_submission == {"late": True}
     assert not journal_of(agent).exists()
+
+
+def test_only_the_first_hand_in_counts(agent: Any) -> None:
+    for number in range(5):
+        agent.handle_submit({"number": number})
+    size = journal_of(agent).stat().st_size
+    agent.handle_submit({"number": "x" * 1000})
+    assert reloaded(agent).final_submission == {"number": 0}
+    assert journal_of(agent).stat().st_size == size
+    agent.state.finish()
+    agent.handle_submit({"late": True})
+    for state in (agent.state, reloaded(agent)):
+        assert state.final_submission == {"number": 0}
+
+
+def test_a_page_that_is_refused_again_and_again_makes_no_file_grow(agent: Any) -> None:
+    human = HumanAgent(agent)
+    human.say("Speaker 2", "A reply.")
+    size = journal_of(agent).stat().st_size
+    for number in range(1000):
+        human.control("refused", message_id=str(number), code="empty", reason="Please write something.")
+    assert journal_of(agent).stat().st_size == size
+    human.say("Speaker 2", "Another reply.")
+    told = agent.state.get_init_state()["past_live_updates"]
+    shown = [update["text"] or update["task_data"]["message_id"] for update in told]
+    assert shown == ["A reply.", *map(str, range(995, 1000)), "Another reply."]
+    assert [update["text"] for update in reloaded(agent).messages] == ["A reply.", "Another reply."]
 
 
 def test_tips_are_kept_where_mephistos_tools_look_for_them(agent: Any) -> None:

@@ -151,7 +151,8 @@ def texts_of_the_program() -> list[str]:
                 found.append("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(re.sub(r"%[a-z]", "…", node.value))
-    return [*found, (ROOT / "frontend/src/texts.ts").read_text(encoding="utf-8")]
+    scripts = [ROOT / "frontend/src/texts.ts", *(ROOT / "router").glob("*.js")]
+    return [*found, *(file.read_text(encoding="utf-8") for file in scripts)]
 
 
 def test_what_troubleshooting_quotes_is_what_the_program_says() -> None:

@@ -64,6 +64,11 @@ RUN_ELSEWHERE = {
         "python benchmarks/many_workers.py --workers 8,64,128",
         "the same with another number, and a test takes its own",
     ),
+    "python run.py mephisto.architect.allowed_hosts=study.example.org mephisto.architect.trusted_proxies=127.0.0.1": (
+        "tests/test_router_limits.py",
+        'hosts = "study.example.org, .lab.example"',
+        "with a real router, whose answers are looked at",
+    ),
     "python run.py conf=my_study mephisto.blueprint.serving=ray": (
         "tests/e2e/test_ray.py",
         "mephisto.blueprint.serving=ray",
