@@ -43,12 +43,16 @@ if TYPE_CHECKING:
     from model_chat.images.contexts import ImageContexts
 
 BLUEPRINT = "mephisto.blueprint"
-LOCAL, MTURK, MTURK_SANDBOX = "local", "mturk", "mturk_sandbox"
+LOCAL, MTURK, MTURK_SANDBOX, MOCK = "local", "mturk", "mturk_sandbox", "mock"
+LOCAL_SUFFIX, SANDBOX_SUFFIX, MOCK_SUFFIX = SUFFIXES = ("_local", "_sandbox", "_mock")
+"""Added to the names of tasks whose work nobody is paid for: served from this machine, in MTurk's sandbox, elsewhere."""
 MAY_BE_MISSING = frozenset({f"{BLUEPRINT}.block_qualification"})
 TASK_TEXTS = ("task_name", "task_title", "task_description", "task_tags")
 SMALLEST: dict[str, int] = {
     "num_turns": 1,
     "max_resp_time": 1,
+    "time_extensions": 0,
+    "stop_grace_time": 0,
     "max_onboard_time": 1,
     "max_message_length": 1,
     "max_concurrent_responses": 1,
@@ -345,6 +349,7 @@ def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
     for name in TASK_TEXTS:
         if not str(task[name] or "").strip():
             faults.add(f"mephisto.task.{name}: is empty; workers see it, or data are counted by it.")
+    faults.add(task_name_fault(str(task.task_name or "").strip()))
     if task.task_reward < 0:
         faults.add(f"mephisto.task.task_reward: {task.task_reward} is less than nothing; give US dollars.")
     if architect._architect_type == LOCAL:
@@ -359,13 +364,29 @@ def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
 
 
 def full_task_name(cfg: DictConfig) -> str:
-    """Return the task's name with the suffix that keeps local, sandbox and live data apart."""
+    """Return the task's name with the suffix that keeps trial runs and paid ones apart.
+
+    The name itself is for work that is paid for. Runs with the mock provider have another name wherever their page is
+    served: a pilot with invited colleagues on EC2, say, must not count as collected in the paid run.
+    """
     name: str = cfg.mephisto.task.task_name
+    provider = cfg.mephisto.provider._provider_type
     if cfg.mephisto.architect._architect_type == LOCAL:
-        return f"{name}_local"
-    if cfg.mephisto.provider._provider_type == MTURK_SANDBOX:
-        return f"{name}_sandbox"
-    return name
+        return f"{name}{LOCAL_SUFFIX}"
+    if provider == MTURK_SANDBOX:
+        return f"{name}{SANDBOX_SUFFIX}"
+    return f"{name}{MOCK_SUFFIX}" if provider == MOCK else name
+
+
+def task_name_fault(name: str) -> str | None:
+    """Say that a name could be that of another task's trial run; None if it can't."""
+    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+    if suffix is None:
+        return None
+    return (
+        f"mephisto.task.task_name: '{name}' ends in {suffix}, which is added to the names of trial runs: its data and "
+        f"those of a task '{name.removesuffix(suffix)}' could mix; give another, such as {name.removesuffix(suffix)}."
+    )
 
 
 def mode_needs_context(args: Any) -> bool:

@@ -43,6 +43,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         B + "context_seed",
         B + "override_opt",
         B + "max_resp_time",
+        B + "time_extensions",
+        B + "stop_grace_time",
         B + "max_message_length",
         B + "world_file",
     ),

@@ -43,6 +43,7 @@ class Behaviour:
         onboarding_answers: the content of ``onboard_task_data.json``, to pass onboarding with; None ticks the first box of
             each reply and so mostly fails.
         stay_silent: accepts and never writes.
+        asks_more_time: asks for more time at the beginning of each turn, as often as it is offered.
         rating: answered to every question; None is drawn at random.
         step_timeout: seconds to wait for anything from the server before giving up.
     """
@@ -52,6 +53,7 @@ class Behaviour:
     lines: Sequence[str] | None = None
     onboarding_answers: dict[str, Any] | None = None
     stay_silent: bool = False
+    asks_more_time: bool = False
     rating: int | None = None
     step_timeout: float = 120.0
 
@@ -62,12 +64,15 @@ class Outcome:
 
     Attributes:
         worker: the worker's name.
-        result: ``complete``, ``incomplete``, ``left``, ``no work: <why>``, ``onboarding failed``, or ``error: <what>``.
+        result: ``complete``, ``incomplete``, ``stopped``, ``time is up``, ``left``, ``no work: <why>``,
+            ``onboarding failed``, or ``error: <what>``.
         turns: seconds from sending each message to the model's reply.
         replied_at: when each of these replies came, on the clock of :func:`time.monotonic`, seconds.
         first_message: seconds from arriving to the model's first reply, or None.
         doubles: messages of the conversation that arrived twice under different update ids.
         refused: codes of what the server did not take.
+        extensions: how many times the worker has asked for more time.
+        cause: why the conversation ended before its end (docs/protocol.md), or None.
         packets: everything that the server sent, decoded (for tests).
     """
 
@@ -78,6 +83,8 @@ class Outcome:
     first_message: float | None = None
     doubles: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    cause: str | None = None
+    extensions: int = 0
     packets: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -238,7 +245,7 @@ class SimulatedWorker:
             details = await self.register()
             if self.agent_id is not None and self.agent_id.startswith("onboarding_"):
                 if not await self._do_onboarding(details):
-                    self.outcome.result = "onboarding failed"
+                    self.outcome.result = self._ended_result("onboarding failed")
                     return self.outcome
                 details = await self.adopt(
                     await self.post("submit_onboarding", {"provider_data": {"USED_AGENT_ID": self.agent_id}})
@@ -272,6 +279,10 @@ class SimulatedWorker:
                 return False
             elif control in ("onboarding_passed", "onboarding_failed"):
                 return bool(control == "onboarding_passed")
+            elif control == "ended":
+                self.outcome.cause = update["task_data"].get("cause")
+                await self._hand_in()
+                return False
             elif update.get("status") in ("disconnect", "timeout", "rejected"):
                 return False
 
@@ -316,6 +327,8 @@ class SimulatedWorker:
                     self.behaviour.leave_after is not None and said >= self.behaviour.leave_after
                 ):
                     return "left"
+                if self.behaviour.asks_more_time and data.get("extensions_left"):
+                    await self._ask_more_time(data["turn_idx"], data["extensions_left"])
                 await self._think()
                 answer: dict[str, Any] = {}
                 if self.config.get("annotation") and to_annotate:
@@ -333,8 +346,26 @@ class SimulatedWorker:
                     await self.send_update(answer, text=text)
                     said += 1
             elif control == "ended":
-                await self.post("submit_task", {"USED_AGENT_ID": self.agent_id, "final_data": {}})
-                return str(data["outcome"])
+                self.outcome.cause = data.get("cause")
+                await self._hand_in()
+                return self._ended_result(str(data["outcome"]))
+
+    async def _ask_more_time(self, turn_idx: int, extensions: int) -> None:
+        """Ask, as the page's button does, until none is left."""
+        for _ in range(extensions):
+            await self.send_update({"control": "more_time", "turn_idx": turn_idx})
+            self.outcome.extensions += 1
+
+    def _ended_result(self, otherwise: str) -> str:
+        return {"stopped": "stopped", "timeout": "time is up"}.get(self.outcome.cause or "", otherwise)
+
+    async def _hand_in(self) -> None:
+        """Submit, as the button does; a run that was stopped may be gone by then, and has saved everything."""
+        try:
+            await self.post("submit_task", {"USED_AGENT_ID": self.agent_id, "final_data": {}})
+        except httpx.HTTPError:
+            if self.outcome.cause != "stopped":
+                raise
 
     def _ticks(self) -> dict[str, bool]:
         values = [bucket["value"] for bucket in self.config["annotation"]["buckets"]]
