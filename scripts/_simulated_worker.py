@@ -114,6 +114,7 @@ class SimulatedWorker:
         self._seen: set[str] = set()
         self._updates: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._over = asyncio.Event()
         self.agent_id: str | None = None
         self.config: dict[str, Any] = {}
 
@@ -233,6 +234,8 @@ class SimulatedWorker:
         if update.get("update_id") in self._seen:
             return
         self._seen.add(update["update_id"])
+        if (update.get("task_data") or {}).get("control") == "ended":
+            self._over.set()
         self._updates.put_nowait(update)
 
     # --- the person ---
@@ -273,6 +276,8 @@ class SimulatedWorker:
             control = update.get("task_data", {}).get("control")
             if control in ("onboarding_start", "onboarding_retry"):
                 await self._think()
+                if self._over.is_set():
+                    continue
                 await self.send_update({"onboarding_answers": self._onboarding_form(dialogs)})
             elif control == "refused":
                 self.outcome.refused[update["task_data"]["code"]] += 1
@@ -330,6 +335,8 @@ class SimulatedWorker:
                 if self.behaviour.asks_more_time and data.get("extensions_left"):
                     await self._ask_more_time(data["turn_idx"], data["extensions_left"])
                 await self._think()
+                if self._over.is_set():
+                    continue
                 answer: dict[str, Any] = {}
                 if self.config.get("annotation") and to_annotate:
                     answer["problem_data_for_prior_message"] = self._ticks()
@@ -374,4 +381,9 @@ class SimulatedWorker:
 
     async def _think(self) -> None:
         if self.behaviour.think_time:
-            await asyncio.sleep(self._rng.expovariate(1 / self.behaviour.think_time))
+            await self._pause(self._rng.expovariate(1 / self.behaviour.think_time))
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; whoever looks at the page sees at once when it is over."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), seconds)

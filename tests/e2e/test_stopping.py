@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -99,10 +100,11 @@ def test_the_first_signal_lets_five_conversations_finish_and_takes_nobody_new(st
 
     async def story() -> tuple[int, list[str]]:
         crowd = Crowd(task)
-        crowd.come(5, Behaviour(think_time=0.6), "in")
+        crowd.come(5, Behaviour(think_time=1.5), "in")
         await crowd.until(is_chatting)
         task.interrupt(signum)
-        await asyncio.sleep(1)
+        while "may finish" not in task.log:
+            await asyncio.sleep(0.05)
         crowd.come(2, Behaviour(), "late")
         results = await crowd.ended()
         return await exit_code(task, 20), results
@@ -112,7 +114,7 @@ def test_the_first_signal_lets_five_conversations_finish_and_takes_nobody_new(st
     assert results[:5] == ["complete"] * 5
     assert all("ended this study" in result for result in results[5:]), results
     assert Counter(chat["status"] for chat in task.conversations()) == {"complete": 5}
-    assert "5 conversations go on and may finish" in task.log
+    assert re.search("Stopping: nobody new is let in. [1-5] conversations go on and may finish", task.log)
     assert "The run was stopped: 5 of 9 conversations are collected" in task.log
     assert set(task.unit_statuses()) == {"completed", "expired"}
     assert "Traceback" not in task.log
@@ -124,7 +126,7 @@ def test_the_second_signal_ends_five_conversations_within_ten_seconds_and_tells_
 
     async def story() -> tuple[int, list[str], float]:
         crowd = Crowd(task)
-        crowd.come(5, Behaviour(think_time=30), "in")
+        crowd.come(5, Behaviour(think_time=1000), "in")
         crowd.workers[0].behaviour = Behaviour(think_time=0)  # one is through in time
         await crowd.until(lambda worker: "your_turn" in controls(worker))
         for worker in crowd.workers[1:4]:
@@ -165,9 +167,7 @@ def test_when_the_grace_is_over_the_run_ends_as_if_asked_twice(start_task: Start
 
     async def story() -> tuple[int, list[str]]:
         crowd = Crowd(task)
-        crowd.come(2, Behaviour(think_time=0.1, stay_silent=False), "in")
-        for worker in crowd.workers:
-            worker.behaviour = Behaviour(think_time=60)
+        crowd.come(2, Behaviour(think_time=1000), "in")
         await crowd.until(lambda worker: "your_turn" in controls(worker))
         task.interrupt(signal.SIGTERM)
         return await exit_code(task, 2 + END_SECONDS), await crowd.ended()
@@ -181,7 +181,7 @@ def test_a_signal_during_onboarding_ends_it_with_the_reason_and_counts_no_try(st
 
     async def story() -> tuple[int, list[str]]:
         crowd = Crowd(task)
-        crowd.come(3, Behaviour(think_time=60), "in")
+        crowd.come(3, Behaviour(think_time=1000), "in")
         await crowd.until(lambda worker: "onboarding_start" in controls(worker))
         task.interrupt()
         return await exit_code(task, END_SECONDS), await crowd.ended()
@@ -232,7 +232,7 @@ def test_a_worker_at_the_final_rating_may_finish_after_the_first_signal(start_ta
         async def hesitate() -> None:
             if controls(crowd.workers[0]).count("your_turn") == 2:
                 rating.set()
-                await asyncio.sleep(2)
+                await crowd.workers[0]._pause(2)
             await think()
 
         crowd.workers[0]._think = hesitate  # type: ignore[method-assign]
@@ -294,13 +294,15 @@ def test_more_time_is_given_once_a_turn_and_who_runs_out_of_it_hands_in(start_ta
         crowd.come(1, Behaviour(asks_more_time=True), "patient")
         crowd.come(1, Behaviour(), "quick")
 
-        async def pause(seconds: float) -> None:
-            await asyncio.sleep(seconds)
-
-        crowd.workers[0]._think = lambda: pause(4)  # type: ignore[method-assign]  # longer than one turn
+        patient, quick = crowd.workers
+        patient._think = lambda: patient._pause(4)  # type: ignore[method-assign]  # longer than one turn
         turns = iter([0.1, 60.0])
-        crowd.workers[1]._think = lambda: pause(next(turns))  # type: ignore[method-assign]
-        return await crowd.ended()
+        quick._think = lambda: quick._pause(next(turns))  # type: ignore[method-assign]
+        results = await crowd.ended()
+        end = time.monotonic() + 20
+        while "in task" in task.agent_statuses() and time.monotonic() < end:
+            await asyncio.sleep(0.1)
+        return results
 
     assert asyncio.run(story()) == ["complete", "time is up"], task.log
     assert reasons(task) == {

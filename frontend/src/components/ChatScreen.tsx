@@ -21,6 +21,7 @@ import { ConnectionBanner, Header, Progress, SoundSwitch } from "./Header";
 import { matches, useFocusOnMount, useMedia } from "./hooks";
 import { Icon } from "./Icon";
 import { ImagePanel } from "./ImagePanel";
+import { MoreTime } from "./MoreTime";
 import { RatingForm } from "./RatingForm";
 import { noticeText, reasonText } from "./reasons";
 import { RichHtml } from "./RichHtml";
@@ -36,6 +37,7 @@ export function ChatScreen({
   justBack,
   dispatch,
   onSend,
+  onMoreTime,
 }: {
   config: TaskConfig;
   state: State;
@@ -43,6 +45,7 @@ export function ChatScreen({
   justBack: boolean;
   dispatch: (event: Event) => void;
   onSend: () => void;
+  onMoreTime: () => void;
 }): ReactElement {
   const { view, draft, pending } = state;
   const rating = view.turn?.ask === "final_rating";
@@ -125,6 +128,7 @@ export function ChatScreen({
           </button>
         )}
         <div className="foot">
+          <MoreTime turn={pending === null ? view.turn : null} onAsk={onMoreTime} />
           <div className="column">
             <div role="alert">
               {state.notice !== null && (

@@ -250,6 +250,7 @@ function Chat({
       onSend={() => {
         setState((before) => reduce(before, { type: "sent", messageId: "m1", at: Date.now() }));
       }}
+      onMoreTime={() => undefined}
     />
   );
 }
