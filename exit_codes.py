@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from enum import IntEnum
+from typing import NoReturn
 
 
 class ExitCode(IntEnum):
@@ -29,3 +32,17 @@ MEANINGS = {
     ExitCode.INTERRUPTED: "the run was stopped by Ctrl-C or SIGTERM, whatever was collected",
 }
 """For a run, in words."""
+
+
+def exit_with(command: Callable[[], int]) -> NoReturn:
+    """End the process with what a command returns, or, after Ctrl-C, with its own code instead of a traceback.
+
+    Args:
+        command: returns the exit code.
+    """
+    try:
+        code = command()
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)  # noqa: T201  # what the command is asked to print
+        code = ExitCode.INTERRUPTED
+    sys.exit(int(code))

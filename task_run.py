@@ -34,6 +34,7 @@ from model_chat.configuration.files import expand
 from model_chat.configuration.help import config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.configuration.places import MEPHISTO_DATA
+from model_chat.configuration.task_names import note_stack_owner
 from model_chat.contexts import ContextSource, load_context_source
 from model_chat.crowd.going_live import check_before_launch
 from model_chat.errors import ConfigurationError
@@ -164,6 +165,8 @@ def run_task(cfg: DictConfig, console: Console) -> int:
                 return _nothing_left(task, console)
             check_before_launch(operator.db, cfg, shared, console)
             block_workers(operator.db, cfg, task.block_list)
+            if task.images is not None:
+                note_stack_owner(task.images.stack_folder, task.task_name)
             operator.launch_task_run_or_die(cfg.mephisto, shared)
             if not is_local(operator.live_run):
                 stop.end_seconds = END_ON_PLATFORM_SECONDS

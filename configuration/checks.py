@@ -18,6 +18,7 @@ from model_chat.configuration.checked_task import CheckedImages, CheckedTask
 from model_chat.configuration.files import expand, read_text
 from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
 from model_chat.configuration.places import set_up_command
+from model_chat.configuration.task_names import LOCAL, full_task_name, stack_owner_fault, task_name_fault
 from model_chat.configuration.world_file import load_world
 from model_chat.contexts import HI, start_mode_fault
 from model_chat.crowd.going_live import configuration_faults
@@ -43,9 +44,7 @@ if TYPE_CHECKING:
     from model_chat.images.contexts import ImageContexts
 
 BLUEPRINT = "mephisto.blueprint"
-LOCAL, MTURK, MTURK_SANDBOX, MOCK = "local", "mturk", "mturk_sandbox", "mock"
-LOCAL_SUFFIX, SANDBOX_SUFFIX, MOCK_SUFFIX = SUFFIXES = ("_local", "_sandbox", "_mock")
-"""Added to the names of tasks whose work nobody is paid for: served from this machine, in MTurk's sandbox, elsewhere."""
+MTURK = "mturk"
 MAY_BE_MISSING = frozenset({f"{BLUEPRINT}.block_qualification"})
 TASK_TEXTS = ("task_name", "task_title", "task_description", "task_tags")
 SMALLEST: dict[str, int] = {
@@ -109,7 +108,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     sources: dict[str, ModelSource] = {}
     images: CheckedImages | None = None
     if is_image_chat(cfg):
-        images, sources = _check_images(args, faults)
+        images, sources = _check_images(args, full_task_name(cfg), faults)
         if images is not None:
             needed = dict.fromkeys(sources, len(images.contexts) * images.evals_per_image_model_combo)
     else:
@@ -183,7 +182,7 @@ def is_image_chat(cfg: DictConfig) -> bool:
     return bool(cfg.mephisto.blueprint._blueprint_type == IMAGE_BLUEPRINT_TYPE)
 
 
-def _check_images(args: Any, faults: Faults) -> tuple[CheckedImages | None, dict[str, ModelSource]]:
+def _check_images(args: Any, task_name: str, faults: Faults) -> tuple[CheckedImages | None, dict[str, ModelSource]]:
     """Check what only image chat has: its models, its images, its stack.
 
     Returns:
@@ -212,6 +211,7 @@ def _check_images(args: Any, faults: Faults) -> tuple[CheckedImages | None, dict
         contexts = ImageContexts(args.image_context_path)
     with faults.collecting():
         _check_folder(f"{BLUEPRINT}.stack_folder", args.stack_folder)
+    faults.add(stack_owner_fault(f"{BLUEPRINT}.stack_folder", expand(args.stack_folder), task_name))
     if contexts is None or not sources:
         return None, sources
     faults.found += find_stack_faults(
@@ -361,32 +361,6 @@ def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
             faults.add(f"mephisto.architect: the router's packages are not installed; run '{set_up_command()}' once.")
     if not (FRONTEND_DIST / "index.html").is_file():
         faults.add(f"The worker's page is not built; run '{set_up_command()}' once.")
-
-
-def full_task_name(cfg: DictConfig) -> str:
-    """Return the task's name with the suffix that keeps trial runs and paid ones apart.
-
-    The name itself is for work that is paid for. Runs with the mock provider have another name wherever their page is
-    served: a pilot with invited colleagues on EC2, say, must not count as collected in the paid run.
-    """
-    name: str = cfg.mephisto.task.task_name
-    provider = cfg.mephisto.provider._provider_type
-    if cfg.mephisto.architect._architect_type == LOCAL:
-        return f"{name}{LOCAL_SUFFIX}"
-    if provider == MTURK_SANDBOX:
-        return f"{name}{SANDBOX_SUFFIX}"
-    return f"{name}{MOCK_SUFFIX}" if provider == MOCK else name
-
-
-def task_name_fault(name: str) -> str | None:
-    """Say that a name could be that of another task's trial run; None if it can't."""
-    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
-    if suffix is None:
-        return None
-    return (
-        f"mephisto.task.task_name: '{name}' ends in {suffix}, which is added to the names of trial runs: its data and "
-        f"those of a task '{name.removesuffix(suffix)}' could mix; give another, such as {name.removesuffix(suffix)}."
-    )
 
 
 def mode_needs_context(args: Any) -> bool:

@@ -35,7 +35,10 @@ async function run(script: (agent: FakeAgent) => void, port = 0): Promise<void> 
   router = await startRouter({ port, scenarios: { only } });
 }
 
-function open(kept = storage(), handInToProvider = vi.fn()): { session: Session; handInToProvider: typeof handInToProvider } {
+function open(
+  kept = storage(),
+  handInToProvider = vi.fn(),
+): { session: Session; handInToProvider: typeof handInToProvider } {
   const provider = readProvider({
     getWorkerName: () => "w",
     getAssignmentId: () => "1",
@@ -45,16 +48,11 @@ function open(kept = storage(), handInToProvider = vi.fn()): { session: Session;
     {
       http: new RouterHttp(router.url, provider),
       makeSocket: (agentId, listener) =>
-        new RouterSocket(
-          socketAddress(router.url),
-          agentId,
-          listener,
-          (address) => {
-            const socket = new WebSocket(address);
-            socket.on("error", () => undefined); // of one that is closed before it is open
-            return socket as unknown as WebSocketLike;
-          },
-        ),
+        new RouterSocket(socketAddress(router.url), agentId, listener, (address) => {
+          const socket = new WebSocket(address);
+          socket.on("error", () => undefined); // of one that is closed before it is open
+          return socket as unknown as WebSocketLike;
+        }),
       memory: new Memory(kept, "1-w"),
       makeChannel: () => null,
       exclusively: (_name, action) => action(),
