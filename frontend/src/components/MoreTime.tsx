@@ -10,24 +10,14 @@ export const WARNING_SECONDS = 20;
 /** Warns before the time for a turn is up, and offers more of it where the server gives any. */
 export function MoreTime({ turn, onAsk }: { turn: Turn | null; onAsk: () => void }): ReactElement {
   const place = useRef<HTMLDivElement>(null);
-  const button = useRef<HTMLButtonElement>(null);
   const seconds = useSecondsLeft(turn?.deadline ?? null);
   const almostUp = turn !== null && seconds !== null && seconds > 0 && seconds <= WARNING_SECONDS;
   const offered = almostUp && turn.extensionsLeft > 0;
-  const hadFocus = useRef(false);
-  useEffect(() => {
-    if (offered) {
-      const { current } = button;
-      return () => {
-        hadFocus.current = document.activeElement === current;
-      };
-    }
-    return undefined;
-  }, [offered]);
+  const pressed = useRef(false);
   useEffect(() => {
     // Whoever pressed the button goes on writing.
-    if (!offered && hadFocus.current) place.current?.closest("main")?.querySelector("textarea")?.focus();
-    hadFocus.current = false;
+    if (!offered && pressed.current) place.current?.closest("main")?.querySelector("textarea")?.focus();
+    pressed.current = false;
   }, [offered]);
   return (
     <div ref={place} className="more-time-place">
@@ -38,7 +28,15 @@ export function MoreTime({ turn, onAsk }: { turn: Turn | null; onAsk: () => void
         </p>
       )}
       {offered && (
-        <button ref={button} type="button" className="quiet-button" data-testid="more-time" onClick={onAsk}>
+        <button
+          type="button"
+          className="quiet-button"
+          data-testid="more-time"
+          onClick={() => {
+            pressed.current = true;
+            onAsk();
+          }}
+        >
           {texts.moreTime.ask(turn.seconds)}
         </button>
       )}
