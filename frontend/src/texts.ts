@@ -48,7 +48,7 @@ export const texts = {
   moreTime: {
     offer: "The time for this turn is almost up. Do you need more?",
     ask: (seconds: number) => `Give me ${spokenTime(seconds)} more`,
-    last: "The time for this turn is almost up. After that the chat ends, and you can submit what you have done.",
+    last: "The time for this turn is almost up. After that the chat ends.",
     given: (seconds: number) => `You have more time now: ${spokenTime(seconds)}.`,
   },
 
