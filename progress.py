@@ -60,7 +60,7 @@ class Progress:
             ]
         lines += [
             f"  Conversations go to {chat_data_folder}",
-            "  Ctrl-C stops the run when the chats that go on are over, a second one at once; starting it again goes on.",
+            "  Ctrl-C stops the run when the chats that go on are over, twice: at once; starting it again goes on.",
         ]
         for line in lines:
             self._console.print(line, highlight=False, soft_wrap=True, markup=False)
