@@ -159,7 +159,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             except StoppedError:
                 return ExitCode.INTERRUPTED
             held.callback(quota.close)
-            if stop.requested:
+            if stop.is_requested():
                 return ExitCode.INTERRUPTED
             if quota.remaining() == 0:
                 return _nothing_left(task, console)
