@@ -180,7 +180,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             runner = operator.live_run.task_runner
             with progress:
                 operator.run_until(
-                    done=lambda: quota.remaining() == 0 and not runner.running_units,
+                    done=lambda: quota.remaining() == 0 and runner.is_idle,
                     tick=progress.tick,
                     stop=stop,
                     grace_seconds=cfg.mephisto.blueprint.stop_grace_time,

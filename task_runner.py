@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.abstractions.blueprint import TaskRunner
+from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.data_model.exceptions import (
     AbsentAgentError,
     AgentDisconnectedError,
@@ -19,6 +20,7 @@ from mephisto.data_model.exceptions import (
 )
 from omegaconf import OmegaConf
 
+from model_chat.crowd.platform import take_down
 from model_chat.human_agent import HumanAgent
 from model_chat.quality.blocks import block_for_conduct, name_of
 from model_chat.records.schema import Completion
@@ -84,6 +86,8 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         self._lock = threading.Lock()
         self._failures_in_a_row = 0
         self._is_stopping = False
+        self.awaiting_hand_in: set[str] = set()
+        """Units whose workers have run out of time and may hand in what there is."""
 
     def get_init_data_for_agent(self, agent: Agent) -> dict[str, Any]:
         """Return what a page needs to show its conversation: all updates so far; the same again after a reload."""
@@ -180,7 +184,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             self._end_broken(human)
         else:
             try:
-                self._run_world(world, agent, human)
+                self._run_world(world, unit, agent, human)
             except BaseException:
                 _finish(agent)
                 raise
@@ -191,7 +195,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         logger.warning("A unit was offered though no model needs a conversation any more")
         tell_end(human, "no_work", NO_MORE_WORK)
 
-    def _run_world(self, world: Any, agent: Agent, human: HumanAgent) -> None:
+    def _run_world(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         try:
             world.parley()  # what it opens with belongs to the record; no worker can have said anything before
             agent.state.record_head(self._record(world, human))
@@ -221,7 +225,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             self._end_incomplete(world, agent, human, REASONS.get(type(absent), "left: the worker went away"))
             if not isinstance(absent, AgentTimeoutError):
                 raise
-            self._let_hand_in(world, agent, human)
+            self._let_hand_in(world, unit, agent, human)
         except Exception as error:
             logger.exception("A conversation broke down; the worker can submit what there is")
             self._end_incomplete(world, agent, human, f"error: {error!r}")
@@ -235,21 +239,33 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         self._save(world, agent, human)
         world.settle(collected=False)
 
-    def _let_hand_in(self, world: Any, agent: Agent, human: HumanAgent) -> None:
-        """Let a worker who has run out of time hand in what there is.
+    def _let_hand_in(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Let a worker who has run out of time hand in what there is; somebody else gets a conversation meanwhile.
 
         Raises:
-            AgentTimeoutError: there is nothing, or they don't hand it in: the unit is for somebody else.
+            AgentTimeoutError: there is nothing, or they don't hand it in: the unit is not paid for.
         """
+        if not world.is_worth_keeping:
+            agent.update_status(AgentState.STATUS_TIMEOUT)
+            raise AgentTimeoutError(None, agent.db_id)
+        tell_end(human, "timeout", TIME_IS_UP)
+        replaced = self._launch_replacement(failed=False)
+        self.awaiting_hand_in.add(unit.db_id)
         try:
-            if not world.is_worth_keeping:
-                raise AgentTimeoutError(None, agent.db_id)
-            tell_end(human, "timeout", TIME_IS_UP)
             agent.await_submit(timeout=min(HAND_IN_SECONDS, self._submission_timeout or HAND_IN_SECONDS))
         except AgentTimeoutError:
             agent.update_status(AgentState.STATUS_TIMEOUT)
+            if replaced:  # else the unit itself is offered again
+                take_down(unit)
+                unit.set_db_status(AssignmentState.EXPIRED)
             raise
-        self._launch_replacement(failed=False)
+        finally:
+            self.awaiting_hand_in.discard(unit.db_id)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no conversation goes on; those who may still hand in are not waited for."""
+        return set(self.running_units) <= self.awaiting_hand_in
 
     def _save(self, world: Any, agent: Agent, human: HumanAgent) -> bool:
         """Save a conversation in both places.
@@ -297,15 +313,18 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         self._launch_replacement()
         tell_end(human, "error", TECHNICAL_PROBLEM)
 
-    def _launch_replacement(self, failed: bool = True) -> None:
+    def _launch_replacement(self, failed: bool = True) -> bool:
         """Offer one more unit, since one is used up (and paid for) without a conversation that counts.
 
         Args:
             failed: whether a conversation broke down; after many of these, none are offered any more.
+
+        Returns:
+            whether one is offered, at once or as soon as the limits of the run allow it.
         """
         live_run = self.shared_state.live_run
         if live_run is None:
-            return
+            return False
         with self._lock:
             self._failures_in_a_row += failed
             give_up = self._failures_in_a_row > MOST_FAILURES_IN_A_ROW
@@ -315,12 +334,14 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 "cause, and start the task again: it goes on where it is.",
                 MOST_FAILURES_IN_A_ROW,
             )
-            return
-        if not live_run.task_launcher.replace() and not self._is_stopping:
+            return False
+        offered: bool = live_run.task_launcher.replace()
+        if not offered and not self._is_stopping:
             logger.warning(
                 "No conversation is offered in place of one that is used up: the run is ending, or has offered all that "
                 "were paid for. To collect the rest, start the task again when the run is over."
             )
+        return offered
 
     def _close(self, agent: Agent) -> None:
         """Wait for the worker to submit; one who closes the page instead has done the work all the same."""

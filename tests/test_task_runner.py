@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.abstractions._subcomponents.task_runner import RunningUnit
+from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutError
 from parlai.core.opt import Opt
 
@@ -318,19 +319,38 @@ def test_who_runs_out_of_time_hands_in_what_there_is_and_is_paid(stage: Callable
     assert len(on.launcher.units) == 1, "this one is paid and does not count"
 
 
-@pytest.mark.parametrize("after", [0, 1])
-def test_who_runs_out_of_time_and_hands_in_nothing_leaves_the_unit_to_somebody_else(
-    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, after: int
+def test_who_runs_out_of_time_without_a_word_leaves_the_unit_to_somebody_else(stage: Callable[..., Stage]) -> None:
+    on = stage(max_resp_time=1)
+    with pytest.raises(AgentTimeoutError):
+        run_out_of_time(on, after=0)
+    assert on.controls("ended") == [], "there is nothing to hand in"
+    assert on.agent.get_status() == AgentState.STATUS_TIMEOUT
+    assert on.launcher.units == [], "the unit itself is offered again"
+    assert on.files() == []
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_who_runs_out_of_time_and_does_not_hand_in_is_not_paid(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, replaced: bool
 ) -> None:
     monkeypatch.setattr(task_runner, "HAND_IN_SECONDS", 0.05)
     on = stage(max_resp_time=1)
     on.submits = False
+    on.launcher.keep_launching_units = replaced
+    idle: list[bool] = []
+    monkeypatch.setattr(type(on.agent), "await_submit", lambda agent, timeout: waits(idle, on, agent))
     with pytest.raises(AgentTimeoutError):
-        run_out_of_time(on, after)
-    assert len(on.controls("ended")) == after, "who has said nothing has nothing to hand in"
+        run_out_of_time(on, after=1)
+    assert idle == [True], "the run does not wait for them"
     assert on.agent.get_status() == AgentState.STATUS_TIMEOUT
-    assert on.launcher.units == [], "the unit itself is offered again"
-    assert len(on.files()) == after
+    assert len(on.launcher.units) == replaced
+    assert (on.unit.db_status == AssignmentState.EXPIRED) is replaced, "else the unit itself is offered again"
+    assert len(on.files()) == 1
+
+
+def waits(idle: list[bool], on: Stage, agent: Any) -> bool:
+    idle.append(on.runner.is_idle)
+    raise AgentTimeoutError(0, agent.db_id)
 
 
 def fail(*args: Any, **kwargs: Any) -> Any:
