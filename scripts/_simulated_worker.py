@@ -275,8 +275,7 @@ class SimulatedWorker:
             update = await self.next_update()
             control = update.get("task_data", {}).get("control")
             if control in ("onboarding_start", "onboarding_retry"):
-                await self._think()
-                if self._over.is_set():
+                if await self._think():
                     continue
                 await self.send_update({"onboarding_answers": self._onboarding_form(dialogs)})
             elif control == "refused":
@@ -334,8 +333,7 @@ class SimulatedWorker:
                     return "left"
                 if self.behaviour.asks_more_time and data.get("extensions_left"):
                     await self._ask_more_time(data["turn_idx"], data["extensions_left"])
-                await self._think()
-                if self._over.is_set():
+                if await self._think():
                     continue
                 answer: dict[str, Any] = {}
                 if self.config.get("annotation") and to_annotate:
@@ -379,11 +377,14 @@ class SimulatedWorker:
         ticked = self._rng.choice(values)
         return {value: value == ticked for value in values}
 
-    async def _think(self) -> None:
-        if self.behaviour.think_time:
-            await self._pause(self._rng.expovariate(1 / self.behaviour.think_time))
+    async def _think(self) -> bool:
+        """Wait as a person does before they answer; return whether it was over meanwhile."""
+        if not self.behaviour.think_time:
+            return False
+        return await self._pause(self._rng.expovariate(1 / self.behaviour.think_time))
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait; whoever looks at the page sees at once when it is over."""
+    async def _pause(self, seconds: float) -> bool:
+        """Wait; whoever looks at the page sees at once when it is over: then return True."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._over.wait(), seconds)
+            return await asyncio.wait_for(self._over.wait(), seconds)
+        return False

@@ -222,11 +222,11 @@ def test_a_worker_at_the_final_rating_may_finish_after_the_first_signal(start_ta
         think = crowd.workers[0]._think
         rating = asyncio.Event()
 
-        async def hesitate() -> None:
+        async def hesitate() -> bool:
             if controls(crowd.workers[0]).count("your_turn") == 2:
                 rating.set()
                 await crowd.workers[0]._pause(2)
-            await think()
+            return await think()
 
         crowd.workers[0]._think = hesitate  # type: ignore[method-assign]
         await asyncio.wait_for(rating.wait(), 60)
