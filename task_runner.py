@@ -54,7 +54,7 @@ REASONS: dict[type[AbsentAgentError], str] = {
     AgentDisconnectedError: "disconnected: the worker's page went away",
     AgentReturnedError: "returned: the worker gave the work back",
 }
-STOPPED = "stopped: the requester ended the run during the conversation"
+STOPPED = "stopped: the run was stopped during the conversation"
 STUDY_STOPPED = (
     "The researchers have stopped the study. This is not your fault: what you have done is saved and counts in full. Please "
     "submit it."

@@ -212,7 +212,7 @@ def test_a_unit_that_is_not_needed_ends_at_once(stage: Callable[..., Stage]) -> 
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
 
 
-STOPPED_IN_RECORD = "stopped: the requester ended the run during the conversation"
+STOPPED_IN_RECORD = "stopped: the run was stopped during the conversation"
 
 
 def stop(on: Stage) -> threading.Thread:

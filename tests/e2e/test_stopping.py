@@ -24,7 +24,7 @@ Start = Callable[..., RunningTask]
 END_SECONDS = 10.0
 TURNS = "mephisto.blueprint.num_turns=3"
 ONBOARDING = "mephisto.blueprint.onboarding_qualification=test_onboarding"
-REASON = "stopped: the requester ended the run during the conversation"
+REASON = "stopped: the run was stopped during the conversation"
 
 
 class Crowd:
