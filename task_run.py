@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import sqlite3
 import sys
 import time
@@ -49,7 +50,7 @@ from model_chat.records.collected import find_kept
 from model_chat.recovery import hold_task, recover
 from model_chat.serving.backend import open_pool
 from model_chat.serving.model import StoppedError
-from model_chat.stopping import END_ON_PLATFORM_SECONDS, StopRequest, stop_on_signals
+from model_chat.stopping import END_ON_PLATFORM_SECONDS, STOP_SIGNALS, StopRequest, stop_on_signals
 from model_chat.task_database import open_database
 from model_chat.task_operator import TaskOperator, is_local
 from model_chat.worlds import ChatOptions, OnboardingOptions
@@ -86,6 +87,7 @@ def main(default_conf: str) -> None:
                 logger.exception("The run ends with an error of the program; please report it")
                 code = ExitCode.FAILED
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, before the run listens to both
     os.umask(0o077)  # what people write, and who they are, is for the requester's account alone
     console = Console(stderr=True)
     try:
@@ -98,6 +100,8 @@ def main(default_conf: str) -> None:
         code = _refuse(error, console)
     except KeyboardInterrupt:  # before the run listens to signals
         code = ExitCode.INTERRUPTED
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)  # it is over
     sys.stdout.flush()
     # Models that hang, and libraries' own threads, must not keep a finished run from ending.
     logging.shutdown()

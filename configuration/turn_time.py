@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-WARNING_SECONDS = 20
-"""So long before the end of a turn the page warns, and offers more time (WCAG 2.2, success criterion 2.2.1)."""
-
 
 def longest_turn(max_resp_time: int, time_extensions: int) -> int:
     """Return the seconds that a worker may take for one turn, every extension used.
