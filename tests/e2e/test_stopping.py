@@ -228,7 +228,7 @@ def test_a_worker_at_the_final_rating_may_finish_after_the_first_signal(start_ta
                 await crowd.workers[0]._pause(2)
             return await think()
 
-        crowd.workers[0]._think = hesitate  # type: ignore[method-assign]
+        crowd.workers[0]._think = hesitate  # type: ignore[method-assign]  # a person of this test
         await asyncio.wait_for(rating.wait(), 60)
         task.interrupt()
         return await exit_code(task, 30), await crowd.ended()
@@ -290,7 +290,7 @@ def test_more_time_is_given_once_a_turn_and_who_runs_out_of_it_hands_in(start_ta
         patient, quick = crowd.workers
         patient._think = lambda: patient._pause(4)  # type: ignore[method-assign]  # longer than one turn
         turns = iter([0.1, 60.0])
-        quick._think = lambda: quick._pause(next(turns))  # type: ignore[method-assign]
+        quick._think = lambda: quick._pause(next(turns))  # type: ignore[method-assign]  # a person of this test
         results = await crowd.ended()
         end = time.monotonic() + 20
         while "in task" in task.agent_statuses() and time.monotonic() < end:
