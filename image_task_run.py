@@ -71,7 +71,7 @@ def settle_stack(quota: ImageQuota, chat_data_folder: Path, database: Path, task
         task_name: in Mephisto's database.
     """
     if quota.left_in_flight():
-        quota.settle(_saved_places(_sources(chat_data_folder, database, task_name)))
+        quota.settle(_saved_places(_sources(chat_data_folder, database, task_name), task_name))
 
 
 def _sources(chat_data_folder: Path, database: Path, task_name: str) -> Iterator[Source]:
@@ -83,14 +83,16 @@ def _sources(chat_data_folder: Path, database: Path, task_name: str) -> Iterator
             logger.debug("%s", error)
 
 
-def _saved_places(sources: Iterable[Source]) -> set[tuple[int, str, str]]:
-    """Return image, model and worker of the conversations that are saved as complete."""
+def _saved_places(sources: Iterable[Source], task_name: str) -> set[tuple[int, str, str]]:
+    """Return image, model and worker of a task's conversations that are saved as complete; older files name no task."""
     found = set()
     for source in sources:
         try:
             chat = read_conversation(source)
         except UnreadableError as error:
             logger.debug("%s can't be read: %s", source.name, error)
+            continue
+        if chat.raw.get("task_name") not in (None, task_name):
             continue
         if chat.image_idx is not None and chat.status is Completion.COMPLETE:
             found.add((chat.image_idx, chat.model_nickname, chat.worker_id))

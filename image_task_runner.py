@@ -9,8 +9,7 @@ from model_chat.human_agent import HumanAgent
 from model_chat.images.quota import Outlook
 from model_chat.quality.blocks import BlockReason, name_of, platform_id, soft_block
 from model_chat.quality.refusals import TEXTS, Refusal
-from model_chat.records.schema import Completion
-from model_chat.task_runner import ModelChatTaskRunner
+from model_chat.task_runner import ModelChatTaskRunner, tell_end
 
 if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent
@@ -40,6 +39,6 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
         """Tell a worker that what was there when they came is gone, and offer the unit to somebody else."""
         nothing = self._outlook(agent.get_worker()) is Outlook.NOTHING
         if self.shared_state.world_opt.quota.remaining():
-            self._launch_replacement(unit, failed=False)
+            self._launch_replacement(failed=False)
         reason = f"{TEXTS[Refusal.NOTHING_NEW]} Please submit." if nothing else NOTHING_FREE
-        human.control("ended", outcome=Completion.INCOMPLETE.value, reason=reason, task_done=True)
+        tell_end(human, "no_work", reason)

@@ -84,6 +84,19 @@ def message_id_of(packet: Any) -> str | None:
     return None
 
 
+MORE_TIME = "more_time"
+"""The `control` of a packet in which a worker asks for more time."""
+
+
+def asks_more_time(packet: Any, turn_idx: int) -> bool:
+    """Whether a packet asks for more time for a turn."""
+    if message_id_of(packet) is None:
+        return False
+    task_data = packet["task_data"]
+    asked = task_data.get("turn_idx")
+    return bool(task_data.get("control") == MORE_TIME and type(asked) is int and asked == turn_idx)
+
+
 def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Accepted | None:
     """Check what a page sent while it was its turn.
 

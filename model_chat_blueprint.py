@@ -54,6 +54,13 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):  # type: ignore[misc]  # mephis
     )
     num_turns: int = _flag(6, "Exchanges before the final rating.")
     max_resp_time: int = _flag(180, "Seconds a worker has for one turn.")
+    time_extensions: int = _flag(
+        1,
+        "How many times a worker may ask for as much time again, in each turn; the page offers it 20 s before the end.",
+    )
+    stop_grace_time: int = _flag(
+        600, "Seconds that conversations may go on after the first Ctrl-C or SIGTERM; the second ends them at once."
+    )
     max_onboard_time: int = _flag(300, "Seconds a worker has for onboarding.")
     max_message_length: int = _flag(2000, "Longest message of a worker, in characters.")
     max_concurrent_responses: int = _flag(1, "How many models may generate at once.")
@@ -171,6 +178,7 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):  # type: ign
         is_live: whether real crowd work is paid for.
         live_run: Mephisto's running task, once there is one.
         units: how many conversations to offer.
+        most_units: how many may be offered in all, replacements included; None: any number.
     """
 
     world_module: Any = None
@@ -181,6 +189,7 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):  # type: ign
     is_live: bool = False
     live_run: Any = None
     units: int = 0
+    most_units: int | None = None
 
     def onboarding_counts(self) -> dict[str, int]:
         """Return how many onboardings began and how they ended."""

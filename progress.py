@@ -58,7 +58,10 @@ class Progress:
                 f"  Preview:           {base}/",
                 "  Each pair of worker_id and assignment_id is one conversation; change assignment_id for the next.",
             ]
-        lines += [f"  Conversations go to {chat_data_folder}", "  Ctrl-C stops the run; starting it again goes on."]
+        lines += [
+            f"  Conversations go to {chat_data_folder}",
+            "  Ctrl-C stops the run when the chats that go on are over, twice: at once; starting it again goes on.",
+        ]
         for line in lines:
             self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 

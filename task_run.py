@@ -8,13 +8,11 @@ import os
 import signal
 import sqlite3
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import hydra
@@ -37,9 +35,11 @@ from model_chat.configuration.files import expand
 from model_chat.configuration.help import config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.configuration.places import MEPHISTO_DATA
+from model_chat.configuration.task_names import note_stack_owner
 from model_chat.contexts import ContextSource, load_context_source
 from model_chat.crowd.going_live import check_before_launch
 from model_chat.errors import ConfigurationError
+from model_chat.exit_codes import ExitCode
 from model_chat.logs import adopt_parlai_logger, set_up_logging
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.progress import Progress
@@ -50,17 +50,14 @@ from model_chat.records.collected import find_kept
 from model_chat.recovery import hold_task, recover
 from model_chat.serving.backend import open_pool
 from model_chat.serving.model import StoppedError
+from model_chat.stopping import END_ON_PLATFORM_SECONDS, STOP_SIGNALS, StopRequest, stop_on_signals
 from model_chat.task_database import open_database
-from model_chat.task_operator import TaskOperator
+from model_chat.task_operator import TaskOperator, is_local
 from model_chat.worlds import ChatOptions, OnboardingOptions
 
 logger = logging.getLogger(__name__)
 
-EXIT_FAILED = 1
-EXIT_CONFIGURATION = 2
-EXIT_INTERRUPTED = 130
 ABOUT = "Collect conversations between workers and models, with each reply annotated and the whole rated."
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(default_conf: str) -> None:
@@ -69,7 +66,7 @@ def main(default_conf: str) -> None:
     Args:
         default_conf: the file of the config group ``conf`` that is used unless ``conf=…`` names another.
     """
-    code = 0
+    code: int = ExitCode.DONE
 
     def run(cfg: DictConfig) -> None:
         nonlocal code
@@ -86,7 +83,11 @@ def main(default_conf: str) -> None:
             except (sqlite3.Error, OSError) as error:
                 logger.debug("The run failed", exc_info=True)
                 code = _give_up(error, cfg, console)
+            except Exception:  # whatever it is, its threads must not keep the process
+                logger.exception("The run ends with an error of the program; please report it")
+                code = ExitCode.FAILED
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, before the run listens to both
     os.umask(0o077)  # what people write, and who they are, is for the requester's account alone
     console = Console(stderr=True)
     try:
@@ -97,6 +98,10 @@ def main(default_conf: str) -> None:
         call(hydra_main(run), arguments)
     except ConfigurationError as error:
         code = _refuse(error, console)
+    except KeyboardInterrupt:  # before the run listens to signals
+        code = ExitCode.INTERRUPTED
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)  # it is over
     sys.stdout.flush()
     # Models that hang, and libraries' own threads, must not keep a finished run from ending.
     logging.shutdown()
@@ -108,7 +113,7 @@ def _refuse(error: ConfigurationError, console: Console) -> int:
     for fault in error.faults:
         console.print(f"[bold red]✗[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
     console.print("Nothing was launched.", highlight=False)
-    return EXIT_CONFIGURATION
+    return ExitCode.CONFIGURATION
 
 
 def _give_up(error: Exception, cfg: DictConfig, console: Console) -> int:
@@ -122,7 +127,7 @@ def _give_up(error: Exception, cfg: DictConfig, console: Console) -> int:
         "what is collected stays, and the run goes on from there."
     )
     console.print(f"[bold red]✗[/] {_escaped(said)}", highlight=False, soft_wrap=True)
-    return EXIT_FAILED
+    return ExitCode.FAILED
 
 
 def _escaped(text: str) -> str:
@@ -135,7 +140,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
     """Check, launch, and see through one task.
 
     Returns:
-        the exit code: 0 when everything was collected, 130 when the run was interrupted.
+        the exit code (:class:`~model_chat.exit_codes.ExitCode`).
 
     Raises:
         ConfigurationError: something the requester gave is not usable; nothing has been launched.
@@ -143,26 +148,32 @@ def run_task(cfg: DictConfig, console: Console) -> int:
     started = time.monotonic()
     task = check_task(cfg)
     data_folder = mephisto_data_folder(cfg)
-    with _stop_on_signal() as stop, ExitStack() as held:
+    with stop_on_signals() as stop, ExitStack() as held:
         held.enter_context(hold_task(data_folder, task.task_name))
         operator = open_operator(cfg, task, data_folder)
         with ExitStack() as closing:
+            # Models are closed after the operator has ended the conversations with them.
+            models = closing.enter_context(ExitStack())
             closing.callback(operator.stop)
             done = take_up(operator.db, cfg, task, data_folder, console)
             if task.images is None and ConversationQuota(task.needed, done).remaining() == 0:
                 return _nothing_left(task, console)
             try:
-                shared, quota = prepare(cfg, task, console, data_folder, done, closing, stop.is_set)
+                shared, quota = prepare(cfg, task, console, data_folder, done, models, stop.is_requested)
             except StoppedError:
-                return EXIT_INTERRUPTED
+                return ExitCode.INTERRUPTED
             held.callback(quota.close)
-            if stop.is_set():
-                return EXIT_INTERRUPTED
+            if stop.is_requested():
+                return ExitCode.INTERRUPTED
             if quota.remaining() == 0:
                 return _nothing_left(task, console)
             check_before_launch(operator.db, cfg, shared, console)
             block_workers(operator.db, cfg, task.block_list)
+            if task.images is not None:
+                note_stack_owner(task.images.stack_folder, task.task_name)
             operator.launch_task_run_or_die(cfg.mephisto, shared)
+            if not is_local(operator.live_run):
+                stop.end_seconds = END_ON_PLATFORM_SECONDS
             shared.live_run = operator.live_run
             # What has been imported and loaded stays: a collection that looks through all of it halts everybody for 0.1 s.
             gc.freeze()
@@ -173,10 +184,23 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             runner = operator.live_run.task_runner
             with progress:
                 operator.run_until(
-                    done=lambda: quota.remaining() == 0 and not runner.running_units, tick=progress.tick, stop=stop
+                    done=lambda: quota.remaining() == 0 and runner.is_idle,
+                    tick=progress.tick,
+                    stop=stop,
+                    grace_seconds=cfg.mephisto.blueprint.stop_grace_time,
                 )
-        progress.conclude(task.chat_data_folder, interrupted=stop.is_set())
-    return EXIT_INTERRUPTED if stop.is_set() else 0
+            interrupted = stop.requested
+            if interrupted:
+                stop.begin_end()
+        progress.conclude(task.chat_data_folder, interrupted)
+        return exit_code(quota, interrupted)
+
+
+def exit_code(quota: Quota, interrupted: bool) -> ExitCode:
+    """Return what a run that was launched ends with."""
+    if interrupted:
+        return ExitCode.INTERRUPTED
+    return ExitCode.DONE if quota.remaining() == 0 else ExitCode.ENDED_BEFORE
 
 
 def take_up(db: Any, cfg: DictConfig, task: CheckedTask, data_folder: Path, console: Console) -> dict[str, int]:
@@ -217,30 +241,12 @@ def _nothing_left(task: CheckedTask, console: Console) -> int:
     return 0
 
 
-def _wait_for_units(operator: TaskOperator, stop: threading.Event) -> None:
+def _wait_for_units(operator: TaskOperator, stop: StopRequest) -> None:
     """Wait until the first worker finds all units on offer, where offering them costs no calls to a crowd platform."""
     launcher = operator.live_run.task_launcher
     if operator.live_run.provider.PROVIDER_TYPE == "mock" and launcher.max_num_concurrent_units == 0:
-        while any(unit.db_status == AssignmentState.CREATED for unit in launcher.units) and not stop.is_set():
+        while any(unit.db_status == AssignmentState.CREATED for unit in launcher.units) and not stop.requested:
             time.sleep(0.02)
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event; a second one ends the process at once."""
-    stop = threading.Event()
-
-    def request_stop(signum: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + signum)
-        stop.set()
-
-    before = {signum: signal.signal(signum, request_stop) for signum in STOP_SIGNALS}
-    try:
-        yield stop
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def mephisto_data_folder(cfg: DictConfig) -> Path:
@@ -288,7 +294,7 @@ def prepare(
         console: shows what takes time.
         data_folder: Mephisto's.
         done: conversations that text chat has collected with each model before.
-        closing: gets what ends the models.
+        closing: gets what ends the models; to be closed when no conversation goes on any more.
         stopped: whether the requester wants the run to end.
 
     Raises:
@@ -305,6 +311,7 @@ def prepare(
         "models": pool,
         "num_turns": args.num_turns,
         "max_resp_time": args.max_resp_time,
+        "time_extensions": args.time_extensions,
         "max_message_length": args.max_message_length,
         "annotations": task.annotations,
         "annotations_text": task.annotations_text,
@@ -348,6 +355,7 @@ def prepare(
         chat_data_folder=task.chat_data_folder,
         is_live=task.is_live,
         units=quota.remaining(),
+        most_units=quota.remaining() if task.is_live else None,
     )
     if task.onboarding is not None and task.annotations is not None:
         shared.onboarding_world_opt = OnboardingOptions(task.onboarding, task.annotations, args.max_onboard_time)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.abstractions.blueprint import TaskRunner
+from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.data_model.exceptions import (
     AbsentAgentError,
     AgentDisconnectedError,
@@ -19,10 +20,12 @@ from mephisto.data_model.exceptions import (
 )
 from omegaconf import OmegaConf
 
+from model_chat.crowd.platform import take_down
 from model_chat.human_agent import HumanAgent
 from model_chat.quality.blocks import block_for_conduct, name_of
 from model_chat.records.schema import Completion
 from model_chat.records.writing import save_conversation
+from model_chat.serving.model import StoppedError
 from model_chat.worker_pool import TaskWorkerPool
 from model_chat.worlds import NoPlaceLeftError
 
@@ -50,8 +53,19 @@ REASONS: dict[type[AbsentAgentError], str] = {
     AgentTimeoutError: "timeout: the worker took longer than mephisto.blueprint.max_resp_time",
     AgentDisconnectedError: "disconnected: the worker's page went away",
     AgentReturnedError: "returned: the worker gave the work back",
-    AgentShutdownError: "run ended: the run was stopped during the conversation",
 }
+STOPPED = "stopped: the run was stopped during the conversation"
+STUDY_STOPPED = (
+    "The researchers have stopped the study. This is not your fault: what you have done is saved and counts in full. Please "
+    "submit it."
+)
+ONBOARDING_STOPPED = (
+    "The researchers have stopped the study. This is not your fault, and your practice does not count against you. Please "
+    "submit."
+)
+TIME_IS_UP = "The time for this turn is up, so the chat has ended. What you have done is saved: please submit it."
+HAND_IN_SECONDS = 120
+"""How long a worker who has run out of time may take to hand in, before somebody else gets the conversation."""
 
 
 class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no types
@@ -71,6 +85,9 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         self._block_name = name_of(args.blueprint, "block_qualification")
         self._lock = threading.Lock()
         self._failures_in_a_row = 0
+        self._is_stopping = False
+        self.awaiting_hand_in: set[str] = set()
+        """Units whose workers have run out of time and may hand in what there is."""
 
     def get_init_data_for_agent(self, agent: Agent) -> dict[str, Any]:
         """Return what a page needs to show its conversation: all updates so far; the same again after a reload."""
@@ -107,8 +124,12 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 self._await_submit(agent)
             else:
                 self._disqualify(agent)
-        except AbsentAgentError:
+        except AbsentAgentError as absent:
             world.abandon()
+            if isinstance(absent, AgentShutdownError):
+                tell_end(human, "stopped", ONBOARDING_STOPPED)
+            elif isinstance(absent, AgentTimeoutError):
+                agent.update_status(AgentState.STATUS_TIMEOUT)
             raise
         except Exception:
             world.abandon()
@@ -159,7 +180,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             self.end_without_place(unit, agent, human)
         except Exception:
             logger.exception("A conversation could not be started")
-            self._end_broken(unit, human)
+            self._end_broken(human)
         else:
             try:
                 self._run_world(world, unit, agent, human)
@@ -171,22 +192,23 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
     def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker for whom there is no place that there is nothing to do."""
         logger.warning("A unit was offered though no model needs a conversation any more")
-        human.control("ended", outcome="incomplete", reason=NO_MORE_WORK, task_done=True)
+        tell_end(human, "no_work", NO_MORE_WORK)
 
     def _run_world(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         try:
             world.parley()  # what it opens with belongs to the record; no worker can have said anything before
             agent.state.record_head(self._record(world, human))
-            while not world.episode_done() and unit.db_id in self.running_units:
+            while not world.episode_done():
+                if self._is_stopping:
+                    raise StoppedError("The run has been stopped.")
                 world.parley()
-            world.abandon("run ended: the run was stopped during the conversation")
             collected = self._save(world, agent, human)
             world.settle(collected)
             if collected:
                 with self._lock:
                     self._failures_in_a_row = 0
             else:
-                self._launch_replacement(unit)
+                self._launch_replacement()
             block_for_conduct(world, agent, self._block_name, on_platform=False)
             human.control(
                 "ended",
@@ -195,19 +217,54 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 task_done=True,
             )
             block_for_conduct(world, agent, self._block_name, on_platform=True)
+        except (AgentShutdownError, StoppedError):
+            self._end_incomplete(world, agent, human, STOPPED)
+            tell_end(human, "stopped", STUDY_STOPPED)
         except AbsentAgentError as absent:
-            world.abandon(REASONS.get(type(absent), "left: the worker went away"))
-            self._save(world, agent, human)
-            world.settle(collected=False)
-            raise
+            self._end_incomplete(world, agent, human, REASONS.get(type(absent), "left: the worker went away"))
+            if not isinstance(absent, AgentTimeoutError):
+                raise
+            self._let_hand_in(world, unit, agent, human)
         except Exception as error:
             logger.exception("A conversation broke down; the worker can submit what there is")
-            world.abandon(f"error: {error!r}")
-            self._save(world, agent, human)
-            world.settle(collected=False)
-            self._end_broken(unit, human)
+            self._end_incomplete(world, agent, human, f"error: {error!r}")
+            self._end_broken(human)
         finally:
             world.shutdown()
+
+    def _end_incomplete(self, world: Any, agent: Agent, human: HumanAgent, reason: str) -> None:
+        """End a conversation as incomplete, keep what there is of it, and give its place back."""
+        world.abandon(reason)
+        self._save(world, agent, human)
+        world.settle(collected=False)
+
+    def _let_hand_in(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Let a worker who has run out of time hand in what there is; somebody else gets a conversation meanwhile.
+
+        Raises:
+            AgentTimeoutError: there is nothing, or they don't hand it in: the unit is not paid for.
+        """
+        if not world.is_worth_keeping:
+            agent.update_status(AgentState.STATUS_TIMEOUT)
+            raise AgentTimeoutError(None, agent.db_id)
+        tell_end(human, "timeout", TIME_IS_UP)
+        replaced = self._launch_replacement(failed=False)
+        self.awaiting_hand_in.add(unit.db_id)
+        try:
+            agent.await_submit(timeout=min(HAND_IN_SECONDS, self._submission_timeout or HAND_IN_SECONDS))
+        except AgentTimeoutError:
+            agent.update_status(AgentState.STATUS_TIMEOUT)
+            if replaced:  # else the unit itself is offered again
+                take_down(unit)
+                unit.set_db_status(AssignmentState.EXPIRED)
+            raise
+        finally:
+            self.awaiting_hand_in.discard(unit.db_id)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no conversation goes on; those who may still hand in are not waited for."""
+        return set(self.running_units) <= self.awaiting_hand_in
 
     def _save(self, world: Any, agent: Agent, human: HumanAgent) -> bool:
         """Save a conversation in both places.
@@ -251,28 +308,22 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         custom_data = (world_data or world.prep_save_data([human]))["custom_data"]
         return {**custom_data, "task_name": self.task_run.get_task().task_name}
 
-    def _end_broken(self, unit: Unit, human: HumanAgent) -> None:
-        self._launch_replacement(unit)
-        human.control(
-            "ended",
-            outcome=Completion.INCOMPLETE.value,
-            reason=TECHNICAL_PROBLEM,
-            task_done=True,
-        )
+    def _end_broken(self, human: HumanAgent) -> None:
+        self._launch_replacement()
+        tell_end(human, "error", TECHNICAL_PROBLEM)
 
-    def _launch_replacement(self, unit: Unit, failed: bool = True) -> None:
-        """Offer one more unit, since this one is used up (and paid for) without a conversation that counts.
+    def _launch_replacement(self, failed: bool = True) -> bool:
+        """Offer one more unit, since one is used up (and paid for) without a conversation that counts.
 
         Args:
-            unit: the one that is used up.
             failed: whether a conversation broke down; after many of these, none are offered any more.
+
+        Returns:
+            whether one is offered, at once or as soon as the limits of the run allow it.
         """
         live_run = self.shared_state.live_run
         if live_run is None:
-            return
-        launcher = live_run.task_launcher
-        if not launcher.keep_launching_units or unit.db_id not in self.running_units:
-            return  # the run is ending
+            return False
         with self._lock:
             self._failures_in_a_row += failed
             give_up = self._failures_in_a_row > MOST_FAILURES_IN_A_ROW
@@ -282,8 +333,14 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 "cause, and start the task again: it goes on where it is.",
                 MOST_FAILURES_IN_A_ROW,
             )
-            return
-        launcher.units.append(launcher.launch_evaluation_unit({}, unit.unit_index))
+            return False
+        offered: bool = live_run.task_launcher.replace()
+        if not offered and not self._is_stopping:
+            logger.warning(
+                "No conversation is offered in place of one that is used up: the run is ending, or has offered all that "
+                "were paid for. To collect the rest, start the task again when the run is over."
+            )
+        return offered
 
     def _close(self, agent: Agent) -> None:
         """Wait for the worker to submit; one who closes the page instead has done the work all the same."""
@@ -306,8 +363,30 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             if live_run is not None and isinstance(live_run.worker_pool, TaskWorkerPool):
                 live_run.worker_pool.retire(agent)
 
+    def stop_onboardings(self) -> None:
+        """End the onboardings that go on: those workers would get no conversation."""
+        for running in list(self.running_onboardings.values()):
+            if running.onboarding_agent.db_status != AgentState.STATUS_WAITING:  # else passed, which is yet to be noted
+                running.onboarding_agent.shutdown()
+
+    def shutdown(self) -> None:
+        """End everything that goes on, and wait until it has ended; every worker is told that the study was stopped."""
+        self._is_stopping = True
+        for unit in list(self.running_units.values()):
+            unit.agent.shutdown()
+        for onboarding in list(self.running_onboardings.values()):
+            onboarding.onboarding_agent.shutdown()
+        # After that: who waits for a reply is to find the agent shut down, and does not wait for the page to submit.
+        self.shared_state.world_opt.models.interrupt()
+        super().shutdown()
+
     def cleanup_unit(self, unit: Unit) -> None:
         """Nothing is left to clean up: :meth:`run_unit` frees everything itself."""
+
+
+def tell_end(human: HumanAgent, cause: str, reason: str) -> None:
+    """Tell a page that its part is over before its end, and why (docs/protocol.md, section 2)."""
+    human.control("ended", outcome=Completion.INCOMPLETE.value, cause=cause, reason=reason, task_done=True)
 
 
 def _finish(agent: Agent | OnboardingAgent) -> None:

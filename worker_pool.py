@@ -54,6 +54,10 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
         self._retired = RetiredAgents(db)
         self._at_the_door: dict[str, asyncio.Event] = {}
         """Visits (agent registration ids) that are being let in; of the event loop alone."""
+        self.is_closed = False
+        """Whether nobody new is let in any more, since the run is ending."""
+        self.arriving = 0
+        """How many workers are being let in just now; of the event loop alone."""
 
     @property
     def _is_simple(self) -> bool:
@@ -70,7 +74,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
 
     async def register_worker(self, crowd_data: dict[str, Any], request_id: str) -> None:
         """Let a worker in whose page asks for work, or tell them why not."""
-        if not self._is_simple:
+        if not self._is_simple and not self.is_closed:
             await super().register_worker(crowd_data, request_id)
             return
         visit = crowd_data["agent_registration_id"]
@@ -89,7 +93,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
 
     async def register_agent_from_onboarding(self, onboarding_agent: OnboardingAgent) -> None:
         """Give a unit to a worker who has handed in their onboarding, or tell them why not."""
-        if not self._is_simple:
+        if not self._is_simple and not self.is_closed:
             await super().register_agent_from_onboarding(onboarding_agent)
             return
         info = self.onboarding_infos.get(onboarding_agent.get_agent_id())
@@ -102,10 +106,20 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
         """Do what lets a worker in, or not, in a thread of the pool."""
         if self.is_shutdown:  # the run is over, and its router the next to go
             return
+        self.arriving += 1
         try:
             await asyncio.get_running_loop().run_in_executor(self._arrivals, admit)
         except Exception:
             logger.exception("A worker could not be let in; their page asks again")
+        finally:
+            self.arriving -= 1
+
+    def close(self) -> None:
+        """Let nobody new in from now on; pages of workers who are in can still come back.
+
+        Those who are being let in at this moment (:attr:`arriving`) still may be.
+        """
+        self.is_closed = True
 
     def retire(self, agent: Agent) -> None:
         """Let go of an agent whose part is over; its page may still come back."""
@@ -131,6 +145,9 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
 
     def _admit(self, crowd_data: dict[str, Any], request_id: str) -> None:
         live_run = self.get_live_run()
+        if self.is_closed:
+            self._answer(request_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
+            return
         worker = self._find_or_make_worker(crowd_data)
         if not worker_is_qualified(worker, live_run.qualifications):
             self._answer(request_id, failure_reason=WorkerFailureReasons.NOT_QUALIFIED)
@@ -221,6 +238,9 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
 
     def _give_unit(self, crowd_data: dict[str, Any], worker: Worker, request_id: str) -> None:
         live_run = self.get_live_run()
+        if self.is_closed:
+            self._answer(request_id, worker_id=worker.db_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
+            return
         unit = next(filter(live_run.task_run.reserve_unit, self._free_units(worker)), None)
         if unit is None:
             self._answer(request_id, worker_id=worker.db_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)

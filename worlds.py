@@ -21,7 +21,7 @@ from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.redaction import redacted
 from model_chat.contexts import HI, Context, ContextSource
 from model_chat.human_agent import HumanAgent
-from model_chat.incoming import Accepted, Expected, RefusedError, check_packet, message_id_of
+from model_chat.incoming import Accepted, Expected, RefusedError, asks_more_time, check_packet, message_id_of
 from model_chat.onboarding_world import ModelChatOnboardWorld as ModelChatOnboardWorld
 from model_chat.onboarding_world import OnboardingOptions as OnboardingOptions
 from model_chat.onboarding_world import make_onboarding_world as make_onboarding_world
@@ -85,6 +85,7 @@ class ChatOptions:
         quota: how many conversations each model still needs.
         num_turns: exchanges before the final rating.
         max_resp_time: seconds a worker has for a turn.
+        time_extensions: how many times a worker may ask for as many seconds again, in each turn.
         max_message_length: characters.
         annotations: the buckets, or None when responses are not annotated.
         annotations_text: the text of the annotation configuration file, saved with each conversation.
@@ -109,6 +110,7 @@ class ChatOptions:
     include_persona: bool = False
     acceptability: AcceptabilityChecker | None = None
     attention: AttentionConfig | None = None
+    time_extensions: int = 0
 
 
 class ModelChatWorld:
@@ -205,7 +207,8 @@ class ModelChatWorld:
         """Do one step: open, take one message and answer it, or take the final ratings.
 
         Raises:
-            AbsentAgentError: Mephisto's exceptions for a worker who left or took too long.
+            AbsentAgentError: Mephisto's exceptions for a worker who left or took too long, or when the run is stopped.
+            StoppedError: the run was stopped while the model was asked for a reply.
         """
         try:
             if self.state is State.START:
@@ -296,16 +299,24 @@ class ModelChatWorld:
             turn_idx=self.exchanges_done,
         )
         deadline = time.monotonic() + self.options.max_resp_time
+        extensions_left = self.options.time_extensions
         self.human.control(
             "your_turn",
             ask=ask,
             turn_idx=self.exchanges_done,
             num_turns=self.options.num_turns,
             seconds=self.options.max_resp_time,
+            extensions_left=extensions_left,
             live_update_requested=True,
         )
         while True:
             packet = self.human.receive(deadline)
+            if asks_more_time(packet, self.exchanges_done):
+                if extensions_left and message_id_of(packet) not in self._taken:
+                    extensions_left -= 1
+                    deadline += self.options.max_resp_time
+                    self._give_more_time(packet, deadline, extensions_left)
+                continue
             try:
                 accepted = check_packet(packet, expected, self._taken)
             except RefusedError as refused:
@@ -314,6 +325,18 @@ class ModelChatWorld:
             if accepted is not None:
                 self._taken.add(accepted.message_id)
                 return accepted
+
+    def _give_more_time(self, packet: Any, deadline: float, extensions_left: int) -> None:
+        """Tell the page until when the worker has now; a request that is sent again is not granted again."""
+        message_id = message_id_of(packet)
+        if message_id is not None:
+            self._taken.add(message_id)
+        self.human.control(
+            "more_time",
+            turn_idx=self.exchanges_done,
+            seconds=round(deadline - time.monotonic(), 1),
+            extensions_left=extensions_left,
+        )
 
     def _refuse(self, refused: RefusedError) -> None:
         self.human.control("refused", message_id=refused.message_id, code=refused.code, reason=refused.reason)

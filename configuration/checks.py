@@ -19,6 +19,7 @@ from model_chat.configuration.files import expand, read_text
 from model_chat.configuration.lists import split_list
 from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
 from model_chat.configuration.places import set_up_command
+from model_chat.configuration.task_names import LOCAL, full_task_name, stack_owner_fault, task_name_fault
 from model_chat.configuration.world_file import load_world
 from model_chat.contexts import HI, start_mode_fault
 from model_chat.crowd.going_live import configuration_faults
@@ -44,12 +45,14 @@ if TYPE_CHECKING:
     from model_chat.images.contexts import ImageContexts
 
 BLUEPRINT = "mephisto.blueprint"
-LOCAL, MTURK, MTURK_SANDBOX = "local", "mturk", "mturk_sandbox"
+MTURK = "mturk"
 MAY_BE_MISSING = frozenset({f"{BLUEPRINT}.block_qualification"})
 TASK_TEXTS = ("task_name", "task_title", "task_description", "task_tags")
 SMALLEST: dict[str, int] = {
     "num_turns": 1,
     "max_resp_time": 1,
+    "time_extensions": 0,
+    "stop_grace_time": 0,
     "max_onboard_time": 1,
     "max_message_length": 1,
     "max_concurrent_responses": 1,
@@ -106,7 +109,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     sources: dict[str, ModelSource] = {}
     images: CheckedImages | None = None
     if is_image_chat(cfg):
-        images, sources = _check_images(args, faults)
+        images, sources = _check_images(args, full_task_name(cfg), faults)
         if images is not None:
             needed = dict.fromkeys(sources, len(images.contexts) * images.evals_per_image_model_combo)
     else:
@@ -180,7 +183,7 @@ def is_image_chat(cfg: DictConfig) -> bool:
     return bool(cfg.mephisto.blueprint._blueprint_type == IMAGE_BLUEPRINT_TYPE)
 
 
-def _check_images(args: Any, faults: Faults) -> tuple[CheckedImages | None, dict[str, ModelSource]]:
+def _check_images(args: Any, task_name: str, faults: Faults) -> tuple[CheckedImages | None, dict[str, ModelSource]]:
     """Check what only image chat has: its models, its images, its stack.
 
     Returns:
@@ -213,6 +216,7 @@ def _check_images(args: Any, faults: Faults) -> tuple[CheckedImages | None, dict
         contexts = ImageContexts(args.image_context_path)
     with faults.collecting():
         _check_folder(f"{BLUEPRINT}.stack_folder", args.stack_folder)
+    faults.add(stack_owner_fault(f"{BLUEPRINT}.stack_folder", expand(args.stack_folder), task_name))
     if contexts is None or not sources:
         return None, sources
     faults.found += find_stack_faults(
@@ -350,6 +354,7 @@ def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
     for name in TASK_TEXTS:
         if not str(task[name] or "").strip():
             faults.add(f"mephisto.task.{name}: is empty; workers see it, or data are counted by it.")
+    faults.add(task_name_fault(str(task.task_name or "").strip()))
     if task.task_reward < 0:
         faults.add(f"mephisto.task.task_reward: {task.task_reward} is less than nothing; give US dollars.")
     if architect._architect_type == LOCAL:
@@ -362,16 +367,6 @@ def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
             faults.add(f"mephisto.architect: the router's packages are not installed; run '{set_up_command()}' once.")
     if not (FRONTEND_DIST / "index.html").is_file():
         faults.add(f"The worker's page is not built; run '{set_up_command()}' once.")
-
-
-def full_task_name(cfg: DictConfig) -> str:
-    """Return the task's name with the suffix that keeps local, sandbox and live data apart."""
-    name: str = cfg.mephisto.task.task_name
-    if cfg.mephisto.architect._architect_type == LOCAL:
-        return f"{name}_local"
-    if cfg.mephisto.provider._provider_type == MTURK_SANDBOX:
-        return f"{name}_sandbox"
-    return name
 
 
 def mode_needs_context(args: Any) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from typing_extensions import TypeIs
 
+from model_chat.exit_codes import MEANINGS as MEANINGS_OF_CODES
+
 WIDTH = 110
 INDENT = "  "
 B, T = "mephisto.blueprint.", "mephisto.task."
@@ -43,6 +45,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         B + "context_seed",
         B + "override_opt",
         B + "max_resp_time",
+        B + "time_extensions",
+        B + "stop_grace_time",
         B + "max_message_length",
         B + "world_file",
     ),
@@ -190,9 +194,21 @@ def help_text(cfg: DictConfig, script: str, about: str) -> str:
         f"{INDENT}--config-dir FOLDER  look for conf/NAME.yaml in this folder, too",
         f"{INDENT}--hydra-help         what else Hydra offers",
         "",
+        "Exit codes",
+        *exit_code_lines(),
+        "",
         "A value written ??? is unset. What is wrong with flags and files is said before anything is launched.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def exit_code_lines() -> list[str]:
+    """Return what a run's exit codes mean, a line or more each."""
+    lines: list[str] = []
+    for code, meaning in MEANINGS_OF_CODES.items():
+        first = f"{INDENT}{code.value:<5}"
+        lines += textwrap.wrap(meaning, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+    return lines
 
 
 def config_text(cfg: DictConfig) -> str:

@@ -17,6 +17,7 @@ from model_chat import task_run as task_run  # registers blueprints, architects 
 from model_chat.configuration.checks import MAY_BE_MISSING
 from model_chat.configuration.help import FURTHER, GROUPS, MEANINGS, OF_MEPHISTO, B, T
 from model_chat.configuration.hydra import ROOT, TaskConfig
+from model_chat.exit_codes import MEANINGS as MEANINGS_OF_CODES
 
 BLUEPRINTS = {"text chat": "model_chat_blueprint", "image chat": "model_image_chat_blueprint"}
 ARCHITECTS = {
@@ -74,6 +75,9 @@ Every flag of `run.py` and `run_image_chat.py`, with its type, its default and i
 
 What stands in the files that flags name is described in [file formats](file-formats.md).
 """
+EXIT_CODES_OF_OTHERS = """\
+The other commands end with 0 when they have done what they were asked, 2 for wrong arguments or files, 130 after Ctrl-C,
+and 1 otherwise (`scripts/doctor.py`: a run would not start). `scripts/preview.py` ends by Ctrl-C, so its code is then 0."""
 
 
 @dataclass
@@ -124,6 +128,16 @@ def reference() -> str:
     for name, about in PROVIDERS.items():
         lines.append(f"- `{name}`: {about}")
     lines += ["", *_table([next(_stored("provider", "mturk", "mephisto.provider."))]), ""]
+    lines += [
+        "## Exit codes",
+        "",
+        "What `run.py` and `run_image_chat.py` end with:",
+        "",
+        "| code | meaning |",
+        "|---|---|",
+    ]
+    lines += [f"| {code.value} | {_cell(meaning)} |" for code, meaning in MEANINGS_OF_CODES.items()]
+    lines += ["", EXIT_CODES_OF_OTHERS, ""]
     lines += ["## What the shipped files under `conf/` say", "", "Whatever they don't say has its default.", ""]
     for file in sorted((ROOT / "conf").glob("*.yaml")):
         about = file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ").partition(":  ")[0].rstrip(".")

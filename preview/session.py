@@ -21,7 +21,8 @@ from model_chat.errors import ConfigurationError
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.preview.seat import PreviewHuman
 from model_chat.preview.study import Study, state_of, watched_files
-from model_chat.task_runner import TECHNICAL_PROBLEM
+from model_chat.serving.model import StoppedError
+from model_chat.task_runner import TECHNICAL_PROBLEM, TIME_IS_UP, tell_end
 
 logger = logging.getLogger(__name__)
 
@@ -174,8 +175,15 @@ class Preview:
         try:
             world = shared.world_module.make_world(shared.world_opt, [human], initialization_data=None)
             try:
-                while not world.episode_done():
-                    world.parley()
+                try:
+                    while not world.episode_done():
+                        world.parley()
+                except AgentTimeoutError:
+                    if not world.is_worth_keeping:
+                        raise
+                    world.abandon("timeout")
+                    tell_end(human, "timeout", TIME_IS_UP)
+                    return
                 world.prep_save_data(
                     [human]
                 )  # what a world of one's own adds to the record is tried, too; it goes nowhere
@@ -185,6 +193,8 @@ class Preview:
                 world.shutdown()
         except AbsentAgentError as absent:
             _end_absent(human, absent)
+        except StoppedError:
+            logger.debug("A conversation ends, for the page starts over")
         except Exception:
             logger.exception("The conversation broke down")
             human.control("ended", outcome="incomplete", reason=TECHNICAL_PROBLEM, task_done=True)

@@ -44,6 +44,7 @@ class Refusal(StrEnum):
     CONCURRENT = "concurrent"
     ALL_TAKEN = "all_taken"
     ALL_DONE = "all_done"
+    STOPPED = "stopped"
 
 
 TEXTS: dict[Refusal, str] = {
@@ -62,6 +63,7 @@ TEXTS: dict[Refusal, str] = {
     Refusal.CONCURRENT: "You have another chat of this task open. Finish it first; then come back here and reload the page.",
     Refusal.ALL_TAKEN: "All chats are taken at the moment. If one becomes free, it is yours: try again in a few minutes.",
     Refusal.ALL_DONE: "All chats of this task have been done. Thank you for coming!",
+    Refusal.STOPPED: "The researchers have ended this study. This has nothing to do with you. Thank you for coming!",
 }
 """The sentences that workers read."""
 
@@ -138,8 +140,12 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
 
     def _explanation(self, request_id: str, mephisto_reason: str) -> dict[str, str]:
         live_run = self.get_live_run()
+        if mephisto_reason == WorkerFailureReasons.TASK_MISSING:
+            return {}
+        if getattr(live_run.worker_pool, "is_closed", False):
+            return {"refusal": Refusal.STOPPED.value, "failure_reason": TEXTS[Refusal.STOPPED]}
         worker = self._asking_worker(request_id)
-        if worker is None or mephisto_reason == WorkerFailureReasons.TASK_MISSING:
+        if worker is None:
             return {}
         refusal = why_no_work(worker, live_run.task_run, live_run.blueprint)
         return {"refusal": refusal.value, "failure_reason": TEXTS[refusal]}

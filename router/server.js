@@ -575,6 +575,14 @@ app.use((error, _request, response, _next) => {
 server.listen(Number(process.env.PORT || 3000), SETTINGS.bind || undefined, () => console.log(`Listening on ${server.address().port}`));
 
 if (process.env.MODEL_CHAT_PARENT === "stdin") {
-  process.stdin.on("error", () => process.exit(0));
-  process.stdin.on("end", () => process.exit(0)).resume();
+  process.stdin.on("error", end);
+  process.stdin.on("end", end).resume();
+}
+process.on("SIGTERM", end);
+
+/** End; what has been said to pages still goes out, and their connections are closed and not cut off. */
+function end() {
+  server.close();
+  for (const socket of forPages.clients) socket.close(1001, "the run has ended");
+  setTimeout(() => process.exit(0), 300);
 }

@@ -22,6 +22,7 @@ from rich.console import Console
 from model_chat import compat as compat  # the mends, before mephisto is imported
 from model_chat.crowd.workers import Task, chosen_ids
 from model_chat.errors import ConfigurationError
+from model_chat.exit_codes import exit_with
 from model_chat.scripts import _manage_access as access
 from model_chat.scripts import _manage_pay as pay
 from model_chat.scripts._manage_output import FAULTY, Output
@@ -105,4 +106,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     os.umask(0o077)  # who was paid what is for the requester's account alone
-    sys.exit(main())
+    exit_with(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from model_chat.configuration.places import ROOT, command_of, work_dir
 from model_chat.errors import ConfigurationError
+from model_chat.exit_codes import ExitCode, exit_with
 
 TEXTS = ("task_description.html", "left_pane_text.html", "annotations_config.json", "onboard_task_data.json")
 CHARACTERS = {
@@ -101,7 +102,7 @@ def main() -> int:
         made = lay_out(args.name, work_dir())
     except ConfigurationError as error:
         print(f"✗ {error}", file=sys.stderr)
-        return 2
+        return ExitCode.CONFIGURATION
     for file in made:
         print(file.relative_to(work_dir()))
     print(
@@ -112,4 +113,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -14,13 +14,13 @@ import asyncio
 import contextlib
 import logging
 import signal
-import sys
 import webbrowser
 
 import tornado.netutil
 from rich.console import Console
 
 from model_chat.errors import ConfigurationError
+from model_chat.exit_codes import ExitCode, exit_with
 from model_chat.logs import set_up_logging
 from model_chat.preview.server import http_server
 from model_chat.preview.session import Preview
@@ -88,7 +88,7 @@ def main() -> int:
     except ConfigurationError as error:
         for text in error.faults:
             console.print(f"✗ {text}", highlight=False, soft_wrap=True, markup=False)
-        return 2
+        return ExitCode.CONFIGURATION
     except KeyboardInterrupt:
         return 0
     finally:
@@ -98,4 +98,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -22,6 +22,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from model_chat.exit_codes import ExitCode, exit_with
 from model_chat.scripts._simulated_worker import LINES, Behaviour, Outcome, SimulatedWorker
 
 __all__ = ["LINES", "Behaviour", "Outcome", "SimulatedWorker", "main", "quantile", "report", "simulate"]
@@ -159,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         )
     except KeyboardInterrupt:
-        return 130
+        return ExitCode.INTERRUPTED
     seconds = time.monotonic() - started
     report(outcomes, seconds, Console())
     if all(outcome.result.startswith("error: ConnectError") for outcome in outcomes):
@@ -181,4 +182,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

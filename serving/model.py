@@ -13,7 +13,7 @@ class ModelFailureError(RuntimeError):
 
 
 class StoppedError(Exception):
-    """The requester ended the run while its models were loaded."""
+    """The requester has ended the run: models are not loaded further, and replies are not waited for."""
 
 
 class ServedModel(Protocol):

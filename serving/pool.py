@@ -9,7 +9,7 @@ from typing import Any
 
 from model_chat.serving.batching import Asked
 from model_chat.serving.model import ModelFailureError as ModelFailureError
-from model_chat.serving.model import ServedModel
+from model_chat.serving.model import ServedModel, StoppedError
 from model_chat.serving.scheduling import Scheduler, ServingCount
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class ModelPool:
 
         Raises:
             ModelFailureError: the model raised, returned no text, or took longer than the time limit.
+            StoppedError: the run has ended (:meth:`interrupt`).
         """
         future = self._scheduler.submit(nickname, Asked(clone, observations))
         wait({future, self._scheduler.closed}, timeout=self._response_timeout, return_when=FIRST_COMPLETED)
@@ -78,7 +79,7 @@ class ModelPool:
             future.cancel()
             self._scheduler.given_up()
             if self._scheduler.closed.done():
-                raise ModelFailureError(f"The run ended while {nickname} was asked for a reply.")
+                raise StoppedError(f"The run ended while {nickname} was asked for a reply.")
             raise ModelFailureError(
                 f"{nickname} gave no reply within {self._response_timeout:g} s "
                 "(mephisto.blueprint.max_model_response_time)."
@@ -86,7 +87,7 @@ class ModelPool:
         try:
             error = future.exception()
         except CancelledError:
-            raise ModelFailureError(f"The run ended while {nickname} was asked for a reply.") from None
+            raise StoppedError(f"The run ended while {nickname} was asked for a reply.") from None
         if isinstance(error, ModelFailureError):  # of a model that runs elsewhere, and can't be reached there
             raise error
         if error is not None:  # SystemExit among them: a model must not end the thread of the conversation
@@ -98,9 +99,13 @@ class ModelPool:
             raise ModelFailureError(f"{nickname} returned no text.")
         return act
 
-    def shutdown(self) -> None:
-        """Take no more requests; those that wait are dropped, those that run are not waited for."""
+    def interrupt(self) -> None:
+        """Let no conversation wait any longer: requests that wait are dropped, those that run are not waited for."""
         self._scheduler.shutdown()
+
+    def shutdown(self) -> None:
+        """Take no more requests, and end what serves the models."""
+        self.interrupt()
         close, self._close = self._close, None
         if close is not None:
             close()

@@ -10,15 +10,20 @@ from typing import Any
 
 import pytest
 from mephisto.abstractions._subcomponents.agent_state import AgentState
-from mephisto.data_model.exceptions import AgentDisconnectedError
+from mephisto.abstractions._subcomponents.task_runner import RunningUnit
+from mephisto.data_model.constants.assignment_state import AssignmentState
+from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutError
+from parlai.core.opt import Opt
 
 from model_chat import task_runner, worlds
 from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.quota import ConversationQuota, ModelCount
+from model_chat.serving.loading import LoadedModel
+from model_chat.serving.pool import ModelPool
 from model_chat.task_runner import ModelChatTaskRunner
 from model_chat.tests.mephisto_run import PASSED, Page, Run, arrive
-from model_chat.tests.parlai_agents import RAISE
+from model_chat.tests.parlai_agents import GATES, RAISE, Gate, GatedAgent
 from model_chat.tests.seats import BUCKETS, NICKNAME, chat_options, message, rating
 from model_chat.worlds import OnboardingOptions
 
@@ -30,8 +35,10 @@ class Launcher:
         self.keep_launching_units = True
         self.units: list[Any] = []
 
-    def launch_evaluation_unit(self, data: dict[str, Any], index: int) -> str:
-        return f"unit {index}"
+    def replace(self) -> bool:
+        if self.keep_launching_units:
+            self.units.append("a unit")
+        return self.keep_launching_units
 
 
 class Stage:
@@ -66,7 +73,7 @@ class Stage:
             self.agent.handle_submit({})
 
     def run(self) -> None:
-        self.runner.running_units[self.unit.db_id] = object()
+        self.runner.running_units[self.unit.db_id] = RunningUnit(self.unit, self.agent, threading.current_thread())
         self.agent.update_status(AgentState.STATUS_IN_TASK)
         with Page(self.agent, self.react):
             self.runner.run_unit(self.unit, self.agent)
@@ -205,18 +212,145 @@ def test_a_unit_that_is_not_needed_ends_at_once(stage: Callable[..., Stage]) -> 
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
 
 
-def test_a_run_that_stops_ends_the_conversation_as_incomplete(stage: Callable[..., Stage]) -> None:
+STOPPED_IN_RECORD = "stopped: the run was stopped during the conversation"
+
+
+def stop(on: Stage) -> threading.Thread:
+    """End the run, as its operator does, beside the conversation that goes on."""
+    on.launcher.keep_launching_units = False
+    on.runner.running_units[on.unit.db_id].thread = threading.Thread(target=lambda: None)
+    on.runner.running_units[on.unit.db_id].thread.start()
+    thread = threading.Thread(target=on.runner.shutdown)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("ask", ["message", "final_rating"])
+def test_a_run_that_stops_ends_the_conversation_as_stopped_and_lets_the_worker_submit(
+    stage: Callable[..., Stage], ask: str
+) -> None:
     on = stage()
 
-    def stop(update: dict[str, Any]) -> None:
-        on.runner.running_units.pop(on.unit.db_id, None)
-        Stage.react(on, update)
+    def react(update: dict[str, Any]) -> None:
+        data = update["task_data"]
+        if data.get("control") == "your_turn" and data["ask"] == ask and on.sent:
+            stop(on).join(30)
+        else:
+            Stage.react(on, update)
 
-    on.react = stop  # type: ignore[method-assign]  # the page of this test
+    on.react = react  # type: ignore[method-assign]  # the page of this test
     on.run()
-    assert on.controls("ended")[0]["outcome"] == "incomplete"
+    (file,) = on.files()
+    assert (file["status"], file["reason"]) == ("incomplete", STOPPED_IN_RECORD)
+    assert on.recorded() == [file]
+    (ended,) = on.controls("ended")
+    assert (ended["outcome"], ended["cause"], ended["reason"]) == ("incomplete", "stopped", task_runner.STUDY_STOPPED)
     assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
     assert on.launcher.units == [], "nothing is offered while the run ends"
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED, "the worker is paid"
+
+
+def test_a_run_that_stops_while_a_model_replies_is_no_failure_of_the_model(stage: Callable[..., Stage]) -> None:
+    gate = GATES["gate"] = Gate()
+    on = stage(models=ModelPool([LoadedModel(NICKNAME, GatedAgent(Opt(gate="gate", script=[])), None)], 1, 600))
+    gate.open.set()
+    stopped: list[threading.Thread] = []
+
+    def react(update: dict[str, Any]) -> None:
+        data = update["task_data"]
+        if data.get("control") == "your_turn":
+            gate.open.clear()
+            while gate.entered.acquire(blocking=False):
+                pass  # of replies that have been given
+        Stage.react(on, update)
+        if data.get("control") == "your_turn" and not stopped:
+            assert gate.entered.acquire(timeout=30), "the model is at work"
+            stopped.append(stop(on))
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.run()
+    gate.open.set()
+    stopped[0].join(30)
+    del GATES["gate"]
+    (file,) = on.files()
+    assert file["reason"] == STOPPED_IN_RECORD
+    assert on.controls("model_failed") == []
+    assert [ended["cause"] for ended in on.controls("ended")] == ["stopped"]
+
+
+def test_whoever_has_finished_when_the_run_stops_has_done_the_work(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    on.submits = False
+
+    def react(update: dict[str, Any]) -> None:
+        Stage.react(on, update)
+        if update["task_data"].get("control") == "ended":
+            stop(on).join(30)
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.run()
+    assert [ended["outcome"] for ended in on.controls("ended")] == ["complete"]
+    assert on.count().done == 1
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+def run_out_of_time(on: Stage, after: int) -> None:
+    """Run a conversation whose worker is silent after so many messages."""
+
+    def react(update: dict[str, Any]) -> None:
+        if update["task_data"].get("control") != "your_turn" or on.sent < after:
+            Stage.react(on, update)
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.run()
+
+
+def test_who_runs_out_of_time_hands_in_what_there_is_and_is_paid(stage: Callable[..., Stage]) -> None:
+    on = stage(max_resp_time=1)
+    run_out_of_time(on, after=1)
+    (file,) = on.files()
+    assert (file["status"], file["reason"]) == (
+        "incomplete",
+        "timeout: the worker took longer than mephisto.blueprint.max_resp_time",
+    )
+    assert [ended["cause"] for ended in on.controls("ended")] == ["timeout"]
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+    assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
+    assert len(on.launcher.units) == 1, "this one is paid and does not count"
+
+
+def test_who_runs_out_of_time_without_a_word_leaves_the_unit_to_somebody_else(stage: Callable[..., Stage]) -> None:
+    on = stage(max_resp_time=1)
+    with pytest.raises(AgentTimeoutError):
+        run_out_of_time(on, after=0)
+    assert on.controls("ended") == [], "there is nothing to hand in"
+    assert on.agent.get_status() == AgentState.STATUS_TIMEOUT
+    assert on.launcher.units == [], "the unit itself is offered again"
+    assert on.files() == []
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_who_runs_out_of_time_and_does_not_hand_in_is_not_paid(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    monkeypatch.setattr(task_runner, "HAND_IN_SECONDS", 0.05)
+    on = stage(max_resp_time=1)
+    on.submits = False
+    on.launcher.keep_launching_units = replaced
+    idle: list[bool] = []
+    monkeypatch.setattr(type(on.agent), "await_submit", lambda agent, timeout: waits(idle, on, agent))
+    with pytest.raises(AgentTimeoutError):
+        run_out_of_time(on, after=1)
+    assert idle == [True], "the run does not wait for them"
+    assert on.agent.get_status() == AgentState.STATUS_TIMEOUT
+    assert len(on.launcher.units) == replaced
+    assert (on.unit.db_status == AssignmentState.EXPIRED) is replaced, "else the unit itself is offered again"
+    assert len(on.files()) == 1
+
+
+def waits(idle: list[bool], on: Stage, agent: Any) -> bool:
+    idle.append(on.runner.is_idle)
+    raise AgentTimeoutError(0, agent.db_id)
 
 
 def fail(*args: Any, **kwargs: Any) -> Any:
@@ -247,21 +381,19 @@ def test_a_conversation_counts_when_it_is_safe_in_one_place(
 
 def test_after_many_failures_in_a_row_no_more_units_are_paid_for(stage: Callable[..., Stage]) -> None:
     on = stage()
-    on.runner.running_units[on.unit.db_id] = object()
     for _ in range(task_runner.MOST_FAILURES_IN_A_ROW + 5):
-        on.runner._launch_replacement(on.unit)
+        on.runner._launch_replacement()
     assert len(on.launcher.units) == task_runner.MOST_FAILURES_IN_A_ROW
 
 
 @pytest.mark.parametrize("ending", ["stopping", "no run"])
 def test_nothing_is_offered_once_the_run_ends(stage: Callable[..., Stage], ending: str) -> None:
     on = stage()
-    on.runner.running_units[on.unit.db_id] = object()
     if ending == "stopping":
         on.launcher.keep_launching_units = False
     else:
         on.shared.live_run = None
-    on.runner._launch_replacement(on.unit)
+    on.runner._launch_replacement()
     assert on.launcher.units == []
 
 

@@ -284,3 +284,60 @@ def test_no_more_than_a_few_are_let_in_at_the_same_moment(desk: Desk) -> None:
 
     asyncio.run(everybody())
     assert 1 < most <= ARRIVING_AT_ONCE
+
+
+# --- the end of a run ---
+
+
+def test_a_closed_pool_gives_nobody_a_unit(desk: Desk) -> None:
+    desk.run.unit()
+    desk.pool.close()
+    answer = asyncio.run(desk.come("ann"))
+    assert answer["agent_id"] is None
+    assert desk.chats == []
+    assert desk.run.db.find_workers(worker_name="ann_sandbox") == []
+
+
+def test_a_closed_pool_begins_no_onboarding_and_remembers_who_has_passed_one(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, onboarding=True)
+    desk.run.unit()
+    asyncio.run(desk.come("ann"))
+    ((agent, _),) = desk.onboardings
+    desk.pool.close()
+    assert asyncio.run(desk.come("bob"))["agent_id"] is None
+    assert len(desk.onboardings) == 1
+
+    async def submit() -> None:
+        desk.pool.onboarding_infos[agent.get_agent_id()].request_id = "submission"
+        await desk.pool.register_agent_from_onboarding(agent)
+
+    asyncio.run(submit())
+    assert desk.answers["submission"]["agent_id"] is None
+    assert desk.chats == []
+    assert agent.get_worker().get_granted_qualification(PASSED).value == 1
+    desk.pool.shutdown()
+
+
+def test_who_is_being_let_in_is_counted_until_their_chat_has_begun(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.run.unit()
+    inside, go_on = threading.Event(), threading.Event()
+    give = desk.pool._give_unit
+
+    def slow(*args: Any) -> None:
+        inside.set()
+        assert go_on.wait(10)
+        give(*args)
+
+    monkeypatch.setattr(desk.pool, "_give_unit", slow)
+
+    async def story() -> list[int]:
+        coming = asyncio.create_task(desk.come("ann"))
+        while not inside.is_set():
+            await asyncio.sleep(0.01)
+        counts = [desk.pool.arriving]
+        go_on.set()
+        await coming
+        return [*counts, desk.pool.arriving]
+
+    assert asyncio.run(story()) == [1, 0]
+    assert len(desk.chats) == 1

@@ -24,7 +24,7 @@ function storage(): Storage | null {
 const session = new Session({
   http: new RouterHttp(document.baseURI, provider),
   makeSocket: (agentId, listener) => new RouterSocket(socketAddress(document.baseURI), agentId, listener),
-  memory: new Memory(storage()),
+  memory: new Memory(storage(), JSON.stringify(provider.registration)),
   makeChannel: (name) =>
     typeof BroadcastChannel === "undefined" ? null : (new BroadcastChannel(name) as unknown as Channel),
   exclusively: (name, action) =>

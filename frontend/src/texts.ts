@@ -47,6 +47,13 @@ export const texts = {
     over: "The time is up.",
   },
 
+  moreTime: {
+    offer: "The time for this turn is almost up. Do you need more?",
+    ask: (seconds: number) => `Give me ${spokenTime(seconds)} more`,
+    last: "The time for this turn is almost up. After that the chat ends.",
+    given: (seconds: number) => `You have more time now: ${spokenTime(seconds)}.`,
+  },
+
   pane: {
     label: "Task information",
     heading: "About this chat",
@@ -195,6 +202,28 @@ export const texts = {
     disconnected: {
       title: "The chat has ended",
       text: "Your page was away for too long, so the chat could not go on. Please return the task; it doesn’t count against you.",
+    },
+    stopped: {
+      title: "The study was stopped",
+      fallback: "The researchers have stopped the study. This is not your fault: what you have done is saved.",
+    },
+    timeUp: { title: "The time is up" },
+    unreachableStudy: {
+      title: "The study can’t be reached any more",
+      reason:
+        "Its server has not answered for some minutes, so it was probably stopped. This is not your fault, and all messages that were shown as sent are saved.",
+      text: "You can submit what you have done. The page goes on trying: if the server answers, the chat goes on.",
+    },
+    studyOver: {
+      title: "This chat can’t go on",
+      reason:
+        "The study was stopped or started again while you were away. This is not your fault, and all messages that were shown as sent are saved.",
+      text: "Press the button to hand in what you have done.",
+    },
+    renewed: {
+      title: "This is a new chat",
+      text: "The study was stopped and started again, so your earlier chat has ended. What you did there is saved; this is not your fault. A new chat begins here, from the first turn.",
+      action: "Start the new chat",
     },
     returned: {
       title: "You have returned this task",

@@ -30,6 +30,7 @@ export function Chat({
       onSend={() => {
         setState((before) => reduce(before, { type: "sent", messageId: "m1", at: Date.now() }));
       }}
+      onMoreTime={() => undefined}
     />
   );
 }

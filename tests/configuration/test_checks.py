@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from model_chat.configuration import checks
 from model_chat.configuration.checked_task import CheckedTask
-from model_chat.configuration.checks import check_task, full_task_name
+from model_chat.configuration.checks import check_task
 from model_chat.configuration.hydra import ROOT, register
+from model_chat.configuration.task_names import full_task_name
 from model_chat.configuration.world_file import load_world
 from model_chat.errors import ConfigurationError
 from model_chat.local_architect import ROUTER_PACKAGES

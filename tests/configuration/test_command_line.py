@@ -27,6 +27,8 @@ from model_chat.configuration.command_line import (
 from model_chat.configuration.help import FURTHER, GROUPS, config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.errors import ConfigurationError
+from model_chat.exit_codes import MEANINGS as EXIT_MEANINGS
+from model_chat.exit_codes import ExitCode
 from model_chat.model_chat_blueprint import BLUEPRINT_TYPE
 
 B = "mephisto.blueprint"
@@ -171,8 +173,16 @@ def test_help_shows_examples_groups_meanings_and_the_values_in_force() -> None:
     text = help_text(composed(f"{B}.num_turns=4"), "run.py", "Collect.")
     assert text.startswith("Collect.\n\nusage: python run.py ")
     headings = [line for line in text.splitlines() if line and not line.startswith(" ")]
-    assert headings[2:-1] == ["Examples", *(group for group in GROUPS if group != "The images"), FURTHER, "Options"]
+    assert headings[2:-1] == [
+        "Examples",
+        *(group for group in GROUPS if group != "The images"),
+        FURTHER,
+        "Options",
+        "Exit codes",
+    ]
     assert f"  {B}.num_turns=4\n      Exchanges before the final rating.\n" in text
+    for code in ExitCode:
+        assert f"\n  {code.value:<5}{EXIT_MEANINGS[code].split(';')[0][:40]}" in text
     # None of our own flags is left without a meaning, whoever adds it.
     lines = text.splitlines()
     bare = [line for line, after in pairwise(lines) if line.startswith(f"  {B}.") and after[:3] != "   "]

@@ -13,8 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from model_chat.configuration.checks import full_task_name
 from model_chat.configuration.hydra import ROOT, register
+from model_chat.configuration.task_names import full_task_name
 from model_chat.crowd import going_live
 from model_chat.crowd.going_live import check_before_launch, configuration_faults, requirements
 from model_chat.errors import ConfigurationError

@@ -6,9 +6,11 @@ import asyncio
 import io
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +18,12 @@ from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.exceptions import AgentShutdownError, AgentTimeoutError
 from rich.console import Console
 
+from model_chat import worlds
 from model_chat.configuration.hydra import ROOT
 from model_chat.errors import ConfigurationError
 from model_chat.preview.seat import PreviewHuman
 from model_chat.preview.session import Preview
+from model_chat.tests.seats import chat_options, message
 
 B = "mephisto.blueprint"
 
@@ -179,3 +183,22 @@ def test_the_seat_takes_a_packet_once_and_ends_as_a_workers_does() -> None:
     with pytest.raises(AgentShutdownError):
         human.receive(time.monotonic() + 5)
     loop.close()
+
+
+def test_who_runs_out_of_time_sees_what_a_worker_would(preview: Preview) -> None:
+    loop = asyncio.new_event_loop()
+    human = PreviewHuman("1", loop)
+    shared: Any = SimpleNamespace(world_module=worlds, world_opt=chat_options(max_resp_time=1))
+    chat = threading.Thread(target=preview._run_chat, args=(shared, human, "1-chat"))
+    chat.start()
+
+    def controls() -> list[Any]:
+        return [update["task_data"] for update in list(human.updates) if "control" in update["task_data"]]
+
+    while not any(data["control"] == "your_turn" for data in controls()):
+        time.sleep(0.01)
+    human.deliver(message("I like tea.", "bucket_0"))
+    chat.join(30)
+    loop.close()
+    ended = controls()[-1]
+    assert (ended["control"], ended["outcome"], ended["cause"]) == ("ended", "incomplete", "timeout")

@@ -13,6 +13,7 @@ import { leadTo, useGuidance } from "./guidance";
 import { ConnectionBanner, Progress } from "./Header";
 import { Icon } from "./Icon";
 import { ImagePanel } from "./ImagePanel";
+import { MoreTime } from "./MoreTime";
 import { PaneAndHeader } from "./PaneAndHeader";
 import { RatingCard, RatingFoot } from "./RatingCard";
 import { RatingForm } from "./RatingForm";
@@ -28,6 +29,7 @@ export function ChatScreen({
   justBack,
   dispatch,
   onSend,
+  onMoreTime,
 }: {
   config: TaskConfig;
   state: State;
@@ -35,6 +37,7 @@ export function ChatScreen({
   justBack: boolean;
   dispatch: (event: Event) => void;
   onSend: () => void;
+  onMoreTime: () => void;
 }): ReactElement {
   const { view, draft, pending, notice } = state;
   const rating = view.turn?.ask === "final_rating";
@@ -134,6 +137,7 @@ export function ChatScreen({
           </div>
         )}
         <div className="foot">
+          <MoreTime turn={pending === null ? view.turn : null} onAsk={onMoreTime} />
           <div className="column">
             <Alert text={noticeText(state)} testId="refusal" />
             {guidance.announcement}

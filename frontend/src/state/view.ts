@@ -40,6 +40,8 @@ export type Ask = "message" | "final_rating";
 
 /** The worker may send. */
 export interface Turn {
+  /** Id of the update that began it. */
+  key: string;
   ask: Ask;
   /** 0-based exchange. */
   turnIdx: number;
@@ -48,7 +50,14 @@ export interface Turn {
   seconds: number;
   /** Epoch milliseconds on the page's clock. */
   deadline: number | null;
+  /** How many times the worker may still ask for more time. */
+  extensionsLeft: number;
+  /** Seconds that the worker has got on request, from when they were given; null without. */
+  given: number | null;
 }
+
+/** Why a conversation ended before its end; "" where it did not, or the server does not say. */
+export type Cause = "stopped" | "timeout" | "";
 
 export interface Refusal {
   messageId: string | null;
@@ -88,7 +97,7 @@ export interface View {
   arrived: ReadonlySet<string>;
   refusals: readonly Refusal[];
   modelFailed: string | null;
-  ended: { complete: boolean; reason: string } | null;
+  ended: { complete: boolean; reason: string; cause: Cause } | null;
   onboarding: OnboardingView;
 }
 
@@ -180,10 +189,19 @@ function applyControl(view: View, control: string, data: Json, { update, receive
           turnIdx: number(data.turn_idx, 0),
           numTurns,
           seconds,
+          key: update.update_id,
           deadline,
+          extensionsLeft: number(data.extensions_left, 0),
+          given: null,
         },
       };
     }
+    case "more_time":
+      if (view.turn === null || view.turn.turnIdx !== data.turn_idx) return view;
+      return {
+        ...view,
+        turn: { ...view.turn, deadline, extensionsLeft: number(data.extensions_left, 0), given: seconds },
+      };
     case "refused":
       return { ...view, refusals: [...view.refusals, readRefusal(data)] };
     case "model_failed":
@@ -192,7 +210,7 @@ function applyControl(view: View, control: string, data: Json, { update, receive
       return {
         ...view,
         turn: null,
-        ended: { complete: data.outcome === "complete", reason: text(data.reason) },
+        ended: { complete: data.outcome === "complete", reason: text(data.reason), cause: readCause(data.cause) },
       };
     case "onboarding_start":
       return withOnboarding(view, { triesLeft: tries(data), seconds, deadline });
@@ -222,6 +240,10 @@ function applyControl(view: View, control: string, data: Json, { update, receive
 
 function withOnboarding(view: View, change: Partial<OnboardingView>): View {
   return { ...view, onboarding: { ...view.onboarding, ...change } };
+}
+
+function readCause(raw: unknown): Cause {
+  return raw === "stopped" || raw === "timeout" ? raw : "";
 }
 
 function tries(data: Json): number | null {
