@@ -299,7 +299,7 @@ def prepare(
     adopt_parlai_logger()
     contexts = None if task.images is not None else _load_contexts(args, console)
     flag = f"{BLUEPRINT}.{'conversations_needed_string' if task.images is None else 'image_models'}"
-    pool = open_pool(args, task.sources, flag, console.status, stopped)
+    pool = open_pool(args, task.sources, flag, lambda what: console.status(_escaped(what)), stopped)
     closing.callback(pool.shutdown)
     common: dict[str, Any] = {
         "models": pool,

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from model_chat.human_agent import HumanAgent
 from model_chat.quality.blocks import block_for_conduct, name_of
+from model_chat.quality.onboarding import keep_result
 from model_chat.records.schema import Completion
 from model_chat.records.writing import save_conversation
 from model_chat.worker_pool import TaskWorkerPool
@@ -95,39 +96,39 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         """
         shared = self.shared_state
         human = HumanAgent(agent)
-        world = shared.world_module.make_onboarding_world(
-            shared.onboarding_world_opt, human, initialization_data=shared.onboarding_data
-        )
+        world: Any = None
         try:
+            world = shared.world_module.make_onboarding_world(
+                shared.onboarding_world_opt, human, initialization_data=shared.onboarding_data
+            )
             while not world.episode_done() and agent.get_agent_id() in self.running_onboardings:
                 world.parley()
+            passed = bool(world.passed)
+            self._keep_onboarding_result(agent, passed)
             agent.state.record_world_data(world.prep_save_data([human]), at_once=False)
-            if world.passed:
+            if passed:
                 agent.update_status(AgentState.STATUS_WAITING)
                 self._await_submit(agent)
             else:
-                self._disqualify(agent)
+                agent.update_status(AgentState.STATUS_REJECTED)
         except AbsentAgentError:
-            world.abandon()
+            _guarded("abandon", world)
             raise
-        except Exception:
-            world.abandon()
+        except Exception:  # a researcher's own world may raise anything
+            _guarded("abandon", world)
             logger.exception("An onboarding broke down; the worker is asked to come back later")
             human.control("onboarding_failed", reason="This page has a technical problem. Please come back later.")
             agent.update_status(AgentState.STATUS_DISCONNECT)
         finally:
-            world.shutdown()
+            _guarded("shutdown", world)
             _finish(agent)
             logger.info("Onboarding so far: %s.", shared.onboarding_text())
 
-    def _disqualify(self, agent: OnboardingAgent) -> None:
-        """Give a worker who failed onboarding the qualification that says so (value 0)."""
-        worker = agent.get_worker()
+    def _keep_onboarding_result(self, agent: OnboardingAgent, passed: bool) -> None:
+        """Write down how an onboarding ended, whatever becomes of the page: a worker who fails is disqualified."""
         qualification = self.args.blueprint.onboarding_qualification
-        worker.grant_qualification(qualification, 0)
-        blueprint = self.task_run.get_blueprint()
-        worker.grant_qualification(blueprint.get_failed_qual(qualification), 0)
-        agent.update_status(AgentState.STATUS_REJECTED)
+        failed = self.task_run.get_blueprint().get_failed_qual(qualification)
+        keep_result(agent.get_worker(), qualification, failed, passed)
 
     def _await_submit(self, agent: Agent | OnboardingAgent) -> None:
         """Wait until the page has submitted, at most ``mephisto.task.submission_timeout`` seconds.
@@ -158,15 +159,18 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             )
         except NoPlaceLeftError:
             self.end_without_place(unit, agent, human)
-        except Exception:
+        except Exception:  # a researcher's own world may raise anything
             logger.exception("A conversation could not be started")
             self._end_broken(unit, human)
         else:
             try:
                 self._run_world(world, unit, agent, human)
-            except BaseException:
+            except AbsentAgentError:
                 _finish(agent)
                 raise
+            except Exception:  # what comes after a conversation: the database, or a crowd platform
+                logger.exception("The end of a conversation has failed; the worker can submit")
+                self._tell_broken(human)
         self._close(agent)
 
     def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
@@ -175,14 +179,22 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         human.control("ended", outcome="incomplete", reason=NO_MORE_WORK, task_done=True)
 
     def _run_world(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Hold a conversation, save it once, count it once, and tell the worker how it ended."""
+        broken = False
         try:
-            world.parley()  # what it opens with belongs to the record; no worker can have said anything before
-            agent.state.record_head(self._record(world, human))
-            while not world.episode_done() and unit.db_id in self.running_units:
-                world.parley()
-            world.abandon("run ended: the run was stopped during the conversation")
+            try:
+                self._talk(world, unit, agent, human)
+            except AbsentAgentError as absent:
+                _guarded("abandon", world, REASONS.get(type(absent), "left: the worker went away"))
+                _guarded("settle", world, self._save(world, agent, human))
+                raise
+            except Exception as error:  # a researcher's own world may raise anything
+                logger.exception("A conversation broke down; the worker can submit what there is")
+                _guarded("abandon", world, f"error: {error!r}")
+                broken = True
             collected = self._save(world, agent, human)
-            world.settle(collected)
+            # From here on the conversation is saved. Whatever fails now, it is neither saved nor counted again.
+            _guarded("settle", world, collected)
             if collected:
                 with self._lock:
                     self._failures_in_a_row = 0
@@ -192,23 +204,24 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             human.control(
                 "ended",
                 outcome=(Completion.COMPLETE if collected else Completion.INCOMPLETE).value,
-                reason="",
+                reason=TECHNICAL_PROBLEM if broken and not collected else "",
                 task_done=True,
             )
             block_for_conduct(world, agent, self._block_name, on_platform=True)
-        except AbsentAgentError as absent:
-            world.abandon(REASONS.get(type(absent), "left: the worker went away"))
-            self._save(world, agent, human)
-            world.settle(collected=False)
-            raise
-        except Exception as error:
-            logger.exception("A conversation broke down; the worker can submit what there is")
-            world.abandon(f"error: {error!r}")
-            self._save(world, agent, human)
-            world.settle(collected=False)
-            self._end_broken(unit, human)
         finally:
-            world.shutdown()
+            _guarded("shutdown", world)
+
+    def _talk(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Let a conversation go on to its end, or until the run ends.
+
+        Raises:
+            AbsentAgentError: the worker left, or took too long.
+        """
+        world.parley()  # what it opens with belongs to the record; no worker can have said anything before
+        agent.state.record_head(self._record(world, human))
+        while not world.episode_done() and unit.db_id in self.running_units:
+            world.parley()
+        world.abandon("run ended: the run was stopped during the conversation")
 
     def _save(self, world: Any, agent: Agent, human: HumanAgent) -> bool:
         """Save a conversation in both places.
@@ -216,14 +229,14 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         Returns:
             whether a complete conversation is safe in at least one of them, and thus collected.
         """
-        complete = world.completion is Completion.COMPLETE
-        if not complete and not world.is_worth_keeping:
-            agent.state.head = None  # there is nothing to recover
-            return False
         try:
+            complete = world.completion is Completion.COMPLETE
+            if not complete and not world.is_worth_keeping:
+                agent.state.head = None  # there is nothing to recover
+                return False
             world_data = world.prep_save_data([human])
             world_data["custom_data"] = self._record(world, human, world_data)
-        except Exception:
+        except Exception:  # a researcher's own world may raise anything
             logger.exception("A conversation's data could not be put together")
             return False
         places: dict[str, Callable[[], Any]] = {
@@ -254,6 +267,9 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     def _end_broken(self, unit: Unit, human: HumanAgent) -> None:
         self._launch_replacement(unit)
+        self._tell_broken(human)
+
+    def _tell_broken(self, human: HumanAgent) -> None:
         human.control(
             "ended",
             outcome=Completion.INCOMPLETE.value,
@@ -284,7 +300,10 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 MOST_FAILURES_IN_A_ROW,
             )
             return
-        launcher.units.append(launcher.launch_evaluation_unit({}, unit.unit_index))
+        try:
+            launcher.units.append(launcher.launch_evaluation_unit({}, unit.unit_index))
+        except Exception:  # the database, or a crowd platform that refuses
+            logger.exception("No unit could be offered in the place of a conversation that doesn't count")
 
     def _close(self, agent: Agent) -> None:
         """Wait for the worker to submit; one who closes the page instead has done the work all the same."""
@@ -309,6 +328,16 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     def cleanup_unit(self, unit: Unit) -> None:
         """Nothing is left to clean up: :meth:`run_unit` frees everything itself."""
+
+
+def _guarded(method: str, world: Any, *args: Any) -> None:
+    """Call what a world does at its end, if there is one: it may be a researcher's own, and what it raises is for the log."""
+    if world is None:
+        return
+    try:
+        getattr(world, method)(*args)
+    except Exception:  # a researcher's own world may raise anything
+        logger.exception("'%s' of a world has failed", method)
 
 
 def _finish(agent: Agent | OnboardingAgent) -> None:

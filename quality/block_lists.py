@@ -8,7 +8,16 @@ from typing import Any
 
 from model_chat.configuration.files import read_text
 from model_chat.errors import ConfigurationError
-from model_chat.quality.blocks import BlockReason, bind_to_platform, find_worker, is_blocked, name_of, soft_block
+from model_chat.quality.blocks import (
+    BlockReason,
+    bind_to_platform,
+    canonical_id,
+    find_worker,
+    is_blocked,
+    name_of,
+    soft_block,
+)
+from model_chat.records.worker_ids import normalise_worker_id
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +43,7 @@ def read_block_lists(paths: str | None) -> list[str]:
             faults += error.faults
             continue
         for number, line in enumerate(lines, 1):
-            worker_id = line.split("#")[0].strip()
+            worker_id = normalise_worker_id(line.split("#")[0])
             if len(worker_id.split()) > 1 or "," in worker_id:
                 faults.append(f"{FLAG}: line {number} of '{path}' is '{worker_id}'; write one worker id a line.")
             elif worker_id:
@@ -80,7 +89,9 @@ def block_listed(db: Any, provider_type: str, qualification: str, ids: Sequence[
         worker = find_worker(db, provider_type, worker_id)
         if worker is None:
             unknown.append(worker_id)
-            worker = get_crowd_provider_from_type(provider_type).WorkerClass.new(db, worker_id)
+            worker = get_crowd_provider_from_type(provider_type).WorkerClass.new(
+                db, canonical_id(provider_type, worker_id)
+            )
         if not is_blocked(worker, qualification):
             soft_block(worker, qualification, BlockReason.LISTED)
     if unknown:

@@ -137,7 +137,8 @@ def save_image_contexts(opt: Any, console: Console | None = None) -> Outcome:
     if opt.get("image_mode") != "raw":
         console.print(
             f"--image-mode {opt.get('image_mode')}: the images themselves are saved; "
-            "each model makes the features it wants of them when it chats."
+            "each model makes the features it wants of them when it chats.",
+            markup=False,
         )
         opt["image_mode"] = "raw"
 

@@ -13,8 +13,10 @@ import pytest
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.datatypes import LoopWrapper
+from mephisto.operations.worker_pool import WorkerPool
 from omegaconf import OmegaConf
 
+from model_chat.quality.refusals import TEXTS, Refusal
 from model_chat.tests.mephisto_run import PASSED, Run
 from model_chat.worker_pool import ARRIVING_AT_ONCE, TaskWorkerPool
 
@@ -41,7 +43,7 @@ class Desk:
         client_io = SimpleNamespace(
             agents_by_registration_id={},
             associate_agent_with_registration=self._associate,
-            enqueue_agent_details=self.answers.__setitem__,
+            enqueue_agent_details=self._enqueue,
             is_shutdown=True,
         )
         blueprint = SimpleNamespace(
@@ -72,6 +74,11 @@ class Desk:
 
     def _associate(self, agent_id: str, request_id: str, registration_id: str) -> None:
         self.live_run.client_io.agents_by_registration_id[registration_id] = agent_id
+
+    def _enqueue(self, request_id: str, details: dict[str, Any]) -> None:
+        if request_id in self.answers:
+            raise KeyError(request_id)  # as Mephisto's, which has forgotten the request by then
+        self.answers[request_id] = details
 
     async def come(self, name: str, visit: str = "1") -> dict[str, Any]:
         """A worker's page asks for work; return the answer."""
@@ -159,6 +166,74 @@ def test_a_worker_who_has_as_many_as_allowed_gets_no_more(tmp_path: Path) -> Non
     assert asyncio.run(desk.come("bob"))["agent_id"]
 
 
+@pytest.mark.parametrize("limit", ["maximum_units_per_worker", "allowed_concurrent"])
+def test_each_limit_counts_without_the_other(tmp_path: Path, limit: str) -> None:
+    desk = Desk(tmp_path, **{limit: 1})
+    desk.run.unit()
+    desk.run.unit()
+    assert asyncio.run(desk.come("ann"))["agent_id"]
+    assert asyncio.run(desk.come("ann", "2"))["agent_id"] is None
+    desk.chats[0][1].update_status(AgentState.STATUS_COMPLETED)
+    desk.chats[0][0].set_db_status(AssignmentState.COMPLETED)
+    may_come_again = limit == "allowed_concurrent"
+    assert (asyncio.run(desk.come("ann", "3"))["agent_id"] is not None) is may_come_again
+
+
+@pytest.mark.parametrize("limit", ["maximum_units_per_worker", "allowed_concurrent"])
+@pytest.mark.parametrize("new", [True, False])
+def test_one_worker_who_comes_from_many_browsers_at_once_gets_one_unit_and_all_get_an_answer(
+    tmp_path: Path, limit: str, new: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path, **{limit: 1})
+    for _ in range(8):
+        desk.run.unit()
+    if not new:
+        asyncio.run(desk.come("ann", "before"))
+        desk.chats.pop()[0].clear_assigned_agent()
+    admit = desk.pool._may_have_another
+
+    def slowly(worker: Any) -> bool:
+        allowed = admit(worker)
+        threading.Event().wait(0.02)  # time enough for another to look, too
+        return allowed
+
+    monkeypatch.setattr(desk.pool, "_may_have_another", slowly)
+
+    async def many() -> list[dict[str, Any]]:
+        return await asyncio.gather(*(desk.come("ann", f"browser {number}") for number in range(8)))
+
+    answers = asyncio.run(many())
+    assert len(desk.chats) == 1
+    assert [answer["agent_id"] is not None for answer in answers].count(True) == 1
+    assert all(answer["failure_reason"] and "refusal" not in answer for answer in answers if not answer["agent_id"])
+    assert len(desk.run.db.find_workers()) == 1
+    assert desk.pool._turns == {}
+
+
+def test_one_worker_who_comes_many_times_keeps_nobody_else_waiting(desk: Desk) -> None:
+    for _ in range(3):
+        desk.run.unit()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def init_data(agent: Any) -> dict[str, Any]:
+        if agent.get_worker().worker_name == "ann_sandbox":
+            inside.set()
+            go_on.wait(30)
+        return {}
+
+    desk.live_run.task_runner.get_init_data_for_agent = init_data
+
+    async def everybody() -> None:
+        many = [asyncio.ensure_future(desk.come("ann", str(number))) for number in range(2 * ARRIVING_AT_ONCE)]
+        while not inside.is_set():
+            await asyncio.sleep(0.01)
+        assert (await desk.come("bob"))["agent_id"] is not None
+        go_on.set()
+        await asyncio.gather(*many)
+
+    asyncio.run(everybody())
+
+
 def test_who_comes_again_before_what_they_handed_in_is_saved_waits_for_that(tmp_path: Path) -> None:
     desk = Desk(tmp_path, allowed_concurrent=1)
     desk.run.unit()
@@ -191,6 +266,40 @@ def test_a_worker_without_what_the_task_asks_for_is_told_so(desk: Desk) -> None:
     assert desk.chats == []
     desk.run.db.find_workers(worker_name="ann_sandbox")[0].grant_qualification("invited")
     assert asyncio.run(desk.come("ann", "2"))["agent_id"] is not None
+
+
+@pytest.mark.parametrize("spelling", [" ann ", "an\u200bn", "\u202eann\u202c", "\uff41nn", "ann\ufe0f", "a\u00adnn\t"])
+def test_a_worker_is_the_same_in_whatever_spelling(tmp_path: Path, spelling: str) -> None:
+    desk = Desk(tmp_path, allowed_concurrent=1)
+    desk.run.unit()
+    desk.run.unit()
+    assert asyncio.run(desk.come("ann"))["agent_id"]
+    assert asyncio.run(desk.come(spelling, "2"))["agent_id"] is None
+    assert [worker.worker_name for worker in desk.run.db.find_workers()] == ["ann_sandbox"]
+
+
+@pytest.mark.parametrize("name", ["Ann", "\u0251nn", "ann_sandbox"])
+def test_other_names_are_other_workers(tmp_path: Path, name: str) -> None:
+    desk = Desk(tmp_path, allowed_concurrent=1)
+    desk.run.unit()
+    desk.run.unit()
+    asyncio.run(desk.come("ann"))
+    assert asyncio.run(desk.come(name, "2"))["agent_id"]
+
+
+def test_a_worker_of_an_earlier_version_is_found_under_their_old_spelling(desk: Desk) -> None:
+    desk.run.unit()
+    old = desk.run.db.new_worker("an\u200bn _sandbox", "mock")
+    asyncio.run(desk.come("ann"))
+    assert desk.chats[0][1].worker_id == old
+
+
+@pytest.mark.parametrize("name", ["", " ", "\u200b\u2060", "\u3164"])
+def test_an_id_of_which_nothing_can_be_seen_is_no_worker(desk: Desk, name: str) -> None:
+    desk.run.unit()
+    answer = asyncio.run(desk.come(name))
+    assert (answer["agent_id"], answer["refusal"]) == (None, "no_id")
+    assert desk.run.db.find_workers() == []
 
 
 def test_whoever_comes_when_the_run_is_over_is_no_fault_of_the_program(
@@ -234,6 +343,88 @@ def test_a_new_worker_practises_first_and_gets_a_unit_when_they_hand_in(practice
     assert not asyncio.run(practice.come("ann", "2"))["agent_id"].startswith("onboarding_")
 
 
+async def hand_in(practice: Desk, number: int, request: str) -> None:
+    agent, retire = practice.onboardings[number]
+    practice.pool.onboarding_infos[agent.get_agent_id()].request_id = request
+    await practice.pool.register_agent_from_onboarding(agent)
+    await retire()
+
+
+def test_a_worker_practises_in_one_window_at_a_time(practice: Desk) -> None:
+    practice.run.unit()
+    practice.run.unit()
+
+    async def many() -> list[dict[str, Any]]:
+        return await asyncio.gather(*(practice.come("ann", f"window {number}") for number in range(6)))
+
+    answers = asyncio.run(many())
+    assert len(practice.onboardings) == 1
+    refused = [answer for answer in answers if answer["agent_id"] is None]
+    assert [answer["refusal"] for answer in refused] == ["practising"] * 5
+    assert asyncio.run(practice.come("bob"))["agent_id"].startswith("onboarding_"), "others practise meanwhile"
+    asyncio.run(hand_in(practice, 0, "handed in"))
+    assert practice.answers["handed in"]["agent_id"] is not None
+    assert asyncio.run(practice.come("ann", "window 7"))["agent_id"] == practice.chats[1][1].db_id
+
+
+def test_a_worker_who_has_passed_and_not_handed_in_gets_a_unit_in_another_window(practice: Desk) -> None:
+    practice.run.unit()
+    asyncio.run(practice.come("ann"))
+    practice.onboardings[0][0].get_worker().grant_qualification(PASSED, 1)
+    assert asyncio.run(practice.come("ann", "2"))["agent_id"] == practice.chats[0][1].db_id
+
+
+def test_what_an_onboarding_that_was_passed_elsewhere_hands_in_takes_nothing_back(practice: Desk) -> None:
+    practice.run.unit()
+    asyncio.run(practice.come("ann"))
+    worker = practice.onboardings[0][0].get_worker()
+    worker.grant_qualification(PASSED, 1)
+    practice.passes = False
+    asyncio.run(hand_in(practice, 0, "handed in"))
+    assert worker.is_qualified(PASSED)
+    assert worker.get_granted_qualification(f"{PASSED}-failed") is None
+    assert practice.answers["handed in"]["agent_id"] == practice.chats[0][1].db_id
+
+
+def test_a_second_tab_that_hands_in_the_same_practice_gets_the_same_answer(
+    practice: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[tuple[str, str]] = []
+
+    async def reconnect(self: Any, agent_id: str, request_id: str) -> None:
+        again.append((agent_id, request_id))
+
+    monkeypatch.setattr(WorkerPool, "reconnect_agent", reconnect)
+    practice.run.unit()
+    asyncio.run(practice.come("ann"))
+    onboarding_id = practice.onboardings[0][0].get_agent_id()
+    asyncio.run(hand_in(practice, 0, "handed in"))
+    asyncio.run(practice.pool.hand_in_again(onboarding_id, "again"))
+    assert again == [(practice.chats[0][1].db_id, "again")]
+    asyncio.run(practice.pool.hand_in_again("onboarding_99", "of nobody"))
+    assert practice.answers["of nobody"]["failure_reason"]
+
+
+def test_who_passed_when_nothing_was_free_gets_a_unit_on_coming_back(practice: Desk) -> None:
+    unit = practice.run.unit()
+    asyncio.run(practice.come("ann"))
+    unit.expire()
+    asyncio.run(hand_in(practice, 0, "handed in"))
+    assert practice.answers["handed in"]["agent_id"] is None
+    practice.run.unit()
+    onboarding_id = practice.onboardings[0][0].get_agent_id()
+    asyncio.run(practice.pool.reconnect_agent(onboarding_id, "back"))
+    assert practice.answers["back"]["agent_id"] == practice.chats[0][1].db_id
+
+
+def test_a_validation_that_raises_is_said(practice: Desk) -> None:
+    practice.run.unit()
+    asyncio.run(practice.come("ann"))
+    practice.live_run.blueprint.validate_onboarding = lambda worker, agent: 1 / 0
+    asyncio.run(hand_in(practice, 0, "handed in"))
+    assert practice.answers["handed in"]["refusal"] == "technical"
+
+
 def test_a_worker_who_does_not_pass_gets_no_unit_then_or_later(practice: Desk) -> None:
     practice.run.unit()
     practice.passes = False
@@ -252,14 +443,51 @@ def test_nobody_practises_for_units_that_are_not_there(practice: Desk) -> None:
     assert practice.onboardings == []
 
 
-def test_a_fault_in_one_arrival_is_no_fault_of_the_next(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_in_one_arrival_is_said_and_is_no_fault_of_the_next(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     unit = desk.run.unit()
     desk.live_run.task_runner.get_init_data_for_agent = lambda agent: 1 / 0
-    assert asyncio.run(desk.come("ann")) == {}
+    answer = asyncio.run(desk.come("ann"))
+    assert (answer["agent_id"], answer["refusal"]) == (None, "technical")
+    assert answer["failure_reason"] == TEXTS[Refusal.TECHNICAL]
     assert "could not be let in" in caplog.text
     desk.live_run.task_runner.get_init_data_for_agent = lambda agent: {}
     assert asyncio.run(desk.come("bob"))["agent_id"] is not None
     assert [given.db_id for given, _ in desk.chats] == [unit.db_id]
+
+
+def test_a_chat_that_can_not_begin_is_ended_on_its_page_and_its_unit_is_free(desk: Desk) -> None:
+    unit = desk.run.unit()
+
+    def no_thread(unit: Any, agent: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    begin, desk.live_run.task_runner.execute_unit = desk.live_run.task_runner.execute_unit, no_thread
+    answer = asyncio.run(desk.come("ann"))
+    agent = desk.run.db.find_agents(task_run_id=desk.run.task_run.db_id)[0]
+    assert answer["agent_id"] == agent.db_id
+    assert agent.db_status == AgentState.STATUS_DISCONNECT, "which its page is told"
+    assert desk.pool.agents == {}
+    desk.live_run.task_runner.execute_unit = begin
+    assert asyncio.run(desk.come("bob"))["agent_id"] is not None
+    assert [given.db_id for given, _ in desk.chats] == [unit.db_id]
+
+
+def test_a_practice_that_can_not_begin_is_ended_on_its_page_and_the_worker_can_come_again(practice: Desk) -> None:
+    practice.run.unit()
+
+    def no_thread(agent: Any, retire: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    begin, practice.live_run.task_runner.execute_onboarding = (
+        practice.live_run.task_runner.execute_onboarding,
+        no_thread,
+    )
+    asyncio.run(practice.come("ann"))
+    assert practice.pool.onboarding_agents == practice.pool.onboarding_infos == {}
+    practice.live_run.task_runner.execute_onboarding = begin
+    assert asyncio.run(practice.come("ann", "2"))["agent_id"].startswith("onboarding_")
 
 
 def test_no_more_than_a_few_are_let_in_at_the_same_moment(desk: Desk) -> None:
