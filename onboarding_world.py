@@ -98,9 +98,7 @@ class ModelChatOnboardWorld:
             return
         if message_id is not None:
             self._graded.add(message_id)
-        passed, left_now = self.options.tries.take(
-            self.human.worker_id, lambda: self.check_onboarding_answers(answers)
-        )
+        passed, left_now = self.options.tries.take(self.human.worker_id, lambda: self.check_onboarding_answers(answers))
         if passed:
             self._pass()
         elif left_now == 0:

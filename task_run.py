@@ -88,7 +88,7 @@ def main(default_conf: str) -> None:
                 code = _give_up(error, cfg, console)
 
     os.umask(0o077)  # what people write, and who they are, is for the requester's account alone
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     try:
         name = register(default_conf)
         wish, arguments = read_arguments(sys.argv[1:])

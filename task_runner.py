@@ -19,6 +19,7 @@ from mephisto.data_model.exceptions import (
 )
 from omegaconf import OmegaConf
 
+from model_chat.crowd.identity import check_worker
 from model_chat.human_agent import HumanAgent
 from model_chat.quality.blocks import block_for_conduct, name_of
 from model_chat.quality.onboarding import keep_result
@@ -314,6 +315,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         _finish(agent)
         agent.update_status(AgentState.STATUS_COMPLETED)
         agent.mark_done()
+        check_worker(agent, self._block_name)
         # Mephisto keeps every agent for the whole run; what was said is on disk, and read again should the page come back.
         agent.hide_state()
 
@@ -331,7 +333,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
 
 def _guarded(method: str, world: Any, *args: Any) -> None:
-    """Call what a world does at its end, if there is one: it may be a researcher's own, and what it raises is for the log."""
+    """Call what a world, if there is one, does at its end; what it raises is logged, since it may be a researcher's own."""
     if world is None:
         return
     try:

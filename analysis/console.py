@@ -31,14 +31,14 @@ Row = Sequence[str]
 
 def console() -> Console:
     """Where the command prints: as wide as the terminal, or without colour, frames and wrapping."""
-    shown = Console(highlight=False)
-    return shown if shown.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH, no_color=True)
+    shown = Console(highlight=False, emoji=False)
+    return shown if shown.is_terminal else Console(highlight=False, emoji=False, width=_PLAIN_WIDTH, no_color=True)
 
 
 @contextlib.contextmanager
 def reading_progress() -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar while conversations are read; None where nobody watches (no terminal)."""
-    watched = Console(stderr=True)
+    watched = Console(stderr=True, emoji=False)
     if not watched.is_terminal:
         yield None
         return

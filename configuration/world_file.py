@@ -18,8 +18,8 @@ def load_world(flag: str, path: str) -> ModuleType:
     """Import the module of a world file; onboarding that it does not have itself is the shipped one.
 
     Raises:
-        ConfigurationError: no such file, it raises, or it lacks ``make_world`` or ``get_world_params``, or the latter says nothing
-            that can be used.
+        ConfigurationError: no such file, it raises, it lacks ``make_world`` or ``get_world_params``, or the latter says
+            nothing that can be used.
     """
     file = expand(path).resolve()
     if not file.is_file():

@@ -45,6 +45,7 @@ class BlockReason(StrEnum):
     NO_MORE_WORK = "no_more_work"
     LISTED = "listed"
     BY_HAND = "by_hand"
+    FALSE_ID = "false_id"
 
 
 def soft_block(

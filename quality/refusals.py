@@ -65,8 +65,8 @@ TEXTS: dict[Refusal, str] = {
     Refusal.CONCURRENT: "You have another chat of this task open. Finish it first; then come back here and reload the page.",
     Refusal.ALL_TAKEN: "All chats are taken at the moment. If one becomes free, it is yours: try again in a few minutes.",
     Refusal.ALL_DONE: "All chats of this task have been done. Thank you for coming!",
-    Refusal.PRACTISING: "You have the practice of this task open in another window. Finish it there; then come back here and "
-    "reload the page.",
+    Refusal.PRACTISING: "You have the practice of this task open in another window. Finish it there; then come back here "
+    "and reload the page.",
     Refusal.NO_ID: "The address of this page does not say who you are. Please open the task again from where you found it.",
     Refusal.TECHNICAL: "This page has a technical problem. This is not your fault: please try again in a few minutes.",
 }

@@ -119,7 +119,7 @@ def save_image_contexts(opt: Any, console: Console | None = None) -> Outcome:
     Raises:
         ConfigurationError: an argument can't be used, the task can't be loaded, or it gave no image.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, emoji=False)
     faults = []
     if not opt.get("task"):
         faults.append("--task: name the ParlAI task whose images are to be saved, for instance --task image_chat.")

@@ -308,3 +308,36 @@ def test_only_the_end_and_what_a_worker_said_have_to_survive_a_power_cut(
     assert synced == []
     agent.state.record_world_data({"custom_data": SAVED})
     assert synced
+
+
+def test_a_result_that_can_not_be_written_is_not_recorded_and_can_be_recorded_later(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HumanAgent(agent).say("Speaker 1", "Hello.", utterance_idx=0)
+    head = {"workers": ["ann"]}
+    agent.state.record_head(head)
+    before = list(agent.state.messages)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("model_chat.agent_state.replace_file", fail)
+        with pytest.raises(OSError, match="No space"):
+            agent.state.record_world_data({"custom_data": SAVED})
+    assert agent.state.messages == before
+    assert (agent.state.head, agent.state.is_recorded, agent.state.recorded) == (head, False, None)
+    assert reloaded(agent).head == head, "the next start recovers it"
+    agent.state.record_world_data({"custom_data": SAVED})
+    assert (agent.state.head, agent.state.recorded) == (None, SAVED)
+    assert reloaded(agent).recorded == SAVED
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_result_that_is_no_json_is_not_recorded(agent: Any, at_once: bool) -> None:
+    HumanAgent(agent).say("Speaker 1", "Hello.", utterance_idx=0)
+    with pytest.raises(TypeError, match="not JSON"):
+        agent.state.record_world_data({"custom_data": {"x": object()}}, at_once)
+    assert not agent.state.is_recorded
+    agent.state.finish()
+    assert [message["text"] for message in reloaded(agent).messages] == ["Hello."]

@@ -14,6 +14,7 @@ from mephisto.data_model.exceptions import AgentDisconnectedError
 
 from model_chat import task_runner, worlds
 from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.human_agent import HumanAgent
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.quota import ConversationQuota, ModelCount
 from model_chat.task_runner import ModelChatTaskRunner
@@ -201,7 +202,8 @@ def test_a_conversation_that_was_counted_is_not_counted_again_when_its_worker_ca
 ) -> None:
     on = stage()
     on.submits = False
-    control, failed = task_runner.HumanAgent.control, []
+    failed: list[str] = []
+    control = HumanAgent.control
 
     def once_broken(self: Any, name: str, **data: Any) -> None:
         if name == "ended" and not failed:
@@ -210,7 +212,7 @@ def test_a_conversation_that_was_counted_is_not_counted_again_when_its_worker_ca
             raise ZeroDivisionError("a bug")
         control(self, name, **data)
 
-    monkeypatch.setattr(task_runner.HumanAgent, "control", once_broken)
+    monkeypatch.setattr(HumanAgent, "control", once_broken)
     on.run()
     assert [file["status"] for file in on.files()] == ["complete"]
     assert on.recorded() == on.files()

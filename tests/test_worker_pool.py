@@ -168,7 +168,7 @@ def test_a_worker_who_has_as_many_as_allowed_gets_no_more(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("limit", ["maximum_units_per_worker", "allowed_concurrent"])
 def test_each_limit_counts_without_the_other(tmp_path: Path, limit: str) -> None:
-    desk = Desk(tmp_path, **{limit: 1})
+    desk = Desk(tmp_path, onboarding=False, **{limit: 1})
     desk.run.unit()
     desk.run.unit()
     assert asyncio.run(desk.come("ann"))["agent_id"]
@@ -184,7 +184,7 @@ def test_each_limit_counts_without_the_other(tmp_path: Path, limit: str) -> None
 def test_one_worker_who_comes_from_many_browsers_at_once_gets_one_unit_and_all_get_an_answer(
     tmp_path: Path, limit: str, new: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = Desk(tmp_path, **{limit: 1})
+    desk = Desk(tmp_path, onboarding=False, **{limit: 1})
     for _ in range(8):
         desk.run.unit()
     if not new:

@@ -89,6 +89,26 @@ def test_the_list_shows_everybody_with_their_conversations_and_results(study: St
     assert "blocked: acceptability" in table
 
 
+@pytest.mark.parametrize("name", ["[/x]", "[red]ann", "[link=http://x]", "a\\\\", ":smile:", "ann\x1b[31m"])
+def test_a_worker_may_have_any_name(study: Study, name: str) -> None:
+    study.chat(name)
+    for command in ("list", "block", "unblock", "approve"):
+        code, said, _ = study.command(command, *([name] if command != "list" else []))
+        assert code == 0
+        assert name.replace("\x1b", "\\x1b") in said
+        assert "\x1b" not in said
+
+
+def test_workers_are_found_in_whatever_spelling(study: Study) -> None:
+    agent = study.chat("ann")
+    assert study.command("block", " an\u200bn")[0] == 0
+    assert is_blocked(find_worker(study.db, "mock", "ann"), "blocked")  # type: ignore[arg-type]  # found
+    assert study.command("approve", "\uff41nn")[0] == 0
+    assert study.status(agent) == "approved"
+    assert study.command("allow", "b\u2060ob", "--qualification", "invited")[0] == 0
+    assert [worker.worker_name for worker in study.db.find_workers()] == ["ann_sandbox", "bob_sandbox"]
+
+
 def test_who_only_came_to_onboarding_is_listed_with_its_result(study: Study) -> None:
     agent = study.run.onboarding_agent()
     study.db.make_qualification("passed-onboarding")

@@ -19,7 +19,7 @@ from model_chat.quality.onboarding import (
 from model_chat.quality.worker_locks import WorkerLocks
 from model_chat.tests.mephisto_run import Run
 
-RIGHT = [[None, ["a", "b"], None, ["c"]], [["a"]], [None, ["b"]]]
+RIGHT: Any = [[None, ["a", "b"], None, ["c"]], [["a"]], [None, ["b"]]]
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,16 @@ def test_who_has_passed_has_passed_whatever_they_send_afterwards() -> None:
 
 
 def test_tabs_that_send_at_once_share_the_tries() -> None:
-    tries, start, graded = OnboardingTries(5), threading.Barrier(32), []
+    tries, start = OnboardingTries(5), threading.Barrier(32)
+    graded: list[int] = []
+
+    def passes() -> bool:
+        graded.append(1)
+        return False
 
     def send() -> None:
         start.wait(30)
-        tries.take("a", lambda: bool(graded.append(1)))
+        tries.take("a", passes)
 
     threads = [threading.Thread(target=send) for _ in range(32)]
     for thread in threads:
@@ -164,7 +169,9 @@ def test_passing_and_failing_at_once_is_passing(worker: Any, monkeypatch: pytest
         return found
 
     monkeypatch.setattr(type(worker), "is_qualified", slowly)
-    threads = [threading.Thread(target=keep_result, args=(worker, "passed", "failed", passed)) for passed in (True, False)]
+    threads = [
+        threading.Thread(target=keep_result, args=(worker, "passed", "failed", passed)) for passed in (True, False)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
