@@ -9,7 +9,7 @@
  *   restart of this process, since the key comes from outside.
  *
  * Settings (environment): PORT, MODEL_CHAT_ROUTER_KEY (the secret, at least 32 characters), MODEL_CHAT_ROUTER_LIMITS (JSON,
- * see LIMITS), MODEL_CHAT_AWAY_SECONDS, MODEL_CHAT_PARENT=stdin (end when the standard input ends, that is, when the run
+ * see LIMITS), MODEL_CHAT_PARENT=stdin (end when the standard input ends, that is, when the run
  * script is gone, however it went). On a hosted server, the file `router.json` beside this one: the `key`, and how many
  * `proxies` stand before this process, each of which adds to X-Forwarded-For from where a request came to it.
  * It runs on Node.js 16 as well, which is what Mephisto installs on EC2.
@@ -25,8 +25,6 @@ const { WebSocket, WebSocketServer } = require("ws");
 
 const SYSTEM = "mephisto";
 const STATIC = path.join(__dirname, "static");
-const LIVE_STATUSES = new Set(["onboarding", "waiting", "in task"]);
-const STATUS_DISCONNECT = "disconnect";
 const FINAL_STATUSES = new Set(["completed", "timeout", "expired", "returned", "approved", "soft_rejected", "rejected"]);
 
 const LIMITS = {
@@ -49,7 +47,6 @@ const LIMITS = {
   minutesIdle: 15,
   ...JSON.parse(process.env.MODEL_CHAT_ROUTER_LIMITS || "{}"),
 };
-const AWAY_MS = 1000 * Number(process.env.MODEL_CHAT_AWAY_SECONDS || 60);
 const { key: KEY, proxies: PROXIES } = readSettings();
 
 function readSettings() {
@@ -141,7 +138,6 @@ const isRecord = (value) => typeof value === "object" && value !== null && !Arra
 const timeOf = (value) => (typeof value === "number" && Number.isFinite(value) ? value : undefined);
 
 let operator = null;
-let lastOperatorPing = Date.now();
 const forOperator = [];
 const waitingRequests = new Map();
 const agents = new Map();
@@ -149,7 +145,7 @@ const agents = new Map();
 function agentOf(agentId) {
   let agent = agents.get(agentId);
   if (!agent) {
-    agent = { id: agentId, pageId: toPageId(agentId), status: "none", sockets: new Set(), waiting: [], lastPing: 0 };
+    agent = { id: agentId, pageId: toPageId(agentId), status: "none", sockets: new Set(), waiting: [] };
     agents.set(agentId, agent);
   }
   agent.touched = Date.now();
@@ -215,14 +211,9 @@ function onOperatorPacket(packet) {
     case "alive":
       return;
     case "request_statuses": {
-      lastOperatorPing = Date.now();
       const statuses = {};
       for (const agent of agents.values()) {
-        if (agent.lastPing && LIVE_STATUSES.has(agent.status) && Date.now() - agent.lastPing > AWAY_MS) {
-          agent.status = STATUS_DISCONNECT;
-          sendStatus(agent);
-        }
-        // Who has come to an end makes no difference to the operator, which would look at each of them every time.
+        // Silence ends nobody's part: that is for the time of the turn, which the run script keeps. Who has come to an end makes no difference to the operator, which would look at each of them every time.
         if (!FINAL_STATUSES.has(agent.status)) statuses[agent.id] = agent.status;
       }
       sendToOperator({
@@ -268,14 +259,6 @@ function onPagePacket(socket, packet) {
     case "alive":
       link(socket, agent);
       sendStatus(agent);
-      return true;
-    case "heartbeat":
-      agent.lastPing = Date.now();
-      link(socket, agent);
-      sendToAgent(agent, {
-        packet_type: "heartbeat",
-        data: { last_mephisto_ping: lastOperatorPing, status: agent.status },
-      });
       return true;
     case "mephisto_bound_live_update":
       if (packet.data === undefined) return true;
