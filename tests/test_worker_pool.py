@@ -166,6 +166,28 @@ def test_a_worker_who_has_as_many_as_allowed_gets_no_more(tmp_path: Path) -> Non
     assert asyncio.run(desk.come("bob"))["agent_id"]
 
 
+@pytest.mark.parametrize(
+    ("status", "counts"),
+    [
+        (AssignmentState.COMPLETED, True),
+        (AssignmentState.ACCEPTED, True),
+        (AssignmentState.REJECTED, True),
+        (AssignmentState.SOFT_REJECTED, True),
+        (AssignmentState.EXPIRED, False),
+    ],
+)
+def test_what_a_worker_has_done_counts_whatever_the_requester_made_of_it(
+    tmp_path: Path, status: str, counts: bool
+) -> None:
+    desk = Desk(tmp_path, maximum_units_per_worker=1)
+    desk.run.unit()
+    desk.run.unit()
+    asyncio.run(desk.come("ann"))
+    desk.chats[0][1].update_status(AgentState.STATUS_COMPLETED)
+    desk.chats[0][0].set_db_status(status)
+    assert (asyncio.run(desk.come("ann", "2"))["agent_id"] is None) is counts
+
+
 @pytest.mark.parametrize("limit", ["maximum_units_per_worker", "allowed_concurrent"])
 def test_each_limit_counts_without_the_other(tmp_path: Path, limit: str) -> None:
     desk = Desk(tmp_path, onboarding=False, **{limit: 1})
