@@ -48,6 +48,9 @@ SAVING_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)
 MOST_FAILURES_IN_A_ROW = 10
 """After so many paid conversations in a row that broke down, no more are offered in their place."""
 
+ANYTHING = (Exception, SystemExit)
+"""What a world may raise, which may be a researcher's own; ParlAI ends the program over a faulty option."""
+
 REASONS: dict[type[AbsentAgentError], str] = {
     AgentTimeoutError: "timeout: the worker took longer than mephisto.blueprint.max_resp_time",
     AgentDisconnectedError: "disconnected: the worker's page went away",
@@ -115,7 +118,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         except AbsentAgentError:
             _guarded("abandon", world)
             raise
-        except Exception:  # a researcher's own world may raise anything
+        except ANYTHING:
             _guarded("abandon", world)
             logger.exception("An onboarding broke down; the worker is asked to come back later")
             human.control("onboarding_failed", reason="This page has a technical problem. Please come back later.")
@@ -152,27 +155,31 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     def run_unit(self, unit: Unit, agent: Agent) -> None:
         """Run one conversation to its end, save it, and wait for the worker to submit."""
-        shared = self.shared_state
         human = HumanAgent(agent)
+        try:
+            self._hold(unit, agent, human)
+        except AbsentAgentError:
+            _finish(agent)
+            raise
+        except ANYTHING:  # what comes before or after a conversation: the database, or a crowd platform
+            logger.exception("The end of a conversation has failed; the worker can submit")
+            self._tell_broken(human)
+        self._close(agent)
+
+    def _hold(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Make the world of a conversation and let it go on to its end."""
+        shared = self.shared_state
         try:
             world = shared.world_module.make_world(
                 shared.world_opt, [human], initialization_data=unit.get_assignment_data()
             )
         except NoPlaceLeftError:
             self.end_without_place(unit, agent, human)
-        except Exception:  # a researcher's own world may raise anything
+        except ANYTHING:
             logger.exception("A conversation could not be started")
             self._end_broken(unit, human)
         else:
-            try:
-                self._run_world(world, unit, agent, human)
-            except AbsentAgentError:
-                _finish(agent)
-                raise
-            except Exception:  # what comes after a conversation: the database, or a crowd platform
-                logger.exception("The end of a conversation has failed; the worker can submit")
-                self._tell_broken(human)
-        self._close(agent)
+            self._run_world(world, unit, agent, human)
 
     def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker for whom there is no place that there is nothing to do."""
@@ -189,7 +196,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 _guarded("abandon", world, REASONS.get(type(absent), "left: the worker went away"))
                 _guarded("settle", world, self._save(world, agent, human))
                 raise
-            except Exception as error:  # a researcher's own world may raise anything
+            except ANYTHING as error:
                 logger.exception("A conversation broke down; the worker can submit what there is")
                 _guarded("abandon", world, f"error: {error!r}")
                 broken = True
@@ -237,7 +244,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 return False
             world_data = world.prep_save_data([human])
             world_data["custom_data"] = self._record(world, human, world_data)
-        except Exception:  # a researcher's own world may raise anything
+        except ANYTHING:
             logger.exception("A conversation's data could not be put together")
             return False
         places: dict[str, Callable[[], Any]] = {
@@ -338,7 +345,7 @@ def _guarded(method: str, world: Any, *args: Any) -> None:
         return
     try:
         getattr(world, method)(*args)
-    except Exception:  # a researcher's own world may raise anything
+    except ANYTHING:
         logger.exception("'%s' of a world has failed", method)
 
 

@@ -147,7 +147,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
             return
         try:
             await asyncio.get_running_loop().run_in_executor(self._arrivals, admit)
-        except Exception:  # a database, a crowd platform, or a researcher's own code
+        except (Exception, SystemExit):  # a database, a crowd platform, or a researcher's own code
             logger.exception("A worker could not be let in")
             with suppress(KeyError):  # it has been answered before that
                 self._refuse(request_id, Refusal.TECHNICAL)

@@ -62,7 +62,7 @@ def _check_params(flag: str, path: str, get_world_params: Callable[[], Any]) -> 
     """
     try:
         count = get_world_params()["agent_count"]
-    except Exception as error:  # a researcher's own code may raise anything
+    except (Exception, SystemExit) as error:  # a researcher's own code may raise anything
         raise ConfigurationError(
             f"{flag}: get_world_params of '{path}' fails: {type(error).__name__}: {error}; let it return "
             '{"agent_count": 1}.'

@@ -99,7 +99,7 @@ def block_for_conduct(world: Any, agent: Any, qualification: str | None, on_plat
     try:
         for reason, detail in world.block_reasons():
             soft_block(agent.get_worker(), qualification, reason, detail, on_platform)
-    except Exception:
+    except (Exception, SystemExit):  # block_reasons() may be a researcher's own
         logger.exception("A worker could not be blocked; see scripts/manage_workers.py block")
 
 

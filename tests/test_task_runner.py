@@ -162,12 +162,13 @@ def test_a_worker_who_closes_the_page_instead_of_submitting_has_done_the_work(
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
 
 
-@pytest.mark.parametrize("method", ["begin", "_take_message", "get_custom_task_data"])
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+@pytest.mark.parametrize("method", ["begin", "_take_message", "get_custom_task_data", "__init__"])
 def test_whatever_breaks_the_worker_is_told_and_can_submit(
-    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, method: str
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, method: str, error: type[BaseException]
 ) -> None:
-    def broken(self: Any) -> Any:
-        raise ZeroDivisionError("a bug")
+    def broken(self: Any, *args: Any) -> Any:
+        raise error("a bug")
 
     monkeypatch.setattr(worlds.ModelChatWorld, method, broken)
     on = stage()
@@ -265,6 +266,28 @@ def test_a_conversation_that_breaks_down_after_its_end_counts(
     assert [file["status"] for file in on.files()] == ["complete"]
     assert on.count() == ModelCount(NICKNAME, 1, 0, 1)
     assert on.launcher.units == []
+
+
+@pytest.mark.parametrize("world", [None, object()])
+def test_what_is_no_world_is_said_to_the_worker(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, world: Any
+) -> None:
+    monkeypatch.setattr(worlds, "make_world", lambda *args, **kwargs: world)
+    on = stage()
+    on.run()
+    assert [ended["reason"] for ended in on.controls("ended")] == [task_runner.TECHNICAL_PROBLEM]
+    assert len(on.launcher.units) == 1
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+def test_a_worker_without_a_place_can_submit_even_if_telling_why_fails(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelChatTaskRunner, "end_without_place", fail)
+    on = stage(quota=ConversationQuota({NICKNAME: 0}))
+    on.run()
+    assert [ended["reason"] for ended in on.controls("ended")] == [task_runner.TECHNICAL_PROBLEM]
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
 
 
 def test_a_world_is_made_once_even_when_making_it_fails(
@@ -454,12 +477,13 @@ def test_an_onboarding_that_breaks_down_is_said_and_disqualifies_nobody(
     assert on.agent.get_status() == AgentState.STATUS_DISCONNECT
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
 @pytest.mark.parametrize("where", ["make_onboarding_world", "parley", "episode_done", "passed", "prep_save_data"])
 def test_an_onboarding_world_that_raises_anywhere_is_said_and_ends(
-    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, where: str
+    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, where: str, error: type[BaseException]
 ) -> None:
     def broken(*args: Any, **kwargs: Any) -> Any:
-        raise ZeroDivisionError("a researcher's bug")
+        raise error("a researcher's bug")
 
     if where == "make_onboarding_world":
         monkeypatch.setattr(worlds, where, broken)

@@ -439,10 +439,15 @@ def test_who_passed_when_nothing_was_free_gets_a_unit_on_coming_back(practice: D
     assert practice.answers["back"]["agent_id"] == practice.chats[0][1].db_id
 
 
-def test_a_validation_that_raises_is_said(practice: Desk) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+def test_a_validation_that_raises_is_said(practice: Desk, error: type[BaseException]) -> None:
     practice.run.unit()
     asyncio.run(practice.come("ann"))
-    practice.live_run.blueprint.validate_onboarding = lambda worker, agent: 1 / 0
+
+    def broken(worker: Any, agent: Any) -> bool:
+        raise error("a researcher's bug")
+
+    practice.live_run.blueprint.validate_onboarding = broken
     asyncio.run(hand_in(practice, 0, "handed in"))
     assert practice.answers["handed in"]["refusal"] == "technical"
 
