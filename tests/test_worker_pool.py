@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.abstractions.blueprints.mixins.screen_task_required import ScreenTaskRequired
+from mephisto.abstractions.blueprints.mixins.use_gold_unit import UseGoldUnit
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.datatypes import LoopWrapper
 from mephisto.operations.worker_pool import WorkerPool
 from omegaconf import OmegaConf
 
+from model_chat import worker_pool
 from model_chat.quality.refusals import TEXTS, Refusal
 from model_chat.tests.mephisto_run import PASSED, Run
 from model_chat.worker_pool import ARRIVING_AT_ONCE, TaskWorkerPool
@@ -539,3 +542,153 @@ def test_no_more_than_a_few_are_let_in_at_the_same_moment(desk: Desk) -> None:
 
     asyncio.run(everybody())
     assert 1 < most <= ARRIVING_AT_ONCE
+
+
+class Clock:
+    """A clock that goes on only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.sleeps: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += 0.5
+
+
+@pytest.mark.parametrize(
+    ("handed_in", "status", "sleeps"),
+    [
+        (True, AgentState.STATUS_IN_TASK, 4),  # 2 s, in steps of half a second of this clock
+        (True, AgentState.STATUS_COMPLETED, 0),
+        (False, AgentState.STATUS_IN_TASK, 0),
+    ],
+)
+def test_what_was_handed_in_is_waited_for_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, handed_in: bool, status: str, sleeps: int
+) -> None:
+    desk = Desk(tmp_path, allowed_concurrent=1)
+    for _ in range(3):
+        desk.run.unit()
+    asyncio.run(desk.come("ann"))
+    asyncio.run(desk.come("bob"))
+    ann, bob = (agent for _, agent in desk.chats)
+    bob.did_submit.set()  # nobody waits for somebody else
+    ann.update_status(status)
+    if handed_in:
+        ann.did_submit.set()
+    clock = Clock()
+    monkeypatch.setattr(worker_pool, "time", clock)
+    asyncio.run(desk.come("ann", "2"))
+    assert clock.sleeps == [0.01] * sleeps
+
+
+@pytest.mark.parametrize("why", ["several workers", "screening", "gold units"])
+def test_tasks_of_another_kind_are_served_by_mephistos_own_ways(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    asked: list[Any] = []
+
+    async def own(self: Any, *args: Any) -> None:
+        asked.append(args)
+
+    for name in ("register_worker", "register_agent_from_onboarding", "reconnect_agent"):
+        monkeypatch.setattr(WorkerPool, name, own)
+    if why == "several workers":
+        desk.live_run.task_runner.is_concurrent = True
+    else:
+        mixin = ScreenTaskRequired if why == "screening" else UseGoldUnit
+        desk.live_run.blueprint = object.__new__(type("Blueprint", (mixin,), {"__abstractmethods__": frozenset()}))
+    asyncio.run(desk.pool.register_worker({"worker_name": " "}, "request"))
+    agent: Any = object()
+    asyncio.run(desk.pool.register_agent_from_onboarding(agent))
+    asyncio.run(desk.pool.reconnect_agent("7", "again"))
+    assert asked == [({"worker_name": " "}, "request"), (agent,), ("7", "again")]
+
+
+def test_an_onboarding_that_nobody_knows_of_is_no_fault(practice: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    agent = practice.run.onboarding_agent()
+    asyncio.run(practice.pool.register_agent_from_onboarding(agent))
+    assert "nobody knows of" in caplog.text
+    assert practice.answers == {}
+
+
+def test_onboardings_that_are_over_are_not_kept_for_ever(practice: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_pool, "KEPT", 2)
+    practice.run.unit()
+    for number in range(4):
+        asyncio.run(practice.come(f"worker{number}"))
+        asyncio.run(practice.onboardings[number][1]())
+    last = [agent.get_agent_id() for agent, _ in practice.onboardings[2:]]
+    assert list(practice.pool.final_onboardings) == list(practice.pool._practised) == last
+    assert practice.pool.onboarding_agents == practice.pool.onboarding_infos == {}
+
+
+def test_only_those_whose_part_is_not_over_can_be_reported_as_gone(
+    practice: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[dict[str, str]] = []
+    monkeypatch.setattr(WorkerPool, "handle_updated_agent_status", lambda self, status_map: reported.append(status_map))
+    practice.run.unit()
+    asyncio.run(practice.come("new"))
+    practice.run.worker()
+    known = practice.run.db.new_worker("known_sandbox", "mock")
+    practice.run.db.grant_qualification(practice.run.db.find_qualifications(PASSED)[0].db_id, known, value=1)
+    asyncio.run(practice.come("known"))
+    ((_, chatting),) = practice.chats
+    ((practising, _),) = practice.onboardings
+    statuses = {chatting.db_id: "disconnect", practising.get_agent_id(): "disconnect", "99": "disconnect"}
+    practice.pool.handle_updated_agent_status(statuses)
+    practice.pool.retire(chatting)
+    practice.pool.handle_updated_agent_status(statuses)
+    assert [sorted(those) for those in reported] == [
+        sorted([chatting.db_id, practising.get_agent_id()]),
+        [practising.get_agent_id()],
+    ]
+    assert practice.pool.agents == {}
+    assert practice.pool.get_agent_for_id(chatting.db_id) is chatting, "its page may still come back"
+    assert practice.pool.get_agent_for_id(practising.get_agent_id()) is practising
+    assert practice.pool.get_agent_for_id("99") is None
+
+
+def test_a_worker_whose_qualification_says_no_is_turned_away_without_a_practice(practice: Desk) -> None:
+    practice.run.unit()
+    known = practice.run.db.new_worker("ann_sandbox", "mock")
+    practice.run.db.grant_qualification(practice.run.db.find_qualifications(PASSED)[0].db_id, known, value=0)
+    answer = asyncio.run(practice.come("ann"))
+    assert (answer["agent_id"], answer["worker_id"]) == (None, known)
+    assert practice.onboardings == []
+
+
+def test_whoever_may_have_no_more_after_their_practice_is_told_so(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, onboarding=True, maximum_units_per_worker=1)
+    desk.run.unit()
+    desk.run.unit()
+    asyncio.run(desk.come("ann"))
+    agent = desk.onboardings[0][0]
+    agent.get_worker().grant_qualification(PASSED, 1)
+    assert asyncio.run(desk.come("ann", "2"))["agent_id"]  # passed in another window
+    asyncio.run(hand_in(desk, 0, "handed in"))
+    assert (desk.answers["handed in"]["agent_id"], len(desk.chats)) == (None, 1)
+    assert agent.db_status == AgentState.STATUS_APPROVED
+
+
+def test_answers_say_who_the_worker_is(desk: Desk) -> None:
+    answer = asyncio.run(desk.come("ann"))
+    (worker,) = desk.run.db.find_workers()
+    assert (answer["agent_id"], answer["worker_id"]) == (None, worker.db_id)
+    desk.run.unit()
+    answer = asyncio.run(desk.come("ann", "2"))
+    assert answer["worker_id"] == worker.db_id
+    assert desk.live_run.client_io.agents_by_registration_id == {"ann-2": answer["agent_id"]}
+    assert desk.chats[0][1].get_live_run() is desk.live_run
+
+
+def test_after_the_end_no_thread_lets_anybody_in(desk: Desk) -> None:
+    desk.pool.shutdown()
+    assert desk.pool.is_shutdown
+    with pytest.raises(RuntimeError):
+        desk.pool._arrivals.submit(print)

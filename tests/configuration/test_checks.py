@@ -536,9 +536,7 @@ def test_a_world_that_is_no_python_file_is_said(tmp_path: Path) -> None:
         ("{'agent_count': '1'}", "gives agent_count '1'"),
     ],
 )
-def test_what_a_world_file_says_of_itself_is_checked_before_the_launch(
-    tmp_path: Path, returns: str, said: str
-) -> None:
+def test_what_a_world_file_says_of_itself_is_checked_before_the_launch(tmp_path: Path, returns: str, said: str) -> None:
     file = tmp_path / "odd_params.py"
     file.write_text(f"from model_chat.worlds import make_world\ndef get_world_params():\n    return {returns}\n")
     with pytest.raises(ConfigurationError) as error:
