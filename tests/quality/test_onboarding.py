@@ -136,9 +136,9 @@ def worker(tmp_path: Path) -> Any:
     return run.worker()
 
 
-def kept(worker: Any) -> tuple[Any, Any]:
+def kept(worker: Any) -> tuple[Any, ...]:
     found = [worker.get_granted_qualification(name) for name in ("passed", "failed")]
-    return tuple(None if granted is None else granted.value for granted in found)  # type: ignore[return-value]
+    return tuple(None if granted is None else granted.value for granted in found)
 
 
 @pytest.mark.parametrize(
