@@ -341,3 +341,31 @@ def test_a_result_that_is_no_json_is_not_recorded(agent: Any, at_once: bool) -> 
     assert not agent.state.is_recorded
     agent.state.finish()
     assert [message["text"] for message in reloaded(agent).messages] == ["Hello."]
+
+
+def test_a_picture_reaches_a_page_that_comes_back_and_no_file(agent: Any) -> None:
+    human = HumanAgent(agent)
+    human.control("start", image="data:picture", image_alt="A cat.")
+    human.say("Speaker 2", "What a cat!", utterance_idx=0)
+    start, said = agent.state.get_init_state()["past_live_updates"]
+    assert (start["task_data"]["image"], start["task_data"]["image_alt"]) == ("data:picture", "A cat.")
+    assert "image" not in said["task_data"]
+    agent.state.finish()
+    files = [path for path in Path(agent.get_data_dir()).rglob("*") if path.is_file()]
+    assert files
+    assert not any(b"data:picture" in path.read_bytes() for path in files)
+
+
+def test_what_a_recovery_needs_is_in_the_state_if_the_journal_did_not_take_it(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    head = {"workers": ["ann"]}
+    with monkeypatch.context() as full:
+        full.setattr(journal.Journal, "append", fail)
+        agent.state.record_head(head)
+    assert reloaded(agent).head is None
+    agent.state.save_data()
+    assert reloaded(agent).head == head
