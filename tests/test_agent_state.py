@@ -369,3 +369,10 @@ def test_what_a_recovery_needs_is_in_the_state_if_the_journal_did_not_take_it(
     assert reloaded(agent).head is None
     agent.state.save_data()
     assert reloaded(agent).head == head
+
+
+def test_what_the_page_is_shown_at_first_is_set_once(mephisto_run: Run) -> None:
+    state = mephisto_run.agent().state
+    assert state.set_init_state({"a": 1}) is True
+    assert state.set_init_state({"b": 2}) is False
+    assert state.get_init_state()["task_data"] == {"a": 1}
