@@ -242,7 +242,10 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
 
         Raises:
             OSError: it can't be written; nothing is recorded.
+            TypeError, ValueError: it is not JSON; nothing is recorded.
         """
+        if not at_once:
+            json.dumps(world_data)  # what is not JSON would keep the state from ever being written
         with self._lock:
             before, head = list(self.messages), self.head
             self.messages.append({"id": "Coordinator", "text": "", FINAL_CHAT_DATA: world_data.get("custom_data")})
@@ -252,7 +255,7 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                 return
             try:
                 self.save_data(durable=True)
-            except OSError:
+            except BaseException:
                 self.messages[:], self.head = before, head  # what is not on disk is not recorded
                 raise
 

@@ -23,6 +23,7 @@ from mephisto.data_model.packet import (
 from mephisto.operations.client_io_handler import PACKET_PROCESSING_LATENCY
 
 from model_chat.incoming import LONGEST_MESSAGE_ID
+from model_chat.quality.blocks import canonical_id
 from model_chat.quality.refusals import MOST_WAITING, ExplainingClientIO
 
 if TYPE_CHECKING:
@@ -156,16 +157,23 @@ class BoundedClientIO(ExplainingClientIO):
     def _register_agent(self, packet: Any, channel_id: str) -> None:
         """Pass on a request for work, unless it is malformed, one too many, or for another worker's conversation."""
         ids = packet.data.get("provider_data")
-        names = ("worker_name", "agent_registration_id", "assignment_id")
-        if not isinstance(ids, dict) or not all(_is_id(ids.get(name)) for name in names):
+        names = ("agent_registration_id", "assignment_id")
+        if (
+            not isinstance(ids, dict)
+            or not all(_is_id(ids.get(name)) for name in names)
+            or not (ids.get("worker_name") == "" or _is_id(ids.get("worker_name")))  # the pool answers who has no name
+        ):
             self._complain("A request for work without proper ids was dropped: %s", ids)
             return
-        worker = ids["worker_name"]
+        worker = self._canonical(ids["worker_name"])
         if self._worker_of_registration.get(ids["agent_registration_id"], worker) != worker:
             self._complain("Worker %s asked for the conversation of another worker, and gets no answer", worker)
             return
         if self._enter(packet.data.get("request_id"), f"worker {worker}"):
             super()._register_agent(packet, channel_id)
+
+    def _canonical(self, worker_name: str) -> str:
+        return canonical_id(self.get_live_run().provider.PROVIDER_TYPE, worker_name)
 
     def _on_submit_onboarding(self, packet: Any, channel_id: str) -> None:
         """Pass on an onboarding that is handed in, unless it is one request too many."""
@@ -201,7 +209,7 @@ class BoundedClientIO(ExplainingClientIO):
         """Remember which agent a registration has led to, and whose it is."""
         ids = self.request_id_to_packet[request_id].data.get("provider_data") or {}
         if "worker_name" in ids:
-            self._worker_of_registration.setdefault(registration_id, ids["worker_name"])
+            self._worker_of_registration.setdefault(registration_id, self._canonical(ids["worker_name"]))
         super().associate_agent_with_registration(agent_id, request_id, registration_id)
 
     def enqueue_agent_details(self, request_id: str, additional_data: dict[str, Any]) -> None:

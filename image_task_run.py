@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from model_chat.configuration.checked_task import CheckedImages
 from model_chat.errors import ConfigurationError
@@ -41,7 +42,7 @@ def make_image_options(
     faults: list[str] = []
     inputs: dict[str, ImageInput] = {}
     for model in models:
-        with console.status(f"Showing {model.nickname} an image…"):
+        with console.status(Text(f"Showing {model.nickname} an image…")):
             try:
                 inputs[model.nickname] = ImageInput(model, images.contexts)
                 check_takes_images(model, inputs[model.nickname])

@@ -43,8 +43,6 @@ logger = logging.getLogger(__name__)
 ROUTER_PACKAGES = ROUTER_SOURCE / "node_modules"
 """The router's npm packages, installed once by the set-up."""
 START_SECONDS = 20.0
-AWAY_SECONDS = 60
-"""A worker whose page has been silent for so long has left."""
 STOP_SECONDS = 5.0
 MOST_RESTARTS, RESTARTS_SECONDS = 5, 60.0
 """A router that ends more often in so many seconds is not started again."""
@@ -194,7 +192,6 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # me
                     "PORT": str(self.port),
                     "MODEL_CHAT_ROUTER_KEY": self._key,
                     "MODEL_CHAT_ROUTER_SETTINGS": json.dumps(self._settings),
-                    "MODEL_CHAT_AWAY_SECONDS": str(AWAY_SECONDS),
                     "MODEL_CHAT_PARENT": "stdin",
                 },
                 stdin=subprocess.PIPE,  # never written to: it ends with this process, and then so does the router

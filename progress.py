@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from model_chat.configuration.lists import join_list, shell_command
 from model_chat.configuration.places import command_of
@@ -131,10 +132,10 @@ class Progress:
         for column in ("done", "in flight", "needed"):
             table.add_column(column, justify="right")
         for count in self._quota.counts():
-            table.add_row(count.nickname, str(count.done), str(count.in_flight), str(count.needed))
+            table.add_row(Text(count.nickname), str(count.done), str(count.in_flight), str(count.needed))
         notes, onboarding = self._quota.notes(), self._shared.onboarding_text()
         if onboarding:
             notes.append(f"onboarding: {onboarding}")
         if notes:
-            table.caption = "; ".join(notes)
+            table.caption = Text("; ".join(notes))
         return table

@@ -89,7 +89,7 @@ def main(default_conf: str) -> None:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, before the run listens to both
     os.umask(0o077)  # what people write, and who they are, is for the requester's account alone
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     try:
         name = register(default_conf)
         wish, arguments = read_arguments(sys.argv[1:])
@@ -305,7 +305,7 @@ def prepare(
     adopt_parlai_logger()
     contexts = None if task.images is not None else _load_contexts(args, console)
     flag = f"{BLUEPRINT}.{'conversations_needed_string' if task.images is None else 'image_models'}"
-    pool = open_pool(args, task.sources, flag, console.status, stopped)
+    pool = open_pool(args, task.sources, flag, lambda what: console.status(_escaped(what)), stopped)
     closing.callback(pool.shutdown)
     common: dict[str, Any] = {
         "models": pool,

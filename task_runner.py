@@ -20,9 +20,11 @@ from mephisto.data_model.exceptions import (
 )
 from omegaconf import OmegaConf
 
+from model_chat.crowd.identity import check_worker
 from model_chat.crowd.platform import take_down
 from model_chat.human_agent import HumanAgent
 from model_chat.quality.blocks import block_for_conduct, name_of
+from model_chat.quality.onboarding import keep_result
 from model_chat.records.schema import Completion
 from model_chat.records.writing import save_conversation
 from model_chat.serving.model import StoppedError
@@ -48,6 +50,9 @@ SAVING_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)
 """Seconds after each attempt to save a conversation: it outlasts a disk that is full for a quarter of a minute."""
 MOST_FAILURES_IN_A_ROW = 10
 """After so many paid conversations in a row that broke down, no more are offered in their place."""
+
+ANYTHING = (Exception, SystemExit)
+"""What a world may raise, which may be a researcher's own; ParlAI ends the program over a faulty option."""
 
 REASONS: dict[type[AbsentAgentError], str] = {
     AgentTimeoutError: "timeout: the worker took longer than mephisto.blueprint.max_resp_time",
@@ -112,42 +117,42 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         """
         shared = self.shared_state
         human = HumanAgent(agent)
-        world = shared.world_module.make_onboarding_world(
-            shared.onboarding_world_opt, human, initialization_data=shared.onboarding_data
-        )
+        world: Any = None
         try:
+            world = shared.world_module.make_onboarding_world(
+                shared.onboarding_world_opt, human, initialization_data=shared.onboarding_data
+            )
             while not world.episode_done() and agent.get_agent_id() in self.running_onboardings:
                 world.parley()
+            passed = bool(world.passed)
+            self._keep_onboarding_result(agent, passed)
             agent.state.record_world_data(world.prep_save_data([human]), at_once=False)
-            if world.passed:
+            if passed:
                 agent.update_status(AgentState.STATUS_WAITING)
                 self._await_submit(agent)
             else:
-                self._disqualify(agent)
+                agent.update_status(AgentState.STATUS_REJECTED)
         except AbsentAgentError as absent:
-            world.abandon()
+            _guarded("abandon", world)
             if isinstance(absent, AgentShutdownError):
                 tell_end(human, "stopped", ONBOARDING_STOPPED)
             elif isinstance(absent, AgentTimeoutError):
                 agent.update_status(AgentState.STATUS_TIMEOUT)
             raise
-        except Exception:
-            world.abandon()
+        except ANYTHING:
+            _guarded("abandon", world)
             logger.exception("An onboarding broke down; the worker is asked to come back later")
             human.control("onboarding_failed", reason="This page has a technical problem. Please come back later.")
             agent.update_status(AgentState.STATUS_DISCONNECT)
         finally:
-            world.shutdown()
+            _guarded("shutdown", world)
             _finish(agent)
 
-    def _disqualify(self, agent: OnboardingAgent) -> None:
-        """Give a worker who failed onboarding the qualification that says so (value 0)."""
-        worker = agent.get_worker()
+    def _keep_onboarding_result(self, agent: OnboardingAgent, passed: bool) -> None:
+        """Write down how an onboarding ended, whatever becomes of the page: a worker who fails is disqualified."""
         qualification = self.args.blueprint.onboarding_qualification
-        worker.grant_qualification(qualification, 0)
-        blueprint = self.task_run.get_blueprint()
-        worker.grant_qualification(blueprint.get_failed_qual(qualification), 0)
-        agent.update_status(AgentState.STATUS_REJECTED)
+        failed = self.task_run.get_blueprint().get_failed_qual(qualification)
+        keep_result(agent.get_worker(), qualification, failed, passed)
 
     def _await_submit(self, agent: Agent | OnboardingAgent) -> None:
         """Wait until the page has submitted, at most ``mephisto.task.submission_timeout`` seconds.
@@ -170,24 +175,31 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     def run_unit(self, unit: Unit, agent: Agent) -> None:
         """Run one conversation to its end, save it, and wait for the worker to submit."""
-        shared = self.shared_state
         human = HumanAgent(agent)
+        try:
+            self._hold(unit, agent, human)
+        except AbsentAgentError:
+            _finish(agent)
+            raise
+        except ANYTHING:  # what comes before or after a conversation: the database, or a crowd platform
+            logger.exception("The end of a conversation has failed; the worker can submit")
+            tell_end(human, "error", TECHNICAL_PROBLEM)
+        self._close(agent)
+
+    def _hold(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Make the world of a conversation and let it go on to its end."""
+        shared = self.shared_state
         try:
             world = shared.world_module.make_world(
                 shared.world_opt, [human], initialization_data=unit.get_assignment_data()
             )
         except NoPlaceLeftError:
             self.end_without_place(unit, agent, human)
-        except Exception:
+        except ANYTHING:
             logger.exception("A conversation could not be started")
             self._end_broken(human)
         else:
-            try:
-                self._run_world(world, unit, agent, human)
-            except BaseException:
-                _finish(agent)
-                raise
-        self._close(agent)
+            self._run_world(world, unit, agent, human)
 
     def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker for whom there is no place that there is nothing to do."""
@@ -195,48 +207,61 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         tell_end(human, "no_work", NO_MORE_WORK)
 
     def _run_world(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Hold a conversation, save it once, count it once, and tell the worker how it ended."""
+        broken = False
         try:
-            world.parley()  # what it opens with belongs to the record; no worker can have said anything before
-            agent.state.record_head(self._record(world, human))
-            while not world.episode_done():
-                if self._is_stopping:
-                    raise StoppedError("The run has been stopped.")
-                world.parley()
+            try:
+                self._talk(world, agent, human)
+            except (AgentShutdownError, StoppedError):
+                self._end_incomplete(world, agent, human, STOPPED)
+                tell_end(human, "stopped", STUDY_STOPPED)
+                return
+            except AbsentAgentError as absent:
+                self._end_incomplete(world, agent, human, REASONS.get(type(absent), "left: the worker went away"))
+                if not isinstance(absent, AgentTimeoutError):
+                    raise
+                self._let_hand_in(world, unit, agent, human)
+                return
+            except ANYTHING as error:
+                logger.exception("A conversation broke down; the worker can submit what there is")
+                _guarded("abandon", world, f"error: {error!r}")
+                broken = True
             collected = self._save(world, agent, human)
-            world.settle(collected)
+            # From here on the conversation is saved. Whatever fails now, it is neither saved nor counted again.
+            _guarded("settle", world, collected)
             if collected:
                 with self._lock:
                     self._failures_in_a_row = 0
             else:
                 self._launch_replacement()
             block_for_conduct(world, agent, self._block_name, on_platform=False)
-            human.control(
-                "ended",
-                outcome=(Completion.COMPLETE if collected else Completion.INCOMPLETE).value,
-                reason="",
-                task_done=True,
-            )
+            if broken and not collected:
+                tell_end(human, "error", TECHNICAL_PROBLEM)
+            else:
+                outcome = Completion.COMPLETE if collected else Completion.INCOMPLETE
+                human.control("ended", outcome=outcome.value, reason="", task_done=True)
             block_for_conduct(world, agent, self._block_name, on_platform=True)
-        except (AgentShutdownError, StoppedError):
-            self._end_incomplete(world, agent, human, STOPPED)
-            tell_end(human, "stopped", STUDY_STOPPED)
-        except AbsentAgentError as absent:
-            self._end_incomplete(world, agent, human, REASONS.get(type(absent), "left: the worker went away"))
-            if not isinstance(absent, AgentTimeoutError):
-                raise
-            self._let_hand_in(world, unit, agent, human)
-        except Exception as error:
-            logger.exception("A conversation broke down; the worker can submit what there is")
-            self._end_incomplete(world, agent, human, f"error: {error!r}")
-            self._end_broken(human)
         finally:
-            world.shutdown()
+            _guarded("shutdown", world)
+
+    def _talk(self, world: Any, agent: Agent, human: HumanAgent) -> None:
+        """Let a conversation go on to its end.
+
+        Raises:
+            AbsentAgentError: the worker left, or took too long.
+            StoppedError: the run is ending.
+        """
+        world.parley()  # what it opens with belongs to the record; no worker can have said anything before
+        agent.state.record_head(self._record(world, human))
+        while not world.episode_done():
+            if self._is_stopping:
+                raise StoppedError("The run has been stopped.")
+            world.parley()
 
     def _end_incomplete(self, world: Any, agent: Agent, human: HumanAgent, reason: str) -> None:
         """End a conversation as incomplete, keep what there is of it, and give its place back."""
-        world.abandon(reason)
-        self._save(world, agent, human)
-        world.settle(collected=False)
+        _guarded("abandon", world, reason)
+        _guarded("settle", world, self._save(world, agent, human))
 
     def _let_hand_in(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Let a worker who has run out of time hand in what there is; somebody else gets a conversation meanwhile.
@@ -272,14 +297,14 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         Returns:
             whether a complete conversation is safe in at least one of them, and thus collected.
         """
-        complete = world.completion is Completion.COMPLETE
-        if not complete and not world.is_worth_keeping:
-            agent.state.head = None  # there is nothing to recover
-            return False
         try:
+            complete = world.completion is Completion.COMPLETE
+            if not complete and not world.is_worth_keeping:
+                agent.state.head = None  # there is nothing to recover
+                return False
             world_data = world.prep_save_data([human])
             world_data["custom_data"] = self._record(world, human, world_data)
-        except Exception:
+        except ANYTHING:
             logger.exception("A conversation's data could not be put together")
             return False
         places: dict[str, Callable[[], Any]] = {
@@ -334,7 +359,11 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 MOST_FAILURES_IN_A_ROW,
             )
             return False
-        offered: bool = live_run.task_launcher.replace()
+        try:
+            offered: bool = live_run.task_launcher.replace()
+        except Exception:  # the database, or a crowd platform, whose errors have no common ancestor
+            logger.exception("No unit could be offered in the place of a conversation that doesn't count")
+            return False
         if not offered and not self._is_stopping:
             logger.warning(
                 "No conversation is offered in place of one that is used up: the run is ending, or has offered all that "
@@ -351,6 +380,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         _finish(agent)
         agent.update_status(AgentState.STATUS_COMPLETED)
         agent.mark_done()
+        check_worker(agent, self._block_name)
         # Mephisto keeps every agent for the whole run; what was said is on disk, and read again should the page come back.
         agent.hide_state()
 
@@ -387,6 +417,16 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 def tell_end(human: HumanAgent, cause: str, reason: str) -> None:
     """Tell a page that its part is over before its end, and why (docs/protocol.md, section 2)."""
     human.control("ended", outcome=Completion.INCOMPLETE.value, cause=cause, reason=reason, task_done=True)
+
+
+def _guarded(method: str, world: Any, *args: Any) -> None:
+    """Call what a world, if there is one, does at its end; what it raises is logged, since it may be a researcher's own."""
+    if world is None:
+        return
+    try:
+        getattr(world, method)(*args)
+    except ANYTHING:
+        logger.exception("'%s' of a world has failed", method)
 
 
 def _finish(agent: Agent | OnboardingAgent) -> None:

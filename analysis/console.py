@@ -31,14 +31,14 @@ Row = Sequence[str]
 
 def console() -> Console:
     """Where the command prints: as wide as the terminal, or without colour, frames and wrapping."""
-    shown = Console(highlight=False)
-    return shown if shown.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH, no_color=True)
+    shown = Console(highlight=False, emoji=False)
+    return shown if shown.is_terminal else Console(highlight=False, emoji=False, width=_PLAIN_WIDTH, no_color=True)
 
 
 @contextlib.contextmanager
 def reading_progress() -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar while conversations are read; None where nobody watches (no terminal)."""
-    watched = Console(stderr=True)
+    watched = Console(stderr=True, emoji=False)
     if not watched.is_terminal:
         yield None
         return
@@ -181,14 +181,14 @@ def _cell(value: object) -> str:
 
 def _print(out: Console, title: str, columns: Row, rows: Sequence[Row]) -> None:
     if not out.is_terminal:
-        out.print(f"\n{title}")
+        out.print(f"\n{escape(title)}")
         widths = [max(len(str(row[i])) for row in (columns, *rows)) for i in range(len(columns))]
         for row in (columns, *rows):
             cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
             out.print(escape("  ".join(cells).rstrip()))
         out.print()
         return
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
     for i, column in enumerate(columns):
         table.add_column(escape(column), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:

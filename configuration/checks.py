@@ -154,7 +154,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     with faults.collecting():
         _check_folder(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder)
     acceptability, attention, block_list = check_quality(cfg, annotations, faults)
-    _check_mephisto(cfg, faults)
+    _check_mephisto(cfg, faults, 0 if attention is None else len(attention.checks))
     ConfigurationError.raise_if(faults.found)
     if world_module is None:
         raise RuntimeError("a world file was neither loaded nor refused")
@@ -348,8 +348,8 @@ def _check_folder(flag: str, path: str) -> None:
         ) from None
 
 
-def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
-    faults.found += configuration_faults(cfg)
+def _check_mephisto(cfg: DictConfig, faults: Faults, attention_checks: int) -> None:
+    faults.found += configuration_faults(cfg, attention_checks)
     task, architect = cfg.mephisto.task, cfg.mephisto.architect
     for name in TASK_TEXTS:
         if not str(task[name] or "").strip():

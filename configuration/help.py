@@ -114,7 +114,7 @@ MEANINGS = {
     "task_tags": "Comma-separated words by which workers find the task.",
     "task_reward": "US dollars for a conversation.",
     "task_lifetime_in_seconds": "Seconds for which work can be accepted; on MTurk.",
-    "assignment_duration_in_seconds": "Seconds from accepting to handing in, onboarding and all turns included; on MTurk.",
+    "assignment_duration_in_seconds": "Seconds from accepting to handing in, for onboarding, turns and replies; on MTurk.",
     "no_submission_patience": "The run ends when nobody has handed in anything for so many seconds.",
     "allowed_concurrent": "Most conversations of one worker at the same time; 0: no limit.",
     "maximum_units_per_worker": "Most conversations of one worker in all runs of this task_name; 0: no limit.",

@@ -13,7 +13,7 @@ from mephisto.abstractions._subcomponents.agent_state import AgentState
 from model_chat.configuration.lists import read_ids
 from model_chat.crowd.ledger import Ledger
 from model_chat.errors import ConfigurationError
-from model_chat.quality.blocks import block_reasons, find_worker, is_blocked, name_of, platform_id
+from model_chat.quality.blocks import block_reasons, canonical_id, find_worker, is_blocked, name_of, platform_id
 from model_chat.records.mephisto_database import find_database, list_agents
 from model_chat.records.reading import Source, UnreadableError, read_conversation
 from model_chat.records.schema import Completion
@@ -57,11 +57,15 @@ class Task:
         """Find a worker by the platform's own id."""
         return find_worker(self.db, self.provider_type, worker_id)
 
+    def canonical(self, worker_id: str) -> str:
+        """Return a worker's id in the one spelling in which ids are compared."""
+        return canonical_id(self.provider_type, worker_id)
+
     def agents(self, statuses: Iterable[str], worker_ids: Iterable[str] | None = None) -> list[Any]:
         """Return the agents with one of the statuses, of the given workers or of all, oldest first."""
-        wanted, ids = frozenset(statuses), None if worker_ids is None else frozenset(worker_ids)
+        wanted, ids = frozenset(statuses), None if worker_ids is None else frozenset(map(self.canonical, worker_ids))
         found = [agent for agent in self.db.find_agents(task_id=self.task_id) if agent.db_status in wanted]
-        chosen = [agent for agent in found if ids is None or platform_id(agent.get_worker()) in ids]
+        chosen = [agent for agent in found if ids is None or self.canonical(platform_id(agent.get_worker())) in ids]
         return sorted(chosen, key=lambda agent: int(agent.db_id))
 
     def conversation(self, agent_id: str) -> Any | None:

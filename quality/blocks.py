@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from mephisto.data_model.qualification import QUAL_EXISTS
 from mephisto.utils.qualifications import find_or_create_qualification, make_qualification_dict
 
 from model_chat.records.schema import AttentionResult, Completion
+from model_chat.records.worker_ids import normalise_worker_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +33,10 @@ SANDBOX_SUFFIX = "_sandbox"
 """What Mephisto adds to the names of workers and qualifications in the sandbox, and to workers of its mock provider."""
 
 
+UPPER_CASE_IDS = frozenset({"mturk", "mturk_sandbox"})
+"""Providers whose ids are of capital letters and digits: how somebody types one makes no other worker of it."""
+
+
 class BlockReason(StrEnum):
     """Why a worker is blocked."""
 
@@ -39,6 +45,7 @@ class BlockReason(StrEnum):
     NO_MORE_WORK = "no_more_work"
     LISTED = "listed"
     BY_HAND = "by_hand"
+    FALSE_ID = "false_id"
 
 
 def soft_block(
@@ -92,7 +99,7 @@ def block_for_conduct(world: Any, agent: Any, qualification: str | None, on_plat
     try:
         for reason, detail in world.block_reasons():
             soft_block(agent.get_worker(), qualification, reason, detail, on_platform)
-    except Exception:
+    except (Exception, SystemExit):  # block_reasons() may be a researcher's own
         logger.exception("A worker could not be blocked; see scripts/manage_workers.py block")
 
 
@@ -205,14 +212,72 @@ def find_worker(db: Any, provider_type: str, platform_id: str) -> Worker | None:
     Args:
         db: Mephisto's database.
         provider_type: ``mock``, ``mturk``, ``mturk_sandbox``, ….
-        platform_id: as saved in ``workers`` of a conversation.
+        platform_id: as saved in ``workers`` of a conversation, or in another spelling of it (:func:`canonical_id`).
     """
-    for name in (_mephisto_name(provider_type, platform_id), platform_id):
-        found = db.find_workers(worker_name=name, provider_type=provider_type)
-        if found:
-            worker: Worker = found[0]
-            return worker
-    return None
+    return find_participant(db, provider_type, platform_id) or _find_by_name(db, provider_type, platform_id)
+
+
+def find_participant(db: Any, provider_type: str, platform_id: str) -> Worker | None:
+    """Find a worker by the crowd platform's own id alone, in whatever spelling; arguments as for :func:`find_worker`."""
+    canonical = canonical_id(provider_type, platform_id)
+    found = _find_by_name(db, provider_type, _mephisto_name(provider_type, canonical))
+    if found is not None or not canonical:
+        return found
+    earlier = _earlier_spellings(db, provider_type).get(canonical)
+    if earlier is None:
+        return None
+    from mephisto.data_model.worker import Worker
+
+    worker: Worker = Worker.get(db, earlier)
+    return worker
+
+
+def _find_by_name(db: Any, provider_type: str, name: str) -> Worker | None:
+    found = db.find_workers(worker_name=name, provider_type=provider_type)
+    worker: Worker | None = found[0] if found else None
+    return worker
+
+
+def canonical_id(provider_type: str, worker_id: str) -> str:
+    """Return a worker's id in the one spelling under which workers are looked up, limited, blocked and recorded.
+
+    Args:
+        provider_type: says whether upper and lower case are the same.
+        worker_id: as a page, a list, or a command line gives it.
+
+    Returns:
+        the id; "" where nothing of it can be seen.
+    """
+    spelled = normalise_worker_id(worker_id)
+    return spelled.upper() if provider_type in UPPER_CASE_IDS else spelled
+
+
+_spellings: WeakKeyDictionary[Any, dict[str, dict[str, str]]] = WeakKeyDictionary()
+"""Of each open database: provider -> canonical id -> Mephisto's id of the first worker kept under another spelling."""
+
+
+def _earlier_spellings(db: Any, provider_type: str) -> dict[str, str]:
+    """The workers whom a version without :func:`canonical_id` took in under another spelling; read once for a database."""
+    of_db = _spellings.setdefault(db, {})
+    if provider_type not in of_db:
+        with db.table_access_condition:
+            rows = (
+                db._get_connection()
+                .execute(
+                    "SELECT worker_id, worker_name FROM workers WHERE provider_type = ? ORDER BY worker_id",
+                    (provider_type,),
+                )
+                .fetchall()
+            )
+        suffix = _mephisto_name(provider_type, "")
+        found: dict[str, str] = {}
+        for row in rows:
+            own_id = str(row["worker_name"]).removesuffix(suffix)
+            canonical = canonical_id(provider_type, own_id)
+            if canonical != own_id:
+                found.setdefault(canonical, str(row["worker_id"]))
+        of_db[provider_type] = found
+    return of_db[provider_type]
 
 
 def _mephisto_name(provider_type: str, platform_id: str) -> str:

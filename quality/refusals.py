@@ -45,6 +45,9 @@ class Refusal(StrEnum):
     ALL_TAKEN = "all_taken"
     ALL_DONE = "all_done"
     STOPPED = "stopped"
+    PRACTISING = "practising"
+    NO_ID = "no_id"
+    TECHNICAL = "technical"
 
 
 TEXTS: dict[Refusal, str] = {
@@ -64,6 +67,10 @@ TEXTS: dict[Refusal, str] = {
     Refusal.ALL_TAKEN: "All chats are taken at the moment. If one becomes free, it is yours: try again in a few minutes.",
     Refusal.ALL_DONE: "All chats of this task have been done. Thank you for coming!",
     Refusal.STOPPED: "The researchers have ended this study. This has nothing to do with you. Thank you for coming!",
+    Refusal.PRACTISING: "You have the practice of this task open in another window. Finish it there; then come back here "
+    "and reload the page.",
+    Refusal.NO_ID: "The address of this page does not say who you are. Please open the task again from where you found it.",
+    Refusal.TECHNICAL: "This page has a technical problem. This is not your fault: please try again in a few minutes.",
 }
 """The sentences that workers read."""
 
@@ -125,9 +132,21 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
             return
         super()._on_live_update(packet, channel_id)
 
+    def _on_submit_onboarding(self, packet: Any, channel_id: str) -> None:
+        """Take an onboarding that a page hands in; one that is handed in a second time gets the answer of its worker."""
+        pool = self.get_live_run().worker_pool
+        agent = pool.onboarding_agents.get(packet.subject_id)
+        if agent is not None and not agent.did_submit.is_set():
+            super()._on_submit_onboarding(packet, channel_id)
+            return
+        request_id = packet.data["request_id"]
+        self.request_id_to_channel_id[request_id] = channel_id
+        self.request_id_to_packet[request_id] = packet
+        self.get_live_run().loop_wrap.execute_coro(pool.hand_in_again(packet.subject_id, request_id))
+
     def enqueue_agent_details(self, request_id: str, additional_data: dict[str, Any]) -> None:
         """Answer a page's request for work, refusals with `refusal` and the reason in plain words."""
-        if additional_data.get("failure_reason") is not None:
+        if additional_data.get("failure_reason") is not None and "refusal" not in additional_data:
             try:
                 additional_data = {
                     **additional_data,

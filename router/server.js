@@ -9,7 +9,7 @@
  *   restart of this process, since the key comes from outside.
  *
  * Settings (environment): PORT, MODEL_CHAT_ROUTER_KEY (the secret, at least 32 characters), MODEL_CHAT_ROUTER_SETTINGS and
- * MODEL_CHAT_ROUTER_LIMITS (JSON, see settings.js), MODEL_CHAT_AWAY_SECONDS, MODEL_CHAT_PARENT=stdin (end when the standard
+ * MODEL_CHAT_ROUTER_LIMITS (JSON, see settings.js), MODEL_CHAT_PARENT=stdin (end when the standard
  * input ends, that is, when the run script is gone, however it went). On a hosted server, the file `router.json` beside this
  * one holds the key and the settings. It runs on Node.js 16 as well, which is what Mephisto installs on EC2.
  */
@@ -29,11 +29,8 @@ const { LIMITS, SETTINGS } = require("./settings");
 
 const SYSTEM = "mephisto";
 const STATIC = path.join(__dirname, "static");
-const LIVE_STATUSES = new Set(["onboarding", "waiting", "in task"]);
 const ONBOARDING = "onboarding_"; // the beginning of the ids of agents in onboarding
-const STATUS_DISCONNECT = "disconnect";
 const FINAL_STATUSES = new Set(["completed", "timeout", "expired", "returned", "approved", "soft_rejected", "rejected"]);
-const AWAY_MS = 1000 * Number(process.env.MODEL_CHAT_AWAY_SECONDS || 60);
 
 // ---- who is who ----
 
@@ -79,7 +76,6 @@ const seconds = () => Date.now() / 1000;
 const timeOf = (value) => (typeof value === "number" && Number.isFinite(value) ? value : undefined);
 
 let operator = null;
-let lastOperatorPing = Date.now();
 const forOperator = { packets: [], bytes: 0, ofAgent: new Map() };
 const waitingRequests = new Map();
 const agents = new Map();
@@ -87,7 +83,7 @@ const agents = new Map();
 function agentOf(agentId) {
   let agent = agents.get(agentId);
   if (!agent) {
-    agent = { id: agentId, pageId: toPageId(agentId), status: "none", sockets: new Set(), waiting: [], waitingBytes: 0, lastPing: 0 };
+    agent = { id: agentId, pageId: toPageId(agentId), status: "none", sockets: new Set(), waiting: [], waitingBytes: 0 };
     agents.set(agentId, agent);
   }
   agent.touched = Date.now();
@@ -171,14 +167,9 @@ function onOperatorPacket(packet) {
     case "alive":
       return;
     case "request_statuses": {
-      lastOperatorPing = Date.now();
       const statuses = {};
       for (const agent of agents.values()) {
-        if (agent.lastPing && LIVE_STATUSES.has(agent.status) && Date.now() - agent.lastPing > AWAY_MS) {
-          agent.status = STATUS_DISCONNECT;
-          sendStatus(agent);
-        }
-        // Who has come to an end makes no difference to the operator, which would look at each of them every time.
+        // Silence ends nobody's part: that is for the time of the turn, which the run script keeps. Who has come to an end makes no difference to the operator, which would look at each of them every time.
         if (!FINAL_STATUSES.has(agent.status)) statuses[agent.id] = agent.status;
       }
       sendToOperator({
@@ -228,14 +219,6 @@ function onPagePacket(socket, packet) {
     case "alive":
       link(socket, agent);
       sendStatus(agent);
-      return true;
-    case "heartbeat":
-      agent.lastPing = Date.now();
-      link(socket, agent);
-      sendToAgent(agent, {
-        packet_type: "heartbeat",
-        data: { last_mephisto_ping: lastOperatorPing, status: agent.status },
-      });
       return true;
     case "mephisto_bound_live_update":
       sendToOperator({

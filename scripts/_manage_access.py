@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from model_chat.crowd.cost import dollars
 from model_chat.crowd.workers import Task, chosen_ids, summarise
 from model_chat.errors import ConfigurationError
+from model_chat.logs import without_controls
 from model_chat.quality.blocks import (
     BlockReason,
     bind_to_platform,
+    canonical_id,
     is_blocked,
     make_qualification,
     soft_block,
@@ -32,7 +35,7 @@ def list_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
     if args.json:
         out.say(json.dumps([row.as_dict() for row in rows], indent=1))
         return
-    table = Table(title=f"{len(rows)} workers of {task.name}", title_justify="left")
+    table = Table(title=Text(f"{len(rows)} workers of {task.name}"), title_justify="left")
     for column in (
         "worker",
         "complete",
@@ -46,7 +49,7 @@ def list_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
     ):
         table.add_column(column, overflow="fold", justify="right" if column in ("complete", "incomplete") else "left")
     for row in rows:
-        table.add_row(
+        cells = (
             row.worker_id,
             str(row.complete),
             str(row.incomplete),
@@ -57,6 +60,7 @@ def list_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
             dollars(row.bonus_cents) if row.bonus_cents else "",
             f"blocked: {row.blocked}" if row.blocked else "invited" if row.invited else "",
         )
+        table.add_row(*(Text(without_controls(cell)) for cell in cells))  # no text of theirs is markup
     out.console.print(table)
 
 
@@ -147,7 +151,9 @@ def _workers(task: Task, args: argparse.Namespace, out: Output, make: bool = Fal
         if worker is None:
             out.say(f"{worker_id} has never taken part here; check the id")
             if not out.dry_run:
-                worker = get_crowd_provider_from_type(task.provider_type).WorkerClass.new(task.db, worker_id)
+                worker = get_crowd_provider_from_type(task.provider_type).WorkerClass.new(
+                    task.db, canonical_id(task.provider_type, worker_id)
+                )
         yield worker_id, worker
 
 

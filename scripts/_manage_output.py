@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from model_chat.exit_codes import ExitCode
+from model_chat.logs import without_controls
 
 DONE, FAILED, FAULTY = ExitCode.DONE, ExitCode.FAILED, ExitCode.CONFIGURATION
 """Exit codes: all was done (or would be); something was not; the command line is faulty."""
@@ -19,8 +20,8 @@ class Output:
         self.code: int = DONE
 
     def say(self, text: str) -> None:
-        """Print a line as it is."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Print a text as it is, but for control characters."""
+        self.console.print(without_controls(text), highlight=False, markup=False, soft_wrap=True)
 
     def done(self, text: str) -> None:
         """Say what has been done, or would be."""

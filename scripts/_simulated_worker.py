@@ -17,7 +17,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-HEARTBEAT_SECONDS = 3.0
+KEEP_ALIVE_SECONDS = 5.0
 MEPHISTO_TASK_VERSION = "2.0.3"
 """What the router expects pages to say; anything else is logged."""
 LINES = (
@@ -174,7 +174,7 @@ class SimulatedWorker:
         await self.disconnect()
         self._socket = await connect(f"ws://{self.base}/", max_size=None, ping_interval=None)
         await self.send_packet("alive", {})
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._beat())]
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_alive())]
 
     async def disconnect(self) -> None:
         """Close the socket, as a page does that is closed."""
@@ -224,11 +224,11 @@ class SimulatedWorker:
                 elif packet.get("packet_type") == "update_status":
                     self._updates.put_nowait({"status": packet["data"]["status"]})
 
-    async def _beat(self) -> None:
+    async def _keep_alive(self) -> None:
         with contextlib.suppress(ConnectionClosed):
             while True:
-                await self.send_packet("heartbeat", {})
-                await asyncio.sleep(HEARTBEAT_SECONDS)
+                await self.send_packet("alive", {})
+                await asyncio.sleep(KEEP_ALIVE_SECONDS)
 
     def _take(self, update: dict[str, Any]) -> None:
         if update.get("update_id") in self._seen:

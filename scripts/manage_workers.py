@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     set_mephisto_log_level(level="warning")  # it writes to standard output
-    out = Output(Console(), args.dry_run)
+    out = Output(Console(emoji=False), args.dry_run)
     try:
         if SUBCOMMANDS[args.command].picks_workers is True and not chosen_ids(args.workers, args.file):
             raise ConfigurationError("Name workers, or give --file with their ids.")

@@ -78,7 +78,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=3100, help="0: any free one (default: 3100)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     args, flags = parser.parse_known_args()
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     set_up_logging("warning", console)
     logging.getLogger("model_chat").setLevel(logging.WARNING)  # that the model has no file is no news here
     preview = None

@@ -120,7 +120,7 @@ def save_image_contexts(opt: Any, console: Console | None = None) -> Outcome:
     Raises:
         ConfigurationError: an argument can't be used, the task can't be loaded, or it gave no image.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, emoji=False)
     faults = []
     if not opt.get("task"):
         faults.append("--task: name the ParlAI task whose images are to be saved, for instance --task image_chat.")
@@ -138,7 +138,8 @@ def save_image_contexts(opt: Any, console: Console | None = None) -> Outcome:
     if opt.get("image_mode") != "raw":
         console.print(
             f"--image-mode {opt.get('image_mode')}: the images themselves are saved; "
-            "each model makes the features it wants of them when it chats."
+            "each model makes the features it wants of them when it chats.",
+            markup=False,
         )
         opt["image_mode"] = "raw"
 

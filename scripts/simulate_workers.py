@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     seconds = time.monotonic() - started
-    report(outcomes, seconds, Console())
+    report(outcomes, seconds, Console(emoji=False))
     if all(outcome.result.startswith("error: ConnectError") for outcome in outcomes):
         print(
             f"✗ Nothing answers on port {args.port}: start a task first, or give its port with --port.", file=sys.stderr

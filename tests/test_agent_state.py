@@ -342,3 +342,71 @@ def test_only_the_end_and_what_a_worker_said_have_to_survive_a_power_cut(
     assert synced == []
     agent.state.record_world_data({"custom_data": SAVED})
     assert synced
+
+
+def test_a_result_that_can_not_be_written_is_not_recorded_and_can_be_recorded_later(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HumanAgent(agent).say("Speaker 1", "Hello.", utterance_idx=0)
+    head = {"workers": ["ann"]}
+    agent.state.record_head(head)
+    before = list(agent.state.messages)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("model_chat.agent_state.replace_file", fail)
+        with pytest.raises(OSError, match="No space"):
+            agent.state.record_world_data({"custom_data": SAVED})
+    assert agent.state.messages == before
+    assert (agent.state.head, agent.state.is_recorded, agent.state.recorded) == (head, False, None)
+    assert reloaded(agent).head == head, "the next start recovers it"
+    agent.state.record_world_data({"custom_data": SAVED})
+    assert (agent.state.head, agent.state.recorded) == (None, SAVED)
+    assert reloaded(agent).recorded == SAVED
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_result_that_is_no_json_is_not_recorded(agent: Any, at_once: bool) -> None:
+    HumanAgent(agent).say("Speaker 1", "Hello.", utterance_idx=0)
+    with pytest.raises(TypeError, match="not JSON"):
+        agent.state.record_world_data({"custom_data": {"x": object()}}, at_once)
+    assert not agent.state.is_recorded
+    agent.state.finish()
+    assert [message["text"] for message in reloaded(agent).messages] == ["Hello."]
+
+
+def test_a_picture_reaches_a_page_that_comes_back_and_no_file(agent: Any) -> None:
+    human = HumanAgent(agent)
+    human.control("start", image="data:picture", image_alt="A cat.")
+    human.say("Speaker 2", "What a cat!", utterance_idx=0)
+    start, said = agent.state.get_init_state()["past_live_updates"]
+    assert (start["task_data"]["image"], start["task_data"]["image_alt"]) == ("data:picture", "A cat.")
+    assert "image" not in said["task_data"]
+    agent.state.finish()
+    files = [path for path in Path(agent.get_data_dir()).rglob("*") if path.is_file()]
+    assert files
+    assert not any(b"data:picture" in path.read_bytes() for path in files)
+
+
+def test_what_a_recovery_needs_is_in_the_state_if_the_journal_did_not_take_it(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    head = {"workers": ["ann"]}
+    with monkeypatch.context() as full:
+        full.setattr(journal.Journal, "append", fail)
+        agent.state.record_head(head)
+    assert reloaded(agent).head is None
+    agent.state.save_data()
+    assert reloaded(agent).head == head
+
+
+def test_what_the_page_is_shown_at_first_is_set_once(mephisto_run: Run) -> None:
+    state = mephisto_run.agent().state
+    assert state.set_init_state({"a": 1}) is True
+    assert state.set_init_state({"b": 2}) is False
+    assert state.get_init_state()["task_data"] == {"a": 1}

@@ -75,7 +75,9 @@ def io(mephisto_run: Run) -> Iterator[Any]:
     handler: Any = BoundedClientIO(mephisto_run.db)
     handler.pool, handler.channels = Pool(), {"router": Channel()}
     loop = Loop()
-    handler.register_run(SimpleNamespace(worker_pool=handler.pool, loop_wrap=loop))
+    handler.register_run(
+        SimpleNamespace(worker_pool=handler.pool, loop_wrap=loop, provider=SimpleNamespace(PROVIDER_TYPE="mock"))
+    )
     yield handler
     loop.loop.close()
 

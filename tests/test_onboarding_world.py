@@ -205,6 +205,21 @@ def test_a_second_tab_gives_no_new_tries() -> None:
     assert not recorded(third)
 
 
+def test_who_passes_in_one_tab_has_passed_in_all_whatever_the_others_send() -> None:
+    first, second = ScriptedHuman(sheet(TWO_WRONG), sheet(RIGHT)), ScriptedHuman(sheet(None), sheet(TWO_WRONG))
+    world = onboarding(first)
+    other = make_onboarding_world(world.options, second)
+    other.parley()  # open, and still waiting
+    play(world)  # passes with the last try
+    play(other)
+    assert second.steps() == ["onboarding_start", "refused", "onboarding_passed"]
+    assert other.passed
+    assert recorded(other)
+    late = ScriptedHuman()
+    play(make_onboarding_world(world.options, late))
+    assert late.steps() == ["onboarding_passed"]
+
+
 def test_each_worker_has_tries_of_their_own() -> None:
     world = onboarding(ScriptedHuman(sheet(TWO_WRONG), sheet(TWO_WRONG)))
     play(world)

@@ -182,7 +182,8 @@ def test_failed_attention_checks_block_after_a_death_too_but_half_a_conversation
     assert not is_blocked(half.get_worker(), "blocked")
 
 
-def test_other_tasks_older_files_and_rejected_work_do_not_count(mephisto_run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["rejected", "soft_rejected"])
+def test_other_tasks_older_files_and_rejected_work_do_not_count(mephisto_run: Run, tmp_path: Path, status: str) -> None:
     other, old, rejected = (begin(mephisto_run, text) for text in ("Other.", "Old.", "Rejected."))
     save_conversation(tmp_path, {**finished(other), "task_name": "another_local"}, live=False)
     save_conversation(tmp_path, {**finished(old), "task_name": None}, live=False)
@@ -190,7 +191,7 @@ def test_other_tasks_older_files_and_rejected_work_do_not_count(mephisto_run: Ru
     save_conversation(tmp_path, for_rejected, live=False)
     rejected.state.record_world_data({"custom_data": for_rejected})
     assert look(mephisto_run, tmp_path).complete() == {"a": 1}
-    rejected.update_status("rejected")
+    rejected.update_status(status)
     kept = look(mephisto_run, tmp_path)
     assert kept.complete() == {}
     assert kept.unnamed == 1

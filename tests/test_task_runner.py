@@ -17,6 +17,7 @@ from parlai.core.opt import Opt
 
 from model_chat import task_runner, worlds
 from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.human_agent import HumanAgent
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.quota import ConversationQuota, ModelCount
 from model_chat.serving.loading import LoadedModel
@@ -168,12 +169,13 @@ def test_a_worker_who_closes_the_page_instead_of_submitting_has_done_the_work(
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
 
 
-@pytest.mark.parametrize("method", ["begin", "_take_message", "get_custom_task_data"])
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+@pytest.mark.parametrize("method", ["begin", "_take_message", "get_custom_task_data", "__init__"])
 def test_whatever_breaks_the_worker_is_told_and_can_submit(
-    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, method: str
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, method: str, error: type[BaseException]
 ) -> None:
-    def broken(self: Any) -> Any:
-        raise ZeroDivisionError("a bug")
+    def broken(self: Any, *args: Any) -> Any:
+        raise error("a bug")
 
     monkeypatch.setattr(worlds.ModelChatWorld, method, broken)
     on = stage()
@@ -184,6 +186,115 @@ def test_whatever_breaks_the_worker_is_told_and_can_submit(
     assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
     assert len(on.launcher.units) == 1
+
+
+@pytest.mark.parametrize("method", ["settle", "shutdown", "block_reasons"])
+def test_what_fails_after_a_conversation_is_saved_neither_saves_nor_replaces_it_again(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def broken(self: Any, *args: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(worlds.ModelChatWorld, method, broken)
+    on = stage()
+    on.run()
+    assert [file["status"] for file in on.files()] == ["complete"]
+    assert on.recorded() == on.files()
+    assert [ended["outcome"] for ended in on.controls("ended")] == ["complete"]
+    assert on.launcher.units == []
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+def test_a_conversation_that_was_counted_is_not_counted_again_when_its_worker_can_not_be_told(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = stage()
+    on.submits = False
+    failed: list[str] = []
+    control = HumanAgent.control
+
+    def once_broken(self: Any, name: str, **data: Any) -> None:
+        if name == "ended" and not failed:
+            failed.append(name)
+            on.agent.handle_submit({})
+            raise ZeroDivisionError("a bug")
+        control(self, name, **data)
+
+    monkeypatch.setattr(HumanAgent, "control", once_broken)
+    on.run()
+    assert [file["status"] for file in on.files()] == ["complete"]
+    assert on.recorded() == on.files()
+    assert on.count() == ModelCount(NICKNAME, 1, 0, 1)
+    assert on.launcher.units == []
+    assert [ended["reason"] for ended in on.controls("ended")] == [task_runner.TECHNICAL_PROBLEM]
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+def test_a_replacement_that_can_not_be_offered_costs_the_worker_nothing(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = stage("fine.", RAISE)
+    monkeypatch.setattr(Launcher, "replace", fail)
+    on.run()
+    assert len(on.files()) == len(on.recorded()) == 1
+    assert [ended["outcome"] for ended in on.controls("ended")] == ["incomplete"]
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+@pytest.mark.parametrize("method", ["abandon", "settle", "shutdown"])
+def test_a_world_that_can_not_even_end_frees_a_worker_who_has_left(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(worlds.ModelChatWorld, method, broken)
+    on = stage()
+    on.leave_at = 1
+    with pytest.raises(AgentDisconnectedError):
+        on.run()
+    assert len(on.files()) == 1
+    assert on.count().in_flight == 0
+
+
+def test_a_conversation_that_breaks_down_after_its_end_counts(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = worlds.ModelChatWorld.parley
+
+    def broken_at_the_end(self: Any) -> None:
+        take(self)
+        if self.episode_done():
+            raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(worlds.ModelChatWorld, "parley", broken_at_the_end)
+    on = stage()
+    on.run()
+    assert [file["status"] for file in on.files()] == ["complete"]
+    assert on.count() == ModelCount(NICKNAME, 1, 0, 1)
+    assert on.launcher.units == []
+
+
+@pytest.mark.parametrize("world", [None, object()])
+def test_what_is_no_world_is_said_to_the_worker(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, world: Any
+) -> None:
+    monkeypatch.setattr(worlds, "make_world", lambda *args, **kwargs: world)
+    on = stage()
+    on.run()
+    assert [ended["reason"] for ended in on.controls("ended")] == [task_runner.TECHNICAL_PROBLEM]
+    assert len(on.launcher.units) == 1
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+def test_a_worker_without_a_place_can_submit_even_if_telling_why_fails(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelChatTaskRunner, "end_without_place", fail)
+    on = stage(quota=ConversationQuota({NICKNAME: 0}))
+    on.run()
+    assert [ended["reason"] for ended in on.controls("ended")] == [task_runner.TECHNICAL_PROBLEM]
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
 
 
 def test_a_world_is_made_once_even_when_making_it_fails(
@@ -353,6 +464,16 @@ def waits(idle: list[bool], on: Stage, agent: Any) -> bool:
     raise AgentTimeoutError(0, agent.db_id)
 
 
+def test_a_conversation_that_counts_ends_a_row_of_failures(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    for _ in range(task_runner.MOST_FAILURES_IN_A_ROW):
+        on.runner._launch_replacement()
+    on.run()
+    assert on.count().done == 1
+    on.runner._launch_replacement()
+    assert len(on.launcher.units) == task_runner.MOST_FAILURES_IN_A_ROW + 1
+
+
 def fail(*args: Any, **kwargs: Any) -> Any:
     raise OSError(28, "No space left on device")
 
@@ -444,7 +565,7 @@ def test_a_worker_who_passes_onboarding_waits_for_a_unit(mephisto_run: Run, shee
     on.run()
     assert on.agent.get_status() == AgentState.STATUS_WAITING
     assert worlds.validate_onboarding(on.agent.state.get_data())
-    assert on.qualification(PASSED) is None, "Mephisto grants it"
+    assert on.qualification(PASSED) == 1, "whatever becomes of their page"
 
 
 def test_a_worker_who_fails_onboarding_is_disqualified_and_holds_no_thread(
@@ -487,3 +608,65 @@ def test_an_onboarding_that_breaks_down_is_said_and_disqualifies_nobody(
     assert controls == ["onboarding_start", "onboarding_failed"]
     assert on.qualification(PASSED) is None
     assert on.agent.get_status() == AgentState.STATUS_DISCONNECT
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+@pytest.mark.parametrize("where", ["make_onboarding_world", "parley", "episode_done", "passed", "prep_save_data"])
+def test_an_onboarding_world_that_raises_anywhere_is_said_and_ends(
+    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, where: str, error: type[BaseException]
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise error("a researcher's bug")
+
+    if where == "make_onboarding_world":
+        monkeypatch.setattr(worlds, where, broken)
+    else:
+        replacement = property(broken) if where == "passed" else broken
+        monkeypatch.setattr(worlds.ModelChatOnboardWorld, where, replacement)
+    on = OnboardingStage(mephisto_run, RIGHT)
+    on.run()
+    controls = [update["task_data"] for update in on.agent.state.messages if "task_data" in update]
+    assert controls[-1] == {
+        "control": "onboarding_failed",
+        "reason": "This page has a technical problem. Please come back later.",
+    }
+    assert on.agent.get_status() == AgentState.STATUS_DISCONNECT
+    assert on.qualification(f"{PASSED}-failed") is None
+    assert on.qualification(PASSED) == (1 if where == "prep_save_data" else None), "who has passed has passed"
+
+
+@pytest.mark.parametrize("where", ["abandon", "shutdown"])
+@pytest.mark.parametrize("sheets", [[RIGHT], []])
+def test_an_onboarding_world_that_can_not_end_changes_nothing(
+    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, where: str, sheets: list[Any]
+) -> None:
+    def broken(self: Any) -> Any:
+        raise ZeroDivisionError("a researcher's bug")
+
+    monkeypatch.setattr(worlds.ModelChatOnboardWorld, where, broken)
+    on = OnboardingStage(mephisto_run, *sheets)
+    if sheets:
+        on.run()
+        assert on.agent.get_status() == AgentState.STATUS_WAITING
+    else:
+        with pytest.raises(AgentDisconnectedError):
+            on.run()
+
+
+def test_what_an_onboarding_world_saves_must_be_json(mephisto_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds.ModelChatOnboardWorld, "prep_save_data", lambda self, agents: {"custom_data": object()})
+    on = OnboardingStage(mephisto_run, RIGHT)
+    on.run()
+    assert on.qualification(PASSED) == 1
+    assert on.agent.get_status() == AgentState.STATUS_DISCONNECT
+    assert type(on.agent.state)(on.agent).messages[-1]["task_data"]["control"] == "onboarding_failed"
+
+
+def test_a_worker_who_passed_in_another_tab_is_not_disqualified_by_this_one(mephisto_run: Run) -> None:
+    on = OnboardingStage(mephisto_run, WRONG, WRONG)
+    on.agent.get_worker().db.grant_qualification(
+        on.agent.db.find_qualifications(PASSED)[0].db_id, on.agent.worker_id, value=1
+    )
+    on.run()
+    assert on.qualification(PASSED) == 1
+    assert on.qualification(f"{PASSED}-failed") is None

@@ -523,3 +523,25 @@ def test_a_world_that_is_no_python_file_is_said(tmp_path: Path) -> None:
     path = tmp_path / "world.txt"
     path.write_text(OWN_WORLD, encoding="utf-8")
     assert world_fault(str(path)) == f"{B}.world_file: '{path}' is no Python file."
+
+
+@pytest.mark.parametrize(
+    ("returns", "said"),
+    [
+        ("1 / 0", "fails: ZeroDivisionError"),
+        ("exit('x')", "fails: SystemExit"),
+        ("{}", "fails: KeyError"),
+        ("None", "fails: TypeError"),
+        ("{'agent_count': 0}", "gives agent_count 0"),
+        ("{'agent_count': True}", "gives agent_count True"),
+        ("{'agent_count': '1'}", "gives agent_count '1'"),
+    ],
+)
+def test_what_a_world_file_says_of_itself_is_checked_before_the_launch(tmp_path: Path, returns: str, said: str) -> None:
+    file = tmp_path / "odd_params.py"
+    file.write_text(f"from model_chat.worlds import make_world\ndef get_world_params():\n    return {returns}\n")
+    with pytest.raises(ConfigurationError) as error:
+        load_world("mephisto.blueprint.world_file", str(file))
+    (fault,) = error.value.faults
+    assert fault.startswith(f"mephisto.blueprint.world_file: get_world_params of '{file}' {said}")
+    assert fault.endswith('let it return {"agent_count": 1}.')

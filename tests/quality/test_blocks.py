@@ -14,6 +14,7 @@ from model_chat.quality.blocks import (
     BlockReason,
     block_for_conduct,
     block_reasons,
+    find_participant,
     find_worker,
     is_blocked,
     make_qualification,
@@ -67,6 +68,47 @@ def test_unknown_workers_of_a_list_are_blocked_and_reported(
     assert platform_id(newcomer) == "newcomer"
     assert is_blocked(known, BLOCK)
     assert block_reasons(newcomer, BLOCK) == [BlockReason.LISTED]
+
+
+@pytest.mark.parametrize(
+    ("provider", "given_id", "same"),
+    [
+        ("mock", "an\u200bn", True),
+        ("mock", "ANN", False),
+        ("mturk", "a1b2", True),
+        ("mturk_sandbox", " a1b2", True),
+    ],
+)
+def test_lists_and_pages_mean_the_same_worker(tmp_path: Path, provider: str, given_id: str, same: bool) -> None:
+    db = Run(tmp_path).db
+    own = "ann" if provider == "mock" else "A1B2"
+    block_listed(db, provider, BLOCK, [given_id])
+    found = find_participant(db, provider, own)
+    assert (found is not None and is_blocked(found, BLOCK)) is same
+
+
+def test_a_block_list_is_read_in_one_spelling(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("an\u200bn\nann \n\uff41nn\n\u200b\n", encoding="utf-8")
+    assert read_block_lists(str(file)) == ["ann"]
+
+
+def test_a_participant_is_not_found_by_mephistos_own_name(tmp_path: Path) -> None:
+    db = Run(tmp_path).db
+    db.new_worker("ann_sandbox", "mock")
+    assert find_participant(db, "mock", "ann_sandbox") is None
+    assert find_participant(db, "mock", "\u200b") is None
+    found = find_worker(db, "mock", "ann_sandbox")
+    assert found is not None
+    assert platform_id(found) == "ann"
+
+
+def test_of_several_earlier_spellings_the_first_one_is_the_worker(tmp_path: Path) -> None:
+    db = Run(tmp_path).db
+    first, _ = (db.new_worker(name, "mock") for name in ("an\u200bn_sandbox", "ann\u200b_sandbox"))
+    found = find_participant(db, "mock", "ann\u200b")
+    assert found is not None
+    assert found.db_id == first
 
 
 # --- blocks ---
