@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from model_chat.analysis.exclusions import Exclusion
 from model_chat.analysis.measures import Measures, context_text
+from model_chat.analysis.naming import Description, describe, merge
 from model_chat.analysis.settings import Settings
 from model_chat.records.reading import ReadConversation, Source
 from model_chat.records.schema import MODEL_IDX
@@ -37,6 +39,7 @@ class Chunk:
         labels: ticks of those messages, one column a bucket.
         excluded: the rest.
         unknown_labels: ticks of buckets that nobody asked for, by name.
+        descriptions: what the records say of their task, and how many do.
         digests: content of each conversation and of those excluded by Mephisto's status, for telling duplicates.
     """
 
@@ -46,6 +49,7 @@ class Chunk:
     labels: np.ndarray
     excluded: list[Exclusion]
     unknown_labels: dict[str, int]
+    descriptions: Counter[Description]
     digests: list[bytes]
 
 
@@ -102,6 +106,7 @@ class ChunkBuilder:
         self._buckets = settings.problem_buckets
         self._extra = tuple(extra_columns)
         self._schema = utterance_schema(settings, extra_columns)
+        self._descriptions: Counter[Description] = Counter()
         self._digests: list[bytes] = []
         self._conversations: list[tuple[Any, ...]] = []
         self._row_conversation, self._row_turn, self._row_agent = array("i"), array("i"), array("b")
@@ -149,6 +154,7 @@ class ChunkBuilder:
             )
         )
         self._digests.append(measures.digest)
+        merge(self._descriptions, {describe(conversation.raw): 1})
         rows = len(conversation.dialog) + 1
         self._row_conversation.extend([position] * rows)
         self._row_turn.extend(range(CONTEXT_TURN, rows - 1))
@@ -179,6 +185,7 @@ class ChunkBuilder:
             labels=np.array(self._turn_ticks, dtype=bool).reshape(len(self._turn_ticks), len(self._buckets)),
             excluded=self.excluded,
             unknown_labels=self.unknown_labels,
+            descriptions=self._descriptions,
             digests=self._digests,
         )
 
