@@ -173,7 +173,7 @@ def _cell(value: object) -> str:
     if value is pd.NA or not isinstance(value, numbers.Real) or not math.isfinite(value):
         return "–"
     number = float(value)
-    return f"{number:,.0f}" if isinstance(value, numbers.Integral) else f"{number:z.2f}"
+    return f"{number:,.0f}" if isinstance(value, numbers.Integral) else f"{number:z,.2f}"
 
 
 def _print(out: Console, title: str, columns: Row, rows: Sequence[Row]) -> None:

@@ -430,8 +430,8 @@ def test_sums_of_workers_who_are_numbered_with_gaps() -> None:
 
 
 def test_standard_scores_need_two_ratings_that_differ() -> None:
-    ratings = np.array([1.0, 3.0, 5.0, 2.0, NAN, 2.0, 2.0])
-    worker = np.array([9, 9, 9, 4, 4, 1, 1])
+    ratings = np.array([1.0, 3.0, 5.0, NAN, 2.0, NAN, 2.0, 2.0])
+    worker = np.array([9, 9, 9, 9, 4, 4, 1, 1])
     standard = statistics.standardise_per_worker(ratings, worker)
     assert standard[:3] == pytest.approx([-1, 0, 1])  # mean 3, sd 2
     assert np.isnan(standard[3:]).all()
