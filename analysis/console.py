@@ -75,6 +75,7 @@ def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | No
         left = len(differences) - _ROWS_SHOWN
         if left > 0:
             out.print(f"… and {left} more in the file.")
+        out.print(WHICH_P)
     if len(summary.workers):
         head = summary.workers.head(_ROWS_SHOWN)
         _print(
@@ -126,6 +127,10 @@ def model_rows(summary: Summary, models: Sequence[str]) -> list[list[str]]:
     return rows
 
 
+WHICH_P = (
+    "Interval and p: one test of each difference by itself. p (Holm): corrected over all pairs of models on a metric, so it "
+    "can be large beside an interval without 0."
+)
 _COMPARISON_HEAD = ("metric", "models", "difference", "interval", "p", "p (Holm)", "effect size")
 
 
