@@ -251,7 +251,6 @@ class _Pair:
         known: dict[bytes, tuple[Floats, Floats, Floats, Floats, Floats]] = {}  # buckets share their totals
         for q in range(len(found)):
             n = self._totals[:, q]
-            count = int((self._by_worker @ n > 0).sum())
             with np.errstate(divide="ignore", invalid="ignore"):
                 key = n.tobytes()
                 if key not in known:
@@ -261,13 +260,13 @@ class _Pair:
                 *rest, slope, shifted = known[key]
                 total_a, total_b, worker_total_a = rest
                 distance, influence = self._linear(self._sums[:, q], n, chosen, (total_a, total_b, worker_total_a))
-            scale = count / max(count - 1, 1)
+            # Without the error's factor G/(G-1), which is the same for all dealings.
             found[q] = (
                 distance,
                 slope,
-                scale * np.einsum("ij,ij->j", influence, influence),
-                scale * np.einsum("ij,ij->j", influence, shifted),
-                scale * np.einsum("ij,ij->j", shifted, shifted),
+                np.einsum("ij,ij->j", influence, influence),
+                np.einsum("ij,ij->j", influence, shifted),
+                np.einsum("ij,ij->j", shifted, shifted),
             )
         return found
 
