@@ -25,13 +25,6 @@ from model_chat.tests.test_recovery import TASK, begin, finished
 WHO = "worker-1"
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    folder = tmp_path / "mephisto"
-    folder.mkdir()
-    return Run(folder)
-
-
 def chat(run: Run, folder: Path) -> Any:
     """A finished conversation of a new worker, in both records."""
     agent = begin(run, "My name is worker-1, and I like tea.")

@@ -11,7 +11,7 @@ from model_chat.errors import ConfigurationError
 from model_chat.records.forget import forget_worker
 from model_chat.tests.mephisto_run import Run
 
-from .test_forget import WHO, chat, journal_of, run  # noqa: F401 (a fixture)
+from .test_forget import WHO, chat, journal_of
 
 
 def test_what_was_granted_goes_and_onboarding_is_changed_too(run: Run) -> None:
@@ -66,7 +66,7 @@ def test_a_database_that_cannot_be_changed_is_one_sentence(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])
-def test_an_id_is_found_however_a_damaged_file_writes_it(run: Run, tmp_path: Path, ascii_only: bool) -> None:  # noqa: F811
+def test_an_id_is_found_however_a_damaged_file_writes_it(run: Run, tmp_path: Path, ascii_only: bool) -> None:
     who = 'Zo\u00eb "7"'
     run.db.new_worker(who, "mock")
     chats = tmp_path / "chats" / "2026_11_20"
