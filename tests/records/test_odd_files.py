@@ -193,6 +193,19 @@ def test_a_file_larger_than_any_conversation_is_left_out(chats: Path, monkeypatc
         read_conversation(source)
 
 
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ({"image_idx": -1}, "`image_idx`: Input should be greater than or equal to 0"),
+        ({"image_idx": -1, "context_dataset": 3}, "`context_dataset`: Input should be a valid string (and 1 more)"),
+    ],
+)
+def test_the_first_fault_is_said_and_how_many_more_there_are(change: dict[str, Any], detail: str) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        reading.parse_conversation(saved(**change))
+    assert caught.value.detail == detail
+
+
 @pytest.fixture
 def named_pipe(chats: Path) -> Iterator[Path]:
     path = place(chats, "110000")
