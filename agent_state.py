@@ -70,12 +70,15 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         entries = read_journal(path.parent / JOURNAL_NAME)
         if entries:
             self._journal, self._journal_holds_turns = Journal(path.parent / JOURNAL_NAME), True
+        self.messages, self.final_submission, self.init_data = [], None, None
         if path.exists():
-            outputs = json.loads(path.read_bytes()).get("outputs", {})
-            super()._load_data()
-            self.head = outputs.get(HEAD)
-        else:
-            self.messages, self.final_submission, self.init_data = [], None, None
+            try:
+                head = _checked_state(json.loads(path.read_bytes()))["outputs"].get(HEAD)
+                super()._load_data()
+                self.head = head if isinstance(head, dict) else None
+            except (ValueError, RecursionError, KeyError, TypeError) as fault:
+                _set_aside(path, fault)
+                self.messages, self.final_submission, self.init_data = [], None, None
         known = {message["update_id"] for message in self.messages if "update_id" in message}
         for entry in entries:
             message = entry.get("message")
@@ -85,6 +88,14 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                 self.head = entry[HEAD]
             if isinstance(entry.get(SUBMISSION), dict):
                 self.final_submission = entry[SUBMISSION]
+
+    def load_metadata(self) -> None:
+        """Load the file of metadata; one that is damaged is set aside, for it holds nothing that is needed."""
+        try:
+            super().load_metadata()
+        except (ValueError, RecursionError, TypeError) as fault:
+            _set_aside(Path(self._get_metadata_path()), fault)
+            super().load_metadata()
 
     @cached_property
     def _folder(self) -> Path:
@@ -302,6 +313,30 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
 
 def _is_refusal(message: dict[str, Any]) -> bool:
     return (message.get("task_data") or {}).get("control") == REFUSED
+
+
+def _checked_state(state: Any) -> dict[str, Any]:
+    """A state as :meth:`ModelChatAgentState.get_data` makes it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    outputs = state.get("outputs") if isinstance(state, dict) else None
+    messages = outputs.get("messages") if isinstance(outputs, dict) else None
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and isinstance(message.get("WORLD_DATA", {}), dict) for message in messages
+    ):
+        raise ValueError("it holds no list of messages")
+    return dict(state)
+
+
+def _set_aside(path: Path, fault: Exception) -> None:
+    """Keep a damaged file under another name, where nothing overwrites it."""
+    number = 0
+    while (aside := path.with_name(f"{path.name}.damaged{number or ''}")).exists():
+        number += 1
+    path.rename(aside)
+    logger.warning("%s can't be read (%s) and is left out; it is kept as %s", path, fault, aside.name)
 
 
 def _is_update(message: Any) -> TypeGuard[dict[str, Any]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
 from model_chat.records.collected import KeptConversations, message_ids_of
 from model_chat.records.journal import JOURNAL_NAME
+from model_chat.records.locks import LOCKS_FOLDER, LockedError, hold, hold_data, use_folder
 from model_chat.records.schema import HUMAN_IDX, Completion, Utterance
 from model_chat.records.writing import save_conversation
 
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 CUT_OFF = "run died: the program ended without warning during the conversation"
 """Why a recovered conversation is incomplete."""
-LOCKS_FOLDER = "model_chat_locks"
 _OPEN_UNITS = (AssignmentState.CREATED, AssignmentState.LAUNCHED, AssignmentState.ASSIGNED)
 
 
@@ -79,17 +78,21 @@ def hold_task(data_folder: Path, task_name: str) -> Iterator[None]:
     """Keep any other process from running the same task with the same data meanwhile. The lock ends with the process.
 
     Raises:
-        ConfigurationError: another process runs the task.
+        ConfigurationError: another process runs the task, or changes the records of all tasks.
     """
-    folder = data_folder / LOCKS_FOLDER
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(task_name.encode()).hexdigest()[:24]}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    with ExitStack() as held:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            held.enter_context(hold_data(data_folder, alone=False))
+        except LockedError:
+            raise ConfigurationError(
+                f"mephisto.datapath: workers in '{data_folder}' are being forgotten (manage_workers.py); start again "
+                "when that is done."
+            ) from None
+        path = data_folder / LOCKS_FOLDER / f"{hashlib.sha256(task_name.encode()).hexdigest()[:24]}.lock"
+        try:
+            descriptor = held.enter_context(hold(path, alone=True))
+        except LockedError:
+            holder = path.read_text(encoding="ascii", errors="replace").strip()
             raise ConfigurationError(
                 f"mephisto.task.task_name: '{task_name}' is running already (process {holder or 'unknown'}); stop that run, "
                 "or give another name."
@@ -97,8 +100,24 @@ def hold_task(data_folder: Path, task_name: str) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
-    finally:
-        os.close(descriptor)
+
+
+@contextmanager
+def use_chat_data(folder: Path) -> Iterator[None]:
+    """Keep others from changing what is saved in a folder of conversations while a run saves there.
+
+    Raises:
+        ConfigurationError: workers are being forgotten in it.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(use_folder(folder))
+        except LockedError:
+            raise ConfigurationError(
+                f"mephisto.blueprint.chat_data_folder: workers in '{folder}' are being forgotten (manage_workers.py); "
+                "start again when that is done."
+            ) from None
+        yield
 
 
 def recover(

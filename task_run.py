@@ -47,7 +47,7 @@ from model_chat.quality.block_lists import block_workers
 from model_chat.quality.blocks import block_for_record, name_of
 from model_chat.quota import ConversationQuota, Quota
 from model_chat.records.collected import find_kept
-from model_chat.recovery import hold_task, recover
+from model_chat.recovery import hold_task, recover, use_chat_data
 from model_chat.serving.backend import open_pool
 from model_chat.serving.model import StoppedError
 from model_chat.stopping import END_ON_PLATFORM_SECONDS, STOP_SIGNALS, StopRequest, stop_on_signals
@@ -169,6 +169,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
                 return _nothing_left(task, console)
             check_before_launch(operator.db, cfg, shared, console)
             block_workers(operator.db, cfg, task.block_list)
+            held.enter_context(use_chat_data(task.chat_data_folder))
             if task.images is not None:
                 note_stack_owner(task.images.stack_folder, task.task_name)
             operator.launch_task_run_or_die(cfg.mephisto, shared)

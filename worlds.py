@@ -424,6 +424,7 @@ class ModelChatWorld:
                 model_nickname=self.bot.nickname,
                 model_file=self.bot.model_file,
                 model_opt=self.bot.exported_opt,
+                final_rating_question=RATING_SEPARATOR.join(self.options.final_rating_questions),
             ),
             "personas": None if context is None else [list(context.human_persona), list(context.model_persona)],
             "context_dataset": None if context is None else context.dataset,

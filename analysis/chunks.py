@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from model_chat.analysis.exclusions import Exclusion
 from model_chat.analysis.measures import Measures, context_text
+from model_chat.analysis.naming import Description, describe, merge
 from model_chat.analysis.settings import Settings
 from model_chat.records.reading import ReadConversation, Source
 from model_chat.records.schema import MODEL_IDX
@@ -41,6 +43,7 @@ class Chunk:
         candidates: the conversations that the rules about several conversations are applied to, in order: the content of
             each, for telling duplicates, and its exclusion if a later rule has already left it out
             (:meth:`ChunkBuilder.add_excluded`).
+        descriptions: what the records say of their task, and how many do.
     """
 
     utterances: pa.RecordBatch
@@ -50,6 +53,7 @@ class Chunk:
     excluded: list[Exclusion]
     unknown_labels: dict[str, int]
     candidates: list[tuple[bytes, Exclusion | None]]
+    descriptions: Counter[Description]
 
 
 TURN_DTYPE = np.dtype(
@@ -108,6 +112,7 @@ class ChunkBuilder:
         self._extra = tuple(extra_columns)
         self._schema = utterance_schema(settings, extra_columns)
         self._candidates: list[tuple[bytes, Exclusion | None]] = []
+        self._descriptions: Counter[Description] = Counter()
         self._conversations: list[tuple[Any, ...]] = []
         self._row_conversation, self._row_turn, self._row_agent = array("i"), array("i"), array("b")
         self._row_text: list[str] = []
@@ -155,6 +160,7 @@ class ChunkBuilder:
             )
         )
         self._candidates.append((measures.digest, None))
+        merge(self._descriptions, {describe(conversation.raw): 1})
         rows = len(conversation.dialog) + 1
         self._row_conversation.extend([position] * rows)
         self._row_turn.extend(range(CONTEXT_TURN, rows - 1))
@@ -191,6 +197,7 @@ class ChunkBuilder:
             excluded=self.excluded,
             unknown_labels=self.unknown_labels,
             candidates=self._candidates,
+            descriptions=self._descriptions,
         )
 
     def _utterances(self) -> pa.RecordBatch:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from model_chat.analysis.chunks import CONVERSATION_SCHEMA, TURN_DTYPE, Chunk, utterance_schema
 from model_chat.analysis.exclusions import Exclusion, ExclusionReason
+from model_chat.analysis.naming import Description, merge
 from model_chat.analysis.parallel import run_builder
 from model_chat.analysis.rows import Hooks, RowBuilder
 from model_chat.analysis.settings import NO_LIMIT, Settings
@@ -45,6 +46,7 @@ class Corpus:
         other_files: files in the folders that are no conversations by their name.
         unknown_labels: ticks of buckets that are not in `--problem-buckets`, by name.
         unmatched: a sentence for each block list with ids that no conversation has.
+        descriptions: what the records say of their task, and how many do.
         spool: the file with the utterances; :meth:`utterances` reads it.
     """
 
@@ -57,6 +59,7 @@ class Corpus:
     other_files: int
     unknown_labels: dict[str, int]
     unmatched: list[str]
+    descriptions: Counter[Description]
     spool: Path
 
     @property
@@ -167,6 +170,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
     turns: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     unknown: Counter[str] = Counter()
+    descriptions: Counter[Description] = Counter()
     schema = utterance_schema(settings, hooks.extra_columns)
     done, total = len(excluded), len(excluded) + len(wanted)
     with pa.OSFile(str(spool), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
@@ -180,6 +184,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
             excluded += chunk.excluded
             excluded += late
             unknown.update(chunk.unknown_labels)
+            merge(descriptions, chunk.descriptions)
             if progress is not None:
                 progress(done, total)
     conversations = pa.Table.from_batches(rows, CONVERSATION_SCHEMA).combine_chunks()
@@ -193,6 +198,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
         other_files=len(listing.other_files),
         unknown_labels=dict(sorted(unknown.items())),
         unmatched=_unmatched(settings, conversations, excluded, (*listing.sources, *agents)),
+        descriptions=descriptions,
         spool=spool,
     )
 

@@ -75,6 +75,7 @@ def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | No
         left = len(differences) - _ROWS_SHOWN
         if left > 0:
             out.print(f"… and {left} more in the file.")
+        out.print(WHICH_P)
     workers = summary.workers
     if summary.settings.as_original:
         workers = workers[~workers["worker_id"].isin(summary.settings.worker_block_list)]
@@ -129,6 +130,10 @@ def model_rows(summary: Summary, models: Sequence[str]) -> list[list[str]]:
     return rows
 
 
+WHICH_P = (
+    "Interval and p: one test of each difference by itself. p (Holm): corrected over all pairs of models on a metric, so it "
+    "can be large beside an interval without 0."
+)
 _COMPARISON_HEAD = ("metric", "models", "difference", "interval", "p", "p (Holm)", "effect size")
 
 
@@ -167,7 +172,7 @@ def _rows(frame: pd.DataFrame) -> list[tuple[object, ...]]:
 def _percent(value: object) -> str:
     if not isinstance(value, numbers.Real) or not math.isfinite(value):
         return "–"
-    return f"{float(value):.1%}"
+    return f"{float(value):z.1%}"
 
 
 def _cell(value: object) -> str:
@@ -176,7 +181,7 @@ def _cell(value: object) -> str:
     if value is pd.NA or not isinstance(value, numbers.Real) or not math.isfinite(value):
         return "–"
     number = float(value)
-    return f"{number:,.0f}" if isinstance(value, numbers.Integral) else f"{number:.2f}"
+    return f"{number:,.0f}" if isinstance(value, numbers.Integral) else f"{number:z,.2f}"
 
 
 def _print(out: Console, title: str, columns: Row, rows: Sequence[Row]) -> None:

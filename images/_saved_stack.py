@@ -18,12 +18,13 @@ import orjson
 from model_chat.errors import ConfigurationError
 from model_chat.images._files import write_whole
 from model_chat.images._journal import Change, DamagedJournalError, Header, Journal, Place, Verb, read_journal
+from model_chat.records.locks import STACK_LOCK
 
 logger = logging.getLogger(__name__)
 
 STACK_FILE = "stack.json"
 JOURNAL_FILE = "stack.journal"
-LOCK_FILE = "stack.lock"
+LOCK_FILE = STACK_LOCK
 OWNER_FILE = "stack.owner"
 """Who holds the lock; only read to say so in an error message."""
 

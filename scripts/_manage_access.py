@@ -25,7 +25,6 @@ from model_chat.quality.blocks import (
     unblock,
 )
 from model_chat.records.forget import forget_worker
-from model_chat.recovery import hold_task
 from model_chat.scripts._manage_output import Output
 
 
@@ -164,18 +163,17 @@ def forget_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
         flag: [Path(given).expanduser()] if given else [Path(str(blueprint[flag]))] if blueprint.get(flag) else []
         for flag, given in (("chat_data_folder", args.chat_data_folder), ("stack_folder", args.stack_folder))
     }
-    with hold_task(task.file.resolve().parent, task.name):
-        for worker_id in chosen_ids(args.workers, args.file):
-            gone = forget_worker(
-                worker_id, task.file, folders["chat_data_folder"], folders["stack_folder"], args.delete, args.dry_run
-            )
-            what = (
-                f"{gone.files} files, {gone.states} states of Mephisto's, {gone.stacks} stack files, {gone.rows} rows"
-            )
-            if gone.files + gone.states + gone.stacks + gone.rows == 0:
-                out.failed(f"{worker_id}: nothing is kept under this id")
-            else:
-                out.done(f"{'delete' if args.delete else 'forget'} {worker_id}: {what}; now {gone.pseudonym}")
+    for worker_id in chosen_ids(args.workers, args.file):
+        gone = forget_worker(
+            worker_id, task.file, folders["chat_data_folder"], folders["stack_folder"], args.delete, args.dry_run
+        )
+        what = f"{gone.files} files, {gone.states} states of Mephisto's, {gone.stacks} stack files, {gone.rows} rows"
+        if gone.files + gone.states + gone.stacks + gone.rows > 0:
+            out.done(f"{'delete' if args.delete else 'forget'} {worker_id}: {what}; now {gone.pseudonym}")
+        elif not gone.unread:
+            out.failed(f"{worker_id}: nothing is kept under this id")
+        for path in gone.unread:
+            out.failed(f"{worker_id}: '{path}' names them and is no JSON; repair or delete it yourself")
 
 
 def with_json(parser: argparse.ArgumentParser) -> None:

@@ -250,6 +250,9 @@ def test_requests_that_nobody_answers_are_forgotten(io: Any, monkeypatch: pytest
 def test_a_request_with_an_odd_id_is_dropped(io: Any, key: str, value: Any) -> None:
     ids = {"worker_name": "w", "agent_registration_id": "1-w", "assignment_id": "1", key: value}
     receive(io, "register_agent", "r", {"request_id": "r", "provider_data": ids})
+    # Without a name a worker is answered: by the pool, with what to do.
+    assert io.pool.asked == ([""] if (key, value) == ("worker_name", "") else [])
+    io.pool.asked.clear()
     receive(io, "register_agent", "r", {"request_id": value, "provider_data": {**ids, key: "w"}})
     assert io.pool.asked == []
 

@@ -441,6 +441,7 @@ def test_every_key_is_saved_with_its_type(contexts: ContextSource | None, script
         "model_nickname": NICKNAME,
         "model_file": MODEL_FILE,
         "model_opt": {"script": list(script)},
+        "final_rating_question": "How good?",
     }
     assert "sk-secret" not in json.dumps(saved)
     assert world.prep_save_data([world.human]) == {"custom_data": saved}
