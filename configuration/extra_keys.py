@@ -15,19 +15,18 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _SIMILARITY = 0.85
 """``difflib``'s ratio from which two keys count as one misspelt: one or two letters in a short word."""
 
-_CHANGES_WHAT_IS_ASKED = frozenset(
-    """
-    accept accepted acceptable allow allowed annotate annotation annotations answer answers attempt attempts audio box boxes
-    bucket buckets button buttons checkbox choice choices condition correct correction criteria criterion deadline duration
-    exact exclude excluded expect expected explain explanation explanations fail failed failure failures fails feedback
-    forbidden gold guideline guidelines hint hints html ignore ignored image images img incorrect instruction instructions
-    include included lenient limit limits mandatory max maximum media min minimum multiple optional option options order
-    partial pass passing persona personas photo picture points prompt qualification question questions quiz random randomise
-    randomised randomize randomized require required retries retry right rule rules scale scoring seconds select selection
-    show shown shuffle shuffled skip skipped solution solutions strict threshold tick ticks timeout timer tries try video
-    weight weights wrong
-    """.split()
-)
+_TELLING_WORDS = """
+accept accepted acceptable allow allowed annotate annotation annotations answer answers attempt attempts audio box boxes
+bucket buckets button buttons checkbox choice choices condition correct correction criteria criterion deadline duration
+exact exclude excluded expect expected explain explanation explanations fail failed failure failures fails feedback
+forbidden gold guideline guidelines hint hints html ignore ignored image images img incorrect instruction instructions
+include included lenient limit limits mandatory max maximum media min minimum multiple optional option options order
+partial pass passing persona personas photo picture points prompt qualification question questions quiz random randomise
+randomised randomize randomized require required retries retry right rule rules scale scoring seconds select selection
+show shown shuffle shuffled skip skipped solution solutions strict threshold tick ticks timeout timer tries try video
+weight weights wrong
+"""
+_CHANGES_WHAT_IS_ASKED = frozenset(_TELLING_WORDS.split())
 """Words in a key by which it would change what a worker sees or may answer, or how that is judged."""
 
 
