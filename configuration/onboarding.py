@@ -168,7 +168,9 @@ def _as_of_today(data: Any) -> tuple[Any, list[str]]:
         notes.append(f"nothing here reads {keys}; ignored.")
     if CRITERIA_OF_2021.keys().isdisjoint(data):
         assumed = ", ".join(f"{key} {value}" for key, value in CRITERIA_OF_2021.items())
-        notes.append(f"a file of 2021 that doesn't say what passes; assumed, as then: {assumed}. Add them to change that.")
+        notes.append(
+            f"a file of 2021 that doesn't say what passes; assumed, as then: {assumed}. Add them to change that."
+        )
         data = {**CRITERIA_OF_2021, **data}
     return data, notes
 

@@ -140,7 +140,18 @@ def test_the_criteria_of_2021_that_nobody_could_meet_are_said(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "key",
-    ["dialog_id", "agent_id", "timestamp", "_comment", "notes", "source", "labels", "problem_data", "lang", "conv_uuid"],
+    [
+        "dialog_id",
+        "agent_id",
+        "timestamp",
+        "_comment",
+        "notes",
+        "source",
+        "labels",
+        "problem_data",
+        "lang",
+        "conv_uuid",
+    ],
 )
 def test_a_harmless_key_is_ignored_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str) -> None:
     for data in ({**GOOD, key: 1}, {**GOOD, "dialog": [[{**HUMAN, key: [2]}, {**MODEL, key: None}]]}):
@@ -159,7 +170,9 @@ def test_a_key_that_changes_what_is_asked_stays_a_fault(tmp_path: Path, key: str
     assert any(f"unknown key 'dialog.0.1.{key}'; remove" in fault for fault in found)
 
 
-@pytest.mark.parametrize(("right", "misspelt"), [("text", "txt"), ("agent_idx", "agent_id"), ("explanation", "explnation")])
+@pytest.mark.parametrize(
+    ("right", "misspelt"), [("text", "txt"), ("agent_idx", "agent_id"), ("explanation", "explnation")]
+)
 def test_a_misspelt_key_is_a_fault(tmp_path: Path, right: str, misspelt: str) -> None:
     line = {misspelt if key == right else key: value for key, value in MODEL.items()}
     found = faults(tmp_path, {**GOOD, "dialog": [[line, MODEL]]})
