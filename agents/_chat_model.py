@@ -139,32 +139,41 @@ class ChatModel:
         system = [message for message in messages if message["role"] == "system"]
         turns = [message for message in messages if message["role"] != "system"]
         while True:
-            text = self._render([*system, *turns])
-            tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            text, tokens = self._render_tokens([*system, *turns])
             if len(tokens) <= max_tokens:
                 return Prompt(tokens, opens_thoughts(text), conversation)
-            turns = self._shortened(turns, len(tokens) - max_tokens)
+            next_user = next((at for at, turn in enumerate(turns) if at > 0 and turn["role"] == "user"), None)
+            if next_user is not None:
+                turns = turns[next_user:]
+            elif len(turns) > 1:
+                turns = turns[-1:]
+            else:
+                text, tokens = self._shortened(system, turns[0], len(tokens) - max_tokens, max_tokens)
+                return Prompt(tokens, opens_thoughts(text), conversation)
+
+    def fits(self, messages: Sequence[Message], max_tokens: int) -> bool:
+        """Whether a chat can be shown whole in a prompt of ``max_tokens``."""
+        return len(self._render_tokens(messages)[1]) <= max_tokens
 
     def forget(self, conversation: str) -> None:
         """Drop what is kept of a conversation that is over."""
         self._cache.forget(conversation)
 
-    def _shortened(self, turns: list[Message], surplus: int) -> list[Message]:
-        next_user = next((at for at, turn in enumerate(turns) if at > 0 and turn["role"] == "user"), None)
-        if next_user is not None:
-            return turns[next_user:]
-        *before, last = turns
-        if before:
-            return [last]
-        words = self._tokenizer(last["content"], add_special_tokens=False)["input_ids"]
-        kept = words[surplus:]
-        shorter = self._tokenizer.decode(kept, skip_special_tokens=True) if kept else ""
-        if not shorter.strip() or len(shorter) >= len(last["content"]):
-            raise ValueError(
-                f"--max-prompt-tokens: the system prompt and persona of '{self._name}' leave no room for a message; "
-                "raise it."
-            )
-        return [_message(last["role"], shorter)]
+    def _shortened(self, system: list[Message], last: Message, surplus: int, max_tokens: int) -> tuple[str, list[int]]:
+        """Return the prompt with as much of the end of the last message as fits, as text and as tokens."""
+        kept = self._tokenizer(last["content"], add_special_tokens=False)["input_ids"]
+        while kept := kept[surplus:]:
+            # The first tokens may be the rest of a character that was cut in two.
+            shorter = self._tokenizer.decode(kept, skip_special_tokens=True).lstrip("\ufffd").strip()
+            if not shorter:
+                break
+            text, tokens = self._render_tokens([*system, _message(last["role"], shorter)])
+            surplus = len(tokens) - max_tokens
+            if surplus <= 0:
+                return text, tokens
+        raise ValueError(
+            f"--max-prompt-tokens: the system prompt and persona of '{self._name}' leave no room for a message; raise it."
+        )
 
     def replies(self, prompts: Sequence[Prompt], settings: ReplySettings) -> list[str]:
         """Let the model answer several chats at once.
@@ -239,6 +248,11 @@ class ChatModel:
         # Bytes of a character that the token limit cut in two.
         text = text.rstrip("\ufffd") if not finished else text
         return text if finished or not settings.whole_sentences else up_to_last_sentence(text).strip()
+
+    def _render_tokens(self, messages: Sequence[Message]) -> tuple[str, list[int]]:
+        text = self._render(messages)
+        tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return text, tokens
 
     def _render(self, messages: Sequence[Message]) -> str:
         fitted = self._fitted(messages)
