@@ -27,7 +27,7 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
 
     def filter_units_for_worker(self, units: list[Unit], worker: Worker) -> list[Unit]:
         """Return the units, or none if the stack has no place for this worker now; called by Mephisto."""
-        return units if self._outlook(worker) is Outlook.WORK else []
+        return super().filter_units_for_worker(units, worker) if self._outlook(worker) is Outlook.WORK else []
 
     def _outlook(self, worker: Worker) -> Outlook:
         """Ask the stack; a worker for whom there is nothing for good gets the block qualification."""
@@ -40,6 +40,6 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
         """Tell a worker that what was there when they came is gone, and offer the unit to somebody else."""
         nothing = self._outlook(agent.get_worker()) is Outlook.NOTHING
         if self.shared_state.world_opt.quota.remaining():
-            self._launch_replacement(unit, failed=False)
+            self._launch_replacement(unit)
         reason = f"{TEXTS[Refusal.NOTHING_NEW]} Please submit." if nothing else NOTHING_FREE
         human.control("ended", outcome=Completion.INCOMPLETE.value, reason=reason, task_done=True)

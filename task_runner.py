@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,8 @@ from mephisto.data_model.exceptions import (
 from omegaconf import OmegaConf
 
 from model_chat.human_agent import HumanAgent
-from model_chat.quality.blocks import block_for_conduct, name_of
+from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
+from model_chat.quality.failures import MOST_WORKERS_IN_A_ROW, Failures
 from model_chat.records.schema import Completion
 from model_chat.records.writing import save_conversation
 from model_chat.worker_pool import TaskWorkerPool
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent, OnboardingAgent
     from mephisto.data_model.task_run import TaskRun
     from mephisto.data_model.unit import Unit
+    from mephisto.data_model.worker import Worker
     from omegaconf import DictConfig
 
     from model_chat.model_chat_blueprint import ModelChatSharedState
@@ -43,8 +44,6 @@ TECHNICAL_PROBLEM = (
 )
 SAVING_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)
 """Seconds after each attempt to save a conversation: it outlasts a disk that is full for a quarter of a minute."""
-MOST_FAILURES_IN_A_ROW = 10
-"""After so many paid conversations in a row that broke down, no more are offered in their place."""
 
 REASONS: dict[type[AbsentAgentError], str] = {
     AgentTimeoutError: "timeout: the worker took longer than mephisto.blueprint.max_resp_time",
@@ -59,7 +58,9 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     It differs from Mephisto's own chat runner in what workers are protected from: the world is made once, its data go to
     the agent's state and never to the page, and whatever happens in a world, the worker is told and can submit.
-    ``_lock`` guards the count of failures.
+
+    Attributes:
+        failures: conversations that broke down, by worker.
     """
 
     def __init__(self, task_run: TaskRun, args: DictConfig, shared_state: ModelChatSharedState) -> None:
@@ -69,8 +70,11 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         # OmegaConf takes its time: what every worker needs is read once.
         self._submission_timeout: int | None = OmegaConf.select(args, "task.submission_timeout")
         self._block_name = name_of(args.blueprint, "block_qualification")
-        self._lock = threading.Lock()
-        self._failures_in_a_row = 0
+        self.failures = Failures()
+
+    def filter_units_for_worker(self, units: list[Unit], worker: Worker) -> list[Unit]:
+        """Return the units, or none for a worker whose conversations broke down again and again; called by Mephisto."""
+        return [] if self.failures.too_many_of(platform_id(worker)) else units
 
     def get_init_data_for_agent(self, agent: Agent) -> dict[str, Any]:
         """Return what a page needs to show its conversation: all updates so far; the same again after a reload."""
@@ -184,9 +188,9 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             collected = self._save(world, agent, human)
             world.settle(collected)
             if collected:
-                with self._lock:
-                    self._failures_in_a_row = 0
+                self.failures.collected(human.worker_id)
             else:
+                self.failures.failed(human.worker_id)
                 self._launch_replacement(unit)
             block_for_conduct(world, agent, self._block_name, on_platform=False)
             human.control(
@@ -253,6 +257,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         return {**custom_data, "task_name": self.task_run.get_task().task_name}
 
     def _end_broken(self, unit: Unit, human: HumanAgent) -> None:
+        self.failures.failed(human.worker_id)
         self._launch_replacement(unit)
         human.control(
             "ended",
@@ -261,27 +266,19 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             task_done=True,
         )
 
-    def _launch_replacement(self, unit: Unit, failed: bool = True) -> None:
-        """Offer one more unit, since this one is used up (and paid for) without a conversation that counts.
-
-        Args:
-            unit: the one that is used up.
-            failed: whether a conversation broke down; after many of these, none are offered any more.
-        """
+    def _launch_replacement(self, unit: Unit) -> None:
+        """Offer one more unit, since this one is used up (and paid for) without a conversation that counts."""
         live_run = self.shared_state.live_run
         if live_run is None:
             return
         launcher = live_run.task_launcher
         if not launcher.keep_launching_units or unit.db_id not in self.running_units:
             return  # the run is ending
-        with self._lock:
-            self._failures_in_a_row += failed
-            give_up = self._failures_in_a_row > MOST_FAILURES_IN_A_ROW
-        if give_up:
+        if self.failures.too_many():
             logger.error(
-                "%d conversations in a row broke down; no more are offered in their place. See the errors above, mend the "
-                "cause, and start the task again: it goes on where it is.",
-                MOST_FAILURES_IN_A_ROW,
+                "The conversations of more than %d workers in a row broke down; no more are offered in their place. See the "
+                "errors above, repair the cause, and start the task again: it continues where it is.",
+                MOST_WORKERS_IN_A_ROW,
             )
             return
         launcher.units.append(launcher.launch_evaluation_unit({}, unit.unit_index))

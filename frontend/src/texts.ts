@@ -159,6 +159,7 @@ export const texts = {
         nothing_new: "You have done all there is",
         maximum: "You have done your share",
         concurrent: "You have another chat open",
+        trouble: "The chat has technical problems",
         all_taken: "All chats are taken just now",
         all_done: "All chats have been done",
       },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from model_chat.quality.blocks import (
     soft_block,
     unblock,
 )
+from model_chat.quality.failures import MOST_OF_A_WORKER, Failures
 from model_chat.quality.refusals import TEXTS, Refusal, why_no_work
 from model_chat.tests.mephisto_run import PASSED, Run
 
@@ -147,6 +149,18 @@ def test_who_is_not_invited_or_failed_onboarding_is_told_so(mephisto_run: Run) -
     assert why_no_work(worker, mephisto_run.task_run, invited) is Refusal.NOT_INVITED
     worker.grant_qualification(PASSED, 0)
     assert why_no_work(worker, mephisto_run.task_run, Blueprint(mephisto_run)) is Refusal.ONBOARDING
+
+
+def test_who_gets_no_more_since_their_chats_broke_down_is_told_that_it_is_not_their_fault(mephisto_run: Run) -> None:
+    make_qualification(mephisto_run.db, PASSED)
+    worker, failures = mephisto_run.worker(), Failures()
+    told = partial(why_no_work, worker, mephisto_run.task_run, Blueprint(mephisto_run), failures)
+    assert told() is Refusal.ALL_DONE
+    for _ in range(MOST_OF_A_WORKER):
+        failures.failed(platform_id(worker))
+    assert told() is Refusal.TROUBLE
+    soft_block(worker, BLOCK, BlockReason.LISTED)
+    assert told() is Refusal.BLOCKED
 
 
 def test_each_reason_has_a_sentence_of_its_own() -> None:
