@@ -19,6 +19,7 @@ from mephisto.data_model.exceptions import (
 from omegaconf import OmegaConf
 
 from model_chat.human_agent import HumanAgent
+from model_chat.quality import no_more_work
 from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
 from model_chat.quality.failures import MOST_WORKERS_IN_A_ROW, Failures
 from model_chat.records.schema import Completion
@@ -71,6 +72,10 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         self._submission_timeout: int | None = OmegaConf.select(args, "task.submission_timeout")
         self._block_name = name_of(args.blueprint, "block_qualification")
         self.failures = Failures()
+
+    def readmit(self, worker: Worker) -> None:
+        """Let a worker in who had seen everything that another study has; called on arrival, before who may is checked."""
+        no_more_work.readmit(worker, self._block_name)
 
     def filter_units_for_worker(self, units: list[Unit], worker: Worker) -> list[Unit]:
         """Return the units, or none for a worker whose conversations broke down again and again; called by Mephisto."""

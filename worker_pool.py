@@ -132,6 +132,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
     def _admit(self, crowd_data: dict[str, Any], request_id: str) -> None:
         live_run = self.get_live_run()
         worker = self._find_or_make_worker(crowd_data)
+        live_run.task_runner.readmit(worker)
         if not worker_is_qualified(worker, live_run.qualifications):
             self._answer(request_id, failure_reason=WorkerFailureReasons.NOT_QUALIFIED)
             return

@@ -18,7 +18,15 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.client_io_handler import ClientIOHandler
 from mephisto.operations.datatypes import WorkerFailureReasons
 
-from model_chat.quality.blocks import BlockReason, block_reasons, find_worker, is_blocked, name_of, platform_id
+from model_chat.quality.blocks import (
+    BlockReason,
+    block_reasons,
+    find_worker,
+    has_no_more_work,
+    is_blocked,
+    name_of,
+    platform_id,
+)
 
 if TYPE_CHECKING:
     from mephisto.data_model.task_run import TaskRun
@@ -73,7 +81,6 @@ TEXTS: dict[Refusal, str] = {
 _OF_BLOCKS = {
     BlockReason.ACCEPTABILITY: Refusal.ACCEPTABILITY,
     BlockReason.ATTENTION: Refusal.ATTENTION,
-    BlockReason.NO_MORE_WORK: Refusal.NOTHING_NEW,
 }
 
 
@@ -183,6 +190,8 @@ def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any, failures: Fai
         worker.is_disqualified(onboarding) or is_blocked(worker, blueprint.get_failed_qual(onboarding))
     ):
         return Refusal.ONBOARDING
+    if has_no_more_work(worker, block):
+        return Refusal.NOTHING_NEW
     task_args = task_run.get_task_args()
     active, done = units_of(worker, task_run)
     most = task_args.maximum_units_per_worker

@@ -76,9 +76,9 @@ def test_unknown_workers_of_a_list_are_blocked_and_reported(
 
 def test_a_block_is_a_qualification_with_the_value_one(mephisto_run: Run) -> None:
     worker = mephisto_run.worker()
-    assert soft_block(worker, BLOCK, BlockReason.NO_MORE_WORK)
+    assert soft_block(worker, BLOCK, BlockReason.BY_HAND)
     assert worker.get_granted_qualification(BLOCK).value == 1
-    assert block_reasons(worker, BLOCK) == [BlockReason.NO_MORE_WORK]
+    assert block_reasons(worker, BLOCK) == [BlockReason.BY_HAND]
     assert unblock(worker, BLOCK)
     assert worker.get_granted_qualification(BLOCK) is None
     assert block_reasons(worker, BLOCK) == []
