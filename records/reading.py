@@ -221,7 +221,9 @@ def _list_folder(folder: Path, listing: FileListing) -> None:
     for entry in os.scandir(folder):
         if entry.is_dir():
             continue
-        if not entry.name.endswith(".json") or entry.name.startswith("."):
+        # What is there and no file, such as a named pipe or a device that a link leads to, might never come to its end.
+        is_special = not entry.is_file() and os.path.exists(entry.path)  # noqa: PTH110 (a plain string)
+        if is_special or not entry.name.endswith(".json") or entry.name.startswith("."):
             listing.other_files.append(entry.path)
             continue
         match = _FILE_NAME.match(entry.name)
