@@ -31,9 +31,9 @@ class OnboardingUtterance(BaseModel):
 
     text: str
     agent_idx: int = Field(ge=HUMAN_IDX, le=MODEL_IDX)
-    id: str | None = None
+    id: Any = None
     """The speaker's name in the original's file; workers see the same names as in the task."""
-    episode_done: bool | None = None
+    episode_done: Any = None
     """ParlAI's, in the original's file; nothing depends on it."""
     answers: list[str] | None = None
     explanation: str | None = None

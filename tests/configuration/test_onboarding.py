@@ -111,7 +111,7 @@ def notes(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_the_originals_file_is_read_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    human, model = ({**line, "id": "Speaker", "episode_done": False} for line in (HUMAN, MODEL))
+    human, model = {**HUMAN, "id": "Speaker", "episode_done": False}, {**MODEL, "id": 7, "episode_done": None}
     config = load(tmp_path, {**GOOD, "dialog": [[human, model]]})
     assert config.right_answers() == [[None, ["bucket_0"]]]
     assert config.for_page() == [[{"agent_idx": 0, "text": "Hi."}, {"agent_idx": 1, "text": "Hello."}]]
