@@ -216,3 +216,20 @@ def test_a_draw_that_is_under_way_counts(make: Make, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(quota._stack, "get_next_image", during)
     assert quota.take("ann") is not None
     assert seen == [(Outlook.LATER, None)]
+
+
+def test_closing_makes_up_for_what_could_not_be_written(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota = make(images=1, models="a")
+    place = taken(quota, "ann")
+
+    def full(*_: object, **__: object) -> bool:
+        raise StackWriteError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quota._stack, "remove_worker", full)
+        place.give_back()
+    assert read_stack(tmp_path / "stack") == [{"a": ["ann"]}]
+    quota.close()
+    assert read_stack(tmp_path / "stack") == [{"a": []}]
