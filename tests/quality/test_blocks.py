@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from model_chat.errors import ConfigurationError
-from model_chat.quality.block_lists import block_listed, read_block_lists
+from model_chat.quality.block_lists import block_listed, block_workers, read_block_lists
 from model_chat.quality.blocks import (
     BlockReason,
     block_for_conduct,
+    block_for_record,
     block_reasons,
     find_worker,
     is_blocked,
@@ -171,3 +173,48 @@ def test_each_reason_has_a_sentence_of_its_own() -> None:
 def test_every_reason_is_in_the_protocol() -> None:
     page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
     assert [refusal for refusal in Refusal if f"| `{refusal}` |" not in page] == []
+
+
+# --- who is told what, and when ---
+
+
+@pytest.fixture
+def told(mephisto_run: Run, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What the crowd platform was told."""
+    found: list[tuple[str, int]] = []
+    worker_class = type(mephisto_run.worker())
+    monkeypatch.setattr(
+        worker_class, "grant_crowd_qualification", lambda self, name, value=1: found.append((name, value))
+    )
+    return found
+
+
+def test_the_platform_is_told_of_the_block_and_never_of_the_reason(
+    mephisto_run: Run, told: list[tuple[str, int]]
+) -> None:
+    worker = mephisto_run.worker()
+    assert soft_block(worker, BLOCK, BlockReason.ACCEPTABILITY, on_platform=False)
+    assert told == [] and is_blocked(worker, BLOCK)
+    assert soft_block(worker, BLOCK, BlockReason.ACCEPTABILITY)
+    assert told == [(BLOCK, 1)]
+
+
+@pytest.mark.parametrize(("status", "blocked"), [("complete", True), ("incomplete", False), (None, False)])
+def test_only_a_complete_conversation_of_an_earlier_run_speaks_against_its_worker(
+    mephisto_run: Run, status: str | None, blocked: bool
+) -> None:
+    worker = mephisto_run.worker()
+    block_for_record(worker, {"status": status, "acceptability_violations": ["all_caps"]}, BLOCK, None)
+    assert is_blocked(worker, BLOCK) is blocked
+
+
+def test_two_words_on_a_line_of_a_list_are_no_id(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A1 A2\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"line 1 .*'A1 A2'"):
+        read_block_lists(str(tmp_path / "a.txt"))
+
+
+def test_a_list_without_a_block_qualification_blocks_nobody(mephisto_run: Run) -> None:
+    args = {"block_qualification": None}
+    block_workers(mephisto_run.db, SimpleNamespace(mephisto=SimpleNamespace(blueprint=args)), ["A1"])
+    assert find_worker(mephisto_run.db, "mock", "A1") is None
