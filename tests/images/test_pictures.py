@@ -152,3 +152,8 @@ def test_a_16_bit_grey_keeps_its_scale(values: list[int], shown: list[int]) -> N
 def test_a_floating_grey_is_scaled_to_what_it_holds(values: list[float], shown: list[int]) -> None:
     grey = Image.fromarray(np.array([values], dtype=np.float32))
     assert np.asarray(upright_rgb(grey))[0, :, 0].tolist() == shown
+
+
+def test_a_picture_that_is_a_line_keeps_a_pixel_of_its_short_side() -> None:
+    assert fit(Image.new("RGB", (4_000, 1)), 100).size == (100, 1)
+    assert fit(Image.new("RGB", (1, 4_000)), 100).size == (1, 100)
