@@ -171,3 +171,14 @@ def test_a_model_is_tried_with_what_the_teacher_says_of_the_image(tmp_path: Path
         check_takes_images(loaded, ImageInput(loaded, images))
     with ImageContexts(tmp_path / "without") as images:
         assert "KeyError: 'label_candidates'" in refusal(loaded, images)
+
+
+def test_only_so_many_features_are_kept(
+    images: ImageContexts, net: CountingNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_chat.images.inputs.CACHED_FEATURES", 2)
+    inputs = ImageInput(model(FeaturesAgent, image_mode="resnet152", no_cuda=True), images)
+    for number in (0, 1, 0, 2, 0):
+        inputs[number]
+    assert list(inputs._features) == [2, 0]
+    assert net.runs == 3
