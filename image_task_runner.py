@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from model_chat.human_agent import HumanAgent
 from model_chat.images.quota import Outlook
-from model_chat.quality.blocks import BlockReason, name_of, platform_id, soft_block
+from model_chat.quality.blocks import platform_id
+from model_chat.quality.no_more_work import note_no_more_work
 from model_chat.quality.refusals import TEXTS, Refusal
 from model_chat.task_runner import ModelChatTaskRunner, tell_end
 
@@ -26,19 +27,28 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
 
     def filter_units_for_worker(self, units: list[Unit], worker: Worker) -> list[Unit]:
         """Return the units, or none if the stack has no place for this worker now; called by Mephisto."""
-        return units if self._outlook(worker) is Outlook.WORK else []
+        return super().filter_units_for_worker(units, worker) if self._outlook(worker) is Outlook.WORK else []
+
+    def readmit(self, worker: Worker) -> None:
+        """Let a worker who had seen everything come back if there is something for them again; called on arrival."""
+        if self._ask_stack(worker) is not Outlook.NOTHING:
+            super().readmit(worker)
+
+    def _ask_stack(self, worker: Worker) -> Outlook:
+        outlook: Outlook = self.shared_state.world_opt.quota.outlook(platform_id(worker))
+        return outlook
 
     def _outlook(self, worker: Worker) -> Outlook:
-        """Ask the stack; a worker for whom there is nothing for good gets the block qualification."""
-        outlook: Outlook = self.shared_state.world_opt.quota.outlook(platform_id(worker))
+        """Ask the stack; a worker for whom there is nothing for good is noted as such."""
+        outlook = self._ask_stack(worker)
         if outlook is Outlook.NOTHING:
-            soft_block(worker, name_of(self.args.blueprint, "block_qualification"), BlockReason.NO_MORE_WORK)
+            note_no_more_work(worker, self._block_name)
         return outlook
 
     def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker that what was there when they came is gone, and offer the unit to somebody else."""
         nothing = self._outlook(agent.get_worker()) is Outlook.NOTHING
         if self.shared_state.world_opt.quota.remaining():
-            self._launch_replacement(failed=False)
+            self._launch_replacement()
         reason = f"{TEXTS[Refusal.NOTHING_NEW]} Please submit." if nothing else NOTHING_FREE
         tell_end(human, "no_work", reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,12 +48,14 @@ class Expected:
         rating_questions: number of final ratings when these are asked for, else 0 (then a message is).
         max_message_length: characters.
         turn_idx: the exchange that is waited for; a packet that names another one was meant for another turn.
+        takes_text: whether the model can be shown a message whole; None: any.
     """
 
     annotations: AnnotationsConfig | None
     rating_questions: int
     max_message_length: int
     turn_idx: int | None = None
+    takes_text: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
                 raise RefusedError("rating_early", "The rating comes at the end of the chat. Please write a message.")
             text, ratings = check_text(packet.get("text"), expected.max_message_length), None
         ticks = _check_annotation(task_data.get("problem_data_for_prior_message"), expected.annotations)
+        if text and expected.takes_text is not None and not expected.takes_text(text):
+            raise RefusedError("too_long", "Your message is too long for your chat partner to read. Please shorten it.")
     except RefusedError as refused:
         refused.message_id = message_id
         raise

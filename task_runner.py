@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,9 @@ from omegaconf import OmegaConf
 from model_chat.crowd.identity import check_worker
 from model_chat.crowd.platform import take_down
 from model_chat.human_agent import HumanAgent
-from model_chat.quality.blocks import block_for_conduct, name_of
+from model_chat.quality import no_more_work
+from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
+from model_chat.quality.failures import MOST_WORKERS_IN_A_ROW, Failures
 from model_chat.quality.onboarding import keep_result
 from model_chat.records.schema import Completion
 from model_chat.records.writing import save_conversation
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent, OnboardingAgent
     from mephisto.data_model.task_run import TaskRun
     from mephisto.data_model.unit import Unit
+    from mephisto.data_model.worker import Worker
     from omegaconf import DictConfig
 
     from model_chat.model_chat_blueprint import ModelChatSharedState
@@ -48,8 +50,6 @@ TECHNICAL_PROBLEM = (
 )
 SAVING_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)
 """Seconds after each attempt to save a conversation: it outlasts a disk that is full for a quarter of a minute."""
-MOST_FAILURES_IN_A_ROW = 10
-"""After so many paid conversations in a row that broke down, no more are offered in their place."""
 
 ANYTHING = (Exception, SystemExit)
 """What a world may raise, which may be a researcher's own; ParlAI ends the program over a faulty option."""
@@ -78,7 +78,9 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     It differs from Mephisto's own chat runner in what workers are protected from: the world is made once, its data go to
     the agent's state and never to the page, and whatever happens in a world, the worker is told and can submit.
-    ``_lock`` guards the count of failures.
+
+    Attributes:
+        failures: conversations that broke down, by worker.
     """
 
     def __init__(self, task_run: TaskRun, args: DictConfig, shared_state: ModelChatSharedState) -> None:
@@ -88,11 +90,18 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         # OmegaConf takes its time: what every worker needs is read once.
         self._submission_timeout: int | None = OmegaConf.select(args, "task.submission_timeout")
         self._block_name = name_of(args.blueprint, "block_qualification")
-        self._lock = threading.Lock()
-        self._failures_in_a_row = 0
         self._is_stopping = False
         self.awaiting_hand_in: set[str] = set()
         """Units whose workers have run out of time and may hand in what there is."""
+        self.failures = Failures()
+
+    def readmit(self, worker: Worker) -> None:
+        """Let a worker in who had seen everything that another study has; called on arrival, before who may is checked."""
+        no_more_work.readmit(worker, self._block_name)
+
+    def filter_units_for_worker(self, units: list[Unit], worker: Worker) -> list[Unit]:
+        """Return the units, or none for a worker whose conversations broke down again and again; called by Mephisto."""
+        return [] if self.failures.too_many_of(platform_id(worker)) else units
 
     def get_init_data_for_agent(self, agent: Agent) -> dict[str, Any]:
         """Return what a page needs to show its conversation: all updates so far; the same again after a reload."""
@@ -230,9 +239,9 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             # From here on the conversation is saved. Whatever fails now, it is neither saved nor counted again.
             _guarded("settle", world, collected)
             if collected:
-                with self._lock:
-                    self._failures_in_a_row = 0
+                self.failures.collected(human.worker_id)
             else:
+                self.failures.failed(human.worker_id)
                 self._launch_replacement()
             block_for_conduct(world, agent, self._block_name, on_platform=False)
             if broken and not collected:
@@ -273,7 +282,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             agent.update_status(AgentState.STATUS_TIMEOUT)
             raise AgentTimeoutError(None, agent.db_id)
         tell_end(human, "timeout", TIME_IS_UP)
-        replaced = self._launch_replacement(failed=False)
+        replaced = self._launch_replacement()
         self.awaiting_hand_in.add(unit.db_id)
         try:
             agent.await_submit(timeout=min(HAND_IN_SECONDS, self._submission_timeout or HAND_IN_SECONDS))
@@ -334,14 +343,12 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         return {**custom_data, "task_name": self.task_run.get_task().task_name}
 
     def _end_broken(self, human: HumanAgent) -> None:
+        self.failures.failed(human.worker_id)
         self._launch_replacement()
         tell_end(human, "error", TECHNICAL_PROBLEM)
 
-    def _launch_replacement(self, failed: bool = True) -> bool:
+    def _launch_replacement(self) -> bool:
         """Offer one more unit, since one is used up (and paid for) without a conversation that counts.
-
-        Args:
-            failed: whether a conversation broke down; after many of these, none are offered any more.
 
         Returns:
             whether one is offered, at once or as soon as the limits of the run allow it.
@@ -349,14 +356,11 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         live_run = self.shared_state.live_run
         if live_run is None:
             return False
-        with self._lock:
-            self._failures_in_a_row += failed
-            give_up = self._failures_in_a_row > MOST_FAILURES_IN_A_ROW
-        if give_up:
+        if self.failures.too_many():
             logger.error(
-                "%d conversations in a row broke down; no more are offered in their place. See the errors above, mend the "
-                "cause, and start the task again: it goes on where it is.",
-                MOST_FAILURES_IN_A_ROW,
+                "The conversations of more than %d workers in a row broke down; no more are offered in their place. See the "
+                "errors above, repair the cause, and start the task again: it continues where it is.",
+                MOST_WORKERS_IN_A_ROW,
             )
             return False
         try:

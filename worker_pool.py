@@ -199,6 +199,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
             self._answer(request_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
             return
         worker = self._find_or_make_worker(crowd_data)
+        live_run.task_runner.readmit(worker)
         if not worker_is_qualified(worker, live_run.qualifications):
             self._answer(request_id, failure_reason=WorkerFailureReasons.NOT_QUALIFIED)
             return

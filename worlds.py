@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -244,7 +244,7 @@ class ModelChatWorld:
         self.state = state
 
     def _take_message(self) -> None:
-        accepted = self._receive("message")
+        accepted = self._receive("message", takes_text=self.bot.takes_text)
         self._annotate(accepted)
         self._add_utterance(HUMAN_IDX, accepted.text, accepted)
         self.bot.observe({"id": HUMAN_ID, "text": accepted.text})
@@ -282,12 +282,18 @@ class ModelChatWorld:
         last = next(utterance for utterance in reversed(self.dialog) if utterance.agent_idx == MODEL_IDX)
         last.final_rating = RATING_SEPARATOR.join(str(rating) for rating in accepted.final_ratings or ())
 
-    def _receive(self, ask: str, annotations: AnnotationsConfig | None = None) -> Accepted:
+    def _receive(
+        self,
+        ask: str,
+        annotations: AnnotationsConfig | None = None,
+        takes_text: Callable[[str], bool] | None = None,
+    ) -> Accepted:
         """Ask the worker for a message or the final ratings until something that can be taken comes.
 
         Args:
             ask: ``message`` or ``final_rating``.
             annotations: boxes to tick although the last thing said is no reply that is to be annotated.
+            takes_text: whether the model can be shown a message; None where it isn't shown any.
         """
         for early in self.human.discard_waiting():
             if message_id_of(early) not in self._taken:
@@ -297,6 +303,7 @@ class ModelChatWorld:
             rating_questions=len(self.options.final_rating_questions) if ask == "final_rating" else 0,
             max_message_length=self.options.max_message_length,
             turn_idx=self.exchanges_done,
+            takes_text=takes_text,
         )
         deadline = time.monotonic() + self.options.max_resp_time
         extensions_left = self.options.time_extensions

@@ -7,6 +7,7 @@ Importing this package imports neither mephisto nor parlai: a mend runs when the
 
 from model_chat.compat import for_mephisto as for_mephisto
 from model_chat.compat import for_parlai as for_parlai
+from model_chat.compat import for_parlai_files as for_parlai_files
 from model_chat.compat._hooks import FINDER
 
 FINDER.install()

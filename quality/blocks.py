@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 BLOCKED = 1
 """The value of the block qualification."""
+NOTHING_LEFT = 2
+"""Its value for a worker who has done nothing wrong and seen everything (:mod:`model_chat.quality.no_more_work`)."""
 SANDBOX_SUFFIX = "_sandbox"
 """What Mephisto adds to the names of workers and qualifications in the sandbox, and to workers of its mock provider."""
 
@@ -66,9 +68,7 @@ def soft_block(
     if not qualification:
         return False
     find_or_create_qualification(worker.db, qualification)
-    marker = _marker(qualification, reason)
-    find_or_create_qualification(worker.db, marker)
-    worker.grant_qualification(marker, BLOCKED, skip_crowd=True)
+    mark(worker, qualification, reason)
     if not on_platform:
         worker.grant_qualification(qualification, BLOCKED, skip_crowd=True)
         return True
@@ -175,20 +175,43 @@ def unblock(worker: Worker, qualification: str) -> bool:
         whether there was one and it is gone, on the crowd platform too.
     """
     for reason in BlockReason:
-        marker = worker.get_granted_qualification(_marker(qualification, reason))
-        if marker is not None:  # removed here alone: the platform knows nothing of it
-            worker.db.revoke_qualification(marker.qualification_id, worker.db_id)
+        unmark(worker, qualification, reason)
     return bool(worker.revoke_qualification(qualification))
 
 
 def is_blocked(worker: Worker, qualification: str | None) -> bool:
-    """Whether a worker has the block qualification, whatever its value."""
-    return bool(qualification) and worker.get_granted_qualification(qualification) is not None
+    """Whether a worker has the block qualification, and not only since they have seen everything."""
+    if not qualification or worker.get_granted_qualification(qualification) is None:
+        return False
+    return not has_no_more_work(worker, qualification)
+
+
+def has_no_more_work(worker: Worker, qualification: str | None) -> bool:
+    """Whether a worker has the block qualification for nothing but having seen everything."""
+    return (
+        bool(qualification)
+        and worker.get_granted_qualification(qualification) is not None
+        and block_reasons(worker, str(qualification)) == [BlockReason.NO_MORE_WORK]
+    )
 
 
 def block_reasons(worker: Worker, qualification: str) -> list[BlockReason]:
     """Return why a worker is blocked; empty for a block that was not made here."""
     return [reason for reason in BlockReason if worker.get_granted_qualification(_marker(qualification, reason))]
+
+
+def mark(worker: Worker, qualification: str, reason: BlockReason) -> None:
+    """Note in Mephisto's database why a worker has the block qualification."""
+    marker = _marker(qualification, reason)
+    find_or_create_qualification(worker.db, marker)
+    worker.grant_qualification(marker, BLOCKED, skip_crowd=True)
+
+
+def unmark(worker: Worker, qualification: str, reason: BlockReason) -> None:
+    """Forget one reason of a block; the platform knows nothing of it."""
+    marker = worker.get_granted_qualification(_marker(qualification, reason))
+    if marker is not None:
+        worker.db.revoke_qualification(marker.qualification_id, worker.db_id)
 
 
 def make_qualification(db: Any, name: str) -> None:

@@ -18,12 +18,22 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.client_io_handler import ClientIOHandler
 from mephisto.operations.datatypes import WorkerFailureReasons
 
-from model_chat.quality.blocks import BlockReason, block_reasons, find_worker, is_blocked, name_of
+from model_chat.quality.blocks import (
+    BlockReason,
+    block_reasons,
+    find_worker,
+    has_no_more_work,
+    is_blocked,
+    name_of,
+    platform_id,
+)
 
 if TYPE_CHECKING:
     from mephisto.data_model.task_run import TaskRun
     from mephisto.data_model.unit import Unit
     from mephisto.data_model.worker import Worker
+
+    from model_chat.quality.failures import Failures
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +52,7 @@ class Refusal(StrEnum):
     NOTHING_NEW = "nothing_new"
     MAXIMUM = "maximum"
     CONCURRENT = "concurrent"
+    TROUBLE = "trouble"
     ALL_TAKEN = "all_taken"
     ALL_DONE = "all_done"
     STOPPED = "stopped"
@@ -64,6 +75,8 @@ TEXTS: dict[Refusal, str] = {
     "your work!",
     Refusal.MAXIMUM: "You have done as many chats as one person may do in this task. Thank you for your work!",
     Refusal.CONCURRENT: "You have another chat of this task open. Finish it first; then come back here and reload the page.",
+    Refusal.TROUBLE: "Your last chats had technical problems, so there are no further ones for you at the moment. This is "
+    "not your fault, and what you have handed in is paid as agreed. Thank you for your work!",
     Refusal.ALL_TAKEN: "All chats are taken at the moment. If one becomes free, it is yours: try again in a few minutes.",
     Refusal.ALL_DONE: "All chats of this task have been done. Thank you for coming!",
     Refusal.STOPPED: "The researchers have ended this study. This has nothing to do with you. Thank you for coming!",
@@ -77,7 +90,6 @@ TEXTS: dict[Refusal, str] = {
 _OF_BLOCKS = {
     BlockReason.ACCEPTABILITY: Refusal.ACCEPTABILITY,
     BlockReason.ATTENTION: Refusal.ATTENTION,
-    BlockReason.NO_MORE_WORK: Refusal.NOTHING_NEW,
 }
 
 
@@ -166,7 +178,7 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
         worker = self._asking_worker(request_id)
         if worker is None:
             return {}
-        refusal = why_no_work(worker, live_run.task_run, live_run.blueprint)
+        refusal = why_no_work(worker, live_run.task_run, live_run.blueprint, live_run.task_runner.failures)
         return {"refusal": refusal.value, "failure_reason": TEXTS[refusal]}
 
     def _asking_worker(self, request_id: str) -> Worker | None:
@@ -180,13 +192,14 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
         return find_worker(self.db, self.get_live_run().provider.PROVIDER_TYPE, str(provider_data.get("worker_name")))
 
 
-def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any) -> Refusal:
+def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any, failures: Failures | None = None) -> Refusal:
     """Find the reason for which a worker has been given no work in a run; what lasts comes before what may pass.
 
     Args:
         worker: who asked.
         task_run: the run.
         blueprint: the run's, as Mephisto holds it.
+        failures: the run's conversations that broke down.
     """
     args = blueprint.args.blueprint
     block = name_of(args, "block_qualification")
@@ -202,6 +215,8 @@ def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any) -> Refusal:
         worker.is_disqualified(onboarding) or is_blocked(worker, blueprint.get_failed_qual(onboarding))
     ):
         return Refusal.ONBOARDING
+    if has_no_more_work(worker, block):
+        return Refusal.NOTHING_NEW
     task_args = task_run.get_task_args()
     active, done = units_of(worker, task_run)
     most = task_args.maximum_units_per_worker
@@ -209,6 +224,8 @@ def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any) -> Refusal:
         return Refusal.MAXIMUM
     if active and ((most and active + done >= most) or 0 < task_args.allowed_concurrent <= active):
         return Refusal.CONCURRENT
+    if failures is not None and failures.too_many_of(platform_id(worker)):
+        return Refusal.TROUBLE
     taken = task_run.db.find_units(task_run_id=task_run.db_id, status=AssignmentState.ASSIGNED)
     return Refusal.ALL_TAKEN if any(map(_is_worked_on, taken)) else Refusal.ALL_DONE
 

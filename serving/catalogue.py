@@ -57,9 +57,14 @@ def models_in_folder(flag: str, base_model_folder: str) -> dict[str, ModelSource
         )
     found = {}
     # os.walk follows links on request, which Path.rglob does not: models are often linked in from a larger disk.
+    # Folder -> the real folders on the way to it, itself included: a link back to one of them has no end.
+    ways = {str(base): frozenset({base.resolve()})}
     for folder, subfolders, files in os.walk(base, followlinks=True):
-        subfolders.sort()
-        if OPT_FILE in files and Path(folder) != base:
+        way = ways.pop(folder)
+        real = {name: (Path(folder) / name).resolve() for name in sorted(subfolders)}
+        subfolders[:] = [name for name, place in real.items() if place not in way]
+        ways.update({os.path.join(folder, name): way | {real[name]} for name in subfolders})  # noqa: PTH118 (os.walk's)
+        if OPT_FILE in files and Path(folder) != base and (Path(folder) / OPT_FILE).is_file():
             nickname = Path(folder).relative_to(base).as_posix()
             found[nickname] = ModelSource(nickname=nickname, folder=Path(folder))
     return dict(sorted(found.items()))

@@ -47,6 +47,7 @@ class Desk:
         )
         runner = SimpleNamespace(
             is_concurrent=False,
+            readmit=lambda worker: None,
             filter_units_for_worker=lambda units, worker: units,
             get_init_data_for_agent=lambda agent: {"task_data": "chat"},
             execute_unit=lambda unit, agent: self.chats.append((unit, agent)),

@@ -19,6 +19,8 @@ from model_chat import task_runner, worlds
 from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.human_agent import HumanAgent
 from model_chat.model_chat_blueprint import ModelChatSharedState
+from model_chat.quality import failures
+from model_chat.quality.blocks import platform_id
 from model_chat.quota import ConversationQuota, ModelCount
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
@@ -464,16 +466,6 @@ def waits(idle: list[bool], on: Stage, agent: Any) -> bool:
     raise AgentTimeoutError(0, agent.db_id)
 
 
-def test_a_conversation_that_counts_ends_a_row_of_failures(stage: Callable[..., Stage]) -> None:
-    on = stage()
-    for _ in range(task_runner.MOST_FAILURES_IN_A_ROW):
-        on.runner._launch_replacement()
-    on.run()
-    assert on.count().done == 1
-    on.runner._launch_replacement()
-    assert len(on.launcher.units) == task_runner.MOST_FAILURES_IN_A_ROW + 1
-
-
 def fail(*args: Any, **kwargs: Any) -> Any:
     raise OSError(28, "No space left on device")
 
@@ -500,11 +492,51 @@ def test_a_conversation_counts_when_it_is_safe_in_one_place(
     assert (len(on.files()), len(on.recorded())) == (not file_fails, not database_fails)
 
 
-def test_after_many_failures_in_a_row_no_more_units_are_paid_for(stage: Callable[..., Stage]) -> None:
+def test_after_failures_with_many_workers_in_a_row_no_more_units_are_paid_for(stage: Callable[..., Stage]) -> None:
     on = stage()
-    for _ in range(task_runner.MOST_FAILURES_IN_A_ROW + 5):
+    for number in range(failures.MOST_WORKERS_IN_A_ROW + 5):
+        on.runner.failures.failed(f"worker {number}")
         on.runner._launch_replacement()
-    assert len(on.launcher.units) == task_runner.MOST_FAILURES_IN_A_ROW
+    assert len(on.launcher.units) == failures.MOST_WORKERS_IN_A_ROW
+
+
+def test_failures_of_one_worker_cannot_end_the_study(mephisto_run: Run, tmp_path: Path) -> None:
+    on = Stage(mephisto_run, tmp_path / "chats", RAISE)
+    for number in range(failures.MOST_WORKERS_IN_A_ROW + 2):
+        on.run()
+        assert len(on.launcher.units) == number + 1
+        on.agent = mephisto_run.agent(on.agent.get_worker())
+        on.unit = on.agent.get_unit()
+
+
+@pytest.mark.parametrize("script", [(), (RAISE,)])
+def test_a_worker_gets_no_more_after_three_failures_in_a_row_and_a_success_starts_the_count_anew(
+    stage: Callable[..., Stage], script: tuple[str, ...]
+) -> None:
+    on = stage(*script)
+    worker, other = on.agent.get_worker(), object()
+    name = platform_id(worker)
+    for _ in range(failures.MOST_OF_A_WORKER - 1):
+        on.runner.failures.failed(name)
+    assert on.runner.filter_units_for_worker([other], worker) == [other]
+    on.run()
+    assert on.runner.filter_units_for_worker([other], worker) == ([] if script else [other])
+    on.runner.failures.failed(name)
+    assert on.runner.filter_units_for_worker([other], worker) == ([] if script else [other])
+
+
+def test_a_conversation_that_breaks_down_in_the_world_counts_as_the_workers_failure(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = stage()
+    monkeypatch.setattr(worlds.ModelChatWorld, "begin", fail)
+    for _ in range(failures.MOST_OF_A_WORKER):
+        on.runner.failures.failed("another")
+    on.run()
+    assert not on.runner.failures.too_many_of(platform_id(on.agent.get_worker()))
+    for _ in range(failures.MOST_OF_A_WORKER - 1):
+        on.runner.failures.failed(platform_id(on.agent.get_worker()))
+    assert on.runner.failures.too_many_of(platform_id(on.agent.get_worker()))
 
 
 @pytest.mark.parametrize("ending", ["stopping", "no run"])

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutError
+from parlai.core.opt import Opt
 
 from model_chat import worlds
 from model_chat.configuration.turn_time import longest_turn
 from model_chat.contexts import ContextSource
 from model_chat.quota import ModelCount
 from model_chat.records.schema import Completion, Conversation
+from model_chat.serving.loading import LoadedModel
 from model_chat.serving.model import StoppedError
-from model_chat.tests.parlai_agents import NO_TEXT, RAISE
+from model_chat.serving.pool import ModelPool
+from model_chat.tests.parlai_agents import NO_TEXT, RAISE, ShortSightedAgent
 from model_chat.tests.seats import (
     MODEL_FILE,
     NICKNAME,
@@ -259,6 +262,29 @@ def test_a_refusal_keeps_the_turn_open_and_loses_nothing(sent: Any, code: str) -
     assert [line.text for line in world.dialog if line.agent_idx == 0] == ["Hi!", "One.", "Two."]
     expected_id = sent["task_data"]["message_id"] if isinstance(sent, dict) else None
     assert all(refused["message_id"] == expected_id and refused["reason"] for refused in refusals)
+
+
+def short_sighted(*script: Any) -> tuple[ModelChatWorld, ScriptedHuman]:
+    human = ScriptedHuman(*script)
+    model = LoadedModel(NICKNAME, ShortSightedAgent(Opt({"dict_lower": False})), MODEL_FILE)
+    world = make_world(chat_options(models=ModelPool([model], 1, 60)), [human])
+    play(world)
+    return world, human
+
+
+def test_a_message_that_the_prompt_cannot_take_is_refused_as_too_long_and_the_chat_goes_on() -> None:
+    world, human = short_sighted(message("Eleven char", "bucket_0", "long"), *WHOLE)
+    (refused,) = human.controls("refused")
+    assert (refused["code"], refused["message_id"]) == ("too_long", "long")
+    assert "shorten" in refused["reason"]
+    assert world.completion is Completion.COMPLETE
+    assert [line.text for line in world.dialog if line.agent_idx == 0] == ["Hi!", "One.", "Two."]
+
+
+def test_a_model_that_cannot_say_whether_it_takes_a_message_is_given_it() -> None:
+    world, human = short_sighted(message("?!", "bucket_0"), *WHOLE[1:])
+    assert human.controls("refused") == []
+    assert world.completion is Completion.COMPLETE
 
 
 @pytest.mark.parametrize(

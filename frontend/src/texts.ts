@@ -185,6 +185,7 @@ export const texts = {
         practising: "You have the practice open elsewhere",
         no_id: "This address does not say who you are",
         technical: "This page has a technical problem",
+        trouble: "The chat has technical problems",
         all_taken: "All chats are taken just now",
         all_done: "All chats have been done",
       },

@@ -222,3 +222,63 @@ def test_conversations_that_outlive_the_run_are_settled_by_the_next(make: Make) 
     assert quota.left_in_flight()
     quota.settle([])
     assert quota.take("ben") is not None
+
+
+# --- nothing now, or nothing at all ---
+
+
+def test_one_that_others_hold_can_come_back_until_it_is_done(make: Make) -> None:
+    quota = make(images=1, models="a")
+    place = taken(quota, "ann")
+    assert (quota.outlook("ann"), quota.outlook("ben")) == (Outlook.NOTHING, Outlook.LATER)
+    place.complete()
+    assert quota.outlook("ben") is Outlook.NOTHING
+
+
+def test_enough_under_way_is_later_even_where_images_are_free(make: Make) -> None:
+    quota = make(images=3, models="a", conversations=1)
+    place = taken(quota, "ann")
+    assert (quota.outlook("ann"), quota.outlook("ben")) == (Outlook.LATER, Outlook.LATER), "the one may be given back"
+    place.give_back()
+    assert (quota.outlook("ann"), quota.outlook("ben")) == (Outlook.WORK, Outlook.WORK)
+    taken(quota, "ben").complete()
+    assert (quota.outlook("ann"), quota.outlook("new")) == (Outlook.NOTHING, Outlook.NOTHING)
+
+
+def test_the_last_free_place_is_work_for_one(make: Make) -> None:
+    quota = make(images=2, models="a", conversations=2)
+    taken(quota, "ann")
+    assert quota.outlook("ben") is Outlook.WORK
+    taken(quota, "ben")
+    assert quota.outlook("cleo") is Outlook.LATER
+
+
+def test_a_draw_that_is_under_way_counts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    quota = make(images=2, models="a", conversations=1)
+    seen: list[tuple[Outlook, object]] = []
+    draw = quota._stack.get_next_image
+
+    def during(worker: str) -> object:
+        seen.append((quota.outlook("ben"), quota.take("ben")))
+        return draw(worker)
+
+    monkeypatch.setattr(quota._stack, "get_next_image", during)
+    assert quota.take("ann") is not None
+    assert seen == [(Outlook.LATER, None)]
+
+
+def test_closing_makes_up_for_what_could_not_be_written(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota = make(images=1, models="a")
+    place = taken(quota, "ann")
+
+    def full(*_: object, **__: object) -> bool:
+        raise StackWriteError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quota._stack, "remove_worker", full)
+        place.give_back()
+    assert read_stack(tmp_path / "stack") == [{"a": ["ann"]}]
+    quota.close()
+    assert read_stack(tmp_path / "stack") == [{"a": []}]

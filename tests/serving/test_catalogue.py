@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,29 @@ def test_models_may_be_linked_in_and_paths_may_hold_variables(tmp_path: Path, mo
     (base / "linked").symlink_to(disk, target_is_directory=True)
     monkeypatch.setenv("MODELS", str(base))
     assert list(models_in_folder(FLAG, "$MODELS")) == ["linked"]
+
+
+def test_links_that_lead_back_have_an_end(tmp_path: Path) -> None:
+    base = tmp_path / "models"
+    make(base / "mine")
+    for number in range(3):
+        (base / f"up{number}").symlink_to(base, target_is_directory=True)
+        (base / "mine" / f"up{number}").symlink_to(base, target_is_directory=True)
+    (base / "itself").symlink_to(base / "itself")
+    assert list(models_in_folder(FLAG, str(base))) == ["mine"]
+
+
+def test_a_model_that_is_linked_under_a_second_name_has_both(tmp_path: Path) -> None:
+    base = tmp_path / "models"
+    make(base / "mine")
+    (base / "again").symlink_to(base / "mine", target_is_directory=True)
+    assert list(models_in_folder(FLAG, str(base))) == ["again", "mine"]
+
+
+def test_what_is_no_file_is_no_opt(tmp_path: Path) -> None:
+    (tmp_path / "models" / "pipe").mkdir(parents=True)
+    os.mkfifo(tmp_path / "models" / "pipe" / "model.opt")
+    assert models_in_folder(FLAG, str(tmp_path / "models")) == {}
 
 
 def test_no_base_folder_is_said_with_the_remedy(tmp_path: Path) -> None:
