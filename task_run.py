@@ -32,7 +32,7 @@ from rich.console import Console
 
 from model_chat.configuration.checked_task import CheckedTask
 from model_chat.configuration.checks import BLUEPRINT, check_task, mode_needs_context
-from model_chat.configuration.command_line import Wish, call, read_arguments
+from model_chat.configuration.command_line import CannotComposeError, Wish, call, read_arguments
 from model_chat.configuration.files import expand
 from model_chat.configuration.help import config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
@@ -90,11 +90,14 @@ def main(default_conf: str) -> None:
     os.umask(0o077)  # what people write, and who they are, is for the requester's account alone
     console = Console(stderr=True)
     try:
-        name = register(default_conf)
-        wish, arguments = read_arguments(sys.argv[1:])
+        line = read_arguments(sys.argv[1:])
+        wish = line.wish
+        name = register(default_conf, line.config_dir)
         # Without a path Hydra would search the whole package. The group `conf` comes from the config store.
         hydra_main = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)
-        call(hydra_main(run), arguments)
+        call(hydra_main(run), name, line)
+    except CannotComposeError as error:
+        code = _refuse(error.with_faults_of(check_task) if wish is Wish.RUN else error, console)
     except ConfigurationError as error:
         code = _refuse(error, console)
     sys.stdout.flush()

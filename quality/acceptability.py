@@ -27,7 +27,7 @@ CHARACTERS_A_WORD = 2
 """In scripts that put no space between words: the usual length of a Chinese word, and not far off for the others."""
 PARLAI_LIST = "parlai"
 """Stands for the list that ParlAI fetches from parl.ai into its own data folder."""
-SHIPPED_WORDS = Path(__file__).parent / "offensive_words.txt"
+SHIPPED_WORDS = Path(__file__).resolve().parent / "offensive_words.txt"
 
 # Han, kana, bopomofo; Thai, Lao, Myanmar, Khmer.
 _UNSPACED = re.compile(
