@@ -7,8 +7,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from mephisto.data_model.agent import Agent
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from pydantic import ValidationError
 
+from model_chat.configuration.mephisto_data import DATABASE
+from model_chat.configuration.traces import NewPaths
 from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
 from model_chat.records.collected import KeptConversations, message_ids_of
@@ -35,6 +37,10 @@ logger = logging.getLogger(__name__)
 CUT_OFF = "run died: the program ended without warning during the conversation"
 """Why a recovered conversation is incomplete."""
 LOCKS_FOLDER = "model_chat_locks"
+EVERYBODY_LOCK = "everybody.lock"
+"""Held, shared, by each run that uses the data folder."""
+DATABASES = (DATABASE, *(f"{provider}/{provider}.db" for provider in ("mock", "mturk", "mturk_sandbox")))
+"""What Mephisto makes in its data folder when its database is opened."""
 _OPEN_UNITS = (AssignmentState.CREATED, AssignmentState.LAUNCHED, AssignmentState.ASSIGNED)
 
 
@@ -75,30 +81,64 @@ class Recovered:
 
 
 @contextmanager
-def hold_task(data_folder: Path, task_name: str) -> Iterator[None]:
-    """Keep any other process from running the same task with the same data meanwhile. The lock ends with the process.
+def hold_task(data_folder: Path, task_name: str, makes: Sequence[Path] = ()) -> Iterator[None]:
+    """Keep any other process from running the same task with the same data meanwhile. The locks end with the process.
+
+    Where the block raises :class:`ConfigurationError`, nothing is left of what is new since: the locks, the database if no
+    other run uses it, and ``makes``, with the folders above them.
+
+    Args:
+        data_folder: Mephisto's.
+        task_name: in full, with its suffix.
+        makes: further files that the block makes.
 
     Raises:
         ConfigurationError: another process runs the task.
     """
     folder = data_folder / LOCKS_FOLDER
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(task_name.encode()).hexdigest()[:24]}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    everybody = folder / EVERYBODY_LOCK
+    databases = [data_folder / f"{name}{suffix}" for name in DATABASES for suffix in ("", "-wal", "-shm")]
+    new = NewPaths(path, *makes)
+    new_data = NewPaths(everybody, *databases)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as locks:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = _lock(path, fcntl.LOCK_EX, locks)
         except BlockingIOError:
-            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            with path.open("rb") as stream:
+                holder = stream.read(20).decode("ascii", "replace").strip()
             raise ConfigurationError(
                 f"mephisto.task.task_name: '{task_name}' is running already (process {holder or 'unknown'}); stop that run, "
                 "or give another name."
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
+        shared = _lock(everybody, fcntl.LOCK_SH, locks)
+        try:
+            yield
+        except ConfigurationError:
+            new.remove()
+            with suppress(BlockingIOError):  # another run uses the data
+                fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                new_data.remove()
+            raise
+
+
+def _lock(path: Path, mode: int, locks: ExitStack) -> int:
+    """Lock a file, which is made if it isn't there; ``locks`` lets go of it. Return its descriptor.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    while True:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        locks.callback(os.close, descriptor)
+        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        with suppress(FileNotFoundError):  # removed meanwhile by one whose launch was refused
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                return descriptor
 
 
 def recover(

@@ -72,8 +72,11 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
     folder = config_dir_of(parsed)
     offered = folder is not None and (folder / "conf").is_dir()
     is_config = parsed.cfg == "job" and parsed.package is None and not parsed.resolve
-    options = [f"--{name.replace('_', '-')}" for name in ("hydra_help", "resolve", "run", "multirun", "shell_completion")
-               if getattr(parsed, name)]
+    options = [
+        f"--{name.replace('_', '-')}"
+        for name in ("hydra_help", "resolve", "run", "multirun", "shell_completion")
+        if getattr(parsed, name)
+    ]
     for name in ("cfg", "package", "config_dir", "experimental_rerun", "info"):
         value = getattr(parsed, name)
         if value is None or (name == "cfg" and is_config) or (name == "config_dir" and offered):

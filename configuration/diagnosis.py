@@ -224,7 +224,9 @@ class _Examination:
             if f"{name}.yaml" in self.repo and _remove(self.repo[f"{name}.yaml"].node, key):
                 file = CONF_FILES.get(name)
                 line = None if file is None else file.lines.get(key)
-                place = f" (line {line} of {file.path})" if file is not None and line else f" (in the file of conf={name})"
+                place = (
+                    f" (line {line} of {file.path})" if file is not None and line else f" (in the file of conf={name})"
+                )
                 self.problems.append(_Problem(key, cause, (), place))
                 return True
         self.faults.append(f"{key}: {_first_line(cause)}")

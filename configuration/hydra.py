@@ -170,7 +170,11 @@ def register(default_conf: str, config_dir: Path | None = None) -> str:
     config = TaskConfig(
         defaults=["_self_", {"conf": default_conf}, {"override hydra/job_logging": "none"}],
         # Hydra would make a folder for each start, with copies of the configuration; Mephisto's database keeps that.
-        hydra={"run": {"dir": "."}, "output_subdir": None, **({"searchpath": [search_path(config_dir)]} if config_dir else {})},
+        hydra={
+            "run": {"dir": "."},
+            "output_subdir": None,
+            **({"searchpath": [search_path(config_dir)]} if config_dir else {}),
+        },
     )
     CONF_FILES.clear()
     ConfigStore.instance().repo.pop("conf", None)

@@ -2,7 +2,7 @@
 
     python scripts/doctor.py [--load-models] [conf=NAME] [flag=value …]
 
-Launches nothing and writes nothing but the folder for conversations, as a run would. The exit code is 0 when a run would
+Launches nothing and writes nothing. The exit code is 0 when a run would
 start, 1 when something has to be put right first. It begins with the standard library alone, so that it can say what is
 missing where nothing is installed yet.
 """
@@ -199,7 +199,10 @@ def check_disk(cfg: DictConfig) -> Finding:
     """Check that conversations have room."""
     from model_chat.configuration.files import expand
 
-    folder = expand(cfg.mephisto.blueprint.chat_data_folder)
+    given = cfg.mephisto.blueprint.get("chat_data_folder", None)  # None for "???", too
+    if not given or not given.strip():
+        return warning("Conversations", "no folder is given for them.")  # a fault of the configuration
+    folder = expand(given)
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(place, os.W_OK):
         return fault(
@@ -212,34 +215,16 @@ def check_disk(cfg: DictConfig) -> Finding:
 
 def check_mephisto_data(cfg: DictConfig) -> list[Finding]:
     """Check Mephisto's configuration, data folder and database, without making or changing any of them."""
-    import yaml
-    from mephisto.operations.config_handler import CORE_SECTION, DATA_STORAGE_KEY, DEFAULT_CONFIG_FILE
+    from model_chat.configuration.mephisto_data import DATABASE, data_folder_fault, find_data_folder
 
-    from model_chat.configuration.files import expand
-    from model_chat.configuration.places import MEPHISTO_DATA
-
-    subject, source, path = "Mephisto's data folder", "mephisto.datapath", cfg.mephisto.datapath
-    if path is None and Path(DEFAULT_CONFIG_FILE).is_file():
-        source = f"{CORE_SECTION}.{DATA_STORAGE_KEY} in {DEFAULT_CONFIG_FILE}"
-        try:
-            known = yaml.safe_load(Path(DEFAULT_CONFIG_FILE).read_text(encoding="utf-8")) or {}
-            path = known.get(CORE_SECTION, {}).get(DATA_STORAGE_KEY)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-            problem = " ".join(str(error).split())
-            return [fault(subject, f"{DEFAULT_CONFIG_FILE} can't be read ({problem}); mend it, or move it away.")]
-    if path is None:
-        source, path = "the default", MEPHISTO_DATA
-    folder = expand(str(path))
+    subject = "Mephisto's data folder"
+    problem = data_folder_fault(cfg)
+    if problem is not None:
+        return [fault(subject, problem)]
+    folder, source, _ = find_data_folder(cfg)
     if not folder.exists():
-        place = next(above for above in folder.absolute().parents if above.exists())
-        if not os.access(place, os.W_OK):
-            return [fault(subject, f"'{folder}' ({source}) can't be made; give another with mephisto.datapath=….")]
         return [fine(subject, f"{folder} ({source}) will be made by the first run")]
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        return [
-            fault(subject, f"'{folder}' ({source}) can't be written to; mend its rights, or set mephisto.datapath.")
-        ]
-    return [fine(subject, f"{folder} ({source})"), *_check_database(folder / "database.db")]
+    return [fine(subject, f"{folder} ({source})"), *_check_database(folder / DATABASE)]
 
 
 def _check_database(file: Path) -> Iterator[Finding]:
@@ -353,19 +338,29 @@ def examine(arguments: list[str], load_models: bool, say: Callable[[Finding], No
     note(*needed, check_node(), check_page(), check_router())
     if any(finding.mark is Mark.FAULT for finding in needed):
         return False  # nothing further can be imported
-    from model_chat.configuration.command_line import compose_config
+    from model_chat.configuration.checks import check_task
+    from model_chat.configuration.command_line import CannotComposeError, compose_config
     from model_chat.errors import ConfigurationError
 
     try:
         cfg = compose_config("example", arguments)
+    except CannotComposeError as error:
+        note(*(fault("Configuration", text) for text in error.with_faults_of(check_task).faults))
+        return False
     except ConfigurationError as error:
         note(*(fault("Configuration", text) for text in error.faults))
         return False
-    port = check_port(cfg)
-    note(port, check_disk(cfg), *check_mephisto_data(cfg))
+    port, data = check_port(cfg), check_mephisto_data(cfg)
+    note(port, check_disk(cfg), *data)
     task, findings = check_task_configuration(cfg)
-    # The launch's own checks find the port, the page and the router again.
-    said = (port.text, "The worker's page is not built", "mephisto.architect: ")
+    # The launch's own checks find the port, the data folder, the page and the router again.
+    said = (
+        port.text,
+        data[0].text,
+        "The worker's page is not built",
+        "mephisto.architect: there is no 'node'",
+        "mephisto.architect: the router's packages",
+    )
     note(*(finding for finding in findings if not finding.text.startswith(said)))
     if task is not None:
         note(*check_models(task, cfg.mephisto.blueprint.task_model_parallel, load_models))

@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from model_chat.configuration.command_line import Wish, compose_config, read_arguments
-from model_chat.configuration.diagnosis import diagnose, word_faults
+from model_chat.configuration.diagnosis import word_faults
 from model_chat.configuration.flags import known_flags, nearest_flag
 from model_chat.configuration.help import FURTHER, GROUPS, config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
@@ -128,7 +128,11 @@ def test_what_else_is_for_hydra_in_that_folder_is_found_too(tmp_path: Path) -> N
     (tmp_path / "conf").mkdir()
     text = (ROOT / "conf/example.yaml").read_text(encoding="utf-8")
     (tmp_path / "conf/mine.yaml").write_text(text.replace("num_turns: 6", "num_turns: 2"), encoding="utf-8")
-    for name, content in {"task_config/models.yaml": "a: '--model x'", "broken.yaml": "a: [1", "list.yaml": "- 1"}.items():
+    for name, content in {
+        "task_config/models.yaml": "a: '--model x'",
+        "broken.yaml": "a: [1",
+        "list.yaml": "- 1",
+    }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content, encoding="utf-8")
     (tmp_path / "mephisto/task").mkdir(parents=True)

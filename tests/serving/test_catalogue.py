@@ -107,7 +107,9 @@ def test_an_option_file_maps_nicknames_to_flags(tmp_path: Path) -> None:
     assert found["c"].model_file is None
 
 
-@pytest.mark.parametrize("nickname", ["3.10", "2024_05", "007", "1:30", "no", "null", "~", "2026-11-27", "1e5", "on", "0x1F"])
+@pytest.mark.parametrize(
+    "nickname", ["3.10", "2024_05", "007", "1:30", "no", "null", "~", "2026-11-27", "1e5", "on", "0x1F"]
+)
 def test_a_nickname_is_what_is_written(tmp_path: Path, nickname: str) -> None:
     file = tmp_path / "opts.yaml"
     file.write_text(f"{nickname}: --model x\n", encoding="utf-8")
