@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,16 @@ def check_home(home: Path) -> Finding:
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return fault("Home folder", f"'{place}' can't be written to, where Mephisto keeps its configuration; set HOME.")
     return fine("Home folder", f"{place} can be written to")
+
+
+def check_place() -> list[Finding]:
+    """Check that Python finds this folder as the package model_chat, whatever lies beside run.py; nothing if it does."""
+    beside = [path for path in (ROOT / "model_chat", ROOT / "model_chat.py") if path.exists()]
+    searched = [entry for entry in sys.path if Path(entry or ".").resolve() not in (ROOT, ROOT / "scripts")]
+    found = PathFinder.find_spec("model_chat", searched)
+    if beside and (found is None or found.origin is None):
+        return [fault("The package", f"'{beside[0]}' is found in its place; {SET_UP} once more, or rename that.")]
+    return []
 
 
 def check_packages(lock: Path = LOCK) -> Finding:
@@ -334,7 +345,7 @@ def examine(arguments: list[str], load_models: bool, say: Callable[[Finding], No
             sound = sound and finding.mark is not Mark.FAULT
             say(finding)
 
-    needed = [check_python(), check_packages(), check_home(Path.home())]
+    needed = [check_python(), check_packages(), *check_place(), check_home(Path.home())]
     note(*needed, check_node(), check_page(), check_router())
     if any(finding.mark is Mark.FAULT for finding in needed):
         return False  # nothing further can be imported
