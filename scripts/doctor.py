@@ -380,6 +380,8 @@ def examine(arguments: list[str], load_models: bool, say: Callable[[Finding], No
 
 def main() -> int:
     """Run the command; return its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # as in compat/terminal.py, which may not be there yet
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a stream of Python's own
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split(":")[0] + ".", epilog="Flags are those of run.py: see python run.py --help."
     )

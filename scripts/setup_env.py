@@ -261,6 +261,8 @@ def all_of(*parts: Callable[[], None]) -> list[SetupError]:
 
 def main() -> int:
     """Run the command; return its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # as in compat/terminal.py, which may not be there yet
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a stream of Python's own
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--dev", action="store_true", help="also install what tests and linters need")
     parser.add_argument("--only", choices=["python", "page", "router"], help="one of the three parts and no other")
