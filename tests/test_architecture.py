@@ -36,7 +36,7 @@ def rooms_of(folder: str) -> set[str]:
     [
         ("analysis", {"analysis", "records", "errors"}),
         ("records", {"records", "errors"}),
-        ("serving", {"serving", "errors", "configuration"}),
+        ("serving", {"serving", "errors", "configuration", "visible_text"}),
         ("compat", {"compat"}),
     ],
 )

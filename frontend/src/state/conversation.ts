@@ -5,6 +5,7 @@
  * the server has said it back, refused it, or gone on without it.
  */
 
+import { isBlank } from "../lib/visibleText";
 import { HIGHEST_RATING, LOWEST_RATING, MODEL, NONE_ALL_GOOD, type AnnotationConfig, type Json } from "../protocol";
 import { EMPTY_VIEW, applyUpdate, utteranceToAnnotate, type Logged, type Ticks, type View } from "./view";
 
@@ -292,9 +293,9 @@ function sent(state: State, messageId: string, at: number): State {
 
 // --- what follows from the state ---
 
-/** Characters as the server counts them: code points, without space at the ends. */
+/** Characters as the server counts them: code points, without space at the ends; none if the text shows nothing. */
 export function lengthOf(text: string): number {
-  return Array.from(text.trim()).length;
+  return isBlank(text) ? 0 : Array.from(text.trim()).length;
 }
 
 /** Whether the worker has to tick a box before sending. */
