@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
-OLDEST_PYTHON, TESTED_PYTHON, OLDEST_NODE = (3, 11), (3, 11), 20
+OLDEST_PYTHON, NEWEST_PYTHON, OLDEST_NODE = (3, 11), (3, 13), 20
 LEAST_FREE_BYTES = 1_000_000_000
 # An installed wheel has no Makefile.
 SET_UP = "run 'make setup'" if (ROOT / "Makefile").is_file() else "run 'python -m model_chat.scripts.setup_env'"
@@ -85,9 +85,12 @@ def check_python(running: tuple[int, ...] = sys.version_info[:3]) -> Finding:
     """Check the version of Python."""
     name = ".".join(map(str, running))
     if running < OLDEST_PYTHON:
-        return fault("Python", f"{name} is too old; install Python 3.11 and call 'make PYTHON=python3.11 setup'.")
-    if running[:2] > TESTED_PYTHON:
-        return warning("Python", f"{name} is newer than what this is tested with; should something fail, take 3.11.")
+        return fault(
+            "Python",
+            f"{name} is too old; install Python 3.11, 3.12 or 3.13, and call 'make PYTHON=/path/to/python setup'.",
+        )
+    if running[:2] > NEWEST_PYTHON:
+        return warning("Python", f"{name} is newer than what this is tested with; should something fail, take 3.13.")
     return fine("Python", name)
 
 

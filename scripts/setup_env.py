@@ -30,7 +30,7 @@ PYTHON = VENV / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
 RUN_GROUPS = ("run",)
 DEV_GROUPS = ("run", "dev", "scale", "ray")
-OLDEST_PYTHON, OLDEST_NODE = (3, 11), 20
+OLDEST_PYTHON, NEWEST_PYTHON, OLDEST_NODE = (3, 11), (3, 13), 20
 IS_WHEEL = not (ROOT / "pyproject.toml").is_file()
 COMPILE_ON_ALL_CORES = """
 import compileall, sysconfig
@@ -94,6 +94,11 @@ def read_lock(lock: Path = LOCK) -> dict[str, list[str]]:
     return groups
 
 
+def name_of_python() -> str:
+    """Return the version of Python that runs this, such as 3.12."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
 def check_tools(node_is_needed: bool = True) -> None:
     """Check the versions of Python and, unless only Python is set up, Node.
 
@@ -102,8 +107,12 @@ def check_tools(node_is_needed: bool = True) -> None:
     """
     if sys.version_info < OLDEST_PYTHON:
         raise SetupError(
-            f"Python {sys.version_info.major}.{sys.version_info.minor} is too old; install Python 3.11 and call "
-            f"'make PYTHON=python3.11 …'."
+            f"Python {name_of_python()} is too old; install Python 3.11, 3.12 or 3.13, and call "
+            "'make PYTHON=/path/to/python …'."
+        )
+    if sys.version_info[:2] > NEWEST_PYTHON:
+        say(
+            f"Python {name_of_python()} is newer than what this is tested with (3.11 to 3.13); not all packages may have it"
         )
     if not node_is_needed:
         return
@@ -146,7 +155,7 @@ def install_beside_wheel(groups: tuple[str, ...]) -> None:
     """
     if sys.prefix == sys.base_prefix:
         raise SetupError(
-            f"{sys.executable} is no virtual environment; make one with 'python3.11 -m venv', and install there."
+            f"{sys.executable} is no virtual environment; make one with 'python3 -m venv', and install there."
         )
     locked = read_lock()
     say("installing the locked packages (some minutes the first time)")

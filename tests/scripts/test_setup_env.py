@@ -89,7 +89,8 @@ def test_chromium_can_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatc
 
 def test_the_doctor_asks_for_what_the_set_up_asks_for() -> None:
     # Each begins with the standard library alone, wherever it is called from: neither can import the other.
-    assert (doctor.OLDEST_PYTHON, doctor.OLDEST_NODE) == (setup_env.OLDEST_PYTHON, setup_env.OLDEST_NODE)
+    names = ("OLDEST_PYTHON", "NEWEST_PYTHON", "OLDEST_NODE")
+    assert [getattr(doctor, name) for name in names] == [getattr(setup_env, name) for name in names]
 
 
 def test_a_wheel_is_set_up_in_the_environment_that_it_is_installed_in(monkeypatch: pytest.MonkeyPatch) -> None:
