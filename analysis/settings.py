@@ -71,6 +71,11 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Declare every flag of the command on ``parser``, and return it."""
     usual = Settings()
     source = parser.add_argument_group("what to read (one of the two, or both)")
+    source.add_argument(
+        "--conf",
+        metavar="NAME",
+        help="the file conf/NAME.yaml of a study: its folder, its task and its boxes, where no other flag gives them",
+    )
     source.add_argument("--results-folders", metavar="A,B", help="folders of saved JSON files (in date folders)")
     source.add_argument("--task-name", metavar="NAME", help="a task in Mephisto's database, in full (NAME_local, …)")
     source.add_argument("--database-path", metavar="PATH", help="database.db (default: the one Mephisto uses)")
@@ -199,7 +204,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
     faults: list[str] = []
     folders = tuple(_split(options.results_folders))
     if not folders and not options.task_name:
-        faults.append("Nothing to read: give --results-folders, --task-name, or both.")
+        faults.append("Nothing to read: give --results-folders, --task-name, or both; or --conf with a study's name.")
     if options.database_path and not options.task_name:
         faults.append(
             f"--database-path is '{options.database_path}' but no --task-name says which task to read from it."
