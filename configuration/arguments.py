@@ -125,6 +125,11 @@ def as_meant(word: str) -> str:
     it may begin with ``~``, which Hydra can't read; ``null`` stands for "" where the flag can't be null.
     """
     key, equals, value = word.partition("=")
+    if key == "conf" and equals:  # the name of a file
+        name = value.removesuffix(".yaml")
+        override = parsed(f"{key}={name}")
+        is_other = override is not None and (override._value is None or isinstance(override._value, bool | int | float))
+        return f"{key}={hydra_quoted(name) if is_other else name}"
     flag = all_flags().get(key.lstrip("+"))
     if not equals or flag is None or flag.kind is not str:
         return word

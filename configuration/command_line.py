@@ -40,14 +40,12 @@ class CommandLine(NamedTuple):
         options: those that are left for Hydra.
         overrides: ``flag=value``, so that Hydra reads what is meant.
         config_dir: a folder that holds a ``conf/`` of its own.
-        is_multirun: whether it asks for several runs.
     """
 
     wish: Wish
     options: list[str]
     overrides: list[str]
     config_dir: Path | None = None
-    is_multirun: bool = False
 
     @property
     def for_hydra(self) -> list[str]:
@@ -69,12 +67,14 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
         raise ConfigurationError(
             "--config-path: is not available; give --config-dir with a folder whose conf/ is looked into, too."
         )
+    if parsed.multirun:
+        raise ConfigurationError("--multirun: is not available; a run waits for people, so start each by itself.")
     folder = config_dir_of(parsed)
     offered = folder is not None and (folder / "conf").is_dir()
     is_config = parsed.cfg == "job" and parsed.package is None and not parsed.resolve
     options = [
         f"--{name.replace('_', '-')}"
-        for name in ("hydra_help", "resolve", "run", "multirun", "shell_completion")
+        for name in ("hydra_help", "resolve", "run", "shell_completion")
         if getattr(parsed, name)
     ]
     for name in ("cfg", "package", "config_dir", "experimental_rerun", "info"):
@@ -83,9 +83,7 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
             continue
         options.append(f"--{name.replace('_', '-')}={folder if name == 'config_dir' else value}")
     wish = Wish.HELP if parsed.help else Wish.CONFIG if is_config else Wish.RUN
-    return CommandLine(
-        wish, options, [as_meant(word) for word in overrides], folder if offered else None, bool(parsed.multirun)
-    )
+    return CommandLine(wish, options, [as_meant(word) for word in overrides], folder if offered else None)
 
 
 def call(run: Callable[[], None], config_name: str, line: CommandLine) -> None:
@@ -98,13 +96,13 @@ def call(run: Callable[[], None], config_name: str, line: CommandLine) -> None:
     wants_all = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"
     try:
-        if word_faults(line.overrides, line.is_multirun):
-            raise CannotComposeError(diagnose(config_name, line.overrides, line.is_multirun))
+        if word_faults(line.overrides):
+            raise CannotComposeError(diagnose(config_name, line.overrides))
         run()
     except (CompactHydraException, OmegaConfBaseException) as error:
         if wants_all:
             raise
-        found = diagnose(config_name, line.overrides, line.is_multirun)
+        found = diagnose(config_name, line.overrides)
         if not found.faults:  # of Hydra's own: its search path, its launcher
             found = Diagnosis((f"{' '.join(str(error).split()).rstrip('.')}; see --help.",), None)
         raise CannotComposeError(found) from error

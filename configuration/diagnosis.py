@@ -57,39 +57,43 @@ class _Problem:
     error: OmegaConfBaseException
     words: tuple[str, ...]
     """The overrides that have it; none if a file has it."""
-    place: str
-    """Where it is, in brackets, unless it is on the command line."""
+    file: str
+    """The file of ``conf/`` that has it; "" if it is on the command line."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in brackets, unless it is on the command line."""
+        return _place(self.file, self.key) if self.file else ""
 
 
-def diagnose(config_name: str, words: Sequence[str], is_multirun: bool = False) -> Diagnosis:
+def diagnose(config_name: str, words: Sequence[str]) -> Diagnosis:
     """Compose a configuration, leaving out what is faulty.
 
     Args:
         config_name: as :func:`model_chat.configuration.hydra.register` returned it.
         words: the overrides.
-        is_multirun: whether commas separate the values of several runs.
     """
     GlobalHydra.instance().clear()
     store = ConfigStore.instance()
     before = copy.deepcopy(store.repo.get("conf", {}))
     try:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return _Examination(config_name, list(words), is_multirun).run()
+            return _Examination(config_name, list(words)).run()
     finally:
         store.repo["conf"] = before
 
 
-def word_faults(words: Iterable[str], is_multirun: bool = False) -> dict[str, str]:
+def word_faults(words: Iterable[str]) -> dict[str, str]:
     """Find overrides that are faulty whatever the files say.
 
     Returns:
         override -> sentence.
     """
-    found = {word: _word_fault(word, is_multirun) for word in words}
+    found = {word: _word_fault(word) for word in words}
     return {word: fault for word, fault in found.items() if fault is not None}
 
 
-def _word_fault(word: str, is_multirun: bool) -> str | None:
+def _word_fault(word: str) -> str | None:
     try:
         override: Override = OverridesParser.create().parse_overrides([word])[0]
     except CompactHydraException:
@@ -102,8 +106,12 @@ def _word_fault(word: str, is_multirun: bool) -> str | None:
         )
     key = str(override.key_or_group)
     value = word.partition("=")[2]
-    if override.is_sweep_override() and not is_multirun:
+    if override.is_sweep_override():
         return f"{word}: with a comma it could be several values; put it in quotes: {shell_quoted(key, value)}"
+    if override.is_delete() and (key == "conf" or key in all_flags()):
+        return f"{word}: a flag can't be deleted; leave it out, or give it another value."
+    if key == "hydra.mode":
+        return f"{word}: is not available; a run waits for people, so start each by itself."
     group = key.removeprefix("mephisto.")
     if f"mephisto.{group}" == key and group in ConfigStore.instance().repo.get("mephisto", {}):
         return f"{word}: is chosen with a slash; write mephisto/{group}={value}"
@@ -122,12 +130,12 @@ def _free_parent(key: str) -> str | None:
 class _Examination:
     """One composing with faults left out."""
 
-    def __init__(self, config_name: str, words: list[str], is_multirun: bool) -> None:
+    def __init__(self, config_name: str, words: list[str]) -> None:
         self.config_name = config_name
         self.faults: list[str] = []
         self.touched: set[str] = set()
         self.problems: list[_Problem] = []
-        wrong = word_faults(words, is_multirun)
+        wrong = word_faults(words)
         self.faults += wrong.values()
         self.touched.update(word.partition("=")[0].lstrip("+~") for word in wrong)
         self.words = [word for word in words if word not in wrong]
@@ -211,6 +219,11 @@ class _Examination:
         cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
         if isinstance(error, MissingConfigException) and error.missing_cfg_file:
             return self._leave_out_choice(error)
+        if there := re.search("An item is already at '(.*?)'", str(error)):
+            words = [word for word in self.words if word.startswith(f"+{there[1]}=")]
+            self.words = [word for word in self.words if word not in words]
+            self.faults += [f"{word}: there is such a flag already; write {word.removeprefix('+')}" for word in words]
+            return bool(words)
         if not isinstance(cause, OmegaConfBaseException) or not cause.full_key:
             self.faults.append(_first_line(error))
             return False
@@ -222,26 +235,21 @@ class _Examination:
             return True
         for name in [*self._files(self._conf()), *(file.removesuffix(".yaml") for file in self.repo)]:
             if f"{name}.yaml" in self.repo and _remove(self.repo[f"{name}.yaml"].node, key):
-                file = CONF_FILES.get(name)
-                line = None if file is None else file.lines.get(key)
-                place = (
-                    f" (line {line} of {file.path})" if file is not None and line else f" (in the file of conf={name})"
-                )
-                self.problems.append(_Problem(key, cause, (), place))
+                self.problems.append(_Problem(key, cause, (), name))
                 return True
         self.faults.append(f"{key}: {_first_line(cause)}")
         return False
 
     def _leave_out_choice(self, error: MissingConfigException) -> bool:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        file_name = str(error.missing_cfg_file)
+        group, _, choice = file_name.partition("/") if file_name.startswith("conf/") else file_name.rpartition("/")
         file = CONF_FILES.get(choice) if group == "conf" else None
         if file is not None and file.faults:
             self.faults += file.faults
             return False
-        near = difflib.get_close_matches(choice, error.options or [], n=1, cutoff=CLOSE)
-        remedy = (
-            f"did you mean {group}={near[0]}?" if near else f"there is: {', '.join(error.options or []) or 'none'}."
-        )
+        known = sorted(CONF_FILES) if group == "conf" else error.options or []
+        near = difflib.get_close_matches(choice, known, n=1, cutoff=CLOSE)
+        remedy = f"did you mean {group}={near[0]}?" if near else f"there is: {', '.join(known) or 'none'}."
         self.faults.append(f"{group}={choice}: there is no such file; {remedy}")
         words = [word for word in self.words if word.partition("=")[0].lstrip("+") == group and group != "conf"]
         self.words = [word for word in self.words if word not in words]
@@ -249,9 +257,9 @@ class _Examination:
 
     def _sentences(self, problem: _Problem, choices: dict[str, str]) -> Iterator[str]:
         if isinstance(problem.error, ConfigAttributeError | ConfigKeyError):
-            for key, word in self._leaves(problem):
+            for key, word, place in self._leaves(problem):
                 self.touched.add(key)
-                yield self._unknown(key, word, problem.place, choices)
+                yield self._unknown(key, word, place, choices)
             return
         key, said = problem.key, _first_line(problem.error)
         self.touched.add(key)
@@ -269,20 +277,27 @@ class _Examination:
                 yield f"{key}: '{shown}' is not text; give {given}{problem.place}."
             else:
                 yield f"{key}: '{shown}' is not {kind}; give {kind}{problem.place}."
+        elif flag is not None and flag.kind is None:
+            yield f"{key}: is not a mapping{problem.place}; give options of your own as +{key}.name=value."
         else:
             yield f"{key}: {said}{problem.place}; see --help."
 
-    def _leaves(self, problem: _Problem) -> Iterator[tuple[str, str]]:
-        """Go through the flags that a key stands for, each with its override: Hydra names the first part it doesn't know."""
+    def _leaves(self, problem: _Problem) -> Iterator[tuple[str, str, str]]:
+        """Go through the flags that a key stands for: Hydra names the first part that it doesn't know.
+
+        Returns:
+            each with its override and its place.
+        """
         if problem.words:
             for word in problem.words:
-                yield word.partition("=")[0].lstrip("+~"), word
+                yield word.partition("=")[0].lstrip("+~"), word, ""
             return
-        lines = [name for file in CONF_FILES.values() for name in file.lines]
-        below = sorted({name for name in lines if name.startswith(f"{problem.key}.")})
+        file = CONF_FILES.get(problem.file)
+        lines = {} if file is None else file.lines
+        below = [name for name in lines if name.startswith(f"{problem.key}.")]
         ends = [name for name in below if not any(other.startswith(f"{name}.") for other in below)]
         for name in ends or [problem.key]:
-            yield name, ""
+            yield name, "", _place(problem.file, name)
 
     def _unknown(self, key: str, word: str, place: str, choices: dict[str, str]) -> str:
         parent = _free_parent(key)
@@ -308,6 +323,13 @@ def _no_such_flag(shown: str, key: str, place: str, near: str | None = None) -> 
     near = near or nearest_flag(key)
     remedy = "see --help for what there is." if near is None else f"did you mean {near}?"
     return f"{shown}: there is no such flag{place}; {remedy}"
+
+
+def _place(conf: str, key: str) -> str:
+    """Return where a file of ``conf/`` has a key, in brackets."""
+    file = CONF_FILES.get(conf)
+    line = None if file is None else file.lines.get(key)
+    return f" (in the file of conf={conf})" if file is None or line is None else f" (line {line} of {file.path})"
 
 
 def _is_about(word: str, key: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,14 +121,41 @@ def store_conf_files(folder: Path) -> None:
             content = {} if found.content is None else found.content
             if not isinstance(content, dict):
                 raise ConfigurationError(f"conf={name}: '{path}' must map flags to values, such as  num_turns: 4.")
+            faults = _shape_faults(content, tree, "", found.lines)
+            ConfigurationError.raise_if(f"conf={name}: '{path}', {fault}." for fault in faults)
             node = OmegaConf.create(content)
         except ConfigurationError as error:
             file.faults = error.faults
+        except RecursionError:
+            file.faults = (f"conf={name}: '{path}' has a mapping that contains itself; correct it.",)
         except OmegaConfBaseException as error:  # such as half an interpolation
             file.faults = (f"conf={name}: '{path}': {str(error).splitlines()[0].rstrip('.')}; correct it.",)
         else:
             file.lines = found.lines
             store.store(group="conf", name=name, node=node, package="_global_", provider="model_chat")
+
+
+def _shape_faults(content: dict[str, Any], tree: Mapping[str, Any], prefix: str, lines: Mapping[str, int]) -> list[str]:
+    """Find groups of flags that are no mapping; one that is empty, since all below it is a comment, say, is left out."""
+    faults = []
+    for key, value in list(content.items()):
+        name = f"{prefix}{key}"
+        line = f"line {lines.get(name, 1)}: '{name}'"
+        group = name.removeprefix("mephisto.")
+        if name == "defaults" and value is not None and not isinstance(value, list):
+            faults.append(f"{line} must be a list, such as  - /mephisto/blueprint: model_chat_blueprint")
+        below = tree.get(key)
+        if not isinstance(below, Mapping):
+            continue
+        if value is None:
+            del content[key]
+        elif isinstance(value, dict):
+            faults += _shape_faults(value, below, f"{name}.", lines)
+        elif name != group and group in ConfigStore.instance().repo.get("mephisto", {}):
+            faults.append(f"{line} is chosen in the list 'defaults', as  - /mephisto/{group}: {value}")
+        else:
+            faults.append(f"{line} is a group of flags; give each below it")
+    return faults
 
 
 class BesideConf(FileConfigSource):  # type: ignore[misc]  # hydra's plugins have no types

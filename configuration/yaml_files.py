@@ -13,6 +13,8 @@ from model_chat.configuration.files import read_text
 from model_chat.configuration.flags import Flag
 from model_chat.errors import ConfigurationError
 
+MOST_LINES = 10_000
+"""Keys whose lines are noted: a few aliases of aliases stand for millions."""
 TEXT, NULL, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"
 
 
@@ -43,9 +45,9 @@ def read_yaml(flag: str, path: str, tree: Mapping[str, Any] | None = None) -> Ya
         ConfigurationError: no such file, not YAML (with line and column), or duplicate keys (each with its line).
     """
     text = read_text(flag, path)
-    # OmegaConf's loader, so that other values are read as in any Hydra application: 1e5 is a number, a date is text.
-    loader = get_yaml_loader()(text)
     try:
+        # OmegaConf's loader, so that other values are read as in any Hydra application: 1e5 is a number, a date is text.
+        loader = get_yaml_loader()(text)
         node = loader.get_single_node()
         if node is None:
             return YamlFile(None)
@@ -62,14 +64,13 @@ def read_yaml(flag: str, path: str, tree: Mapping[str, Any] | None = None) -> Ya
         raise ConfigurationError(f"{flag}: '{path}' is not valid YAML: it is nested too deeply.") from None
     except (ValueError, TypeError) as error:  # such as !!int "many", a set of lists
         raise ConfigurationError(f"{flag}: '{path}' holds a value that can't be read ({error}).") from None
-    finally:
-        loader.dispose()
 
 
 def _problem(error: yaml.YAMLError, text: str) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return f": line {line} has the control character U+{ord(str(error.character)):04X}"
+        code = error.character if isinstance(error.character, int) else ord(error.character[:1])
+        return f": line {line} has the control character U+{code:04X}"
     mark = getattr(error, "problem_mark", None)
     where = f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     return f"{where}: {getattr(error, 'problem', None) or 'it can not be parsed'}"
@@ -121,8 +122,8 @@ def _mark(node: yaml.Node, tree: Mapping[str, Any], prefix: str, lines: dict[str
             below = level.get(key.value)
             if isinstance(below, Flag):
                 _mark_value(value, below)
-            elif isinstance(below, Mapping):
-                pending.append((value, below, f"{name}."))
+            elif len(lines) < MOST_LINES:
+                pending.append((value, below if isinstance(below, Mapping) else {}, f"{name}."))
 
 
 def _mark_keys(root: yaml.Node) -> None:
