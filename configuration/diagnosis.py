@@ -19,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from model_chat.configuration.arguments import parsed, shell_quoted, without_quotes
@@ -169,8 +169,9 @@ class _Examination:
 
     def _defaults(self, name: str) -> list[Any]:
         node = self.repo[f"{name}.yaml"].node
-        found = OmegaConf.to_container(node).get("defaults") if isinstance(node, DictConfig) else None
-        return found if isinstance(found, list) else []
+        found = node.get("defaults") if isinstance(node, DictConfig) else None
+        items = found if isinstance(found, ListConfig) else []
+        return [OmegaConf.to_container(item) if OmegaConf.is_config(item) else item for item in items]
 
     def _choose_what_is_missing(self, files: Sequence[str]) -> None:
         """Say what is not chosen, and choose it, so that the rest can be looked at."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -43,8 +45,17 @@ class Flag:
     choices: frozenset[str] = frozenset()
 
 
-def all_flags() -> dict[str, Flag]:
+def all_flags() -> Mapping[str, Flag]:
     """Return every flag by its name, whichever blueprint, architect and provider a run chooses."""
+    groups = ConfigStore.instance().repo.get("mephisto", {})
+    return _all_flags(
+        tuple((group, file) for group, files in groups.items() for file in (files if isinstance(files, dict) else ()))
+    )
+
+
+@lru_cache(maxsize=2)
+def _all_flags(registered: tuple[tuple[str, str], ...]) -> Mapping[str, Flag]:
+    """Find all flags; anew when something further has been registered."""
     from model_chat.configuration.hydra import TaskConfig
 
     found = {flag.name: flag for flag in _flags_of(OmegaConf.structured(TaskConfig), "", frozenset())}
@@ -59,11 +70,8 @@ def all_flags() -> dict[str, Flag]:
                 others = frozenset() if known is None else known.choices
                 found[flag.name] = Flag(flag.name, flag.kind, flag.optional, others | flag.choices)
     parents = {name.rpartition(".")[0] for name in found}  # `mephisto.blueprint` is a group and no flag
-    return {
-        name: found[name]
-        for name in sorted(found)
-        if name not in parents and not name.startswith(("hydra", "defaults")) and "._" not in name
-    }
+    usual = (name for name in sorted(found) if name not in parents and not name.startswith(("hydra", "defaults")))
+    return MappingProxyType({name: found[name] for name in usual if "._" not in name})
 
 
 def known_flags() -> list[str]:
@@ -77,7 +85,7 @@ def _flags_of(node: DictConfig, prefix: str, choices: frozenset[str]) -> Iterato
         if isinstance(child, DictConfig) and len(child) and not child._is_none() and not child._is_missing():
             yield from _flags_of(child, f"{prefix}{key}.", choices)
         else:
-            yield Flag(f"{prefix}{key}", _kind_of(child), bool(child._is_optional()), choices)
+            yield Flag(f"{prefix}{key}", _kind_of(child), child is None or child._is_optional(), choices)
 
 
 def _kind_of(node: Any) -> type | None:

@@ -158,7 +158,7 @@ def _shape_faults(content: dict[str, Any], tree: Mapping[str, Any], prefix: str,
     return faults
 
 
-class BesideConf(FileConfigSource):  # type: ignore[misc]  # hydra's plugins have no types
+class BesideConf(FileConfigSource):
     """What a folder of ``--config-dir`` holds for Hydra, but for ``conf/``, whose files :func:`store_conf_files` offers.
 
     Hydra would take those files, too, but only with a comment in the first line that says ``@package _global_``, which a
