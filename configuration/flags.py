@@ -47,6 +47,8 @@ class Flag:
 
 def all_flags() -> Mapping[str, Flag]:
     """Return every flag by its name, whichever blueprint, architect and provider a run chooses."""
+    from model_chat import model_chat_blueprint as model_chat_blueprint  # registers what there is to choose from
+
     groups = ConfigStore.instance().repo.get("mephisto", {})
     return _all_flags(
         tuple((group, file) for group, files in groups.items() for file in (files if isinstance(files, dict) else ()))
