@@ -192,8 +192,8 @@ class _Examination:
         lines = ", ".join(f"/mephisto/{group}: {usual[group]}" for group in missing)
         path = CONF_FILES[files[0]].path
         where = f"add to its defaults: {lines}" if self._defaults(files[0]) else f"put at its top:  defaults: [{lines}]"
-        names = " and ".join(filter(None, (", ".join(f"no {group}" for group in missing[:-1]), f"no {missing[-1]}")))
-        self.faults.append(f"conf={files[0]}: {path} chooses {names}; {where}")
+        names = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
+        self.faults.append(f"conf={files[0]}: {path} makes no choice of {names}; {where}")
         self.words = [word for word in self.words if word.partition("=")[0] not in [f"mephisto/{m}" for m in missing]]
         node = self.repo[f"{files[0]}.yaml"].node
         added = [{f"/mephisto/{group}": usual[group]} for group in missing]
