@@ -76,7 +76,8 @@ def settle_stack(quota: ImageQuota, chat_data_folder: Path, database: Path, task
 
 
 def _sources(chat_data_folder: Path, database: Path, task_name: str) -> Iterator[Source]:
-    yield from list_files([chat_data_folder]).sources
+    if chat_data_folder.is_dir():
+        yield from list_files([chat_data_folder]).sources
     if database.is_file():
         try:
             yield from list_agents(database, task_name)

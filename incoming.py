@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 from model_chat.configuration.annotations import AnnotationRefusedError, AnnotationsConfig, check_ticks
 from model_chat.records.schema import Timing
+from model_chat.visible_text import is_blank
 
 LOWEST_RATING, HIGHEST_RATING = 1, 5
 LONGEST_MESSAGE_ID = 64
@@ -19,8 +19,6 @@ LATEST_TIMESTAMP = 1e11
 
 _UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 """Control characters, and halves of characters, which can stand in JSON but in no UTF-8 file."""
-_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and symbols that show nothing: Hangul fillers and the empty Braille pattern."""
 
 
 class RefusedError(ValueError):
@@ -159,14 +157,9 @@ def check_text(text: Any, max_length: int) -> str:
             "too_long", f"Your message is too long ({len(text):,} of {max_length:,} characters). Please shorten it."
         )
     clean = _UNSAVEABLE.sub("", text).strip()
-    if not any(map(_is_visible, clean)):
+    if is_blank(clean):
         raise RefusedError("empty", "Your message is empty. Please write something.")
     return clean
-
-
-def _is_visible(character: str) -> bool:
-    """Whether a character shows something by itself: a letter, number, punctuation mark or symbol that isn't blank."""
-    return unicodedata.category(character)[0] in "LNPS" and character not in _BLANK
 
 
 def _no_text(packet: dict[str, Any]) -> str:

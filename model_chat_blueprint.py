@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BLUEPRINT_TYPE = "model_chat_blueprint"
 IMAGE_BLUEPRINT_TYPE = "model_image_chat_blueprint"
-FRONTEND_DIST = Path(__file__).parent / "frontend" / "dist"
+FRONTEND_DIST = Path(__file__).resolve().parent / "frontend" / "dist"
 
 
 def _flag(default: Any, help_text: str) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ from mephisto.data_model.agent import Agent
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from pydantic import ValidationError
 
+from model_chat.configuration.mephisto_data import DATABASE
+from model_chat.configuration.traces import NewPaths
 from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
 from model_chat.records.collected import KeptConversations, message_ids_of
 from model_chat.records.journal import JOURNAL_NAME
-from model_chat.records.locks import LOCKS_FOLDER, LockedError, hold, hold_data, use_folder
+from model_chat.records.locks import DATA_LOCK, LOCKS_FOLDER, LockedError, hold, hold_data, use_folder
 from model_chat.records.schema import HUMAN_IDX, Completion, Utterance
 from model_chat.records.writing import save_conversation
 
@@ -34,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 CUT_OFF = "run died: the program ended without warning during the conversation"
 """Why a recovered conversation is incomplete."""
+DATABASES = (DATABASE, *(f"{provider}/{provider}.db" for provider in ("mock", "mturk", "mturk_sandbox")))
+"""What Mephisto makes in its data folder when its database is opened."""
 _OPEN_UNITS = (AssignmentState.CREATED, AssignmentState.LAUNCHED, AssignmentState.ASSIGNED)
 
 
@@ -74,32 +79,51 @@ class Recovered:
 
 
 @contextmanager
-def hold_task(data_folder: Path, task_name: str) -> Iterator[None]:
-    """Keep any other process from running the same task with the same data meanwhile. The lock ends with the process.
+def hold_task(data_folder: Path, task_name: str, makes: Sequence[Path] = ()) -> Iterator[None]:
+    """Keep any other process from running the same task with the same data meanwhile. The locks end with the process.
+
+    Where the block raises :class:`ConfigurationError`, nothing is left of what is new since: the locks, the database if no
+    other run uses it, and ``makes``, with the folders above them.
+
+    Args:
+        data_folder: Mephisto's.
+        task_name: in full, with its suffix.
+        makes: further files that the block makes.
 
     Raises:
         ConfigurationError: another process runs the task, or changes the records of all tasks.
     """
+    path = data_folder / LOCKS_FOLDER / f"{hashlib.sha256(task_name.encode()).hexdigest()[:24]}.lock"
+    databases = [data_folder / f"{name}{suffix}" for name in DATABASES for suffix in ("", "-wal", "-shm")]
+    new = NewPaths(path, *makes)
+    new_data = NewPaths(data_folder / LOCKS_FOLDER / DATA_LOCK, *databases)
     with ExitStack() as held:
         try:
-            held.enter_context(hold_data(data_folder, alone=False))
+            shared = held.enter_context(hold_data(data_folder, alone=False))
         except LockedError:
             raise ConfigurationError(
                 f"mephisto.datapath: workers in '{data_folder}' are being forgotten (manage_workers.py); start again "
                 "when that is done."
             ) from None
-        path = data_folder / LOCKS_FOLDER / f"{hashlib.sha256(task_name.encode()).hexdigest()[:24]}.lock"
         try:
             descriptor = held.enter_context(hold(path, alone=True))
         except LockedError:
-            holder = path.read_text(encoding="ascii", errors="replace").strip()
+            with path.open("rb") as stream:
+                holder = stream.read(20).decode("ascii", "replace").strip()
             raise ConfigurationError(
                 f"mephisto.task.task_name: '{task_name}' is running already (process {holder or 'unknown'}); stop that run, "
                 "or give another name."
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        try:
+            yield
+        except ConfigurationError:
+            new.remove()
+            with suppress(BlockingIOError):  # another run uses the data
+                fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                new_data.remove()
+            raise
 
 
 @contextmanager

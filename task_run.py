@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -16,30 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import yaml
 from mephisto.data_model.constants.assignment_state import AssignmentState
-from mephisto.operations.config_handler import (
-    CORE_SECTION,
-    DATA_STORAGE_KEY,
-    DEFAULT_CONFIG_FILE,
-    add_config_arg,
-    get_config_arg,
-)
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from model_chat.configuration.checked_task import CheckedTask
 from model_chat.configuration.checks import BLUEPRINT, check_task, mode_needs_context
-from model_chat.configuration.command_line import Wish, call, read_arguments
-from model_chat.configuration.files import expand
+from model_chat.configuration.command_line import CannotComposeError, Wish, call, read_arguments
 from model_chat.configuration.help import config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
-from model_chat.configuration.places import MEPHISTO_DATA
+from model_chat.configuration.mephisto_data import find_data_folder, remember_data_folder
 from model_chat.configuration.task_names import note_stack_owner
 from model_chat.contexts import ContextSource, load_context_source
 from model_chat.crowd.going_live import check_before_launch
 from model_chat.errors import ConfigurationError
 from model_chat.exit_codes import ExitCode
+from model_chat.images.stack import stack_files
 from model_chat.logs import adopt_parlai_logger, set_up_logging
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.progress import Progress
@@ -91,11 +84,14 @@ def main(default_conf: str) -> None:
     os.umask(0o077)  # what people write, and who they are, is for the requester's account alone
     console = Console(stderr=True, emoji=False)
     try:
-        name = register(default_conf)
-        wish, arguments = read_arguments(sys.argv[1:])
+        line = read_arguments(sys.argv[1:])
+        wish = line.wish
+        name = register(default_conf, line.config_dir)
         # Without a path Hydra would search the whole package. The group `conf` comes from the config store.
         hydra_main = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)
-        call(hydra_main(run), arguments)
+        call(hydra_main(run), name, line)
+    except CannotComposeError as error:
+        code = _refuse(error.with_faults_of(check_task) if wish is Wish.RUN else error, console)
     except ConfigurationError as error:
         code = _refuse(error, console)
     except KeyboardInterrupt:  # before the run listens to signals
@@ -119,15 +115,24 @@ def _refuse(error: ConfigurationError, console: Console) -> int:
 def _give_up(error: Exception, cfg: DictConfig, console: Console) -> int:
     """Say that files or the database could not be read or written; return the exit code."""
     places = (
-        f"mephisto.datapath={cfg.mephisto.datapath}, "
-        f"mephisto.blueprint.chat_data_folder={cfg.mephisto.blueprint.chat_data_folder}"
+        f"{find_data_folder(cfg).path} (Mephisto's data), {cfg.mephisto.blueprint.chat_data_folder} (conversations)"
+    )
+    remedy = (
+        f"Make room, or give folders on another disk: {places}" if is_of_disk(error) else f"The data are in {places}"
     )
     said = (
-        f"The run can't go on: {error}. Look at the disk (full? read-only?) and the files below {places}; then start again: "
-        "what is collected stays, and the run goes on from there."
+        f"The run can't go on: {' '.join(str(error).split()).rstrip('.')}. {remedy}; then start again: what is collected "
+        "stays, and the run goes on from there."
     )
     console.print(f"[bold red]✗[/] {_escaped(said)}", highlight=False, soft_wrap=True)
     return ExitCode.FAILED
+
+
+def is_of_disk(error: Exception) -> bool:
+    """Whether an error says that the disk is full, or can't be written to."""
+    if isinstance(error, sqlite3.Error):
+        return any(words in str(error) for words in ("disk is full", "disk I/O error", "readonly database"))
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def _escaped(text: str) -> str:
@@ -147,9 +152,10 @@ def run_task(cfg: DictConfig, console: Console) -> int:
     """
     started = time.monotonic()
     task = check_task(cfg)
-    data_folder = mephisto_data_folder(cfg)
+    data_folder = find_data_folder(cfg).path
     with stop_on_signals() as stop, ExitStack() as held:
-        held.enter_context(hold_task(data_folder, task.task_name))
+        stack = () if task.images is None else stack_files(task.images.stack_folder)
+        held.enter_context(hold_task(data_folder, task.task_name, stack))
         operator = open_operator(cfg, task, data_folder)
         with ExitStack() as closing:
             # Models are closed after the operator has ended the conversations with them.
@@ -169,6 +175,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
                 return _nothing_left(task, console)
             check_before_launch(operator.db, cfg, shared, console)
             block_workers(operator.db, cfg, task.block_list)
+            remember_data_folder(cfg)
             held.enter_context(use_chat_data(task.chat_data_folder))
             if task.images is not None:
                 note_stack_owner(task.images.stack_folder, task.task_name)
@@ -248,34 +255,6 @@ def _wait_for_units(operator: TaskOperator, stop: StopRequest) -> None:
     if operator.live_run.provider.PROVIDER_TYPE == "mock" and launcher.max_num_concurrent_units == 0:
         while any(unit.db_status == AssignmentState.CREATED for unit in launcher.units) and not stop.requested:
             time.sleep(0.02)
-
-
-def mephisto_data_folder(cfg: DictConfig) -> Path:
-    """Return Mephisto's data folder, made if it isn't there; never asks on the keyboard.
-
-    It is the flag ``mephisto.datapath``, else what Mephisto's own configuration says, else ``~/.mephisto/data``, which is
-    then written into Mephisto's configuration, so that its other tools find the same data.
-
-    Raises:
-        ConfigurationError: the folder can't be made.
-    """
-    flag, path = "mephisto.datapath", cfg.mephisto.datapath
-    if path is None:
-        try:
-            path = get_config_arg(CORE_SECTION, DATA_STORAGE_KEY)
-        except (OSError, yaml.YAMLError, AttributeError) as error:
-            raise ConfigurationError(f"mephisto.datapath: {DEFAULT_CONFIG_FILE} can't be read ({error}).") from None
-        flag = f"{CORE_SECTION}.{DATA_STORAGE_KEY} in {DEFAULT_CONFIG_FILE}"
-        if path is None:
-            path = str(expand(MEPHISTO_DATA))
-            add_config_arg(CORE_SECTION, DATA_STORAGE_KEY, path)
-    try:
-        expand(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{flag}: the folder '{path}' can't be made ({error.strerror}); give another."
-        ) from None
-    return expand(path)
 
 
 def prepare(

@@ -28,7 +28,7 @@ from model_chat.analysis.settings import NO_LIMIT
 from model_chat.analysis.summary import Summary, records
 from model_chat.records.schema import NONE_ALL_GOOD
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).resolve().parent / "templates"
 _ROWS_SHOWN = 25
 """Rows of the worker and exclusion tables; the files have all."""
 _CONVENTIONAL_LEVEL = 0.05

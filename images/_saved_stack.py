@@ -295,6 +295,11 @@ def _backup_path(folder: Path) -> Path:
     return path
 
 
+def stack_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files that a stack keeps in its folder."""
+    return tuple(folder / name for name in (STACK_FILE, JOURNAL_FILE, LOCK_FILE, OWNER_FILE))
+
+
 def lock_folder(folder: Path) -> filelock.BaseFileLock:
     """Take the folder for this run; the system lets go of it when the process ends, however it ends."""
     try:

@@ -43,18 +43,30 @@ def hold(path: Path, alone: bool, make: bool = True) -> Iterator[int]:
         LockedError: somebody else holds it.
         OSError: it can't be opened.
     """
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | (os.O_CREAT if make else 0)
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = _locked(path, alone, make)
     try:
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(str(path)) from None
-        except OSError as error:
-            logger.debug("%s can't be locked: %s", path, error)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _locked(path: Path, alone: bool, make: bool) -> int:
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | (os.O_CREAT if make else 0)
+    while True:
+        if make:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise LockedError(str(path)) from None
+        except OSError as error:
+            logger.debug("%s can't be locked: %s", path, error)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                return descriptor
+        os.close(descriptor)  # the file was removed meanwhile, by a run whose launch was refused
 
 
 def hold_data(data_folder: Path, alone: bool) -> contextlib.AbstractContextManager[int]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from model_chat.crowd.cost import dollars
-from model_chat.crowd.workers import Task, chosen_ids, summarise
+from model_chat.crowd.workers import Task, WorkerSummary, chosen_ids, summarise
 from model_chat.errors import ConfigurationError
 from model_chat.logs import without_controls
 from model_chat.quality.blocks import (
@@ -34,33 +36,65 @@ def list_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
     if args.json:
         out.say(json.dumps([row.as_dict() for row in rows], indent=1))
         return
-    table = Table(title=Text(f"{len(rows)} workers of {task.name}"), title_justify="left")
-    for column in (
-        "worker",
-        "complete",
-        "incomplete",
-        "units",
-        "onboarding",
-        "violations",
-        "attention",
-        "bonus",
-        "access",
-    ):
-        table.add_column(column, overflow="fold", justify="right" if column in ("complete", "incomplete") else "left")
-    for row in rows:
-        cells = (
-            row.worker_id,
-            str(row.complete),
-            str(row.incomplete),
-            _counts(row.statuses),
-            row.onboarding,
-            _counts(row.violations),
-            f"{row.attention_failed} failed" if row.attention_failed else "",
-            dollars(row.bonus_cents) if row.bonus_cents else "",
-            f"blocked: {row.blocked}" if row.blocked else "invited" if row.invited else "",
-        )
-        table.add_row(*(Text(without_controls(cell)) for cell in cells))  # no text of theirs is markup
-    out.console.print(table)
+    title = f"{len(rows)} workers of {task.name}"
+    # No text of theirs is markup, and none moves the cursor.
+    cells = [dict(zip(COLUMNS, map(without_controls, _cells(row)), strict=True)) for row in rows]
+    shown = [column for column in COLUMNS if column in ALWAYS or any(row[column] for row in cells)]
+    console = out.console
+    widths = _widths([[column, *(row[column] for row in cells)] for column in shown], console.width)
+    if widths is not None:
+        table = Table(title=Text(title), title_justify="left")
+        for column, width in zip(shown, widths, strict=True):
+            table.add_column(column, width=width, justify="right" if column in ("complete", "incomplete") else "left")
+        for row in cells:
+            table.add_row(*(Text(row[column]) for column in shown))
+        console.print(table)
+        return
+    # Too narrow for a table without breaking words: a paragraph for each worker.
+    console.print(Text(title), highlight=False)
+    for row in cells:
+        said = "; ".join(f"{column}: {row[column]}" for column in shown[1:] if row[column])
+        console.print(Padding(Text(row[shown[0]]), (1, 0, 0, 0)), highlight=False, soft_wrap=True)
+        console.print(Padding(Text(said), (0, 0, 0, 2)), highlight=False)
+
+
+COLUMNS = ("worker", "complete", "incomplete", "units", "onboarding", "violations", "attention", "bonus", "access")
+ALWAYS = frozenset({"worker", "complete", "incomplete", "units"})
+"""Columns that are shown even where they are empty."""
+
+
+def _widths(columns: Sequence[Sequence[str]], most: int) -> list[int] | None:
+    """Return how wide the columns of a table are, so that no word is broken; None if the table would be too wide.
+
+    Args:
+        columns: of each, all its texts, the heading included.
+        most: characters that a line has, for the table's lines and the space beside them, too.
+    """
+    left = most - 3 * len(columns) - 1
+    widths = [max(cell_len(word) for text in texts for word in [*text.split(), ""]) for texts in columns]
+    left -= sum(widths)
+    if left < 0:
+        return None
+    for number, texts in enumerate(columns):
+        more = min(left, max(map(cell_len, texts)) - widths[number])
+        widths[number] += more
+        left -= more
+    return widths
+
+
+def _cells(row: WorkerSummary) -> tuple[str, ...]:
+    """What stands in the columns."""
+    return (
+        row.worker_id,
+        str(row.complete),
+        str(row.incomplete),
+        _counts(row.statuses),
+        row.onboarding,
+        _counts(row.violations),
+        f"{row.attention_failed} failed" if row.attention_failed else "",
+        dollars(row.bonus_cents) if row.bonus_cents else "",
+        f"blocked: {row.blocked}" if row.blocked else "invited" if row.invited else "",
+    )
 
 
 def _counts(counted: Any) -> str:

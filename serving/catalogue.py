@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_chat.configuration.files import expand, read_yaml
+from model_chat.configuration.files import expand
 from model_chat.configuration.lists import split_list
 from model_chat.configuration.redaction import learn_flags, learn_secrets, without_secrets
+from model_chat.configuration.yaml_files import read_yaml
 from model_chat.errors import ConfigurationError
 
 MODEL_FILE = "model"
@@ -71,12 +72,12 @@ def models_in_folder(flag: str, base_model_folder: str) -> dict[str, ModelSource
 
 
 def models_in_opt_file(flag: str, model_opt_path: str) -> dict[str, ModelSource]:
-    """Read a YAML file that maps nicknames to strings of ParlAI flags.
+    """Read a YAML file that maps nicknames to strings of ParlAI flags; a nickname is text, ``3.10`` and ``no`` too.
 
     Raises:
         ConfigurationError: no such file, not YAML, or an entry that is not a string of flags.
     """
-    data = read_yaml(flag, model_opt_path)
+    data = read_yaml(flag, model_opt_path).content
     if not isinstance(data, Mapping):
         raise ConfigurationError(
             f"{flag}: '{model_opt_path}' must map each nickname to a string of ParlAI flags, "
@@ -84,7 +85,7 @@ def models_in_opt_file(flag: str, model_opt_path: str) -> dict[str, ModelSource]
         )
     faults, found = [], {}
     for nickname, flags in data.items():
-        if not isinstance(nickname, str) or not isinstance(flags, str) or not flags.strip():
+        if not isinstance(flags, str) or not flags.strip():
             faults.append(
                 f"{flag}: '{model_opt_path}': the entry '{nickname}' must be a string of ParlAI flags, not "
                 f"{without_secrets(flags)!r}."

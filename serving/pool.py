@@ -11,6 +11,7 @@ from model_chat.serving.batching import Asked
 from model_chat.serving.model import ModelFailureError as ModelFailureError
 from model_chat.serving.model import ServedModel, StoppedError
 from model_chat.serving.scheduling import Scheduler, ServingCount
+from model_chat.visible_text import is_blank
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class ModelPool:
             raise ModelFailureError(f"{nickname} raised {error!r}.") from error
         act = future.result()
         text = act.get("text") if hasattr(act, "get") else None
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or is_blank(text):
             raise ModelFailureError(f"{nickname} returned no text.")
         return act
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from model_chat.analysis.compile_results import ModelChatResultsCompiler
-from model_chat.configuration.command_line import compose_config, known_flags, read_arguments
+from model_chat.configuration.command_line import compose_config
+from model_chat.configuration.flags import known_flags
 from model_chat.scripts import manage_workers, save_image_contexts
 from model_chat.scripts.manage_workers import SUBCOMMANDS
 from model_chat.scripts.new_study import lay_out
@@ -36,7 +37,7 @@ def test_the_arguments_of_what_cannot_be_run_here_are_taken(
     if program == "run.py":
         lay_out("my_study", tmp_path)
         monkeypatch.setattr("model_chat.configuration.hydra.work_dir", lambda: tmp_path)
-        compose_config("example", read_arguments(arguments)[1])
+        compose_config("example", arguments)
     elif program == "scripts/manage_workers.py":
         manage_workers.make_parser().parse_args(arguments)
     elif program == "scripts/save_image_contexts.py":

@@ -201,4 +201,4 @@ def test_answers_that_no_worker_may_give_are_said(tmp_path: Path) -> None:
 
 def test_a_file_with_two_criteria_of_one_name_is_refused(tmp_path: Path) -> None:
     text = json.dumps(GOOD, indent=1).replace('"max_incorrect": 0', '"min_correct": 0')
-    assert faults(tmp_path, text) == ["line 3: 'min_correct' stands twice; remove or rename one."]
+    assert faults(tmp_path, text) == ["line 3: duplicate key 'min_correct'; remove or rename one."]

@@ -112,6 +112,23 @@ def test_workers_are_found_in_whatever_spelling(study: Study) -> None:
     assert [worker.worker_name for worker in study.db.find_workers()] == ["ann_sandbox", "bob_sandbox"]
 
 
+@pytest.mark.parametrize("columns", [40, 80, 100, 130, 200])
+def test_no_word_of_the_list_is_broken_however_narrow_the_terminal(
+    study: Study, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    worker = "A1B2C3D4E5F6G7H8I9"
+    study.chat(worker, violations="under_min_length,unsafe:1")
+    study.chat("[/bold]", violations=None, complete=False)
+    soft_block(find_worker(study.db, "mock", worker), "blocked", BlockReason.ACCEPTABILITY)  # type: ignore[arg-type]  # found
+    code, said, _ = study.command("list")
+    assert code == 0
+    assert max(map(len, said.splitlines())) <= columns
+    for word in (worker, "[/bold]", "completed", "acceptability", "under_min_length", "incomplete"):
+        assert word in said
+    assert "bonus" not in said, "nobody has had one"
+
+
 def test_who_only_came_to_onboarding_is_listed_with_its_result(study: Study) -> None:
     agent = study.run.onboarding_agent()
     study.db.make_qualification("passed-onboarding")

@@ -246,7 +246,7 @@ def test_installing(walk: Walk, tiny_chat_model: Path) -> None:
     walk.has_chat_model("demo/smollm2", tiny_chat_model)
     assert walk.run("make setup") == "", "all is there"
     walk.run(".venv/bin/python -m pip wheel")
-    walk.run("python3.11 -m venv ~/model-chat")
+    walk.run("python3 -m venv ~/model-chat")
     environment = walk.home / "model-chat"
     del walk.environment["PYTHONPATH"]
     walk.environment |= {"VIRTUAL_ENV": str(environment), "PATH": f"{environment}/bin:{walk.environment['PATH']}"}
@@ -365,9 +365,7 @@ def test_ray(walk: Walk) -> None:
 @walks("docs/troubleshooting.md")
 def test_troubleshooting(walk: Walk) -> None:
     shutil.copy(walk.copy / "conf/example.yaml", walk.copy / "conf/my_study.yaml")
-    walk.opens(
-        "make PYTHON=/path/to/python3.11 run", code=-signal.SIGINT, **{"/path/to/python3.11": sys._base_executable}
-    )
+    walk.opens("make PYTHON=/path/to/python run", code=-signal.SIGINT, **{"/path/to/python": sys._base_executable})
     assert "answers 'Hi!' with" in walk.run('make doctor ARGS="--load-models conf=my_study"')
 
 

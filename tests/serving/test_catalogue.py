@@ -135,15 +135,31 @@ def test_an_option_file_maps_nicknames_to_flags(tmp_path: Path) -> None:
     assert found["c"].model_file is None
 
 
+@pytest.mark.parametrize(
+    "nickname", ["3.10", "2024_05", "007", "1:30", "no", "null", "~", "2026-11-27", "1e5", "on", "0x1F"]
+)
+def test_a_nickname_is_what_is_written(tmp_path: Path, nickname: str) -> None:
+    file = tmp_path / "opts.yaml"
+    file.write_text(f"{nickname}: --model x\n", encoding="utf-8")
+    assert list(models_in_opt_file(FLAG, str(file))) == [nickname]
+
+
+def test_a_nickname_that_is_there_twice_is_refused_however_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "opts.yaml"
+    file.write_text("no: --model x\n'no': --model y\n", encoding="utf-8")
+    assert faults_of(models_in_opt_file, FLAG, str(file)) == [
+        f"{FLAG}: '{file}', line 2: duplicate key 'no'; remove or rename one."
+    ]
+
+
 def test_every_bad_entry_of_an_option_file_is_said(tmp_path: Path) -> None:
     file = tmp_path / "opts.yaml"
-    file.write_text("a: 5\nb: [x]\nc: ''\n7: --model x\nd: \"--model 'x\"\ngood: --model x\n", encoding="utf-8")
+    file.write_text("a: 5\nb: [x]\nc: ''\nd: \"--model 'x\"\ngood: --model x\n", encoding="utf-8")
     end = "must be a string of ParlAI flags, not"
     assert faults_of(models_in_opt_file, FLAG, str(file)) == [
         f"{FLAG}: '{file}': the entry 'a' {end} 5.",
         f"{FLAG}: '{file}': the entry 'b' {end} ['x'].",
         f"{FLAG}: '{file}': the entry 'c' {end} ''.",
-        f"{FLAG}: '{file}': the entry '7' {end} '--model x'.",
         f"{FLAG}: '{file}': the flags of 'd' can't be split (No closing quotation).",
     ]
 

@@ -81,6 +81,8 @@ def test_clones_share_weights_and_no_history() -> None:
         (NO_TEXT, "m returned no text."),
         ("", "m returned no text."),
         (" \n\t", "m returned no text."),
+        ("\u200b", "m returned no text."),
+        ("\u00a0", "m returned no text."),
     ],
 )
 def test_a_model_that_gives_no_text_fails(line: str, message: str) -> None:

@@ -5,6 +5,7 @@
  * the server has said it back, refused it, or gone on without it.
  */
 
+import { isBlank } from "../lib/visibleText";
 import { HIGHEST_RATING, LOWEST_RATING, MODEL, NONE_ALL_GOOD, type AnnotationConfig, type Json } from "../protocol";
 import { EMPTY_VIEW, applyUpdate, utteranceToAnnotate, type Logged, type Ticks, type Turn, type View } from "./view";
 
@@ -308,9 +309,9 @@ export function toMoreTimePacket(turn: Turn): Json {
   };
 }
 
-/** Characters as the server counts them: code points, without space at the ends. */
+/** Characters as the server counts them: code points, without space at the ends; none if the text shows nothing. */
 export function lengthOf(text: string): number {
-  return Array.from(text.trim()).length;
+  return isBlank(text) ? 0 : Array.from(text.trim()).length;
 }
 
 /** Whether the worker has to tick a box before sending. */
