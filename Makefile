@@ -3,7 +3,11 @@
 # make bench  short benchmarks                                           make setup  only the set-up
 # All of them set up what they need first; the second time that takes seconds.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first of these that is supported; the one that is taken can be named:  make PYTHON=/path/to/python run
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
+	"$$name" -c '$(SUPPORTED)' >/dev/null 2>&1 && command -v "$$name" && break; done)
+NO_PYTHON := ✗ There is no Python 3.11 to 3.13 on the PATH; install one, or name it: make PYTHON=/path/to/python …
 VENV := .venv/bin
 ARGS ?=
 # So many tests run beside each other; while things break on purpose, one has the machine for itself.
@@ -14,11 +18,11 @@ export PYTHONUNBUFFERED := 1
 .PHONY: setup setup-dev models run image image-models test test-page test-unit test-e2e chaos lint lint-python lint-page bench clean
 
 setup:
-	@[ -n "$(PYTHON)" ] || { echo "✗ Python is missing; install Python 3.11." >&2; exit 1; }
+	@[ -n "$(PYTHON)" ] || { echo "$(NO_PYTHON)" >&2; exit 1; }
 	@$(PYTHON) scripts/setup_env.py
 
 setup-dev:
-	@[ -n "$(PYTHON)" ] || { echo "✗ Python is missing; install Python 3.11." >&2; exit 1; }
+	@[ -n "$(PYTHON)" ] || { echo "$(NO_PYTHON)" >&2; exit 1; }
 	@$(PYTHON) scripts/setup_env.py --dev
 
 models: setup
@@ -89,5 +93,5 @@ clean:
 # What keeps a task from running here, and what to do:  make doctor ARGS="conf=my_study"
 .PHONY: doctor
 doctor:
-	@[ -n "$(PYTHON)" ] || { echo "✗ Python is missing; install Python 3.11." >&2; exit 1; }
+	@[ -n "$(PYTHON)" ] || { echo "$(NO_PYTHON)" >&2; exit 1; }
 	@$(PYTHON) scripts/doctor.py $(ARGS)

@@ -29,6 +29,10 @@ GENERATIONS = "record_generations"
 """Key of how the model's replies were made, update id -> what is known, until they are recorded; no page gets it."""
 GENERATION = "generation"
 """Key, in the journal, of the same for the update of its line."""
+REFUSED = "refused"
+"""The control of an update that refuses what a page sent. A page can cause any number of them, so only the last
+:data:`KEPT_REFUSALS` are kept, in memory: a page that missed one sends its message again, and is refused again."""
+KEPT_REFUSALS = 5
 SUBMISSION = "final_submission"
 """Key, in the journal, of what the page submitted at the end."""
 STATE_NAME = "state.json"
@@ -71,13 +75,17 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         entries = read_journal(path.parent / JOURNAL_NAME)
         if entries:
             self._journal, self._journal_holds_turns = Journal(path.parent / JOURNAL_NAME), True
+        self.messages, self.final_submission, self.init_data = [], None, None
         if path.exists():
-            outputs = json.loads(path.read_bytes()).get("outputs", {})
-            super()._load_data()
-            self.head = outputs.get(HEAD)
-            self.generations = dict(outputs.get(GENERATIONS) or {})
-        else:
-            self.messages, self.final_submission, self.init_data = [], None, None
+            try:
+                outputs = _checked_state(json.loads(path.read_bytes()))["outputs"]
+                head, generations = outputs.get(HEAD), outputs.get(GENERATIONS)
+                super()._load_data()
+                self.head = head if isinstance(head, dict) else None
+                self.generations = generations if isinstance(generations, dict) else {}
+            except (ValueError, RecursionError, KeyError, TypeError) as fault:
+                _set_aside(path, fault)
+                self.messages, self.final_submission, self.init_data = [], None, None
         known = {message["update_id"] for message in self.messages if "update_id" in message}
         for entry in entries:
             message = entry.get("message")
@@ -89,6 +97,14 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                 self.head = entry[HEAD]
             if isinstance(entry.get(SUBMISSION), dict):
                 self.final_submission = entry[SUBMISSION]
+
+    def load_metadata(self) -> None:
+        """Load the file of metadata; one that is damaged is set aside, for it holds nothing that is needed."""
+        try:
+            super().load_metadata()
+        except (ValueError, RecursionError, TypeError) as fault:
+            _set_aside(Path(self._get_metadata_path()), fault)
+            super().load_metadata()
 
     @cached_property
     def _folder(self) -> Path:
@@ -198,8 +214,10 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                     self._journal.close()
 
     def update_submit(self, submit_data: dict[str, Any]) -> None:
-        """Record what the page submitted at the end."""
+        """Record what the page submitted at the end; only the first time counts."""
         with self._lock:
+            if self.final_submission is not None:
+                return
             self.metadata.task_end = time.time()
             self.final_submission = submit_data
             if self._is_finished:
@@ -221,6 +239,9 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
         if isinstance(live_update, ServerUpdate):
             message = dict(live_update)
             with self._lock:
+                if _is_refusal(message):
+                    self._keep_refusal(message)
+                    return
                 if UNRECORDED in message.get("task_data", {}):
                     task_data = dict(message["task_data"])
                     self._unrecorded[message["update_id"]] = task_data.pop(UNRECORDED)
@@ -231,6 +252,12 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                 self._append(entry, durable=live_update.acknowledges)
                 self.messages.append(message)
 
+    def _keep_refusal(self, refusal: dict[str, Any]) -> None:
+        """Keep a refusal in place of the oldest. The list is a new one, since a page that comes back may be reading it."""
+        earlier = [message for message in self.messages if _is_refusal(message)]
+        gone = earlier[0] if len(earlier) >= KEPT_REFUSALS else None
+        self.messages = [*(message for message in self.messages if message is not gone), refusal]
+
     def record_world_data(self, world_data: dict[str, Any], at_once: bool = True) -> None:
         """Keep the result of a world, once, as analysis expects it.
 
@@ -240,7 +267,10 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
 
         Raises:
             OSError: it can't be written; nothing is recorded.
+            TypeError, ValueError: it is not JSON; nothing is recorded.
         """
+        if not at_once:
+            json.dumps(world_data)  # what is not JSON would keep the state from ever being written
         with self._lock:
             before, head, generations = list(self.messages), self.head, self.generations
             self.messages.append({"id": "Coordinator", "text": "", FINAL_CHAT_DATA: world_data.get("custom_data")})
@@ -250,7 +280,7 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
                 return
             try:
                 self.save_data(durable=True)
-            except OSError:
+            except BaseException:
                 # What is not on disk is not recorded.
                 self.messages[:], self.head, self.generations = before, head, generations
                 raise
@@ -294,6 +324,34 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
     def get_task_end(self) -> float:
         """When the last message was sent, epoch seconds; 0 if there is none."""
         return next((message["timestamp"] for message in reversed(self.messages) if "timestamp" in message), 0.0)
+
+
+def _is_refusal(message: dict[str, Any]) -> bool:
+    return (message.get("task_data") or {}).get("control") == REFUSED
+
+
+def _checked_state(state: Any) -> dict[str, Any]:
+    """A state as :meth:`ModelChatAgentState.get_data` makes it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    outputs = state.get("outputs") if isinstance(state, dict) else None
+    messages = outputs.get("messages") if isinstance(outputs, dict) else None
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and isinstance(message.get("WORLD_DATA", {}), dict) for message in messages
+    ):
+        raise ValueError("it holds no list of messages")
+    return dict(state)
+
+
+def _set_aside(path: Path, fault: Exception) -> None:
+    """Keep a damaged file under another name, where nothing overwrites it."""
+    number = 0
+    while (aside := path.with_name(f"{path.name}.damaged{number or ''}")).exists():
+        number += 1
+    path.rename(aside)
+    logger.warning("%s can't be read (%s) and is left out; it is kept as %s", path, fault, aside.name)
 
 
 def _is_update(message: Any) -> TypeGuard[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ from model_chat.configuration.redaction import without_known
 from model_chat.records.schema import MODEL_ID, Generation
 from model_chat.serving.opt_export import exportable_opt
 from model_chat.serving.pool import ModelFailureError, ModelPool
+
+logger = logging.getLogger(__name__)
 
 
 class Reply(NamedTuple):
@@ -70,6 +73,20 @@ class BotAgent:
         from parlai.core.message import Message
 
         self._unseen.append(Message({"episode_done": False, **message}))
+
+    def takes_text(self, text: str) -> bool:
+        """Whether the model can be shown a message whole.
+
+        Agents say so by a method ``takes_text``; without one, and for a model that runs elsewhere, any message will do.
+        """
+        asked = getattr(self._clone, "takes_text", None)
+        if asked is None:
+            return True
+        try:
+            return bool(asked(text))
+        except Exception:  # an agent's own code: whether the model fails on the message is seen when it replies
+            logger.exception("%s could not say whether it takes a message of %d characters", self.nickname, len(text))
+            return True
 
     def has_said(self, text: str) -> None:
         """Put into the model's history that it answered what it saw with ``text`` (seeded conversations).

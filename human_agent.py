@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.data_model.exceptions import AgentTimeoutError
 
 from model_chat.quality.blocks import platform_id
 
@@ -114,14 +115,17 @@ class HumanAgent:
             deadline: on the clock of :func:`time.monotonic`, seconds.
 
         Raises:
-            AbsentAgentError: Mephisto's exceptions for a worker who timed out, left, or gave the work back.
+            AgentTimeoutError: nothing came; unlike Mephisto's own, it leaves the agent's status as it is, for a worker who
+                runs out of time may have something to hand in.
+            AbsentAgentError: Mephisto's exceptions for a worker who left or gave the work back, or when the run is stopped.
         """
-        self._await_packet(deadline)
+        if not self._await_packet(deadline):
+            raise AgentTimeoutError(None, self.mephisto_agent.db_id)
         # There is a packet, or it is Mephisto's turn to say why none will come.
         return self.mephisto_agent.get_live_update(timeout=SHORTEST_WAIT)
 
-    def _await_packet(self, deadline: float) -> None:
-        """Return when there is a packet, when there will be none, or at the deadline.
+    def _await_packet(self, deadline: float) -> bool:
+        """Return True when there is a packet, or will be none, and False at the deadline.
 
         Mephisto puts a packet into the queue and sets the event afterwards. When the packet is taken in between, the event
         stays set with nothing in the queue, and ``get_live_update`` would take that for a worker who timed out.
@@ -130,12 +134,13 @@ class HumanAgent:
         while agent.pending_actions.empty() and not self._is_gone():
             left = deadline - time.monotonic()
             if left <= 0:
-                return
+                return False
             # In slices, for the event may be cleared below at the very moment at which it is set for a good reason.
             if agent.has_live_update.wait(min(left, LONGEST_WAIT)) and agent.pending_actions.empty():
                 if self._is_gone():
-                    return
+                    return True
                 agent.has_live_update.clear()
+        return True
 
     def _is_gone(self) -> bool:
         """Whether Mephisto has ended the worker's part (left, timed out, given back), or the run is being stopped."""

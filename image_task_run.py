@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from model_chat.configuration.checked_task import CheckedImages
 from model_chat.errors import ConfigurationError
@@ -41,7 +42,7 @@ def make_image_options(
     faults: list[str] = []
     inputs: dict[str, ImageInput] = {}
     for model in models:
-        with console.status(f"Showing {model.nickname} an image…"):
+        with console.status(Text(f"Showing {model.nickname} an image…")):
             try:
                 inputs[model.nickname] = ImageInput(model, images.contexts)
                 check_takes_images(model, inputs[model.nickname])
@@ -71,11 +72,12 @@ def settle_stack(quota: ImageQuota, chat_data_folder: Path, database: Path, task
         task_name: in Mephisto's database.
     """
     if quota.left_in_flight():
-        quota.settle(_saved_places(_sources(chat_data_folder, database, task_name)))
+        quota.settle(_saved_places(_sources(chat_data_folder, database, task_name), task_name))
 
 
 def _sources(chat_data_folder: Path, database: Path, task_name: str) -> Iterator[Source]:
-    yield from list_files([chat_data_folder]).sources
+    if chat_data_folder.is_dir():
+        yield from list_files([chat_data_folder]).sources
     if database.is_file():
         try:
             yield from list_agents(database, task_name)
@@ -83,14 +85,16 @@ def _sources(chat_data_folder: Path, database: Path, task_name: str) -> Iterator
             logger.debug("%s", error)
 
 
-def _saved_places(sources: Iterable[Source]) -> set[tuple[int, str, str]]:
-    """Return image, model and worker of the conversations that are saved as complete."""
+def _saved_places(sources: Iterable[Source], task_name: str) -> set[tuple[int, str, str]]:
+    """Return image, model and worker of a task's conversations that are saved as complete; older files name no task."""
     found = set()
     for source in sources:
         try:
             chat = read_conversation(source)
         except UnreadableError as error:
             logger.debug("%s can't be read: %s", source.name, error)
+            continue
+        if chat.raw.get("task_name") not in (None, task_name):
             continue
         if chat.image_idx is not None and chat.status is Completion.COMPLETE:
             found.add((chat.image_idx, chat.model_nickname, chat.worker_id))

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from model_chat.human_agent import HumanAgent
 from model_chat.images.quota import Outlook
-from model_chat.quality.blocks import BlockReason, name_of, platform_id, soft_block
+from model_chat.quality.blocks import platform_id
+from model_chat.quality.no_more_work import note_no_more_work
 from model_chat.quality.refusals import TEXTS, Refusal
-from model_chat.records.schema import Completion
-from model_chat.task_runner import ModelChatTaskRunner
+from model_chat.task_runner import ModelChatTaskRunner, tell_end
 
 if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent
@@ -30,17 +30,26 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
         free = super().filter_units_for_worker(units, worker)
         return free if free and self._outlook(worker) is Outlook.WORK else []
 
-    def _outlook(self, worker: Worker) -> Outlook:
-        """Ask the stack; a worker for whom there is nothing for good gets the block qualification."""
+    def readmit(self, worker: Worker) -> None:
+        """Let a worker who had seen everything come back if there is something for them again; called on arrival."""
+        if self._ask_stack(worker) is not Outlook.NOTHING:
+            super().readmit(worker)
+
+    def _ask_stack(self, worker: Worker) -> Outlook:
         outlook: Outlook = self.shared_state.world_opt.quota.outlook(platform_id(worker))
+        return outlook
+
+    def _outlook(self, worker: Worker) -> Outlook:
+        """Ask the stack; a worker for whom there is nothing for good is noted as such."""
+        outlook = self._ask_stack(worker)
         if outlook is Outlook.NOTHING:
-            soft_block(worker, name_of(self.args.blueprint, "block_qualification"), BlockReason.NO_MORE_WORK)
+            note_no_more_work(worker, self._block_name)
         return outlook
 
     def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker that what was there when they came is gone, and offer the unit to somebody else."""
         nothing = self._outlook(agent.get_worker()) is Outlook.NOTHING
         if self.shared_state.world_opt.quota.remaining():
-            self._launch_replacement(unit, failed=False)
+            self._launch_replacement()
         reason = f"{TEXTS[Refusal.NOTHING_NEW]} Please submit." if nothing else NOTHING_FREE
-        human.control("ended", outcome=Completion.INCOMPLETE.value, reason=reason, task_done=True)
+        tell_end(human, "no_work", reason)

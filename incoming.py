@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 from model_chat.configuration.annotations import AnnotationRefusedError, AnnotationsConfig, check_ticks
 from model_chat.records.schema import Timing
+from model_chat.visible_text import is_blank
 
 LOWEST_RATING, HIGHEST_RATING = 1, 5
 LONGEST_MESSAGE_ID = 64
@@ -19,8 +19,6 @@ LATEST_TIMESTAMP = 1e11
 
 _UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 """Control characters, and halves of characters, which can stand in JSON but in no UTF-8 file."""
-_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and symbols that show nothing: Hangul fillers and the empty Braille pattern."""
 
 
 class RefusedError(ValueError):
@@ -48,12 +46,14 @@ class Expected:
         rating_questions: number of final ratings when these are asked for, else 0 (then a message is).
         max_message_length: characters.
         turn_idx: the exchange that is waited for; a packet that names another one was meant for another turn.
+        takes_text: whether the model can be shown a message whole; None: any.
     """
 
     annotations: AnnotationsConfig | None
     rating_questions: int
     max_message_length: int
     turn_idx: int | None = None
+    takes_text: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,19 @@ def message_id_of(packet: Any) -> str | None:
     if isinstance(message_id, str) and 0 < len(message_id) <= LONGEST_MESSAGE_ID and message_id.isprintable():
         return message_id
     return None
+
+
+MORE_TIME = "more_time"
+"""The `control` of a packet in which a worker asks for more time."""
+
+
+def asks_more_time(packet: Any, turn_idx: int) -> bool:
+    """Whether a packet asks for more time for a turn."""
+    if message_id_of(packet) is None:
+        return False
+    task_data = packet["task_data"]
+    asked = task_data.get("turn_idx")
+    return bool(task_data.get("control") == MORE_TIME and type(asked) is int and asked == turn_idx)
 
 
 def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Accepted | None:
@@ -113,6 +126,8 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
                 raise RefusedError("rating_early", "The rating comes at the end of the chat. Please write a message.")
             text, ratings = check_text(packet.get("text"), expected.max_message_length), None
         ticks = _check_annotation(task_data.get("problem_data_for_prior_message"), expected.annotations)
+        if text and expected.takes_text is not None and not expected.takes_text(text):
+            raise RefusedError("too_long", "Your message is too long for your chat partner to read. Please shorten it.")
     except RefusedError as refused:
         refused.message_id = message_id
         raise
@@ -142,14 +157,9 @@ def check_text(text: Any, max_length: int) -> str:
             "too_long", f"Your message is too long ({len(text):,} of {max_length:,} characters). Please shorten it."
         )
     clean = _UNSAVEABLE.sub("", text).strip()
-    if not any(map(_is_visible, clean)):
+    if is_blank(clean):
         raise RefusedError("empty", "Your message is empty. Please write something.")
     return clean
-
-
-def _is_visible(character: str) -> bool:
-    """Whether a character shows something by itself: a letter, number, punctuation mark or symbol that isn't blank."""
-    return unicodedata.category(character)[0] in "LNPS" and character not in _BLANK
 
 
 def _no_text(packet: dict[str, Any]) -> str:

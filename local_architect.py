@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
+import json
 import logging
 import os
 import random
@@ -16,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,14 +43,40 @@ logger = logging.getLogger(__name__)
 ROUTER_PACKAGES = ROUTER_SOURCE / "node_modules"
 """The router's npm packages, installed once by the set-up."""
 START_SECONDS = 20.0
-AWAY_SECONDS = 60
-"""A worker whose page has been silent for so long has left."""
 STOP_SECONDS = 5.0
 MOST_RESTARTS, RESTARTS_SECONDS = 5, 60.0
 """A router that ends more often in so many seconds is not started again."""
+LOOPBACK = "127.0.0.1"
 QUIET_PORTS = range(20_000, 32_768)
 """Above those of Ray's workers, below those that systems lend to outgoing connections."""
 LAST_PORT = 65535
+
+
+@dataclass
+class TaskLocalArchitectArgs(LocalArchitectArgs):  # type: ignore[misc]  # mephisto has no types
+    """Mephisto's arguments of the architect ``local``, and those of our router."""
+
+    bind_address: str = field(
+        default=LOOPBACK,
+        metadata={
+            "help": "Address of this machine on which the page is served. Unless you change it, only this machine reaches "
+            "the page; 0.0.0.0 stands for every network that the machine is in."
+        },
+    )
+    allowed_hosts: str = field(
+        default="",
+        metadata={
+            "help": "Comma-separated names under which the page may be asked for, besides hostname, localhost and IP "
+            "addresses; .example.org stands for all names below it, * for any name."
+        },
+    )
+    trusted_proxies: str = field(
+        default="",
+        metadata={
+            "help": "Comma-separated addresses or networks (10.0.0.0/8) of your reverse proxies. Limits then count for the "
+            "address that these report in X-Forwarded-For; nobody else's X-Forwarded-For is believed."
+        },
+    )
 
 
 @register_mephisto_abstraction()
@@ -62,7 +91,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # me
     the router. ``_lock`` guards the process.
     """
 
-    ArgsClass = LocalArchitectArgs
+    ArgsClass = TaskLocalArchitectArgs
     server_dir: str | None
     running_dir: str | None
     port: str | None
@@ -73,12 +102,36 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # me
         self, db: MephistoDB, args: DictConfig, shared_state: SharedTaskState, task_run: TaskRun, build_dir_root: str
     ) -> None:
         super().__init__(db, args, shared_state, task_run, build_dir_root)
+        options = args.architect
+        self.bind_address = str(options.get("bind_address") or LOOPBACK)
+        hosts = [host_of(self.hostname or ""), *entries_of(options.get("allowed_hosts"))]
+        self._settings = {
+            "bind": self.bind_address,
+            "hosts": [host for host in hosts if host],
+            "proxies": entries_of(options.get("trusted_proxies")),
+        }
         self._log: Any = None
         self._lock = threading.RLock()
         self._is_stopping = False
         self._starts: deque[float] = deque(maxlen=MOST_RESTARTS + 1)
         self.is_lost = False
         """Whether the router has ended too often to be started again."""
+
+    def _get_socket_urls(self) -> list[str]:
+        """Where the run script connects: on this machine, whatever name workers use for it."""
+        urls = super()._get_socket_urls()
+        if not self.has_own_router:
+            return urls
+        path = urls[0].split("://", 1)[1].partition("/")[2]
+        return [f"ws://{self._own_address}/{path}"]
+
+    @property
+    def _own_address(self) -> str:
+        """Address and port at which this machine reaches the router."""
+        address = ipaddress.ip_address(self.bind_address)
+        if address.is_unspecified:
+            address = ipaddress.ip_address(LOOPBACK if address.version == 4 else "::1")
+        return f"[{address}]:{self.port}" if address.version == 6 else f"{address}:{self.port}"
 
     def prepare(self) -> str:
         """Put the router together in a temporary folder; return that folder.
@@ -113,6 +166,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # me
         if port_fault is not None:
             raise ConfigurationError(port_fault)
         self.running_dir = tempfile.mkdtemp(prefix="model_chat_server_")
+        Path(str(self.server_dir)).chmod(0o700)  # the copy gets the mode of what is copied
         shutil.copytree(str(self.server_dir), self.running_dir, symlinks=True, dirs_exist_ok=True)
         packages = Path(self.running_dir) / "node_modules"
         packages.symlink_to(ROUTER_PACKAGES, target_is_directory=True)
@@ -137,7 +191,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # me
                     **{name: value for name, value in os.environ.items() if not is_secret(name)},
                     "PORT": str(self.port),
                     "MODEL_CHAT_ROUTER_KEY": self._key,
-                    "MODEL_CHAT_AWAY_SECONDS": str(AWAY_SECONDS),
+                    "MODEL_CHAT_ROUTER_SETTINGS": json.dumps(self._settings),
                     "MODEL_CHAT_PARENT": "stdin",
                 },
                 stdin=subprocess.PIPE,  # never written to: it ends with this process, and then so does the router
@@ -180,7 +234,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # me
             if self.server_process is not None and self.server_process.poll() is not None:
                 break
             try:
-                if requests.get(f"http://127.0.0.1:{self.port}/is_alive", timeout=1).ok:
+                if requests.get(f"http://{self._own_address}/is_alive", timeout=1).ok:
                     return
             except requests.RequestException:
                 time.sleep(0.05)
@@ -214,6 +268,59 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # me
             self._log.close()
         if self.running_dir is not None:
             shutil.rmtree(self.running_dir, ignore_errors=True)
+
+
+def host_of(address: str) -> str:
+    """Return the host's name in what Mephisto takes as ``hostname``: a name, perhaps with ``https://`` before it."""
+    return address.partition("://")[2] or address
+
+
+def entries_of(text: str | None) -> list[str]:
+    """Return the entries of a comma-separated list."""
+    return [entry.strip() for entry in str(text or "").split(",") if entry.strip()]
+
+
+_HOST_PATTERN = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
+
+
+def faults_of_addresses(architect: DictConfig) -> list[str]:
+    """Say what is wrong with the local architect's flags about addresses and hosts, one sentence for each fault."""
+    faults = []
+    bind = str(architect.get("bind_address") or LOOPBACK)
+    if not _is_address(bind):
+        faults.append(
+            f"mephisto.architect.bind_address: '{bind:.80}' is not an IP address; give 0.0.0.0 for every network, or "
+            f"{LOOPBACK} for this machine only."
+        )
+    faults += [
+        f"mephisto.architect.allowed_hosts: '{host:.80}' is not a host name; give names like study.example.org, without "
+        "http:// and port."
+        for host in entries_of(architect.get("allowed_hosts"))
+        if not _HOST_PATTERN.fullmatch(host)
+    ]
+    faults += [
+        f"mephisto.architect.trusted_proxies: '{proxy:.80}' is neither an IP address nor a network; give entries like "
+        "10.0.0.5 or 10.0.0.0/8."
+        for proxy in entries_of(architect.get("trusted_proxies"))
+        if not _is_network(proxy)
+    ]
+    return faults
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return "%" not in text
 
 
 def free_port() -> int:

@@ -16,11 +16,16 @@ PLAIN_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+def without_controls(text: str) -> str:
+    """Return a text with its control characters written out (``\\x1b``), so that it commands no terminal."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 class _HarmlessFormatter(logging.Formatter):
     """Writes control characters as what they are, so that no text of a worker or model commands a terminal, and no keys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", redacted(super().format(record)))
+        return without_controls(redacted(super().format(record)))
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 BLUEPRINT_TYPE = "model_chat_blueprint"
 IMAGE_BLUEPRINT_TYPE = "model_image_chat_blueprint"
-FRONTEND_DIST = Path(__file__).parent / "frontend" / "dist"
+FRONTEND_DIST = Path(__file__).resolve().parent / "frontend" / "dist"
 
 
 def _flag(default: Any, help_text: str) -> Any:
@@ -55,6 +55,13 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):  # type: ignore[misc]  # mephis
     )
     num_turns: int = _flag(6, "Exchanges before the final rating.")
     max_resp_time: int = _flag(180, "Seconds a worker has for one turn.")
+    time_extensions: int = _flag(
+        1,
+        "How many times a worker may ask for as much time again, in each turn; the page offers it 20 s before the end.",
+    )
+    stop_grace_time: int = _flag(
+        600, "Seconds that conversations may go on after the first Ctrl-C or SIGTERM; the second ends them at once."
+    )
     max_onboard_time: int = _flag(300, "Seconds a worker has for onboarding.")
     max_message_length: int = _flag(2000, "Longest message of a worker, in characters.")
     max_concurrent_responses: int = _flag(1, "How many models may generate at once.")
@@ -179,6 +186,7 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):  # type: ign
         is_live: whether real crowd work is paid for.
         live_run: Mephisto's running task, once there is one.
         units: how many conversations to offer.
+        most_units: how many may be offered in all, replacements included; None: any number.
         spend: what the models cost; None where nobody counts it.
     """
 
@@ -190,6 +198,7 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):  # type: ign
     is_live: bool = False
     live_run: Any = None
     units: int = 0
+    most_units: int | None = None
     spend: ModelSpend | None = None
 
     def onboarding_counts(self) -> dict[str, int]:

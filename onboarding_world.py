@@ -15,7 +15,14 @@ from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.human_agent import HumanAgent
 from model_chat.incoming import RefusedError, message_id_of
-from model_chat.quality.onboarding import OnboardingOutcome, OnboardingStatistics, OnboardingTries, grade, read_answers
+from model_chat.quality.onboarding import (
+    OnboardingOutcome,
+    OnboardingStatistics,
+    OnboardingTries,
+    grade,
+    read_answers,
+    wrong_replies,
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,11 @@ class ModelChatOnboardWorld:
         if self._deadline is None:
             self._deadline = time.monotonic() + self.options.max_onboard_time
             self.options.statistics.started()
-            at_start = self.options.tries.left(self.human.worker_id)
+            tries, worker_id = self.options.tries, self.human.worker_id
+            if tries.has_passed(worker_id):  # in another tab
+                self._pass()
+                return
+            at_start = tries.left(worker_id)
             if at_start == 0:  # the last one was used up in another tab
                 self._fail()
                 return
@@ -94,12 +105,9 @@ class ModelChatOnboardWorld:
             return
         if message_id is not None:
             self._graded.add(message_id)
-        left_now = self.options.tries.use(self.human.worker_id)
-        if left_now is None:  # used up in another tab since this one was opened
-            self._fail()
-        elif self.check_onboarding_answers(answers):
-            self._end(OnboardingOutcome.PASSED)
-            self.human.control("onboarding_passed")
+        passed, left_now = self.options.tries.take(self.human.worker_id, lambda: self.check_onboarding_answers(answers))
+        if passed:
+            self._pass()
         elif left_now == 0:
             self._fail()
         else:
@@ -109,7 +117,15 @@ class ModelChatOnboardWorld:
                 tries_left=left_now,
                 reason=f"Some answers differ from the guidelines. You have {left} left.",
                 explanations=self.options.config.explanations(),
+                wrong=[
+                    {"dialog_idx": dialog_idx, "utterance_idx": utterance_idx}
+                    for dialog_idx, utterance_idx in wrong_replies(answers, self.options.config.right_answers())
+                ],
             )
+
+    def _pass(self) -> None:
+        self._end(OnboardingOutcome.PASSED)
+        self.human.control("onboarding_passed")
 
     def _fail(self) -> None:
         self._end(OnboardingOutcome.FAILED)

@@ -17,10 +17,10 @@ from typing import Any
 
 from model_chat.configuration.redaction import learn_secrets
 
-ROUTER_SOURCE = Path(__file__).parent / "router"
+ROUTER_SOURCE = Path(__file__).resolve().parent / "router"
 """Our router (``server.js``)."""
 SETTINGS_NAME = "router.json"
-"""A file beside the router with its key, and how many proxies stand before it; for servers whose environment isn't ours."""
+"""A file beside the router with its key and settings (``router/settings.js``), for servers whose environment isn't ours."""
 
 
 class OwnRouter:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from model_chat.configuration.lists import join_list, shell_command
 from model_chat.configuration.places import command_of
@@ -59,7 +60,10 @@ class Progress:
                 f"  Preview:           {base}/",
                 "  Each pair of worker_id and assignment_id is one conversation; change assignment_id for the next.",
             ]
-        lines += [f"  Conversations go to {chat_data_folder}", "  Ctrl-C stops the run; starting it again goes on."]
+        lines += [
+            f"  Conversations go to {chat_data_folder}",
+            "  Ctrl-C stops the run when the chats that go on are over, twice: at once; starting it again goes on.",
+        ]
         for line in lines:
             self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
@@ -139,8 +143,8 @@ class Progress:
         for column in ("done", "in flight", "needed"):
             table.add_column(column, justify="right")
         for count in self._quota.counts():
-            table.add_row(count.nickname, str(count.done), str(count.in_flight), str(count.needed))
+            table.add_row(Text(count.nickname), str(count.done), str(count.in_flight), str(count.needed))
         notes = self._notes()
         if notes:
-            table.caption = "; ".join(notes)
+            table.caption = Text("; ".join(notes))
         return table

@@ -7,8 +7,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,10 +19,13 @@ from mephisto.data_model.agent import Agent
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from pydantic import ValidationError
 
+from model_chat.configuration.mephisto_data import DATABASE
+from model_chat.configuration.traces import NewPaths
 from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
 from model_chat.records.collected import KeptConversations, message_ids_of
 from model_chat.records.journal import JOURNAL_NAME
+from model_chat.records.locks import DATA_LOCK, LOCKS_FOLDER, LockedError, hold, hold_data, use_folder
 from model_chat.records.schema import HUMAN_IDX, Completion, Generation, Utterance
 from model_chat.records.writing import save_conversation
 
@@ -35,7 +38,8 @@ logger = logging.getLogger(__name__)
 
 CUT_OFF = "run died: the program ended without warning during the conversation"
 """Why a recovered conversation is incomplete."""
-LOCKS_FOLDER = "model_chat_locks"
+DATABASES = (DATABASE, *(f"{provider}/{provider}.db" for provider in ("mock", "mturk", "mturk_sandbox")))
+"""What Mephisto makes in its data folder when its database is opened."""
 _OPEN_UNITS = (AssignmentState.CREATED, AssignmentState.LAUNCHED, AssignmentState.ASSIGNED)
 
 
@@ -76,30 +80,69 @@ class Recovered:
 
 
 @contextmanager
-def hold_task(data_folder: Path, task_name: str) -> Iterator[None]:
-    """Keep any other process from running the same task with the same data meanwhile. The lock ends with the process.
+def hold_task(data_folder: Path, task_name: str, makes: Sequence[Path] = ()) -> Iterator[None]:
+    """Keep any other process from running the same task with the same data meanwhile. The locks end with the process.
+
+    Where the block raises :class:`ConfigurationError`, nothing is left of what is new since: the locks, the database if no
+    other run uses it, and ``makes``, with the folders above them.
+
+    Args:
+        data_folder: Mephisto's.
+        task_name: in full, with its suffix.
+        makes: further files that the block makes.
 
     Raises:
-        ConfigurationError: another process runs the task.
+        ConfigurationError: another process runs the task, or changes the records of all tasks.
     """
-    folder = data_folder / LOCKS_FOLDER
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(task_name.encode()).hexdigest()[:24]}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    path = data_folder / LOCKS_FOLDER / f"{hashlib.sha256(task_name.encode()).hexdigest()[:24]}.lock"
+    databases = [data_folder / f"{name}{suffix}" for name in DATABASES for suffix in ("", "-wal", "-shm")]
+    new = NewPaths(path, *makes)
+    new_data = NewPaths(data_folder / LOCKS_FOLDER / DATA_LOCK, *databases)
+    with ExitStack() as held:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            shared = held.enter_context(hold_data(data_folder, alone=False))
+        except LockedError:
+            raise ConfigurationError(
+                f"mephisto.datapath: workers in '{data_folder}' are being forgotten (manage_workers.py); start again "
+                "when that is done."
+            ) from None
+        try:
+            descriptor = held.enter_context(hold(path, alone=True))
+        except LockedError:
+            with path.open("rb") as stream:
+                holder = stream.read(20).decode("ascii", "replace").strip()
             raise ConfigurationError(
                 f"mephisto.task.task_name: '{task_name}' is running already (process {holder or 'unknown'}); stop that run, "
                 "or give another name."
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            yield
+        except ConfigurationError:
+            new.remove()
+            with suppress(BlockingIOError):  # another run uses the data
+                fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                new_data.remove()
+            raise
+
+
+@contextmanager
+def use_chat_data(folder: Path) -> Iterator[None]:
+    """Keep others from changing what is saved in a folder of conversations while a run saves there.
+
+    Raises:
+        ConfigurationError: workers are being forgotten in it.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(use_folder(folder))
+        except LockedError:
+            raise ConfigurationError(
+                f"mephisto.blueprint.chat_data_folder: workers in '{folder}' are being forgotten (manage_workers.py); "
+                "start again when that is done."
+            ) from None
         yield
-    finally:
-        os.close(descriptor)
 
 
 def recover(

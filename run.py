@@ -1,6 +1,11 @@
 """Collect conversations between workers and models:  python run.py [conf=NAME] [flag=value …]"""
 
 import os
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # What lies beside this file, or where its user stands, takes the place of no package: a study named model_chat, say.
+    sys.path.append(sys.path.pop(0))
 
 # Read when torch is loaded. Its threads would spin while they wait for each other, and take the processor from the server.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

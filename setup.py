@@ -20,6 +20,11 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+    ],
     package_dir={"model_chat": "."},
     packages=["model_chat", *(f"model_chat.{room}" for room in ROOMS)],
     package_data={
@@ -31,7 +36,7 @@ setup(
             "quality/*.txt",
             "requirements.lock",
             "frontend/dist/**/*",
-            "router/server.js",
+            "router/*.js",
             "router/package*.json",
         ]
     },

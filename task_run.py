@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
 import signal
 import sqlite3
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import hydra
-import yaml
 from mephisto.data_model.constants.assignment_state import AssignmentState
-from mephisto.operations.config_handler import (
-    CORE_SECTION,
-    DATA_STORAGE_KEY,
-    DEFAULT_CONFIG_FILE,
-    add_config_arg,
-    get_config_arg,
-)
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from model_chat.configuration.checked_task import CheckedTask
 from model_chat.configuration.checks import BLUEPRINT, check_task, mode_needs_context
-from model_chat.configuration.command_line import Wish, call, read_arguments
-from model_chat.configuration.files import expand
+from model_chat.configuration.command_line import CannotComposeError, Wish, call, read_arguments
 from model_chat.configuration.help import config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
-from model_chat.configuration.places import MEPHISTO_DATA
+from model_chat.configuration.mephisto_data import find_data_folder, remember_data_folder
+from model_chat.configuration.task_names import note_stack_owner
 from model_chat.contexts import ContextSource, load_context_source
 from model_chat.crowd.going_live import check_before_launch
 from model_chat.errors import ConfigurationError
+from model_chat.exit_codes import ExitCode
+from model_chat.images.stack import stack_files
 from model_chat.logs import adopt_parlai_logger, set_up_logging
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.progress import Progress
@@ -47,22 +40,18 @@ from model_chat.quality.block_lists import block_workers
 from model_chat.quality.blocks import block_for_record, name_of
 from model_chat.quota import ConversationQuota, Quota
 from model_chat.records.collected import find_kept
-from model_chat.recovery import hold_task, recover
+from model_chat.recovery import hold_task, recover, use_chat_data
 from model_chat.serving.backend import open_pool
 from model_chat.serving.model import StoppedError
 from model_chat.serving.spend import ModelSpend, dollars
+from model_chat.stopping import END_ON_PLATFORM_SECONDS, STOP_SIGNALS, StopRequest, stop_on_signals
 from model_chat.task_database import open_database
-from model_chat.task_operator import TaskOperator
+from model_chat.task_operator import TaskOperator, is_local
 from model_chat.worlds import ChatOptions, OnboardingOptions
 
 logger = logging.getLogger(__name__)
 
-EXIT_FAILED = 1
-EXIT_CONFIGURATION = 2
-EXIT_ENDED_BEFORE = 3
-EXIT_INTERRUPTED = 130
 ABOUT = "Collect conversations between workers and models, with each reply annotated and the whole rated."
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(default_conf: str) -> None:
@@ -71,7 +60,7 @@ def main(default_conf: str) -> None:
     Args:
         default_conf: the file of the config group ``conf`` that is used unless ``conf=…`` names another.
     """
-    code = 0
+    code: int = ExitCode.DONE
 
     def run(cfg: DictConfig) -> None:
         nonlocal code
@@ -88,17 +77,28 @@ def main(default_conf: str) -> None:
             except (sqlite3.Error, OSError) as error:
                 logger.debug("The run failed", exc_info=True)
                 code = _give_up(error, cfg, console)
+            except Exception:  # whatever it is, its threads must not keep the process
+                logger.exception("The run ends with an error of the program; please report it")
+                code = ExitCode.FAILED
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, before the run listens to both
     os.umask(0o077)  # what people write, and who they are, is for the requester's account alone
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     try:
-        name = register(default_conf)
-        wish, arguments = read_arguments(sys.argv[1:])
+        line = read_arguments(sys.argv[1:])
+        wish = line.wish
+        name = register(default_conf, line.config_dir)
         # Without a path Hydra would search the whole package. The group `conf` comes from the config store.
         hydra_main = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)
-        call(hydra_main(run), arguments)
+        call(hydra_main(run), name, line)
+    except CannotComposeError as error:
+        code = _refuse(error.with_faults_of(check_task) if wish is Wish.RUN else error, console)
     except ConfigurationError as error:
         code = _refuse(error, console)
+    except KeyboardInterrupt:  # before the run listens to signals
+        code = ExitCode.INTERRUPTED
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)  # it is over
     sys.stdout.flush()
     # Models that hang, and libraries' own threads, must not keep a finished run from ending.
     logging.shutdown()
@@ -110,21 +110,30 @@ def _refuse(error: ConfigurationError, console: Console) -> int:
     for fault in error.faults:
         console.print(f"[bold red]✗[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
     console.print("Nothing was launched.", highlight=False)
-    return EXIT_CONFIGURATION
+    return ExitCode.CONFIGURATION
 
 
 def _give_up(error: Exception, cfg: DictConfig, console: Console) -> int:
     """Say that files or the database could not be read or written; return the exit code."""
     places = (
-        f"mephisto.datapath={cfg.mephisto.datapath}, "
-        f"mephisto.blueprint.chat_data_folder={cfg.mephisto.blueprint.chat_data_folder}"
+        f"{find_data_folder(cfg).path} (Mephisto's data), {cfg.mephisto.blueprint.chat_data_folder} (conversations)"
+    )
+    remedy = (
+        f"Make room, or give folders on another disk: {places}" if is_of_disk(error) else f"The data are in {places}"
     )
     said = (
-        f"The run can't go on: {error}. Look at the disk (full? read-only?) and the files below {places}; then start again: "
-        "what is collected stays, and the run goes on from there."
+        f"The run can't go on: {' '.join(str(error).split()).rstrip('.')}. {remedy}; then start again: what is collected "
+        "stays, and the run goes on from there."
     )
     console.print(f"[bold red]✗[/] {_escaped(said)}", highlight=False, soft_wrap=True)
-    return EXIT_FAILED
+    return ExitCode.FAILED
+
+
+def is_of_disk(error: Exception) -> bool:
+    """Whether an error says that the disk is full, or can't be written to."""
+    if isinstance(error, sqlite3.Error):
+        return any(words in str(error) for words in ("disk is full", "disk I/O error", "readonly database"))
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def _escaped(text: str) -> str:
@@ -137,19 +146,21 @@ def run_task(cfg: DictConfig, console: Console) -> int:
     """Check, launch, and see through one task.
 
     Returns:
-        the exit code: 0 when everything was collected, 3 when the models have cost what they may before, 130 when the run
-        was interrupted.
+        the exit code (:class:`~model_chat.exit_codes.ExitCode`).
 
     Raises:
         ConfigurationError: something the requester gave is not usable; nothing has been launched.
     """
     started = time.monotonic()
     task = check_task(cfg)
-    data_folder = mephisto_data_folder(cfg)
-    with _stop_on_signal() as stop, ExitStack() as held:
-        held.enter_context(hold_task(data_folder, task.task_name))
+    data_folder = find_data_folder(cfg).path
+    with stop_on_signals() as stop, ExitStack() as held:
+        stack = () if task.images is None else stack_files(task.images.stack_folder)
+        held.enter_context(hold_task(data_folder, task.task_name, stack))
         operator = open_operator(cfg, task, data_folder)
         with ExitStack() as closing:
+            # Models are closed after the operator has ended the conversations with them.
+            models = closing.enter_context(ExitStack())
             closing.callback(operator.stop)
             done, spent = take_up(operator.db, cfg, task, data_folder, console)
             if task.images is None and ConversationQuota(task.needed, done).remaining() == 0:
@@ -157,17 +168,23 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             if task.max_model_spend_usd is not None and spent >= task.max_model_spend_usd:
                 return _nothing_to_spend(task, spent, console)
             try:
-                shared, quota = prepare(cfg, task, console, data_folder, done, closing, stop.is_set, spent)
+                shared, quota = prepare(cfg, task, console, data_folder, done, models, stop.is_requested, spent)
             except StoppedError:
-                return EXIT_INTERRUPTED
+                return ExitCode.INTERRUPTED
             held.callback(quota.close)
-            if stop.is_set():
-                return EXIT_INTERRUPTED
+            if stop.is_requested():
+                return ExitCode.INTERRUPTED
             if quota.remaining() == 0:
                 return _nothing_left(task, console)
             check_before_launch(operator.db, cfg, shared, console)
             block_workers(operator.db, cfg, task.block_list)
+            remember_data_folder(cfg)
+            held.enter_context(use_chat_data(task.chat_data_folder))
+            if task.images is not None:
+                note_stack_owner(task.images.stack_folder, task.task_name)
             operator.launch_task_run_or_die(cfg.mephisto, shared)
+            if not is_local(operator.live_run):
+                stop.end_seconds = END_ON_PLATFORM_SECONDS
             shared.live_run = operator.live_run
             # What has been imported and loaded stays: a collection that looks through all of it halts everybody for 0.1 s.
             gc.freeze()
@@ -178,14 +195,24 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             runner, spend = operator.live_run.task_runner, shared.world_opt.spend
             with progress:
                 operator.run_until(
-                    done=lambda: (quota.remaining() == 0 or spend.is_reached()) and not runner.running_units,
+                    done=lambda: quota.remaining() == 0 and runner.is_idle,
                     tick=progress.tick,
                     stop=stop,
+                    grace_seconds=cfg.mephisto.blueprint.stop_grace_time,
+                    is_full=spend.is_reached,
                 )
-        progress.conclude(task.chat_data_folder, interrupted=stop.is_set())
-    if stop.is_set():
-        return EXIT_INTERRUPTED
-    return EXIT_ENDED_BEFORE if quota.remaining() and spend.is_reached() else 0
+            interrupted = stop.requested
+            if interrupted:
+                stop.begin_end()
+        progress.conclude(task.chat_data_folder, interrupted)
+        return exit_code(quota, interrupted)
+
+
+def exit_code(quota: Quota, interrupted: bool) -> ExitCode:
+    """Return what a run that was launched ends with."""
+    if interrupted:
+        return ExitCode.INTERRUPTED
+    return ExitCode.DONE if quota.remaining() == 0 else ExitCode.ENDED_BEFORE
 
 
 def take_up(
@@ -228,7 +255,7 @@ def _nothing_to_spend(task: CheckedTask, spent: float, console: Console) -> int:
         soft_wrap=True,
         markup=False,
     )
-    return EXIT_ENDED_BEFORE
+    return ExitCode.ENDED_BEFORE
 
 
 def _nothing_left(task: CheckedTask, console: Console) -> int:
@@ -244,58 +271,12 @@ def _nothing_left(task: CheckedTask, console: Console) -> int:
     return 0
 
 
-def _wait_for_units(operator: TaskOperator, stop: threading.Event) -> None:
+def _wait_for_units(operator: TaskOperator, stop: StopRequest) -> None:
     """Wait until the first worker finds all units on offer, where offering them costs no calls to a crowd platform."""
     launcher = operator.live_run.task_launcher
     if operator.live_run.provider.PROVIDER_TYPE == "mock" and launcher.max_num_concurrent_units == 0:
-        while any(unit.db_status == AssignmentState.CREATED for unit in launcher.units) and not stop.is_set():
+        while any(unit.db_status == AssignmentState.CREATED for unit in launcher.units) and not stop.requested:
             time.sleep(0.02)
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event; a second one ends the process at once."""
-    stop = threading.Event()
-
-    def request_stop(signum: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(128 + signum)
-        stop.set()
-
-    before = {signum: signal.signal(signum, request_stop) for signum in STOP_SIGNALS}
-    try:
-        yield stop
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-def mephisto_data_folder(cfg: DictConfig) -> Path:
-    """Return Mephisto's data folder, made if it isn't there; never asks on the keyboard.
-
-    It is the flag ``mephisto.datapath``, else what Mephisto's own configuration says, else ``~/.mephisto/data``, which is
-    then written into Mephisto's configuration, so that its other tools find the same data.
-
-    Raises:
-        ConfigurationError: the folder can't be made.
-    """
-    flag, path = "mephisto.datapath", cfg.mephisto.datapath
-    if path is None:
-        try:
-            path = get_config_arg(CORE_SECTION, DATA_STORAGE_KEY)
-        except (OSError, yaml.YAMLError, AttributeError) as error:
-            raise ConfigurationError(f"mephisto.datapath: {DEFAULT_CONFIG_FILE} can't be read ({error}).") from None
-        flag = f"{CORE_SECTION}.{DATA_STORAGE_KEY} in {DEFAULT_CONFIG_FILE}"
-        if path is None:
-            path = str(expand(MEPHISTO_DATA))
-            add_config_arg(CORE_SECTION, DATA_STORAGE_KEY, path)
-    try:
-        expand(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{flag}: the folder '{path}' can't be made ({error.strerror}); give another."
-        ) from None
-    return expand(path)
 
 
 def prepare(
@@ -316,7 +297,7 @@ def prepare(
         console: shows what takes time.
         data_folder: Mephisto's.
         done: conversations that text chat has collected with each model before.
-        closing: gets what ends the models.
+        closing: gets what ends the models; to be closed when no conversation goes on any more.
         stopped: whether the requester wants the run to end.
         spent: US dollars that the models have cost in earlier runs.
 
@@ -328,12 +309,13 @@ def prepare(
     adopt_parlai_logger()
     contexts = None if task.images is not None else _load_contexts(args, console)
     flag = f"{BLUEPRINT}.{'conversations_needed_string' if task.images is None else 'image_models'}"
-    pool = open_pool(args, task.sources, flag, console.status, stopped)
+    pool = open_pool(args, task.sources, flag, lambda what: console.status(_escaped(what)), stopped)
     closing.callback(pool.shutdown)
     common: dict[str, Any] = {
         "models": pool,
         "num_turns": args.num_turns,
         "max_resp_time": args.max_resp_time,
+        "time_extensions": args.time_extensions,
         "max_message_length": args.max_message_length,
         "annotations": task.annotations,
         "annotations_text": task.annotations_text,
@@ -379,6 +361,7 @@ def prepare(
         is_live=task.is_live,
         units=quota.remaining(),
         spend=options.spend,
+        most_units=quota.remaining() if task.is_live else None,
     )
     if task.onboarding is not None and task.annotations is not None:
         shared.onboarding_world_opt = OnboardingOptions(task.onboarding, task.annotations, args.max_onboard_time)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.abstractions.blueprint import TaskRunner
+from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.data_model.exceptions import (
     AbsentAgentError,
     AgentDisconnectedError,
@@ -19,10 +19,16 @@ from mephisto.data_model.exceptions import (
 )
 from omegaconf import OmegaConf
 
+from model_chat.crowd.identity import check_worker
+from model_chat.crowd.platform import take_down
 from model_chat.human_agent import HumanAgent
-from model_chat.quality.blocks import block_for_conduct, name_of
+from model_chat.quality import no_more_work
+from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
+from model_chat.quality.failures import MOST_WORKERS_IN_A_ROW, Failures
+from model_chat.quality.onboarding import keep_result
 from model_chat.records.schema import Completion
 from model_chat.records.writing import save_conversation
+from model_chat.serving.model import StoppedError
 from model_chat.worker_pool import TaskWorkerPool
 from model_chat.worlds import NoPlaceLeftError
 
@@ -44,15 +50,27 @@ TECHNICAL_PROBLEM = (
 )
 SAVING_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)
 """Seconds after each attempt to save a conversation: it outlasts a disk that is full for a quarter of a minute."""
-MOST_FAILURES_IN_A_ROW = 10
-"""After so many paid conversations in a row that broke down, no more are offered in their place."""
+
+ANYTHING = (Exception, SystemExit)
+"""What a world may raise, which may be a researcher's own; ParlAI ends the program over a faulty option."""
 
 REASONS: dict[type[AbsentAgentError], str] = {
     AgentTimeoutError: "timeout: the worker took longer than mephisto.blueprint.max_resp_time",
     AgentDisconnectedError: "disconnected: the worker's page went away",
     AgentReturnedError: "returned: the worker gave the work back",
-    AgentShutdownError: "run ended: the run was stopped during the conversation",
 }
+STOPPED = "stopped: the run was stopped during the conversation"
+STUDY_STOPPED = (
+    "The researchers have stopped the study. This is not your fault: what you have done is saved and counts in full. Please "
+    "submit it."
+)
+ONBOARDING_STOPPED = (
+    "The researchers have stopped the study. This is not your fault, and your practice does not count against you. Please "
+    "submit."
+)
+TIME_IS_UP = "The time for this turn is up, so the chat has ended. What you have done is saved: please submit it."
+HAND_IN_SECONDS = 120
+"""How long a worker who has run out of time may take to hand in, before somebody else gets the conversation."""
 
 
 class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no types
@@ -60,7 +78,9 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     It differs from Mephisto's own chat runner in what workers are protected from: the world is made once, its data go to
     the agent's state and never to the page, and whatever happens in a world, the worker is told and can submit.
-    ``_lock`` guards the count of failures.
+
+    Attributes:
+        failures: conversations that broke down, by worker.
     """
 
     def __init__(self, task_run: TaskRun, args: DictConfig, shared_state: ModelChatSharedState) -> None:
@@ -70,8 +90,24 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         # OmegaConf takes its time: what every worker needs is read once.
         self._submission_timeout: int | None = OmegaConf.select(args, "task.submission_timeout")
         self._block_name = name_of(args.blueprint, "block_qualification")
-        self._lock = threading.Lock()
-        self._failures_in_a_row = 0
+        self._is_stopping = False
+        self.awaiting_hand_in: set[str] = set()
+        """Units whose workers have run out of time and may hand in what there is."""
+        self.failures = Failures()
+
+    def readmit(self, worker: Worker) -> None:
+        """Let a worker in who had seen everything that another study has; called on arrival, before who may is checked."""
+        no_more_work.readmit(worker, self._block_name)
+
+    def filter_units_for_worker(self, units: list[Unit], worker: Worker) -> list[Unit]:
+        """Return the units; called by Mephisto.
+
+        There are none for a worker whose conversations broke down again and again, and for anybody once the models have cost
+        what they may.
+        """
+        spend = self.shared_state.spend
+        is_full = spend is not None and spend.is_reached()
+        return [] if is_full or self.failures.too_many_of(platform_id(worker)) else units
 
     def get_init_data_for_agent(self, agent: Agent) -> dict[str, Any]:
         """Return what a page needs to show its conversation: all updates so far; the same again after a reload."""
@@ -96,39 +132,42 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         """
         shared = self.shared_state
         human = HumanAgent(agent)
-        world = shared.world_module.make_onboarding_world(
-            shared.onboarding_world_opt, human, initialization_data=shared.onboarding_data
-        )
+        world: Any = None
         try:
+            world = shared.world_module.make_onboarding_world(
+                shared.onboarding_world_opt, human, initialization_data=shared.onboarding_data
+            )
             while not world.episode_done() and agent.get_agent_id() in self.running_onboardings:
                 world.parley()
+            passed = bool(world.passed)
+            self._keep_onboarding_result(agent, passed)
             agent.state.record_world_data(world.prep_save_data([human]), at_once=False)
-            if world.passed:
+            if passed:
                 agent.update_status(AgentState.STATUS_WAITING)
                 self._await_submit(agent)
             else:
-                self._disqualify(agent)
-        except AbsentAgentError:
-            world.abandon()
+                agent.update_status(AgentState.STATUS_REJECTED)
+        except AbsentAgentError as absent:
+            _guarded("abandon", world)
+            if isinstance(absent, AgentShutdownError):
+                tell_end(human, "stopped", ONBOARDING_STOPPED)
+            elif isinstance(absent, AgentTimeoutError):
+                agent.update_status(AgentState.STATUS_TIMEOUT)
             raise
-        except Exception:
-            world.abandon()
+        except ANYTHING:
+            _guarded("abandon", world)
             logger.exception("An onboarding broke down; the worker is asked to come back later")
             human.control("onboarding_failed", reason="This page has a technical problem. Please come back later.")
             agent.update_status(AgentState.STATUS_DISCONNECT)
         finally:
-            world.shutdown()
+            _guarded("shutdown", world)
             _finish(agent)
-            logger.info("Onboarding so far: %s.", shared.onboarding_text())
 
-    def _disqualify(self, agent: OnboardingAgent) -> None:
-        """Give a worker who failed onboarding the qualification that says so (value 0)."""
-        worker = agent.get_worker()
+    def _keep_onboarding_result(self, agent: OnboardingAgent, passed: bool) -> None:
+        """Write down how an onboarding ended, whatever becomes of the page: a worker who fails is disqualified."""
         qualification = self.args.blueprint.onboarding_qualification
-        worker.grant_qualification(qualification, 0)
-        blueprint = self.task_run.get_blueprint()
-        worker.grant_qualification(blueprint.get_failed_qual(qualification), 0)
-        agent.update_status(AgentState.STATUS_REJECTED)
+        failed = self.task_run.get_blueprint().get_failed_qual(qualification)
+        keep_result(agent.get_worker(), qualification, failed, passed)
 
     def _await_submit(self, agent: Agent | OnboardingAgent) -> None:
         """Wait until the page has submitted, at most ``mephisto.task.submission_timeout`` seconds.
@@ -149,72 +188,123 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         _make_state(agent)
         super().execute_unit(unit, agent)
 
-    def filter_units_for_worker(self, units: list[Unit], worker: Worker) -> list[Unit]:
-        """Return the units, or none if the models have cost what they may; called by Mephisto."""
-        spend = self.shared_state.spend
-        return [] if spend is not None and spend.is_reached() else units
-
     def run_unit(self, unit: Unit, agent: Agent) -> None:
         """Run one conversation to its end, save it, and wait for the worker to submit."""
-        shared = self.shared_state
         human = HumanAgent(agent)
+        try:
+            self._hold(unit, agent, human)
+        except AbsentAgentError:
+            _finish(agent)
+            raise
+        except ANYTHING:  # what comes before or after a conversation: the database, or a crowd platform
+            logger.exception("The end of a conversation has failed; the worker can submit")
+            tell_end(human, "error", TECHNICAL_PROBLEM)
+        self._close(agent)
+
+    def _hold(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Make the world of a conversation and let it go on to its end."""
+        shared = self.shared_state
         try:
             world = shared.world_module.make_world(
                 shared.world_opt, [human], initialization_data=unit.get_assignment_data()
             )
         except NoPlaceLeftError:
             self.end_without_place(unit, agent, human)
-        except Exception:
+        except ANYTHING:
             logger.exception("A conversation could not be started")
-            self._end_broken(unit, human)
+            self._end_broken(human)
         else:
-            try:
-                self._run_world(world, unit, agent, human)
-            except BaseException:
-                _finish(agent)
-                raise
-        self._close(agent)
+            self._run_world(world, unit, agent, human)
 
     def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker for whom there is no place that there is nothing to do."""
         logger.warning("A unit was offered though no further conversation is to begin")
-        human.control("ended", outcome="incomplete", reason=NO_MORE_WORK, task_done=True)
+        tell_end(human, "no_work", NO_MORE_WORK)
 
     def _run_world(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Hold a conversation, save it once, count it once, and tell the worker how it ended."""
+        broken = False
         try:
-            world.parley()  # what it opens with belongs to the record; no worker can have said anything before
-            agent.state.record_head(self._record(world, human))
-            while not world.episode_done() and unit.db_id in self.running_units:
-                world.parley()
-            world.abandon("run ended: the run was stopped during the conversation")
+            try:
+                self._talk(world, agent, human)
+            except (AgentShutdownError, StoppedError):
+                self._end_incomplete(world, agent, human, STOPPED)
+                tell_end(human, "stopped", STUDY_STOPPED)
+                return
+            except AbsentAgentError as absent:
+                self._end_incomplete(world, agent, human, REASONS.get(type(absent), "left: the worker went away"))
+                if not isinstance(absent, AgentTimeoutError):
+                    raise
+                self._let_hand_in(world, unit, agent, human)
+                return
+            except ANYTHING as error:
+                logger.exception("A conversation broke down; the worker can submit what there is")
+                _guarded("abandon", world, f"error: {error!r}")
+                broken = True
             collected = self._save(world, agent, human)
-            world.settle(collected)
+            # From here on the conversation is saved. Whatever fails now, it is neither saved nor counted again.
+            _guarded("settle", world, collected)
             if collected:
-                with self._lock:
-                    self._failures_in_a_row = 0
+                self.failures.collected(human.worker_id)
             else:
-                self._launch_replacement(unit)
+                self.failures.failed(human.worker_id)
+                self._launch_replacement()
             block_for_conduct(world, agent, self._block_name, on_platform=False)
-            human.control(
-                "ended",
-                outcome=(Completion.COMPLETE if collected else Completion.INCOMPLETE).value,
-                reason="",
-                task_done=True,
-            )
+            if broken and not collected:
+                tell_end(human, "error", TECHNICAL_PROBLEM)
+            else:
+                outcome = Completion.COMPLETE if collected else Completion.INCOMPLETE
+                human.control("ended", outcome=outcome.value, reason="", task_done=True)
             block_for_conduct(world, agent, self._block_name, on_platform=True)
-        except AbsentAgentError as absent:
-            world.abandon(REASONS.get(type(absent), "left: the worker went away"))
-            self._save(world, agent, human)
-            world.settle(collected=False)
-            raise
-        except Exception as error:
-            logger.exception("A conversation broke down; the worker can submit what there is")
-            world.abandon(f"error: {error!r}")
-            self._save(world, agent, human)
-            world.settle(collected=False)
-            self._end_broken(unit, human)
         finally:
-            world.shutdown()
+            _guarded("shutdown", world)
+
+    def _talk(self, world: Any, agent: Agent, human: HumanAgent) -> None:
+        """Let a conversation go on to its end.
+
+        Raises:
+            AbsentAgentError: the worker left, or took too long.
+            StoppedError: the run is ending.
+        """
+        world.parley()  # what it opens with belongs to the record; no worker can have said anything before
+        agent.state.record_head(self._record(world, human))
+        while not world.episode_done():
+            if self._is_stopping:
+                raise StoppedError("The run has been stopped.")
+            world.parley()
+
+    def _end_incomplete(self, world: Any, agent: Agent, human: HumanAgent, reason: str) -> None:
+        """End a conversation as incomplete, keep what there is of it, and give its place back."""
+        _guarded("abandon", world, reason)
+        _guarded("settle", world, self._save(world, agent, human))
+
+    def _let_hand_in(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Let a worker who has run out of time hand in what there is; somebody else gets a conversation meanwhile.
+
+        Raises:
+            AgentTimeoutError: there is nothing, or they don't hand it in: the unit is not paid for.
+        """
+        if not world.is_worth_keeping:
+            agent.update_status(AgentState.STATUS_TIMEOUT)
+            raise AgentTimeoutError(None, agent.db_id)
+        tell_end(human, "timeout", TIME_IS_UP)
+        replaced = self._launch_replacement()
+        self.awaiting_hand_in.add(unit.db_id)
+        try:
+            agent.await_submit(timeout=min(HAND_IN_SECONDS, self._submission_timeout or HAND_IN_SECONDS))
+        except AgentTimeoutError:
+            agent.update_status(AgentState.STATUS_TIMEOUT)
+            if replaced:  # else the unit itself is offered again
+                take_down(unit)
+                unit.set_db_status(AssignmentState.EXPIRED)
+            raise
+        finally:
+            self.awaiting_hand_in.discard(unit.db_id)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no conversation goes on; those who may still hand in are not waited for."""
+        return set(self.running_units) <= self.awaiting_hand_in
 
     def _save(self, world: Any, agent: Agent, human: HumanAgent) -> bool:
         """Save a conversation in both places.
@@ -222,14 +312,14 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         Returns:
             whether a complete conversation is safe in at least one of them, and thus collected.
         """
-        complete = world.completion is Completion.COMPLETE
-        if not complete and not world.is_worth_keeping:
-            agent.state.head = None  # there is nothing to recover
-            return False
         try:
+            complete = world.completion is Completion.COMPLETE
+            if not complete and not world.is_worth_keeping:
+                agent.state.head = None  # there is nothing to recover
+                return False
             world_data = world.prep_save_data([human])
             world_data["custom_data"] = self._record(world, human, world_data)
-        except Exception:
+        except ANYTHING:
             logger.exception("A conversation's data could not be put together")
             return False
         places: dict[str, Callable[[], Any]] = {
@@ -258,39 +348,38 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         custom_data = (world_data or world.prep_save_data([human]))["custom_data"]
         return {**custom_data, "task_name": self.task_run.get_task().task_name}
 
-    def _end_broken(self, unit: Unit, human: HumanAgent) -> None:
-        self._launch_replacement(unit)
-        human.control(
-            "ended",
-            outcome=Completion.INCOMPLETE.value,
-            reason=TECHNICAL_PROBLEM,
-            task_done=True,
-        )
+    def _end_broken(self, human: HumanAgent) -> None:
+        self.failures.failed(human.worker_id)
+        self._launch_replacement()
+        tell_end(human, "error", TECHNICAL_PROBLEM)
 
-    def _launch_replacement(self, unit: Unit, failed: bool = True) -> None:
-        """Offer one more unit, since this one is used up (and paid for) without a conversation that counts.
+    def _launch_replacement(self) -> bool:
+        """Offer one more unit, since one is used up (and paid for) without a conversation that counts.
 
-        Args:
-            unit: the one that is used up.
-            failed: whether a conversation broke down; after many of these, none are offered any more.
+        Returns:
+            whether one is offered, at once or as soon as the limits of the run allow it.
         """
         live_run = self.shared_state.live_run
         if live_run is None:
-            return
-        launcher = live_run.task_launcher
-        if not launcher.keep_launching_units or unit.db_id not in self.running_units:
-            return  # the run is ending
-        with self._lock:
-            self._failures_in_a_row += failed
-            give_up = self._failures_in_a_row > MOST_FAILURES_IN_A_ROW
-        if give_up:
+            return False
+        if self.failures.too_many():
             logger.error(
-                "%d conversations in a row broke down; no more are offered in their place. See the errors above, mend the "
-                "cause, and start the task again: it goes on where it is.",
-                MOST_FAILURES_IN_A_ROW,
+                "The conversations of more than %d workers in a row broke down; no more are offered in their place. See the "
+                "errors above, repair the cause, and start the task again: it continues where it is.",
+                MOST_WORKERS_IN_A_ROW,
             )
-            return
-        launcher.units.append(launcher.launch_evaluation_unit({}, unit.unit_index))
+            return False
+        try:
+            offered: bool = live_run.task_launcher.replace()
+        except Exception:  # the database, or a crowd platform, whose errors have no common ancestor
+            logger.exception("No unit could be offered in the place of a conversation that doesn't count")
+            return False
+        if not offered and not self._is_stopping:
+            logger.warning(
+                "No conversation is offered in place of one that is used up: the run is ending, or has offered all that "
+                "were paid for. To collect the rest, start the task again when the run is over."
+            )
+        return offered
 
     def _close(self, agent: Agent) -> None:
         """Wait for the worker to submit; one who closes the page instead has done the work all the same."""
@@ -301,6 +390,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         _finish(agent)
         agent.update_status(AgentState.STATUS_COMPLETED)
         agent.mark_done()
+        check_worker(agent, self._block_name)
         # Mephisto keeps every agent for the whole run; what was said is on disk, and read again should the page come back.
         agent.hide_state()
 
@@ -313,8 +403,40 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             if live_run is not None and isinstance(live_run.worker_pool, TaskWorkerPool):
                 live_run.worker_pool.retire(agent)
 
+    def stop_onboardings(self) -> None:
+        """End the onboardings that go on: those workers would get no conversation."""
+        for running in list(self.running_onboardings.values()):
+            if running.onboarding_agent.db_status != AgentState.STATUS_WAITING:  # else passed, which is yet to be noted
+                running.onboarding_agent.shutdown()
+
+    def shutdown(self) -> None:
+        """End everything that goes on, and wait until it has ended; every worker is told that the study was stopped."""
+        self._is_stopping = True
+        for unit in list(self.running_units.values()):
+            unit.agent.shutdown()
+        for onboarding in list(self.running_onboardings.values()):
+            onboarding.onboarding_agent.shutdown()
+        # After that: who waits for a reply is to find the agent shut down, and does not wait for the page to submit.
+        self.shared_state.world_opt.models.interrupt()
+        super().shutdown()
+
     def cleanup_unit(self, unit: Unit) -> None:
         """Nothing is left to clean up: :meth:`run_unit` frees everything itself."""
+
+
+def tell_end(human: HumanAgent, cause: str, reason: str) -> None:
+    """Tell a page that its part is over before its end, and why (docs/protocol.md, section 2)."""
+    human.control("ended", outcome=Completion.INCOMPLETE.value, cause=cause, reason=reason, task_done=True)
+
+
+def _guarded(method: str, world: Any, *args: Any) -> None:
+    """Call what a world, if there is one, does at its end; what it raises is logged, since it may be a researcher's own."""
+    if world is None:
+        return
+    try:
+        getattr(world, method)(*args)
+    except ANYTHING:
+        logger.exception("'%s' of a world has failed", method)
 
 
 def _finish(agent: Agent | OnboardingAgent) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ from mephisto.operations.datatypes import WorkerFailureReasons
 from mephisto.operations.worker_pool import AgentDetails, OnboardingInfo, WorkerPool
 from mephisto.utils.qualifications import worker_is_qualified
 
-from model_chat.quality.refusals import units_of
+from model_chat.quality.blocks import canonical_id, find_participant
+from model_chat.quality.onboarding import keep_result
+from model_chat.quality.refusals import TEXTS, Refusal, units_of
 from model_chat.retired_agents import KEPT, RetiredAgents
 from model_chat.task_database import launched_units
 
@@ -52,8 +55,14 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
         super().__init__(db)
         self._arrivals = ThreadPoolExecutor(ARRIVING_AT_ONCE, thread_name_prefix="arrivals")
         self._retired = RetiredAgents(db)
-        self._at_the_door: dict[str, asyncio.Event] = {}
-        """Visits (agent registration ids) that are being let in; of the event loop alone."""
+        self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
+        """Each worker's lock, and how many hold it or wait for it; of the event loop alone."""
+        self._practised: dict[str, dict[str, Any]] = {}
+        """Onboarding agents -> what their page came with; of the event loop alone, but for new entries."""
+        self.is_closed = False
+        """Whether nobody new is let in any more, since the run is ending."""
+        self.arriving = 0
+        """How many workers are being let in just now; of the event loop alone."""
 
     @property
     def _is_simple(self) -> bool:
@@ -70,42 +79,92 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
 
     async def register_worker(self, crowd_data: dict[str, Any], request_id: str) -> None:
         """Let a worker in whose page asks for work, or tell them why not."""
-        if not self._is_simple:
+        if not self._is_simple and not self.is_closed:
             await super().register_worker(crowd_data, request_id)
             return
-        visit = crowd_data["agent_registration_id"]
-        while visit in self._at_the_door:  # the page asked twice: loaded again, or sent again
-            await self._at_the_door[visit].wait()
-        known = self.get_live_run().client_io.agents_by_registration_id.get(visit)
-        if known is not None:
-            await self.reconnect_agent(known, request_id)
+        provider_type = self.get_live_run().provider.PROVIDER_TYPE
+        name = canonical_id(provider_type, crowd_data["worker_name"])
+        if not name:
+            self._refuse(request_id, Refusal.NO_ID)
             return
-        done = self._at_the_door[visit] = asyncio.Event()
-        try:
-            await self._in_turn(lambda: self._admit(crowd_data, request_id))
-        finally:
-            del self._at_the_door[visit]
-            done.set()
+        crowd_data = {**crowd_data, "worker_name": name}
+        async with self._turn_of(name):
+            # The page may have asked twice: loaded again, or sent again.
+            known = self.get_live_run().client_io.agents_by_registration_id.get(crowd_data["agent_registration_id"])
+            if known is not None and not self._is_done_with_onboarding(known):
+                await self.reconnect_agent(known, request_id)
+                return
+            await self._in_turn(lambda: self._admit(crowd_data, request_id), request_id)
+
+    async def reconnect_agent(self, agent_id: str, request_id: str) -> None:
+        """Answer a page that comes back; one that has passed onboarding and got no unit asks for one."""
+        if self._is_simple and self._is_done_with_onboarding(agent_id):
+            await self.register_worker(self._practised[agent_id], request_id)
+        else:
+            await super().reconnect_agent(agent_id, request_id)
+
+    def _is_done_with_onboarding(self, agent_id: str) -> bool:
+        agent = self.final_onboardings.get(agent_id)
+        return agent is not None and agent_id in self._practised and agent.db_status == AgentState.STATUS_APPROVED
 
     async def register_agent_from_onboarding(self, onboarding_agent: OnboardingAgent) -> None:
         """Give a unit to a worker who has handed in their onboarding, or tell them why not."""
-        if not self._is_simple:
+        if not self._is_simple and not self.is_closed:
             await super().register_agent_from_onboarding(onboarding_agent)
             return
         info = self.onboarding_infos.get(onboarding_agent.get_agent_id())
         if info is None:
             logger.warning("%s has handed in an onboarding that nobody knows of", onboarding_agent)
             return
-        await self._in_turn(lambda: self._admit_from_onboarding(onboarding_agent, info))
+        async with self._turn_of(info.crowd_data["worker_name"]):
+            await self._in_turn(lambda: self._admit_from_onboarding(onboarding_agent, info), info.request_id)
 
-    async def _in_turn(self, admit: Callable[[], None]) -> None:
-        """Do what lets a worker in, or not, in a thread of the pool."""
+    async def hand_in_again(self, onboarding_id: str, request_id: str) -> None:
+        """Answer a page that hands in an onboarding which another tab has handed in already."""
+        crowd_data = self._practised.get(onboarding_id)
+        if crowd_data is None:
+            self._answer(request_id, failure_reason=WorkerFailureReasons.TASK_MISSING)
+        else:
+            await self.register_worker(crowd_data, request_id)
+
+    @asynccontextmanager
+    async def _turn_of(self, name: str) -> AsyncIterator[None]:
+        """Hold a worker's lock: what a worker may have is checked and given to one of their pages at a time.
+
+        It is a lock of the event loop, so that one worker's many requests don't occupy the threads that let in everybody.
+        """
+        lock, users = self._turns.get(name, (asyncio.Lock(), 0))
+        self._turns[name] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            users = self._turns[name][1] - 1
+            if users:
+                self._turns[name] = lock, users
+            else:
+                del self._turns[name]
+
+    async def _in_turn(self, admit: Callable[[], None], request_id: str) -> None:
+        """Do what lets a worker in, or not, in a thread of the pool; if it fails, its page is told."""
         if self.is_shutdown:  # the run is over, and its router the next to go
             return
+        self.arriving += 1
         try:
             await asyncio.get_running_loop().run_in_executor(self._arrivals, admit)
-        except Exception:
-            logger.exception("A worker could not be let in; their page asks again")
+        except (Exception, SystemExit):  # a database, a crowd platform, or a researcher's own code
+            logger.exception("A worker could not be let in")
+            with suppress(KeyError):  # it has been answered before that
+                self._refuse(request_id, Refusal.TECHNICAL)
+        finally:
+            self.arriving -= 1
+
+    def close(self) -> None:
+        """Let nobody new in from now on; pages of workers who are in can still come back.
+
+        Those who are being let in at this moment (:attr:`arriving`) still may be.
+        """
+        self.is_closed = True
 
     def retire(self, agent: Agent) -> None:
         """Let go of an agent whose part is over; its page may still come back."""
@@ -129,9 +188,18 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
         """Answer a page's request for work."""
         self.get_live_run().client_io.enqueue_agent_details(request_id, AgentDetails(**details).to_dict())
 
+    def _refuse(self, request_id: str, refusal: Refusal, **details: Any) -> None:
+        """Answer a page's request for work with a reason that only the pool knows."""
+        answer = AgentDetails(**details, failure_reason=TEXTS[refusal]).to_dict()
+        self.get_live_run().client_io.enqueue_agent_details(request_id, {**answer, "refusal": refusal.value})
+
     def _admit(self, crowd_data: dict[str, Any], request_id: str) -> None:
         live_run = self.get_live_run()
+        if self.is_closed:
+            self._answer(request_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
+            return
         worker = self._find_or_make_worker(crowd_data)
+        live_run.task_runner.readmit(worker)
         if not worker_is_qualified(worker, live_run.qualifications):
             self._answer(request_id, failure_reason=WorkerFailureReasons.NOT_QUALIFIED)
             return
@@ -141,6 +209,9 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
         blueprint = live_run.blueprint
         if getattr(blueprint, "use_onboarding", False):
             granted = worker.get_granted_qualification(blueprint.onboarding_qualification_name)
+            if granted is None and self._is_practising(worker):
+                self._refuse(request_id, Refusal.PRACTISING, worker_id=worker.db_id)
+                return
             if granted is None:
                 self._begin_onboarding(crowd_data, worker, request_id)
                 return
@@ -151,10 +222,13 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
 
     def _find_or_make_worker(self, crowd_data: dict[str, Any]) -> Worker:
         provider = self.get_live_run().provider
-        name = crowd_data["worker_name"] + ("_sandbox" if provider.is_sandbox() else "")
-        found = self.db.find_workers(worker_name=name)
-        worker: Worker = found[0] if found else provider.WorkerClass.new_from_provider_data(self.db, crowd_data)
+        found = find_participant(self.db, provider.PROVIDER_TYPE, crowd_data["worker_name"])
+        worker: Worker = found or provider.WorkerClass.new_from_provider_data(self.db, crowd_data)
         return worker
+
+    def _is_practising(self, worker: Worker) -> bool:
+        """Whether a worker has an onboarding open."""
+        return any(agent.worker_id == worker.db_id for agent in list(self.onboarding_agents.values()))
 
     def _may_have_another(self, worker: Worker) -> bool:
         """Whether the task's limits on the units of one worker, at once and in all, allow another."""
@@ -191,25 +265,34 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
         agent.set_live_run(live_run)
         self.onboarding_agents[agent_id] = agent
         self.onboarding_infos[agent_id] = OnboardingInfo(crowd_data=crowd_data, request_id=request_id)
+        self._practised[agent_id] = crowd_data
 
         async def retire() -> None:
             self.final_onboardings[agent_id] = agent
             del self.onboarding_agents[agent_id]
             self._retired.add(agent)
             while len(self.final_onboardings) > KEPT:
-                del self.final_onboardings[next(iter(self.final_onboardings))]
+                oldest = next(iter(self.final_onboardings))
+                del self.final_onboardings[oldest]
+                self._practised.pop(oldest, None)
             del self.onboarding_infos[agent_id]
 
         self._answer(request_id, worker_id=worker.db_id, agent_id=agent_id, init_task_data=data)
-        live_run.task_runner.execute_onboarding(agent, retire)
+        try:
+            live_run.task_runner.execute_onboarding(agent, retire)
+        except Exception:  # no thread can be started, say
+            for table in (self.onboarding_agents, self.onboarding_infos, self._practised):
+                table.pop(agent_id, None)
+            agent.update_status(AgentState.STATUS_DISCONNECT)  # its page is told
+            raise
 
     def _admit_from_onboarding(self, onboarding_agent: OnboardingAgent, info: OnboardingInfo) -> None:
         blueprint = self.get_live_run().blueprint
         worker = onboarding_agent.get_worker()
-        passed = bool(blueprint.validate_onboarding(worker, onboarding_agent))
-        worker.grant_qualification(blueprint.onboarding_qualification_name, int(passed))
+        qualification = blueprint.onboarding_qualification_name
+        passed = worker.is_qualified(qualification) or bool(blueprint.validate_onboarding(worker, onboarding_agent))
+        keep_result(worker, qualification, blueprint.onboarding_failed_name, passed)
         if not passed:
-            worker.grant_qualification(blueprint.onboarding_failed_name, 0)
             onboarding_agent.update_status(AgentState.STATUS_REJECTED)
             self._answer(info.request_id, failure_reason=WorkerFailureReasons.NOT_QUALIFIED)
             return
@@ -221,6 +304,9 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
 
     def _give_unit(self, crowd_data: dict[str, Any], worker: Worker, request_id: str) -> None:
         live_run = self.get_live_run()
+        if self.is_closed:
+            self._answer(request_id, worker_id=worker.db_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
+            return
         unit = next(filter(live_run.task_run.reserve_unit, self._free_units(worker)), None)
         if unit is None:
             self._answer(request_id, worker_id=worker.db_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
@@ -236,7 +322,13 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
         live_run.client_io.associate_agent_with_registration(agent_id, request_id, crowd_data["agent_registration_id"])
         self.agents[agent_id] = agent
         self._answer(request_id, worker_id=worker.db_id, agent_id=agent_id, init_task_data=data)
-        live_run.task_runner.execute_unit(unit, agent)
+        try:
+            live_run.task_runner.execute_unit(unit, agent)
+        except Exception:  # no thread can be started, say
+            del self.agents[agent_id]
+            agent.update_status(AgentState.STATUS_DISCONNECT)  # its page is told
+            unit.clear_assigned_agent()
+            raise
 
     def shutdown(self) -> None:
         """Let nobody in any more."""

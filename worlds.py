@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -21,7 +21,7 @@ from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.redaction import redacted
 from model_chat.contexts import HI, Context, ContextSource
 from model_chat.human_agent import HumanAgent
-from model_chat.incoming import Accepted, Expected, RefusedError, check_packet, message_id_of
+from model_chat.incoming import Accepted, Expected, RefusedError, asks_more_time, check_packet, message_id_of
 from model_chat.onboarding_world import ModelChatOnboardWorld as ModelChatOnboardWorld
 from model_chat.onboarding_world import OnboardingOptions as OnboardingOptions
 from model_chat.onboarding_world import make_onboarding_world as make_onboarding_world
@@ -87,6 +87,7 @@ class ChatOptions:
         quota: how many conversations each model still needs.
         num_turns: exchanges before the final rating.
         max_resp_time: seconds a worker has for a turn.
+        time_extensions: how many times a worker may ask for as many seconds again, in each turn.
         max_message_length: characters.
         annotations: the buckets, or None when responses are not annotated.
         annotations_text: the text of the annotation configuration file, saved with each conversation.
@@ -112,6 +113,7 @@ class ChatOptions:
     include_persona: bool = False
     acceptability: AcceptabilityChecker | None = None
     attention: AttentionConfig | None = None
+    time_extensions: int = 0
     spend: ModelSpend | None = None
 
 
@@ -211,7 +213,8 @@ class ModelChatWorld:
         """Do one step: open, take one message and answer it, or take the final ratings.
 
         Raises:
-            AbsentAgentError: Mephisto's exceptions for a worker who left or took too long.
+            AbsentAgentError: Mephisto's exceptions for a worker who left or took too long, or when the run is stopped.
+            StoppedError: the run was stopped while the model was asked for a reply.
         """
         try:
             if self.state is State.START:
@@ -249,7 +252,7 @@ class ModelChatWorld:
         self.state = state
 
     def _take_message(self) -> None:
-        accepted = self._receive("message")
+        accepted = self._receive("message", takes_text=self.bot.takes_text)
         self._annotate(accepted)
         self._add_utterance(HUMAN_IDX, accepted.text, accepted)
         self.bot.observe({"id": HUMAN_ID, "text": accepted.text})
@@ -287,12 +290,18 @@ class ModelChatWorld:
         last = next(utterance for utterance in reversed(self.dialog) if utterance.agent_idx == MODEL_IDX)
         last.final_rating = RATING_SEPARATOR.join(str(rating) for rating in accepted.final_ratings or ())
 
-    def _receive(self, ask: str, annotations: AnnotationsConfig | None = None) -> Accepted:
+    def _receive(
+        self,
+        ask: str,
+        annotations: AnnotationsConfig | None = None,
+        takes_text: Callable[[str], bool] | None = None,
+    ) -> Accepted:
         """Ask the worker for a message or the final ratings until something that can be taken comes.
 
         Args:
             ask: ``message`` or ``final_rating``.
             annotations: boxes to tick although the last thing said is no reply that is to be annotated.
+            takes_text: whether the model can be shown a message; None where it isn't shown any.
         """
         for early in self.human.discard_waiting():
             if message_id_of(early) not in self._taken:
@@ -302,18 +311,27 @@ class ModelChatWorld:
             rating_questions=len(self.options.final_rating_questions) if ask == "final_rating" else 0,
             max_message_length=self.options.max_message_length,
             turn_idx=self.exchanges_done,
+            takes_text=takes_text,
         )
         deadline = time.monotonic() + self.options.max_resp_time
+        extensions_left = self.options.time_extensions
         self.human.control(
             "your_turn",
             ask=ask,
             turn_idx=self.exchanges_done,
             num_turns=self.options.num_turns,
             seconds=self.options.max_resp_time,
+            extensions_left=extensions_left,
             live_update_requested=True,
         )
         while True:
             packet = self.human.receive(deadline)
+            if asks_more_time(packet, self.exchanges_done):
+                if extensions_left and message_id_of(packet) not in self._taken:
+                    extensions_left -= 1
+                    deadline += self.options.max_resp_time
+                    self._give_more_time(packet, deadline, extensions_left)
+                continue
             try:
                 accepted = check_packet(packet, expected, self._taken)
             except RefusedError as refused:
@@ -322,6 +340,18 @@ class ModelChatWorld:
             if accepted is not None:
                 self._taken.add(accepted.message_id)
                 return accepted
+
+    def _give_more_time(self, packet: Any, deadline: float, extensions_left: int) -> None:
+        """Tell the page until when the worker has now; a request that is sent again is not granted again."""
+        message_id = message_id_of(packet)
+        if message_id is not None:
+            self._taken.add(message_id)
+        self.human.control(
+            "more_time",
+            turn_idx=self.exchanges_done,
+            seconds=round(deadline - time.monotonic(), 1),
+            extensions_left=extensions_left,
+        )
 
     def _refuse(self, refused: RefusedError) -> None:
         self.human.control("refused", message_id=refused.message_id, code=refused.code, reason=refused.reason)
@@ -422,6 +452,7 @@ class ModelChatWorld:
                 model_nickname=self.bot.nickname,
                 model_file=self.bot.model_file,
                 model_opt=self.bot.exported_opt,
+                final_rating_question=RATING_SEPARATOR.join(self.options.final_rating_questions),
             ),
             "personas": None if context is None else [list(context.human_persona), list(context.model_persona)],
             "context_dataset": None if context is None else context.dataset,

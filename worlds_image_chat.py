@@ -13,7 +13,7 @@ from typing import Any
 from model_chat.bot_agent import BotAgent
 from model_chat.human_agent import HumanAgent
 from model_chat.images.contexts import ImageContext, ImageContexts
-from model_chat.images.inputs import ImageInput, first_message
+from model_chat.images.inputs import ImageInput, first_message, repeated_keys
 from model_chat.images.quota import ImagePlace, ImageQuota
 from model_chat.records.schema import HUMAN_ID
 from model_chat.serving.pool import ModelPool
@@ -50,25 +50,27 @@ class ImageChatOptions(ChatOptions):
 
 
 class ImageBotAgent(BotAgent):
-    """A model that is shown the same image with every message.
+    """A model that is shown the same image with every message, and what its teacher says of it but the text.
 
     Args:
         pool: the run's models.
         nickname: which of them.
         image: in the form that the model wants.
+        act: the teacher's act about the image; a model that chooses among ``label_candidates`` finds them there.
     """
 
-    def __init__(self, pool: ModelPool, nickname: str, image: Any) -> None:
+    def __init__(self, pool: ModelPool, nickname: str, image: Any, act: Mapping[str, Any] | None = None) -> None:
         super().__init__(pool, nickname)
         self._image = image
+        self._act = dict(act or {})
 
     def observe_image(self) -> None:
-        """Let the model see the image before anything is said."""
-        super().observe(dict(first_message(self._image)))
+        """Let the model see the image and the teacher's whole act before anything is said."""
+        super().observe(dict(first_message(self._image, self._act)))
 
     def observe(self, message: dict[str, Any]) -> None:
         """Let the model see a message, and the image again."""
-        super().observe({**message, "image": self._image})
+        super().observe({**repeated_keys(self._act), **message, "image": self._image})
 
 
 class ModelImageChatWorld(ModelChatWorld):
@@ -144,8 +146,9 @@ def make_world(
     if place is None:
         raise NoPlaceLeftError("There is no image for this worker.")
     try:
-        image = opt.inputs[place.nickname][place.image_idx]
-        return world_class(opt, human, ImageBotAgent(opt.models, place.nickname, image), place)
+        images = opt.inputs[place.nickname]
+        bot = ImageBotAgent(opt.models, place.nickname, images[place.image_idx], images.act(place.image_idx))
+        return world_class(opt, human, bot, place)
     except BaseException:
         place.give_back()
         raise

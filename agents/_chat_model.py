@@ -86,7 +86,7 @@ class ChatModel:
         prompt_cache_bytes: how much memory may be kept from one turn to the next; 0 for none.
 
     Raises:
-        ConfigurationError: the tokenizer has no chat template, or it can't be used.
+        ConfigurationError: the tokenizer has no chat template, one that can't be used, or tokens unknown to the model.
     """
 
     def __init__(
@@ -106,11 +106,16 @@ class ChatModel:
         self._tokenizer = tokenizer
         self._name = name
         self._template_args = dict(template_args or {})
-        self._special_ids = frozenset(
-            token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special
-        ) | frozenset(tokenizer.all_special_ids)
+        known = model.get_input_embeddings().weight.shape[0]
+        self._known_tokens: int = known
+        _check_words(tokenizer, known, name)
+        special_ids = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        special_ids.update(tokenizer.all_special_ids)
+        self._special_ids = frozenset(token_id for token_id in special_ids if token_id < known)
+        # What was added to the tokenizer and not to the model ([PAD] often) must not be read from what somebody types.
+        unknown_ids = {token_id for token_id in tokenizer.added_tokens_decoder if token_id >= known}
         self._special_texts = sorted(
-            {tokenizer.convert_ids_to_tokens(token_id) for token_id in self._special_ids}, key=len, reverse=True
+            {tokenizer.convert_ids_to_tokens(token_id) for token_id in special_ids | unknown_ids}, key=len, reverse=True
         )
         self._takes_system = self._accepts([_message("system", _MARK), _message("user", "Hi")], must_show=_MARK)
         self._takes_model_first = self._accepts([_message("assistant", _MARK), _message("user", "Hi")], must_show=_MARK)
@@ -119,13 +124,27 @@ class ChatModel:
                 f"--hf-model: the chat template of '{name}' doesn't accept a user's message; give another one with "
                 "--chat-template."
             )
+        self._check_template()
         self._stop_ids = self._find_stop_ids()
-        self._pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self._stop_ids, default=0)
+        pad_id = tokenizer.pad_token_id
+        self._pad_id: int = pad_id if pad_id is not None and pad_id < known else min(self._stop_ids, default=0)
         # generate() fills what a call leaves open from here: a model's own sampling defaults would undo the flags.
         from transformers import GenerationConfig
 
         model.generation_config = GenerationConfig(pad_token_id=self._pad_id, do_sample=False, use_cache=True)
         self._cache = PromptCache(prompt_cache_bytes)
+
+    def _check_template(self) -> None:
+        """Raise a ConfigurationError if the chat template writes tokens that the model doesn't know."""
+        whole = [_message("system", "Hi"), _message("user", "Hi"), _message("assistant", "Hi"), _message("user", "Hi")]
+        unknown = [token for token in self._render_tokens(whole)[1] if token >= self._known_tokens]
+        if unknown:
+            token = self._tokenizer.convert_ids_to_tokens(unknown[0])
+            raise ConfigurationError(
+                f"--hf-model: the chat template of '{self._name}' writes {token!r}, a "
+                f"token that the model has no embedding for (it has {self._known_tokens}); take the tokenizer that the "
+                "model was trained with, or give another template with --chat-template."
+            )
 
     @property
     def context_length(self) -> int | None:
@@ -155,32 +174,49 @@ class ChatModel:
         system = [message for message in messages if message["role"] == "system"]
         turns = [message for message in messages if message["role"] != "system"]
         while True:
-            text = self._render([*system, *turns])
-            tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            text, tokens = self._render_tokens([*system, *turns])
             if len(tokens) <= max_tokens:
                 return Prompt(tokens, opens_thoughts(text), conversation)
-            turns = self._shortened(turns, len(tokens) - max_tokens)
+            next_user = next((at for at, turn in enumerate(turns) if at > 0 and turn["role"] == "user"), None)
+            if next_user is not None:
+                turns = turns[next_user:]
+            elif len(turns) > 1:
+                turns = turns[-1:]
+            else:
+                text, tokens = self._shortened(system, turns[0], len(tokens) - max_tokens, max_tokens)
+                return Prompt(tokens, opens_thoughts(text), conversation)
+
+    def fits(self, messages: Sequence[Message], max_tokens: int) -> bool:
+        """Whether a chat can be shown whole in a prompt of ``max_tokens``."""
+        return len(self._render_tokens(messages)[1]) <= max_tokens
 
     def forget(self, conversation: str) -> None:
         """Drop what is kept of a conversation that is over."""
         self._cache.forget(conversation)
 
-    def _shortened(self, turns: list[Message], surplus: int) -> list[Message]:
-        next_user = next((at for at, turn in enumerate(turns) if at > 0 and turn["role"] == "user"), None)
-        if next_user is not None:
-            return turns[next_user:]
-        *before, last = turns
-        if before:
-            return [last]
-        words = self._tokenizer(last["content"], add_special_tokens=False)["input_ids"]
-        kept = words[surplus:]
-        shorter = self._tokenizer.decode(kept, skip_special_tokens=True) if kept else ""
-        if not shorter.strip() or len(shorter) >= len(last["content"]):
-            raise ValueError(
-                f"--max-prompt-tokens: the system prompt and persona of '{self._name}' leave no room for a message; "
-                "raise it."
-            )
-        return [_message(last["role"], shorter)]
+    def _shortened(self, system: list[Message], last: Message, surplus: int, max_tokens: int) -> tuple[str, list[int]]:
+        """Return the prompt with as much of the end of the last message as fits, as text and as tokens."""
+        kept = self._tokenizer(last["content"], add_special_tokens=False)["input_ids"]
+        while kept := kept[surplus:]:
+            # The first tokens may be the rest of a character that was cut in two.
+            shorter = self._tokenizer.decode(kept, skip_special_tokens=True).lstrip("\ufffd").strip()
+            if not shorter:
+                break
+            text, tokens = self._render_tokens([*system, _message(last["role"], shorter)])
+            surplus = len(tokens) - max_tokens
+            if surplus <= 0:
+                return text, tokens
+        raise ValueError(
+            f"--max-prompt-tokens: the system prompt and persona of '{self._name}' leave no room for a message; raise it."
+        )
+
+    def calculates(self, prompt: Prompt) -> bool:
+        """Whether what the model calculates of a prompt are numbers: damaged weights, or overflow, make NaN of all."""
+        import torch
+
+        with torch.inference_mode():
+            scores = self._model(torch.tensor([prompt.tokens], device=self._model.device)).logits[0, -1]
+        return not bool(scores.isnan().any()) and bool(scores.isfinite().any())
 
     def replies(self, prompts: Sequence[Prompt], settings: ReplySettings) -> list[str]:
         """Let the model answer several chats at once.
@@ -266,6 +302,11 @@ class ChatModel:
         text = text.rstrip("\ufffd") if not finished else text
         return text if finished or not settings.whole_sentences else up_to_last_sentence(text).strip()
 
+    def _render_tokens(self, messages: Sequence[Message]) -> tuple[str, list[int]]:
+        text = self._render(messages)
+        tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return text, tokens
+
     def _render(self, messages: Sequence[Message]) -> str:
         fitted = self._fitted(messages)
         text: str = self._tokenizer.apply_chat_template(
@@ -329,7 +370,20 @@ class ChatModel:
             after = self._tokenizer(text.rpartition(_MARK)[2].lstrip(), add_special_tokens=False)["input_ids"]
             if after and after[0] in self._special_ids:
                 found.add(after[0])
-        return frozenset(token_id for token_id in found if token_id is not None)
+        # A model's generation_config.json can name anything.
+        return frozenset(each for each in found if type(each) is int and 0 <= each < self._known_tokens)
+
+
+def _check_words(tokenizer: Any, known: int, name: str) -> None:
+    """Raise a ConfigurationError if a tokenizer has words that a model of ``known`` embeddings doesn't."""
+    added = tokenizer.get_added_vocab()
+    unknown = sorted((at, word) for word, at in tokenizer.get_vocab().items() if at >= known and word not in added)
+    if unknown:
+        raise ConfigurationError(
+            f"--hf-model: the tokenizer of '{name}' has {len(unknown)} words that the model has no embedding for (it has "
+            f"{known}; the first is {unknown[0][1]!r}): they don't belong together; take the tokenizer that the model was "
+            "trained with."
+        )
 
 
 def _cache_of(output: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 from model_chat.agents._chat_model import ChatModel, ReplySettings
 from model_chat.agents._sampling import SamplingSettings
+from model_chat.agents._weight_checks import weight_faults
 from model_chat.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -141,33 +142,67 @@ def load_chat_model(
     device = _chosen_device(device)
     spread = model_parallel and device == "cuda" and torch.cuda.device_count() > 1
     chosen_dtype: Any = dtype if dtype != "auto" else (torch.float32 if device == "cpu" else "auto")
-    source: dict[str, Any] = {"revision": location.revision} if not location.is_local else {}
+    # None would ask on the terminal whether a folder's own code may run.
+    source: dict[str, Any] = {"trust_remote_code": False}
+    if not location.is_local:
+        source["revision"] = location.revision
     source["local_files_only"] = location.is_local or not _hub_answers()
     if location.gguf_file is not None:
         source["gguf_file"] = location.gguf_file
     started = time.monotonic()
     try:
         tokenizer = AutoTokenizer.from_pretrained(location.name, **source)
-        model = AutoModelForCausalLM.from_pretrained(
-            location.name, dtype=chosen_dtype, **({"device_map": "auto"} if spread else {}), **source
+        model, info = AutoModelForCausalLM.from_pretrained(
+            location.name,
+            dtype=chosen_dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are among the faults below
+            **({"device_map": "auto"} if spread else {}),
+            **source,
         )
     except Exception as error:  # transformers, safetensors, gguf and torch raise a dozen unrelated types here
         raise ConfigurationError(_loading_fault(location, error, offline=source["local_files_only"])) from error
+    has_safetensors = location.is_local and location.gguf_file is None
+    faults = weight_faults(model, info, Path(location.name) if has_safetensors else None)
+    ConfigurationError.raise_if(f"{_flag(location)}: '{location}' can't be used: {fault}." for fault in faults)
     if not spread:
         model.to(device)
     if template_file is not None:
         tokenizer.chat_template = template_file.read_text(encoding="utf-8")
     chat_model = ChatModel(model, tokenizer, str(location), template_args, prompt_cache_bytes)
-    chat_model.replies(
-        [chat_model.prompt([{"role": "user", "content": "Hi!"}], max_tokens=1 << 30)],
-        ReplySettings(max_new_tokens=2, sampling=SamplingSettings(top_p=0.9)),
-    )
+    _try_out(chat_model, location)
     logger.info(
         "Loaded %s on %s (%s, %.0f million parameters) in %.1f s.",
         *(location, chat_model.device, str(model.dtype).removeprefix("torch.")),
         *(sum(weights.numel() for weights in model.parameters()) / 1e6, time.monotonic() - started),
     )
     return chat_model
+
+
+def _try_out(chat_model: ChatModel, location: ModelLocation) -> None:
+    """Let a model write two tokens.
+
+    Raises:
+        ConfigurationError: it can't, or calculates no numbers.
+    """
+    try:
+        prompt = chat_model.prompt([{"role": "user", "content": "Hi!"}], max_tokens=1 << 30)
+        chat_model.replies([prompt], ReplySettings(max_new_tokens=2, sampling=SamplingSettings(top_p=0.9)))
+        calculates = chat_model.calculates(prompt)
+    except Exception as error:  # whatever a model's own code raises
+        raise ConfigurationError(
+            f"{_flag(location)}: '{location}' is loaded, but can't write a reply: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300].rstrip('.')}; try it in transformers itself, or take another model."
+        ) from error
+    if not calculates:
+        raise ConfigurationError(
+            f"{_flag(location)}: '{location}' is damaged or not made for this number format: what it calculates is no "
+            "number (NaN); copy or download its files again, or give another --hf-dtype."
+        )
+
+
+def _flag(location: ModelLocation) -> str:
+    return "--hf-model" if location.gguf_file is None else "--gguf-file"
 
 
 def _chosen_device(device: str) -> str:
@@ -200,7 +235,7 @@ def _hub_answers() -> bool:
 
 
 def _loading_fault(location: ModelLocation, error: Exception, offline: bool) -> str:
-    flag = "--hf-model" if location.gguf_file is None else "--gguf-file"
+    flag = _flag(location)
     reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     if not location.is_local and offline:
         return (

@@ -137,6 +137,11 @@ class HuggingFaceChatAgent(Agent):  # type: ignore[misc]  # parlai ships no type
         self._history_turns = int(_value(opt, "history_turns", -1))
         self._conversation = ""
         self._start_afresh()
+        if not shared and not self._fits("Hi!"):
+            raise ConfigurationError(
+                f"--max-prompt-tokens: {self._settings.max_prompt_tokens} leave no room for a message beside the system "
+                "prompt; raise it, or shorten --system-prompt."
+            )
 
     def share(self) -> dict[str, Any]:
         """What :func:`parlai.core.agents.create_agent_from_shared` needs to make a conversation with the same weights."""
@@ -170,6 +175,17 @@ class HuggingFaceChatAgent(Agent):  # type: ignore[misc]  # parlai ships no type
         seen.force_set("hf_conversation", self._conversation)
         self.observation = seen
         return seen
+
+    def takes_text(self, text: str) -> bool:
+        """Whether a message can be shown to the model whole, beside the system prompt and the persona.
+
+        The task asks before it takes a worker's message: one that doesn't fit is refused as too long.
+        """
+        return self._fits(text) or not self._fits("Hi!")  # without room for any message, a shorter one is no help
+
+    def _fits(self, text: str) -> bool:
+        about = [message for message in self._history.messages() if message["role"] == "system"]
+        return self._chat_model.fits([*about, {"role": "user", "content": text}], self._settings.max_prompt_tokens)
 
     def act(self) -> Message:
         """Reply to what was observed last, and remember the reply.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.estimates import Floats
+from model_chat.analysis.naming import Names, names_of
 from model_chat.analysis.settings import Settings
 from model_chat.records.schema import NONE_ALL_GOOD
 
@@ -77,6 +78,11 @@ class Data:
     def rating_names(self) -> list[str]:
         """Columns of the final ratings: `final_rating`, or `final_rating_1`, `final_rating_2`, …"""
         return rating_columns(self.ratings.shape[1])
+
+    @cached_property
+    def names(self) -> Names:
+        """What buckets, questions and tasks are called."""
+        return names_of(self.corpus.descriptions, self.ratings.shape[1])
 
     @cached_property
     def annotated(self) -> Floats:

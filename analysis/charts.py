@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -107,13 +108,25 @@ def short(name: str, most: int = 28) -> str:
     return shown.replace("$", r"\$")
 
 
-def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str) -> str:
-    """Dot plot of rates with intervals: a row a bucket, a mark a model."""
+def label(name: str, width: int = 26) -> str:
+    """A sentence or a name on at most two lines, for an axis or a title."""
+    return "\n".join(textwrap.wrap(name, width, max_lines=2, placeholder=" …")).replace("$", r"\$")
+
+
+def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str, call: Callable[[str], str]) -> str:
+    """Dot plot of rates with intervals: a row a bucket, a mark a model.
+
+    Args:
+        estimates: :func:`model_chat.analysis.tables.estimates`.
+        models: in order; the first eight are drawn.
+        level: of the intervals, as text.
+        call: gives a bucket's name by its key.
+    """
     rates = estimates[estimates["kind"] == "rate"]
     metrics = list(dict.fromkeys(rates["metric"]))
     shown = list(models)[:_MOST_IN_A_CHART]
     with mpl.rc_context(_STYLE):
-        row = 0.16 * len(shown) + 0.22
+        row = max(0.16 * len(shown) + 0.22, 0.4)
         figure, (axes,) = _figure(0.9 + row * len(metrics) + 0.2 * ((len(shown) + 1) // 2))
         offsets = np.linspace(-0.27, 0.27, len(shown)) if len(shown) > 1 else np.zeros(1)
         for i, model in enumerate(shown):
@@ -124,7 +137,7 @@ def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str) -> s
             axes.plot(value, at, _MARKERS[i], color=_SERIES[i], markersize=5.5, label=short(model), clip_on=False)
         for boundary in np.arange(len(metrics) - 1) + 0.5:
             axes.axhline(boundary, color=_GRID, linewidth=0.8)
-        axes.set_yticks(range(len(metrics)), [short(metric.replace("_", " ")) for metric in metrics])
+        axes.set_yticks(range(len(metrics)), [label(call(metric)) for metric in metrics])
         axes.set_ylim(len(metrics) - 0.5, -0.5)
         axes.set_xlim(0, max(5.0, min(100.0, float(np.nanmax(rates["high"].fillna(rates["value"]))) * 105)))
         axes.set_xlabel(f"percent, with {level} interval")
@@ -136,8 +149,15 @@ def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str) -> s
         )
 
 
-def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str) -> str:
-    """Distribution of a rating: a panel a model, the same scale in all."""
+def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str, asked: str) -> str:
+    """Distribution of a rating: a panel a model, the same scale in all.
+
+    Args:
+        ratings: :func:`model_chat.analysis.tables.ratings`.
+        models: in order; the first eight are drawn.
+        question: the rating's column.
+        asked: what it is called.
+    """
     own = ratings[ratings["question"] == question].set_index("model_nickname")
     shown = list(models)[:_MOST_IN_A_CHART]
     columns = min(4, len(shown))
@@ -166,15 +186,17 @@ def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str) -> 
             axes.set_xticks(range(1, 6))
             axes.tick_params(axis="x", length=0)
             axes.grid(visible=False, axis="x")
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}%")
             if i % columns:
                 axes.set_yticklabels([])
         name = f"ratings-{re.sub(r'[^a-z0-9]', '-', question)}"
-        return _svg(figure, name, f"Bar charts of how often each answer to {question} was given, one for each model.")
+        return _svg(figure, name, f"Bar charts of how often each answer to “{asked}” was given, one for each model.")
 
 
-def turn_curves(turns: pd.DataFrame, models: Sequence[str], buckets: Sequence[str], level: str) -> str:
-    """Bucket rate over exchange: a panel a bucket, a line a model with its interval."""
+def turn_curves(
+    turns: pd.DataFrame, models: Sequence[str], buckets: Sequence[str], level: str, call: Callable[[str], str]
+) -> str:
+    """Bucket rate over exchange: a panel a bucket, a line a model with its interval; see :func:`bucket_dots`."""
     shown = list(models)[:_MOST_IN_A_CHART]
     columns = min(3, max(len(buckets), 1))
     rows = -(-len(buckets) // columns)
@@ -200,11 +222,12 @@ def turn_curves(turns: pd.DataFrame, models: Sequence[str], buckets: Sequence[st
                     linewidth=1.5,
                     label=short(model) if i == 0 else "_",
                 )
-            axes.set_title(short(buckets[i].replace("_", " ")), fontsize=9, loc="left")
-            axes.set_ylim(bottom=0)
+            axes.set_title(label(call(buckets[i]), 34), fontsize=9, loc="left")
+            highest = here[["rate", "high"]].max().max() * 100
+            axes.set_ylim(0, min(max(highest * 1.05, 5.0), 102.0))  # a rate of 0 throughout has a scale, too
             axes.set_xlim(0.7, last + 0.3)
             axes.set_xticks(range(1, last + 1, max(1, last // 8)))
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}%")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}%")
         figure.supxlabel("exchange", fontsize=10, color=_INK)
         figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4)
         return _svg(
@@ -223,7 +246,9 @@ def worker_dots(quality: pd.DataFrame) -> str:
         axes.scatter(known["conversations"], known["mean_deviation"], s=22, color=_SERIES[0], alpha=0.65, linewidths=0)
         axes.set_xlabel("conversations")
         axes.set_ylabel("mean deviation of ratings")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        # A whole number at each end and one at least in between, also where all workers have the same count.
+        axes.set_xlim(known["conversations"].min() - 0.5, known["conversations"].max() + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return _svg(
             figure,
             "workers",

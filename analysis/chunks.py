@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 from model_chat.analysis.exclusions import Exclusion
 from model_chat.analysis.generations import ConversationGenerations
 from model_chat.analysis.measures import Measures, context_text
+from model_chat.analysis.naming import Description, describe, merge
 from model_chat.analysis.settings import Settings
 from model_chat.records.reading import ReadConversation, Source
 from model_chat.records.schema import MODEL_IDX
@@ -43,6 +45,7 @@ class Chunk:
             each, for telling duplicates, and its exclusion if a later rule has already left it out
             (:meth:`ChunkBuilder.add_excluded`).
         generations: what is known of the replies of every conversation that could be read, those in ``excluded`` included.
+        descriptions: what the records say of their task, and how many do.
     """
 
     utterances: pa.RecordBatch
@@ -53,6 +56,7 @@ class Chunk:
     unknown_labels: dict[str, int]
     candidates: list[tuple[bytes, Exclusion | None]]
     generations: list[ConversationGenerations]
+    descriptions: Counter[Description]
 
 
 TURN_DTYPE = np.dtype(
@@ -112,6 +116,7 @@ class ChunkBuilder:
         self._extra = tuple(extra_columns)
         self._schema = utterance_schema(settings, extra_columns)
         self._candidates: list[tuple[bytes, Exclusion | None]] = []
+        self._descriptions: Counter[Description] = Counter()
         self._conversations: list[tuple[Any, ...]] = []
         self._row_conversation, self._row_turn, self._row_agent = array("i"), array("i"), array("b")
         self._row_text: list[str] = []
@@ -159,6 +164,7 @@ class ChunkBuilder:
             )
         )
         self._candidates.append((measures.digest, None))
+        merge(self._descriptions, {describe(conversation.raw): 1})
         rows = len(conversation.dialog) + 1
         self._row_conversation.extend([position] * rows)
         self._row_turn.extend(range(CONTEXT_TURN, rows - 1))
@@ -196,6 +202,7 @@ class ChunkBuilder:
             unknown_labels=self.unknown_labels,
             candidates=self._candidates,
             generations=self.generations,
+            descriptions=self._descriptions,
         )
 
     def _utterances(self) -> pa.RecordBatch:

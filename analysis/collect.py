@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from model_chat.analysis.chunks import CONVERSATION_SCHEMA, TURN_DTYPE, Chunk, utterance_schema
 from model_chat.analysis.exclusions import Exclusion, ExclusionReason
 from model_chat.analysis.generations import GenerationTotals
+from model_chat.analysis.naming import Description, merge
 from model_chat.analysis.parallel import run_builder
 from model_chat.analysis.rows import Hooks, RowBuilder
 from model_chat.analysis.settings import NO_LIMIT, Settings
@@ -46,6 +47,7 @@ class Corpus:
         other_files: files in the folders that are no conversations by their name.
         unknown_labels: ticks of buckets that are not in `--problem-buckets`, by name.
         unmatched: a sentence for each block list with ids that no conversation has.
+        descriptions: what the records say of their task, and how many do.
         spool: the file with the utterances; :meth:`utterances` reads it.
         generations: what is known of how the models' replies were made.
     """
@@ -59,6 +61,7 @@ class Corpus:
     other_files: int
     unknown_labels: dict[str, int]
     unmatched: list[str]
+    descriptions: Counter[Description]
     spool: Path
     generations: GenerationTotals = field(default_factory=GenerationTotals)
 
@@ -171,6 +174,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
     labels: list[np.ndarray] = []
     unknown: Counter[str] = Counter()
     generations = GenerationTotals()
+    descriptions: Counter[Description] = Counter()
     schema = utterance_schema(settings, hooks.extra_columns)
     done, total = len(excluded), len(excluded) + len(wanted)
     with pa.OSFile(str(spool), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
@@ -185,6 +189,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
             excluded += late
             unknown.update(chunk.unknown_labels)
             generations.add(chunk.generations)
+            merge(descriptions, chunk.descriptions)
             if progress is not None:
                 progress(done, total)
     conversations = pa.Table.from_batches(rows, CONVERSATION_SCHEMA).combine_chunks()
@@ -198,6 +203,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
         other_files=len(listing.other_files),
         unknown_labels=dict(sorted(unknown.items())),
         unmatched=_unmatched(settings, conversations, excluded, (*listing.sources, *agents)),
+        descriptions=descriptions,
         spool=spool,
         generations=generations,
     )

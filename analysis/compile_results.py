@@ -9,12 +9,16 @@ import sys
 _HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 (pathlib must not be imported before the path is right)
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != _HERE]  # noqa: PTH100 (as above)
 
+import argparse  # noqa: E402 (the path first)
+import csv  # noqa: E402 (the path first)
+import io  # noqa: E402 (the path first)
 import logging  # noqa: E402 (the path first)
-from collections.abc import Sequence  # noqa: E402 (the path first)
+from collections.abc import Iterable, Sequence  # noqa: E402 (the path first)
 
 from model_chat.analysis.compiler import ModelChatResultsCompiler  # noqa: E402 (the path first)
 from model_chat.analysis.console import reading_progress  # noqa: E402 (the path first)
 from model_chat.errors import ConfigurationError  # noqa: E402 (the path first)
+from model_chat.records.schema import NONE_ALL_GOOD  # noqa: E402 (the path first)
 
 __all__ = ["ModelChatResultsCompiler", "main", "run"]
 
@@ -33,8 +37,12 @@ def run(compiler_class: type[ModelChatResultsCompiler], arguments: Sequence[str]
         The exit status: 0, or 2 when the flags are wrong (with a sentence each on standard error).
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    options = compiler_class.setup_args().parse_args(arguments)
+    parser = compiler_class.setup_args()
+    options = parser.parse_args(arguments)
     try:
+        if options.conf is not None:
+            parser.set_defaults(**_of_study(options))
+            options = parser.parse_args(arguments)
         compiler = compiler_class(options)
         with reading_progress() as compiler.progress:
             compiler.compile_and_save_results()
@@ -46,6 +54,38 @@ def run(compiler_class: type[ModelChatResultsCompiler], arguments: Sequence[str]
         print("Stopped; no file was left half written.", file=sys.stderr)
         return _INTERRUPTED
     return 0
+
+
+def _of_study(options: argparse.Namespace) -> dict[str, str | None]:
+    """Return what the file of --conf says, by the names of the flags; what the command line gives goes before it.
+
+    Raises:
+        ConfigurationError: there is no such file, it has faults, or nothing has been collected with it.
+    """
+    from model_chat.configuration.study import find_study
+
+    study = find_study(options.conf)
+    boxes = dict.fromkeys([*study.buckets, *([NONE_ALL_GOOD] if study.buckets else [])])
+    found: dict[str, str | None] = {"problem_buckets": _as_list(boxes) or "none"}
+    if options.results_folders or options.task_name:
+        return found
+    if study.chat_data_folder.is_dir():
+        found["results_folders"] = _as_list([str(study.chat_data_folder)])
+    if study.is_in_database():
+        found |= {"task_name": study.task_name, "database_path": options.database_path or str(study.database)}
+    if len(found) == 1:
+        raise ConfigurationError(
+            f"--conf {study.conf}: nothing is collected yet: there is no folder {study.chat_data_folder}, and no task "
+            f"'{study.task_name}' in {study.database}."
+        )
+    return found
+
+
+def _as_list(entries: Iterable[str]) -> str:
+    """Return entries as one list with commas, each quoted as in csv where it must be."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(list(entries))
+    return line.getvalue()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -206,6 +206,8 @@ class ModelChatResultsCompiler:
             "conversations_counted": corpus.conversations.num_rows,
             "excluded": corpus.excluded_by_reason,
             "texts_guarded_in_csv": guarded,
+            "permutations": settings.permutations,
+            "smallest_p_by_permutation": 1 / (settings.permutations + 1),
             "remarks": remarks(summary),
         }
         output.write_statistics(place("statistics", "json"), tables, facts)

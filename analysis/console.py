@@ -31,14 +31,14 @@ Row = Sequence[str]
 
 def console() -> Console:
     """Where the command prints: as wide as the terminal, or without colour, frames and wrapping."""
-    shown = Console(highlight=False)
-    return shown if shown.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH, no_color=True)
+    shown = Console(highlight=False, emoji=False)
+    return shown if shown.is_terminal else Console(highlight=False, emoji=False, width=_PLAIN_WIDTH, no_color=True)
 
 
 @contextlib.contextmanager
 def reading_progress() -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar while conversations are read; None where nobody watches (no terminal)."""
-    watched = Console(stderr=True)
+    watched = Console(stderr=True, emoji=False)
     if not watched.is_terminal:
         yield None
         return
@@ -91,6 +91,7 @@ def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | No
         left = len(differences) - _ROWS_SHOWN
         if left > 0:
             out.print(f"… and {left} more in the file.")
+        out.print(WHICH_P)
     workers = summary.workers
     if summary.settings.as_original:
         workers = workers[~workers["worker_id"].isin(summary.settings.worker_block_list)]
@@ -145,6 +146,10 @@ def model_rows(summary: Summary, models: Sequence[str]) -> list[list[str]]:
     return rows
 
 
+WHICH_P = (
+    "Interval and p: one test of each difference by itself. p (Holm): corrected over all pairs of models on a metric, so it "
+    "can be large beside an interval without 0."
+)
 _COMPARISON_HEAD = ("metric", "models", "difference", "interval", "p", "p (Holm)", "effect size")
 
 
@@ -183,7 +188,7 @@ def _rows(frame: pd.DataFrame) -> list[tuple[object, ...]]:
 def _percent(value: object) -> str:
     if not isinstance(value, numbers.Real) or not math.isfinite(value):
         return "–"
-    return f"{float(value):.1%}"
+    return f"{float(value):z.1%}"
 
 
 def _cell(value: object) -> str:
@@ -192,19 +197,19 @@ def _cell(value: object) -> str:
     if value is pd.NA or not isinstance(value, numbers.Real) or not math.isfinite(value):
         return "–"
     number = float(value)
-    return f"{number:,.0f}" if isinstance(value, numbers.Integral) else f"{number:.2f}"
+    return f"{number:,.0f}" if isinstance(value, numbers.Integral) else f"{number:z,.2f}"
 
 
 def _print(out: Console, title: str, columns: Row, rows: Sequence[Row]) -> None:
     if not out.is_terminal:
-        out.print(f"\n{title}")
+        out.print(f"\n{escape(title)}")
         widths = [max(len(str(row[i])) for row in (columns, *rows)) for i in range(len(columns))]
         for row in (columns, *rows):
             cells = [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
             out.print(escape("  ".join(cells).rstrip()))
         out.print()
         return
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
     for i, column in enumerate(columns):
         table.add_column(escape(column), justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:

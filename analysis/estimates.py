@@ -114,7 +114,7 @@ def rate(sums: Floats, totals: Floats, confidence: float = 0.95) -> Estimate:
         return Estimate(value, math.nan, math.nan, math.nan, round(total), clusters)
     tail = (1 - confidence) / 2
     effective = float(clusters)
-    if 0 < value < 1 and se > TIE:
+    if se > TIE:  # it is 0 at a rate of 0 or 1
         shrink = special.stdtrit(max(total - 1, 1), 1 - tail) / special.stdtrit(clusters - 1, 1 - tail)
         effective = min(total, value * (1 - value) / se**2 * float(shrink) ** 2)
     hits = value * effective
@@ -216,11 +216,9 @@ def bootstrap(
 def _studentised(value: float, se: float, ratios: Floats, errors: Floats, confidence: float, logit: bool) -> Bootstrap:
     finite = ratios[np.isfinite(ratios)]
     spread = float(finite.std(ddof=1)) if len(finite) > 1 else math.nan
-    if not se > TIE or not math.isfinite(value) or (logit and not 0 < value < 1):
+    if not se > TIE:
         return Bootstrap(spread, math.nan, math.nan)
-    usable = np.isfinite(ratios) & np.isfinite(errors) & (errors > TIE)
-    if logit:
-        usable &= (ratios > 0) & (ratios < 1)
+    usable = np.isfinite(errors) & (errors > TIE)  # at a rate of 0 or 1 it is 0
     # A resample without any event (or any error) lies at the far end; dropping it would make the interval too short.
     distances = np.where(ratios < value, -np.inf, np.inf)
     if logit:

@@ -41,7 +41,7 @@ def number(value: object, digits: int = 2) -> str:
         return "--"
     if isinstance(value, numbers.Integral):
         return str(value)
-    shown = f"{value:.{digits}f}"
+    shown = f"{float(value):z.{digits}f}"
     return f"${shown}$" if shown.startswith("-") else shown
 
 
@@ -134,8 +134,9 @@ def write_tables(folder: Path, summary: Summary, source: str) -> list[Path]:
         texts["comparisons"] = table(
             ["Metric", "Models", "Difference", "p", "p (Holm)", "Effect size"],
             rows,
-            f"Differences (rates: percentage points) with {level} intervals; p by cluster permutation; effect size: "
-            "Cohen's h (rates), Hedges' g (ratings).",
+            f"Differences (rates: percentage points) with {level} intervals; p and interval from one test (by permutation, "
+            "for large data clustered t), p (Holm) corrected over all pairs of models on a metric; effect size: Cohen's h "
+            "(rates), Hedges' g (ratings).",
             "comparisons",
             source,
         )

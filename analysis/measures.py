@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -107,7 +108,7 @@ def measure(
                 timing = utterance.timing
                 if timing is not None and timing.shown is not None and timing.sent is not None:
                     taken = timing.sent - timing.shown
-                    if taken >= 0:  # a page's clock may be set back between the two
+                    if 0 <= taken < math.inf:  # a page's clock may be set back between the two
                         measures.seconds.append(taken)
         else:
             measures.last_model_row = position

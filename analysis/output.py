@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import tempfile
@@ -195,7 +194,13 @@ def write_exclusions(path: Path, exclusions: Iterable[Exclusion], guard: bool) -
 
 
 def write_statistics(path: Path, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, object]) -> None:
-    """Write all tables and facts into one JSON file; what is not known is null."""
-    content = {**facts, **{name: json.loads(frame.to_json(orient="records")) for name, frame in tables.items()}}
+    """Write all tables and facts into one JSON file, numbers with all their digits; what is not known is null."""
+    content = {**facts, **{name: _rows(frame) for name, frame in tables.items()}}
     with whole_file(path) as file:
-        file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2, default=str) + b"\n")
+        file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str) + b"\n")
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, object]]:
+    """The rows of a table, missing values as None."""
+    known = frame.astype(object).where(frame.notna(), None)
+    return [dict(zip(known.columns, row, strict=True)) for row in known.itertuples(index=False, name=None)]

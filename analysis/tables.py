@@ -16,6 +16,8 @@ from model_chat.analysis.settings import Settings
 
 CLEAN_FIELDS = ("clean_conversations", "clean_share")
 RATING_BOUNDS = (1.0, 5.0)
+LARGEST_DIFFERENCE = {"rate": 1.0, "rating": RATING_BOUNDS[1] - RATING_BOUNDS[0]}
+"""Between two models, by a metric's kind."""
 _RATING_VALUES = (1, 2, 3, 4, 5)
 _MOST_EXCHANGES = 50
 """Exchanges that the by-turn table follows; beyond, there are hardly ever enough conversations left for a curve."""
@@ -198,6 +200,7 @@ _COMPARISON_COLUMNS = (
     "high",
     "p",
     "p_holm",
+    "test",
     "effect",
     "effect_size",
     "cliffs_delta",
@@ -222,11 +225,15 @@ def comparisons(data: Data) -> pd.DataFrame:
         totals = np.stack([metric.totals[pair] for metric in data.metrics], axis=1)
         name_a, name_b = data.models[a], data.models[b]
         rng = np.random.default_rng([settings.seed, *name_a.encode(), 0, *name_b.encode()])
-        p_values = statistics.permutation_p_values(sums, totals, is_a, clusters, rng, settings.permutations)
-        for i, metric in enumerate(data.metrics):
+        bounds = [LARGEST_DIFFERENCE[metric.kind] for metric in data.metrics]
+        tests = statistics.compare_models(
+            sums, totals, is_a, clusters, rng, bounds, settings.permutations, settings.confidence
+        )
+        for i, (metric, test) in enumerate(zip(data.metrics, tests, strict=True)):
             rows.append(
                 _comparison(metric, sums[:, i], totals[:, i], is_a, clusters, settings)
-                | {"model_a": name_a, "model_b": name_b, "p": float(p_values[i])}
+                | {"model_a": name_a, "model_b": name_b}
+                | {"low": test.low, "high": test.high, "p": test.p, "test": test.method.value}
             )
     frame = _frame(rows, _COMPARISON_COLUMNS)
     # One family: all pairs of models on one metric.
@@ -275,8 +282,6 @@ def _comparison(
         "value_a": value_a.value,
         "value_b": value_b.value,
         "difference": gap.value,
-        "low": gap.low,
-        "high": gap.high,
         "effect": effect,
         "effect_size": size,
         "cliffs_delta": delta,

@@ -26,6 +26,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
 SAID = (
@@ -60,7 +61,7 @@ def main() -> None:
     ]
     if given.short:
         rows = [{"threads": os.cpu_count() or 1, "waiting": "passive", "kept": True, "replies": 6}]
-    table = Table(title=f"{given.nickname}: replies of {given.tokens} tokens, seconds ({os.cpu_count()} cores)")
+    table = Table(title=Text(f"{given.nickname}: replies of {given.tokens} tokens, seconds ({os.cpu_count()} cores)"))
     for title in (
         "threads",
         "waiting",

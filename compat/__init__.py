@@ -7,6 +7,9 @@ Importing this package imports neither mephisto nor parlai: a mend runs when the
 
 from model_chat.compat import for_mephisto as for_mephisto
 from model_chat.compat import for_parlai as for_parlai
+from model_chat.compat import for_parlai_files as for_parlai_files
 from model_chat.compat._hooks import FINDER
+from model_chat.compat.terminal import let_any_terminal_be_written_to
 
 FINDER.install()
+let_any_terminal_be_written_to()

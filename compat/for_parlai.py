@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,3 +95,18 @@ class _SchedulersWithQuietPlateau:
     def ReduceLROnPlateau(self, *args: Any, verbose: bool = False, **kwargs: Any) -> Any:  # noqa: N802  # torch's name
         """Make the scheduler without the argument that torch no longer knows."""
         return self._lr_scheduler.ReduceLROnPlateau(*args, **kwargs)
+
+
+DATA_FOLDER = "~/ParlAI/data"
+"""Where the original's users have ParlAI's data: its README says ``base_model_folder=~/ParlAI/data/models``."""
+
+
+@FINDER.after("parlai.core.params")
+def data_in_the_users_folder(module: ModuleType) -> None:
+    """Let ParlAI download data and models into the user's folder instead of among the installed packages.
+
+    Needed by parlai 1.7.2, whose default is a folder ``data`` beside its own: gone with the environment, and in an
+    environment of the system's not to be written to. Can go when ParlAI's default is in the user's folder.
+    ``PARLAI_DATAPATH`` and ``--datapath`` go before, as ever.
+    """
+    os.environ.setdefault("PARLAI_DATAPATH", os.path.expanduser(DATA_FOLDER))  # noqa: PTH111  # Path's raises for no home

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -17,14 +17,17 @@ from model_chat.configuration.annotations import AnnotationsConfig, load_annotat
 from model_chat.configuration.checked_task import CheckedImages, CheckedTask
 from model_chat.configuration.files import expand, read_text
 from model_chat.configuration.lists import split_list
+from model_chat.configuration.mephisto_data import data_folder_fault
 from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
 from model_chat.configuration.places import set_up_command
+from model_chat.configuration.task_names import LOCAL, full_task_name, stack_owner_fault, task_name_fault
+from model_chat.configuration.traces import folder_fault
 from model_chat.configuration.world_file import load_world
 from model_chat.contexts import HI, start_mode_fault
-from model_chat.crowd.going_live import configuration_faults
+from model_chat.crowd.going_live import configuration_faults, is_on_mturk
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import find_stack_faults
-from model_chat.local_architect import ROUTER_PACKAGES, fault_of_port
+from model_chat.local_architect import ROUTER_PACKAGES, fault_of_port, faults_of_addresses
 from model_chat.model_chat_blueprint import FRONTEND_DIST, IMAGE_BLUEPRINT_TYPE
 from model_chat.quality.acceptability import AcceptabilityChecker, offensive_matcher
 from model_chat.quality.attention import AttentionConfig, load_attention_checks
@@ -45,12 +48,16 @@ if TYPE_CHECKING:
     from model_chat.images.contexts import ImageContexts
 
 BLUEPRINT = "mephisto.blueprint"
-LOCAL, MTURK, MTURK_SANDBOX = "local", "mturk", "mturk_sandbox"
+MOCK_REQUESTER = "MOCK_REQUESTER"
+"""Mephisto's own name for the requester of the provider mock, which a launch fills in."""
+MTURK = "mturk"
 MAY_BE_MISSING = frozenset({f"{BLUEPRINT}.block_qualification"})
 TASK_TEXTS = ("task_name", "task_title", "task_description", "task_tags")
 SMALLEST: dict[str, int] = {
     "num_turns": 1,
     "max_resp_time": 1,
+    "time_extensions": 0,
+    "stop_grace_time": 0,
     "max_onboard_time": 1,
     "max_message_length": 1,
     "max_concurrent_responses": 1,
@@ -107,7 +114,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     sources: dict[str, ModelSource] = {}
     images: CheckedImages | None = None
     if is_image_chat(cfg):
-        images, sources = _check_images(args, faults)
+        images, sources = _check_images(args, full_task_name(cfg), faults)
         if images is not None:
             needed = dict.fromkeys(sources, len(images.contexts) * images.evals_per_image_model_combo)
     else:
@@ -152,10 +159,9 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     world_module: ModuleType | None = None
     with faults.collecting():
         world_module = load_world(f"{BLUEPRINT}.world_file", args.world_file)
-    with faults.collecting():
-        _check_folder(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder)
+    faults.add(folder_fault(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder))
     acceptability, attention, block_list = check_quality(cfg, annotations, faults)
-    _check_mephisto(cfg, faults)
+    _check_mephisto(cfg, faults, 0 if attention is None else len(attention.checks))
     ConfigurationError.raise_if(faults.found)
     if world_module is None:
         raise RuntimeError("a world file was neither loaded nor refused")
@@ -185,7 +191,7 @@ def is_image_chat(cfg: DictConfig) -> bool:
     return bool(cfg.mephisto.blueprint._blueprint_type == IMAGE_BLUEPRINT_TYPE)
 
 
-def _check_images(args: Any, faults: Faults) -> tuple[CheckedImages | None, dict[str, ModelSource]]:
+def _check_images(args: Any, task_name: str, faults: Faults) -> tuple[CheckedImages | None, dict[str, ModelSource]]:
     """Check what only image chat has: its models, its images, its stack.
 
     Returns:
@@ -216,9 +222,11 @@ def _check_images(args: Any, faults: Faults) -> tuple[CheckedImages | None, dict
         from model_chat.images.contexts import ImageContexts  # a fifth of a second, which text chat need not wait
 
         contexts = ImageContexts(args.image_context_path)
-    with faults.collecting():
-        _check_folder(f"{BLUEPRINT}.stack_folder", args.stack_folder)
-    if contexts is None or not sources:
+    stack_fault = folder_fault(f"{BLUEPRINT}.stack_folder", args.stack_folder)
+    faults.add(stack_fault)
+    if stack_fault is None:
+        faults.add(stack_owner_fault(f"{BLUEPRINT}.stack_folder", expand(args.stack_folder), task_name))
+    if contexts is None or not sources or stack_fault is not None:
         return None, sources
     faults.found += find_stack_faults(
         num_images=len(contexts),
@@ -332,50 +340,48 @@ def _find_models(
     return sources
 
 
-def _check_folder(flag: str, path: str) -> None:
-    """Make a folder if it isn't there, and write to it.
-
-    Raises:
-        ConfigurationError: it can't be made or written to.
-    """
-    folder = expand(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part"):
-            pass
-    except OSError as error:
-        raise ConfigurationError(
-            f"{flag}: '{path}' can't be written to ({error.strerror}); give a folder that can."
-        ) from None
-
-
-def _check_mephisto(cfg: DictConfig, faults: Faults) -> None:
-    faults.found += configuration_faults(cfg)
+def _check_mephisto(cfg: DictConfig, faults: Faults, attention_checks: int) -> None:
+    faults.found += configuration_faults(cfg, attention_checks)
+    faults.add(data_folder_fault(cfg))
     task, architect = cfg.mephisto.task, cfg.mephisto.architect
     for name in TASK_TEXTS:
-        if not str(task[name] or "").strip():
+        if not task[name].strip():
             faults.add(f"mephisto.task.{name}: is empty; workers see it, or data are counted by it.")
+    faults.add(task_name_fault(str(task.task_name or "").strip()))
     if task.task_reward < 0:
         faults.add(f"mephisto.task.task_reward: {task.task_reward} is less than nothing; give US dollars.")
-    if architect._architect_type == LOCAL:
+    kind = architect._architect_type
+    if kind == "mock" and not is_on_mturk(cfg):  # for which more is wrong with it, and said
+        faults.add(
+            "mephisto.architect: 'mock' serves no page, it is for Mephisto's own tests; choose mephisto/architect=local."
+        )
+    elif architect.server_type != "node" and not is_on_mturk(cfg):  # likewise
+        faults.add(
+            f"mephisto.architect.server_type: '{architect.server_type}' is not available, for only the router that ships "
+            "knows the worker's page; give node."
+        )
+    provider = cfg.mephisto.provider
+    name = OmegaConf.select(cfg, "mephisto.provider.requester_name", default=None, throw_on_missing=False)
+    if provider._provider_type == "mock" and name not in (None, "", MOCK_REQUESTER):
+        faults.add(
+            f"mephisto.provider.requester_name: the provider mock pays nobody and has no requester '{name}'; leave the flag "
+            "out, or choose mephisto/provider=mturk_sandbox."
+        )
+    for group in ("task", "blueprint"):
+        for key in cfg.mephisto[group]:
+            value = cfg.mephisto[group].get(key, None)  # None for "???", too
+            if isinstance(value, float) and not math.isfinite(value):
+                faults.add(f"mephisto.{group}.{key}: '{value}' is not a finite number; give another.")
+    if kind == LOCAL:
         if str(architect.port) != "0":
             faults.add(fault_of_port(str(architect.port)))
+        faults.found += faults_of_addresses(architect)
         if shutil.which("node", path=os.environ.get("PATH")) is None:
             faults.add("mephisto.architect: there is no 'node' on the PATH; install Node.js 20 or newer.")
         if not ROUTER_PACKAGES.is_dir():
             faults.add(f"mephisto.architect: the router's packages are not installed; run '{set_up_command()}' once.")
     if not (FRONTEND_DIST / "index.html").is_file():
         faults.add(f"The worker's page is not built; run '{set_up_command()}' once.")
-
-
-def full_task_name(cfg: DictConfig) -> str:
-    """Return the task's name with the suffix that keeps local, sandbox and live data apart."""
-    name: str = cfg.mephisto.task.task_name
-    if cfg.mephisto.architect._architect_type == LOCAL:
-        return f"{name}_local"
-    if cfg.mephisto.provider._provider_type == MTURK_SANDBOX:
-        return f"{name}_sandbox"
-    return name
 
 
 def mode_needs_context(args: Any) -> bool:

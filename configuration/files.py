@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from model_chat.configuration.json_lines import JsonLines
@@ -15,8 +14,8 @@ from model_chat.errors import ConfigurationError
 
 
 def expand(path: str) -> Path:
-    """Return ``path`` with ``~`` and environment variables expanded."""
-    return Path(os.path.expandvars(path)).expanduser()
+    """Return ``path`` with ``~`` and environment variables expanded; a ``~name`` of nobody stays as it is."""
+    return Path(os.path.expanduser(os.path.expandvars(path)))  # noqa: PTH111  # Path.expanduser raises for such a name
 
 
 def read_text(flag: str, path: str) -> str:
@@ -25,6 +24,8 @@ def read_text(flag: str, path: str) -> str:
     Raises:
         ConfigurationError: there is no such file, or it is not UTF-8 text.
     """
+    if not path.strip():
+        raise ConfigurationError(f"{flag}: is empty; give the path of a file.")
     file = expand(path)
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
@@ -40,7 +41,7 @@ def read_text(flag: str, path: str) -> str:
 
 
 class _DuplicateKeyError(ValueError):
-    """A key stands twice in one JSON object."""
+    """A JSON object has a key twice."""
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def parse_json(flag: str, path: str, text: str) -> Any:
     """Parse JSON in which no object may hold a key twice.
 
     Raises:
-        ConfigurationError: not JSON (with line and column), or keys that stand twice (each with its line).
+        ConfigurationError: not JSON (with line and column), or keys that are duplicates (each with its line).
     """
     try:
         return json.loads(text, object_pairs_hook=_refuse_duplicates)
@@ -73,26 +74,10 @@ def parse_json(flag: str, path: str, text: str) -> Any:
             ) from None
         raise ConfigurationError(
             *(
-                f"{flag}: '{path}', line {line}: '{key}' stands twice; remove or rename one."
+                f"{flag}: '{path}', line {line}: duplicate key '{key}'; remove or rename one."
                 for key, line in JsonLines.of(text).repeated
             )
         ) from None
-
-
-def read_yaml(flag: str, path: str) -> Any:
-    """Read a YAML file.
-
-    Raises:
-        ConfigurationError: no such file, or not YAML (with line and column).
-    """
-    text = read_text(flag, path)
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it can't be parsed"
-        raise ConfigurationError(f"{flag}: '{path}' is not valid YAML{where}: {problem}.") from None
 
 
 def validation_faults(flag: str, path: str, text: str, error: ValidationError) -> list[str]:

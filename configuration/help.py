@@ -10,6 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from typing_extensions import TypeIs
 
+from model_chat.exit_codes import MEANINGS as MEANINGS_OF_CODES
+
 WIDTH = 110
 INDENT = "  "
 B, T = "mephisto.blueprint.", "mephisto.task."
@@ -44,6 +46,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         B + "context_seed",
         B + "override_opt",
         B + "max_resp_time",
+        B + "time_extensions",
+        B + "stop_grace_time",
         B + "max_message_length",
         B + "world_file",
     ),
@@ -92,6 +96,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Where and how it runs": (
         "mephisto.architect.port",
         "mephisto.architect.hostname",
+        "mephisto.architect.bind_address",
+        "mephisto.architect.allowed_hosts",
+        "mephisto.architect.trusted_proxies",
         T + "submission_timeout",
         "mephisto.log_level",
         "monitoring_log_rate",
@@ -108,7 +115,7 @@ MEANINGS = {
     "task_tags": "Comma-separated words by which workers find the task.",
     "task_reward": "US dollars for a conversation.",
     "task_lifetime_in_seconds": "Seconds for which work can be accepted; on MTurk.",
-    "assignment_duration_in_seconds": "Seconds from accepting to handing in, onboarding and all turns included; on MTurk.",
+    "assignment_duration_in_seconds": "Seconds from accepting to handing in, for onboarding, turns and replies; on MTurk.",
     "no_submission_patience": "The run ends when nobody has handed in anything for so many seconds.",
     "allowed_concurrent": "Most conversations of one worker at the same time; 0: no limit.",
     "maximum_units_per_worker": "Most conversations of one worker in all runs of this task_name; 0: no limit.",
@@ -188,9 +195,21 @@ def help_text(cfg: DictConfig, script: str, about: str) -> str:
         f"{INDENT}--config-dir FOLDER  look for conf/NAME.yaml in this folder, too",
         f"{INDENT}--hydra-help         what else Hydra offers",
         "",
+        "Exit codes",
+        *exit_code_lines(),
+        "",
         "A value written ??? is unset. What is wrong with flags and files is said before anything is launched.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def exit_code_lines() -> list[str]:
+    """Return what a run's exit codes mean, a line or more each."""
+    lines: list[str] = []
+    for code, meaning in MEANINGS_OF_CODES.items():
+        first = f"{INDENT}{code.value:<5}"
+        lines += textwrap.wrap(meaning, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+    return lines
 
 
 def config_text(cfg: DictConfig) -> str:

@@ -5,15 +5,23 @@ The answers never leave the server: :meth:`OnboardingConfig.for_page` is all tha
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model_chat.configuration.annotations import AnnotationsConfig
+from model_chat.configuration.extra_keys import is_harmless
 from model_chat.configuration.files import parse_json, read_text, validation_faults
 from model_chat.configuration.json_lines import JsonLines
 from model_chat.errors import ConfigurationError
 from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, NONE_ALL_GOOD
+
+logger = logging.getLogger(__name__)
+
+CRITERIA_OF_2021 = {"min_correct": 4, "max_incorrect": 3, "max_failures_allowed": 3}
+"""What the original's first version had in its code, where its file had none of the three."""
 
 
 class OnboardingUtterance(BaseModel):
@@ -23,6 +31,10 @@ class OnboardingUtterance(BaseModel):
 
     text: str
     agent_idx: int = Field(ge=HUMAN_IDX, le=MODEL_IDX)
+    id: Any = None
+    """The speaker's name in the original's file; workers see the same names as in the task."""
+    episode_done: Any = None
+    """ParlAI's, in the original's file; nothing depends on it."""
     answers: list[str] | None = None
     explanation: str | None = None
     """Why these answers are right; shown after a failed try when ``show_explanations`` is set."""
@@ -31,7 +43,7 @@ class OnboardingUtterance(BaseModel):
     def _answers_on_model_lines_only(self) -> OnboardingUtterance:
         if self.agent_idx == MODEL_IDX and not self.answers:
             raise ValueError("a model's line (agent_idx 1) needs 'answers', a list of at least one bucket")
-        if self.agent_idx == HUMAN_IDX and (self.answers is not None or self.explanation is not None):
+        if self.agent_idx == HUMAN_IDX and (self.answers or self.explanation):
             raise ValueError("a human's line (agent_idx 0) can't have 'answers' or an 'explanation'")
         return self
 
@@ -96,10 +108,14 @@ def load_onboarding(flag: str, path: str, annotations: AnnotationsConfig) -> Onb
             nobody could meet: one sentence for each.
     """
     text = read_text(flag, path)
+    data, notes = _as_of_today(parse_json(flag, path, text))
     try:
-        config = OnboardingConfig.model_validate(parse_json(flag, path, text))
+        config = OnboardingConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigurationError(*validation_faults(flag, path, text, error)) from None
+        said = (f"{flag}: '{path}': {note}" for note in notes)
+        raise ConfigurationError(*validation_faults(flag, path, text, error), *said) from None
+    for note in notes:
+        logger.warning("%s: '%s': %s", flag, path, note)
     lines = JsonLines.of(text)
     faults = []
     unknown: set[str] = set()
@@ -123,3 +139,47 @@ def load_onboarding(flag: str, path: str, annotations: AnnotationsConfig) -> Onb
                 )
     ConfigurationError.raise_if(faults)
     return config
+
+
+def _as_of_today(data: Any) -> tuple[Any, list[str]]:
+    """Read a file of an earlier version or of a fork.
+
+    Args:
+        data: the file's JSON, of any type.
+
+    Returns:
+        the data without keys that can be ignored and with what files of 2021 left to the code; a sentence for each of
+        these, for the requester.
+    """
+    if not isinstance(data, dict):
+        return data, []
+    ignored: dict[str, None] = {}  # in the file's order
+    data = _without_harmless(data, OnboardingConfig, ignored)
+    if isinstance(data.get("dialog"), list):
+        data["dialog"] = [
+            [_without_harmless(line, OnboardingUtterance, ignored) for line in dialogue]
+            if isinstance(dialogue, list)
+            else dialogue
+            for dialogue in data["dialog"]
+        ]
+    notes = []
+    if ignored:
+        keys = ", ".join(f"'{key}'" for key in ignored)
+        notes.append(f"nothing here reads {keys}; ignored.")
+    if CRITERIA_OF_2021.keys().isdisjoint(data):
+        assumed = ", ".join(f"{key} {value}" for key, value in CRITERIA_OF_2021.items())
+        notes.append(
+            f"a file of 2021 that doesn't say what passes; assumed, as then: {assumed}. Add them to change that."
+        )
+        data = {**CRITERIA_OF_2021, **data}
+    return data, notes
+
+
+def _without_harmless(entry: Any, model: type[BaseModel], ignored: dict[str, None]) -> Any:
+    """Leave out of an object what ``model`` doesn't know and what is harmless; note these keys."""
+    if not isinstance(entry, Mapping):
+        return entry
+    missing = model.model_fields.keys() - entry.keys()
+    harmless = [key for key in entry if key not in model.model_fields and is_harmless(key, missing)]
+    ignored.update(dict.fromkeys(harmless))
+    return {key: value for key, value in entry.items() if key not in harmless}

@@ -17,6 +17,7 @@ from model_chat import task_run as task_run  # registers blueprints, architects 
 from model_chat.configuration.checks import MAY_BE_MISSING
 from model_chat.configuration.help import FURTHER, GROUPS, MEANINGS, OF_MEPHISTO, B, T
 from model_chat.configuration.hydra import ROOT, TaskConfig
+from model_chat.exit_codes import MEANINGS as MEANINGS_OF_CODES
 
 BLUEPRINTS = {"text chat": "model_chat_blueprint", "image chat": "model_image_chat_blueprint"}
 ARCHITECTS = {
@@ -55,7 +56,8 @@ Every flag of `run.py` and `run_image_chat.py`, with its type, its default and i
    Give it a `task_name` and a `chat_data_folder` of its own: conversations are counted by them.
    `python scripts/new_study.py my_study` does all of that, and lays out texts and models to change.
 
-   A folder `conf/` elsewhere is found by `--config-dir`, which names the folder that holds it. With an installed package,
+   A folder `conf/` elsewhere is found by `--config-dir`, which names the folder that holds it; what else is in that folder
+   does no harm, and neither does a broken file in `conf/` that isn't used. With an installed package,
    the folder `conf/` where you stand is found by itself.
 3. The command line, `flag=value`, which wins:
 
@@ -65,15 +67,23 @@ Every flag of `run.py` and `run_image_chat.py`, with its type, its default and i
 
 - A value with `,`, `:`, `(`, `{` or spaces around it takes quotes of its own inside the shell's:
   `'mephisto.blueprint.conversations_needed_string="mine/a:5,mine/b:5"'`.
-- Nothing is `null`, empty is `''`, and `${…}` refers to another flag.
-- Paths may begin with `~` and hold environment variables; relative ones start where the command is given.
-- Options begin with dashes (`--help`, `-c job`), flags don't. A wrong flag is answered by the nearest right one.
+- Text is what is written, without quotes too: `2024_05`, `007` and `no` are no numbers and no truth values. A list or a
+  mapping of your own (`override_opt`) is read as YAML reads it. A duplicate key is refused.
+- `null`, or nothing behind the colon, is "unset"; for a flag that can't be unset it is the same as `''`. `${…}` refers to
+  another flag.
+- Paths may begin with `~`, without quotes too, and hold environment variables; relative ones start where the command is
+  given.
+- Options begin with dashes (`--help`, `-c job`), flags don't; both may be given in any order. `--conf my_study` is taken for
+  `conf=my_study`. A wrong flag is answered by the nearest right one.
 - Everything is checked before anything is launched, all faults at once: see [troubleshooting](troubleshooting.md).
 - A file under `conf/` begins with `defaults:`, which chooses blueprint, architect and provider. On the command line these
   are written with slashes: `mephisto/provider=mturk_sandbox`.
 
 What stands in the files that flags name is described in [file formats](file-formats.md).
 """
+EXIT_CODES_OF_OTHERS = """\
+The other commands end with 0 when they have done what they were asked, 2 for wrong arguments or files, 130 after Ctrl-C,
+and 1 otherwise (`scripts/doctor.py`: a run would not start). `scripts/preview.py` ends by Ctrl-C, so its code is then 0."""
 
 
 @dataclass
@@ -124,6 +134,16 @@ def reference() -> str:
     for name, about in PROVIDERS.items():
         lines.append(f"- `{name}`: {about}")
     lines += ["", *_table([next(_stored("provider", "mturk", "mephisto.provider."))]), ""]
+    lines += [
+        "## Exit codes",
+        "",
+        "What `run.py` and `run_image_chat.py` end with:",
+        "",
+        "| code | meaning |",
+        "|---|---|",
+    ]
+    lines += [f"| {code.value} | {_cell(meaning)} |" for code, meaning in MEANINGS_OF_CODES.items()]
+    lines += ["", EXIT_CODES_OF_OTHERS, ""]
     lines += ["## What the shipped files under `conf/` say", "", "Whatever they don't say has its default.", ""]
     for file in sorted((ROOT / "conf").glob("*.yaml")):
         about = file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ").partition(":  ")[0].rstrip(".")

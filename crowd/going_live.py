@@ -19,6 +19,8 @@ PERCENT_APPROVED, HITS_APPROVED, LOCALE = "000000000000000000L0", "0000000000000
 """MTurk's own qualification types."""
 REGISTER = "python scripts/mephisto_cli.py register"
 GUARDED = "DiscoverPreviewAndAccept"
+GRACE_SECONDS = 120
+"""For reading the description, loading the page, being without a connection for a moment, and handing in."""
 
 
 def is_on_mturk(cfg: Any) -> bool:
@@ -26,11 +28,12 @@ def is_on_mturk(cfg: Any) -> bool:
     return cfg.mephisto.provider._provider_type in (MTURK, SANDBOX)
 
 
-def configuration_faults(cfg: Any) -> list[str]:
+def configuration_faults(cfg: Any, attention_checks: int = 0) -> list[str]:
     """Find what MTurk would refuse, or what would cost workers their pay; asks nobody.
 
     Args:
         cfg: the whole configuration; missing values are allowed and found.
+        attention_checks: in one conversation.
     """
     if not is_on_mturk(cfg):
         return []
@@ -51,13 +54,12 @@ def configuration_faults(cfg: Any) -> list[str]:
             faults.append(
                 f"mephisto.task.{name}: has {len(str(task[name])):,} characters, MTurk allows {most:,}; shorten it."
             )
-    onboarding = blueprint.max_onboard_time if blueprint.onboarding_qualification else 0
-    needed = onboarding + (blueprint.num_turns + 1) * blueprint.max_resp_time
+    needed = longest_seconds(blueprint, attention_checks)
     if task.assignment_duration_in_seconds < needed:
         faults.append(
             f"mephisto.task.assignment_duration_in_seconds: {task.assignment_duration_in_seconds} is less than the "
-            f"{needed} s that a worker may take by max_onboard_time, num_turns and max_resp_time: MTurk would end the work "
-            f"before it can be handed in; give at least {needed}."
+            f"{needed} s that a worker may take, from onboarding to handing in, all turns, attention checks, replies of the "
+            f"model and extensions included: MTurk would end the work before it can be handed in; give at least {needed}."
         )
     if not SHORTEST_LIFETIME <= task.task_lifetime_in_seconds <= LONGEST_LIFETIME:
         faults.append(
@@ -66,6 +68,23 @@ def configuration_faults(cfg: Any) -> list[str]:
         )
     faults += _requirement_faults(cfg.mturk)
     return faults
+
+
+def longest_seconds(blueprint: Any, attention_checks: int) -> int:
+    """Return how many seconds a worker may take from accepting to handing in, if they use up every limit.
+
+    That is onboarding; a turn for each message, each attention check and the final rating, each as long as it can be made;
+    the model's replies, that to an opening included; and :data:`GRACE_SECONDS`.
+
+    Args:
+        blueprint: the flags below ``mephisto.blueprint``.
+        attention_checks: in one conversation.
+    """
+    onboarding = blueprint.max_onboard_time if blueprint.onboarding_qualification else 0
+    worker_turns = blueprint.num_turns + 1 + attention_checks
+    turn = blueprint.max_resp_time * (1 + int(blueprint.get("time_extensions", 0) or 0))
+    replies = blueprint.num_turns + 1
+    return int(onboarding + worker_turns * turn + replies * blueprint.max_model_response_time + GRACE_SECONDS)
 
 
 def _given(cfg: Any, key: str) -> bool:

@@ -176,6 +176,21 @@ def _is_gone(unit: Any) -> bool:
     return gone
 
 
+def submitter(agent: Any) -> str | None:
+    """Return the id of the worker who, by the platform, has handed in an agent's work.
+
+    Returns:
+        the id; None where there is no platform, or it does not say (yet): MTurk knows it once its own form has arrived.
+    """
+    client = mturk_client(agent)
+    if client is None:
+        return None
+    try:
+        return str(client.get_assignment(AssignmentId=_assignment(agent))["Assignment"]["WorkerId"])
+    except (ClientError, BotoCoreError, PlatformError, KeyError):
+        return None
+
+
 def _assignment(agent: Any) -> str:
     assignment = agent._get_mturk_assignment_id()
     if assignment is None:

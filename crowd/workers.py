@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from mephisto.abstractions._subcomponents.agent_state import AgentState
 from model_chat.configuration.lists import read_ids
 from model_chat.crowd.ledger import Ledger
 from model_chat.errors import ConfigurationError
-from model_chat.quality.blocks import block_reasons, find_worker, is_blocked, name_of, platform_id
+from model_chat.quality.blocks import block_reasons, canonical_id, find_worker, is_blocked, name_of, platform_id
 from model_chat.records.mephisto_database import find_database, list_agents
-from model_chat.records.reading import Source, UnreadableError, read_conversation
+from model_chat.records.reading import ReadConversation, Source, UnreadableError, read_conversation
 from model_chat.records.schema import Completion
 
 FINISHED = (AgentState.STATUS_COMPLETED, AgentState.STATUS_APPROVED)
@@ -57,14 +58,18 @@ class Task:
         """Find a worker by the platform's own id."""
         return find_worker(self.db, self.provider_type, worker_id)
 
+    def canonical(self, worker_id: str) -> str:
+        """Return a worker's id in the one spelling in which ids are compared."""
+        return canonical_id(self.provider_type, worker_id)
+
     def agents(self, statuses: Iterable[str], worker_ids: Iterable[str] | None = None) -> list[Any]:
         """Return the agents with one of the statuses, of the given workers or of all, oldest first."""
-        wanted, ids = frozenset(statuses), None if worker_ids is None else frozenset(worker_ids)
+        wanted, ids = frozenset(statuses), None if worker_ids is None else frozenset(map(self.canonical, worker_ids))
         found = [agent for agent in self.db.find_agents(task_id=self.task_id) if agent.db_status in wanted]
-        chosen = [agent for agent in found if ids is None or platform_id(agent.get_worker()) in ids]
+        chosen = [agent for agent in found if ids is None or self.canonical(platform_id(agent.get_worker())) in ids]
         return sorted(chosen, key=lambda agent: int(agent.db_id))
 
-    def conversation(self, agent_id: str) -> Any | None:
+    def conversation(self, agent_id: str) -> ReadConversation | None:
         """Return what is saved of an agent's conversation; None when there is nothing, or nothing readable."""
         source = self._sources.get(agent_id)
         try:
@@ -76,7 +81,8 @@ class Task:
         """Return how long an agent's conversation took: from the first thing said to the last; 0 when not known."""
         conversation = self.conversation(agent_id)
         said = [line.timestamp for line in conversation.dialog if line.timestamp] if conversation else []
-        return max(said) - min(said) if said else 0.0
+        length = max(said) - min(said) if said else 0.0
+        return length if math.isfinite(length) else 0.0  # the difference of two finite times may be too large
 
 
 @dataclass
@@ -114,15 +120,7 @@ def summarise(task: Task) -> list[WorkerSummary]:
         conversation = task.conversation(agent_id)
         if conversation is None:
             continue
-        if conversation.status is Completion.COMPLETE:
-            row.complete += 1
-        else:
-            row.incomplete += 1
-        # "unsafe:3" counts as unsafe, whichever message it was.
-        names = filter(None, (conversation.acceptability_violation or "").split(","))
-        row.violations.update(name.split(":")[0] for name in names)
-        checks = conversation.raw.get("attention_checks") or [] if isinstance(conversation.raw, dict) else []
-        row.attention_failed += sum(check.get("passed") is False for check in checks)
+        count_conversation(row, conversation)
     block, onboarding = task.qualification("block_qualification"), task.qualification("onboarding_qualification")
     allowed = task.qualification("allowed_worker_qualification")
     for worker_id, row in rows.items():
@@ -135,6 +133,22 @@ def summarise(task: Task) -> list[WorkerSummary]:
             )
         row.invited = allowed is not None and worker.get_granted_qualification(allowed) is not None
     return sorted(rows.values(), key=lambda row: row.worker_id)
+
+
+def count_conversation(row: WorkerSummary, conversation: ReadConversation) -> None:
+    """Add one conversation to its worker's row."""
+    if conversation.status is Completion.COMPLETE:
+        row.complete += 1
+    else:
+        row.incomplete += 1
+    # "unsafe:3" counts as unsafe, whichever message it was.
+    names = filter(None, (conversation.acceptability_violation or "").split(","))
+    row.violations.update(name.split(":")[0] for name in names)
+    checks = conversation.raw.get("attention_checks")
+    row.attention_failed += sum(
+        isinstance(check, dict) and check.get("passed") is False
+        for check in (checks if isinstance(checks, list) else ())
+    )
 
 
 def _takers(task: Task) -> Iterator[tuple[Any, str | None, str]]:

@@ -1,10 +1,31 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
+import { texts } from "./src/texts.ts";
+
+const { title, text, noScript } = texts.screens.beforeScript;
+const INDEX_TEXTS: Record<string, string> = {
+  language: texts.language,
+  title: texts.defaultTitle,
+  heading: title,
+  text,
+  noScript,
+};
+
+/** Fills in the texts of index.html, which is read before any script runs, from where all texts are. */
+const indexTexts = {
+  name: "model-chat-index-texts",
+  transformIndexHtml: (html: string): string =>
+    html.replace(/%(\w+)%/g, (place, name: string) => escapeHtml(INDEX_TEXTS[name] ?? place)),
+};
+
+function escapeHtml(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
+}
 
 export default defineConfig({
   // Relative addresses only: the router may serve the page from any path.
   base: "./",
-  plugins: [react()],
+  plugins: [react(), indexTexts],
   build: {
     target: "es2022",
     modulePreload: { polyfill: false },

@@ -33,19 +33,29 @@ class Bookkeeping:
         wanted: conversations for each (image, model).
         rng: draws the models.
         saved: what an earlier run has left, with today's models; None: nothing.
+        images_in_a_mask: at least 1; None: 4,096.
     """
 
     def __init__(
-        self, num_images: int, models: Sequence[str], wanted: int, rng: random.Random, saved: SavedStack | None
+        self,
+        num_images: int,
+        models: Sequence[str],
+        wanted: int,
+        rng: random.Random,
+        saved: SavedStack | None,
+        images_in_a_mask: int | None = None,
     ) -> None:
+        self._mask_size = _BLOCK if images_in_a_mask is None else images_in_a_mask
         self.num_images = num_images
         self.models = tuple(models)
         self.wanted = wanted
         self._rng = rng
         self.places: list[Places | None] = [None] * num_images
         """Who holds what of each image; None: nobody ever held anything."""
-        # Bit i of mask b: image b * _BLOCK + i still needs a conversation.
-        self._open = [(1 << min(_BLOCK, num_images - start)) - 1 for start in range(0, num_images, _BLOCK)]
+        # Bit i of mask b: image b * size + i still needs a conversation.
+        self._open = [
+            (1 << min(self._mask_size, num_images - start)) - 1 for start in range(0, num_images, self._mask_size)
+        ]
         self._first_open_block = 0
         # Worker -> block -> the same for the images that they have had.
         self._had: dict[str, dict[int, int]] = {}
@@ -70,7 +80,8 @@ class Bookkeeping:
                 for worker in workers:
                     self._mark_had(worker, image_idx)
             if all(len(taken[model]) >= self.wanted for model in self.models):
-                self._open[image_idx // _BLOCK] &= ~(1 << image_idx % _BLOCK)
+                mask, bit = self._bit(image_idx)
+                self._open[mask] &= ~bit
         for worker, images in saved.seen.items():
             self.seen[worker] = set(images)
             for image_idx in images:
@@ -79,7 +90,12 @@ class Bookkeeping:
 
     def _mark_had(self, worker: str, image_idx: int) -> None:
         had = self._had.setdefault(worker, {})
-        had[image_idx // _BLOCK] = had.get(image_idx // _BLOCK, 0) | 1 << image_idx % _BLOCK
+        mask, bit = self._bit(image_idx)
+        had[mask] = had.get(mask, 0) | bit
+
+    def _bit(self, image_idx: int) -> tuple[int, int]:
+        """The mask that an image belongs to, and its bit there."""
+        return image_idx // self._mask_size, 1 << image_idx % self._mask_size
 
     def holds(self, place: Place) -> bool:
         """Whether the worker holds this place, finished or running."""
@@ -102,7 +118,8 @@ class Bookkeeping:
         taken[model].append(worker)
         self._mark_had(worker, image_idx)
         if len(needed) == 1 and len(taken[model]) >= wanted:
-            self._open[image_idx // _BLOCK] ^= 1 << image_idx % _BLOCK
+            mask, bit = self._bit(image_idx)
+            self._open[mask] ^= bit
         place = Place(image_idx, model, worker)
         self.in_flight[place] = None
         return place
@@ -125,7 +142,7 @@ class Bookkeeping:
             self._looked_up_to[worker] = (block, self._times_reopened)
         if not found:
             return None
-        return block * _BLOCK + (found & -found).bit_length() - 1
+        return block * self._mask_size + (found & -found).bit_length() - 1
 
     def _free(self, place: Place, seen: bool) -> None:
         image_idx, model, worker = place
@@ -134,16 +151,16 @@ class Bookkeeping:
             return
         taken[model].remove(worker)
         self.in_flight.pop(place, None)
-        if len(taken[model]) < self.wanted:  # a stack from elsewhere can be over the limit
-            block, bit = image_idx // _BLOCK, 1 << image_idx % _BLOCK
-            if not self._open[block] & bit:
-                self._open[block] |= bit
-                self._reopened(block)
+        mask, bit = self._bit(image_idx)
+        # A stack from elsewhere can be over the limit.
+        if len(taken[model]) < self.wanted and not self._open[mask] & bit:
+            self._open[mask] |= bit
+            self._reopened(mask)
         if seen:
             self.seen.setdefault(worker, set()).add(image_idx)
         elif not any(worker in workers for workers in taken.values()):
-            self._had[worker][image_idx // _BLOCK] &= ~(1 << image_idx % _BLOCK)
-            self._reopened(image_idx // _BLOCK)
+            self._had[worker][mask] &= ~bit
+            self._reopened(mask)
 
     def _reopened(self, block: int) -> None:
         self._times_reopened += 1
@@ -171,9 +188,8 @@ class Bookkeeping:
         """Whether there is a place for a worker now, and whether one that others hold could become free for them."""
         had = self._had.get(worker, {})
         now = self._next_image_for(worker) is not None
-        later = any(
-            not had.get(place.image_idx // _BLOCK, 0) >> place.image_idx % _BLOCK & 1 for place in self.in_flight
-        )
+        bits = (self._bit(place.image_idx) for place in self.in_flight)
+        later = any(not had.get(mask, 0) & bit for mask, bit in bits)
         return now, later
 
     def full_images(self) -> int:

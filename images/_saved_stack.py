@@ -18,12 +18,13 @@ import orjson
 from model_chat.errors import ConfigurationError
 from model_chat.images._files import write_whole
 from model_chat.images._journal import Change, DamagedJournalError, Header, Journal, Place, Verb, read_journal
+from model_chat.records.locks import STACK_LOCK
 
 logger = logging.getLogger(__name__)
 
 STACK_FILE = "stack.json"
 JOURNAL_FILE = "stack.journal"
-LOCK_FILE = "stack.lock"
+LOCK_FILE = STACK_LOCK
 OWNER_FILE = "stack.owner"
 """Who holds the lock; only read to say so in an error message."""
 
@@ -292,6 +293,11 @@ def _backup_path(folder: Path) -> Path:
     while (path := folder / (f"{stem}_{number}.json" if number else f"{stem}.json")).exists():
         number += 1
     return path
+
+
+def stack_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files that a stack keeps in its folder."""
+    return tuple(folder / name for name in (STACK_FILE, JOURNAL_FILE, LOCK_FILE, OWNER_FILE))
 
 
 def lock_folder(folder: Path) -> filelock.BaseFileLock:

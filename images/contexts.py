@@ -31,10 +31,10 @@ from PIL import Image
 
 from model_chat.errors import ConfigurationError
 from model_chat.images._files import PARTIAL, put_in_place
-from model_chat.images.pictures import content_hash, encode, read_picture
-
-PATH_FLAG = "mephisto.blueprint.image_context_path"
-MAKE_IT = "make it with: python scripts/save_image_contexts.py --task TASK --num-examples N --image-context-path FILE"
+from model_chat.images._parquet import MAKE_IT as MAKE_IT
+from model_chat.images._parquet import PATH_FLAG as PATH_FLAG
+from model_chat.images._parquet import refuse_bombs, refuse_other_files
+from model_chat.images.pictures import UnreadablePictureError, content_hash, encode, fit, read_picture
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _HUGGINGFACE = {
@@ -60,7 +60,7 @@ _GROUP_BYTES = 4 * 1024 * 1024
 
 _CACHED_GROUPS = 4
 
-_PARQUET_MAGIC = b"PAR1"
+MAX_IMAGE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class ImageContext:
     """A file name for it."""
     act: dict[str, Any]
     context: dict[str, Any]
+    is_bare: bool = True
+    """Whether the file is one of :mod:`~model_chat.images.pictures`' own: small, and nothing but the picture."""
 
     @property
     def media_type(self) -> str:
@@ -81,8 +83,16 @@ class ImageContext:
         return "image/png" if self.image_bytes.startswith(b"\x89PNG") else "image/jpeg"
 
     def data_url(self) -> str:
-        """Return the image as a ``data:`` URL for the page."""
-        return f"data:{self.media_type};base64,{base64.b64encode(self.image_bytes).decode('ascii')}"
+        """Return the image as a ``data:`` URL for the page: without what else a photo's file says, where it was taken say.
+
+        Raises:
+            UnreadablePictureError: a picture from elsewhere is damaged.
+        """
+        content, kind = self.image_bytes, self.media_type
+        if not self.is_bare:
+            content, suffix = encode(fit(self.open()))
+            kind = "image/png" if suffix == ".png" else "image/jpeg"
+        return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
     def open(self) -> Image.Image:
         """Decode the image, RGB: what ParlAI calls image mode ``raw``.
@@ -214,8 +224,9 @@ class ImageContexts:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser()
         self._lock = threading.Lock()
-        self._cache: OrderedDict[int, list[dict[str, Any]]] = OrderedDict()
-        _refuse_other_files(self.path)
+        # Row group -> the batch of it that was read last: the index of its first image, and the rows.
+        self._cache: OrderedDict[int, tuple[int, list[dict[str, Any]]]] = OrderedDict()
+        refuse_other_files(self.path)
         try:
             self._file = pq.ParquetFile(self.path)
         except (OSError, pa.ArrowException) as error:
@@ -243,6 +254,8 @@ class ImageContexts:
         if not self._file.metadata.num_rows:
             raise ConfigurationError(f"{PATH_FLAG}={self.path}: it holds no image; {MAKE_IT}")
         self._columns = [name for name in ("image", "act", "context") if name in schema.names]
+        refuse_bombs(self.path, self._file.metadata)
+        self._is_ours = _FINGERPRINT.encode() in (self._file.metadata.metadata or {})
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -258,45 +271,86 @@ class ImageContexts:
             raise IndexError(f"image {image_idx} of {len(self)}")
         group = bisect.bisect_right(self._starts, image_idx) - 1
         with self._lock:
-            rows = self._cache.get(group)
-            if rows is None:
-                try:
-                    rows = self._file.read_row_group(group, columns=self._columns).to_pylist()
-                except (OSError, pa.ArrowException) as error:
-                    raise ConfigurationError(
-                        f"{PATH_FLAG}={self.path}: image {image_idx} can't be read ({error}); {MAKE_IT}"
-                    ) from None
-                self._cache[group] = rows
-                if len(self._cache) > _CACHED_GROUPS:
-                    self._cache.popitem(last=False)
-            else:
-                self._cache.move_to_end(group)
-        row = rows[image_idx - self._starts[group]]
+            first, rows = self._cache.get(group, (0, []))
+            if not first <= image_idx < first + len(rows):
+                first, rows = self._cache[group] = self._read_batch(group, image_idx)
+            self._cache.move_to_end(group)
+            if len(self._cache) > _CACHED_GROUPS:
+                self._cache.popitem(last=False)
+        return self._context(image_idx, rows[image_idx - first])
+
+    def _read_batch(self, group: int, image_idx: int) -> tuple[int, list[dict[str, Any]]]:
+        """Read a few images, the wanted one among them; return the index of the first, too. Called with ``_lock``."""
+        first = self._starts[group]
+        try:
+            # Not the whole group: a dictionary of one picture can stand for a million rows.
+            for batch in self._file.iter_batches(_GROUP_ROWS, row_groups=[group], columns=self._columns):
+                if image_idx < first + batch.num_rows:
+                    return first, batch.to_pylist()
+                first += batch.num_rows
+        except (OSError, pa.ArrowException) as error:
+            raise self._unreadable(image_idx, error) from None
+        raise self._unreadable(image_idx, "its row group is shorter than the file says")
+
+    def _unreadable(self, image_idx: int, why: object) -> ConfigurationError:
+        return ConfigurationError(f"{PATH_FLAG}={self.path}: image {image_idx} can't be read ({why}); {MAKE_IT}")
+
+    def _context(self, image_idx: int, row: Mapping[str, Any]) -> ImageContext:
         image = row["image"] or {}
         if not image.get("bytes"):
             raise ConfigurationError(
                 f"{PATH_FLAG}={self.path}: image {image_idx} is not in the file itself (only its path "
                 f"{image.get('path')!r}); {MAKE_IT}"
             )
+        if len(image["bytes"]) > MAX_IMAGE_BYTES:
+            raise self._unreadable(image_idx, f"{len(image['bytes']):,} bytes; at most {MAX_IMAGE_BYTES:,}")
+        try:
+            act, context = _object(row.get("act")), _object(row.get("context"))
+        except (ValueError, RecursionError) as error:
+            raise self._unreadable(image_idx, f"its act or context is no JSON: {error}") from None
         return ImageContext(
             image_idx=image_idx,
             image_bytes=image["bytes"],
             path=image.get("path") or f"{image_idx:06d}",
-            act=_object(row.get("act")),
-            context=_object(row.get("context")),
+            act=act,
+            context=context,
+            is_bare=self._is_ours,
         )
 
     def __iter__(self) -> Iterator[ImageContext]:
-        return (self[image_idx] for image_idx in range(len(self)))
+        """Give all images in their order, reading the file once.
+
+        Raises:
+            ConfigurationError: a part of the file is damaged.
+        """
+        image_idx = 0
+        try:
+            with pq.ParquetFile(self.path) as file:  # of its own: the other one is read from by others meanwhile
+                for batch in file.iter_batches(_GROUP_ROWS, columns=self._columns):
+                    for row in batch.to_pylist():
+                        yield self._context(image_idx, row)
+                        image_idx += 1
+        except (OSError, pa.ArrowException) as error:
+            raise self._unreadable(image_idx, error) from None
 
     @property
     def fingerprint(self) -> str:
-        """Which images these are, in their order: for ``ImageStack(images_id=...)``."""
+        """Which images these are, in their order: for ``ImageStack(images_id=...)``.
+
+        A file from elsewhere is read for this, and each of its pictures opened.
+
+        Raises:
+            ConfigurationError: one of them can't be read.
+        """
         stored = (self._file.metadata.metadata or {}).get(_FINGERPRINT.encode())
         if stored:
             return str(stored.decode("ascii"))
         digest = hashlib.sha256()  # a file from elsewhere: its encoded bytes must do
         for image in self:
+            try:
+                image.open()
+            except UnreadablePictureError as error:
+                raise self._unreadable(image.image_idx, error) from None
             digest.update(hashlib.sha256(image.image_bytes).digest())
         return digest.hexdigest()
 
@@ -311,27 +365,6 @@ class ImageContexts:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _refuse_other_files(path: Path) -> None:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ConfigurationError(f"{PATH_FLAG}={path}: the file {what}; {MAKE_IT}")
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{PATH_FLAG}={path}: it can't be read ({error.strerror}); check its permissions."
-        ) from None
-    if head == _PARQUET_MAGIC:
-        return
-    # Pickle protocols 2 to 5 begin so; 0 and 1 have no mark, but nobody has written them for long.
-    if (len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5) or path.suffix in (".pkl", ".pickle"):
-        raise ConfigurationError(
-            f"{PATH_FLAG}={path}: this is a pickle file, and loading one can run any code that is in it; {MAKE_IT}"
-        )
-    raise ConfigurationError(f"{PATH_FLAG}={path}: this is no Parquet file; {MAKE_IT}")
 
 
 def _object(text: str | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 NO_IMAGES = frozenset({None, "", "none", "no_image_model"})
 CACHED_FEATURES = 256
 FLAG = "mephisto.blueprint.image_models"
+ANSWERS = frozenset({"labels", "eval_labels"})
+"""Keys of a teacher's act that a model in a chat must not see: ParlAI's agents would take them for what they replied."""
 
 
 class ImageInput:
@@ -49,6 +52,10 @@ class ImageInput:
             )
         if self.mode != "raw":
             self._loader = _image_loader(model)
+
+    def act(self, image_idx: int) -> dict[str, Any]:
+        """Return what the image's teacher said about it, as the image file holds it."""
+        return self._images[image_idx].act
 
     def __getitem__(self, image_idx: int) -> Any:
         """Return the image: a PIL image for ``raw``, text for ``ascii``, else a tensor of features."""
@@ -109,10 +116,10 @@ def check_takes_images(model: ServedModel, images: ImageInput) -> None:
     Raises:
         ConfigurationError: it doesn't look, gives no reply, or raises.
     """
-    model.examine(_check_looks, images[0])
+    model.examine(_check_looks, images[0], images.act(0))
 
 
-def _check_looks(model: LoadedModel, shown: Any) -> None:
+def _check_looks(model: LoadedModel, shown: Any, act: Mapping[str, Any]) -> None:
     """Show an image to a model that is in this process."""
     watch = _Watch()
     watched: Any = shown
@@ -123,7 +130,7 @@ def _check_looks(model: LoadedModel, shown: Any) -> None:
     failure: Exception | None = None
     text: Any = None
     try:
-        text = reply_alone(Asked(model.clone(), [first_message(watched)])).get("text")
+        text = reply_alone(Asked(model.clone(), [first_message(watched, act)])).get("text")
     except Exception as error:
         logger.debug("%s failed on an image", model.nickname, exc_info=True)
         failure = error
@@ -147,11 +154,25 @@ def _check_looks(model: LoadedModel, shown: Any) -> None:
         )
 
 
-def first_message(image: Any) -> Any:
-    """What a model observes before it says the first word: the image, and no text."""
+def first_message(image: Any, act: Mapping[str, Any]) -> Any:
+    """What a model observes before it says the first word: the image, and the teacher's act about it.
+
+    Args:
+        image: in the form that the model wants.
+        act: the teacher's, as the image file holds it; without a text, nothing has been said.
+    """
     from parlai.core.message import Message
 
-    return Message({"id": "Speaker 1", "text": "", "image": image, "episode_done": False})
+    return Message({"id": "Speaker 1", "text": "", **_shown(act), "image": image, "episode_done": False})
+
+
+def repeated_keys(act: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a teacher's act a model gets again with every message: all but what was said, and who said it."""
+    return {key: value for key, value in _shown(act).items() if key not in ("text", "id", "episode_done")}
+
+
+def _shown(act: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in act.items() if key not in ANSWERS and value is not None}
 
 
 class _Watch:

@@ -17,6 +17,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_SIDE = 1024
 """Pixels; longer sides are scaled down to it, as the page shows no more and every worker has to download it."""
 
+MAX_PIXELS = 64_000_000
+"""Of a picture that is decoded: in the modes that take most memory (RGBA, 16-bit grey) about 1.7 GB. Pillow refuses three
+times as many, whose modes take 5 GB and a minute."""
+
+FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""Pillow's names of the formats that are read; others start programs (EPS starts Ghostscript) or are no pictures."""
+
 _PNG_BYTES = 256 * 1024
 """Up to this size a picture is kept without loss; above, it is most likely a photo, and JPEG is a tenth of the size."""
 
@@ -26,16 +33,25 @@ class UnreadablePictureError(ValueError):
 
 
 def read_picture(source: bytes | str | Path | BinaryIO) -> Image.Image:
-    """Decode a picture file to an upright RGB image of its full size.
+    """Decode a picture file to an upright RGB image of its full size; of an animation, the first frame.
 
     Raises:
         UnreadablePictureError: it is truncated, damaged, no picture, too large to be decoded safely, or can't be read.
     """
     try:
         with warnings.catch_warnings():
-            # Pillow only warns between 90 and 180 megapixels, and refuses more: those in between are all right.
+            # Pillow only warns between 90 and 180 megapixels, and refuses more: a photo of that size is read smaller.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
+            Image.init()
+            formats = [name for name in FORMATS if name in Image.OPEN]
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    image.draft(None, (image.width // 2, image.height // 2))  # JPEG can be decoded at half the size
+                if image.width * image.height > MAX_PIXELS:
+                    raise UnreadablePictureError(
+                        f"it is too large ({image.width} × {image.height} pixels; at most {MAX_PIXELS:,} in all)"
+                    )
                 image.load()
                 return upright_rgb(image)
     except UnreadablePictureError:
@@ -72,8 +88,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 def _deep_grey(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit and floating point greys to 8 bits; Pillow's own conversion would clip them to white."""
-    values = np.asarray(image, dtype=np.float64)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     if image.mode.startswith("I"):
         low, high = 0.0, 255.0 if values.max() <= 255 and values.min() >= 0 else 65535.0
         if values.min() < 0 or values.max() > high:

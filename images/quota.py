@@ -99,16 +99,15 @@ class ImageQuota:
             if self._done.total() + self._in_flight.total() + self._taking >= self._wanted:
                 return None
             self._taking += 1
+        model = None
         try:
             image_idx, model, _ = self._stack.get_next_image(worker)
         finally:
-            with self._lock:
+            with self._lock:  # in one step: at no moment does the draw count neither as under way nor as in flight
                 self._taking -= 1
-        if image_idx is None or model is None:
-            return None
-        with self._lock:
-            self._in_flight[model] += 1
-        return ImagePlace(model, image_idx, worker, self)
+                if model is not None:
+                    self._in_flight[model] += 1
+        return None if image_idx is None or model is None else ImagePlace(model, image_idx, worker, self)
 
     def outlook(self, worker: str) -> Outlook:
         """Say what there is for a worker; takes nothing."""

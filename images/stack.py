@@ -38,9 +38,19 @@ from model_chat.images._saved_stack import (
     load_for,
     lock_folder,
     read_stack,
+    stack_files,
 )
 
-__all__ = ["Draw", "ImageStack", "Place", "Progress", "StackWriteError", "find_stack_faults", "read_stack"]
+__all__ = [
+    "Draw",
+    "ImageStack",
+    "Place",
+    "Progress",
+    "StackWriteError",
+    "find_stack_faults",
+    "read_stack",
+    "stack_files",
+]
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,11 @@ from mephisto.data_model.exceptions import AgentShutdownError, AgentTimeoutError
 
 from model_chat.human_agent import HumanAgent, ServerUpdate
 
+MOST_WAITING = 100
+"""Packets that wait to be read."""
+MOST_PACKETS = 5_000
+"""Of one conversation."""
+
 
 class Listener(Protocol):
     """A page's connection."""
@@ -83,7 +88,9 @@ class PreviewHuman(HumanAgent):
         self._tell("update_status", {"status": self.status})
 
     def deliver(self, packet: Any) -> None:
-        """Take a packet of the page, once."""
+        """Take a packet of the page, once; what is too much is dropped."""
+        if self._packets.qsize() >= MOST_WAITING or len(self._delivered) >= MOST_PACKETS:
+            return
         update_id = packet.get("update_id") if isinstance(packet, dict) else None
         if isinstance(update_id, str):
             if update_id in self._delivered:

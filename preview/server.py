@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import tornado.httpserver
 import tornado.web
 import tornado.websocket
 
@@ -20,7 +23,43 @@ logger = logging.getLogger(__name__)
 LINKS = {"chat": "Chat", "onboarding": "Onboarding", "": "As seen before accepting"}
 
 
-class Handler(tornado.web.RequestHandler):
+MOST_BODY_BYTES = 65_536
+MOST_PACKET_BYTES = 262_144
+
+
+def is_own_request(request: tornado.httputil.HTTPServerRequest) -> bool:
+    """Whether a request comes from the preview's own page, a link to it, or a program, and not from another site's page.
+
+    A site whose name resolves to this machine (DNS rebinding) would be taken for the preview's own: only ``localhost`` and
+    IP addresses, which can't be rebound, are answered.
+    """
+    host = urlsplit(f"//{request.host}").hostname or ""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if host != "localhost":
+            return False
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        return False
+    followed_a_link = request.method == "GET" and request.headers.get("Sec-Fetch-Dest") == "document"
+    return followed_a_link or request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
+
+
+class OwnRequests(tornado.web.RequestHandler):
+    """Refuses requests of other sites."""
+
+    def prepare(self) -> None:
+        """Look where the request comes from.
+
+        Raises:
+            tornado.web.HTTPError: from another site.
+        """
+        if not is_own_request(self.request):
+            raise tornado.web.HTTPError(403, reason="Only the preview's own page is answered")
+
+
+class Handler(OwnRequests):
     """What all addresses share.
 
     Attributes:
@@ -45,7 +84,7 @@ class Handler(tornado.web.RequestHandler):
         """Return what the page sent as JSON."""
         try:
             body = json.loads(self.request.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise tornado.web.HTTPError(400) from None
         return body if isinstance(body, dict) else {}
 
@@ -83,16 +122,19 @@ class Api(Handler):
         elif name == "submit_task":
             self.finish({"status": "Submitted!"})
         elif name == "log_error":
-            logger.error("The page reports an error: %s", self.sent().get("error_data"))
+            logger.error("The page reports an error: %s", f"{self.sent().get('error_data')!r:.2000}")
             self.finish({})
         elif name == "start_over":
             self.preview.start_over()
+            self.finish({})
+        elif name == "repeat_onboarding":
+            self.preview.repeat_onboarding()
             self.finish({})
         else:
             raise tornado.web.HTTPError(405)
 
 
-class Socket(tornado.websocket.WebSocketHandler):
+class Socket(OwnRequests, tornado.websocket.WebSocketHandler):
     """A page's connection; tornado refuses those of other origins."""
 
     def initialize(self, preview: Preview) -> None:
@@ -104,7 +146,7 @@ class Socket(tornado.websocket.WebSocketHandler):
         """Take a packet."""
         try:
             packet = json.loads(message)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         human = self._preview.agent(packet.get("subject_id")) if isinstance(packet, dict) else None
         if human is None:
@@ -137,6 +179,10 @@ class Root(Socket):
             html = (FRONTEND_DIST / "index.html").read_text(encoding="utf-8")
             self.set_header("Cache-Control", "no-store")
             await self.finish(html.replace("</body>", '<script src="preview.js"></script></body>'))
+
+
+class PageFiles(OwnRequests, tornado.web.StaticFileHandler):
+    """The built page's files; tornado refuses symbolic links out of the folder."""
 
 
 WRAPPER = """
@@ -173,6 +219,13 @@ BAR = """
     const link = document.createElement("a");
     link.textContent = text;
     link.href = name === "" ? "./" : `./?worker_id=preview&assignment_id=${name}`;
+    if (name === "onboarding") {
+      // It leads to the onboarding, also when that has been passed.
+      link.onclick = (event) => {
+        event.preventDefault();
+        fetch("repeat_onboarding", { method: "POST" }).then(() => window.location.assign(link.href));
+      };
+    }
     box.insertBefore(link, faults);
   }
   const again = document.createElement("button");
@@ -205,13 +258,22 @@ BAR = """
 def application(preview: Preview) -> tornado.web.Application:
     """Return the server's addresses."""
     shared = {"preview": preview}
-    names = "task_config.json|preview_state|request_agent|submit_onboarding|submit_task|log_error|start_over"
+    questions = "task_config.json|preview_state"
+    posts = "request_agent|submit_onboarding|submit_task|log_error|start_over|repeat_onboarding"
     return tornado.web.Application(
         [
             ("/", Root, shared),
             ("/(wrap_crowd_source|preview)[.]js", Script, shared),
-            (f"/({names.replace('.', '[.]')})", Api, shared),
-            ("/(.*)", tornado.web.StaticFileHandler, {"path": str(FRONTEND_DIST)}),
+            (f"/({questions.replace('.', '[.]')}|{posts})", Api, shared),
+            ("/(.*)", PageFiles, {"path": str(FRONTEND_DIST)}),
         ],
         log_function=lambda handler: None,
+        websocket_max_message_size=MOST_PACKET_BYTES,
+    )
+
+
+def http_server(preview: Preview) -> tornado.httpserver.HTTPServer:
+    """Return a server of the application; large bodies and slow requests are ended."""
+    return tornado.httpserver.HTTPServer(
+        application(preview), max_body_size=MOST_BODY_BYTES, idle_connection_timeout=60, body_timeout=20
     )

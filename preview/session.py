@@ -16,13 +16,19 @@ from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.exceptions import AbsentAgentError, AgentTimeoutError
 from rich.console import Console
 
+from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.errors import ConfigurationError
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.preview.seat import PreviewHuman
 from model_chat.preview.study import Study, state_of, watched_files
-from model_chat.task_runner import TECHNICAL_PROBLEM
+from model_chat.serving.model import StoppedError
+from model_chat.task_runner import TECHNICAL_PROBLEM, TIME_IS_UP, tell_end
 
 logger = logging.getLogger(__name__)
+
+MOST_CONVERSATIONS = 20
+"""At the same time; each is a thread."""
+LONGEST_ID = 256
 
 
 class Preview:
@@ -47,6 +53,7 @@ class Preview:
         self._agents: dict[str, PreviewHuman] = {}
         self._by_registration: dict[str, PreviewHuman] = {}
         self._failed: set[str] = set()
+        self._passed: set[str] = set()
         self.version = 0
         self.faults: tuple[str, ...] = ()
         try:
@@ -78,7 +85,9 @@ class Preview:
         self.faults = ()
         before, self.study = self.study, study
         self._state = state_of(watched_files(study.cfg))  # the files may be others now
+        passed = self._passed if _onboarding_of(before) == _onboarding_of(study) else set()
         self.start_over()
+        self._passed = passed  # who has passed is not asked again because of a change elsewhere
         before.close()
         self._console.print("The files have changed; the page starts over.")
 
@@ -90,26 +99,42 @@ class Preview:
         self._agents.clear()
         self._by_registration.clear()
         self._failed.clear()
+        self._passed = set()
+
+    def repeat_onboarding(self) -> None:
+        """Forget who has passed or failed onboarding, and the conversations after it; those without one go on."""
+        for registration in [name for name in self._by_registration if not _wants_chat(name)]:
+            human = self._by_registration.pop(registration)
+            self._agents.pop(human.agent_id, None)
+            human.leave()
+        self._failed.clear()
+        self._passed = set()
 
     def request_agent(self, provider_data: Any) -> dict[str, Any]:
         """Answer a page that wants to take part, the same again after a reload."""
         registration = str(provider_data.get("agent_registration_id")) if isinstance(provider_data, dict) else ""
+        if len(registration) > LONGEST_ID:
+            return _no_agent("The address of this page names somebody whose id is too long.")
         if registration in self._failed:
             return _no_agent(
                 "You did not pass onboarding. In a real run you would not be let in again; here, start over."
             )
         human = self._by_registration.get(registration)
+        if human is None and len(self._agents) >= MOST_CONVERSATIONS:
+            return _no_agent(f"There are {MOST_CONVERSATIONS} conversations with this preview; start over.")
         if human is None:
-            wants_chat = registration.endswith("-chat")
-            human = self._begin(registration, onboarding=self.study.has_onboarding and not wants_chat)
+            asks = not _wants_chat(registration) and registration not in self._passed
+            human = self._begin(registration, onboarding=self.study.has_onboarding and asks)
         return self._details(human)
 
     def submit_onboarding(self, agent_id: Any) -> dict[str, Any]:
         """Go on from a passed onboarding to the chat."""
         for registration, human in self._by_registration.items():
             if human.agent_id == agent_id:
-                passed = human.status == AgentState.STATUS_WAITING
-                return self._details(self._begin(registration, onboarding=False) if passed else human)
+                if human.status != AgentState.STATUS_WAITING:
+                    return self._details(human)
+                self._passed.add(registration)
+                return self._details(self._begin(registration, onboarding=False))
         return _no_agent("The preview has started over; reload the page.")
 
     def agent(self, agent_id: Any) -> PreviewHuman | None:
@@ -153,8 +178,15 @@ class Preview:
         try:
             world = shared.world_module.make_world(shared.world_opt, [human], initialization_data=None)
             try:
-                while not world.episode_done():
-                    world.parley()
+                try:
+                    while not world.episode_done():
+                        world.parley()
+                except AgentTimeoutError:
+                    if not world.is_worth_keeping:
+                        raise
+                    world.abandon("timeout")
+                    tell_end(human, "timeout", TIME_IS_UP)
+                    return
                 world.prep_save_data(
                     [human]
                 )  # what a world of one's own adds to the record is tried, too; it goes nowhere
@@ -164,9 +196,22 @@ class Preview:
                 world.shutdown()
         except AbsentAgentError as absent:
             _end_absent(human, absent)
+        except StoppedError:
+            logger.debug("A conversation ends, for the page starts over")
         except Exception:
             logger.exception("The conversation broke down")
             human.control("ended", outcome="incomplete", reason=TECHNICAL_PROBLEM, task_done=True)
+
+
+def _wants_chat(registration: str) -> bool:
+    """Whether a page has asked for the chat without onboarding."""
+    return registration.endswith("-chat")
+
+
+def _onboarding_of(study: Study) -> OnboardingConfig | None:
+    """Return the dialogues, their answers, and what passes; None without onboarding."""
+    options = study.shared.onboarding_world_opt
+    return None if options is None else options.config
 
 
 def _end_absent(human: PreviewHuman, absent: AbsentAgentError) -> None:

@@ -26,7 +26,7 @@ SHORTEST_SHOUT = 2
 """Letters; "I" or "B" alone is an answer, not shouting."""
 PARLAI_LIST = "parlai"
 """Stands for the list that ParlAI fetches from parl.ai into its own data folder."""
-SHIPPED_WORDS = Path(__file__).parent / "offensive_words.txt"
+SHIPPED_WORDS = Path(__file__).resolve().parent / "offensive_words.txt"
 
 # A dash goes on with another word: "hi-fi", "yo-yo".
 _GREETING = re.compile(

@@ -8,7 +8,16 @@ from typing import Any
 
 from model_chat.configuration.lists import read_ids, split_list
 from model_chat.errors import ConfigurationError
-from model_chat.quality.blocks import BlockReason, bind_to_platform, find_worker, is_blocked, name_of, soft_block
+from model_chat.quality.blocks import (
+    BlockReason,
+    bind_to_platform,
+    canonical_id,
+    find_worker,
+    is_blocked,
+    name_of,
+    soft_block,
+)
+from model_chat.records.worker_ids import normalise_worker_id
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +38,7 @@ def read_block_lists(paths: str | None) -> list[str]:
     faults: list[str] = []
     for path in split_list(FLAG, paths):
         try:
-            ids.update(dict.fromkeys(read_ids(FLAG, path, "worker id")))
+            ids.update(dict.fromkeys(map(normalise_worker_id, read_ids(FLAG, path, "worker id"))))
         except ConfigurationError as error:
             faults += error.faults
     ConfigurationError.raise_if(faults)
@@ -73,7 +82,9 @@ def block_listed(db: Any, provider_type: str, qualification: str, ids: Sequence[
         worker = find_worker(db, provider_type, worker_id)
         if worker is None:
             unknown.append(worker_id)
-            worker = get_crowd_provider_from_type(provider_type).WorkerClass.new(db, worker_id)
+            worker = get_crowd_provider_from_type(provider_type).WorkerClass.new(
+                db, canonical_id(provider_type, worker_id)
+            )
         if not is_blocked(worker, qualification):
             soft_block(worker, qualification, BlockReason.LISTED)
     if unknown:

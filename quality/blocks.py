@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from mephisto.data_model.qualification import QUAL_EXISTS
 from mephisto.utils.qualifications import find_or_create_qualification, make_qualification_dict
 
 from model_chat.records.schema import AttentionResult, Completion
+from model_chat.records.worker_ids import normalise_worker_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +29,14 @@ logger = logging.getLogger(__name__)
 
 BLOCKED = 1
 """The value of the block qualification."""
+NOTHING_LEFT = 2
+"""Its value for a worker who has done nothing wrong and seen everything (:mod:`model_chat.quality.no_more_work`)."""
 SANDBOX_SUFFIX = "_sandbox"
 """What Mephisto adds to the names of workers and qualifications in the sandbox, and to workers of its mock provider."""
+
+
+UPPER_CASE_IDS = frozenset({"mturk", "mturk_sandbox"})
+"""Providers whose ids are of capital letters and digits: how somebody types one makes no other worker of it."""
 
 
 class BlockReason(StrEnum):
@@ -39,6 +47,7 @@ class BlockReason(StrEnum):
     NO_MORE_WORK = "no_more_work"
     LISTED = "listed"
     BY_HAND = "by_hand"
+    FALSE_ID = "false_id"
 
 
 def soft_block(
@@ -59,9 +68,7 @@ def soft_block(
     if not qualification:
         return False
     find_or_create_qualification(worker.db, qualification)
-    marker = _marker(qualification, reason)
-    find_or_create_qualification(worker.db, marker)
-    worker.grant_qualification(marker, BLOCKED, skip_crowd=True)
+    mark(worker, qualification, reason)
     if not on_platform:
         worker.grant_qualification(qualification, BLOCKED, skip_crowd=True)
         return True
@@ -92,7 +99,7 @@ def block_for_conduct(world: Any, agent: Any, qualification: str | None, on_plat
     try:
         for reason, detail in world.block_reasons():
             soft_block(agent.get_worker(), qualification, reason, detail, on_platform)
-    except Exception:
+    except (Exception, SystemExit):  # block_reasons() may be a researcher's own
         logger.exception("A worker could not be blocked; see scripts/manage_workers.py block")
 
 
@@ -168,20 +175,43 @@ def unblock(worker: Worker, qualification: str) -> bool:
         whether there was one and it is gone, on the crowd platform too.
     """
     for reason in BlockReason:
-        marker = worker.get_granted_qualification(_marker(qualification, reason))
-        if marker is not None:  # removed here alone: the platform knows nothing of it
-            worker.db.revoke_qualification(marker.qualification_id, worker.db_id)
+        unmark(worker, qualification, reason)
     return bool(worker.revoke_qualification(qualification))
 
 
 def is_blocked(worker: Worker, qualification: str | None) -> bool:
-    """Whether a worker has the block qualification, whatever its value."""
-    return bool(qualification) and worker.get_granted_qualification(qualification) is not None
+    """Whether a worker has the block qualification, and not only since they have seen everything."""
+    if not qualification or worker.get_granted_qualification(qualification) is None:
+        return False
+    return not has_no_more_work(worker, qualification)
+
+
+def has_no_more_work(worker: Worker, qualification: str | None) -> bool:
+    """Whether a worker has the block qualification for nothing but having seen everything."""
+    return (
+        bool(qualification)
+        and worker.get_granted_qualification(qualification) is not None
+        and block_reasons(worker, str(qualification)) == [BlockReason.NO_MORE_WORK]
+    )
 
 
 def block_reasons(worker: Worker, qualification: str) -> list[BlockReason]:
     """Return why a worker is blocked; empty for a block that was not made here."""
     return [reason for reason in BlockReason if worker.get_granted_qualification(_marker(qualification, reason))]
+
+
+def mark(worker: Worker, qualification: str, reason: BlockReason) -> None:
+    """Note in Mephisto's database why a worker has the block qualification."""
+    marker = _marker(qualification, reason)
+    find_or_create_qualification(worker.db, marker)
+    worker.grant_qualification(marker, BLOCKED, skip_crowd=True)
+
+
+def unmark(worker: Worker, qualification: str, reason: BlockReason) -> None:
+    """Forget one reason of a block; the platform knows nothing of it."""
+    marker = worker.get_granted_qualification(_marker(qualification, reason))
+    if marker is not None:
+        worker.db.revoke_qualification(marker.qualification_id, worker.db_id)
 
 
 def make_qualification(db: Any, name: str) -> None:
@@ -205,14 +235,72 @@ def find_worker(db: Any, provider_type: str, platform_id: str) -> Worker | None:
     Args:
         db: Mephisto's database.
         provider_type: ``mock``, ``mturk``, ``mturk_sandbox``, ….
-        platform_id: as saved in ``workers`` of a conversation.
+        platform_id: as saved in ``workers`` of a conversation, or in another spelling of it (:func:`canonical_id`).
     """
-    for name in (_mephisto_name(provider_type, platform_id), platform_id):
-        found = db.find_workers(worker_name=name, provider_type=provider_type)
-        if found:
-            worker: Worker = found[0]
-            return worker
-    return None
+    return find_participant(db, provider_type, platform_id) or _find_by_name(db, provider_type, platform_id)
+
+
+def find_participant(db: Any, provider_type: str, platform_id: str) -> Worker | None:
+    """Find a worker by the crowd platform's own id alone, in whatever spelling; arguments as for :func:`find_worker`."""
+    canonical = canonical_id(provider_type, platform_id)
+    found = _find_by_name(db, provider_type, _mephisto_name(provider_type, canonical))
+    if found is not None or not canonical:
+        return found
+    earlier = _earlier_spellings(db, provider_type).get(canonical)
+    if earlier is None:
+        return None
+    from mephisto.data_model.worker import Worker
+
+    worker: Worker = Worker.get(db, earlier)
+    return worker
+
+
+def _find_by_name(db: Any, provider_type: str, name: str) -> Worker | None:
+    found = db.find_workers(worker_name=name, provider_type=provider_type)
+    worker: Worker | None = found[0] if found else None
+    return worker
+
+
+def canonical_id(provider_type: str, worker_id: str) -> str:
+    """Return a worker's id in the one spelling under which workers are looked up, limited, blocked and recorded.
+
+    Args:
+        provider_type: says whether upper and lower case are the same.
+        worker_id: as a page, a list, or a command line gives it.
+
+    Returns:
+        the id; "" where nothing of it can be seen.
+    """
+    spelled = normalise_worker_id(worker_id)
+    return spelled.upper() if provider_type in UPPER_CASE_IDS else spelled
+
+
+_spellings: WeakKeyDictionary[Any, dict[str, dict[str, str]]] = WeakKeyDictionary()
+"""Of each open database: provider -> canonical id -> Mephisto's id of the first worker kept under another spelling."""
+
+
+def _earlier_spellings(db: Any, provider_type: str) -> dict[str, str]:
+    """The workers whom a version without :func:`canonical_id` took in under another spelling; read once for a database."""
+    of_db = _spellings.setdefault(db, {})
+    if provider_type not in of_db:
+        with db.table_access_condition:
+            rows = (
+                db._get_connection()
+                .execute(
+                    "SELECT worker_id, worker_name FROM workers WHERE provider_type = ? ORDER BY worker_id",
+                    (provider_type,),
+                )
+                .fetchall()
+            )
+        suffix = _mephisto_name(provider_type, "")
+        found: dict[str, str] = {}
+        for row in rows:
+            own_id = str(row["worker_name"]).removesuffix(suffix)
+            canonical = canonical_id(provider_type, own_id)
+            if canonical != own_id:
+                found.setdefault(canonical, str(row["worker_id"]))
+        of_db[provider_type] = found
+    return of_db[provider_type]
 
 
 def _mephisto_name(provider_type: str, platform_id: str) -> str:

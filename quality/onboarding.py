@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any
 
 from model_chat.configuration.annotations import NONE_ALL_GOOD, AnnotationsConfig
 from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.incoming import RefusedError
+from model_chat.quality.worker_locks import WorkerLocks
 from model_chat.records.schema import MODEL_IDX
 
 Answers = list[list[list[str] | None]]
@@ -49,7 +50,10 @@ class OnboardingStatistics:
 
 
 class OnboardingTries:
-    """How many tries each worker has used in this run, over all their tabs and connections; ``_lock`` guards the counts.
+    """The tries of each worker in this run, over all their tabs and connections, and who has passed.
+
+    A try is taken and graded under one lock per worker, so that passing is final: whatever else the worker has open sees
+    it. ``_lock`` guards the counts and who has passed.
 
     Args:
         tries: that a worker has in all.
@@ -59,19 +63,64 @@ class OnboardingTries:
         self._lock = threading.Lock()
         self._tries = tries
         self._used: Counter[str] = Counter()
+        self._passed: set[str] = set()
+        self._grading = WorkerLocks()
 
     def left(self, worker_id: str) -> int:
         """Return how many tries a worker has left."""
         with self._lock:
             return max(0, self._tries - self._used[worker_id])
 
-    def use(self, worker_id: str) -> int | None:
-        """Use up one try; return how many are left, or None when there was none to use."""
-        with self._lock:
-            if self._used[worker_id] >= self._tries:
-                return None
-            self._used[worker_id] += 1
-            return max(0, self._tries - self._used[worker_id])
+    def has_passed(self, worker_id: str) -> bool:
+        """Whether a worker has passed in this run; waits for a try that is being graded."""
+        with self._grading.holding(worker_id), self._lock:
+            return worker_id in self._passed
+
+    def take(self, worker_id: str, passes: Callable[[], bool]) -> tuple[bool, int]:
+        """Use up one try, unless the worker has passed already.
+
+        Args:
+            worker_id: the worker.
+            passes: grades the try; asked only if there is one left.
+
+        Returns:
+            whether the worker has passed, now or before, and how many tries are left.
+        """
+        with self._grading.holding(worker_id):
+            with self._lock:
+                used = self._used[worker_id]
+                if worker_id in self._passed or used >= self._tries:
+                    return worker_id in self._passed, max(0, self._tries - used)
+                self._used[worker_id] = used + 1
+            passed = bool(passes())
+            with self._lock:
+                if passed:
+                    self._passed.add(worker_id)
+            return passed, self._tries - used - 1
+
+
+_keeping = WorkerLocks()
+"""For the check and the writing of :func:`keep_result`, which two threads may do for one worker."""
+
+
+def keep_result(worker: Any, qualification: str, failed_qualification: str, passed: bool) -> None:
+    """Write down how a worker's onboarding ended. Passing is final: no failure takes it back, and it takes back a failure.
+
+    Args:
+        worker: Mephisto's.
+        qualification: its value says whether the worker passed.
+        failed_qualification: keeps a worker who failed out, on the crowd platform too.
+        passed: how it ended.
+    """
+    with _keeping.holding(worker.db_id):
+        has_passed = worker.is_qualified(qualification)
+        if passed and not has_passed:
+            worker.grant_qualification(qualification, 1)
+        if passed and worker.get_granted_qualification(failed_qualification) is not None:
+            worker.revoke_qualification(failed_qualification)
+        if not passed and not has_passed:
+            worker.grant_qualification(qualification, 0)
+            worker.grant_qualification(failed_qualification, 0)
 
 
 def grade(worker_answers: Sequence[Sequence[Sequence[str] | None]], right: Answers) -> tuple[int, int]:
@@ -84,15 +133,26 @@ def grade(worker_answers: Sequence[Sequence[Sequence[str] | None]], right: Answe
     Returns:
         how many dialogues are exactly right (the right set of boxes on each of their model utterances), how many are not.
     """
-    correct = sum(
-        all(
-            set(given or ()) == set(expected)
-            for given, expected in zip(given_dialogue, right_dialogue, strict=True)
-            if expected is not None
-        )
-        for given_dialogue, right_dialogue in zip(worker_answers, right, strict=True)
-    )
-    return correct, len(right) - correct
+    incorrect = len({dialog_idx for dialog_idx, _ in wrong_replies(worker_answers, right)})
+    return len(right) - incorrect, incorrect
+
+
+def wrong_replies(worker_answers: Sequence[Sequence[Sequence[str] | None]], right: Answers) -> list[tuple[int, int]]:
+    """Find the model utterances that have another set of boxes than the right one.
+
+    Args:
+        worker_answers: one list a dialogue, one entry an utterance; same shape as ``right``.
+        right: the right buckets.
+
+    Returns:
+        dialogue and utterance index of each, in their order.
+    """
+    return [
+        (dialog_idx, utterance_idx)
+        for dialog_idx, (given_dialogue, right_dialogue) in enumerate(zip(worker_answers, right, strict=True))
+        for utterance_idx, (given, expected) in enumerate(zip(given_dialogue, right_dialogue, strict=True))
+        if expected is not None and set(given or ()) != set(expected)
+    ]
 
 
 def read_answers(packet: Any, config: OnboardingConfig, annotations: AnnotationsConfig) -> Answers:

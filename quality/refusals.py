@@ -18,12 +18,22 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.client_io_handler import ClientIOHandler
 from mephisto.operations.datatypes import WorkerFailureReasons
 
-from model_chat.quality.blocks import BlockReason, block_reasons, find_worker, is_blocked, name_of
+from model_chat.quality.blocks import (
+    BlockReason,
+    block_reasons,
+    find_worker,
+    has_no_more_work,
+    is_blocked,
+    name_of,
+    platform_id,
+)
 
 if TYPE_CHECKING:
     from mephisto.data_model.task_run import TaskRun
     from mephisto.data_model.unit import Unit
     from mephisto.data_model.worker import Worker
+
+    from model_chat.quality.failures import Failures
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +52,13 @@ class Refusal(StrEnum):
     NOTHING_NEW = "nothing_new"
     MAXIMUM = "maximum"
     CONCURRENT = "concurrent"
+    TROUBLE = "trouble"
     ALL_TAKEN = "all_taken"
     ALL_DONE = "all_done"
+    STOPPED = "stopped"
+    PRACTISING = "practising"
+    NO_ID = "no_id"
+    TECHNICAL = "technical"
 
 
 TEXTS: dict[Refusal, str] = {
@@ -60,15 +75,21 @@ TEXTS: dict[Refusal, str] = {
     "your work!",
     Refusal.MAXIMUM: "You have done as many chats as one person may do in this task. Thank you for your work!",
     Refusal.CONCURRENT: "You have another chat of this task open. Finish it first; then come back here and reload the page.",
+    Refusal.TROUBLE: "Your last chats had technical problems, so there are no further ones for you at the moment. This is "
+    "not your fault, and what you have handed in is paid as agreed. Thank you for your work!",
     Refusal.ALL_TAKEN: "All chats are taken at the moment. If one becomes free, it is yours: try again in a few minutes.",
     Refusal.ALL_DONE: "All chats of this task have been done. Thank you for coming!",
+    Refusal.STOPPED: "The researchers have ended this study. This has nothing to do with you. Thank you for coming!",
+    Refusal.PRACTISING: "You have the practice of this task open in another window. Finish it there; then come back here "
+    "and reload the page.",
+    Refusal.NO_ID: "The address of this page does not say who you are. Please open the task again from where you found it.",
+    Refusal.TECHNICAL: "This page has a technical problem. This is not your fault: please try again in a few minutes.",
 }
 """The sentences that workers read."""
 
 _OF_BLOCKS = {
     BlockReason.ACCEPTABILITY: Refusal.ACCEPTABILITY,
     BlockReason.ATTENTION: Refusal.ATTENTION,
-    BlockReason.NO_MORE_WORK: Refusal.NOTHING_NEW,
 }
 
 
@@ -123,9 +144,21 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
             return
         super()._on_live_update(packet, channel_id)
 
+    def _on_submit_onboarding(self, packet: Any, channel_id: str) -> None:
+        """Take an onboarding that a page hands in; one that is handed in a second time gets the answer of its worker."""
+        pool = self.get_live_run().worker_pool
+        agent = pool.onboarding_agents.get(packet.subject_id)
+        if agent is not None and not agent.did_submit.is_set():
+            super()._on_submit_onboarding(packet, channel_id)
+            return
+        request_id = packet.data["request_id"]
+        self.request_id_to_channel_id[request_id] = channel_id
+        self.request_id_to_packet[request_id] = packet
+        self.get_live_run().loop_wrap.execute_coro(pool.hand_in_again(packet.subject_id, request_id))
+
     def enqueue_agent_details(self, request_id: str, additional_data: dict[str, Any]) -> None:
         """Answer a page's request for work, refusals with `refusal` and the reason in plain words."""
-        if additional_data.get("failure_reason") is not None:
+        if additional_data.get("failure_reason") is not None and "refusal" not in additional_data:
             try:
                 additional_data = {
                     **additional_data,
@@ -138,10 +171,14 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
 
     def _explanation(self, request_id: str, mephisto_reason: str) -> dict[str, str]:
         live_run = self.get_live_run()
-        worker = self._asking_worker(request_id)
-        if worker is None or mephisto_reason == WorkerFailureReasons.TASK_MISSING:
+        if mephisto_reason == WorkerFailureReasons.TASK_MISSING:
             return {}
-        refusal = why_no_work(worker, live_run.task_run, live_run.blueprint)
+        if getattr(live_run.worker_pool, "is_closed", False):
+            return {"refusal": Refusal.STOPPED.value, "failure_reason": TEXTS[Refusal.STOPPED]}
+        worker = self._asking_worker(request_id)
+        if worker is None:
+            return {}
+        refusal = why_no_work(worker, live_run.task_run, live_run.blueprint, live_run.task_runner.failures)
         return {"refusal": refusal.value, "failure_reason": TEXTS[refusal]}
 
     def _asking_worker(self, request_id: str) -> Worker | None:
@@ -155,13 +192,14 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
         return find_worker(self.db, self.get_live_run().provider.PROVIDER_TYPE, str(provider_data.get("worker_name")))
 
 
-def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any) -> Refusal:
+def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any, failures: Failures | None = None) -> Refusal:
     """Find the reason for which a worker has been given no work in a run; what lasts comes before what may pass.
 
     Args:
         worker: who asked.
         task_run: the run.
         blueprint: the run's, as Mephisto holds it.
+        failures: the run's conversations that broke down.
     """
     args = blueprint.args.blueprint
     block = name_of(args, "block_qualification")
@@ -177,6 +215,8 @@ def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any) -> Refusal:
         worker.is_disqualified(onboarding) or is_blocked(worker, blueprint.get_failed_qual(onboarding))
     ):
         return Refusal.ONBOARDING
+    if has_no_more_work(worker, block):
+        return Refusal.NOTHING_NEW
     task_args = task_run.get_task_args()
     active, done = units_of(worker, task_run)
     most = task_args.maximum_units_per_worker
@@ -184,6 +224,8 @@ def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any) -> Refusal:
         return Refusal.MAXIMUM
     if active and ((most and active + done >= most) or 0 < task_args.allowed_concurrent <= active):
         return Refusal.CONCURRENT
+    if failures is not None and failures.too_many_of(platform_id(worker)):
+        return Refusal.TROUBLE
     taken = task_run.db.find_units(task_run_id=task_run.db_id, status=AssignmentState.ASSIGNED)
     return Refusal.ALL_TAKEN if any(map(_is_worked_on, taken)) else Refusal.ALL_DONE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,14 @@ from typing import Any
 import orjson
 
 from model_chat.records.mephisto_database import list_agents
-from model_chat.records.reading import ReadConversation, Source, UnreadableError, list_files, read_conversation
+from model_chat.records.reading import (
+    ReadConversation,
+    ReadingReason,
+    Source,
+    UnreadableError,
+    list_files,
+    read_conversation,
+)
 from model_chat.records.schema import Completion
 
 logger = logging.getLogger(__name__)
@@ -100,20 +108,21 @@ def find_kept(chat_data_folder: Path, database: Path | None, task_name: str) -> 
     kept, rejected, unnamed = KeptConversations(), set[str](), set[str]()
     if chat_data_folder.is_dir():
         for source in list_files([chat_data_folder]).sources:
-            conversation = _read(source)
-            if conversation is None:
+            found = _read(source)
+            if found is None:
                 continue
+            key, conversation = found
             named = conversation.raw.get("task_name")
             if named == task_name:
-                kept.by_key[_digest(conversation.raw)] = _kept(conversation, Path(source.path))
+                kept.by_key[key] = _kept(conversation, Path(source.path))
             elif named is None:
-                unnamed.add(_digest(conversation.raw))
+                unnamed.add(key)
     if database is not None and database.is_file():
         for source in list_agents(database, task_name, flag="mephisto.datapath", unknown_task_ok=True):
-            conversation = _read(source)
-            if conversation is None:
+            found = _read(source)
+            if found is None:
                 continue
-            key = _digest(conversation.raw)
+            key, conversation = found
             unnamed.discard(key)
             if source.status in REJECTED_STATUSES:
                 rejected.add(key)
@@ -125,18 +134,32 @@ def find_kept(chat_data_folder: Path, database: Path | None, task_name: str) -> 
     return kept
 
 
-def _read(source: Source) -> ReadConversation | None:
+def _read(source: Source) -> tuple[str, ReadConversation] | None:
+    """A conversation and its digest; None, with a warning that names the source, for what can't be read."""
     try:
-        return read_conversation(source)
+        conversation = read_conversation(source)
+        return _digest(conversation.raw), conversation
     except UnreadableError as fault:
-        logger.debug("%s is not counted: %s", source.name, fault.detail)
-        return None
+        # Agents who left early have no conversation: that is no fault.
+        level = logging.DEBUG if fault.reason is ReadingReason.NO_CONVERSATION else logging.WARNING
+        logger.log(level, "%s is not counted: %s", source.name, fault.detail)
+    except RecursionError:
+        logger.warning("%s is not counted: it is nested too deeply", source.name)
+    return None
 
 
 def _digest(raw: dict[str, Any]) -> str:
-    """The same for both records of one conversation, whoever the worker is said to be (see :mod:`records.forget`)."""
+    """The same for both records of one conversation, whoever the worker is said to be (see :mod:`records.forget`).
+
+    Raises:
+        RecursionError: it is nested too deeply.
+    """
     identity = [raw.get("dialog"), raw.get("assignment_ids")]
-    return hashlib.sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    try:
+        data = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # a whole number of more than 64 bits, or hundreds of levels
+        data = json.dumps(identity, sort_keys=True).encode()
+    return hashlib.sha256(data).hexdigest()
 
 
 def message_ids_of(dialog: Any) -> frozenset[str]:

@@ -6,16 +6,15 @@ import json
 import secrets
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from model_chat.errors import ConfigurationError
 from model_chat.records.journal import JOURNAL_NAME
+from model_chat.records.locks import STACK_LOCK, LockedError, hold, hold_data, runs_going_on
 from model_chat.records.reading import list_files
 from model_chat.records.writing import replace_file
 
@@ -48,6 +47,7 @@ class Forgotten:
         states: agents' states in Mephisto's data folder.
         rows: entries of the worker in Mephisto's database.
         stacks: files of image stacks.
+        unread: files that name the worker and are no JSON; they were left as they are.
     """
 
     pseudonym: str
@@ -55,6 +55,7 @@ class Forgotten:
     states: int
     rows: int
     stacks: int
+    unread: tuple[str, ...] = ()
 
 
 def forget_worker(
@@ -65,7 +66,10 @@ def forget_worker(
     delete: bool = False,
     dry_run: bool = False,
 ) -> Forgotten:
-    """Replace a worker's id by a random pseudonym in all records of all tasks. No run may go on meanwhile.
+    """Replace a worker's id by a random pseudonym in all records of all tasks.
+
+    No run may go on meanwhile: it knows the worker and would write the id back. That is checked, and runs are kept from
+    starting until the end, by locks on the data folder, on the folders of conversations and on the image stacks.
 
     The conversations of a worker still belong together afterwards, and count as collected; who the worker was can't be told
     from them any more, unless the texts say so: ``delete`` removes the texts as well. It can be repeated, also after a
@@ -80,79 +84,185 @@ def forget_worker(
         dry_run: whether to count only.
 
     Raises:
-        ConfigurationError: the database can't be read or written.
+        ConfigurationError: a run is going on, or the database can't be read or written.
         OSError: a file can't be read or written.
     """
+    chats, stacks = [[*filter(Path.is_dir, folders)] for folders in (chat_data_folders, stack_folders)]
     pseudonym = f"forgotten-{secrets.token_hex(8)}"
-    names = {worker_id: pseudonym, f"{worker_id}{SANDBOX_SUFFIX}": pseudonym}
+    change = _Change({worker_id: pseudonym, f"{worker_id}{SANDBOX_SUFFIX}": pseudonym}, dry_run, delete)
+    with _alone(database.resolve().parent, chats, stacks):
+        files = sum(change.conversation(Path(source.path)) for source in list_files(chats).sources)
+        stack_files = sum(
+            change.stack(folder / name) for folder in stacks for name in STACK_NAMES if (folder / name).is_file()
+        )
+        try:
+            with closing(sqlite3.connect(database, timeout=_PATIENCE)) as connection:
+                connection.execute("PRAGMA foreign_keys = ON")
+                ids = [
+                    row_id
+                    for (row_id,) in connection.execute(
+                        "SELECT worker_id FROM workers WHERE worker_name IN (?, ?)", tuple(change.names)
+                    )
+                ]
+                states = sum(_change_states(connection, database, row_id, change) for row_id in ids)
+                if not dry_run:
+                    with connection:
+                        for row_id in ids:
+                            connection.execute(
+                                "UPDATE workers SET worker_name = ? WHERE worker_id = ?",
+                                (f"{pseudonym}-{row_id}", row_id),
+                            )
+                            connection.execute("DELETE FROM granted_qualifications WHERE worker_id = ?", (row_id,))
+                    connection.execute("VACUUM")  # else the name stays readable in the file's free pages
+        except (sqlite3.Error, UnicodeEncodeError) as error:
+            raise ConfigurationError(f"--database-path: '{database}' can't be changed ({error}).") from error
+    return Forgotten(pseudonym, files, states, len(ids), stack_files, tuple(map(str, change.unread)))
 
-    def rename(value: Any) -> Any:
-        return _rename(value, names)
 
-    def rename_in_stack(value: Any) -> Any:
-        return _rename_anywhere(value, names)
+@contextmanager
+def _alone(data_folder: Path, chats: Iterable[Path], stacks: Iterable[Path]) -> Iterator[None]:
+    """Hold all that a run writes to.
 
-    files = 0
-    for folder in filter(Path.is_dir, chat_data_folders):
-        for source in list_files([folder]).sources:
-            files += _change(Path(source.path), rename, dry_run, delete)
-    stacks = sum(
-        _change(folder / name, rename_in_stack, dry_run, False, lines=name.endswith(".journal"))
-        for folder in stack_folders
-        for name in STACK_NAMES
-        if (folder / name).is_file()
-    )
-    try:
-        with closing(sqlite3.connect(database, timeout=_PATIENCE)) as connection:
-            connection.execute("PRAGMA foreign_keys = ON")
-            ids = [
-                row_id
-                for (row_id,) in connection.execute(
-                    "SELECT worker_id FROM workers WHERE worker_name IN (?, ?)",
-                    (worker_id, f"{worker_id}{SANDBOX_SUFFIX}"),
+    Raises:
+        ConfigurationError: with a sentence for each that a run holds.
+    """
+    faults: list[str] = []
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold_data(data_folder, alone=True))
+        except LockedError:
+            who = ", ".join(runs_going_on(data_folder)) or "unknown"
+            faults.append(
+                f"--database-path: a task of the database in '{data_folder}' is running (process {who}), which would write "
+                "workers' ids back; stop it first."
+            )
+        for flag, path in (
+            *(("--chat-data-folder", folder) for folder in chats),
+            *(("--stack-folder", folder / STACK_LOCK) for folder in stacks),
+        ):
+            try:
+                held.enter_context(hold(path, alone=True))
+            except LockedError:
+                folder = path.parent if path.name == STACK_LOCK else path
+                faults.append(
+                    f"{flag}: a run is writing to '{folder}', which would bring workers' ids back; stop it first."
                 )
-            ]
-            states = sum(_change_states(connection, database, row_id, rename, dry_run, delete) for row_id in ids)
-            if not dry_run:
-                with connection:
-                    for row_id in ids:
-                        connection.execute(
-                            "UPDATE workers SET worker_name = ? WHERE worker_id = ?", (f"{pseudonym}-{row_id}", row_id)
-                        )
-                        connection.execute("DELETE FROM granted_qualifications WHERE worker_id = ?", (row_id,))
-                connection.execute("VACUUM")  # else the name stays readable in the file's free pages
-    except sqlite3.Error as error:
-        raise ConfigurationError(f"--database-path: '{database}' can't be changed ({error}).") from error
-    return Forgotten(pseudonym, files, states, len(ids), stacks)
+        ConfigurationError.raise_if(faults)
+        yield
 
 
-def _change_states(
-    connection: sqlite3.Connection,
-    database: Path,
-    row_id: Any,
-    rename: Callable[[Any], Any],
-    dry_run: bool,
-    delete: bool,
-) -> int:
+def _change_states(connection: sqlite3.Connection, database: Path, row_id: Any, change: _Change) -> int:
     """Change the states of the agents of one worker; return how many were changed."""
     runs = database.resolve().parent / "data" / "runs"
     changed = 0
     for query in (_PLACES, _ONBOARDING_PLACES):
         for parts in connection.execute(query, (row_id,)).fetchall():
-            folder = runs.joinpath(*map(str, parts))
-            changes = [
-                _change(folder / name, _emptied if delete and name != STATE_NAMES[2] else rename, dry_run, False)
-                for name in STATE_NAMES
-                if (folder / name).is_file()
-            ]
-            journal = folder / JOURNAL_NAME
-            if journal.is_file():
-                if not dry_run and delete:
-                    journal.unlink()
-                elif not delete:
-                    changes.append(_change(journal, rename, dry_run, False, lines=True, checksums=False))
-            changed += any(changes)
+            changed += change.state(runs.joinpath(*map(str, parts)))
     return changed
+
+
+class _Change:
+    """What is changed in files, and which could not be read.
+
+    Args:
+        names: the worker's ids and what takes their place.
+        dry_run: whether nothing is written.
+        delete: whether what the worker wrote goes, too.
+    """
+
+    def __init__(self, names: dict[str, str], dry_run: bool, delete: bool) -> None:
+        self.names = names
+        self.unread: list[Path] = []
+        """Files that name the worker and are no JSON."""
+        self._dry_run, self._delete = dry_run, delete
+
+    def conversation(self, path: Path) -> bool:
+        """Change or delete a saved conversation; return whether it is, or would be."""
+        return self._content(path, self._rename, self._delete)
+
+    def stack(self, path: Path) -> bool:
+        """Change a file of an image stack."""
+        if path.suffix == ".journal":
+            return self._lines(path, self._rename_anywhere, checksums=True)
+        return self._content(path, self._rename_anywhere, delete=False)
+
+    def state(self, folder: Path) -> bool:
+        """Change what Mephisto keeps of an agent."""
+        changes = [
+            self._content(folder / name, _emptied if self._delete and name != STATE_NAMES[2] else self._rename, False)
+            for name in STATE_NAMES
+            if (folder / name).is_file()
+        ]
+        journal = folder / JOURNAL_NAME
+        if journal.is_file():
+            if not self._delete:
+                changes.append(self._lines(journal, self._rename, checksums=False))
+            elif not self._dry_run:
+                journal.unlink()
+        return any(changes)
+
+    def _rename(self, value: Any) -> Any:
+        return _rename(value, self.names)
+
+    def _rename_anywhere(self, value: Any) -> Any:
+        return _rename_anywhere(value, self.names)
+
+    def _content(self, path: Path, change: Callable[[Any], Any], delete: bool) -> bool:
+        """Change the JSON of a file, or delete the file if it would be changed; return whether it would be."""
+        path = path.resolve()  # what a link leads to is the record
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return False  # a link to nothing
+        try:
+            content = json.loads(data)
+            other = change(content)
+            if other == content:
+                return False
+            changed = json.dumps(other, indent=1).encode("ascii")
+        except (ValueError, RecursionError):  # no record of ours; the analysis names it
+            if self._is_named(data):
+                self.unread.append(path)
+            return False
+        if not self._dry_run and delete:
+            path.unlink()
+        elif not self._dry_run:
+            replace_file(path, changed, durable=True)
+        return True
+
+    def _lines(self, path: Path, change: Callable[[Any], Any], checksums: bool) -> bool:
+        """Change a journal, line by line; return whether it is, or would be, changed.
+
+        A damaged line that names the worker goes where readers leave it out anyway: in an agent's journal, and at the end of
+        a stack's, where a crash cuts lines off.
+        """
+        data = path.read_bytes()
+        lines = data.split(b"\n")
+        last = len(lines) - 1  # what follows the last newline: nothing, or a line that was cut off
+        kept: list[bytes] = []
+        for number, line in enumerate(lines):
+            try:
+                kept.append(_changed_line(line, change, checksums))
+            except (ValueError, RecursionError):
+                if not self._is_named(line):
+                    kept.append(line)
+                elif number == last:
+                    kept.append(b"")
+                elif checksums:
+                    kept.append(line)
+                    self.unread.append(path)
+        changed = b"\n".join(kept)
+        if changed != data and not self._dry_run:
+            replace_file(path, changed, durable=True)
+        return changed != data
+
+    def _is_named(self, data: bytes) -> bool:
+        """Whether bytes hold one of the worker's ids, as JSON may write it."""
+        return any(
+            json.dumps(name, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "surrogatepass") in data
+            for name in self.names
+            for ascii_only in (True, False)
+        )
 
 
 def _emptied(state: Any) -> Any:
@@ -160,47 +270,24 @@ def _emptied(state: Any) -> Any:
     return {**state, "outputs": {"messages": [], "final_submission": None}} if isinstance(state, dict) else state
 
 
-def _change(
-    path: Path,
-    change: Callable[[Any], Any],
-    dry_run: bool,
-    delete: bool,
-    lines: bool = False,
-    checksums: bool = True,
-) -> bool:
-    """Change what a file of JSON holds, or delete the file if it would be changed; return whether it would be."""
-    data = path.read_bytes()
-    if lines:
-        changed = b"".join(_changed_line(line, change, checksums) for line in data.splitlines(keepends=True))
-        is_other = changed != data
-    else:
-        try:
-            content = json.loads(data)
-        except (ValueError, RecursionError):
-            return False  # not ours; the analysis names it
-        other = change(content)
-        is_other = other != content
-        changed = json.dumps(other, indent=1).encode("ascii")
-    if is_other and not dry_run:
-        if delete:
-            path.unlink()
-        else:
-            replace_file(path, changed, durable=True)
-    return is_other
-
-
 def _changed_line(line: bytes, change: Callable[[Any], Any], checksums: bool) -> bytes:
-    """Change a line of a journal: JSON, after its checksum in the image stack's (images/_journal.py)."""
-    text = line.rstrip(b"\n")[9:] if checksums else line
-    try:
-        content = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return line  # half a line, cut off by a crash
+    """Change a line of a journal: JSON, after its checksum in the image stack's (images/_journal.py).
+
+    Raises:
+        ValueError, RecursionError: the line is damaged.
+    """
+    if not line.strip():
+        return line
+    text = line[9:] if checksums else line
+    if checksums and int(line[:8], 16) != zlib.crc32(text):
+        raise ValueError("checksum")
+    content = json.loads(text)
     other = change(content)
     if other == content:
         return line
-    text = orjson.dumps(other)
-    return b"%08x %b\n" % (zlib.crc32(text), text) if checksums else text + b"\n"
+    # Not orjson: a journal may hold half an emoji and numbers of more than 64 bits.
+    text = json.dumps(other, separators=(",", ":")).encode("ascii")
+    return b"%08x %b" % (zlib.crc32(text), text) if checksums else text
 
 
 def _rename_anywhere(value: Any, names: dict[str, str]) -> Any:

@@ -41,6 +41,7 @@ class Journal:
         self._descriptor: int | None = None
         self._length = 0
         self._is_named = False
+        self._has_tail = False
 
     def append(self, entries: Iterable[Mapping[str, Any]], durable: bool) -> None:
         """Append lines, all or none.
@@ -66,6 +67,9 @@ class Journal:
     def _append(self, lines: bytes, durable: bool) -> None:
         if self._descriptor is None:
             self._descriptor = self._open()
+        if self._has_tail:  # an append failed and could not be taken back: its half line must not precede these
+            os.ftruncate(self._descriptor, self._length)
+            self._has_tail = False
         try:
             written = 0
             while written < len(lines):  # a disk that fills up takes part of them
@@ -76,13 +80,21 @@ class Journal:
                     sync_folder(self.path.parent)
                     self._is_named = True
         except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._length)
+            self._has_tail = True
+            self._drop_tail()
             raise
         self._length += len(lines)
 
+    def _drop_tail(self) -> None:
+        """Take back what a failed append has left; if that fails too, the next append does it, or fails as well."""
+        if self._has_tail and self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._length)
+                self._has_tail = False
+
     def _open(self) -> int:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._has_tail = False
         try:
             self._length = os.fstat(descriptor).st_size
             if self._length and not _ends_with_newline(self.path):
@@ -94,6 +106,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; another line opens it again."""
+        self._drop_tail()
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)

@@ -163,7 +163,7 @@ def _rating(answer: object) -> int:
     if isinstance(answer, str | int | float) and not isinstance(answer, bool):
         try:
             number = float(answer)
-        except ValueError:
+        except (ValueError, OverflowError):  # words, or a whole number of hundreds of digits
             number = 0.0
         if LOWEST_RATING <= number <= HIGHEST_RATING and number == int(number):
             return int(number)

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 INCOMPLETE_MARK = "incomplete"
 """In the name of a file: the original task saved conversations that were cut off so, and never counted them."""
+MAX_RECORD_BYTES = 64 * 2**20
+"""No conversation is larger; what is would fill the memory of the process that reads it."""
 _DATE_FOLDER = re.compile(r"^\d{4}_\d{2}_\d{2}$")
 _FILE_NAME = re.compile(r"^(?P<day>\d{8})_\d{6}.*?(?:_(?P<run_type>live|sandbox))?\.json$")
 
@@ -98,7 +101,7 @@ class Source:
         """What the source is called in lists of excluded conversations."""
         if self.origin is Origin.DATABASE:
             return f"agent {self.record_id}"
-        return self.path
+        return _printable(self.path)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -124,6 +127,9 @@ def _is_set(value: object) -> object:
     return False if value is None else value
 
 
+_Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
 def _generation(value: object) -> Generation | None:
     """Read how a reply was made; what is of the wrong type is taken for unknown, and no reason to refuse a conversation."""
     return value if isinstance(value, Generation) else Generation.of(value) if isinstance(value, dict) else None
@@ -133,9 +139,9 @@ class ReadTiming(BaseModel):
     """When a human turn happened, epoch seconds by the page's clock; what could not be told is None."""
 
     model_config = ConfigDict(extra="ignore")
-    shown: float | None = None
-    first_key: float | None = None
-    sent: float | None = None
+    shown: _Seconds | None = None
+    first_key: _Seconds | None = None
+    sent: _Seconds | None = None
 
 
 class ReadUtterance(BaseModel):
@@ -147,7 +153,7 @@ class ReadUtterance(BaseModel):
     fake_start: Annotated[bool, BeforeValidator(_is_set)] = False
     problem_data: Annotated[dict[str, Any] | None, BeforeValidator(_ticks)] = None
     """Bucket -> ticked, for the utterance that carries it; numbers and what is no tick are kept as they are."""
-    timestamp: float | None = None
+    timestamp: _Seconds | None = None
     timing: ReadTiming | None = None
     generation: Annotated[Generation | None, BeforeValidator(_generation)] = None
     """How a model's reply was made; None in older records."""
@@ -173,7 +179,7 @@ class ReadConversation(BaseModel):
     person1_seed_utterance: str | None = None
     person2_seed_utterance: str | None = None
     additional_context: str | None = None
-    image_idx: int | None = None
+    image_idx: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     image_id: str | None = None
     """The image teacher's own id, where the record holds the act about the image."""
     status: Completion = Completion.COMPLETE
@@ -214,7 +220,7 @@ def list_files(folders: Iterable[str | os.PathLike[str]], skip: Sequence[str | o
         skip: folders that hold no conversations although they lie inside (the analysis' own output).
 
     Raises:
-        ConfigurationError: a folder does not exist.
+        ConfigurationError: a folder does not exist or can't be read.
     """
     named = [Path(folder) for folder in folders]
     ConfigurationError.raise_if(
@@ -227,12 +233,18 @@ def list_files(folders: Iterable[str | os.PathLike[str]], skip: Sequence[str | o
     listing = FileListing()
     seen: set[Path] = set()
     for folder in named:
-        for place in (folder, *_date_folders(folder)):
-            real = place.resolve()
-            if real in seen or real in skipped:
-                continue
-            seen.add(real)
-            _list_folder(place, listing)
+        try:
+            for place in (folder, *_date_folders(folder)):
+                real = place.resolve()
+                if real in seen or real in skipped:
+                    continue
+                seen.add(real)
+                _list_folder(place, listing)
+        except OSError as error:
+            raise ConfigurationError(
+                f"--results-folders names '{_printable(str(folder))}', which can't be read ({error.strerror}: "
+                f"'{_printable(str(error.filename))}'); change its permissions, or name another folder."
+            ) from error
     listing.sources.sort(key=lambda source: (os.path.basename(source.path), source.path))  # noqa: PTH119 (a plain string, 100,000 times)
     listing.other_files.sort()
     return listing
@@ -240,18 +252,18 @@ def list_files(folders: Iterable[str | os.PathLike[str]], skip: Sequence[str | o
 
 def _date_folders(folder: Path) -> Iterator[Path]:
     for entry in os.scandir(folder):
-        if _DATE_FOLDER.match(entry.name) and entry.is_dir():
+        if _DATE_FOLDER.match(entry.name) and _is_folder(entry):
             yield folder / entry.name
 
 
 def _list_folder(folder: Path, listing: FileListing) -> None:
-    shown = str(folder)
+    shown = _printable(str(folder))
     day_of_folder = _day(folder.name, "%Y_%m_%d") if _DATE_FOLDER.match(folder.name) else None
     for entry in os.scandir(folder):
-        if entry.is_dir():
+        if _is_folder(entry):
             continue
-        if not entry.name.endswith(".json") or entry.name.startswith("."):
-            listing.other_files.append(entry.path)
+        if not entry.name.endswith(".json") or entry.name.startswith(".") or _is_special(entry):
+            listing.other_files.append(_printable(entry.path))
             continue
         match = _FILE_NAME.match(entry.name)
         day = day_of_folder
@@ -269,6 +281,26 @@ def _list_folder(folder: Path, listing: FileListing) -> None:
         )
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads back to itself
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a pipe, a socket or a device: to open one may wait for ever."""
+    try:
+        return not entry.is_file() and not stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return False  # a link to nothing, or to itself: reading says so
+
+
+def _printable(path: str) -> str:
+    """A path for people and tables: a name that is not UTF-8 gets U+FFFD where it is not."""
+    return path if path.isascii() else os.fsencode(path).decode("utf-8", "replace")
+
+
 def _day(text: str, form: str) -> datetime.date | None:
     try:
         return datetime.datetime.strptime(text, form).date()
@@ -284,7 +316,7 @@ def read_conversation(source: Source) -> ReadConversation:
     """
     try:
         with open(source.path, "rb") as file:  # noqa: PTH123 (a plain string, 100,000 times: 3 µs saved on each)
-            data = file.read()
+            data = file.read(MAX_RECORD_BYTES + 1)
     except FileNotFoundError:
         if source.origin is Origin.DATABASE:
             raise UnreadableError(
@@ -293,6 +325,10 @@ def read_conversation(source: Source) -> ReadConversation:
         raise UnreadableError(ReadingReason.UNREADABLE, "the file is gone") from None
     except OSError as error:
         raise UnreadableError(ReadingReason.UNREADABLE, error.strerror or str(error)) from error
+    if len(data) > MAX_RECORD_BYTES:
+        raise UnreadableError(
+            ReadingReason.MALFORMED, f"it is larger than {MAX_RECORD_BYTES // 2**20} MiB, which no conversation is"
+        )
     loaded = _loads(data)
     if source.origin is Origin.DATABASE:
         loaded = _custom_data(loaded)

@@ -125,6 +125,8 @@ class TaskDescription(_Strict):
     model_file: str | None = None
     model_opt: dict[str, Any] = Field(default_factory=dict)
     """The model's whole opt, JSON-safe, without secrets."""
+    final_rating_question: str | None = None
+    """The final rating question(s), joined by `|`; None in older files."""
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 

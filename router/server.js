@@ -8,64 +8,34 @@
  *   signature, `7.<HMAC>`, and can speak, listen and hand in only for an id whose signature is right. That outlives a
  *   restart of this process, since the key comes from outside.
  *
- * Settings (environment): PORT, MODEL_CHAT_ROUTER_KEY (the secret, at least 32 characters), MODEL_CHAT_ROUTER_LIMITS (JSON,
- * see LIMITS), MODEL_CHAT_AWAY_SECONDS, MODEL_CHAT_PARENT=stdin (end when the standard input ends, that is, when the run
- * script is gone, however it went). On a hosted server, the file `router.json` beside this one: the `key`, and how many
- * `proxies` stand before this process, each of which adds to X-Forwarded-For from where a request came to it.
- * It runs on Node.js 16 as well, which is what Mephisto installs on EC2.
+ * Settings (environment): PORT, MODEL_CHAT_ROUTER_KEY (the secret, at least 32 characters), MODEL_CHAT_ROUTER_SETTINGS and
+ * MODEL_CHAT_ROUTER_LIMITS (JSON, see settings.js), MODEL_CHAT_PARENT=stdin (end when the standard
+ * input ends, that is, when the run script is gone, however it went). On a hosted server, the file `router.json` beside this
+ * one holds the key and the settings. It runs on Node.js 16 as well, which is what Mephisto installs on EC2.
  */
 "use strict";
 
 const crypto = require("crypto");
 const express = require("express");
-const fs = require("fs");
 const http = require("http");
 const path = require("path");
 const { WebSocket, WebSocketServer } = require("ws");
+const { addressOf, hasAllowedHost, isProxy, isSameSite, toCounted } = require("./addresses");
+const { compressedFiles } = require("./compressedFiles");
+const { onlyFilesOf } = require("./files");
+const { hasOnly, isRecord, parse, toPrintable } = require("./json");
+const { Bucket, Buckets, Counts } = require("./limits");
+const { LIMITS, SETTINGS } = require("./settings");
 
 const SYSTEM = "mephisto";
 const STATIC = path.join(__dirname, "static");
-const LIVE_STATUSES = new Set(["onboarding", "waiting", "in task"]);
-const STATUS_DISCONNECT = "disconnect";
+const ONBOARDING = "onboarding_"; // the beginning of the ids of agents in onboarding
 const FINAL_STATUSES = new Set(["completed", "timeout", "expired", "returned", "approved", "soft_rejected", "rejected"]);
-
-const LIMITS = {
-  packetBytes: 786432, // of one packet of a page; Python's side of the operator's socket takes 1 MiB
-  bodyBytes: 262144, // of one request
-  packetsPerSecond: 30, // of one socket, in the long run
-  packetsAtOnce: 300,
-  bytesPerSecond: 131072,
-  bytesAtOnce: 2097152,
-  requestsPerSecond: 100, // for work or handing in, from one address (many workers may share one)
-  requestsAtOnce: 2000,
-  errorsPerSecond: 0.2, // error reports of pages, from one address: each is a line in the requester's log
-  errorsAtOnce: 20,
-  sockets: 4000,
-  socketsOfAgent: 8, // tabs
-  waitingForAgent: 500, // packets kept for a page that is away; it asks for all that was said when it is back
-  secondsToSayWho: 15,
-  secondsForWork: 90, // the operator's time to answer a request for work
-  waitingForOperator: 5000,
-  minutesIdle: 15,
-  ...JSON.parse(process.env.MODEL_CHAT_ROUTER_LIMITS || "{}"),
-};
-const AWAY_MS = 1000 * Number(process.env.MODEL_CHAT_AWAY_SECONDS || 60);
-const { key: KEY, proxies: PROXIES } = readSettings();
-
-function readSettings() {
-  let settings = { key: process.env.MODEL_CHAT_ROUTER_KEY, proxies: 0 };
-  delete process.env.MODEL_CHAT_ROUTER_KEY;
-  const file = path.join(__dirname, "router.json");
-  if (!settings.key && fs.existsSync(file)) settings = JSON.parse(fs.readFileSync(file, "utf8"));
-  if (typeof settings.key !== "string" || settings.key.length < 32)
-    throw new Error("MODEL_CHAT_ROUTER_KEY is missing, or shorter than 32 characters");
-  return settings;
-}
 
 // ---- who is who ----
 
 function sign(text) {
-  return crypto.createHmac("sha256", KEY).update(text).digest("base64url").slice(0, 32);
+  return crypto.createHmac("sha256", SETTINGS.key).update(text).digest("base64url").slice(0, 32);
 }
 
 function isSame(one, other) {
@@ -90,66 +60,30 @@ const OPERATOR_PATH = `/operator/${sign("operator")}`;
 
 // ---- limits ----
 
-class Bucket {
-  constructor(perSecond, atOnce) {
-    Object.assign(this, { perSecond, atOnce, left: atOnce, at: performance.now() });
-  }
-
-  take(amount = 1) {
-    const now = performance.now();
-    this.left = Math.min(this.atOnce, this.left + ((now - this.at) / 1000) * this.perSecond);
-    this.at = now;
-    if (this.left < amount) return false;
-    this.left -= amount;
-    return true;
-  }
-
-  get isFull() {
-    return this.left + ((performance.now() - this.at) / 1000) * this.perSecond >= this.atOnce;
-  }
-}
-
-/** One bucket for each address. */
-class Buckets {
-  constructor(perSecond, atOnce) {
-    Object.assign(this, { perSecond, atOnce, byAddress: new Map() });
-    setInterval(() => {
-      for (const [address, bucket] of this.byAddress) if (bucket.isFull) this.byAddress.delete(address);
-    }, 60_000).unref();
-  }
-
-  take(address) {
-    let bucket = this.byAddress.get(address);
-    if (!bucket) this.byAddress.set(address, (bucket = new Bucket(this.perSecond, this.atOnce)));
-    return bucket.take();
-  }
-}
-
-/** From where a request comes: as the outermost of our own proxies saw it, for whatever stands before that anyone can write. */
-function addressOf(request) {
-  const via = PROXIES > 0 ? (request.headers["x-forwarded-for"] ?? "").split(",") : [];
-  return via[via.length - PROXIES]?.trim().slice(0, 64) || request.socket.remoteAddress;
-}
-
 const requestBuckets = new Buckets(LIMITS.requestsPerSecond, LIMITS.requestsAtOnce);
 const errorBuckets = new Buckets(LIMITS.errorsPerSecond, LIMITS.errorsAtOnce);
+const workerBuckets = new Buckets(LIMITS.requestsOfWorkerPerSecond, LIMITS.requestsOfWorkerAtOnce);
+const handInBuckets = new Buckets(LIMITS.handInsOfAgentPerSecond, LIMITS.handInsOfAgentAtOnce);
+const connectionsOf = new Counts(LIMITS.connectionsOfAddress);
+const socketsOf = new Counts(LIMITS.socketsOfAddress);
+const newSocketsOf = new Counts(LIMITS.newSocketsOfAddress);
+const pendingOfAddress = new Counts(LIMITS.pendingOfAddress);
+const pendingOfWorker = new Counts(LIMITS.pendingOfWorker);
 
 // ---- packets ----
 
 const seconds = () => Date.now() / 1000;
-const isRecord = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const timeOf = (value) => (typeof value === "number" && Number.isFinite(value) ? value : undefined);
 
 let operator = null;
-let lastOperatorPing = Date.now();
-const forOperator = [];
+const forOperator = { packets: [], bytes: 0, ofAgent: new Map() };
 const waitingRequests = new Map();
 const agents = new Map();
 
 function agentOf(agentId) {
   let agent = agents.get(agentId);
   if (!agent) {
-    agent = { id: agentId, pageId: toPageId(agentId), status: "none", sockets: new Set(), waiting: [], lastPing: 0 };
+    agent = { id: agentId, pageId: toPageId(agentId), status: "none", sockets: new Set(), waiting: [], waitingBytes: 0 };
     agents.set(agentId, agent);
   }
   agent.touched = Date.now();
@@ -158,10 +92,10 @@ function agentOf(agentId) {
 
 /** Let go of what nobody has used for a while: agents that are over, sockets whose other end is gone. */
 setInterval(() => {
-  const longAgo = Date.now() - LIMITS.minutesIdle * 60_000;
-  for (const agent of agents.values()) if (agent.sockets.size === 0 && agent.touched < longAgo) agents.delete(agent.id);
-  for (const socket of forPages.clients) if (socket.heard < longAgo) socket.terminate();
-}, 60_000).unref();
+  const [idle, silent] = [LIMITS.minutesIdle, LIMITS.minutesSilent].map((minutes) => Date.now() - minutes * 60_000);
+  for (const agent of agents.values()) if (agent.sockets.size === 0 && agent.touched < idle) agents.delete(agent.id);
+  for (const socket of forPages.clients) if (socket.heard < silent) socket.terminate();
+}, Math.min(60, LIMITS.minutesIdle * 60, LIMITS.minutesSilent * 60) * 1000).unref();
 
 /** Text of a packet, or null if it can't be sent (nested too deep, or it grew beyond what the other side takes). */
 function textOf(packet) {
@@ -177,7 +111,24 @@ function sendToOperator(packet) {
   const text = textOf(packet);
   if (text === null || Buffer.byteLength(text) > 1_000_000) return;
   if (operator?.readyState === WebSocket.OPEN) operator.send(text, () => {});
-  else if (forOperator.length < LIMITS.waitingForOperator) forOperator.push(text);
+  else keepForOperator(packet.subject_id, text);
+}
+
+/** Keep a packet until the operator is back; what is beyond the limits, of one agent or in all, is dropped. */
+function keepForOperator(subjectId, text) {
+  const { packets, bytes, ofAgent } = forOperator;
+  const count = ofAgent.get(subjectId) ?? 0;
+  if (packets.length >= LIMITS.waitingForOperator || bytes + text.length > LIMITS.waitingBytesForOperator) return;
+  if (count >= LIMITS.waitingForOperatorOfAgent) return;
+  packets.push(text);
+  forOperator.bytes += text.length;
+  ofAgent.set(subjectId, count + 1);
+}
+
+function takeForOperator() {
+  const { packets } = forOperator;
+  Object.assign(forOperator, { packets: [], bytes: 0, ofAgent: new Map() });
+  return packets;
 }
 
 function sendToAgent(agent, packet) {
@@ -195,7 +146,9 @@ function sendToAgent(agent, packet) {
   }
   if (!sent) {
     agent.waiting.push(text);
-    if (agent.waiting.length > LIMITS.waitingForAgent) agent.waiting.shift();
+    agent.waitingBytes += text.length;
+    while (agent.waiting.length > LIMITS.waitingForAgent || agent.waitingBytes > LIMITS.waitingBytesForAgent)
+      agent.waitingBytes -= agent.waiting.shift().length;
   }
 }
 
@@ -204,8 +157,7 @@ function sendStatus(agent) {
 }
 
 function log(what, error) {
-  // JSON keeps control characters, and with them everything that a terminal would obey, out of the log.
-  console.log(what, error === undefined ? "" : JSON.stringify(String(error).slice(0, 300)));
+  console.log(what, error === undefined ? "" : toPrintable(String(error), 300));
 }
 
 // ---- the operator's packets ----
@@ -215,14 +167,9 @@ function onOperatorPacket(packet) {
     case "alive":
       return;
     case "request_statuses": {
-      lastOperatorPing = Date.now();
       const statuses = {};
       for (const agent of agents.values()) {
-        if (agent.lastPing && LIVE_STATUSES.has(agent.status) && Date.now() - agent.lastPing > AWAY_MS) {
-          agent.status = STATUS_DISCONNECT;
-          sendStatus(agent);
-        }
-        // Who has come to an end makes no difference to the operator, which would look at each of them every time.
+        // Silence ends nobody's part: that is for the time of the turn, which the run script keeps. Who has come to an end makes no difference to the operator, which would look at each of them every time.
         if (!FINAL_STATUSES.has(agent.status)) statuses[agent.id] = agent.status;
       }
       sendToOperator({
@@ -260,7 +207,11 @@ function onOperatorPacket(packet) {
 
 // ---- a page's packets ----
 
+const PACKET_KEYS = ["packet_type", "subject_id", "data", "client_timestamp"];
+
+/** Handle a packet; return whether it is one that a page sends, of an agent that it has been given. */
 function onPagePacket(socket, packet) {
+  if (!hasOnly(packet, PACKET_KEYS) || !isRecord(packet.data)) return false;
   const agentId = fromPageId(packet.subject_id);
   if (agentId === null) return false;
   const agent = agentOf(agentId);
@@ -269,16 +220,7 @@ function onPagePacket(socket, packet) {
       link(socket, agent);
       sendStatus(agent);
       return true;
-    case "heartbeat":
-      agent.lastPing = Date.now();
-      link(socket, agent);
-      sendToAgent(agent, {
-        packet_type: "heartbeat",
-        data: { last_mephisto_ping: lastOperatorPing, status: agent.status },
-      });
-      return true;
     case "mephisto_bound_live_update":
-      if (packet.data === undefined) return true;
       sendToOperator({
         packet_type: packet.packet_type,
         subject_id: agentId,
@@ -287,11 +229,8 @@ function onPagePacket(socket, packet) {
         router_incoming_timestamp: seconds(),
       });
       return true;
-    case "log_error":
-      reportError(socket.address, agentId, packet.data);
-      return true;
     default:
-      return true; // a page has nothing else to say
+      return false; // a page sends nothing else
   }
 }
 
@@ -299,6 +238,7 @@ function link(socket, agent) {
   if (socket.agent && socket.agent !== agent) socket.agent.sockets.delete(socket);
   socket.agent = agent;
   clearTimeout(socket.sayWho);
+  socket.leaveNew();
   if (!agent.sockets.has(socket)) {
     agent.sockets.add(socket);
     if (agent.sockets.size > LIMITS.socketsOfAgent) {
@@ -309,55 +249,89 @@ function link(socket, agent) {
   }
   // In order, and before anything newer.
   for (const text of agent.waiting.splice(0)) socket.send(text, () => {});
+  agent.waitingBytes = 0;
 }
 
 function reportError(address, agentId, data) {
   if (!errorBuckets.take(address)) return;
-  const text = (JSON.stringify(data) ?? "").slice(0, 2000);
+  const text = toPrintable(data, 2000).slice(0, 2000);
   sendToOperator({ packet_type: "log_error", subject_id: agentId, data: { error_type: "page", text } });
 }
 
 // ---- sockets ----
 
 const app = express();
-const server = http.createServer(app);
-server.headersTimeout = 15_000;
-server.requestTimeout = 30_000;
+const server = http.createServer(
+  { maxHeaderSize: 16384, connectionsCheckingInterval: 5_000 },
+  (request, response) => {
+    if (isOnlyRequestOf(request.socket, response)) app(request, response);
+  },
+);
+server.headersTimeout = LIMITS.secondsForHeaders * 1000;
+server.requestTimeout = LIMITS.secondsForRequest * 1000;
 server.maxHeadersCount = 100;
+server.maxConnections = LIMITS.connections;
+server.setTimeout(LIMITS.secondsWithoutTraffic * 1000);
 
-const forPages = new WebSocketServer({ noServer: true, maxPayload: LIMITS.packetBytes, perMessageDeflate: false });
-const forRun = new WebSocketServer({ noServer: true, maxPayload: 64 * 1024 * 1024, perMessageDeflate: false });
+server.on("connection", (socket) => {
+  if (isProxy(socket)) return;
+  const leave = connectionsOf.enter(toCounted(socket.remoteAddress));
+  if (leave === null) socket.destroy();
+  else socket.on("close", leave);
+});
+
+const busy = new WeakSet();
+
+/** Whether a connection has no other request that waits for its answer; browsers and proxies send one after the other. */
+function isOnlyRequestOf(socket, response) {
+  if (socket.destroyed || busy.has(socket)) {
+    socket.destroy();
+    return false;
+  }
+  busy.add(socket);
+  response.on("close", () => busy.delete(socket));
+  return true;
+}
+
+const WEBSOCKETS = {
+  noServer: true,
+  perMessageDeflate: false, // a small packet can't become a large one
+  maxFragments: LIMITS.fragments,
+  closeTimeout: LIMITS.secondsToClose * 1000,
+};
+const forPages = new WebSocketServer({ ...WEBSOCKETS, maxPayload: LIMITS.packetBytes });
+const forRun = new WebSocketServer({ ...WEBSOCKETS, maxPayload: 64 * 1024 * 1024, maxFragments: 65536 });
 
 server.on("upgrade", (request, socket, head) => {
   socket.on("error", () => socket.destroy());
   const { url = "/", headers } = request;
+  if (busy.has(socket)) return socket.destroy(); // a request on this connection waits for its answer
+  if (!hasAllowedHost(request)) return refuse(socket, "421 Misdirected Request");
   if (url.startsWith("/operator/")) {
     if (!isSame(url, OPERATOR_PATH) || headers.origin !== undefined) return refuse(socket, "403 Forbidden");
     return forRun.handleUpgrade(request, socket, head, onOperator);
   }
-  // Browsers always name the page that opens a socket; programs name none.
-  if (headers.origin !== undefined && !isOwnOrigin(headers.origin, headers.host)) return refuse(socket, "403 Forbidden");
+  if (!isSameSite(request)) return refuse(socket, "403 Forbidden");
   if (forPages.clients.size >= LIMITS.sockets) return refuse(socket, "503 Service Unavailable");
-  return forPages.handleUpgrade(request, socket, head, (webSocket) => onPage(webSocket, addressOf(request)));
+  const address = addressOf(request);
+  const leave = socketsOf.enter(address);
+  if (leave === null) return refuse(socket, "429 Too Many Requests");
+  socket.on("close", leave);
+  const leaveNew = newSocketsOf.enter(address);
+  if (leaveNew === null) return refuse(socket, "429 Too Many Requests");
+  socket.on("close", leaveNew);
+  return forPages.handleUpgrade(request, socket, head, (webSocket) => onPage(webSocket, address, leaveNew));
 });
 
 function refuse(socket, status) {
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-}
-
-function isOwnOrigin(origin, host) {
-  try {
-    return new URL(origin).host === host;
-  } catch {
-    return false;
-  }
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
 }
 
 function onOperator(webSocket) {
   if (operator) operator.close(1000);
   operator = webSocket;
   console.log("The operator is connected.");
-  for (const text of forOperator.splice(0)) webSocket.send(text, () => {});
+  for (const text of takeForOperator()) webSocket.send(text, () => {});
   webSocket.on("error", (error) => log("the operator's socket failed", error));
   webSocket.on("close", () => {
     if (operator === webSocket) operator = null;
@@ -372,34 +346,47 @@ function onOperator(webSocket) {
   });
 }
 
-function onPage(webSocket, address) {
-  webSocket.address = address;
+function onPage(webSocket, address, leaveNew) {
+  webSocket.leaveNew = leaveNew;
   webSocket.heard = Date.now();
   const packets = new Bucket(LIMITS.packetsPerSecond, LIMITS.packetsAtOnce);
   const bytes = new Bucket(LIMITS.bytesPerSecond, LIMITS.bytesAtOnce);
-  let strangePackets = 0;
+  let invalidPackets = 0;
   webSocket.sayWho = setTimeout(() => webSocket.close(1008, "no agent"), LIMITS.secondsToSayWho * 1000);
   webSocket.on("error", () => webSocket.terminate());
   webSocket.on("close", () => {
     clearTimeout(webSocket.sayWho);
     webSocket.agent?.sockets.delete(webSocket);
   });
-  webSocket.on("message", (raw) => {
-    if (webSocket.readyState !== WebSocket.OPEN) return;
-    webSocket.heard = Date.now();
-    if (!packets.take() || !bytes.take(raw.length)) {
-      webSocket.close(1008, "too much");
+  const isWithinLimits = (length) => {
+    if (webSocket.readyState !== WebSocket.OPEN) return false;
+    if (packets.take() && bytes.take(length)) return true;
+    webSocket.close(1008, "too much");
+    return false;
+  };
+  // ws answers a ping before it reports it: whoever doesn't read the answers is cut off.
+  for (const kind of ["ping", "pong"])
+    webSocket.on(kind, (raw) => {
+      if (isWithinLimits(raw.length) && webSocket.bufferedAmount > 1_000_000) webSocket.terminate();
+    });
+  webSocket.on("message", (raw, isBinary) => {
+    if (!isWithinLimits(raw.length)) return;
+    if (isBinary) {
+      webSocket.close(1003, "text only");
       return;
     }
-    try {
-      const packet = JSON.parse(raw);
-      // Whoever tries ids that are not theirs is slowed down by having to connect anew.
-      if (isRecord(packet) && !onPagePacket(webSocket, packet) && (strangePackets += 1) > 20)
-        webSocket.close(1008, "no such agent");
-    } catch {
-      // no JSON, or nested too deep: a page never sends that
-    }
+    // An invalid packet does not count as a sign of life. Whoever tries ids that are not theirs has to connect anew.
+    if (isValidPacket(webSocket, raw)) webSocket.heard = Date.now();
+    else if ((invalidPackets += 1) > LIMITS.invalidPackets) webSocket.close(1008, "no such agent");
   });
+}
+
+function isValidPacket(webSocket, raw) {
+  try {
+    return onPagePacket(webSocket, parse(raw));
+  } catch {
+    return false;
+  }
 }
 
 // ---- requests ----
@@ -409,11 +396,9 @@ app.set("query parser", "simple");
 
 const ANCESTORS = "'self' https://mturk.com https://*.mturk.com https://*.mturkcontent.com";
 const HANDING_IN = "'self' https://www.mturk.com https://workersandbox.mturk.com https://*.mturk.com";
-const SAFE_HOST = /^[a-z0-9.-]+(:[0-9]{1,5})?$|^\[[0-9a-f:]+\](:[0-9]{1,5})?$/i;
-
 app.use((request, response, next) => {
-  const host = SAFE_HOST.test(request.headers.host ?? "") ? request.headers.host : "";
-  const sockets = host ? ` ws://${host} wss://${host}` : "";
+  const isAllowed = hasAllowedHost(request);
+  const sockets = isAllowed ? ` ws://${request.headers.host} wss://${request.headers.host}` : "";
   response.set({
     "Content-Security-Policy":
       // style-src-attr: the requester's task description may have style="…"; no text of a worker or a model is ever markup.
@@ -427,30 +412,55 @@ app.use((request, response, next) => {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": request.path.startsWith("/assets/") ? "public, max-age=31536000, immutable" : "no-store",
   });
-  next();
+  if (isAllowed) return next();
+  return response
+    .status(421)
+    .type("text/plain")
+    .send("This server doesn't answer to that name. Its owner can allow the name with mephisto.architect.allowed_hosts.\n");
 });
 
+const JSON_TYPE = /^application\/json(?:\s*;\s*charset="?utf-8"?)?$/i;
+
 app.post(
-  ["/request_agent", "/submit_onboarding", "/submit_task", "/submit_metadata", "/log_error"],
+  ["/request_agent", "/submit_onboarding", "/submit_task", "/log_error"],
   (request, response, next) => {
-    const { origin, host } = request.headers;
-    if (origin !== undefined && !isOwnOrigin(origin, host)) return response.status(403).json({ error: "another site" });
-    if (!requestBuckets.take(addressOf(request)))
-      return response.status(429).set("Retry-After", "5").json({ error: "too many requests" });
-    // Only JSON: a form of another site can't send it without asking first.
-    if (!request.is("application/json")) return response.status(415).json({ error: "JSON only" });
+    if (!isSameSite(request)) return response.status(403).json({ error: "another site" });
+    if (!requestBuckets.take(addressOf(request))) return tooMany(response);
+    // Only JSON: a form of another site can't send it without asking first. Not compressed: a small body stays small.
+    if (!JSON_TYPE.test(request.headers["content-type"] ?? "")) return response.status(415).json({ error: "JSON only" });
     return next();
   },
-  express.json({ limit: LIMITS.bodyBytes }),
+  express.raw({ type: () => true, limit: LIMITS.bodyBytes, inflate: false }),
+  (request, response, next) => {
+    try {
+      request.body = parse(request.body);
+    } catch {
+      return response.status(400).json({ error: "no JSON, or nested too deep" });
+    }
+    if (!isRecord(request.body)) return response.status(400).json({ error: "no JSON object" });
+    return next();
+  },
 );
 
-/** Ask the operator, and answer the page with what it says. */
-function askOperator(response, packetType, subjectId, data, clientTimestamp) {
+function tooMany(response) {
+  return response.status(429).set("Retry-After", "5").json({ error: "too many requests" });
+}
+
+/** Ask the operator, and answer the page with what it says; what can not be asked now is refused, and that returned. */
+function askOperator(request, response, packetType, who, subjectId, data) {
   const requestId = crypto.randomUUID();
   if (waitingRequests.size >= LIMITS.waitingForOperator) return response.status(503).json({ error: "busy" });
+  const address = addressOf(request);
+  const counted = [pendingOfAddress.enter(address), pendingOfWorker.enter(`${address} ${who}`)];
+  const leave = () => counted.forEach((leaves) => leaves?.());
+  if (counted.includes(null)) {
+    leave();
+    return tooMany(response);
+  }
   const done = () => {
     clearTimeout(timer);
     waitingRequests.delete(requestId);
+    leave();
   };
   const timer = setTimeout(() => {
     done();
@@ -465,7 +475,7 @@ function askOperator(response, packetType, subjectId, data, clientTimestamp) {
     packet_type: packetType,
     subject_id: subjectId ?? requestId,
     data: { ...data, request_id: requestId },
-    client_timestamp: timeOf(clientTimestamp),
+    client_timestamp: timeOf(request.body.client_timestamp),
     router_incoming_timestamp: seconds(),
   });
   return undefined;
@@ -473,29 +483,42 @@ function askOperator(response, packetType, subjectId, data, clientTimestamp) {
 
 const TEXT_LIMIT = 256;
 const isId = (value) => typeof value === "string" && value.length > 0 && value.length <= TEXT_LIMIT && !/[\p{Cc}\p{Cs}]/u.test(value);
+const REQUIRED = ["worker_name", "agent_registration_id", "assignment_id"];
+const OPTIONAL = ["hit_id", "provider_type"];
+const invalid = (response, error) => response.status(400).json({ error });
 
 app.post("/request_agent", (request, response) => {
-  const provider = request.body?.provider_data;
-  if (!isRecord(provider)) return response.status(400).json({ error: "provider_data is missing" });
-  for (const key of ["worker_name", "agent_registration_id", "assignment_id"])
-    if (!isId(provider[key])) return response.status(400).json({ error: `${key} is missing, or no id` });
-  return askOperator(response, "register_agent", undefined, { provider_data: provider }, request.body.client_timestamp);
+  const { provider_data: provider, ...others } = request.body;
+  if (!isRecord(provider)) return invalid(response, "provider_data is missing");
+  if (!hasOnly(others, ["client_timestamp"]) || !hasOnly(provider, [...REQUIRED, ...OPTIONAL]))
+    return invalid(response, "unknown keys");
+  for (const key of REQUIRED) if (!isId(provider[key])) return invalid(response, `${key} is missing, or no id`);
+  for (const key of OPTIONAL)
+    if ((provider[key] ?? null) !== null && !isId(provider[key])) return invalid(response, `${key} is no id`);
+  const worker = provider.worker_name;
+  if (!workerBuckets.take(`${addressOf(request)} ${worker}`)) return tooMany(response);
+  return askOperator(request, response, "register_agent", `worker ${worker}`, undefined, { provider_data: provider });
 });
 
 app.post("/submit_onboarding", (request, response) => {
-  const { USED_AGENT_ID: pageId, ...provider } = isRecord(request.body?.provider_data) ? request.body.provider_data : {};
-  const agentId = fromPageId(pageId);
-  if (agentId === null) return response.status(403).json({ error: "no such agent" });
-  const data = { ...provider, onboarding_data: isRecord(provider.onboarding_data) ? provider.onboarding_data : {} };
-  askOperator(response, "submit_onboarding", agentId, data, request.body.client_timestamp);
-  forget(agentId);
-  return undefined;
+  const { provider_data: provider, ...others } = request.body;
+  if (!hasOnly(others, ["client_timestamp"]) || !hasOnly(provider, ["USED_AGENT_ID", "onboarding_data"]))
+    return invalid(response, "unknown keys");
+  const agentId = fromPageId(provider.USED_AGENT_ID);
+  if (!agentId?.startsWith(ONBOARDING)) return response.status(403).json({ error: "no such agent" });
+  if (!handInBuckets.take(agentId)) return tooMany(response);
+  // The answers were sent, and graded, before: there is nothing to be handed in.
+  const refusal = askOperator(request, response, "submit_onboarding", `agent ${agentId}`, agentId, { onboarding_data: {} });
+  if (refusal === undefined) forget(agentId);
+  return refusal;
 });
 
 app.post("/submit_task", (request, response) => {
-  const { USED_AGENT_ID: pageId, final_data: finalData, client_timestamp: time } = request.body ?? {};
+  const { USED_AGENT_ID: pageId, final_data: finalData, client_timestamp: time, ...others } = request.body;
+  if (!hasOnly(others, [])) return invalid(response, "unknown keys");
   const agentId = fromPageId(pageId);
-  if (agentId === null) return response.status(403).json({ error: "no such agent" });
+  if (agentId === null || agentId.startsWith(ONBOARDING)) return response.status(403).json({ error: "no such agent" });
+  if (!handInBuckets.take(agentId)) return tooMany(response);
   // `files` would make the run script copy files of that name; pages upload none.
   const { files: _, ...data } = isRecord(finalData) ? finalData : {};
   sendToOperator({
@@ -510,25 +533,11 @@ app.post("/submit_task", (request, response) => {
   return undefined;
 });
 
-app.post("/submit_metadata", (request, response) => {
-  const { USED_AGENT_ID: pageId, metadata, client_timestamp: time } = request.body ?? {};
-  const agentId = fromPageId(pageId);
-  if (agentId === null) return response.status(403).json({ error: "no such agent" });
-  if (isRecord(metadata))
-    sendToOperator({
-      packet_type: "submit_metadata",
-      subject_id: agentId,
-      data: metadata,
-      client_timestamp: timeOf(time),
-      router_incoming_timestamp: seconds(),
-    });
-  return response.json({ status: "Submitted metadata" });
-});
-
 app.post("/log_error", (request, response) => {
-  const agentId = fromPageId(request.body?.USED_AGENT_ID);
-  reportError(addressOf(request), agentId ?? "unknown", request.body?.error_data);
-  response.json({ status: "Error log sent!" });
+  const { USED_AGENT_ID: pageId, error_data: data, client_timestamp: _, ...others } = request.body;
+  if (!hasOnly(others, [])) return invalid(response, "unknown keys");
+  reportError(addressOf(request), fromPageId(pageId) ?? "unknown", data);
+  return response.json({ status: "Error log sent!" });
 });
 
 function forget(agentId) {
@@ -536,7 +545,8 @@ function forget(agentId) {
 }
 
 app.get("/is_alive", (_request, response) => response.json({ status: "Alive!" }));
-app.get("/get_timestamp", (_request, response) => response.json({ timestamp: Date.now() }));
+app.use(onlyFilesOf(STATIC));
+app.use(compressedFiles(STATIC));
 app.use(express.static(STATIC, { dotfiles: "deny", redirect: false, cacheControl: false }));
 app.use((_request, response) => response.status(404).type("text/plain").send("Not found"));
 app.use((error, _request, response, _next) => {
@@ -545,9 +555,17 @@ app.use((error, _request, response, _next) => {
   if (!response.headersSent) response.status(status).json({ error: status === 413 ? "too large" : "bad request" });
 });
 
-server.listen(Number(process.env.PORT || 3000), () => console.log(`Listening on ${server.address().port}`));
+server.listen(Number(process.env.PORT || 3000), SETTINGS.bind || undefined, () => console.log(`Listening on ${server.address().port}`));
 
 if (process.env.MODEL_CHAT_PARENT === "stdin") {
-  process.stdin.on("error", () => process.exit(0));
-  process.stdin.on("end", () => process.exit(0)).resume();
+  process.stdin.on("error", end);
+  process.stdin.on("end", end).resume();
+}
+process.on("SIGTERM", end);
+
+/** End; what has been said to pages still goes out, and their connections are closed and not cut off. */
+function end() {
+  server.close();
+  for (const socket of forPages.clients) socket.close(1001, "the run has ended");
+  setTimeout(() => process.exit(0), 300);
 }

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from model_chat.crowd.cost import dollars
-from model_chat.crowd.workers import Task, chosen_ids, summarise
+from model_chat.crowd.workers import Task, WorkerSummary, chosen_ids, summarise
 from model_chat.errors import ConfigurationError
+from model_chat.logs import without_controls
 from model_chat.quality.blocks import (
     BlockReason,
     bind_to_platform,
+    canonical_id,
     is_blocked,
     make_qualification,
     soft_block,
     unblock,
 )
 from model_chat.records.forget import forget_worker
-from model_chat.recovery import hold_task
 from model_chat.scripts._manage_output import Output
 
 
@@ -32,32 +36,65 @@ def list_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
     if args.json:
         out.say(json.dumps([row.as_dict() for row in rows], indent=1))
         return
-    table = Table(title=f"{len(rows)} workers of {task.name}", title_justify="left")
-    for column in (
-        "worker",
-        "complete",
-        "incomplete",
-        "units",
-        "onboarding",
-        "violations",
-        "attention",
-        "bonus",
-        "access",
-    ):
-        table.add_column(column, overflow="fold", justify="right" if column in ("complete", "incomplete") else "left")
-    for row in rows:
-        table.add_row(
-            row.worker_id,
-            str(row.complete),
-            str(row.incomplete),
-            _counts(row.statuses),
-            row.onboarding,
-            _counts(row.violations),
-            f"{row.attention_failed} failed" if row.attention_failed else "",
-            dollars(row.bonus_cents) if row.bonus_cents else "",
-            f"blocked: {row.blocked}" if row.blocked else "invited" if row.invited else "",
-        )
-    out.console.print(table)
+    title = f"{len(rows)} workers of {task.name}"
+    # No text of theirs is markup, and none moves the cursor.
+    cells = [dict(zip(COLUMNS, map(without_controls, _cells(row)), strict=True)) for row in rows]
+    shown = [column for column in COLUMNS if column in ALWAYS or any(row[column] for row in cells)]
+    console = out.console
+    widths = _widths([[column, *(row[column] for row in cells)] for column in shown], console.width)
+    if widths is not None:
+        table = Table(title=Text(title), title_justify="left")
+        for column, width in zip(shown, widths, strict=True):
+            table.add_column(column, width=width, justify="right" if column in ("complete", "incomplete") else "left")
+        for row in cells:
+            table.add_row(*(Text(row[column]) for column in shown))
+        console.print(table)
+        return
+    # Too narrow for a table without breaking words: a paragraph for each worker.
+    console.print(Text(title), highlight=False)
+    for row in cells:
+        said = "; ".join(f"{column}: {row[column]}" for column in shown[1:] if row[column])
+        console.print(Padding(Text(row[shown[0]]), (1, 0, 0, 0)), highlight=False, soft_wrap=True)
+        console.print(Padding(Text(said), (0, 0, 0, 2)), highlight=False)
+
+
+COLUMNS = ("worker", "complete", "incomplete", "units", "onboarding", "violations", "attention", "bonus", "access")
+ALWAYS = frozenset({"worker", "complete", "incomplete", "units"})
+"""Columns that are shown even where they are empty."""
+
+
+def _widths(columns: Sequence[Sequence[str]], most: int) -> list[int] | None:
+    """Return how wide the columns of a table are, so that no word is broken; None if the table would be too wide.
+
+    Args:
+        columns: of each, all its texts, the heading included.
+        most: characters that a line has, for the table's lines and the space beside them, too.
+    """
+    left = most - 3 * len(columns) - 1
+    widths = [max(cell_len(word) for text in texts for word in [*text.split(), ""]) for texts in columns]
+    left -= sum(widths)
+    if left < 0:
+        return None
+    for number, texts in enumerate(columns):
+        more = min(left, max(map(cell_len, texts)) - widths[number])
+        widths[number] += more
+        left -= more
+    return widths
+
+
+def _cells(row: WorkerSummary) -> tuple[str, ...]:
+    """What stands in the columns."""
+    return (
+        row.worker_id,
+        str(row.complete),
+        str(row.incomplete),
+        _counts(row.statuses),
+        row.onboarding,
+        _counts(row.violations),
+        f"{row.attention_failed} failed" if row.attention_failed else "",
+        dollars(row.bonus_cents) if row.bonus_cents else "",
+        f"blocked: {row.blocked}" if row.blocked else "invited" if row.invited else "",
+    )
 
 
 def _counts(counted: Any) -> str:
@@ -147,7 +184,9 @@ def _workers(task: Task, args: argparse.Namespace, out: Output, make: bool = Fal
         if worker is None:
             out.say(f"{worker_id} has never taken part here; check the id")
             if not out.dry_run:
-                worker = get_crowd_provider_from_type(task.provider_type).WorkerClass.new(task.db, worker_id)
+                worker = get_crowd_provider_from_type(task.provider_type).WorkerClass.new(
+                    task.db, canonical_id(task.provider_type, worker_id)
+                )
         yield worker_id, worker
 
 
@@ -158,18 +197,17 @@ def forget_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
         flag: [Path(given).expanduser()] if given else [Path(str(blueprint[flag]))] if blueprint.get(flag) else []
         for flag, given in (("chat_data_folder", args.chat_data_folder), ("stack_folder", args.stack_folder))
     }
-    with hold_task(task.file.resolve().parent, task.name):
-        for worker_id in chosen_ids(args.workers, args.file):
-            gone = forget_worker(
-                worker_id, task.file, folders["chat_data_folder"], folders["stack_folder"], args.delete, args.dry_run
-            )
-            what = (
-                f"{gone.files} files, {gone.states} states of Mephisto's, {gone.stacks} stack files, {gone.rows} rows"
-            )
-            if gone.files + gone.states + gone.stacks + gone.rows == 0:
-                out.failed(f"{worker_id}: nothing is kept under this id")
-            else:
-                out.done(f"{'delete' if args.delete else 'forget'} {worker_id}: {what}; now {gone.pseudonym}")
+    for worker_id in chosen_ids(args.workers, args.file):
+        gone = forget_worker(
+            worker_id, task.file, folders["chat_data_folder"], folders["stack_folder"], args.delete, args.dry_run
+        )
+        what = f"{gone.files} files, {gone.states} states of Mephisto's, {gone.stacks} stack files, {gone.rows} rows"
+        if gone.files + gone.states + gone.stacks + gone.rows > 0:
+            out.done(f"{'delete' if args.delete else 'forget'} {worker_id}: {what}; now {gone.pseudonym}")
+        elif not gone.unread:
+            out.failed(f"{worker_id}: nothing is kept under this id")
+        for path in gone.unread:
+            out.failed(f"{worker_id}: '{path}' names them and is no JSON; repair or delete it yourself")
 
 
 def with_json(parser: argparse.ArgumentParser) -> None:

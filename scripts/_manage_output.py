@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
-DONE, FAILED, FAULTY = 0, 1, 2
+from model_chat.exit_codes import ExitCode
+from model_chat.logs import without_controls
+
+DONE, FAILED, FAULTY = ExitCode.DONE, ExitCode.FAILED, ExitCode.CONFIGURATION
 """Exit codes: all was done (or would be); something was not; the command line is faulty."""
 
 
@@ -14,11 +17,11 @@ class Output:
     def __init__(self, console: Console, dry_run: bool) -> None:
         self.console = console
         self.dry_run = dry_run
-        self.code = DONE
+        self.code: int = DONE
 
     def say(self, text: str) -> None:
-        """Print a line as it is."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Print a text as it is, but for control characters."""
+        self.console.print(without_controls(text), highlight=False, markup=False, soft_wrap=True)
 
     def done(self, text: str) -> None:
         """Say what has been done, or would be."""

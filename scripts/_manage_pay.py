@@ -111,7 +111,7 @@ def _agents(task: Task, args: argparse.Namespace, statuses: Sequence[str], out: 
         raise ConfigurationError("Name workers (or --file), or give --all for the units of everybody.")
     agents = task.agents(statuses, None if args.all else ids)
     for worker_id in ids:
-        if not any(platform_id(agent.get_worker()) == worker_id for agent in agents):
+        if not any(task.canonical(platform_id(agent.get_worker())) == task.canonical(worker_id) for agent in agents):
             out.failed(f"{worker_id} has no unit of this kind ({', '.join(statuses)})")
     return agents
 

@@ -17,7 +17,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-HEARTBEAT_SECONDS = 3.0
+KEEP_ALIVE_SECONDS = 5.0
 MEPHISTO_TASK_VERSION = "2.0.3"
 """What the router expects pages to say; anything else is logged."""
 LINES = (
@@ -43,6 +43,7 @@ class Behaviour:
         onboarding_answers: the content of ``onboard_task_data.json``, to pass onboarding with; None ticks the first box of
             each reply and so mostly fails.
         stay_silent: accepts and never writes.
+        asks_more_time: asks for more time at the beginning of each turn, as often as it is offered.
         rating: answered to every question; None is drawn at random.
         step_timeout: seconds to wait for anything from the server before giving up.
     """
@@ -52,6 +53,7 @@ class Behaviour:
     lines: Sequence[str] | None = None
     onboarding_answers: dict[str, Any] | None = None
     stay_silent: bool = False
+    asks_more_time: bool = False
     rating: int | None = None
     step_timeout: float = 120.0
 
@@ -62,12 +64,15 @@ class Outcome:
 
     Attributes:
         worker: the worker's name.
-        result: ``complete``, ``incomplete``, ``left``, ``no work: <why>``, ``onboarding failed``, or ``error: <what>``.
+        result: ``complete``, ``incomplete``, ``stopped``, ``time is up``, ``left``, ``no work: <why>``,
+            ``onboarding failed``, or ``error: <what>``.
         turns: seconds from sending each message to the model's reply.
         replied_at: when each of these replies came, on the clock of :func:`time.monotonic`, seconds.
         first_message: seconds from arriving to the model's first reply, or None.
         doubles: messages of the conversation that arrived twice under different update ids.
         refused: codes of what the server did not take.
+        extensions: how many times the worker has asked for more time.
+        cause: why the conversation ended before its end (docs/protocol.md), or None.
         packets: everything that the server sent, decoded (for tests).
     """
 
@@ -78,6 +83,8 @@ class Outcome:
     first_message: float | None = None
     doubles: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    cause: str | None = None
+    extensions: int = 0
     packets: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -107,6 +114,7 @@ class SimulatedWorker:
         self._seen: set[str] = set()
         self._updates: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._over = asyncio.Event()
         self.agent_id: str | None = None
         self.config: dict[str, Any] = {}
 
@@ -166,7 +174,7 @@ class SimulatedWorker:
         await self.disconnect()
         self._socket = await connect(f"ws://{self.base}/", max_size=None, ping_interval=None)
         await self.send_packet("alive", {})
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._beat())]
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_alive())]
 
     async def disconnect(self) -> None:
         """Close the socket, as a page does that is closed."""
@@ -216,16 +224,18 @@ class SimulatedWorker:
                 elif packet.get("packet_type") == "update_status":
                     self._updates.put_nowait({"status": packet["data"]["status"]})
 
-    async def _beat(self) -> None:
+    async def _keep_alive(self) -> None:
         with contextlib.suppress(ConnectionClosed):
             while True:
-                await self.send_packet("heartbeat", {})
-                await asyncio.sleep(HEARTBEAT_SECONDS)
+                await self.send_packet("alive", {})
+                await asyncio.sleep(KEEP_ALIVE_SECONDS)
 
     def _take(self, update: dict[str, Any]) -> None:
         if update.get("update_id") in self._seen:
             return
         self._seen.add(update["update_id"])
+        if (update.get("task_data") or {}).get("control") == "ended":
+            self._over.set()
         self._updates.put_nowait(update)
 
     # --- the person ---
@@ -238,7 +248,7 @@ class SimulatedWorker:
             details = await self.register()
             if self.agent_id is not None and self.agent_id.startswith("onboarding_"):
                 if not await self._do_onboarding(details):
-                    self.outcome.result = "onboarding failed"
+                    self.outcome.result = self._ended_result("onboarding failed")
                     return self.outcome
                 details = await self.adopt(
                     await self.post("submit_onboarding", {"provider_data": {"USED_AGENT_ID": self.agent_id}})
@@ -265,13 +275,18 @@ class SimulatedWorker:
             update = await self.next_update()
             control = update.get("task_data", {}).get("control")
             if control in ("onboarding_start", "onboarding_retry"):
-                await self._think()
+                if await self._think():
+                    continue
                 await self.send_update({"onboarding_answers": self._onboarding_form(dialogs)})
             elif control == "refused":
                 self.outcome.refused[update["task_data"]["code"]] += 1
                 return False
             elif control in ("onboarding_passed", "onboarding_failed"):
                 return bool(control == "onboarding_passed")
+            elif control == "ended":
+                self.outcome.cause = update["task_data"].get("cause")
+                await self._hand_in()
+                return False
             elif update.get("status") in ("disconnect", "timeout", "rejected"):
                 return False
 
@@ -316,7 +331,10 @@ class SimulatedWorker:
                     self.behaviour.leave_after is not None and said >= self.behaviour.leave_after
                 ):
                     return "left"
-                await self._think()
+                if self.behaviour.asks_more_time and data.get("extensions_left"):
+                    await self._ask_more_time(data["turn_idx"], data["extensions_left"])
+                if await self._think():
+                    continue
                 answer: dict[str, Any] = {}
                 if self.config.get("annotation") and to_annotate:
                     answer["problem_data_for_prior_message"] = self._ticks()
@@ -333,14 +351,40 @@ class SimulatedWorker:
                     await self.send_update(answer, text=text)
                     said += 1
             elif control == "ended":
-                await self.post("submit_task", {"USED_AGENT_ID": self.agent_id, "final_data": {}})
-                return str(data["outcome"])
+                self.outcome.cause = data.get("cause")
+                await self._hand_in()
+                return self._ended_result(str(data["outcome"]))
+
+    async def _ask_more_time(self, turn_idx: int, extensions: int) -> None:
+        """Ask, as the page's button does, until none is left."""
+        for _ in range(extensions):
+            await self.send_update({"control": "more_time", "turn_idx": turn_idx})
+            self.outcome.extensions += 1
+
+    def _ended_result(self, otherwise: str) -> str:
+        return {"stopped": "stopped", "timeout": "time is up"}.get(self.outcome.cause or "", otherwise)
+
+    async def _hand_in(self) -> None:
+        """Submit, as the button does; a run that was stopped may be gone by then, and has saved everything."""
+        try:
+            await self.post("submit_task", {"USED_AGENT_ID": self.agent_id, "final_data": {}})
+        except httpx.HTTPError:
+            if self.outcome.cause != "stopped":
+                raise
 
     def _ticks(self) -> dict[str, bool]:
         values = [bucket["value"] for bucket in self.config["annotation"]["buckets"]]
         ticked = self._rng.choice(values)
         return {value: value == ticked for value in values}
 
-    async def _think(self) -> None:
-        if self.behaviour.think_time:
-            await asyncio.sleep(self._rng.expovariate(1 / self.behaviour.think_time))
+    async def _think(self) -> bool:
+        """Wait as a person does before they answer; return whether it was over meanwhile."""
+        if not self.behaviour.think_time:
+            return False
+        return await self._pause(self._rng.expovariate(1 / self.behaviour.think_time))
+
+    async def _pause(self, seconds: float) -> bool:
+        """Wait; whoever looks at the page sees at once when it is over: then return True."""
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._over.wait(), seconds)
+        return False

@@ -2,7 +2,7 @@
 
     python scripts/doctor.py [--load-models] [conf=NAME] [flag=value …]
 
-Launches nothing and writes nothing but the folder for conversations, as a run would. The exit code is 0 when a run would
+Launches nothing and writes nothing. The exit code is 0 when a run would
 start, 1 when something has to be put right first. It begins with the standard library alone, so that it can say what is
 missing where nothing is installed yet.
 """
@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
-OLDEST_PYTHON, TESTED_PYTHON, OLDEST_NODE = (3, 11), (3, 11), 20
+OLDEST_PYTHON, NEWEST_PYTHON, OLDEST_NODE = (3, 11), (3, 13), 20
 LEAST_FREE_BYTES = 1_000_000_000
 # An installed wheel has no Makefile.
 SET_UP = "run 'make setup'" if (ROOT / "Makefile").is_file() else "run 'python -m model_chat.scripts.setup_env'"
@@ -84,9 +85,12 @@ def check_python(running: tuple[int, ...] = sys.version_info[:3]) -> Finding:
     """Check the version of Python."""
     name = ".".join(map(str, running))
     if running < OLDEST_PYTHON:
-        return fault("Python", f"{name} is too old; install Python 3.11 and call 'make PYTHON=python3.11 setup'.")
-    if running[:2] > TESTED_PYTHON:
-        return warning("Python", f"{name} is newer than what this is tested with; should something fail, take 3.11.")
+        return fault(
+            "Python",
+            f"{name} is too old; install Python 3.11, 3.12 or 3.13, and call 'make PYTHON=/path/to/python setup'.",
+        )
+    if running[:2] > NEWEST_PYTHON:
+        return warning("Python", f"{name} is newer than what this is tested with; should something fail, take 3.13.")
     return fine("Python", name)
 
 
@@ -119,6 +123,16 @@ def check_home(home: Path) -> Finding:
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return fault("Home folder", f"'{place}' can't be written to, where Mephisto keeps its configuration; set HOME.")
     return fine("Home folder", f"{place} can be written to")
+
+
+def check_place() -> list[Finding]:
+    """Check that Python finds this folder as the package model_chat, whatever lies beside run.py; nothing if it does."""
+    beside = [path for path in (ROOT / "model_chat", ROOT / "model_chat.py") if path.exists()]
+    searched = [entry for entry in sys.path if Path(entry or ".").resolve() not in (ROOT, ROOT / "scripts")]
+    found = PathFinder.find_spec("model_chat", searched)
+    if beside and (found is None or found.origin is None):
+        return [fault("The package", f"'{beside[0]}' is found in its place; {SET_UP} once more, or rename that.")]
+    return []
 
 
 def check_packages(lock: Path = LOCK) -> Finding:
@@ -199,7 +213,10 @@ def check_disk(cfg: DictConfig) -> Finding:
     """Check that conversations have room."""
     from model_chat.configuration.files import expand
 
-    folder = expand(cfg.mephisto.blueprint.chat_data_folder)
+    given = cfg.mephisto.blueprint.get("chat_data_folder", None)  # None for "???", too
+    if not given or not given.strip():
+        return warning("Conversations", "no folder is given for them.")  # a fault of the configuration
+    folder = expand(given)
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(place, os.W_OK):
         return fault(
@@ -212,34 +229,16 @@ def check_disk(cfg: DictConfig) -> Finding:
 
 def check_mephisto_data(cfg: DictConfig) -> list[Finding]:
     """Check Mephisto's configuration, data folder and database, without making or changing any of them."""
-    import yaml
-    from mephisto.operations.config_handler import CORE_SECTION, DATA_STORAGE_KEY, DEFAULT_CONFIG_FILE
+    from model_chat.configuration.mephisto_data import DATABASE, data_folder_fault, find_data_folder
 
-    from model_chat.configuration.files import expand
-    from model_chat.configuration.places import MEPHISTO_DATA
-
-    subject, source, path = "Mephisto's data folder", "mephisto.datapath", cfg.mephisto.datapath
-    if path is None and Path(DEFAULT_CONFIG_FILE).is_file():
-        source = f"{CORE_SECTION}.{DATA_STORAGE_KEY} in {DEFAULT_CONFIG_FILE}"
-        try:
-            known = yaml.safe_load(Path(DEFAULT_CONFIG_FILE).read_text(encoding="utf-8")) or {}
-            path = known.get(CORE_SECTION, {}).get(DATA_STORAGE_KEY)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
-            problem = " ".join(str(error).split())
-            return [fault(subject, f"{DEFAULT_CONFIG_FILE} can't be read ({problem}); mend it, or move it away.")]
-    if path is None:
-        source, path = "the default", MEPHISTO_DATA
-    folder = expand(str(path))
+    subject = "Mephisto's data folder"
+    problem = data_folder_fault(cfg)
+    if problem is not None:
+        return [fault(subject, problem)]
+    folder, source, _ = find_data_folder(cfg)
     if not folder.exists():
-        place = next(above for above in folder.absolute().parents if above.exists())
-        if not os.access(place, os.W_OK):
-            return [fault(subject, f"'{folder}' ({source}) can't be made; give another with mephisto.datapath=….")]
         return [fine(subject, f"{folder} ({source}) will be made by the first run")]
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        return [
-            fault(subject, f"'{folder}' ({source}) can't be written to; mend its rights, or set mephisto.datapath.")
-        ]
-    return [fine(subject, f"{folder} ({source})"), *_check_database(folder / "database.db")]
+    return [fine(subject, f"{folder} ({source})"), *_check_database(folder / DATABASE)]
 
 
 def _check_database(file: Path) -> Iterator[Finding]:
@@ -367,23 +366,33 @@ def examine(arguments: list[str], load_models: bool, say: Callable[[Finding], No
             sound = sound and finding.mark is not Mark.FAULT
             say(finding)
 
-    needed = [check_python(), check_packages(), check_home(Path.home())]
+    needed = [check_python(), check_packages(), *check_place(), check_home(Path.home())]
     note(*needed, check_node(), check_page(), check_router())
     if any(finding.mark is Mark.FAULT for finding in needed):
         return False  # nothing further can be imported
-    from model_chat.configuration.command_line import compose_config
+    from model_chat.configuration.checks import check_task
+    from model_chat.configuration.command_line import CannotComposeError, compose_config
     from model_chat.errors import ConfigurationError
 
     try:
         cfg = compose_config("example", arguments)
+    except CannotComposeError as error:
+        note(*(fault("Configuration", text) for text in error.with_faults_of(check_task).faults))
+        return False
     except ConfigurationError as error:
         note(*(fault("Configuration", text) for text in error.faults))
         return False
-    port = check_port(cfg)
-    note(port, check_disk(cfg), *check_mephisto_data(cfg))
+    port, data = check_port(cfg), check_mephisto_data(cfg)
+    note(port, check_disk(cfg), *data)
     task, findings = check_task_configuration(cfg)
-    # The launch's own checks find the port, the page and the router again.
-    said = (port.text, "The worker's page is not built", "mephisto.architect: ")
+    # The launch's own checks find the port, the data folder, the page and the router again.
+    said = (
+        port.text,
+        data[0].text,
+        "The worker's page is not built",
+        "mephisto.architect: there is no 'node'",
+        "mephisto.architect: the router's packages",
+    )
     note(*(finding for finding in findings if not finding.text.startswith(said)))
     if task is not None:
         note(*check_models(task, cfg.mephisto.blueprint.task_model_parallel, load_models))
@@ -392,6 +401,8 @@ def examine(arguments: list[str], load_models: bool, say: Callable[[Finding], No
 
 def main() -> int:
     """Run the command; return its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # as in compat/terminal.py, which may not be there yet
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a stream of Python's own
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split(":")[0] + ".", epilog="Flags are those of run.py: see python run.py --help."
     )

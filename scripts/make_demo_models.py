@@ -29,6 +29,7 @@ from typing import IO, Any
 
 from model_chat.configuration.places import work_dir
 from model_chat.errors import ConfigurationError
+from model_chat.exit_codes import ExitCode, exit_with
 from model_chat.scripts._demo_sentences import conversations
 
 MODELS_DIR = work_dir() / "models"
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{nickname}: done in {time.monotonic() - started:.0f} s.")
     except ConfigurationError as error:
         print(error, file=sys.stderr)
-        return 1
+        return ExitCode.CONFIGURATION
     return 0
 
 
@@ -360,4 +361,4 @@ def _convert(gguf: Path, made: Path) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    sys.exit(main())
+    exit_with(main)

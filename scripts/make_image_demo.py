@@ -16,7 +16,6 @@ import json
 import logging
 import random
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ import torch
 
 from model_chat import compat as compat  # the mends, before ParlAI is imported
 from model_chat.configuration.places import work_dir
+from model_chat.exit_codes import exit_with
 
 logger = logging.getLogger(__name__)
 
@@ -222,4 +222,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

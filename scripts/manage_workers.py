@@ -1,5 +1,6 @@
 """Look at the workers of a task, let them in or keep them out, and approve, reject and pay what they have done.
 
+    python scripts/manage_workers.py list --conf my_study
     python scripts/manage_workers.py list --task-name my_study_sandbox
     python scripts/manage_workers.py block --task-name my_study A1B2C3 --dry-run
     python scripts/manage_workers.py wage --task-name my_study --hourly 15 --cap 3
@@ -20,8 +21,10 @@ from pathlib import Path
 from rich.console import Console
 
 from model_chat import compat as compat  # the mends, before mephisto is imported
+from model_chat.configuration.study import CONF_HELP, find_study
 from model_chat.crowd.workers import Task, chosen_ids
 from model_chat.errors import ConfigurationError
+from model_chat.exit_codes import exit_with
 from model_chat.scripts import _manage_access as access
 from model_chat.scripts import _manage_pay as pay
 from model_chat.scripts._manage_output import FAULTY, Output
@@ -72,7 +75,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, subcommand in SUBCOMMANDS.items():
         command = commands.add_parser(name, help=subcommand.help_text, description=subcommand.help_text)
-        command.add_argument("--task-name", required=True, help="in full, with its suffix (_local, _sandbox)")
+        command.add_argument("--conf", metavar="NAME", help=CONF_HELP)
+        command.add_argument("--task-name", help="in full, with its suffix (_local, _sandbox)")
         command.add_argument("--database-path", type=Path, help="Mephisto's database.db, or its folder")
         command.add_argument("--dry-run", action="store_true", help="only say what would be done")
         if subcommand.picks_workers:
@@ -84,6 +88,23 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _complete(args: argparse.Namespace) -> None:
+    """Take from the file of --conf what the command line does not give.
+
+    Raises:
+        ConfigurationError: neither names the task, or the file has faults.
+    """
+    if args.conf is not None:
+        study = find_study(args.conf)
+        args.task_name = args.task_name or study.task_name
+        args.database_path = args.database_path or study.database
+        if "chat_data_folder" in args:
+            args.chat_data_folder = args.chat_data_folder or str(study.chat_data_folder)
+            args.stack_folder = args.stack_folder or (str(study.stack_folder) if study.stack_folder else None)
+    if not args.task_name:
+        raise ConfigurationError("Which task? Give --task-name, or --conf with the name of the study's file in conf/.")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     from mephisto.utils.logger_core import set_mephisto_log_level
@@ -91,10 +112,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = make_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     set_mephisto_log_level(level="warning")  # it writes to standard output
-    out = Output(Console(), args.dry_run)
+    out = Output(Console(emoji=False), args.dry_run)
     try:
         if SUBCOMMANDS[args.command].picks_workers is True and not chosen_ids(args.workers, args.file):
             raise ConfigurationError("Name workers, or give --file with their ids.")
+        _complete(args)
         SUBCOMMANDS[args.command].run(Task(args.database_path, args.task_name), args, out)
     except ConfigurationError as error:
         for fault in error.faults:
@@ -105,4 +127,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     os.umask(0o077)  # who was paid what is for the requester's account alone
-    sys.exit(main())
+    exit_with(main)

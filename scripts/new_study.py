@@ -10,6 +10,7 @@ that is there already is touched.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -24,6 +25,7 @@ import yaml
 from model_chat.agents.endpoint_settings import format_faults
 from model_chat.configuration.places import ROOT, command_of, work_dir
 from model_chat.errors import ConfigurationError
+from model_chat.exit_codes import ExitCode, exit_with
 
 TEXTS = ("task_description.html", "left_pane_text.html", "annotations_config.json", "onboard_task_data.json")
 CHARACTERS = {
@@ -32,6 +34,8 @@ CHARACTERS = {
 }
 """Nickname -> system prompt."""
 CONVERSATIONS_EACH = 5
+READ_OTHERWISE = frozenset({"null", "none", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"})
+"""Names that Hydra, or YAML of one version or another, takes for numbers, truth values or nothing."""
 
 
 def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None) -> list[Path]:
@@ -50,9 +54,10 @@ def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None) -
     """
     if endpoint is not None:
         ConfigurationError.raise_if(format_faults("--endpoint", endpoint))
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise ConfigurationError(f"NAME: '{name}' must be letters, digits and underscores; give one such as my_study.")
     folder, conf = place / name, place / "conf" / f"{name}.yaml"
+    fault = name_fault(name)
+    if fault is not None:
+        raise ConfigurationError(fault)
     for taken in (folder, conf):
         if taken.exists():
             raise ConfigurationError(f"NAME: '{taken}' is there already; give another name, or remove it first.")
@@ -72,6 +77,25 @@ def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None) -
     conf.parent.mkdir(exist_ok=True)
     conf.write_text(_configuration(name, with_endpoint=endpoint is not None), encoding="utf-8")
     return made
+
+
+def name_fault(name: str) -> str | None:
+    """Say why a study can't have this name; None if it can.
+
+    A study's folder lies where its user starts Python, which would import it in the place of a package of that name.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        return f"NAME: '{name}' must be letters, digits and underscores, a letter first; give one such as my_study."
+    if not isinstance(yaml.safe_load(name), str) or name.lower() in READ_OTHERWISE:
+        return f"NAME: '{name}' is read as something else than a name on a command line or in YAML; try {name}_study."
+    taken = {"conf", "data", "models", "outputs", "multirun", "model_chat"}
+    taken |= {path.stem for path in ROOT.iterdir() if path.suffix in ("", ".py")}
+    if name.lower() in {other.lower() for other in taken}:
+        return f"NAME: '{name}' is the name of a folder or module that is used here; try {name}_study."
+    found = importlib.util.find_spec(name)
+    if name in sys.stdlib_module_names or (found is not None and found.origin is not None):
+        return f"NAME: '{name}' is the name of a Python package that is used here; try {name}_study."
+    return None
 
 
 def _model_opt(prompt: str, folder: Path, place: Path) -> str:
@@ -110,7 +134,7 @@ def _configuration(name: str, with_endpoint: bool) -> str:
         f"    # The texts that workers see.\n    task_config_path: ${{work_dir}}/{name}/texts",
         r"num_turns: .*": "num_turns: 3",
         r"(# Remembers who has passed onboarding) .*\n *# (onboarding_qualification: ).*": rf"\1.\n    \2{name}_onboarding",
-        r"task_name: .*": f"task_name: {name}",
+        r"task_name: .*": f'task_name: "{name}"',
     }
     for pattern, replacement in changes.items():
         text, times = re.subn(pattern, replacement, text)
@@ -151,7 +175,7 @@ def main() -> int:
         made = lay_out(args.name, work_dir(), _endpoint_of(args))
     except ConfigurationError as error:
         print(f"✗ {error}", file=sys.stderr)
-        return 2
+        return ExitCode.CONFIGURATION
     for file in made:
         print(file.relative_to(work_dir()))
     print(
@@ -162,4 +186,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

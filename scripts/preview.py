@@ -16,16 +16,15 @@ import asyncio
 import contextlib
 import logging
 import signal
-import sys
 import webbrowser
 
-import tornado.httpserver
 import tornado.netutil
 from rich.console import Console
 
 from model_chat.errors import ConfigurationError
+from model_chat.exit_codes import ExitCode, exit_with
 from model_chat.logs import set_up_logging
-from model_chat.preview.server import application
+from model_chat.preview.server import http_server
 from model_chat.preview.session import Preview
 
 HOST = "127.0.0.1"
@@ -44,7 +43,7 @@ async def serve(preview: Preview, port: int, browser: bool, console: Console) ->
         sockets = tornado.netutil.bind_sockets(port, HOST)
     except OSError as error:
         raise ConfigurationError(f"--port: {port} can't be used ({error.strerror}); try {port + 1}, or 0.") from None
-    server = tornado.httpserver.HTTPServer(application(preview))
+    server = http_server(preview)
     server.add_sockets(sockets)
     address = f"http://{HOST}:{sockets[0].getsockname()[1]}/"
     stage = "onboarding" if preview.study.has_onboarding else "chat"
@@ -84,7 +83,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=3100, help="0: any free one (default: 3100)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     args, flags = parser.parse_known_args()
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     set_up_logging("warning", console)
     logging.getLogger("model_chat").setLevel(logging.WARNING)  # that the model has no file is no news here
     preview = None
@@ -94,7 +93,7 @@ def main() -> int:
     except ConfigurationError as error:
         for text in error.faults:
             console.print(f"✗ {text}", highlight=False, soft_wrap=True, markup=False)
-        return 2
+        return ExitCode.CONFIGURATION
     except KeyboardInterrupt:
         return 0
     finally:
@@ -104,4 +103,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from model_chat.configuration.places import work_dir
 from model_chat.errors import ConfigurationError
+from model_chat.exit_codes import ExitCode, exit_with
 from model_chat.images.contexts import ImageContextsWriter
 from model_chat.images.pictures import MAX_SIDE, UnreadablePictureError, content_hash, fit, read_picture, upright_rgb
 
@@ -119,7 +120,7 @@ def save_image_contexts(opt: Any, console: Console | None = None) -> Outcome:
     Raises:
         ConfigurationError: an argument can't be used, the task can't be loaded, or it gave no image.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, emoji=False)
     faults = []
     if not opt.get("task"):
         faults.append("--task: name the ParlAI task whose images are to be saved, for instance --task image_chat.")
@@ -137,7 +138,8 @@ def save_image_contexts(opt: Any, console: Console | None = None) -> Outcome:
     if opt.get("image_mode") != "raw":
         console.print(
             f"--image-mode {opt.get('image_mode')}: the images themselves are saved; "
-            "each model makes the features it wants of them when it chats."
+            "each model makes the features it wants of them when it chats.",
+            markup=False,
         )
         opt["image_mode"] = "raw"
 
@@ -267,16 +269,16 @@ def describe(outcome: Outcome, path: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit status: 0, or 1 with the reason on standard error."""
+    """Run the command. Returns the exit status: 0, or 2 with the reason on standard error."""
     opt = make_parser().parse_args(None if arguments is None else list(arguments))
     try:
         outcome = save_image_contexts(opt)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
-        return 1
+        return ExitCode.CONFIGURATION
     print(describe(outcome, opt["image_context_path"]))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

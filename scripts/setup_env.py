@@ -30,11 +30,17 @@ PYTHON = VENV / "bin" / "python"
 LOCK = ROOT / "requirements.lock"
 RUN_GROUPS = ("run",)
 DEV_GROUPS = ("run", "dev", "scale", "ray")
-OLDEST_PYTHON, OLDEST_NODE = (3, 11), 20
+OLDEST_PYTHON, NEWEST_PYTHON, OLDEST_NODE = (3, 11), (3, 13), 20
 IS_WHEEL = not (ROOT / "pyproject.toml").is_file()
-COMPILE_ON_ALL_CORES = (  # pip has one; what is written for other Pythons doesn't compile, and nobody imports it
-    "import compileall, sysconfig; compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2, workers=0)"
-)
+COMPILE_ON_ALL_CORES = """
+import compileall, sysconfig
+folder = sysconfig.get_path("purelib")
+try:
+    compileall.compile_dir(folder, quiet=2, workers=0)
+except (OSError, ImportError, NotImplementedError):  # no semaphores here, as without /dev/shm
+    compileall.compile_dir(folder, quiet=2)
+"""
+"""pip compiles on one core. What is written for other Pythons doesn't compile, and nobody imports it."""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -88,6 +94,11 @@ def read_lock(lock: Path = LOCK) -> dict[str, list[str]]:
     return groups
 
 
+def name_of_python() -> str:
+    """Return the version of Python that runs this, such as 3.12."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
 def check_tools(node_is_needed: bool = True) -> None:
     """Check the versions of Python and, unless only Python is set up, Node.
 
@@ -96,8 +107,12 @@ def check_tools(node_is_needed: bool = True) -> None:
     """
     if sys.version_info < OLDEST_PYTHON:
         raise SetupError(
-            f"Python {sys.version_info.major}.{sys.version_info.minor} is too old; install Python 3.11 and call "
-            f"'make PYTHON=python3.11 …'."
+            f"Python {name_of_python()} is too old; install Python 3.11, 3.12 or 3.13, and call "
+            "'make PYTHON=/path/to/python …'."
+        )
+    if sys.version_info[:2] > NEWEST_PYTHON:
+        say(
+            f"Python {name_of_python()} is newer than what this is tested with (3.11 to 3.13); not all packages may have it"
         )
     if not node_is_needed:
         return
@@ -126,7 +141,10 @@ def install(python: str | Path, wanted: list[str], locked: dict[str, list[str]])
         pip = (python, "-m", "pip", "install", "--quiet", "--no-compile")
         run(*pip, torch, "--constraint", pins)
         run(*pip, "--no-deps", "--requirement", rest)
-    run(python, "-c", COMPILE_ON_ALL_CORES)
+    try:
+        run(python, "-c", COMPILE_ON_ALL_CORES)
+    except SetupError:  # Python compiles what it imports
+        say("the packages could not be compiled beforehand; the first start takes longer")
 
 
 def install_beside_wheel(groups: tuple[str, ...]) -> None:
@@ -137,7 +155,7 @@ def install_beside_wheel(groups: tuple[str, ...]) -> None:
     """
     if sys.prefix == sys.base_prefix:
         raise SetupError(
-            f"{sys.executable} is no virtual environment; make one with 'python3.11 -m venv', and install there."
+            f"{sys.executable} is no virtual environment; make one with 'python3 -m venv', and install there."
         )
     locked = read_lock()
     say("installing the locked packages (some minutes the first time)")
@@ -149,7 +167,7 @@ def make_venv(groups: tuple[str, ...]) -> None:
     locked = read_lock()
 
     def state_of(names: tuple[str, ...]) -> str:
-        return json.dumps([sys.version, [pin for name in names for pin in locked[name]], digest([ROOT / "setup.py"])])
+        return json.dumps([sys.version, [pin for name in names for pin in locked[name]], "linked"])
 
     wanted = [pin for group in groups for pin in locked[group]]
     state = state_of(groups)
@@ -162,8 +180,25 @@ def make_venv(groups: tuple[str, ...]) -> None:
     stamp.unlink(missing_ok=True)
     say("installing the locked packages (some minutes the first time)")
     install(PYTHON, wanted, locked)
-    run(PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    link_package()
     stamp.write_text(state, encoding="utf-8")
+
+
+def link_package() -> None:
+    """Let `.venv` find this folder as the package model_chat: a link by that name, in a folder that Python searches.
+
+    Every tool follows that. An editable installation by pip (up to version 0.1 of this script) has an import hook instead,
+    which is asked last: a folder `model_chat` in any other place that Python searches would come before it.
+    """
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(subprocess.run([PYTHON, "-c", ask], capture_output=True, text=True, check=True).stdout.strip())
+    if any(site.glob("__editable__*model_chat*")):
+        run(PYTHON, "-m", "pip", "uninstall", "--quiet", "--yes", "model-chat")
+    link = VENV / "package" / "model_chat"
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(os.path.relpath(ROOT, link.parent), target_is_directory=True)
+    (site / "model_chat.pth").write_text(f"{os.path.relpath(link.parent, site)}\n", encoding="utf-8")
 
 
 def make_router() -> None:
@@ -235,6 +270,8 @@ def all_of(*parts: Callable[[], None]) -> list[SetupError]:
 
 def main() -> int:
     """Run the command; return its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # as in compat/terminal.py, which may not be there yet
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a stream of Python's own
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--dev", action="store_true", help="also install what tests and linters need")
     parser.add_argument("--only", choices=["python", "page", "router"], help="one of the three parts and no other")

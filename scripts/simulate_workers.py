@@ -22,6 +22,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from model_chat.exit_codes import ExitCode, exit_with
 from model_chat.scripts._simulated_worker import LINES, Behaviour, Outcome, SimulatedWorker
 
 __all__ = ["LINES", "Behaviour", "Outcome", "SimulatedWorker", "main", "quantile", "report", "simulate"]
@@ -138,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     answers = None
     if args.onboarding_file is not None:
         try:
-            answers = json.loads(args.onboarding_file.read_text(encoding="utf-8"))
+            answers = json.loads(args.onboarding_file.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             parser.error(f"--onboarding-file: '{args.onboarding_file}' can't be read ({error}).")
     if args.workers < 1 or args.conversations < 1:
@@ -159,9 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         )
     except KeyboardInterrupt:
-        return 130
+        return ExitCode.INTERRUPTED
     seconds = time.monotonic() - started
-    report(outcomes, seconds, Console())
+    report(outcomes, seconds, Console(emoji=False))
     if all(outcome.result.startswith("error: ConnectError") for outcome in outcomes):
         print(
             f"✗ Nothing answers on port {args.port}: start a task first, or give its port with --port.", file=sys.stderr
@@ -181,4 +182,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

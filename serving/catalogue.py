@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from model_chat.agents.endpoint_settings import ENDPOINT_AGENT, secrets_of, settings_faults
-from model_chat.configuration.files import expand, read_yaml
+from model_chat.configuration.files import expand
 from model_chat.configuration.lists import split_list
 from model_chat.configuration.redaction import learn_flags, learn_secrets, without_secrets
+from model_chat.configuration.yaml_files import read_yaml
 from model_chat.errors import ConfigurationError
 
 NOT_OF_THE_ENDPOINT = frozenset({"model", "model_file", "override"})
@@ -83,9 +84,14 @@ def models_in_folder(flag: str, base_model_folder: str) -> dict[str, ModelSource
         )
     found = {}
     # os.walk follows links on request, which Path.rglob does not: models are often linked in from a larger disk.
+    # Folder -> the real folders on the way to it, itself included: a link back to one of them has no end.
+    ways = {str(base): frozenset({base.resolve()})}
     for folder, subfolders, files in os.walk(base, followlinks=True):
-        subfolders.sort()
-        if OPT_FILE in files and Path(folder) != base:
+        way = ways.pop(folder)
+        real = {name: (Path(folder) / name).resolve() for name in sorted(subfolders)}
+        subfolders[:] = [name for name, place in real.items() if place not in way]
+        ways.update({os.path.join(folder, name): way | {real[name]} for name in subfolders})  # noqa: PTH118 (os.walk's)
+        if OPT_FILE in files and Path(folder) != base and (Path(folder) / OPT_FILE).is_file():
             nickname = Path(folder).relative_to(base).as_posix()
             found[nickname] = ModelSource(nickname=nickname, folder=Path(folder))
     return dict(sorted(found.items()))
@@ -94,10 +100,12 @@ def models_in_folder(flag: str, base_model_folder: str) -> dict[str, ModelSource
 def models_in_opt_file(flag: str, model_opt_path: str) -> dict[str, ModelSource]:
     """Read a YAML file that maps nicknames to strings of ParlAI flags, or to the settings of models behind endpoints.
 
+    A nickname is text, ``3.10`` and ``no`` too.
+
     Raises:
         ConfigurationError: no such file, not YAML, or an entry that is neither.
     """
-    data = read_yaml(flag, model_opt_path)
+    data = read_yaml(flag, model_opt_path).content
     if not isinstance(data, Mapping):
         raise ConfigurationError(
             f"{flag}: '{model_opt_path}' must map each nickname to a string of ParlAI flags, "
@@ -105,10 +113,10 @@ def models_in_opt_file(flag: str, model_opt_path: str) -> dict[str, ModelSource]
         )
     faults, found = [], {}
     for nickname, flags in data.items():
-        if isinstance(nickname, str) and isinstance(flags, Mapping):
+        if isinstance(flags, Mapping):
             found[nickname] = ModelSource(nickname=nickname, endpoint=dict(flags))
             continue
-        if not isinstance(nickname, str) or not isinstance(flags, str) or not flags.strip():
+        if not isinstance(flags, str) or not flags.strip():
             faults.append(
                 f"{flag}: '{model_opt_path}': the entry '{nickname}' must be a string of ParlAI flags, or settings of "
                 f"an endpoint, not {without_secrets(flags)!r}."

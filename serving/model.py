@@ -11,7 +11,7 @@ from model_chat.serving.batching import Asked
 
 
 class StoppedError(Exception):
-    """The requester ended the run while its models were loaded."""
+    """The requester has ended the run: models are not loaded further, and replies are not waited for."""
 
 
 class ServedModel(Protocol):

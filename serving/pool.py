@@ -12,7 +12,7 @@ from typing import Any
 from model_chat.records.schema import Generation
 from model_chat.serving.batching import Asked
 from model_chat.serving.model import ModelFailureError as ModelFailureError
-from model_chat.serving.model import ServedModel
+from model_chat.serving.model import ServedModel, StoppedError
 from model_chat.serving.scheduling import Scheduler, ServingCount
 from model_chat.visible_text import is_blank
 
@@ -86,6 +86,7 @@ class ModelPool:
 
         Raises:
             ModelFailureError: the model raised, returned no text, or took longer than the time limit.
+            StoppedError: the run has ended (:meth:`interrupt`).
         """
         started = time.monotonic()
         future, seconds = self._begin(nickname, Asked(clone, observations, tell), started + self._response_timeout)
@@ -94,7 +95,7 @@ class ModelPool:
             future.cancel()
             self._scheduler.given_up()
             if self._scheduler.closed.done():
-                raise ModelFailureError(f"The run ended while {nickname} was asked for a reply.")
+                raise StoppedError(f"The run ended while {nickname} was asked for a reply.")
             raise ModelFailureError(
                 f"{nickname} gave no reply within {self._response_timeout:g} s "
                 "(mephisto.blueprint.max_model_response_time)."
@@ -102,7 +103,7 @@ class ModelPool:
         try:
             error = future.exception()
         except CancelledError:
-            raise ModelFailureError(f"The run ended while {nickname} was asked for a reply.") from None
+            raise StoppedError(f"The run ended while {nickname} was asked for a reply.") from None
         if isinstance(error, ModelFailureError):  # of a model that runs elsewhere, and can't be reached there
             self._count_spend(nickname, Generation.of(error.generation).cost_usd)
             raise error
@@ -153,9 +154,13 @@ class ModelPool:
         with self._lock:
             return dict(self._spent)
 
-    def shutdown(self) -> None:
-        """Take no more requests; those that wait are dropped, those that run are not waited for."""
+    def interrupt(self) -> None:
+        """Let no conversation wait any longer: requests that wait are dropped, those that run are not waited for."""
         self._scheduler.shutdown()
+
+    def shutdown(self) -> None:
+        """Take no more requests, and end what serves the models."""
+        self.interrupt()
         close, self._close = self._close, None
         if close is not None:
             close()

@@ -32,6 +32,26 @@ class LookingAgent(Agent):
         return Message({"id": self.id, "text": text, "episode_done": False})
 
 
+class ChoosingAgent(LookingAgent):
+    """Chooses among the candidates of each message, as retrieval models with ``--eval-candidates inline`` do.
+
+    ``observed`` is every message, as it was when it came.
+    """
+
+    def __init__(self, opt: Any, shared: Any = None) -> None:
+        super().__init__(opt, shared)
+        self.observed: list[dict[str, Any]] = []
+
+    def observe(self, observation: Any) -> Any:
+        self.observed.append(dict(observation))
+        return super().observe(observation)
+
+    def act(self) -> Any:
+        self.observation["image"].getpixel((0, 0))
+        turn = len(self.observed) - 1
+        return Message({"id": self.id, "text": self.observation["label_candidates"][turn], "episode_done": False})
+
+
 class SendsAwayAgent(Agent):
     """Looks in a way that can't be watched, and says so."""
 

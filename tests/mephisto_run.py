@@ -35,7 +35,13 @@ class Run:
             {
                 "provider": {"_provider_type": "mock", "requester_name": "requester"},
                 "architect": {"_architect_type": "local"},
-                "task": {"task_reward": 0.5, "submission_timeout": 20, "assignment_duration_in_seconds": 60},
+                "task": {
+                    "task_reward": 0.5,
+                    "submission_timeout": 20,
+                    "assignment_duration_in_seconds": 60,
+                    "maximum_units_per_worker": 0,
+                    "allowed_concurrent": 0,
+                },
                 "blueprint": {
                     "_blueprint_type": BLUEPRINT_TYPE,
                     "onboarding_qualification": PASSED,
@@ -65,11 +71,11 @@ class Run:
         unit.launch("http://localhost")
         return unit
 
-    def agent(self) -> Any:
-        """A new worker's agent on a new unit."""
+    def agent(self, worker: Any = None) -> Any:
+        """A worker's agent on a new unit; a new worker's if none is given."""
         from mephisto.abstractions.providers.mock.mock_agent import MockAgent
 
-        return MockAgent.new(self.db, self.worker(), self.unit())
+        return MockAgent.new(self.db, worker or self.worker(), self.unit())
 
     def onboarding_agent(self) -> Any:
         """A new worker's onboarding agent."""

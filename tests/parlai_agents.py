@@ -49,6 +49,20 @@ class ScriptedAgent(Agent):
         return Message({"id": self.id, "text": line, "episode_done": False})
 
 
+class ShortSightedAgent(ScriptedAgent):
+    """Takes messages of ten characters at most, and breaks on a longer one; asked about "?!" it breaks as well."""
+
+    def takes_text(self, text: str) -> bool:
+        if text == "?!":
+            raise RuntimeError("what is that?")
+        return len(text) <= 10
+
+    def act(self) -> Any:
+        if len(self.seen[-1]) > 10:
+            raise RuntimeError("too long for me")
+        return super().act()
+
+
 class Gate:
     """What a :class:`GatedAgent` waits at, and how many do. ``_lock`` guards the counts."""
 

@@ -104,11 +104,18 @@ def test_the_state_can_be_read_whatever_two_threads_do_to_it(agent: Any) -> None
 
     reader = threading.Thread(target=read)
     reader.start()
-    submitter = threading.Thread(target=lambda: [agent.handle_submit({"n": "x" * n}) for n in range(40, 0, -1)])
-    submitter.start()
+
+    def write() -> None:
+        for number in range(40, 0, -1):
+            agent.state.save_data()
+            if number == 20:
+                agent.handle_submit({"n": "x"})
+
+    writer = threading.Thread(target=write)
+    writer.start()
     for number in range(40):
         human.say("Speaker 1", f"Line {number}.")
-    submitter.join(30)
+    writer.join(30)
     stop.set()
     reader.join(30)
     assert failures == []
@@ -263,6 +270,33 @@ def test_a_page_that_hands_in_after_the_end_is_recorded_as_well(agent: Any) -> N
     assert not journal_of(agent).exists()
 
 
+def test_only_the_first_hand_in_counts(agent: Any) -> None:
+    for number in range(5):
+        agent.handle_submit({"number": number})
+    size = journal_of(agent).stat().st_size
+    agent.handle_submit({"number": "x" * 1000})
+    assert reloaded(agent).final_submission == {"number": 0}
+    assert journal_of(agent).stat().st_size == size
+    agent.state.finish()
+    agent.handle_submit({"late": True})
+    for state in (agent.state, reloaded(agent)):
+        assert state.final_submission == {"number": 0}
+
+
+def test_a_page_that_is_refused_again_and_again_makes_no_file_grow(agent: Any) -> None:
+    human = HumanAgent(agent)
+    human.say("Speaker 2", "A reply.")
+    size = journal_of(agent).stat().st_size
+    for number in range(1000):
+        human.control("refused", message_id=str(number), code="empty", reason="Please write something.")
+    assert journal_of(agent).stat().st_size == size
+    human.say("Speaker 2", "Another reply.")
+    told = agent.state.get_init_state()["past_live_updates"]
+    shown = [update["text"] or update["task_data"]["message_id"] for update in told]
+    assert shown == ["A reply.", *map(str, range(995, 1000)), "Another reply."]
+    assert [update["text"] for update in reloaded(agent).messages] == ["A reply.", "Another reply."]
+
+
 def test_tips_are_kept_where_mephistos_tools_look_for_them(agent: Any) -> None:
     folder = Path(agent.get_data_dir())
     agent.state.save_data()
@@ -339,3 +373,71 @@ def test_a_record_that_cannot_be_written_leaves_how_replies_were_made(
     with pytest.raises(OSError, match="No space"):
         agent.state.record_world_data({"custom_data": SAVED})
     assert list(agent.state.generations.values()) == [{"cost_usd": 0.5}]
+
+
+def test_a_result_that_can_not_be_written_is_not_recorded_and_can_be_recorded_later(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    HumanAgent(agent).say("Speaker 1", "Hello.", utterance_idx=0)
+    head = {"workers": ["ann"]}
+    agent.state.record_head(head)
+    before = list(agent.state.messages)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("model_chat.agent_state.replace_file", fail)
+        with pytest.raises(OSError, match="No space"):
+            agent.state.record_world_data({"custom_data": SAVED})
+    assert agent.state.messages == before
+    assert (agent.state.head, agent.state.is_recorded, agent.state.recorded) == (head, False, None)
+    assert reloaded(agent).head == head, "the next start recovers it"
+    agent.state.record_world_data({"custom_data": SAVED})
+    assert (agent.state.head, agent.state.recorded) == (None, SAVED)
+    assert reloaded(agent).recorded == SAVED
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_result_that_is_no_json_is_not_recorded(agent: Any, at_once: bool) -> None:
+    HumanAgent(agent).say("Speaker 1", "Hello.", utterance_idx=0)
+    with pytest.raises(TypeError, match="not JSON"):
+        agent.state.record_world_data({"custom_data": {"x": object()}}, at_once)
+    assert not agent.state.is_recorded
+    agent.state.finish()
+    assert [message["text"] for message in reloaded(agent).messages] == ["Hello."]
+
+
+def test_a_picture_reaches_a_page_that_comes_back_and_no_file(agent: Any) -> None:
+    human = HumanAgent(agent)
+    human.control("start", image="data:picture", image_alt="A cat.")
+    human.say("Speaker 2", "What a cat!", utterance_idx=0)
+    start, said = agent.state.get_init_state()["past_live_updates"]
+    assert (start["task_data"]["image"], start["task_data"]["image_alt"]) == ("data:picture", "A cat.")
+    assert "image" not in said["task_data"]
+    agent.state.finish()
+    files = [path for path in Path(agent.get_data_dir()).rglob("*") if path.is_file()]
+    assert files
+    assert not any(b"data:picture" in path.read_bytes() for path in files)
+
+
+def test_what_a_recovery_needs_is_in_the_state_if_the_journal_did_not_take_it(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    head = {"workers": ["ann"]}
+    with monkeypatch.context() as full:
+        full.setattr(journal.Journal, "append", fail)
+        agent.state.record_head(head)
+    assert reloaded(agent).head is None
+    agent.state.save_data()
+    assert reloaded(agent).head == head
+
+
+def test_what_the_page_is_shown_at_first_is_set_once(mephisto_run: Run) -> None:
+    state = mephisto_run.agent().state
+    assert state.set_init_state({"a": 1}) is True
+    assert state.set_init_state({"b": 2}) is False
+    assert state.get_init_state()["task_data"] == {"a": 1}

@@ -15,7 +15,7 @@ def imports_of(folder: str) -> set[str]:
     """What the modules of a room (or one module) import, as dotted names; functions' own imports included."""
     place = ROOT / folder
     found: set[str] = set()
-    for file in [place] if place.is_file() else place.rglob("*.py"):
+    for file in [place] if place.is_file() else set(place.rglob("*.py")) - {COMMANDS.get(folder)}:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found.update(alias.name for alias in node.names)
@@ -24,6 +24,10 @@ def imports_of(folder: str) -> set[str]:
                 if node.module == "model_chat":
                     found.update(f"model_chat.{alias.name}" for alias in node.names)
     return found
+
+
+COMMANDS = {"analysis": ROOT / "analysis/compile_results.py"}
+"""A room's command, which may read a study's configuration for it."""
 
 
 def rooms_of(folder: str) -> set[str]:

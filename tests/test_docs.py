@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from model_chat.analysis.compile_results import ModelChatResultsCompiler
-from model_chat.configuration.command_line import compose_config, known_flags, read_arguments
+from model_chat.configuration.command_line import compose_config
+from model_chat.configuration.flags import known_flags
 from model_chat.scripts import manage_workers, save_image_contexts
 from model_chat.scripts.manage_workers import SUBCOMMANDS
 from model_chat.scripts.new_study import lay_out
@@ -36,7 +37,7 @@ def test_the_arguments_of_what_cannot_be_run_here_are_taken(
     if program == "run.py":
         lay_out("my_study", tmp_path)
         monkeypatch.setattr("model_chat.configuration.hydra.work_dir", lambda: tmp_path)
-        compose_config("example", read_arguments(arguments)[1])
+        compose_config("example", arguments)
     elif program == "scripts/manage_workers.py":
         manage_workers.make_parser().parse_args(arguments)
     elif program == "scripts/save_image_contexts.py":
@@ -151,7 +152,8 @@ def texts_of_the_program() -> list[str]:
                 found.append("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(re.sub(r"%[a-z]", "…", node.value))
-    return [*found, (ROOT / "frontend/src/texts.ts").read_text(encoding="utf-8")]
+    scripts = [ROOT / "frontend/src/texts.ts", *(ROOT / "router").glob("*.js")]
+    return [*found, *(file.read_text(encoding="utf-8") for file in scripts)]
 
 
 def test_what_troubleshooting_quotes_is_what_the_program_says() -> None:

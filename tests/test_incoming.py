@@ -400,3 +400,35 @@ def test_a_packet_that_was_meant_for_another_turn_is_refused(turn_idx: Any, code
         with pytest.raises(RefusedError) as refused:
             check_packet(packet, expected, ())
         assert refused.value.code == code
+
+
+@pytest.mark.parametrize(("length", "is_usable"), [(0, False), (1, True), (64, True), (65, False)])
+def test_the_longest_and_the_shortest_id_of_a_message(length: int, is_usable: bool) -> None:
+    message_id = "m" * length
+    assert message_id_of({"task_data": {"message_id": message_id}}) == (message_id if is_usable else None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_possible"), [(0, False), (0.001, True), (0.5, True), (1e11 - 1, True), (1e11, False), (-0.5, False)]
+)
+def test_times_are_believed_between_the_epoch_and_the_year_5000(seconds: float, is_possible: bool) -> None:
+    timing = read_timing({"sent": seconds})
+    assert (timing is not None) is is_possible
+
+
+def test_a_page_need_not_name_the_turn_and_a_server_need_not_ask_for_it() -> None:
+    packet: dict[str, Any] = {"text": "Hello.", "task_data": {"message_id": "m", "turn_idx": 7}}
+    assert check_packet(packet, FIRST_MESSAGE, ()) is not None
+    del packet["task_data"]["turn_idx"]
+    expected = Expected(annotations=None, rating_questions=0, max_message_length=LIMIT, turn_idx=2)
+    assert check_packet(packet, expected, ()) is not None
+
+
+def test_a_refusal_knows_the_message_that_it_is_given() -> None:
+    refused = RefusedError("empty", "Please write.", "m")
+    assert (refused.code, refused.reason, refused.message_id, str(refused)) == (
+        "empty",
+        "Please write.",
+        "m",
+        "Please write.",
+    )

@@ -113,12 +113,11 @@ class Served:
         return page_id
 
 
-def make_architect(run: Run, folder: Path, port: int | str = 0) -> TaskLocalArchitect:
+def make_architect(run: Run, folder: Path, port: int | str = 0, **flags: Any) -> TaskLocalArchitect:
     folder.mkdir(parents=True, exist_ok=True)
     shared = ModelChatSharedState(world_module=worlds, page_config={"num_turns": 6, "chat_title": "A chat"})
-    args = OmegaConf.create(
-        {"architect": {"_architect_type": "local", "server_type": "node", "hostname": "localhost", "port": str(port)}}
-    )
+    local = {"_architect_type": "local", "server_type": "node", "hostname": "localhost", "port": str(port), **flags}
+    args = OmegaConf.create({"architect": local})
     run.task_run.get_blueprint(args=OmegaConf.create(run.args), shared_state=shared)
     return TaskLocalArchitect(run.db, args, shared, run.task_run, str(folder))
 

@@ -116,6 +116,25 @@ def test_explanations_come_only_when_switched_on_and_answers_never(shown: bool) 
 
 
 @pytest.mark.parametrize(
+    ("answers", "wrong"),
+    [
+        (TWO_WRONG, [(0, 1), (1, 0)]),
+        ([[None, ["bucket_0", "bucket_1"]], [["bucket_0"]], [["bucket_1"], ["bucket_0"]]], [(1, 0), (2, 0), (2, 1)]),
+        ([[None, ["none_all_good"]], [["none_all_good"]], [["bucket_0"], ["bucket_0"]]], [(0, 1), (2, 1)]),
+    ],
+)
+def test_after_a_failed_try_the_page_is_told_which_replies_were_wrong_and_nothing_of_the_right_boxes(
+    answers: Any, wrong: list[tuple[int, int]]
+) -> None:
+    human = ScriptedHuman(sheet(answers), sheet(RIGHT))
+    play(onboarding(human))
+    (retry,) = human.controls("onboarding_retry")
+    assert [(place.pop("dialog_idx"), place.pop("utterance_idx")) for place in retry["wrong"]] == wrong
+    assert retry["wrong"] == [{}] * len(wrong), "nothing else"
+    assert "bucket" not in json.dumps(human.updates)
+
+
+@pytest.mark.parametrize(
     ("answers", "code"),
     [
         (None, "malformed"),
@@ -184,6 +203,21 @@ def test_a_second_tab_gives_no_new_tries() -> None:
     play(third)
     assert late.steps() == ["onboarding_failed"]
     assert not recorded(third)
+
+
+def test_who_passes_in_one_tab_has_passed_in_all_whatever_the_others_send() -> None:
+    first, second = ScriptedHuman(sheet(TWO_WRONG), sheet(RIGHT)), ScriptedHuman(sheet(None), sheet(TWO_WRONG))
+    world = onboarding(first)
+    other = make_onboarding_world(world.options, second)
+    other.parley()  # open, and still waiting
+    play(world)  # passes with the last try
+    play(other)
+    assert second.steps() == ["onboarding_start", "refused", "onboarding_passed"]
+    assert other.passed
+    assert recorded(other)
+    late = ScriptedHuman()
+    play(make_onboarding_world(world.options, late))
+    assert late.steps() == ["onboarding_passed"]
 
 
 def test_each_worker_has_tries_of_their_own() -> None:

@@ -21,6 +21,7 @@ from model_chat.scripts.setup_env import OLDEST_NODE, OLDEST_PYTHON
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ("conf", "task_config", "frontend/dist", "analysis/templates", "router/package.json", "router/package-lock.json")
+ROUTER = tuple(f"router/{file.name}" for file in ROOT.glob("router/*.js"))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_both_distributions_hold_what_a_run_needs(built: tuple[Path, Path]) -> N
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
     with zipfile.ZipFile(wheel) as archive:
         in_wheel = {name.removeprefix("model_chat/") for name in archive.namelist()}
-    needed = files_of(*DATA)
+    needed = files_of(*DATA, *ROUTER)
     assert len(needed) > 15
     assert needed - in_wheel == set()
     assert needed - in_sdist == set()

@@ -194,3 +194,8 @@ class QuotaMachine(RuleBasedStateMachine):
 
 TestQuotaMachine = QuotaMachine.TestCase
 TestQuotaMachine.settings = settings(max_examples=30, stateful_step_count=25, deadline=None, derandomize=True)
+
+
+def test_what_is_wanted_in_all_includes_what_is_done_and_there_is_nothing_else_to_say() -> None:
+    quota = ConversationQuota({"a": 3, "b": 1}, {"a": 2})
+    assert (quota.wanted(), quota.remaining(), quota.notes()) == (4, 2, [])

@@ -192,7 +192,8 @@ def test_failed_attention_checks_block_after_a_death_too_but_half_a_conversation
     assert not is_blocked(half.get_worker(), "blocked")
 
 
-def test_other_tasks_older_files_and_rejected_work_do_not_count(mephisto_run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["rejected", "soft_rejected"])
+def test_other_tasks_older_files_and_rejected_work_do_not_count(mephisto_run: Run, tmp_path: Path, status: str) -> None:
     other, old, rejected = (begin(mephisto_run, text) for text in ("Other.", "Old.", "Rejected."))
     save_conversation(tmp_path, {**finished(other), "task_name": "another_local"}, live=False)
     save_conversation(tmp_path, {**finished(old), "task_name": None}, live=False)
@@ -200,7 +201,7 @@ def test_other_tasks_older_files_and_rejected_work_do_not_count(mephisto_run: Ru
     save_conversation(tmp_path, for_rejected, live=False)
     rejected.state.record_world_data({"custom_data": for_rejected})
     assert look(mephisto_run, tmp_path).complete() == {"a": 1}
-    rejected.update_status("rejected")
+    rejected.update_status(status)
     kept = look(mephisto_run, tmp_path)
     assert kept.complete() == {}
     assert kept.unnamed == 1
@@ -254,6 +255,33 @@ def test_it_is_said_in_one_sentence() -> None:
         "An earlier run ended without warning: 1 conversation that was cut off is kept as incomplete, 2 open units were "
         "expired."
     )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"[]", b"[" * 100_000, b'{"outputs": 3}', b'{"outputs": {"messages": [1]}}',
+        b'{"outputs": {"messages": []}}',
+        b'{"outputs": {"messages": [{"WORLD_DATA": 3}]}, "inputs": {}}', b"9" * 5_000, b"\xff\xfe\x00",
+        b'{"outputs": {"messages": []}, "inputs": {}, "metadata": {"unknown": 1}}',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["state.json", "agent_meta.json"])
+def test_a_damaged_file_of_one_agent_is_set_aside_and_named_and_the_others_are_recovered(
+    mephisto_run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, name: str
+) -> None:
+    damaged, sound = begin(mephisto_run, "lost?"), begin(mephisto_run, "kept.")
+    folder = Path(damaged.get_data_dir())
+    (folder / name).write_bytes(content)
+    for agent in (damaged, sound):
+        die(agent)
+    recovered = recover(mephisto_run.db, TASK, KeptConversations(), tmp_path, is_live=False)
+    assert recovered.cut_off == 2, "what the journals hold is kept"
+    texts = [json.loads(path.read_text())["dialog"][2]["text"] for path in tmp_path.glob("*/*.json")]
+    assert sorted(texts) == ["kept.", "lost?"]
+    if name == "state.json" or (folder / f"{name}.damaged").exists():
+        assert (folder / f"{name}.damaged").read_bytes() == content
+        assert str(folder / name) in caplog.text
 
 
 def test_a_task_runs_once_at_a_time_and_a_dead_process_holds_nothing(tmp_path: Path) -> None:

@@ -10,15 +10,23 @@ from typing import Any
 
 import pytest
 from mephisto.abstractions._subcomponents.agent_state import AgentState
-from mephisto.data_model.exceptions import AgentDisconnectedError
+from mephisto.abstractions._subcomponents.task_runner import RunningUnit
+from mephisto.data_model.constants.assignment_state import AssignmentState
+from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutError
+from parlai.core.opt import Opt
 
 from model_chat import task_runner, worlds
 from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.human_agent import HumanAgent
 from model_chat.model_chat_blueprint import ModelChatSharedState
+from model_chat.quality import failures
+from model_chat.quality.blocks import platform_id
 from model_chat.quota import ConversationQuota, ModelCount
+from model_chat.serving.loading import LoadedModel
+from model_chat.serving.pool import ModelPool
 from model_chat.task_runner import ModelChatTaskRunner
 from model_chat.tests.mephisto_run import PASSED, Page, Run, arrive
-from model_chat.tests.parlai_agents import RAISE
+from model_chat.tests.parlai_agents import GATES, RAISE, Gate, GatedAgent
 from model_chat.tests.seats import BUCKETS, NICKNAME, chat_options, message, rating
 from model_chat.worlds import OnboardingOptions
 
@@ -30,8 +38,10 @@ class Launcher:
         self.keep_launching_units = True
         self.units: list[Any] = []
 
-    def launch_evaluation_unit(self, data: dict[str, Any], index: int) -> str:
-        return f"unit {index}"
+    def replace(self) -> bool:
+        if self.keep_launching_units:
+            self.units.append("a unit")
+        return self.keep_launching_units
 
 
 class Stage:
@@ -66,7 +76,7 @@ class Stage:
             self.agent.handle_submit({})
 
     def run(self) -> None:
-        self.runner.running_units[self.unit.db_id] = object()
+        self.runner.running_units[self.unit.db_id] = RunningUnit(self.unit, self.agent, threading.current_thread())
         self.agent.update_status(AgentState.STATUS_IN_TASK)
         with Page(self.agent, self.react):
             self.runner.run_unit(self.unit, self.agent)
@@ -161,12 +171,13 @@ def test_a_worker_who_closes_the_page_instead_of_submitting_has_done_the_work(
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
 
 
-@pytest.mark.parametrize("method", ["begin", "_take_message", "get_custom_task_data"])
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+@pytest.mark.parametrize("method", ["begin", "_take_message", "get_custom_task_data", "__init__"])
 def test_whatever_breaks_the_worker_is_told_and_can_submit(
-    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, method: str
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, method: str, error: type[BaseException]
 ) -> None:
-    def broken(self: Any) -> Any:
-        raise ZeroDivisionError("a bug")
+    def broken(self: Any, *args: Any) -> Any:
+        raise error("a bug")
 
     monkeypatch.setattr(worlds.ModelChatWorld, method, broken)
     on = stage()
@@ -177,6 +188,115 @@ def test_whatever_breaks_the_worker_is_told_and_can_submit(
     assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
     assert len(on.launcher.units) == 1
+
+
+@pytest.mark.parametrize("method", ["settle", "shutdown", "block_reasons"])
+def test_what_fails_after_a_conversation_is_saved_neither_saves_nor_replaces_it_again(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def broken(self: Any, *args: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(worlds.ModelChatWorld, method, broken)
+    on = stage()
+    on.run()
+    assert [file["status"] for file in on.files()] == ["complete"]
+    assert on.recorded() == on.files()
+    assert [ended["outcome"] for ended in on.controls("ended")] == ["complete"]
+    assert on.launcher.units == []
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+def test_a_conversation_that_was_counted_is_not_counted_again_when_its_worker_can_not_be_told(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = stage()
+    on.submits = False
+    failed: list[str] = []
+    control = HumanAgent.control
+
+    def once_broken(self: Any, name: str, **data: Any) -> None:
+        if name == "ended" and not failed:
+            failed.append(name)
+            on.agent.handle_submit({})
+            raise ZeroDivisionError("a bug")
+        control(self, name, **data)
+
+    monkeypatch.setattr(HumanAgent, "control", once_broken)
+    on.run()
+    assert [file["status"] for file in on.files()] == ["complete"]
+    assert on.recorded() == on.files()
+    assert on.count() == ModelCount(NICKNAME, 1, 0, 1)
+    assert on.launcher.units == []
+    assert [ended["reason"] for ended in on.controls("ended")] == [task_runner.TECHNICAL_PROBLEM]
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+def test_a_replacement_that_can_not_be_offered_costs_the_worker_nothing(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = stage("fine.", RAISE)
+    monkeypatch.setattr(Launcher, "replace", fail)
+    on.run()
+    assert len(on.files()) == len(on.recorded()) == 1
+    assert [ended["outcome"] for ended in on.controls("ended")] == ["incomplete"]
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+@pytest.mark.parametrize("method", ["abandon", "settle", "shutdown"])
+def test_a_world_that_can_not_even_end_frees_a_worker_who_has_left(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(worlds.ModelChatWorld, method, broken)
+    on = stage()
+    on.leave_at = 1
+    with pytest.raises(AgentDisconnectedError):
+        on.run()
+    assert len(on.files()) == 1
+    assert on.count().in_flight == 0
+
+
+def test_a_conversation_that_breaks_down_after_its_end_counts(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = worlds.ModelChatWorld.parley
+
+    def broken_at_the_end(self: Any) -> None:
+        take(self)
+        if self.episode_done():
+            raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(worlds.ModelChatWorld, "parley", broken_at_the_end)
+    on = stage()
+    on.run()
+    assert [file["status"] for file in on.files()] == ["complete"]
+    assert on.count() == ModelCount(NICKNAME, 1, 0, 1)
+    assert on.launcher.units == []
+
+
+@pytest.mark.parametrize("world", [None, object()])
+def test_what_is_no_world_is_said_to_the_worker(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, world: Any
+) -> None:
+    monkeypatch.setattr(worlds, "make_world", lambda *args, **kwargs: world)
+    on = stage()
+    on.run()
+    assert [ended["reason"] for ended in on.controls("ended")] == [task_runner.TECHNICAL_PROBLEM]
+    assert len(on.launcher.units) == 1
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+def test_a_worker_without_a_place_can_submit_even_if_telling_why_fails(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelChatTaskRunner, "end_without_place", fail)
+    on = stage(quota=ConversationQuota({NICKNAME: 0}))
+    on.run()
+    assert [ended["reason"] for ended in on.controls("ended")] == [task_runner.TECHNICAL_PROBLEM]
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
 
 
 def test_a_world_is_made_once_even_when_making_it_fails(
@@ -205,18 +325,145 @@ def test_a_unit_that_is_not_needed_ends_at_once(stage: Callable[..., Stage]) -> 
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
 
 
-def test_a_run_that_stops_ends_the_conversation_as_incomplete(stage: Callable[..., Stage]) -> None:
+STOPPED_IN_RECORD = "stopped: the run was stopped during the conversation"
+
+
+def stop(on: Stage) -> threading.Thread:
+    """End the run, as its operator does, beside the conversation that goes on."""
+    on.launcher.keep_launching_units = False
+    on.runner.running_units[on.unit.db_id].thread = threading.Thread(target=lambda: None)
+    on.runner.running_units[on.unit.db_id].thread.start()
+    thread = threading.Thread(target=on.runner.shutdown)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("ask", ["message", "final_rating"])
+def test_a_run_that_stops_ends_the_conversation_as_stopped_and_lets_the_worker_submit(
+    stage: Callable[..., Stage], ask: str
+) -> None:
     on = stage()
 
-    def stop(update: dict[str, Any]) -> None:
-        on.runner.running_units.pop(on.unit.db_id, None)
-        Stage.react(on, update)
+    def react(update: dict[str, Any]) -> None:
+        data = update["task_data"]
+        if data.get("control") == "your_turn" and data["ask"] == ask and on.sent:
+            stop(on).join(30)
+        else:
+            Stage.react(on, update)
 
-    on.react = stop  # type: ignore[method-assign]  # the page of this test
+    on.react = react  # type: ignore[method-assign]  # the page of this test
     on.run()
-    assert on.controls("ended")[0]["outcome"] == "incomplete"
+    (file,) = on.files()
+    assert (file["status"], file["reason"]) == ("incomplete", STOPPED_IN_RECORD)
+    assert on.recorded() == [file]
+    (ended,) = on.controls("ended")
+    assert (ended["outcome"], ended["cause"], ended["reason"]) == ("incomplete", "stopped", task_runner.STUDY_STOPPED)
     assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
     assert on.launcher.units == [], "nothing is offered while the run ends"
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED, "the worker is paid"
+
+
+def test_a_run_that_stops_while_a_model_replies_is_no_failure_of_the_model(stage: Callable[..., Stage]) -> None:
+    gate = GATES["gate"] = Gate()
+    on = stage(models=ModelPool([LoadedModel(NICKNAME, GatedAgent(Opt(gate="gate", script=[])), None)], 1, 600))
+    gate.open.set()
+    stopped: list[threading.Thread] = []
+
+    def react(update: dict[str, Any]) -> None:
+        data = update["task_data"]
+        if data.get("control") == "your_turn":
+            gate.open.clear()
+            while gate.entered.acquire(blocking=False):
+                pass  # of replies that have been given
+        Stage.react(on, update)
+        if data.get("control") == "your_turn" and not stopped:
+            assert gate.entered.acquire(timeout=30), "the model is at work"
+            stopped.append(stop(on))
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.run()
+    gate.open.set()
+    stopped[0].join(30)
+    del GATES["gate"]
+    (file,) = on.files()
+    assert file["reason"] == STOPPED_IN_RECORD
+    assert on.controls("model_failed") == []
+    assert [ended["cause"] for ended in on.controls("ended")] == ["stopped"]
+
+
+def test_whoever_has_finished_when_the_run_stops_has_done_the_work(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    on.submits = False
+
+    def react(update: dict[str, Any]) -> None:
+        Stage.react(on, update)
+        if update["task_data"].get("control") == "ended":
+            stop(on).join(30)
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.run()
+    assert [ended["outcome"] for ended in on.controls("ended")] == ["complete"]
+    assert on.count().done == 1
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+
+
+def run_out_of_time(on: Stage, after: int) -> None:
+    """Run a conversation whose worker is silent after so many messages."""
+
+    def react(update: dict[str, Any]) -> None:
+        if update["task_data"].get("control") != "your_turn" or on.sent < after:
+            Stage.react(on, update)
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.run()
+
+
+def test_who_runs_out_of_time_hands_in_what_there_is_and_is_paid(stage: Callable[..., Stage]) -> None:
+    on = stage(max_resp_time=1)
+    run_out_of_time(on, after=1)
+    (file,) = on.files()
+    assert (file["status"], file["reason"]) == (
+        "incomplete",
+        "timeout: the worker took longer than mephisto.blueprint.max_resp_time",
+    )
+    assert [ended["cause"] for ended in on.controls("ended")] == ["timeout"]
+    assert on.agent.get_status() == AgentState.STATUS_COMPLETED
+    assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
+    assert len(on.launcher.units) == 1, "this one is paid and does not count"
+
+
+def test_who_runs_out_of_time_without_a_word_leaves_the_unit_to_somebody_else(stage: Callable[..., Stage]) -> None:
+    on = stage(max_resp_time=1)
+    with pytest.raises(AgentTimeoutError):
+        run_out_of_time(on, after=0)
+    assert on.controls("ended") == [], "there is nothing to hand in"
+    assert on.agent.get_status() == AgentState.STATUS_TIMEOUT
+    assert on.launcher.units == [], "the unit itself is offered again"
+    assert on.files() == []
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_who_runs_out_of_time_and_does_not_hand_in_is_not_paid(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    monkeypatch.setattr(task_runner, "HAND_IN_SECONDS", 0.05)
+    on = stage(max_resp_time=1)
+    on.submits = False
+    on.launcher.keep_launching_units = replaced
+    idle: list[bool] = []
+    monkeypatch.setattr(type(on.agent), "await_submit", lambda agent, timeout: waits(idle, on, agent))
+    with pytest.raises(AgentTimeoutError):
+        run_out_of_time(on, after=1)
+    assert idle == [True], "the run does not wait for them"
+    assert on.agent.get_status() == AgentState.STATUS_TIMEOUT
+    assert len(on.launcher.units) == replaced
+    assert (on.unit.db_status == AssignmentState.EXPIRED) is replaced, "else the unit itself is offered again"
+    assert len(on.files()) == 1
+
+
+def waits(idle: list[bool], on: Stage, agent: Any) -> bool:
+    idle.append(on.runner.is_idle)
+    raise AgentTimeoutError(0, agent.db_id)
 
 
 def fail(*args: Any, **kwargs: Any) -> Any:
@@ -245,23 +492,61 @@ def test_a_conversation_counts_when_it_is_safe_in_one_place(
     assert (len(on.files()), len(on.recorded())) == (not file_fails, not database_fails)
 
 
-def test_after_many_failures_in_a_row_no_more_units_are_paid_for(stage: Callable[..., Stage]) -> None:
+def test_after_failures_with_many_workers_in_a_row_no_more_units_are_paid_for(stage: Callable[..., Stage]) -> None:
     on = stage()
-    on.runner.running_units[on.unit.db_id] = object()
-    for _ in range(task_runner.MOST_FAILURES_IN_A_ROW + 5):
-        on.runner._launch_replacement(on.unit)
-    assert len(on.launcher.units) == task_runner.MOST_FAILURES_IN_A_ROW
+    for number in range(failures.MOST_WORKERS_IN_A_ROW + 5):
+        on.runner.failures.failed(f"worker {number}")
+        on.runner._launch_replacement()
+    assert len(on.launcher.units) == failures.MOST_WORKERS_IN_A_ROW
+
+
+def test_failures_of_one_worker_cannot_end_the_study(mephisto_run: Run, tmp_path: Path) -> None:
+    on = Stage(mephisto_run, tmp_path / "chats", RAISE)
+    for number in range(failures.MOST_WORKERS_IN_A_ROW + 2):
+        on.run()
+        assert len(on.launcher.units) == number + 1
+        on.agent = mephisto_run.agent(on.agent.get_worker())
+        on.unit = on.agent.get_unit()
+
+
+@pytest.mark.parametrize("script", [(), (RAISE,)])
+def test_a_worker_gets_no_more_after_three_failures_in_a_row_and_a_success_starts_the_count_anew(
+    stage: Callable[..., Stage], script: tuple[str, ...]
+) -> None:
+    on = stage(*script)
+    worker, other = on.agent.get_worker(), object()
+    name = platform_id(worker)
+    for _ in range(failures.MOST_OF_A_WORKER - 1):
+        on.runner.failures.failed(name)
+    assert on.runner.filter_units_for_worker([other], worker) == [other]
+    on.run()
+    assert on.runner.filter_units_for_worker([other], worker) == ([] if script else [other])
+    on.runner.failures.failed(name)
+    assert on.runner.filter_units_for_worker([other], worker) == ([] if script else [other])
+
+
+def test_a_conversation_that_breaks_down_in_the_world_counts_as_the_workers_failure(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = stage()
+    monkeypatch.setattr(worlds.ModelChatWorld, "begin", fail)
+    for _ in range(failures.MOST_OF_A_WORKER):
+        on.runner.failures.failed("another")
+    on.run()
+    assert not on.runner.failures.too_many_of(platform_id(on.agent.get_worker()))
+    for _ in range(failures.MOST_OF_A_WORKER - 1):
+        on.runner.failures.failed(platform_id(on.agent.get_worker()))
+    assert on.runner.failures.too_many_of(platform_id(on.agent.get_worker()))
 
 
 @pytest.mark.parametrize("ending", ["stopping", "no run"])
 def test_nothing_is_offered_once_the_run_ends(stage: Callable[..., Stage], ending: str) -> None:
     on = stage()
-    on.runner.running_units[on.unit.db_id] = object()
     if ending == "stopping":
         on.launcher.keep_launching_units = False
     else:
         on.shared.live_run = None
-    on.runner._launch_replacement(on.unit)
+    on.runner._launch_replacement()
     assert on.launcher.units == []
 
 
@@ -312,7 +597,7 @@ def test_a_worker_who_passes_onboarding_waits_for_a_unit(mephisto_run: Run, shee
     on.run()
     assert on.agent.get_status() == AgentState.STATUS_WAITING
     assert worlds.validate_onboarding(on.agent.state.get_data())
-    assert on.qualification(PASSED) is None, "Mephisto grants it"
+    assert on.qualification(PASSED) == 1, "whatever becomes of their page"
 
 
 def test_a_worker_who_fails_onboarding_is_disqualified_and_holds_no_thread(
@@ -322,7 +607,9 @@ def test_a_worker_who_fails_onboarding_is_disqualified_and_holds_no_thread(
     before = threading.active_count()
     with caplog.at_level("INFO", "model_chat.task_runner"):
         on.run()
-    assert caplog.messages[-1] == "Onboarding so far: 1 started, 0 passed, 1 failed, 0 left."
+    counts = "1 started, 0 passed, 1 failed, 0 left"
+    assert on.runner.shared_state.onboarding_text() == counts
+    assert not any(counts in message for message in caplog.messages), "the progress shows them already"
     assert threading.active_count() <= before
     assert on.agent.get_status() == AgentState.STATUS_REJECTED
     assert not worlds.validate_onboarding(on.agent.state.get_data())
@@ -372,3 +659,65 @@ def test_at_the_limit_of_what_models_cost_nobody_gets_a_unit_and_no_conversation
     (ended,) = on.controls("ended")
     assert ended["outcome"] == ("incomplete" if reached else "complete")
     assert on.count() == ModelCount(NICKNAME, 0 if reached else 1, 0, 1), "nobody holds a place"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
+@pytest.mark.parametrize("where", ["make_onboarding_world", "parley", "episode_done", "passed", "prep_save_data"])
+def test_an_onboarding_world_that_raises_anywhere_is_said_and_ends(
+    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, where: str, error: type[BaseException]
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise error("a researcher's bug")
+
+    if where == "make_onboarding_world":
+        monkeypatch.setattr(worlds, where, broken)
+    else:
+        replacement = property(broken) if where == "passed" else broken
+        monkeypatch.setattr(worlds.ModelChatOnboardWorld, where, replacement)
+    on = OnboardingStage(mephisto_run, RIGHT)
+    on.run()
+    controls = [update["task_data"] for update in on.agent.state.messages if "task_data" in update]
+    assert controls[-1] == {
+        "control": "onboarding_failed",
+        "reason": "This page has a technical problem. Please come back later.",
+    }
+    assert on.agent.get_status() == AgentState.STATUS_DISCONNECT
+    assert on.qualification(f"{PASSED}-failed") is None
+    assert on.qualification(PASSED) == (1 if where == "prep_save_data" else None), "who has passed has passed"
+
+
+@pytest.mark.parametrize("where", ["abandon", "shutdown"])
+@pytest.mark.parametrize("sheets", [[RIGHT], []])
+def test_an_onboarding_world_that_can_not_end_changes_nothing(
+    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, where: str, sheets: list[Any]
+) -> None:
+    def broken(self: Any) -> Any:
+        raise ZeroDivisionError("a researcher's bug")
+
+    monkeypatch.setattr(worlds.ModelChatOnboardWorld, where, broken)
+    on = OnboardingStage(mephisto_run, *sheets)
+    if sheets:
+        on.run()
+        assert on.agent.get_status() == AgentState.STATUS_WAITING
+    else:
+        with pytest.raises(AgentDisconnectedError):
+            on.run()
+
+
+def test_what_an_onboarding_world_saves_must_be_json(mephisto_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worlds.ModelChatOnboardWorld, "prep_save_data", lambda self, agents: {"custom_data": object()})
+    on = OnboardingStage(mephisto_run, RIGHT)
+    on.run()
+    assert on.qualification(PASSED) == 1
+    assert on.agent.get_status() == AgentState.STATUS_DISCONNECT
+    assert type(on.agent.state)(on.agent).messages[-1]["task_data"]["control"] == "onboarding_failed"
+
+
+def test_a_worker_who_passed_in_another_tab_is_not_disqualified_by_this_one(mephisto_run: Run) -> None:
+    on = OnboardingStage(mephisto_run, WRONG, WRONG)
+    on.agent.get_worker().db.grant_qualification(
+        on.agent.db.find_qualifications(PASSED)[0].db_id, on.agent.worker_id, value=1
+    )
+    on.run()
+    assert on.qualification(PASSED) == 1
+    assert on.qualification(f"{PASSED}-failed") is None

@@ -4,82 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.abstractions.blueprints.mixins.screen_task_required import ScreenTaskRequired
+from mephisto.abstractions.blueprints.mixins.use_gold_unit import UseGoldUnit
 from mephisto.data_model.constants.assignment_state import AssignmentState
-from mephisto.operations.datatypes import LoopWrapper
-from omegaconf import OmegaConf
+from mephisto.operations.worker_pool import WorkerPool
 
-from model_chat.tests.mephisto_run import PASSED, Run
-from model_chat.worker_pool import ARRIVING_AT_ONCE, TaskWorkerPool
+from model_chat.quality.refusals import TEXTS, Refusal
+from model_chat.tests.arrivals import Desk
+from model_chat.tests.mephisto_run import PASSED
+from model_chat.worker_pool import ARRIVING_AT_ONCE
 
 NONE_LEFT = "no available units"
-UNQUALIFIED = "not qualified"
-
-
-class Desk:
-    """What stands around the pool: the run's database is real, what the pool tells others to do is written down."""
-
-    def __init__(self, folder: Path, onboarding: bool = False, **task_args: Any) -> None:
-        self.run = Run(folder)
-        self.run.task_run.args = OmegaConf.create(
-            {"task": {"allowed_concurrent": 0, "maximum_units_per_worker": 0, **task_args}}
-        )
-        self.answers: dict[str, dict[str, Any]] = {}
-        self.chats: list[tuple[Any, Any]] = []
-        self.onboardings: list[tuple[Any, Callable[[], Any]]] = []
-        self.asked_again: list[tuple[str, str]] = []
-        for name in (PASSED, f"{PASSED}-failed"):
-            self.run.db.make_qualification(name)
-        self.passes = True
-        provider = self.run.task_run.get_provider()
-        client_io = SimpleNamespace(
-            agents_by_registration_id={},
-            associate_agent_with_registration=self._associate,
-            enqueue_agent_details=self.answers.__setitem__,
-            is_shutdown=True,
-        )
-        blueprint = SimpleNamespace(
-            use_onboarding=onboarding,
-            onboarding_qualification_name=PASSED,
-            onboarding_failed_name=f"{PASSED}-failed",
-            get_onboarding_data=lambda worker_id: {"task_data": "onboarding"},
-            validate_onboarding=lambda worker, agent: self.passes,
-            shared_state=SimpleNamespace(worker_can_do_unit=lambda worker, unit: True),
-        )
-        runner = SimpleNamespace(
-            is_concurrent=False,
-            filter_units_for_worker=lambda units, worker: units,
-            get_init_data_for_agent=lambda agent: {"task_data": "chat"},
-            execute_unit=lambda unit, agent: self.chats.append((unit, agent)),
-            execute_onboarding=lambda agent, retire: self.onboardings.append((agent, retire)),
-        )
-        self.live_run: Any = SimpleNamespace(
-            provider=provider,
-            qualifications=[],
-            client_io=client_io,
-            blueprint=blueprint,
-            task_run=self.run.task_run,
-            task_runner=runner,
-        )
-        self.pool = TaskWorkerPool(self.run.db)
-        self.pool.register_run(self.live_run)
-
-    def _associate(self, agent_id: str, request_id: str, registration_id: str) -> None:
-        self.live_run.client_io.agents_by_registration_id[registration_id] = agent_id
-
-    async def come(self, name: str, visit: str = "1") -> dict[str, Any]:
-        """A worker's page asks for work; return the answer."""
-        request = f"request of {name}-{visit}-{len(self.answers)}"
-        self.live_run.loop_wrap = LoopWrapper(asyncio.get_running_loop())
-        crowd_data = {"worker_name": name, "agent_registration_id": f"{name}-{visit}"}
-        await self.pool.register_worker(crowd_data, request)
-        return self.answers.get(request, {})
 
 
 @pytest.fixture
@@ -144,32 +85,28 @@ def test_a_page_that_asks_twice_is_let_in_once(desk: Desk, monkeypatch: pytest.M
     assert again == [desk.chats[0][1].db_id] * 2
 
 
-def test_a_worker_who_has_as_many_as_allowed_gets_no_more(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, maximum_units_per_worker=2, allowed_concurrent=1)
-    for _ in range(5):
+def test_one_worker_who_comes_many_times_keeps_nobody_else_waiting(desk: Desk) -> None:
+    for _ in range(3):
         desk.run.unit()
-    assert asyncio.run(desk.come("ann"))["agent_id"]
-    assert asyncio.run(desk.come("ann", "2"))["agent_id"] is None  # one at a time
-    desk.chats[0][1].update_status(AgentState.STATUS_COMPLETED)  # Mephisto's unit is `assigned` for a while longer
-    assert asyncio.run(desk.come("ann", "3"))["agent_id"]
-    desk.chats[1][1].update_status(AgentState.STATUS_COMPLETED)
-    assert asyncio.run(desk.come("ann", "4"))["agent_id"] is None  # two in all
-    desk.chats[1][0].set_db_status(AssignmentState.COMPLETED)
-    assert asyncio.run(desk.come("ann", "5"))["agent_id"] is None
-    assert asyncio.run(desk.come("bob"))["agent_id"]
+    inside, go_on = threading.Event(), threading.Event()
 
+    def init_data(agent: Any) -> dict[str, Any]:
+        if agent.get_worker().worker_name == "ann_sandbox":
+            inside.set()
+            go_on.wait(30)
+        return {}
 
-def test_who_comes_again_before_what_they_handed_in_is_saved_waits_for_that(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, allowed_concurrent=1)
-    desk.run.unit()
-    desk.run.unit()
-    asyncio.run(desk.come("ann"))
-    agent = desk.chats[0][1]
-    agent.did_submit.set()
-    saving = threading.Timer(0.3, agent.update_status, [AgentState.STATUS_COMPLETED])
-    saving.start()
-    assert asyncio.run(desk.come("ann", "2"))["agent_id"]
-    saving.join()
+    desk.live_run.task_runner.get_init_data_for_agent = init_data
+
+    async def everybody() -> None:
+        many = [asyncio.ensure_future(desk.come("ann", str(number))) for number in range(2 * ARRIVING_AT_ONCE)]
+        while not inside.is_set():
+            await asyncio.sleep(0.01)
+        assert (await desk.come("bob"))["agent_id"] is not None
+        go_on.set()
+        await asyncio.gather(*many)
+
+    asyncio.run(everybody())
 
 
 def test_only_units_that_the_task_lets_a_worker_do_are_given(desk: Desk) -> None:
@@ -204,60 +141,33 @@ def test_whoever_comes_when_the_run_is_over_is_no_fault_of_the_program(
     assert caplog.records == []
 
 
-@pytest.fixture
-def practice(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path, onboarding=True)
-    yield desk
-    desk.pool.shutdown()
-
-
-def test_a_new_worker_practises_first_and_gets_a_unit_when_they_hand_in(practice: Desk) -> None:
-    unit = practice.run.unit()
-    answer = asyncio.run(practice.come("ann"))
-    assert answer["agent_id"].startswith("onboarding_")
-    assert answer["init_task_data"] == {"task_data": "onboarding"}
-    assert practice.chats == []
-    ((agent, retire),) = practice.onboardings
-
-    async def hand_in() -> None:
-        practice.pool.onboarding_infos[agent.get_agent_id()].request_id = "handed in"
-        await practice.pool.register_agent_from_onboarding(agent)
-        await retire()
-
-    asyncio.run(hand_in())
-    assert practice.answers["handed in"]["agent_id"] == practice.chats[0][1].db_id
-    assert practice.chats[0][0].db_id == unit.db_id
-    assert agent.db_status == AgentState.STATUS_APPROVED
-    assert practice.pool.final_onboardings == {agent.get_agent_id(): agent}
-    assert practice.pool.onboarding_infos == {}
-    practice.run.unit()
-    assert not asyncio.run(practice.come("ann", "2"))["agent_id"].startswith("onboarding_")
-
-
-def test_a_worker_who_does_not_pass_gets_no_unit_then_or_later(practice: Desk) -> None:
-    practice.run.unit()
-    practice.passes = False
-    asyncio.run(practice.come("ann"))
-    ((agent, _),) = practice.onboardings
-    asyncio.run(practice.pool.register_agent_from_onboarding(agent))
-    assert agent.db_status == AgentState.STATUS_REJECTED
-    assert asyncio.run(practice.come("ann", "2"))["agent_id"] is None
-    assert practice.chats == []
-    worker = agent.get_worker()
-    assert worker.get_granted_qualification(f"{PASSED}-failed") is not None
-
-
-def test_nobody_practises_for_units_that_are_not_there(practice: Desk) -> None:
-    assert asyncio.run(practice.come("ann"))["agent_id"] is None
-    assert practice.onboardings == []
-
-
-def test_a_fault_in_one_arrival_is_no_fault_of_the_next(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_in_one_arrival_is_said_and_is_no_fault_of_the_next(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     unit = desk.run.unit()
     desk.live_run.task_runner.get_init_data_for_agent = lambda agent: 1 / 0
-    assert asyncio.run(desk.come("ann")) == {}
+    answer = asyncio.run(desk.come("ann"))
+    assert (answer["agent_id"], answer["refusal"]) == (None, "technical")
+    assert answer["failure_reason"] == TEXTS[Refusal.TECHNICAL]
     assert "could not be let in" in caplog.text
     desk.live_run.task_runner.get_init_data_for_agent = lambda agent: {}
+    assert asyncio.run(desk.come("bob"))["agent_id"] is not None
+    assert [given.db_id for given, _ in desk.chats] == [unit.db_id]
+
+
+def test_a_chat_that_can_not_begin_is_ended_on_its_page_and_its_unit_is_free(desk: Desk) -> None:
+    unit = desk.run.unit()
+
+    def no_thread(unit: Any, agent: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    begin, desk.live_run.task_runner.execute_unit = desk.live_run.task_runner.execute_unit, no_thread
+    answer = asyncio.run(desk.come("ann"))
+    agent = desk.run.db.find_agents(task_run_id=desk.run.task_run.db_id)[0]
+    assert answer["agent_id"] == agent.db_id
+    assert agent.db_status == AgentState.STATUS_DISCONNECT, "which its page is told"
+    assert desk.pool.agents == {}
+    desk.live_run.task_runner.execute_unit = begin
     assert asyncio.run(desk.come("bob"))["agent_id"] is not None
     assert [given.db_id for given, _ in desk.chats] == [unit.db_id]
 
@@ -284,3 +194,101 @@ def test_no_more_than_a_few_are_let_in_at_the_same_moment(desk: Desk) -> None:
 
     asyncio.run(everybody())
     assert 1 < most <= ARRIVING_AT_ONCE
+
+
+# --- the end of a run ---
+
+
+def test_a_closed_pool_gives_nobody_a_unit(desk: Desk) -> None:
+    desk.run.unit()
+    desk.pool.close()
+    answer = asyncio.run(desk.come("ann"))
+    assert answer["agent_id"] is None
+    assert desk.chats == []
+    assert desk.run.db.find_workers(worker_name="ann_sandbox") == []
+
+
+def test_a_closed_pool_begins_no_onboarding_and_remembers_who_has_passed_one(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, onboarding=True)
+    desk.run.unit()
+    asyncio.run(desk.come("ann"))
+    ((agent, _),) = desk.onboardings
+    desk.pool.close()
+    assert asyncio.run(desk.come("bob"))["agent_id"] is None
+    assert len(desk.onboardings) == 1
+
+    async def submit() -> None:
+        desk.pool.onboarding_infos[agent.get_agent_id()].request_id = "submission"
+        await desk.pool.register_agent_from_onboarding(agent)
+
+    asyncio.run(submit())
+    assert desk.answers["submission"]["agent_id"] is None
+    assert desk.chats == []
+    assert agent.get_worker().get_granted_qualification(PASSED).value == 1
+    desk.pool.shutdown()
+
+
+def test_who_is_being_let_in_is_counted_until_their_chat_has_begun(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.run.unit()
+    inside, go_on = threading.Event(), threading.Event()
+    give = desk.pool._give_unit
+
+    def slow(*args: Any) -> None:
+        inside.set()
+        assert go_on.wait(10)
+        give(*args)
+
+    monkeypatch.setattr(desk.pool, "_give_unit", slow)
+
+    async def story() -> list[int]:
+        coming = asyncio.create_task(desk.come("ann"))
+        while not inside.is_set():
+            await asyncio.sleep(0.01)
+        counts = [desk.pool.arriving]
+        go_on.set()
+        await coming
+        return [*counts, desk.pool.arriving]
+
+    assert asyncio.run(story()) == [1, 0]
+    assert len(desk.chats) == 1
+
+
+@pytest.mark.parametrize("why", ["several workers", "screening", "gold units"])
+def test_tasks_of_another_kind_are_served_by_mephistos_own_ways(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    asked: list[Any] = []
+
+    async def own(self: Any, *args: Any) -> None:
+        asked.append(args)
+
+    for name in ("register_worker", "register_agent_from_onboarding", "reconnect_agent"):
+        monkeypatch.setattr(WorkerPool, name, own)
+    if why == "several workers":
+        desk.live_run.task_runner.is_concurrent = True
+    else:
+        mixin = ScreenTaskRequired if why == "screening" else UseGoldUnit
+        desk.live_run.blueprint = object.__new__(type("Blueprint", (mixin,), {"__abstractmethods__": frozenset()}))
+    asyncio.run(desk.pool.register_worker({"worker_name": " "}, "request"))
+    agent: Any = object()
+    asyncio.run(desk.pool.register_agent_from_onboarding(agent))
+    asyncio.run(desk.pool.reconnect_agent("7", "again"))
+    assert asked == [({"worker_name": " "}, "request"), (agent,), ("7", "again")]
+
+
+def test_answers_say_who_the_worker_is(desk: Desk) -> None:
+    answer = asyncio.run(desk.come("ann"))
+    (worker,) = desk.run.db.find_workers()
+    assert (answer["agent_id"], answer["worker_id"]) == (None, worker.db_id)
+    desk.run.unit()
+    answer = asyncio.run(desk.come("ann", "2"))
+    assert answer["worker_id"] == worker.db_id
+    assert desk.live_run.client_io.agents_by_registration_id == {"ann-2": answer["agent_id"]}
+    assert desk.chats[0][1].get_live_run() is desk.live_run
+
+
+def test_after_the_end_no_thread_lets_anybody_in(desk: Desk) -> None:
+    desk.pool.shutdown()
+    assert desk.pool.is_shutdown
+    with pytest.raises(RuntimeError):
+        desk.pool._arrivals.submit(print)

@@ -8,13 +8,18 @@ from typing import Any, ClassVar
 
 import pytest
 from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutError
+from parlai.core.opt import Opt
 
 from model_chat import worlds
+from model_chat.configuration.turn_time import longest_turn
 from model_chat.contexts import ContextSource
 from model_chat.errors import ModelFailureError
 from model_chat.quota import ModelCount
 from model_chat.records.schema import Completion, Conversation, Generation
-from model_chat.tests.parlai_agents import NO_TEXT, RAISE
+from model_chat.serving.loading import LoadedModel
+from model_chat.serving.model import StoppedError
+from model_chat.serving.pool import ModelPool
+from model_chat.tests.parlai_agents import NO_TEXT, RAISE, ShortSightedAgent
 from model_chat.tests.seats import (
     MODEL_FILE,
     NICKNAME,
@@ -260,6 +265,29 @@ def test_a_refusal_keeps_the_turn_open_and_loses_nothing(sent: Any, code: str) -
     assert all(refused["message_id"] == expected_id and refused["reason"] for refused in refusals)
 
 
+def short_sighted(*script: Any) -> tuple[ModelChatWorld, ScriptedHuman]:
+    human = ScriptedHuman(*script)
+    model = LoadedModel(NICKNAME, ShortSightedAgent(Opt({"dict_lower": False})), MODEL_FILE)
+    world = make_world(chat_options(models=ModelPool([model], 1, 60)), [human])
+    play(world)
+    return world, human
+
+
+def test_a_message_that_the_prompt_cannot_take_is_refused_as_too_long_and_the_chat_goes_on() -> None:
+    world, human = short_sighted(message("Eleven char", "bucket_0", "long"), *WHOLE)
+    (refused,) = human.controls("refused")
+    assert (refused["code"], refused["message_id"]) == ("too_long", "long")
+    assert "shorten" in refused["reason"]
+    assert world.completion is Completion.COMPLETE
+    assert [line.text for line in world.dialog if line.agent_idx == 0] == ["Hi!", "One.", "Two."]
+
+
+def test_a_model_that_cannot_say_whether_it_takes_a_message_is_given_it() -> None:
+    world, human = short_sighted(message("?!", "bucket_0"), *WHOLE[1:])
+    assert human.controls("refused") == []
+    assert world.completion is Completion.COMPLETE
+
+
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
@@ -441,6 +469,7 @@ def test_every_key_is_saved_with_its_type(contexts: ContextSource | None, script
         "model_nickname": NICKNAME,
         "model_file": MODEL_FILE,
         "model_opt": {"script": list(script)},
+        "final_rating_question": "How good?",
     }
     assert "sk-secret" not in json.dumps(saved)
     assert world.prep_save_data([world.human]) == {"custom_data": saved}
@@ -532,3 +561,69 @@ def test_a_conversation_in_which_the_worker_said_nothing_is_kept_if_it_has_cost_
         world.parley()
         world.dialog[-1].generation = Generation(cost_usd=cost, seconds=1.0)
         assert world.is_worth_keeping is kept
+
+
+# --- more time ---
+
+
+def more_time(turn_idx: int = 0, message_id: str = "more-time:u1:1", **more: Any) -> Any:
+    """A request for more time as a page sends it."""
+    return message("", message_id=message_id, control="more_time", turn_idx=turn_idx, **more)
+
+
+def given(human: ScriptedHuman) -> list[tuple[Any, Any]]:
+    return [(data["turn_idx"], data["extensions_left"]) for data in human.controls("more_time")]
+
+
+def test_a_worker_gets_as_much_time_again_once_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    human = ScriptedHuman(
+        more_time(),
+        message("One.", "bucket_0"),
+        more_time(1, "more-time:u2:1"),
+        message("Two.", "bucket_0"),
+        more_time(2, "more-time:u3:1"),
+        rating(5, ticks="bucket_0"),
+    )
+    world = make_world(chat_options(time_extensions=1), [human])
+    play(world)
+    assert given(human) == [(0, 0), (1, 0), (2, 0)]
+    before, after = human.deadlines[:2]
+    assert after - before == pytest.approx(100)
+    assert [data["extensions_left"] for data in human.controls("your_turn")] == [1, 1, 1]
+    assert all(100 < data["seconds"] <= 200 for data in human.controls("more_time"))
+    assert world.completion is Completion.COMPLETE
+
+
+@pytest.mark.parametrize(
+    ("extensions", "requests", "granted"),
+    [
+        (0, [more_time()], 0),
+        (1, [more_time(), more_time(message_id="another")], 1),
+        (2, [more_time(), more_time()], 1),  # sent again: the same request
+        (2, [more_time(), more_time(message_id="another")], 2),
+        (1, [more_time(1)], 0),  # for another turn
+    ],
+)
+def test_time_is_never_given_more_often_than_allowed(extensions: int, requests: list[Any], granted: int) -> None:
+    left = AgentTimeoutError(1, "1")
+    human = ScriptedHuman(*requests, left)
+    world = make_world(chat_options(time_extensions=extensions), [human])
+    with pytest.raises(AgentTimeoutError):
+        play(world)
+    assert len(given(human)) == granted
+    assert human.deadlines[-1] - human.deadlines[0] == pytest.approx(100 * granted)
+
+
+def test_the_longest_turn_holds_every_extension() -> None:
+    assert [longest_turn(180, extensions) for extensions in (0, 1, 3)] == [180, 360, 720]
+
+
+def test_a_run_that_ends_while_the_model_replies_is_no_failure_of_the_model() -> None:
+    options = chat_options()
+    options.models.interrupt()
+    human = ScriptedHuman()
+    world = make_world(options, [human])
+    with pytest.raises(StoppedError):
+        world.parley()
+    assert human.controls("model_failed") == []
+    assert world.reason is None, "the task runner says why"

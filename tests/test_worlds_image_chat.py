@@ -23,7 +23,7 @@ from model_chat.images.stack import ImageStack, read_stack
 from model_chat.quality.acceptability import SHIPPED_WORDS, AcceptabilityChecker, offensive_matcher
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
-from model_chat.tests.image_agents import LookingAgent
+from model_chat.tests.image_agents import ChoosingAgent, LookingAgent
 from model_chat.tests.mephisto_run import Run
 from model_chat.tests.seats import MODEL_FILE, NICKNAME, SHORT_CHAT, ScriptedHuman, message, play, rating
 from model_chat.worlds import NoPlaceLeftError, State
@@ -96,6 +96,65 @@ def test_the_model_has_the_first_word_and_sees_the_image_on_every_turn(study: St
         "40 by 30, 0 20 30; you said What else?.",
         "40 by 30, 0 20 30; you said Anything more?.",
     ]
+
+
+ACT = {
+    "id": "image_chat",
+    "text": "Cheerful",
+    "label_candidates": ["How grey!", "Nothing else.", "No."],
+    "personality": "Cheerful",
+    "image_id": "g1",
+    "labels": ["How grey!"],
+    "eval_labels": ["How grey!"],
+    "reward": None,
+    "episode_done": True,
+}
+
+
+def chat_about(act: dict[str, Any], folder: Path) -> tuple[ModelImageChatWorld, ScriptedHuman]:
+    """Play a whole chat about one grey image with a model that chooses among candidates."""
+    with ImageContextsWriter(folder / "one.parquet") as writer:
+        writer.add(Image.new("RGB", (4, 3)), act, {})
+    model = LoadedModel(NICKNAME, ChoosingAgent(Opt({"image_mode": "raw", "dict_lower": False})), MODEL_FILE)
+    with (
+        ImageContexts(folder / "one.parquet") as images,
+        ImageStack(1, [NICKNAME], 1, folder / "stack1", rng=1) as stack,
+    ):
+        options = ImageChatOptions(
+            models=ModelPool([model], 1, 60),
+            quota=ImageQuota(stack, 1),
+            images=images,
+            inputs={NICKNAME: ImageInput(model, images)},
+            **SHORT_CHAT,
+        )
+        human = ScriptedHuman(*WHOLE)
+        world = make_world(options, [human])
+        play(world)
+        return world, human
+
+
+def test_the_model_gets_the_teachers_whole_act_first_and_all_but_its_text_again_on_every_turn(tmp_path: Path) -> None:
+    world, _ = chat_about(ACT, tmp_path)
+    assert [line.text for line in world.dialog if line.agent_idx == 1] == ACT["label_candidates"]
+    first, *later = world.bot._clone.observed
+    kept = {"label_candidates": ACT["label_candidates"], "personality": "Cheerful", "image_id": "g1"}
+    image = first.pop("image")
+    assert first == {"id": "image_chat", "text": "Cheerful", "episode_done": False, **kept}
+    assert [message.pop("image") for message in later] == [image, image]
+    assert later == [
+        {"id": "Speaker 1", "text": text, "episode_done": False, **kept} for text in ("What else?", "Anything more?")
+    ]
+
+
+def test_what_the_teacher_says_reaches_neither_the_page_nor_the_dialogue(tmp_path: Path) -> None:
+    world, human = chat_about(ACT, tmp_path)
+    assert "Cheerful" not in json.dumps(human.updates)
+    assert "Cheerful" not in json.dumps(world.get_custom_task_data()["dialog"])
+
+
+def test_an_act_cannot_take_the_place_of_the_image_or_of_what_the_worker_says(tmp_path: Path) -> None:
+    world, _ = chat_about({**ACT, "image": "no picture", "text": "first"}, tmp_path)
+    assert [message["text"] for message in world.bot._clone.observed] == ["first", "What else?", "Anything more?"]
 
 
 def test_what_is_saved_names_the_image_and_does_not_hold_it(study: Study) -> None:

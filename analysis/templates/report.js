@@ -25,7 +25,7 @@
     if (model && conversation.model !== model) return false;
     if (worker && conversation.worker !== worker) return false;
     if (bucket) {
-      const number = data.buckets.indexOf(bucket);
+      const number = data.buckets.findIndex((entry) => entry.key === bucket);
       if (!conversation.turns.some((turn) => turn.ticks && turn.ticks.includes(number))) return false;
     }
     if (rating === "none" && conversation.ratings) return false;
@@ -51,7 +51,7 @@
         const ticks = element("ul", "ticks");
         for (const number of turn.ticks) {
           const bucket = data.buckets[number];
-          ticks.append(element("li", bucket === "none_all_good" ? "good" : "", bucket.replaceAll("_", " ")));
+          ticks.append(element("li", bucket.key === data.good ? "good" : "", bucket.name));
         }
         row.append(ticks);
       }

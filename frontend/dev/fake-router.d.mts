@@ -18,6 +18,8 @@ export class FakeAgent {
   seen: Set<string>;
   submitted: boolean;
   failure: string | null;
+  /** What a page that asks for work is answered. */
+  details: () => unknown;
   say(agentIdx: number, text: string, more?: { fakeStart?: boolean } & Record<string, unknown>): void;
   control(control: string, taskData?: Record<string, unknown>): void;
   setStatus(status: string): void;

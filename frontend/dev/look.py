@@ -109,6 +109,11 @@ def _zoom(page: Page) -> None:
     page.get_by_test_id("chat-image").get_by_role("button").click()
 
 
+def _fold_image(page: Page) -> None:
+    if page.get_by_test_id("image-fold").count():
+        page.get_by_test_id("image-fold").click()
+
+
 def _fill_onboarding(page: Page) -> None:
     for place in ("0-1", "0-3", "1-1", "2-1"):
         page.get_by_test_id(f"onboarding-{place}").get_by_test_id("bucket-none_all_good").check()
@@ -169,7 +174,9 @@ LOOKS: dict[str, tuple[str, Steps]] = {
     "lost": ("midway", _unreachable),
     "rating-half": ("rating", _rate),
     "handed-in": ("finished", _hand_in),
+    "long-blocked": ("odd", _send_blocked),
     "image-zoom": ("image", _zoom),
+    "image-folded": ("image", _fold_image),
     "onboarding-incomplete": ("onboarding", _incomplete_onboarding),
     "onboarding-retry": ("onboarding", _retry),
     "onboarding-failed": ("onboarding-failed", _fail),

@@ -215,7 +215,7 @@ const ONBOARDING = {
   ],
 };
 
-async function onboarding(agent, { passAfter = 2, tries = 2, explanations = [] } = {}) {
+async function onboarding(agent, { passAfter = 2, tries = 2, explanations = [], wrong = [] } = {}) {
   agent.setStatus("onboarding");
   agent.control("onboarding_start", { tries_left: tries, seconds: 300 });
   for (let left = tries - 1, tryNumber = 1; ; left -= 1, tryNumber += 1) {
@@ -234,8 +234,9 @@ async function onboarding(agent, { passAfter = 2, tries = 2, explanations = [] }
     }
     agent.control("onboarding_retry", {
       tries_left: left,
-      reason: `Some answers differ from the guidelines. You have ${left} tries left.`,
+      reason: `Some answers differ from the guidelines. You have ${left === 1 ? "one try" : `${left} tries`} left.`,
       explanations,
+      wrong,
     });
   }
 }
@@ -404,6 +405,11 @@ export const scenarios = {
             utterance_idx: 1,
             text: "The two sentences contradict each other: somebody with a dog has had an animal.",
           },
+          { dialog_idx: 2, utterance_idx: 1, text: "This is a kind answer to what was said." },
+        ],
+        wrong: [
+          { dialog_idx: 0, utterance_idx: 1 },
+          { dialog_idx: 1, utterance_idx: 1 },
         ],
       }),
     next: { config, run: (agent) => chat(agent) },

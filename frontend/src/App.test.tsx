@@ -7,6 +7,7 @@ import type { SocketListener } from "./mephisto/socket";
 import { Session, type SessionParts } from "./session";
 import { Memory } from "./state/memory";
 import { expectAccessible } from "../test/axe";
+import { textsWithSiblings } from "../test/texts";
 import { ANNOTATION, CONFIG, Server } from "../test/updates";
 import type { AgentDetails, ServerUpdate } from "./protocol";
 
@@ -24,7 +25,15 @@ afterEach(() => {
 });
 
 function details(updates: ServerUpdate[] = [], more: Partial<AgentDetails> = {}): AgentDetails {
-  return { agent_id: "1", failure_reason: null, refusal: null, past_updates: updates, onboarding: null, clock_offset: 0, ...more };
+  return {
+    agent_id: "1",
+    failure_reason: null,
+    refusal: null,
+    past_updates: updates,
+    onboarding: null,
+    clock_offset: 0,
+    ...more,
+  };
 }
 
 /** The page with what the server answers; the connection itself has tests of its own. */
@@ -172,6 +181,7 @@ test.each<[string, string, () => AgentDetails, string | null]>([
   }
   await onScreen(container, name);
   expect(screen.getByRole("heading", { level: 1 })).toHaveTextContent(heading);
+  expect(textsWithSiblings(container)).toEqual([]);
   await expectAccessible(container);
 });
 

@@ -1,8 +1,10 @@
 import { Component, useEffect, useSyncExternalStore, type ReactElement, type ReactNode } from "react";
 import { ChatScreen } from "./components/ChatScreen";
+import { EarlyEnd } from "./components/EarlyEnd";
 import { Icon } from "./components/Icon";
 import { Notice } from "./components/Notice";
 import { OnboardingScreen } from "./components/OnboardingScreen";
+import { Renewed } from "./components/Renewed";
 import { RichHtml } from "./components/RichHtml";
 import type { Session, Snapshot } from "./session";
 import { screenOf, type Screen } from "./state/screen";
@@ -19,6 +21,7 @@ export function App({ session }: { session: Session }): ReactElement {
     <div className="app" data-screen={screen} data-connection={snapshot.connection} lang={texts.language}>
       <ErrorBoundary session={session}>
         <CurrentScreen screen={screen} snapshot={snapshot} session={session} />
+        {snapshot.renewed && <Renewed onAccept={session.acceptRenewal} />}
       </ErrorBoundary>
     </div>
   );
@@ -47,6 +50,7 @@ function CurrentScreen({
             justBack={snapshot.justBack}
             dispatch={session.dispatch}
             onSend={session.send}
+            onMoreTime={session.askMoreTime}
           />
         );
       }
@@ -71,6 +75,13 @@ function CurrentScreen({
     case "finished":
     case "model-failed":
       return <Finish screen={screen} snapshot={snapshot} session={session} />;
+    case "stopped":
+    case "gone":
+      return <EarlyEnd screen={screen} snapshot={snapshot} session={session} />;
+    case "timeout":
+      if (state !== null && state.view.ended !== null)
+        return <EarlyEnd screen={screen} snapshot={snapshot} session={session} />;
+      return <Ending screen={screen} snapshot={snapshot} />;
     case "loading":
       break;
     default:
@@ -101,7 +112,7 @@ function Preview({ html, title }: { html: string; title: string }): ReactElement
     <div className="page-layout">
       <header className="preview-banner">
         <Icon name="info" />
-        {texts.screens.preview.banner}
+        <span>{texts.screens.preview.banner}</span>
       </header>
       {/* Focusable, so that the keyboard can scroll it. */}
       <main className="page" tabIndex={0}>
@@ -165,7 +176,7 @@ function Finish({
       {handIn === "failed" && (
         <p className="alert" role="alert">
           <Icon name="warning" />
-          {t.failed}
+          <span>{t.failed}</span>
         </p>
       )}
       <button

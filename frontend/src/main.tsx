@@ -1,5 +1,6 @@
 import { createRoot } from "react-dom/client";
 import { App } from "./App";
+import { tolerateForeignChanges } from "./lib/foreignDom";
 import { isPhone } from "./lib/mobile";
 import { RouterHttp } from "./mephisto/http";
 import { isPreview, readProvider } from "./mephisto/provider";
@@ -7,6 +8,8 @@ import { RouterSocket, socketAddress } from "./mephisto/socket";
 import { Session, type Channel } from "./session";
 import { Memory } from "./state/memory";
 import "./styles.css";
+
+tolerateForeignChanges(Node.prototype);
 
 const provider = readProvider(window as unknown as Parameters<typeof readProvider>[0]);
 
@@ -21,7 +24,7 @@ function storage(): Storage | null {
 const session = new Session({
   http: new RouterHttp(document.baseURI, provider),
   makeSocket: (agentId, listener) => new RouterSocket(socketAddress(document.baseURI), agentId, listener),
-  memory: new Memory(storage()),
+  memory: new Memory(storage(), JSON.stringify(provider.registration)),
   makeChannel: (name) =>
     typeof BroadcastChannel === "undefined" ? null : (new BroadcastChannel(name) as unknown as Channel),
   exclusively: (name, action) =>

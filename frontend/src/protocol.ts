@@ -53,9 +53,13 @@ export interface OnboardingData {
   annotation: AnnotationConfig;
 }
 
-export interface Explanation {
+/** A reply of the onboarding form. */
+export interface Place {
   dialog_idx: number;
   utterance_idx: number;
+}
+
+export interface Explanation extends Place {
   text: string;
 }
 

@@ -19,7 +19,17 @@ import {
   type ServerUpdate,
   type TaskConfig,
 } from "./protocol";
-import { initialState, reduce, sendingBlock, toPacket, type Event, type Rules, type State } from "./state/conversation";
+import {
+  initialState,
+  isOver,
+  reduce,
+  sendingBlock,
+  toMoreTimePacket,
+  toPacket,
+  type Event,
+  type Rules,
+  type State,
+} from "./state/conversation";
 import type { Memory } from "./state/memory";
 import { isModelThinking, type Logged } from "./state/view";
 
@@ -41,6 +51,13 @@ export interface Snapshot {
   /** The connection has come back a moment ago. */
   justBack: boolean;
   handIn: "none" | "sending" | "failed" | "done";
+  /**
+   * The run that this conversation belongs to is gone: "unreachable" while nothing has answered for a long time (the
+   * conversation goes on if something does), "over" when another run answers, or none takes part in it.
+   */
+  gone: "unreachable" | "over" | null;
+  /** A new conversation has begun in place of one that was going on: the run was started again. */
+  renewed: boolean;
 }
 
 export interface Channel {
@@ -76,6 +93,11 @@ export const TIMINGS = {
   resendAfter: 8_000,
   /** How long another tab's message is waited for. */
   elsewhereLimit: 20_000,
+  /** How long nothing may answer before the run is taken for gone: as a rule, and once the time for the turn is up. */
+  goneAfter: 120_000,
+  goneAfterTimeUp: 30_000,
+  /** How long a run that is ending, or gone, is waited for when the work is handed in. */
+  lastHandIn: 5_000,
   /** How long "connected again" is shown. */
   backFor: 4_000,
 };
@@ -89,6 +111,8 @@ export class Session {
     connection: "connecting",
     justBack: false,
     handIn: "none",
+    gone: null,
+    renewed: false,
   };
   private readonly subscribers = new Set<() => void>();
   private socket: ReturnType<SessionParts["makeSocket"]> | null = null;
@@ -101,6 +125,8 @@ export class Session {
   private lastSend = 0;
   private elsewhereSince = 0;
   private leavingOnboarding = false;
+  private lostSince: number | null = null;
+  private failedHandIns = 0;
   private stopped = false;
 
   constructor(
@@ -133,18 +159,42 @@ export class Session {
     this.sendPending();
   };
 
-  /** Hand the work in: the end of the unit. */
+  /** Ask the server for more time for this turn. */
+  readonly askMoreTime = (): void => {
+    const turn = this.snapshot.state?.view.turn;
+    if (turn && turn.extensionsLeft > 0) this.socket?.sendUpdate(toMoreTimePacket(turn));
+  };
+
+  /** The worker knows that this is a new conversation. */
+  readonly acceptRenewal = (): void => {
+    this.update({ renewed: false });
+  };
+
+  /**
+   * Hand the work in: the end of the unit. A run that is gone has saved what there is: then the crowd platform alone is
+   * told, for it is the platform that pays.
+   */
   readonly handIn = async (): Promise<void> => {
-    const { phase, state, handIn } = this.snapshot;
-    if (phase.kind !== "live" || state === null || handIn === "sending" || handIn === "done") return;
-    this.update({ handIn: "sending" });
-    try {
-      await this.parts.http.submitTask(phase.agentId, {});
-    } catch {
-      this.update({ handIn: "failed" });
+    const { phase, state, handIn, gone } = this.snapshot;
+    if (handIn === "sending" || handIn === "done") return;
+    if (phase.kind === "live" && state !== null) {
+      this.update({ handIn: "sending" });
+      const leaving = gone !== null || state.view.ended?.cause === "stopped";
+      try {
+        const submitted = this.parts.http.submitTask(phase.agentId, {});
+        await (leaving ? within(submitted, this.timings.lastHandIn) : submitted);
+      } catch {
+        this.failedHandIns += 1;
+        if (!leaving && this.failedHandIns < 2) {
+          this.update({ handIn: "failed" });
+          return;
+        }
+      }
+      this.parts.memory.markHandedIn(phase.agentId, state);
+    } else if (gone === null) {
       return;
     }
-    this.parts.memory.markHandedIn(phase.agentId, state);
+    this.parts.memory.forgetAgent();
     this.broadcast({ type: "handed_in" });
     this.update({ handIn: "done" });
     this.disconnect();
@@ -219,11 +269,20 @@ export class Session {
     if (this.stopped || config === null) return;
     this.disconnect();
     const { agent_id: agentId } = details;
+    const before = this.parts.memory.recallAgent();
     if (agentId === null) {
-      this.update({ phase: { kind: "turned-away", reason: details.failure_reason ?? "", refusal: details.refusal }, state: null });
+      this.update({
+        phase: { kind: "turned-away", reason: details.failure_reason ?? "", refusal: details.refusal },
+        state: null,
+        // Nobody else than another run turns away a worker whose chat goes on.
+        gone: details.refusal !== null && before !== null && !isOnboardingAgent(before) ? "over" : null,
+      });
       return;
     }
+    const passed = before !== null && isOnboardingAgent(before) && !isOnboardingAgent(agentId);
     this.leavingOnboarding = false;
+    this.failedHandIns = 0;
+    this.lostSince = Date.now();
     let state = initialState(rulesOf(config, details.onboarding));
     state = reduce(state, { type: "caught_up", log: toLog(details) });
     const recalled = this.parts.memory.recall(agentId, state);
@@ -235,8 +294,11 @@ export class Session {
       connection: "connecting",
       justBack: false,
       handIn: handedIn ? "done" : "none",
+      gone: null,
+      renewed: before !== null && before !== agentId && !passed,
     });
     if (handedIn) return;
+    this.parts.memory.keepAgent(agentId);
     this.lastNews = this.lastSend = Date.now();
     this.channel = this.parts.makeChannel(`model-chat:${agentId}`);
     if (this.channel !== null) {
@@ -255,6 +317,7 @@ export class Session {
         this.sendPending();
       },
       onLost: () => {
+        this.lostSince ??= Date.now();
         this.update({ connection: "lost" });
       },
       onStatus: (status) => {
@@ -273,7 +336,8 @@ export class Session {
 
   private connected(): void {
     const back = this.snapshot.connection === "lost";
-    this.update({ connection: "connected", justBack: back });
+    this.lostSince = null;
+    this.update({ connection: "connected", justBack: back, gone: null });
     if (!back) return;
     clearTimeout(this.backTimer);
     this.backTimer = setTimeout(() => {
@@ -328,6 +392,12 @@ export class Session {
   }
 
   private afterNews(): void {
+    if (this.snapshot.state?.view.ended?.cause === "stopped") {
+      // The run is about to go. A page that connected to the next one would be given a new conversation.
+      this.socket?.stop();
+      this.socket = null;
+      return;
+    }
     if (this.isOnboarding && this.snapshot.state?.view.onboarding.outcome === "passed") void this.leaveOnboarding();
   }
 
@@ -389,8 +459,9 @@ export class Session {
   }
 
   private async catchUpOnce(): Promise<void> {
-    const { phase } = this.snapshot;
+    const { phase, state: before } = this.snapshot;
     if (phase.kind !== "live" || this.socket === null || this.leavingOnboarding) return;
+    if (before !== null && isOver(before)) return; // nothing more is said; a new run would give a new conversation
     let details: AgentDetails;
     try {
       details = await this.parts.http.requestAgent();
@@ -426,13 +497,24 @@ export class Session {
     if (elsewhere !== null && now - this.elsewhereSince > this.timings.elsewhereLimit) {
       this.apply({ type: "elsewhere_expired", messageId: elsewhere.messageId });
     }
-    if (isOver(state) || this.snapshot.connection !== "connected") return;
+    if (isOver(state)) return;
+    if (this.snapshot.connection !== "connected") {
+      this.watchLoss(state, now);
+      return;
+    }
     if (pending !== null && now - this.lastSend > this.timings.resendAfter) this.sendPending();
     const waiting = pending !== null || elsewhere !== null || isModelThinking(state.view) || !state.view.started;
     if (now - this.lastNews > (waiting ? this.timings.catchUpWaiting : this.timings.catchUpIdle)) {
       this.lastNews = now;
       void this.catchUp();
     }
+  }
+
+  private watchLoss(state: State, now: number): void {
+    if (this.lostSince === null || this.snapshot.gone !== null) return;
+    const { deadline } = state.view.turn ?? state.view.onboarding;
+    const patience = deadline !== null && now > deadline ? this.timings.goneAfterTimeUp : this.timings.goneAfter;
+    if (now - this.lostSince > patience) this.update({ gone: "unreachable" });
   }
 
   private sendPending(): void {
@@ -469,9 +551,15 @@ export class Session {
   }
 }
 
-/** Whether the worker has nothing more to do but hand in. */
-export function isOver(state: State): boolean {
-  return state.view.ended !== null || state.view.modelFailed !== null;
+async function within<T>(work: Promise<T>, milliseconds: number): Promise<T> {
+  return Promise.race([
+    work,
+    new Promise<never>((_, reject) => {
+      setTimeout(() => {
+        reject(new RequestError("no answer in time"));
+      }, milliseconds);
+    }),
+  ]);
 }
 
 function rulesOf(config: TaskConfig, onboarding: OnboardingData | null): Rules {

@@ -21,6 +21,8 @@ function many(count: number, one: string, several: string): string {
 
 export const texts = {
   language: "en",
+  /** Of the replies and of the worker's own messages, which browsers are told not to translate. */
+  conversationLanguage: "en",
 
   defaultTitle: "Chat",
   youSaid: "You said:",
@@ -45,6 +47,13 @@ export const texts = {
     over: "The time is up.",
   },
 
+  moreTime: {
+    offer: "The time for this turn is almost up. Do you need more?",
+    ask: (seconds: number) => `Give me ${spokenTime(seconds)} more`,
+    last: "The time for this turn is almost up. After that the chat ends.",
+    given: (seconds: number) => `You have more time now: ${spokenTime(seconds)}.`,
+  },
+
   pane: {
     label: "Task information",
     heading: "About this chat",
@@ -57,6 +66,8 @@ export const texts = {
     noAlt: "The image that this chat is about",
     zoom: "Enlarge the image",
     dialog: "The image, enlarged",
+    fold: "Hide the image",
+    unfold: "Show the image",
   },
 
   log: {
@@ -80,6 +91,7 @@ export const texts = {
     placeholder: "Write your message…",
     send: "Send",
     keys: "Enter sends, Shift + Enter makes a new line",
+    keysWithBoxes: "Enter sends · Shift + Enter: new line · Esc, then a number: tick a box",
     counter: (length: number, most: number) =>
       `${length.toLocaleString("en")} of ${most.toLocaleString("en")} characters`,
   },
@@ -124,7 +136,12 @@ export const texts = {
     submit: "Check my answers",
     checking: "Checking…",
     retryTitle: "Not quite yet",
-    explanation: "Explanation",
+    wrongReplies: "Your boxes differed from the guidelines for:",
+    wrongReply: (dialog: number, reply: number, replies: number) =>
+      replies === 1 ? `Conversation ${dialog}` : `Conversation ${dialog}, reply ${reply}`,
+    wrong: "The boxes that you ticked for this reply differed from the guidelines.",
+    right: "The boxes that you ticked for this reply were right.",
+    explanation: (text: string) => `Explanation: ${text}`,
     passedTitle: "Well done!",
     passed: "You have passed. The chat opens in a moment.",
   },
@@ -136,6 +153,12 @@ export const texts = {
 
   screens: {
     loading: { title: "Loading…", text: "One moment, please." },
+    /** Part of index.html: seen before the page's own program has arrived, which takes a while on a slow line. */
+    beforeScript: {
+      title: "Loading…",
+      text: "The task opens here in a moment. If nothing happens for a minute, please reload the page.",
+      noScript: "This page needs JavaScript. Please allow it for this page, and reload it.",
+    },
     waiting: { title: "Preparing your chat…", text: "This takes a few seconds. The chat opens by itself." },
     unreachable: {
       title: "The server can’t be reached",
@@ -159,6 +182,10 @@ export const texts = {
         nothing_new: "You have done all there is",
         maximum: "You have done your share",
         concurrent: "You have another chat open",
+        practising: "You have the practice open elsewhere",
+        no_id: "This address does not say who you are",
+        technical: "This page has a technical problem",
+        trouble: "The chat has technical problems",
         all_taken: "All chats are taken just now",
         all_done: "All chats have been done",
       },
@@ -179,6 +206,28 @@ export const texts = {
     disconnected: {
       title: "The chat has ended",
       text: "Your page was away for too long, so the chat could not go on. Please return the task; it doesn’t count against you.",
+    },
+    stopped: {
+      title: "The study was stopped",
+      fallback: "The researchers have stopped the study. This is not your fault: what you have done is saved.",
+    },
+    timeUp: { title: "The time is up" },
+    unreachableStudy: {
+      title: "The study can’t be reached any more",
+      reason:
+        "Its server has not answered for some minutes, so it was probably stopped. This is not your fault, and all messages that were shown as sent are saved.",
+      text: "You can submit what you have done. The page goes on trying: if the server answers, the chat goes on.",
+    },
+    studyOver: {
+      title: "This chat can’t go on",
+      reason:
+        "The study was stopped or started again while you were away. This is not your fault, and all messages that were shown as sent are saved.",
+      text: "Press the button to hand in what you have done.",
+    },
+    renewed: {
+      title: "This is a new chat",
+      text: "The study was stopped and started again, so your earlier chat has ended. What you did there is saved; this is not your fault. A new chat begins here, from the first turn.",
+      action: "Start the new chat",
     },
     returned: {
       title: "You have returned this task",

@@ -292,11 +292,55 @@ def test_a_conversation_too_long_loses_its_beginning_but_never_the_system_prompt
     assert len(said) < 120
 
 
-def test_a_system_prompt_that_leaves_no_room_is_an_error(folder: Path) -> None:
-    speaker = agent(folder, max_prompt_tokens=60, system_prompt="k" * 80)
+@pytest.fixture(scope="module")
+def byte_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tiny_models.save(tmp_path_factory.mktemp("bytes"), tiny_models.llama(vocab_size=259))
+    tiny_models.byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("letter", ["𓂀", "語", "é", "a", "👩‍👩‍👧"])
+def test_a_message_is_shortened_by_tokens_wherever_characters_are_cut(byte_folder: Path, letter: str) -> None:
+    speaker = agent(byte_folder)
+    text = letter * 40
+    whole = len(speaker._chat_model.prompt(speaker.observe({"text": text})["hf_chat"], 10_000).tokens)
+    for limit in range(whole - 9, whole):
+        speaker = clone(agent(byte_folder, max_prompt_tokens=limit))
+        seen = speaker.observe({"text": text})
+        tokens = speaker._chat_model.prompt(seen["hf_chat"], limit).tokens
+        said = speaker._chat_model._tokenizer.decode(tokens).split("user\n")[1].split("<|im_end|>")[0]
+        assert len(tokens) <= limit
+        assert said and text.endswith(said)
+        assert say(speaker, text) is not None
+
+
+def test_the_agent_says_which_messages_its_prompt_takes(byte_folder: Path) -> None:
+    parent = agent(byte_folder, max_prompt_tokens=200)
+    speaker = clone(parent)
+    room = max(length for length in range(200) if speaker.takes_text("a" * length))
+    speaker.observe({"text": "a" * room})
+    assert len(speaker._chat_model.prompt(speaker._history.messages(), 10_000).tokens) == 200
+    # What was said before can be left out, and the persona can't.
+    assert speaker.takes_text("a" * room)
+    assert not speaker.takes_text("a" * (room + 1))
+    assert speaker.takes_text("𓂀" * (room // 4))
+    assert not speaker.takes_text("𓂀" * (room // 4 + 1))
+    speaker.observe({"text": "your persona: I like tea."})
+    assert not speaker.takes_text("a" * room)
+
+
+def test_a_persona_that_leaves_no_room_is_no_fault_of_the_messages(byte_folder: Path) -> None:
+    speaker = clone(agent(byte_folder, max_prompt_tokens=200))
+    speaker.observe({"text": "your persona: " + "x" * 200})
+    assert speaker.takes_text("Hello")
     speaker.observe({"text": "Hello", "episode_done": False})
     with pytest.raises(ValueError, match="--max-prompt-tokens"):
         speaker.act()
+
+
+def test_a_system_prompt_that_leaves_no_room_is_found_before_the_launch(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--max-prompt-tokens: 60 leave no room"):
+        agent(folder, max_prompt_tokens=60, system_prompt="k" * 80)
 
 
 def test_nobody_can_speak_for_another_by_typing_marks_of_turns(folder: Path) -> None:

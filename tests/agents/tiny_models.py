@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 TURN_END, TURN_START, TEXT_END = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
@@ -39,22 +39,35 @@ def tokenizer(template: str | None = CHATML, eos: str = TURN_END) -> PreTrainedT
     return made
 
 
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, as tokenizers have for letters that they know no word of, and the marks."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={token: at for at, token in enumerate([*MARKS, *letters])}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=TURN_END, additional_special_tokens=[TURN_START, TURN_END]
+    )
+    made.chat_template = CHATML
+    return made
+
+
 def llama(seed: int = 0, context: int = 4096, **changes: Any) -> LlamaForCausalLM:
     """A Llama of two layers whose large random weights make its choices depend on all that it has read."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(MARKS) + len(LETTERS) + 1,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=context,
-        initializer_range=0.5,
-        bos_token_id=1,
-        eos_token_id=0,
-        **changes,
-    )
+    sizes: dict[str, Any] = {
+        "vocab_size": len(MARKS) + len(LETTERS) + 1,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": context,
+        "initializer_range": 0.5,
+        "bos_token_id": 1,
+        "eos_token_id": 0,
+    }
+    config = LlamaConfig(**{**sizes, **changes})
     return LlamaForCausalLM(config).eval()
 
 

@@ -156,6 +156,8 @@ def test_saved_files_hold_the_same_numbers(
     four: None, compiler: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = compiler().compile_and_save_results()
+    printed = capsys.readouterr().out
+    assert "\nInterval and p: one test of each difference by itself. p (Holm): corrected over all pairs" in printed
     with files["results"].open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 18
@@ -169,7 +171,7 @@ def test_saved_files_hold_the_same_numbers(
     statistics = json.loads(files["statistics"].read_text())
     assert statistics["conversations_found"] == statistics["conversations_counted"] == 4
     assert statistics["excluded"] == {}
-    printed = re.sub(r" +", " ", capsys.readouterr().out)
+    printed = re.sub(r" +", " ", printed)
     assert "4 conversations found, 4 counted, 0 left out." in printed
     assert "clean conversations 1 (50.0%) 0 (0.0%)" in printed
     assert "final_rating: mean 3.50 2.00" in printed

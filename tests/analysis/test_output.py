@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model_chat.analysis.latex import escape, number, p_value, with_interval
-from model_chat.analysis.output import whole_file
+from model_chat.analysis.output import whole_file, write_statistics
 
 FORMULAS = [
     "=cmd|' /C calc'!A0 and more words",
@@ -146,3 +149,30 @@ def test_latex_tables_hold_the_numbers(
     models = (tables / "models.tex").read_text()
     assert r"a\_b\% & 2 & 2 & 2 & 5.00 & 50.0 \\" in models
     assert models.count("{") == models.count("}")
+
+
+def test_the_statistics_file_keeps_every_digit_and_says_how_small_p_can_be(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any], tmp_path: Path
+) -> None:
+    table = pd.DataFrame(
+        {
+            "p": [1e-12, 2.2250738585072014e-308, math.nan, math.inf],
+            "value": [0.1234567890123456789, -0.0, 1.0, 2.0],
+            "count": pd.Series([1, None, 3, 2**53 + 1], dtype="Int64"),
+            "name": ["ä", None, "b", "c"],
+        }
+    )
+    write_statistics(tmp_path / "s.json", {"table": table}, {"whole": np.int64(3)})
+    read = json.loads((tmp_path / "s.json").read_text())
+    assert [row["p"] for row in read["table"]] == [1e-12, 2.2250738585072014e-308, None, None]
+    assert read["table"][0] == {"p": 1e-12, "value": 0.12345678901234568, "count": 1, "name": "ä"}
+    assert read["table"][1]["count"] is None and read["table"][1]["name"] is None
+    assert read["table"][3]["count"] == 2**53 + 1 and read["whole"] == 3
+    for turn in range(60):
+        save(make(model="ab"[turn % 2], worker=f"w{turn}", rating="15"[turn % 2] if turn > 3 else "3"))
+    files = compiler(permutations=99).compile_and_save_results()
+    saved = json.loads(files["statistics"].read_text())
+    assert (saved["permutations"], saved["smallest_p_by_permutation"]) == (99, 0.01)
+    (row,) = (row for row in saved["comparisons"] if row["metric"] == "final_rating")
+    assert row["p"] == 0.01 and row["test"] == "permutation"
+    assert row["low"] < row["difference"] < row["high"] < 0

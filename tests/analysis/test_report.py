@@ -11,9 +11,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser
 
+from model_chat.analysis import charts
+from model_chat.analysis.latex import number as latex_number
+from model_chat.analysis.report import _folder_names, _interval, _number, _percent
 from model_chat.configuration.lists import join_list
 from tests.e2e.browser import axe_findings, chromium
 
@@ -120,10 +124,138 @@ def test_it_says_what_was_found(report: Path) -> None:
     page = re.sub(r"\s+", " ", re.sub(r"<wbr>", "", report.read_text(encoding="utf-8")))
     assert "<dt>Conversations counted</dt><dd>24</dd>" in page and "<dt>Left out</dt><dd>1</dd>" in page
     assert "<code>malformed</code></td><td>1</td>" in page
-    assert "7 workers held 24 conversations with 3 models; 1 further conversations were left out" in page
-    assert 'aria-label="Dot plot of' in page and "final rating 2" in page
+    assert "7 workers held 24 conversations with 3 models; 1 further conversation was left out" in page
+    assert 'aria-label="Dot plot of' in page and "Final rating 2" in page
     for colour in re.findall(r"#0[1-9a-c]0[1-9a-c]0[1-9a-c]\b", page):
         pytest.fail(f"{colour} did not become a variable of the style sheet")
+
+
+BOXES = json.dumps(
+    {
+        "config": {
+            "rude": {"name": "Is rude, or <b>worse</b>", "description": ""},
+            "none_all_good": {"name": "All is well", "description": ""},
+        }
+    }
+)
+
+
+def described(make: Callable[..., Any], **more: Any) -> Any:
+    """A conversation that says what was asked."""
+    chat = make(labels=[["rude"], []], rating="4|2", **more)
+    chat["task_description"] |= {"annotations_config": BOXES, "final_rating_question": "How good was it?|Again?"}
+    return chat
+
+
+def visible(page: str) -> str:
+    """The text of a page without its scripts and style."""
+    bare = re.sub(r"<(script|style).*?</\1>", " ", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", bare.replace("<wbr>", "")))
+
+
+def test_it_is_named_after_the_task_and_shows_names_and_questions(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    for number in range(4):
+        save(described(make, model=f"m{number % 2}", worker=f"w{number}", task_name="study_live"))
+    page: str = compiler(report=True).compile_and_save_results()["report"].read_text()
+    text = visible(page)
+    assert "<h1>Results: study_live</h1>" in page and "<title>Results: study_live</title>" in page
+    assert "Is rude, or &lt;b&gt;worse&lt;/b&gt; rude" in text, "the key is beside it, for the files"
+    assert "Odd" in text, "a box without a name keeps its key"
+    assert "other than “All is well”" in text
+    assert "How good was it?" in text and "Again?" in text
+    assert "final_rating" not in text and "final rating" not in text and "none all good" not in text
+    data = re.search(r'id="conversation-data">(.*?)</script>', page, re.DOTALL)
+    assert data is not None
+    assert json.loads(data[1])["buckets"][0] == {"key": "rude", "name": "Is rude, or <b>worse</b>"}
+    assert '<option value="none_all_good">All is well</option>' in page
+
+
+@pytest.mark.parametrize(
+    ("flags", "names", "title"),
+    [
+        ({}, ["b", "b", "a"], "b, a"),
+        ({}, ["a", "b", "c", "d", "e"], "a, b, c and 2 more"),
+        ({}, [None, None], "results"),
+        ({}, [None, "a"], "a"),
+        ({}, [7, ["x"], " "], "results"),
+    ],
+)
+def test_the_title_is_the_tasks_name_as_far_as_the_records_hold_it(
+    make: Callable[..., Any],
+    save: Callable[..., Path],
+    compiler: Callable[..., Any],
+    flags: dict[str, str],
+    names: list[Any],
+    title: str,
+) -> None:
+    for number, name in enumerate(names):
+        save(make(worker=f"w{number}", task_name=name))
+    page = compiler(report=True, **flags).compile_and_save_results()["report"].read_text()
+    assert f"<h1>Results: {title}</h1>" in page
+
+
+def test_a_folder_named_dot_is_named_by_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _folder_names([".", "/a/b"]) == f"{tmp_path.name}, b"
+
+
+def test_a_single_question_is_the_rating(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    chat = make(worker="w1")
+    chat["task_description"]["final_rating_question"] = "How good was it?"
+    save(chat)
+    save(make(worker="w2"))
+    text = visible(compiler(report=True).compile_and_save_results()["report"].read_text())
+    assert text.count("How good was it?") >= 2
+
+
+@pytest.mark.parametrize("counts", [[2, 2], [1, 2], [1, 1, 3], [4, 60]])
+def test_an_axis_of_counts_has_whole_numbers(counts: list[int]) -> None:
+    quality = pd.DataFrame({"conversations": counts, "mean_deviation": [0.1 * i for i in range(len(counts))]})
+    svg = charts.worker_dots(quality)
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    below = texts[: texts.index("conversations")]
+    assert below and all(re.fullmatch(r"\d+", text) for text in below), below
+    assert set(map(int, below)) & set(counts)
+
+
+def test_a_rate_of_zero_throughout_has_an_axis_from_zero_to_five_percent() -> None:
+    turns = pd.DataFrame(
+        {"model_nickname": "m", "bucket": "b", "exchange": [1, 2], "rate": 0.0, "low": 0.0, "high": 0.0, "messages": 9}
+    )
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", charts.turn_curves(turns, ["m"], ["b"], "95%", str))
+    shares = [text for text in texts if text.endswith("%")]
+    assert len(set(shares)) == len(shares), "no label twice"
+    assert shares[0] == "0%" and shares[-1] in ("4%", "5%")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(-0.0, "0.00"), (-0.004, "0.00"), (-0.006, "\u22120.01"), (0.0, "0.00"), (-1e-17, "0.00")]
+)
+def test_nothing_is_minus_zero(value: float, shown: str) -> None:
+    assert _number(value) == shown
+    assert _percent(value / 10, 1) == shown.replace("0.00", "0.0%").replace("0.01", "0.1%")
+    assert _interval({"low": value, "high": value}, "rating") == f"[{shown}, {shown}]"
+    assert "\u22120.0," not in _interval({"low": value / 100, "high": value / 100}, "rate")
+    assert latex_number(value) == shown.replace("\u22120.01", "$-0.01$")
+
+
+def test_the_report_says_which_p_is_which(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    for number in range(18):
+        save(make(model="abc"[number % 3], worker=f"w{number}", rating=str(1 + number % 5)))
+    text = visible(compiler(report=True, permutations=199).compile_and_save_results()["report"].read_text())
+    assert "the interval leaves out 0 where p is at most 0.05, and only there" in text
+    assert (
+        "p (Holm) is corrected over the 3 pairs of models, so it can be large although the interval leaves out 0"
+        in text
+    )
+    assert "the smallest p it can give is 0.00500" in text
+    assert "clustered t test" not in text, "it was not used"
 
 
 def test_a_sample_is_seeded_and_says_so(
@@ -150,7 +282,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize("width", [1440, 1280, 390])
 def test_axe_finds_nothing_and_nothing_overflows(report: Path, browser: Browser, scheme: str, width: int) -> None:
     page = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}).new_page()
     asked: list[str] = []
@@ -160,6 +292,12 @@ def test_axe_finds_nothing_and_nothing_overflows(report: Path, browser: Browser,
     assert axe_findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     assert asked == [report.as_uri()]
+    if width >= 1280:
+        cut = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter((each) => each.scrollWidth > each.clientWidth + 1)"
+            ".map((each) => each.getAttribute('aria-label'))"
+        )
+        assert "Table: Workers" not in cut
 
 
 @pytest.mark.e2e

@@ -76,15 +76,19 @@ def halves(rng: np.random.Generator, worker: np.ndarray, design: str) -> np.ndar
 
 @pytest.mark.slow
 @pytest.mark.parametrize("design", ["within", "between"])
-def test_intervals_of_differences_cover_as_often_as_they_say(design: str) -> None:
+@pytest.mark.parametrize(("workers", "limit"), [(24, 2_000), (60, 0)])
+def test_intervals_of_differences_cover_as_often_as_they_say(design: str, workers: int, limit: int) -> None:
     rng = np.random.default_rng(12)
     covered = usable = 0
     for _ in range(SIMULATIONS):
-        worker, ticked, turns = simulate(rng, 40, 0.3)
-        gap = statistics.difference(ticked, turns, halves(rng, worker, design), worker)
-        usable += np.isfinite(gap.low)
-        covered += gap.low <= 0 <= gap.high
-    print(f"coverage of differences, {design}: {covered} of {usable}")
+        worker, ticked, turns = simulate(rng, workers, 0.3)
+        is_a = halves(rng, worker, design)
+        # A real difference of 0.1, which is not what the permutation test assumes at 0.
+        ticked = np.where(is_a, ticked + rng.binomial((turns - ticked).astype(int), 1 / 7), ticked)
+        (test,) = statistics.compare_models(ticked[:, None], turns[:, None], is_a, worker, rng, [1.0], 399, limit=limit)
+        usable += np.isfinite(test.low)
+        covered += test.low <= 0.1 <= test.high
+    print(f"coverage of differences, {design}, {workers} workers, limit {limit}: {covered} of {usable}")
     assert usable == SIMULATIONS
     assert 0.93 <= covered / usable <= 0.97
 
@@ -97,8 +101,8 @@ def test_permutation_p_values_are_uniform_under_the_null(design: str) -> None:
     for _ in range(SIMULATIONS):
         worker, ticked, turns = simulate(rng, 24, 0.3)
         is_a = halves(rng, worker, design)
-        (p,) = statistics.permutation_p_values(ticked[:, None], turns[:, None], is_a, worker, rng, 199)
-        p_values.append(p)
+        (test,) = statistics.compare_models(ticked[:, None], turns[:, None], is_a, worker, rng, [1.0], 199)
+        p_values.append(test.p)
     print(f"p under the null, {design}: {np.mean(np.array(p_values) <= 0.05):.3f} at or below 0.05")
     # p takes the values 1/200 … 1; spreading each over its step makes a continuous uniform out of a discrete one.
     spread = np.array(p_values) - rng.random(SIMULATIONS) / 200
@@ -114,6 +118,6 @@ def test_the_permutation_test_finds_a_real_difference() -> None:
         worker, ticked, turns = simulate(rng, 40, 0.3)
         is_a = halves(rng, worker, "within")
         ticked = np.where(is_a, np.minimum(ticked + rng.binomial(1, 0.8, len(worker)), turns), ticked)
-        (p,) = statistics.permutation_p_values(ticked[:, None], turns[:, None], is_a, worker, rng, 199)
-        found += p <= 0.05
+        (test,) = statistics.compare_models(ticked[:, None], turns[:, None], is_a, worker, rng, [1.0], 199)
+        found += test.p <= 0.05
     assert found / 200 > 0.6

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
 import queue
 import socket
 import subprocess
@@ -496,6 +497,25 @@ def test_mephisto_prints_no_line_for_each_unit(capsys: pytest.CaptureFixture[str
 
 
 # --- the machinery ---
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "HOME/ParlAI/data"), ({"PARLAI_DATAPATH": "/elsewhere"}, "/elsewhere")]
+)
+def test_parlai_downloads_into_the_users_folder(tmp_path: Path, given: dict[str, str], expected: str) -> None:
+    code = (
+        "import model_chat; from parlai.core.params import ParlaiParser\n"
+        "print(ParlaiParser(True, True).parse_args([])['datapath'])"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PARLAI_DATAPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, **given, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == expected.replace("HOME", str(tmp_path))
 
 
 def test_every_mend_waits_for_a_module_that_exists() -> None:

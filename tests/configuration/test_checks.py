@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -17,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from model_chat.configuration import checks
 from model_chat.configuration.checked_task import CheckedTask
-from model_chat.configuration.checks import check_task, full_task_name
+from model_chat.configuration.checks import check_task
 from model_chat.configuration.hydra import ROOT, register
+from model_chat.configuration.task_names import full_task_name
 from model_chat.configuration.world_file import load_world
 from model_chat.errors import ConfigurationError
 from model_chat.local_architect import ROUTER_PACKAGES
@@ -180,7 +183,7 @@ def test_a_typo_is_an_error_of_hydra(compose_cfg: Compose, override: str) -> Non
 # --- a study that holds together ---
 
 
-def test_a_good_study_passes_and_makes_its_folder(check: Callable[..., CheckedTask], tmp_path: Path) -> None:
+def test_a_good_study_passes_and_nothing_is_made(check: Callable[..., CheckedTask], tmp_path: Path) -> None:
     task = check()
     assert task.needed == {"a": 2, "group/b": 3}
     assert {nickname: source.folder for nickname, source in task.sources.items()} == {
@@ -196,8 +199,7 @@ def test_a_good_study_passes_and_makes_its_folder(check: Callable[..., CheckedTa
     assert (task.task_description, task.left_pane_text) == ("<p>Task</p>", "<p>Pane</p>")
     assert task.world_module.__name__ == "model_chat.worlds"
     assert task.chat_data_folder == tmp_path / "chats"
-    assert task.chat_data_folder.is_dir()
-    assert list(task.chat_data_folder.iterdir()) == []
+    assert not task.chat_data_folder.exists()
     assert task.task_name == "model_chat_local"
     assert task.is_live is False
 
@@ -345,14 +347,55 @@ def test_a_wrong_flag_is_said_in_one_sentence(
     assert faults(check, **{f"{B}.{flag}": value}) == [f"{B}.{flag}: {fault}"]
 
 
-def test_a_folder_that_cannot_be_written_to_is_said(check: Callable[..., CheckedTask], tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["", "/x", "/x/y"])
+def test_a_folder_that_cannot_be_made_is_said(check: Callable[..., CheckedTask], tmp_path: Path, below: str) -> None:
     (tmp_path / "taken").write_text("", encoding="utf-8")
-    assert faults(check, **{f"{B}.chat_data_folder": f"{tmp_path}/taken"}) == [
-        f"{B}.chat_data_folder: '{tmp_path}/taken' can't be written to (File exists); give a folder that can."
+    assert faults(check, **{f"{B}.chat_data_folder": f"{tmp_path}/taken{below}"}) == [
+        f"{B}.chat_data_folder: '{tmp_path}/taken{below}' can't be used, for '{tmp_path}/taken' is a file; give a folder."
     ]
-    assert faults(check, **{f"{B}.chat_data_folder": f"{tmp_path}/taken/x"}) == [
-        f"{B}.chat_data_folder: '{tmp_path}/taken/x' can't be written to (Not a directory); give a folder that can."
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc").is_dir(), reason="needs a folder that nobody may write to")
+def test_a_folder_that_cannot_be_written_to_is_said(check: Callable[..., CheckedTask], tmp_path: Path) -> None:
+    (fault,) = faults(check, **{f"{B}.chat_data_folder": "/proc/chats"})
+    assert fault.startswith(f"{B}.chat_data_folder: '/proc/chats' can't be written to (")
+
+
+@pytest.mark.parametrize("value", ["''", "'  '"])
+def test_an_empty_folder_is_not_the_one_that_somebody_stands_in(check: Callable[..., CheckedTask], value: str) -> None:
+    assert faults(check, **{f"{B}.chat_data_folder": value}) == [f"{B}.chat_data_folder: is empty; give a folder."]
+
+
+def test_a_number_is_finite(check: Callable[..., CheckedTask]) -> None:
+    for value in ("nan", "inf"):
+        assert faults(check, **{"mephisto.task.task_reward": value}) == [
+            f"mephisto.task.task_reward: '{value}' is not a finite number; give another."
+        ]
+
+
+def test_an_architect_that_serves_no_page_is_refused(check: Callable[..., CheckedTask], shipped: DictConfig) -> None:
+    cfg = copy.deepcopy(shipped)
+    cfg.mephisto.architect._architect_type = "mock"
+    with pytest.raises(ConfigurationError) as error:
+        check_task(cfg)
+    assert (
+        "mephisto.architect: 'mock' serves no page, it is for Mephisto's own tests; choose mephisto/architect=local."
+        in error.value.faults
+    )
+
+
+def test_another_router_is_refused(check: Callable[..., CheckedTask]) -> None:
+    assert faults(check, **{"mephisto.architect.server_type": "flask"}) == [
+        "mephisto.architect.server_type: 'flask' is not available, for only the router that ships knows the worker's page; "
+        "give node."
     ]
+
+
+def test_the_mock_provider_takes_no_requester(check: Callable[..., CheckedTask]) -> None:
+    (fault,) = faults(check, **{"mephisto.provider.requester_name": "me"})
+    assert fault.startswith(
+        "mephisto.provider.requester_name: the provider mock pays nobody and has no requester 'me'; "
+    )
 
 
 def test_what_workers_see_may_not_be_empty(check: Callable[..., CheckedTask]) -> None:
@@ -538,3 +581,25 @@ def test_a_world_that_is_no_python_file_is_said(tmp_path: Path) -> None:
     path = tmp_path / "world.txt"
     path.write_text(OWN_WORLD, encoding="utf-8")
     assert world_fault(str(path)) == f"{B}.world_file: '{path}' is no Python file."
+
+
+@pytest.mark.parametrize(
+    ("returns", "said"),
+    [
+        ("1 / 0", "fails: ZeroDivisionError"),
+        ("exit('x')", "fails: SystemExit"),
+        ("{}", "fails: KeyError"),
+        ("None", "fails: TypeError"),
+        ("{'agent_count': 0}", "gives agent_count 0"),
+        ("{'agent_count': True}", "gives agent_count True"),
+        ("{'agent_count': '1'}", "gives agent_count '1'"),
+    ],
+)
+def test_what_a_world_file_says_of_itself_is_checked_before_the_launch(tmp_path: Path, returns: str, said: str) -> None:
+    file = tmp_path / "odd_params.py"
+    file.write_text(f"from model_chat.worlds import make_world\ndef get_world_params():\n    return {returns}\n")
+    with pytest.raises(ConfigurationError) as error:
+        load_world("mephisto.blueprint.world_file", str(file))
+    (fault,) = error.value.faults
+    assert fault.startswith(f"mephisto.blueprint.world_file: get_world_params of '{file}' {said}")
+    assert fault.endswith('let it return {"agent_count": 1}.')

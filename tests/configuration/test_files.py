@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from model_chat.configuration.annotations import load_annotations, parse_annotations
-from model_chat.configuration.files import expand, parse_json, read_text, read_yaml
+from model_chat.configuration.files import expand, parse_json, read_text
+from model_chat.configuration.yaml_files import read_yaml
 from model_chat.errors import ConfigurationError
 
 FLAG = "mephisto.blueprint.some_path"
@@ -43,7 +44,7 @@ def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
     file.write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_text(FLAG, str(file)) == '{"a": 1}'
     assert read_json(FLAG, str(file)) == {"a": 1}
-    assert read_yaml(FLAG, str(file)) == {"a": 1}
+    assert read_yaml(FLAG, str(file)).content == {"a": 1}
 
 
 def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_key_that_stands_twice_is_said_with_the_line_of_the_second(tmp_path: P
         '{"config": {\n  "a": {"name": "A",\n        "name": "B"},\n  "b": {"name": "C"}\n}}', encoding="utf-8"
     )
     assert faults_of(read_json, FLAG, str(file)) == [
-        f"{FLAG}: '{file}', line 3: 'name' stands twice; remove or rename one."
+        f"{FLAG}: '{file}', line 3: duplicate key 'name'; remove or rename one."
     ]
 
 
@@ -198,7 +199,7 @@ def bucket_faults(text: str) -> list[str]:
         ),
         (
             '{"config": {"a": {"name": "A"},\n"b": {"name": "B"},\n"a": {"name": "C"}}}',
-            ["line 3: 'a' stands twice; remove or rename one."],
+            ["line 3: duplicate key 'a'; remove or rename one."],
         ),
         (
             '{"config": {\n"a": "A",\n"b": {"name": "B"}}}',

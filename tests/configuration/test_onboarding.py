@@ -101,9 +101,82 @@ def test_a_wrong_key_or_value_is_said(tmp_path: Path, change: dict[str, Any], fa
 
 
 def test_a_missing_criterion_is_said(tmp_path: Path) -> None:
-    assert faults(tmp_path, {"dialog": [[MODEL]]}) == [
-        f"line 1: '{key}' is missing; add it." for key in ("min_correct", "max_incorrect", "max_failures_allowed")
+    assert faults(tmp_path, {"dialog": [[MODEL]], "min_correct": 1}) == [
+        f"line 1: '{key}' is missing; add it." for key in ("max_incorrect", "max_failures_allowed")
     ]
+
+
+def notes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage().split("onboarding.json': ")[1] for record in caplog.records]
+
+
+def test_the_originals_file_is_read_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    human, model = {**HUMAN, "id": "Speaker", "episode_done": False}, {**MODEL, "id": 7, "episode_done": None}
+    config = load(tmp_path, {**GOOD, "dialog": [[human, model]]})
+    assert config.right_answers() == [[None, ["bucket_0"]]]
+    assert config.for_page() == [[{"agent_idx": 0, "text": "Hi."}, {"agent_idx": 1, "text": "Hello."}]]
+    assert not caplog.records
+
+
+def test_a_humans_line_may_have_an_empty_list_of_answers(tmp_path: Path) -> None:
+    config = load(tmp_path, {**GOOD, "dialog": [[{**HUMAN, "answers": []}, MODEL]]})
+    assert (config.tries, config.min_correct) == (3, 1)
+
+
+def test_a_file_of_2021_gets_the_criteria_of_then_and_the_note_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = load(tmp_path, {"dialog": [[HUMAN, MODEL]] * 7})
+    assert (config.min_correct, config.max_incorrect, config.max_failures_allowed) == (4, 3, 3)
+    (note,) = notes(caplog)
+    assert "min_correct 4, max_incorrect 3, max_failures_allowed 3" in note
+
+
+def test_the_criteria_of_2021_that_nobody_could_meet_are_said(tmp_path: Path) -> None:
+    fault, note = faults(tmp_path, {"dialog": [[HUMAN, MODEL]] * 3})
+    assert fault.endswith("min_correct is 4, but there are only 3 dialogues: nobody could pass.")
+    assert "assumed, as then: min_correct 4" in note
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "dialog_id",
+        "agent_id",
+        "timestamp",
+        "_comment",
+        "notes",
+        "source",
+        "labels",
+        "problem_data",
+        "lang",
+        "conv_uuid",
+    ],
+)
+def test_a_harmless_key_is_ignored_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str) -> None:
+    for data in ({**GOOD, key: 1}, {**GOOD, "dialog": [[{**HUMAN, key: [2]}, {**MODEL, key: None}]]}):
+        caplog.clear()
+        assert load(tmp_path, data).right_answers() == [[None, ["bucket_0"]]]
+        assert notes(caplog) == [f"nothing here reads '{key}'; ignored."]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["image", "imageUrl", "question", "answer", "wrong_answers", "is_required", "hint", "min_answers", "shuffle"],
+)
+def test_a_key_that_changes_what_is_asked_stays_a_fault(tmp_path: Path, key: str) -> None:
+    assert any(f"unknown key '{key}'; remove" in fault for fault in faults(tmp_path, {**GOOD, key: 1}))
+    found = faults(tmp_path, {**GOOD, "dialog": [[HUMAN, {**MODEL, key: 1}]]})
+    assert any(f"unknown key 'dialog.0.1.{key}'; remove" in fault for fault in found)
+
+
+@pytest.mark.parametrize(
+    ("right", "misspelt"), [("text", "txt"), ("agent_idx", "agent_id"), ("explanation", "explnation")]
+)
+def test_a_misspelt_key_is_a_fault(tmp_path: Path, right: str, misspelt: str) -> None:
+    line = {misspelt if key == right else key: value for key, value in MODEL.items()}
+    found = faults(tmp_path, {**GOOD, "dialog": [[line, MODEL]]})
+    assert any(f"unknown key 'dialog.0.0.{misspelt}'" in fault for fault in found)
 
 
 def test_answers_that_are_no_bucket_are_said_with_their_line(tmp_path: Path) -> None:
@@ -128,4 +201,4 @@ def test_answers_that_no_worker_may_give_are_said(tmp_path: Path) -> None:
 
 def test_a_file_with_two_criteria_of_one_name_is_refused(tmp_path: Path) -> None:
     text = json.dumps(GOOD, indent=1).replace('"max_incorrect": 0', '"min_correct": 0')
-    assert faults(tmp_path, text) == ["line 3: 'min_correct' stands twice; remove or rename one."]
+    assert faults(tmp_path, text) == ["line 3: duplicate key 'min_correct'; remove or rename one."]

@@ -13,10 +13,16 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from model_chat.configuration.checks import full_task_name
 from model_chat.configuration.hydra import ROOT, register
+from model_chat.configuration.task_names import full_task_name
 from model_chat.crowd import going_live
-from model_chat.crowd.going_live import check_before_launch, configuration_faults, requirements
+from model_chat.crowd.going_live import (
+    GRACE_SECONDS,
+    check_before_launch,
+    configuration_faults,
+    longest_seconds,
+    requirements,
+)
 from model_chat.errors import ConfigurationError
 from model_chat.model_chat_blueprint import ModelChatSharedState
 from model_chat.tests.crowd.mturk_account import Account
@@ -60,7 +66,10 @@ def test_the_shipped_configurations_hold_together(composed: Compose, conf: str, 
         (["mephisto.task.task_reward=0"], "MTurk pays at least one cent"),
         (["mephisto.task.task_reward=0.125"], "MTurk pays whole cents"),
         ([f"mephisto.task.task_title={'x' * 129}"], "has 129 characters, MTurk allows 128"),
-        (["mephisto.task.assignment_duration_in_seconds=600"], "less than the 1560 s that a worker may take"),
+        (
+            ["mephisto.task.assignment_duration_in_seconds=600"],
+            " s that a worker may take, from onboarding to handing in",
+        ),
         (["mephisto.task.task_lifetime_in_seconds=10"], "refused by MTurk; give 30 to 31536000"),
         (["mephisto.architect.profile_name=other"], "there is no 'other' in ~/.aws/credentials"),
         (
@@ -76,6 +85,45 @@ def test_what_can_not_work_on_mturk_is_said_with_its_flag(composed: Compose, fla
     (fault,) = configuration_faults(composed("mturk_live", *flags))
     assert said in fault
     assert flags[0].partition("=")[0] in fault
+
+
+FLAGS = {
+    "onboarding_qualification": "passed",
+    "max_onboard_time": 1000,
+    "num_turns": 3,
+    "max_resp_time": 10,
+    "max_model_response_time": 100,
+}
+
+
+@pytest.mark.parametrize(
+    ("flags", "checks", "seconds"),
+    [
+        # onboarding + (3 messages + rating + checks) × 10 s + (an opening + 3 replies) × 100 s + grace
+        ({}, 0, 1000 + 40 + 400 + GRACE_SECONDS),
+        ({}, 2, 1000 + 60 + 400 + GRACE_SECONDS),
+        ({"time_extensions": 2}, 2, 1000 + 180 + 400 + GRACE_SECONDS),
+        ({"time_extensions": None}, 0, 1000 + 40 + 400 + GRACE_SECONDS),
+        ({"onboarding_qualification": None}, 0, 40 + 400 + GRACE_SECONDS),
+        ({"num_turns": 1}, 0, 1000 + 20 + 200 + GRACE_SECONDS),
+        ({"max_model_response_time": 1}, 0, 1000 + 40 + 4 + GRACE_SECONDS),
+    ],
+)
+def test_the_time_for_an_assignment_holds_all_that_a_worker_may_take(
+    flags: dict[str, Any], checks: int, seconds: int
+) -> None:
+    assert longest_seconds(OmegaConf.create({**FLAGS, **flags}), checks) == seconds
+
+
+def test_attention_checks_need_time_too(composed: Compose) -> None:
+    needed = longest_seconds(composed("mturk_live").mephisto.blueprint, 0)
+    cfg = composed("mturk_live", f"mephisto.task.assignment_duration_in_seconds={needed}")
+    assert configuration_faults(cfg) == []
+    (fault,) = configuration_faults(cfg, attention_checks=1)
+    assert fault.endswith(f"give at least {longest_seconds(cfg.mephisto.blueprint, 1)}.")
+    cfg = composed("mturk_live", f"mephisto.task.assignment_duration_in_seconds={needed - 1}")
+    (fault,) = configuration_faults(cfg)
+    assert f"give at least {needed}." in fault
 
 
 def test_a_server_that_a_dead_run_left_on_is_said_before_it_stops_the_launch(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
-from model_chat.crowd.ledger import Bonus, Ledger
+from model_chat.crowd.ledger import Bonus, Ledger, token_of
 from model_chat.quality.blocks import BlockReason, block_reasons, find_worker, is_blocked, soft_block
 from model_chat.records.mephisto_database import list_agents
 from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
@@ -90,6 +90,43 @@ def test_the_list_shows_everybody_with_their_conversations_and_results(study: St
     _, table, _ = study.command("list")
     assert "2 workers of study_local" in table
     assert "blocked: acceptability" in table
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[red]ann", "[link=http://x]", "a\\\\", ":smile:", "ann\x1b[31m"])
+def test_a_worker_may_have_any_name(study: Study, name: str) -> None:
+    study.chat(name)
+    for command in ("list", "block", "unblock", "approve"):
+        code, said, _ = study.command(command, *([name] if command != "list" else []))
+        assert code == 0
+        assert name.replace("\x1b", "\\x1b") in said
+        assert "\x1b" not in said
+
+
+def test_workers_are_found_in_whatever_spelling(study: Study) -> None:
+    agent = study.chat("ann")
+    assert study.command("block", " an\u200bn")[0] == 0
+    assert is_blocked(find_worker(study.db, "mock", "ann"), "blocked")  # type: ignore[arg-type]  # found
+    assert study.command("approve", "\uff41nn")[0] == 0
+    assert study.status(agent) == "approved"
+    assert study.command("allow", "b\u2060ob", "--qualification", "invited")[0] == 0
+    assert [worker.worker_name for worker in study.db.find_workers()] == ["ann_sandbox", "bob_sandbox"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 130, 200])
+def test_no_word_of_the_list_is_broken_however_narrow_the_terminal(
+    study: Study, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    worker = "A1B2C3D4E5F6G7H8I9"
+    study.chat(worker, violations="under_min_length,unsafe:1")
+    study.chat("[/bold]", violations=None, complete=False)
+    soft_block(find_worker(study.db, "mock", worker), "blocked", BlockReason.ACCEPTABILITY)  # type: ignore[arg-type]  # found
+    code, said, _ = study.command("list")
+    assert code == 0
+    assert max(map(len, said.splitlines())) <= columns
+    for word in (worker, "[/bold]", "completed", "acceptability", "under_min_length", "incomplete"):
+        assert word in said
+    assert "bonus" not in said, "nobody has had one"
 
 
 def test_who_only_came_to_onboarding_is_listed_with_its_result(study: Study) -> None:
@@ -261,10 +298,49 @@ def test_two_processes_do_not_pay_at_the_same_time(study: Study, tmp_path: Path)
     assert Ledger(tmp_path).bonuses() == []
 
 
+def test_the_same_bonus_is_known_by_worker_and_reason(study: Study) -> None:
+    """Another amount for the same reason is taken for a mistake and not paid on top; another reason is another bonus."""
+    study.chat("ann")
+    first = ("bonus", "ann", "--amount", "1", "--reason", "Thanks.", "--confirm", "1")
+    assert study.command(*first)[0] == 0
+    _, said, _ = study.command("bonus", "ann", "--amount", "2", "--reason", "Thanks.", "--confirm", "2")
+    assert "has had this bonus" in said
+    assert study.command("bonus", "ann", "--amount", "2", "--reason", "More thanks.", "--confirm", "2")[0] == 0
+    assert [bonus.cents for bonus in Ledger(study.folder).bonuses()] == [100, 200]
+
+
 def test_the_ledger_survives_its_process(tmp_path: Path) -> None:
     bonus = Bonus("t", "1", "ann", 5, "x")
     assert Ledger(tmp_path).begin(bonus) == bonus
     assert Ledger(tmp_path).begin(Bonus("t", "1", "ann", 999, "other")) == bonus  # what was written first counts
+
+
+def test_the_ledger_keeps_apart_whom_it_has_paid(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for number, agent in enumerate(("1", "2", "1")):
+        ledger.begin(Bonus(f"t{number}", agent, "ann", 10 + number, "x"))
+    ledger.paid("t0")
+    assert [(bonus.token, bonus.state) for bonus in ledger.bonuses("1")] == [("t0", "paid"), ("t2", "sending")]
+    assert [bonus.token for bonus in ledger.bonuses()] == ["t0", "t1", "t2"]
+    assert (ledger.cents_paid("1"), ledger.cents_paid("2"), ledger.cents_paid("3")) == (22, 11, 0)
+    ledger.withdraw("t0")  # paid: nothing takes it back
+    ledger.withdraw("t2")
+    assert [bonus.token for bonus in ledger.bonuses()] == ["t0", "t1"]
+    assert ledger.begin(Bonus("t0", "9", "bob", 99, "y")).cents == 10
+
+
+def test_no_bonus_is_nothing_or_less(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for cents in (0, -1):
+        with pytest.raises(StopIteration):
+            ledger.begin(Bonus("t", "1", "ann", cents, "x"))
+        assert ledger.bonuses() == []
+
+
+def test_tokens_are_the_same_for_the_same_parts_alone() -> None:
+    assert token_of("fixed", "task", 1) == token_of("fixed", "task", "1")
+    assert len(token_of("x")) == 64
+    assert len({token_of("a", "b"), token_of("ab"), token_of("b", "a"), token_of("a", "b", "")}) == 4
 
 
 # --- the command line ---

@@ -376,6 +376,32 @@ def test_a_bonus_that_was_cut_off_is_looked_up_before_it_is_sent_again(
     assert ledger.bonuses()[0].state == PAID
 
 
+@pytest.mark.parametrize(
+    ("amount", "reason", "is_it"),
+    [
+        ("1.05", "Well done.", True),
+        ("1.04", "Well done.", False),
+        ("1.06", "Well done.", False),
+        ("1.05", "Something else.", False),
+        ("2.00", "Something else.", False),
+    ],
+)
+def test_a_payment_is_known_by_its_amount_and_its_reason(
+    open_account: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amount: str, reason: str, is_it: bool
+) -> None:
+    account = open_account()
+    agent, ledger = account.agent(), Ledger(tmp_path)
+    bonus = cut_off(ledger, agent, account, monkeypatch)
+    other = {"WorkerId": WORKER, "BonusAmount": "9.99", "AssignmentId": ASSIGNMENT, "Reason": "Before."}
+    payment = {"WorkerId": WORKER, "BonusAmount": amount, "AssignmentId": ASSIGNMENT, "Reason": reason}
+    account.expect("list_bonus_payments", {"BonusPayments": [other, payment]}, AssignmentId=ASSIGNMENT, MaxResults=100)
+    if not is_it:
+        account.expect("send_bonus", **sending(account, bonus))
+    assert pay_bonus(ledger, agent, bonus) is not is_it
+    account.stub.assert_no_pending_responses()
+    assert ledger.bonuses()[0].state == PAID
+
+
 def test_a_bonus_that_did_not_arrive_is_sent_again_with_the_same_token(
     open_account: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,11 @@ RUN_ELSEWHERE = {
         "python benchmarks/many_workers.py --workers 8,64,128",
         "the same with another number, and a test takes its own",
     ),
+    "python run.py mephisto.architect.allowed_hosts=study.example.org mephisto.architect.trusted_proxies=127.0.0.1": (
+        "tests/test_router_limits.py",
+        'hosts = "study.example.org, .lab.example"',
+        "with a real router, whose answers are looked at",
+    ),
     "python run.py conf=my_study mephisto.blueprint.serving=ray": (
         "tests/e2e/test_ray.py",
         "mephisto.blueprint.serving=ray",
@@ -241,7 +246,7 @@ def test_installing(walk: Walk, tiny_chat_model: Path) -> None:
     walk.has_chat_model("demo/smollm2", tiny_chat_model)
     assert walk.run("make setup") == "", "all is there"
     walk.run(".venv/bin/python -m pip wheel")
-    walk.run("python3.11 -m venv ~/model-chat")
+    walk.run("python3 -m venv ~/model-chat")
     environment = walk.home / "model-chat"
     del walk.environment["PYTHONPATH"]
     walk.environment |= {"VIRTUAL_ENV": str(environment), "PATH": f"{environment}/bin:{walk.environment['PATH']}"}
@@ -362,9 +367,7 @@ def test_ray(walk: Walk) -> None:
 @walks("docs/troubleshooting.md")
 def test_troubleshooting(walk: Walk) -> None:
     shutil.copy(walk.copy / "conf/example.yaml", walk.copy / "conf/my_study.yaml")
-    walk.opens(
-        "make PYTHON=/path/to/python3.11 run", code=-signal.SIGINT, **{"/path/to/python3.11": sys._base_executable}
-    )
+    walk.opens("make PYTHON=/path/to/python run", code=-signal.SIGINT, **{"/path/to/python": sys._base_executable})
     assert "answers 'Hi!' with" in walk.run('make doctor ARGS="--load-models conf=my_study"')
 
 

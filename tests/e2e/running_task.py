@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from model_chat.local_architect import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120.0
+FIRST_SIGNAL_SECONDS = 3.0
 STOP_SECONDS = 30.0
 
 
@@ -87,13 +89,23 @@ class RunningTask:
         if process is None:
             return
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            # The first lets conversations finish that workers of the test have left in the middle, the second ends them.
+            self.interrupt()
             try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(FIRST_SIGNAL_SECONDS)
+                    return
+                self.interrupt()
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 raise AssertionError(f"run.py did not stop on Ctrl-C:\n{self.log}") from None
+
+    def interrupt(self, signum: int = signal.SIGINT) -> None:
+        """Send a signal, as Ctrl-C does; one that has ended gets none."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signum)
 
     @property
     def log(self) -> str:

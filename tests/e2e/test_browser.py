@@ -173,6 +173,13 @@ def test_onboarding_is_failed_once_explained_then_passed(context: BrowserContext
     fill_onboarding(page, right=False)
     expect(page.get_by_test_id("onboarding-retry")).to_contain_text("one try left")
     expect(page.get_by_test_id("explanation").first).to_be_visible()
+    replies = [line for dialog in DIALOGS for line in dialog if line["agent_idx"] == 1]
+    wrong = [line for line in replies if line["answers"] != ["unkind"]]
+    expect(page.get_by_test_id("wrong-reply")).to_have_count(len(wrong))
+    expect(page.locator(".verdict.wrong")).to_have_count(len(wrong))
+    assert axe_findings(page) == []
+    page.get_by_test_id("wrong-reply").last.click()
+    expect(page.get_by_role("checkbox").locator(":scope:focus")).to_have_count(1)
     page.reload()  # gives no new try
     on_screen(page, "onboarding")
     expect(page.get_by_text("last try")).to_be_visible()

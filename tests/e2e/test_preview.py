@@ -145,4 +145,11 @@ def test_a_study_is_seen_as_workers_will_see_it_and_follows_its_files(address: s
                 page.get_by_test_id("onboarding-utterance").nth(number).get_by_test_id(f"bucket-{answer}").check()
         page.get_by_test_id("onboarding-submit").click()
         on_screen(page, "chat")
+
+        # Once passed, a change elsewhere stays with the chat; the link leads to the onboarding again.
+        left_pane.write_text("<p>After the onboarding.</p>", encoding="utf-8")
+        expect(page.get_by_text("After the onboarding.")).to_be_visible()
+        on_screen(page, "chat")
+        page.get_by_role("link", name="Onboarding").click()
+        on_screen(page, "onboarding")
         assert errors == []

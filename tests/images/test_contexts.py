@@ -214,3 +214,17 @@ def test_acts_become_json_without_the_image() -> None:
         "inner": {"5": [1]},
         "episode_done": True,
     }
+
+
+def test_a_row_group_is_closed_at_sixteen_images(tmp_path: Path) -> None:
+    path = write(tmp_path / "images.parquet", 33)
+    metadata = pq.ParquetFile(path).metadata
+    assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [16, 16, 1]
+
+
+def test_the_row_groups_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contexts_module, "_GROUP_ROWS", 1)
+    with ImageContexts(write(tmp_path / "images.parquet", 6)) as images:
+        for image_idx in (0, 1, 2, 3, 0, 4):
+            images[image_idx]
+        assert list(images._cache) == [2, 3, 0, 4]

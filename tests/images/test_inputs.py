@@ -17,7 +17,14 @@ from model_chat.errors import ConfigurationError
 from model_chat.images.contexts import ImageContexts, ImageContextsWriter
 from model_chat.images.inputs import ImageInput, check_takes_images
 from model_chat.serving.loading import LoadedModel
-from model_chat.tests.image_agents import BlindAgent, FeaturesAgent, LookingAgent, SendsAwayAgent, SilentAgent
+from model_chat.tests.image_agents import (
+    BlindAgent,
+    ChoosingAgent,
+    FeaturesAgent,
+    LookingAgent,
+    SendsAwayAgent,
+    SilentAgent,
+)
 
 
 @pytest.fixture
@@ -153,3 +160,25 @@ def test_a_model_without_a_first_word_is_refused(images: ImageContexts) -> None:
 
 def test_a_model_that_breaks_on_a_picture_is_refused_with_its_reason(images: ImageContexts) -> None:
     assert "has no attribute 'sum'" in refusal(model(FeaturesAgent), images)
+
+
+def test_a_model_is_tried_with_what_the_teacher_says_of_the_image(tmp_path: Path) -> None:
+    loaded = model(ChoosingAgent)
+    for name, act in (("with", {"label_candidates": ["Grey."]}), ("without", {})):
+        with ImageContextsWriter(tmp_path / name) as writer:
+            writer.add(Image.new("RGB", (4, 3)), act, {})
+    with ImageContexts(tmp_path / "with") as images:
+        check_takes_images(loaded, ImageInput(loaded, images))
+    with ImageContexts(tmp_path / "without") as images:
+        assert "KeyError: 'label_candidates'" in refusal(loaded, images)
+
+
+def test_only_so_many_features_are_kept(
+    images: ImageContexts, net: CountingNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model_chat.images.inputs.CACHED_FEATURES", 2)
+    inputs = ImageInput(model(FeaturesAgent, image_mode="resnet152", no_cuda=True), images)
+    for number in (0, 1, 0, 2, 0):
+        inputs[number]
+    assert list(inputs._features) == [2, 0]
+    assert net.runs == 3

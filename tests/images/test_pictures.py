@@ -122,3 +122,38 @@ def test_a_bomb_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
     with pytest.raises(UnreadablePictureError, match="DecompressionBomb"):
         read_picture(content)
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0, 100, 255], [0, 100, 255]),  # eight bits in a file of sixteen
+        ([1, 100, 200], [1, 100, 200]),
+        ([0, 256, 65535], [0, 1, 255]),
+        ([0, 32768, 40000], [0, 128, 156]),
+    ],
+)
+def test_a_16_bit_grey_keeps_its_scale(values: list[int], shown: list[int]) -> None:
+    grey = Image.fromarray(np.array([values], dtype=np.uint16))
+    assert np.asarray(upright_rgb(grey))[0, :, 0].tolist() == shown
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.2, 0.4, 0.6], [51, 102, 153]),  # a share of 0..1, as it is
+        ([-1.0, 0.0, 1.0], [0, 128, 255]),
+        ([0.0, 10.0, 20.0], [0, 128, 255]),
+        ([7.0, 7.0, 7.0], [0, 0, 0]),
+        ([float("nan"), 0.0, 2.0], [0, 0, 255]),
+    ],
+)
+def test_a_floating_grey_is_scaled_to_what_it_holds(values: list[float], shown: list[int]) -> None:
+    grey = Image.fromarray(np.array([values], dtype=np.float32))
+    assert np.asarray(upright_rgb(grey))[0, :, 0].tolist() == shown
+
+
+def test_a_picture_that_is_a_line_keeps_a_pixel_of_its_short_side() -> None:
+    assert fit(Image.new("RGB", (4_000, 1)), 100).size == (100, 1)
+    assert fit(Image.new("RGB", (1, 4_000)), 100).size == (1, 100)

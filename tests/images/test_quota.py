@@ -90,6 +90,55 @@ def test_no_more_conversations_are_given_out_than_are_wanted(make: Make) -> None
     assert sum(Counter(len(image[model]) for image in quota._stack.places() for model in "ab").elements()) == 3
 
 
+def test_a_draw_counts_at_every_moment(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the lock of the counts is free, a place that is being taken is under way or in flight."""
+    quota = make(images=2, models="a", conversations=1)
+    free: list[bool] = []
+
+    class Watched:
+        """The lock; after each release another worker asks."""
+
+        def __init__(self, lock: Any) -> None:
+            self.lock, self.asking = lock, False
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *exc_info: object) -> None:
+            self.lock.release()
+            if not self.asking and drawn:
+                self.asking = True
+                free.append(quota.take("bob") is not None)
+                self.asking = False
+
+    draw, drawn = quota._stack.get_next_image, []
+
+    def get_next_image(worker: str) -> Any:
+        drawn.append(worker)
+        return draw(worker)
+
+    monkeypatch.setattr(quota._stack, "get_next_image", get_next_image)
+    monkeypatch.setattr(quota, "_lock", Watched(quota._lock))
+    assert quota.take("ann") is not None
+    assert free
+    assert not any(free)
+    assert drawn == ["ann"]
+
+
+def test_a_draw_that_fails_holds_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    quota = make(images=1, models="a", conversations=1)
+
+    def fail(worker: str) -> Any:
+        raise StackWriteError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(quota._stack, "get_next_image", fail)
+        with pytest.raises(StackWriteError):
+            quota.take("ann")
+    assert quota.counts() == [ModelCount("a", 0, 0, 1)]
+    assert quota.take("ann") is not None
+
+
 def test_more_are_never_wanted_than_the_stack_has_room_for(make: Make) -> None:
     assert make(images=3, models="ab", evals=2, conversations=100).wanted() == 12
 
@@ -173,3 +222,63 @@ def test_conversations_that_outlive_the_run_are_settled_by_the_next(make: Make) 
     assert quota.left_in_flight()
     quota.settle([])
     assert quota.take("ben") is not None
+
+
+# --- nothing now, or nothing at all ---
+
+
+def test_one_that_others_hold_can_come_back_until_it_is_done(make: Make) -> None:
+    quota = make(images=1, models="a")
+    place = taken(quota, "ann")
+    assert (quota.outlook("ann"), quota.outlook("ben")) == (Outlook.NOTHING, Outlook.LATER)
+    place.complete()
+    assert quota.outlook("ben") is Outlook.NOTHING
+
+
+def test_enough_under_way_is_later_even_where_images_are_free(make: Make) -> None:
+    quota = make(images=3, models="a", conversations=1)
+    place = taken(quota, "ann")
+    assert (quota.outlook("ann"), quota.outlook("ben")) == (Outlook.LATER, Outlook.LATER), "the one may be given back"
+    place.give_back()
+    assert (quota.outlook("ann"), quota.outlook("ben")) == (Outlook.WORK, Outlook.WORK)
+    taken(quota, "ben").complete()
+    assert (quota.outlook("ann"), quota.outlook("new")) == (Outlook.NOTHING, Outlook.NOTHING)
+
+
+def test_the_last_free_place_is_work_for_one(make: Make) -> None:
+    quota = make(images=2, models="a", conversations=2)
+    taken(quota, "ann")
+    assert quota.outlook("ben") is Outlook.WORK
+    taken(quota, "ben")
+    assert quota.outlook("cleo") is Outlook.LATER
+
+
+def test_a_draw_that_is_under_way_counts(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    quota = make(images=2, models="a", conversations=1)
+    seen: list[tuple[Outlook, object]] = []
+    draw = quota._stack.get_next_image
+
+    def during(worker: str) -> object:
+        seen.append((quota.outlook("ben"), quota.take("ben")))
+        return draw(worker)
+
+    monkeypatch.setattr(quota._stack, "get_next_image", during)
+    assert quota.take("ann") is not None
+    assert seen == [(Outlook.LATER, None)]
+
+
+def test_closing_makes_up_for_what_could_not_be_written(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota = make(images=1, models="a")
+    place = taken(quota, "ann")
+
+    def full(*_: object, **__: object) -> bool:
+        raise StackWriteError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quota._stack, "remove_worker", full)
+        place.give_back()
+    assert read_stack(tmp_path / "stack") == [{"a": ["ann"]}]
+    quota.close()
+    assert read_stack(tmp_path / "stack") == [{"a": []}]

@@ -9,6 +9,7 @@ import math
 import os
 import random
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -411,3 +412,16 @@ def test_a_closed_stack_gives_nothing_out(tmp_path: Path) -> None:
     stack.close()
     with pytest.raises(RuntimeError):
         stack.get_next_image("w")
+
+
+def test_who_waits_for_another_ones_write_goes_on_when_that_is_over(tmp_path: Path) -> None:
+    with ImageStack(1, ["a"], 1, tmp_path, rng=1) as stack:
+        stack._take_turn()
+        found: list[Draw] = []
+        thread = threading.Thread(target=lambda: found.append(stack.get_next_image("w")), daemon=True)
+        thread.start()
+        while not stack._waiting:
+            time.sleep(0.001)
+        stack._end_turn()
+        thread.join(30)
+        assert [draw.image_idx for draw in found] == [0]

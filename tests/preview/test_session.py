@@ -6,21 +6,26 @@ import asyncio
 import io
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.exceptions import AgentShutdownError, AgentTimeoutError
 from rich.console import Console
 
+from model_chat import worlds
 from model_chat.bot_agent import BotAgent
 from model_chat.configuration.hydra import ROOT
 from model_chat.errors import ConfigurationError
 from model_chat.preview.seat import PreviewHuman
 from model_chat.preview.session import Preview
 from model_chat.tests.endpoint_server import reply, serving
+from model_chat.tests.seats import chat_options, message
 
 B = "mephisto.blueprint"
 
@@ -97,6 +102,75 @@ def test_a_page_that_asks_again_gets_the_same_conversation_until_it_starts_over(
     assert first == again != other
 
 
+class Onboarded:
+    """A page that has passed the preview's onboarding; to be used inside a running loop."""
+
+    REGISTRATION = "preview-onboarding"
+
+    def __init__(self, preview: Preview) -> None:
+        self.preview = preview
+
+    def agent_id(self, registration: str = REGISTRATION) -> str:
+        return str(self.preview.request_agent({"agent_registration_id": registration})["data"]["agent_id"])
+
+    @property
+    def sees_onboarding(self) -> bool:
+        return self.agent_id().startswith("onboarding")
+
+    async def passes(self) -> None:
+        agent_id = self.agent_id()
+        human = self.preview.agent(agent_id)
+        assert human is not None
+        answers = self.preview.study.shared.onboarding_world_opt.config.right_answers()
+        human.deliver({"update_id": "a", "task_data": {"message_id": "a", "onboarding_answers": answers}})
+        while human.status != AgentState.STATUS_WAITING:
+            await asyncio.sleep(0.01)
+        assert not str(self.preview.submit_onboarding(agent_id)["data"]["agent_id"]).startswith("onboarding")
+
+
+def test_who_has_passed_onboarding_sees_the_chat_after_a_change_elsewhere(preview: Preview, texts: Path) -> None:
+    async def play() -> None:
+        page = Onboarded(preview)
+        assert page.sees_onboarding
+        write(texts / "left_pane_text.html", "<p>before it is passed</p>")
+        preview.look_for_changes()
+        assert page.sees_onboarding
+        await page.passes()
+        for name in ("left_pane_text.html", "task_description.html"):
+            write(texts / name, "<p>new</p>")
+            preview.look_for_changes()
+            assert not page.sees_onboarding, name
+
+    asyncio.run(play())
+    assert preview.version == 3
+
+
+def test_a_changed_onboarding_is_shown_again(preview: Preview, texts: Path) -> None:
+    async def play() -> None:
+        page = Onboarded(preview)
+        await page.passes()
+        file = texts / "onboard_task_data.json"
+        write(file, file.read_text(encoding="utf-8").replace("Do you have any pets?", "Have you any pets?"))
+        preview.look_for_changes()
+        assert page.sees_onboarding
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("again", ["start_over", "repeat_onboarding"])
+def test_onboarding_can_be_seen_again_after_it_was_passed(preview: Preview, again: str) -> None:
+    async def play() -> bool:
+        page = Onboarded(preview)
+        await page.passes()
+        chat = page.agent_id("preview-chat")
+        getattr(preview, again)()
+        assert page.sees_onboarding
+        return page.agent_id("preview-chat") == chat
+
+    goes_on = asyncio.run(play())
+    assert goes_on is (again == "repeat_onboarding"), "the other page's chat is not the onboarding's"
+
+
 def test_the_seat_takes_a_packet_once_and_ends_as_a_workers_does() -> None:
     loop = asyncio.new_event_loop()
     human = PreviewHuman("1", loop)
@@ -132,3 +206,22 @@ def test_one_can_talk_to_a_model_of_the_study_that_is_behind_an_endpoint(texts: 
             assert bot.act().text == "From the endpoint."
         finally:
             made.close()
+
+
+def test_who_runs_out_of_time_sees_what_a_worker_would(preview: Preview) -> None:
+    loop = asyncio.new_event_loop()
+    human = PreviewHuman("1", loop)
+    shared: Any = SimpleNamespace(world_module=worlds, world_opt=chat_options(max_resp_time=1))
+    chat = threading.Thread(target=preview._run_chat, args=(shared, human, "1-chat"))
+    chat.start()
+
+    def controls() -> list[Any]:
+        return [update["task_data"] for update in list(human.updates) if "control" in update["task_data"]]
+
+    while not any(data["control"] == "your_turn" for data in controls()):
+        time.sleep(0.01)
+    human.deliver(message("I like tea.", "bucket_0"))
+    chat.join(30)
+    loop.close()
+    ended = controls()[-1]
+    assert (ended["control"], ended["outcome"], ended["cause"]) == ("ended", "incomplete", "timeout")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from model_chat.errors import ConfigurationError
-from model_chat.quality.block_lists import block_listed, read_block_lists
+from model_chat.quality.block_lists import block_listed, block_workers, read_block_lists
 from model_chat.quality.blocks import (
     BlockReason,
     block_for_conduct,
+    block_for_record,
     block_reasons,
+    find_participant,
     find_worker,
     is_blocked,
     make_qualification,
@@ -22,6 +26,7 @@ from model_chat.quality.blocks import (
     soft_block,
     unblock,
 )
+from model_chat.quality.failures import MOST_OF_A_WORKER, Failures
 from model_chat.quality.refusals import TEXTS, Refusal, why_no_work
 from model_chat.tests.mephisto_run import PASSED, Run
 
@@ -69,14 +74,55 @@ def test_unknown_workers_of_a_list_are_blocked_and_reported(
     assert block_reasons(newcomer, BLOCK) == [BlockReason.LISTED]
 
 
+@pytest.mark.parametrize(
+    ("provider", "given_id", "same"),
+    [
+        ("mock", "an\u200bn", True),
+        ("mock", "ANN", False),
+        ("mturk", "a1b2", True),
+        ("mturk_sandbox", " a1b2", True),
+    ],
+)
+def test_lists_and_pages_mean_the_same_worker(tmp_path: Path, provider: str, given_id: str, same: bool) -> None:
+    db = Run(tmp_path).db
+    own = "ann" if provider == "mock" else "A1B2"
+    block_listed(db, provider, BLOCK, [given_id])
+    found = find_participant(db, provider, own)
+    assert (found is not None and is_blocked(found, BLOCK)) is same
+
+
+def test_a_block_list_is_read_in_one_spelling(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("an\u200bn\nann \n\uff41nn\n\u200b\n", encoding="utf-8")
+    assert read_block_lists(str(file)) == ["ann"]
+
+
+def test_a_participant_is_not_found_by_mephistos_own_name(tmp_path: Path) -> None:
+    db = Run(tmp_path).db
+    db.new_worker("ann_sandbox", "mock")
+    assert find_participant(db, "mock", "ann_sandbox") is None
+    assert find_participant(db, "mock", "\u200b") is None
+    found = find_worker(db, "mock", "ann_sandbox")
+    assert found is not None
+    assert platform_id(found) == "ann"
+
+
+def test_of_several_earlier_spellings_the_first_one_is_the_worker(tmp_path: Path) -> None:
+    db = Run(tmp_path).db
+    first, _ = (db.new_worker(name, "mock") for name in ("an\u200bn_sandbox", "ann\u200b_sandbox"))
+    found = find_participant(db, "mock", "ann\u200b")
+    assert found is not None
+    assert found.db_id == first
+
+
 # --- blocks ---
 
 
 def test_a_block_is_a_qualification_with_the_value_one(mephisto_run: Run) -> None:
     worker = mephisto_run.worker()
-    assert soft_block(worker, BLOCK, BlockReason.NO_MORE_WORK)
+    assert soft_block(worker, BLOCK, BlockReason.BY_HAND)
     assert worker.get_granted_qualification(BLOCK).value == 1
-    assert block_reasons(worker, BLOCK) == [BlockReason.NO_MORE_WORK]
+    assert block_reasons(worker, BLOCK) == [BlockReason.BY_HAND]
     assert unblock(worker, BLOCK)
     assert worker.get_granted_qualification(BLOCK) is None
     assert block_reasons(worker, BLOCK) == []
@@ -149,6 +195,18 @@ def test_who_is_not_invited_or_failed_onboarding_is_told_so(mephisto_run: Run) -
     assert why_no_work(worker, mephisto_run.task_run, Blueprint(mephisto_run)) is Refusal.ONBOARDING
 
 
+def test_who_gets_no_more_since_their_chats_broke_down_is_told_that_it_is_not_their_fault(mephisto_run: Run) -> None:
+    make_qualification(mephisto_run.db, PASSED)
+    worker, failures = mephisto_run.worker(), Failures()
+    told = partial(why_no_work, worker, mephisto_run.task_run, Blueprint(mephisto_run), failures)
+    assert told() in (Refusal.ALL_TAKEN, Refusal.ALL_DONE)
+    for _ in range(MOST_OF_A_WORKER):
+        failures.failed(platform_id(worker))
+    assert told() is Refusal.TROUBLE
+    soft_block(worker, BLOCK, BlockReason.LISTED)
+    assert told() is Refusal.BLOCKED
+
+
 def test_each_reason_has_a_sentence_of_its_own() -> None:
     assert set(TEXTS) == set(Refusal)
     assert len(set(TEXTS.values())) == len(TEXTS)
@@ -157,3 +215,48 @@ def test_each_reason_has_a_sentence_of_its_own() -> None:
 def test_every_reason_is_in_the_protocol() -> None:
     page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
     assert [refusal for refusal in Refusal if f"| `{refusal}` |" not in page] == []
+
+
+# --- who is told what, and when ---
+
+
+@pytest.fixture
+def told(mephisto_run: Run, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What the crowd platform was told."""
+    found: list[tuple[str, int]] = []
+    worker_class = type(mephisto_run.worker())
+    monkeypatch.setattr(
+        worker_class, "grant_crowd_qualification", lambda self, name, value=1: found.append((name, value))
+    )
+    return found
+
+
+def test_the_platform_is_told_of_the_block_and_never_of_the_reason(
+    mephisto_run: Run, told: list[tuple[str, int]]
+) -> None:
+    worker = mephisto_run.worker()
+    assert soft_block(worker, BLOCK, BlockReason.ACCEPTABILITY, on_platform=False)
+    assert told == [] and is_blocked(worker, BLOCK)
+    assert soft_block(worker, BLOCK, BlockReason.ACCEPTABILITY)
+    assert told == [(BLOCK, 1)]
+
+
+@pytest.mark.parametrize(("status", "blocked"), [("complete", True), ("incomplete", False), (None, False)])
+def test_only_a_complete_conversation_of_an_earlier_run_speaks_against_its_worker(
+    mephisto_run: Run, status: str | None, blocked: bool
+) -> None:
+    worker = mephisto_run.worker()
+    block_for_record(worker, {"status": status, "acceptability_violations": ["all_caps"]}, BLOCK, None)
+    assert is_blocked(worker, BLOCK) is blocked
+
+
+def test_two_words_on_a_line_of_a_list_are_no_id(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A1 A2\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"line 1 .*'A1 A2'"):
+        read_block_lists(str(tmp_path / "a.txt"))
+
+
+def test_a_list_without_a_block_qualification_blocks_nobody(mephisto_run: Run) -> None:
+    args = {"block_qualification": None}
+    block_workers(mephisto_run.db, SimpleNamespace(mephisto=SimpleNamespace(blueprint=args)), ["A1"])
+    assert find_worker(mephisto_run.db, "mock", "A1") is None

@@ -38,6 +38,17 @@ def test_times_after_sending_are_not_believed() -> None:
     assert times(SENT + 1, SENT + 0.1) == (None, None, SENT)
 
 
+def test_a_time_is_kept_up_to_the_last_moment_that_the_server_allows() -> None:
+    longest = 30 + SLACK_SECONDS
+    assert times(SENT, SENT) == (SENT, SENT, SENT), "in the same moment"
+    assert times(SENT - longest, SENT - 300 - SLACK_SECONDS) == (SENT - longest, SENT - 300 - SLACK_SECONDS, SENT)
+    assert times(SENT - longest - 0.5, SENT - 300 - SLACK_SECONDS - 0.5) == (None, None, SENT)
+
+
+def test_times_are_kept_in_milliseconds() -> None:
+    assert times(SENT - 2.00049, SENT - 1.0004, SENT + 0.00049) == (SENT - 2, SENT - 1, SENT)
+
+
 def test_without_the_time_of_sending_nothing_is_kept() -> None:
     assert times(SENT - 3, SENT - 2, None) is None
     assert plausible(None, 1, 1) is None

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from model_chat.errors import ConfigurationError
 from model_chat.images.stack import ImageStack
+from model_chat.records import forget, locks
 from model_chat.records.collected import find_kept
 from model_chat.records.forget import forget_worker
+from model_chat.records.journal import JOURNAL_NAME, read_journal
 from model_chat.records.writing import save_conversation
+from model_chat.recovery import hold_task, use_chat_data
 from model_chat.tests.mephisto_run import Run
 from model_chat.tests.test_recovery import TASK, begin, finished
 
 WHO = "worker-1"
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    folder = tmp_path / "mephisto"
-    folder.mkdir()
-    return Run(folder)
 
 
 def chat(run: Run, folder: Path) -> Any:
@@ -104,3 +104,209 @@ def test_a_worker_who_is_called_like_a_key_or_a_word_spoils_nothing(run: Run, tm
     changed = json.loads(path.read_text())
     assert changed["workers"][0].startswith("forgotten-")
     assert {**changed, "workers": None} == {**record, "workers": None}
+
+
+def journal_of(agent: Any) -> Path:
+    return Path(agent.get_data_dir()) / JOURNAL_NAME
+
+
+def test_lines_with_half_an_emoji_and_large_numbers_are_changed_like_others(run: Run, tmp_path: Path) -> None:
+    agent = begin(run, "Unfinished.")
+    head = {"workers": [WHO], "additional_context": "half a face: \ud83d", "number": 2**70}
+    agent.state._journal.append([{"record_head": head}], durable=True)
+    gone = forget_worker(WHO, Path(run.db.db_path))
+    assert gone.states == 1 and gone.unread == ()
+    assert mentions(tmp_path, WHO) == []
+    assert read_journal(journal_of(agent))[-1] == {"record_head": {**head, "workers": [gone.pseudonym]}}
+
+
+def test_a_line_that_a_crash_cut_off_goes_when_it_names_the_worker(run: Run) -> None:
+    agent = begin(run, "Unfinished.")
+    whole = journal_of(agent).read_bytes()
+    cut = b'{"record_head": {"workers": ["worker-1"], "dia'
+    journal_of(agent).write_bytes(cut + b"\n" + whole + b'{"half": "of another"\n' + cut)
+    gone = forget_worker(WHO, Path(run.db.db_path))
+    left = journal_of(agent).read_bytes()
+    assert gone.unread == () and b"worker-1" not in left
+    assert b'{"half": "of another"\n' in left, "it names nobody"
+    assert left.endswith(b"\n") and len(left.splitlines()) == len(whole.splitlines()) + 1
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """The folder of an image stack in which the worker has a conversation, closed."""
+    folder = tmp_path / "stack"
+    made = ImageStack(
+        num_images=2, models=["a"], evals_per_image_model_combo=2, stack_folder=folder, rng=1, on_model_change="stop"
+    )
+    image, model, _ = made.get_next_image(WHO)
+    made.finish(WHO, image, model)
+    made.close()
+    return folder
+
+
+def stack_line(content: Any) -> bytes:
+    text = json.dumps(content).encode()
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def test_a_stacks_journal_is_changed_with_its_checksums(run: Run, stack: Path) -> None:
+    journal = stack / "stack.journal"
+    header = journal.read_bytes()
+    taken, other = [["take", 0, "a", WHO]], [["take", 1, "a", "worker-2"]]
+    journal.write_bytes(header + stack_line(taken) + stack_line(other) + stack_line(taken)[:-3])
+    gone = forget_worker(WHO, Path(run.db.db_path), stack_folders=[stack])
+    assert gone.unread == ()
+    _, *changes = journal.read_bytes().splitlines(keepends=True)
+    assert changes == [
+        b"%08x %b\n" % (zlib.crc32(text), text)
+        for text in (json.dumps([["take", 0, "a", gone.pseudonym]], separators=(",", ":")).encode(),)
+    ] + [stack_line(other)]
+    again = ImageStack(
+        num_images=2, models=["a"], evals_per_image_model_combo=2, stack_folder=stack, rng=1, on_model_change="stop"
+    )
+    again.close()
+
+
+def test_a_damaged_line_in_the_middle_of_a_stacks_journal_is_named_and_stays(run: Run, stack: Path) -> None:
+    journal = stack / "stack.journal"
+    damaged = b"00000000" + stack_line([["take", 0, "a", WHO]])[8:]
+    with journal.open("ab") as file:
+        file.write(damaged + stack_line([["take", 1, "a", "worker-2"]]))
+    gone = forget_worker(WHO, Path(run.db.db_path), stack_folders=[stack])
+    assert gone.unread == (str(journal),)
+    assert damaged in journal.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{ cut off", "[" * 100_000, "9" * 5_000],
+)
+def test_a_file_that_names_the_worker_and_is_no_json_is_named(run: Run, tmp_path: Path, content: str) -> None:
+    chats = tmp_path / "chats" / "2026_11_20"
+    chats.mkdir(parents=True)
+    (chats / "20261120_100000_x_live.json").write_text(f'{{"workers": ["{WHO}"], "more": {content}')
+    (chats / "20261120_110000_x_live.json").write_text(f'{{"workers": ["somebody"], "more": {content}')
+    run.worker()
+    gone = forget_worker(WHO, Path(run.db.db_path), [chats.parent])
+    assert gone.files == 0 and gone.rows == 1
+    assert gone.unread == (str(chats / "20261120_100000_x_live.json"),)
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_what_a_link_leads_to_is_changed(run: Run, tmp_path: Path, delete: bool) -> None:
+    chats, record = tmp_path / "chats", tmp_path / "elsewhere" / "record.json"
+    record.parent.mkdir()
+    (chats / "2026_11_20").mkdir(parents=True)
+    record.write_text(json.dumps({"workers": [WHO]}))
+    (chats / "2026_11_20" / "20261120_100000_x_live.json").symlink_to(record)
+    (chats / "2026_11_20" / "20261120_110000_x_live.json").symlink_to(tmp_path / "nothing")
+    gone = forget_worker(WHO, Path(run.db.db_path), [chats], delete=delete)
+    assert gone.files == 1
+    assert record.exists() is not delete and mentions(tmp_path, WHO) == []
+
+
+# --- beside a run ------------------------------------------------------------------------------------------------
+
+
+def test_no_worker_is_forgotten_while_a_task_of_the_same_data_runs(run: Run, tmp_path: Path) -> None:
+    chats, database = tmp_path / "chats", Path(run.db.db_path)
+    chat(run, chats)
+    before = mentions(tmp_path, WHO)
+    with (
+        hold_task(database.parent, "another task"),
+        pytest.raises(ConfigurationError) as refused,
+    ):
+        forget_worker(WHO, database, [chats])
+    assert str(refused.value) == (
+        f"--database-path: a task of the database in '{database.parent}' is running (process {os.getpid()}), which would "
+        "write workers' ids back; stop it first."
+    )
+    assert mentions(tmp_path, WHO) == before
+    assert forget_worker(WHO, database, [chats]).files == 1, "afterwards they are"
+
+
+def test_nor_while_a_run_of_another_database_saves_there_or_uses_the_stack(
+    run: Run, tmp_path: Path, stack: Path
+) -> None:
+    chats, database = tmp_path / "chats", Path(run.db.db_path)
+    chat(run, chats)
+    before = mentions(tmp_path, WHO)
+    open_stack = ImageStack(
+        num_images=2, models=["a"], evals_per_image_model_combo=2, stack_folder=stack, rng=1, on_model_change="stop"
+    )
+    try:
+        with use_chat_data(chats), pytest.raises(ConfigurationError) as refused:
+            forget_worker(WHO, database, [chats], [stack], dry_run=True)
+        assert list(refused.value.faults) == [
+            f"--chat-data-folder: a run is writing to '{chats}', which would bring workers' ids back; stop it first.",
+            f"--stack-folder: a run is writing to '{stack}', which would bring workers' ids back; stop it first.",
+        ]
+    finally:
+        open_stack.close()
+    assert mentions(tmp_path, WHO) == before
+
+
+def test_no_run_starts_while_a_worker_is_forgotten(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stack: Path
+) -> None:
+    chats, database = tmp_path / "chats", Path(run.db.db_path)
+    path = save_conversation(chats, finished(begin(run)), live=False)
+    refused: list[str] = []
+
+    def start_runs_meanwhile(*given: Any, **more: Any) -> None:
+        for starting in (hold_task(database.parent, "study"), use_chat_data(chats)):
+            with pytest.raises(ConfigurationError) as error, starting:
+                pass
+            refused.append(str(error.value))
+        with pytest.raises(ConfigurationError) as error:
+            ImageStack(
+                num_images=2,
+                models=["a"],
+                evals_per_image_model_combo=2,
+                stack_folder=stack,
+                rng=1,
+                on_model_change="stop",
+            )
+        refused.append(str(error.value))
+
+    monkeypatch.setattr(forget, "replace_file", start_runs_meanwhile)
+    forget_worker(WHO, database, [chats], [stack])
+    told = "are being forgotten (manage_workers.py); start again when that is done."
+    assert refused[:2] == [
+        f"mephisto.datapath: workers in '{database.parent}' {told}",
+        f"mephisto.blueprint.chat_data_folder: workers in '{chats}' {told}",
+    ]
+    assert "another run" in refused[2]
+    assert path.exists()
+    with hold_task(database.parent, "study"), use_chat_data(chats):
+        pass
+
+
+def test_a_folder_of_conversations_is_made_for_a_run_and_goes_when_nothing_was_saved(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "chats"
+    with use_chat_data(folder):
+        assert folder.is_dir() and folder.stat().st_mode & 0o777 == 0o700
+        with use_chat_data(folder):
+            assert folder.is_dir(), "runs share it"
+    assert list(tmp_path.iterdir()) == []
+    with use_chat_data(folder):
+        (folder / "saved").write_text("")
+    assert (folder / "saved").exists()
+    folder_before = tmp_path / "before"
+    folder_before.mkdir()
+    with use_chat_data(folder_before):
+        pass
+    assert folder_before.is_dir(), "it was the user's"
+
+
+def test_where_nothing_can_be_locked_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*given: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with locks.hold(tmp_path, alone=True), locks.hold(tmp_path / "file", alone=True):
+        pass
+    assert locks.runs_going_on(tmp_path) == []
+    with pytest.raises(FileNotFoundError), locks.hold(tmp_path / "none", alone=True, make=False):
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,26 @@ def test_files_are_listed_by_name_whatever_the_folders_order(tmp_path: Path) -> 
     assert [source.run_type for source in forth.sources] == ["live", "live", "sandbox"]
     assert [str(source.day) for source in forth.sources] == ["2026-11-20", "2026-11-20", "2026-11-21"]
     assert len(forth.other_files) == 2
+
+
+def test_a_pipe_and_a_link_to_a_device_are_no_conversations_that_would_be_read_for_ever(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "linked.json").symlink_to(tmp_path / "real.txt")
+    (tmp_path / "real.txt").write_text("{}")
+    listing = list_files([tmp_path])
+    assert [Path(source.path).name for source in listing.sources] == ["gone.json", "linked.json"]
+    assert [Path(path).name for path in listing.other_files] == ["pipe.json", "real.txt", "zero.json"]
+
+
+def test_folders_that_are_linked_into_each_other_are_read_once(tmp_path: Path) -> None:
+    day = tmp_path / "2024_01_02"
+    day.mkdir()
+    (day / "a.json").write_text("{}")
+    (tmp_path / "2024_01_03").symlink_to(day, target_is_directory=True)
+    (tmp_path / "2024_01_04").symlink_to(tmp_path, target_is_directory=True)
+    assert [Path(source.path).name for source in list_files([tmp_path]).sources] == ["a.json"]
 
 
 def test_a_folder_that_does_not_exist_is_one_sentence(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def compiled(store: Store, tmp_path: Path, **flags: Any) -> ModelChatResultsComp
 
 
 def test_only_completed_and_approved_count_unless_asked_otherwise(store: Store, tmp_path: Path) -> None:
-    for number, status in enumerate(("completed", "approved", "rejected", "disconnect")):
+    for number, status in enumerate(("completed", "approved", "rejected", "disconnect", "soft_rejected")):
         store.add(old_file(hit_ids=[f"h{number}"]), status, f"w{number}")
     run = compiled(store, tmp_path)
     assert run.summary is not None
@@ -127,6 +127,7 @@ def test_only_completed_and_approved_count_unless_asked_otherwise(store: Store, 
     assert [(e.reason.value, e.detail, e.source) for e in corpus.excluded] == [
         ("mephisto_status", "rejected", "agent 3"),
         ("mephisto_status", "disconnect", "agent 4"),
+        ("mephisto_status", "soft_rejected", "agent 5"),
     ]
     other = compiled(store, tmp_path, mephisto_statuses="rejected")
     assert other.summary is not None

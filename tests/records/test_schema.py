@@ -60,6 +60,7 @@ def test_every_key_is_always_saved() -> None:
             "model_nickname": "m",
             "model_file": None,
             "model_opt": {},
+            "final_rating_question": None,
         },
         "status": "complete",
     }

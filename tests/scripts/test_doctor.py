@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +16,7 @@ from model_chat.configuration.command_line import compose_config
 from model_chat.scripts import doctor
 from model_chat.scripts.doctor import Finding, Mark
 from model_chat.tests.endpoint_server import Behaviour, reply, serving, status
+from model_chat.tests.mephisto_run import Run
 
 ROOT = doctor.ROOT
 B = "mephisto.blueprint"
@@ -119,8 +120,9 @@ def test_a_model_whose_agent_does_not_exist_is_a_fault_and_the_others_are_looked
 
 
 def test_python_is_old_new_or_right() -> None:
-    marks = [doctor.check_python(running).mark for running in ((3, 10, 1), (3, 11, 0), (3, 12, 0))]
-    assert marks == [Mark.FAULT, Mark.FINE, Mark.WARNING]
+    versions = ((3, 10, 1), (3, 11, 0), (3, 12, 0), (3, 13, 9), (3, 14, 0))
+    marks = [doctor.check_python(running).mark for running in versions]
+    assert marks == [Mark.FAULT, Mark.FINE, Mark.FINE, Mark.FINE, Mark.WARNING]
 
 
 @pytest.mark.parametrize(
@@ -182,16 +184,11 @@ def test_mephistos_data_folder_and_database_are_looked_at_and_left_as_they_are(
     ]
     assert not folder.exists()
     folder.mkdir()
-    connection = sqlite3.connect(folder / "database.db")
-    connection.execute("CREATE TABLE task_runs (id)")
-    connection.execute("INSERT INTO task_runs VALUES (1)")
-    connection.commit()
-    connection.close()
+    Run(folder)
     assert doctor.check_mephisto_data(cfg)[1] == doctor.fine("Mephisto's database", "in order, 1 task run")
     (folder / "database.db").write_bytes(b"no database" * 1000)
-    assert doctor.check_mephisto_data(cfg)[1].mark is Mark.FAULT
-    (folder / "database.db").unlink()
-    folder.rmdir()
+    assert doctor.check_mephisto_data(cfg)[0].mark is Mark.FAULT
+    shutil.rmtree(folder)
     folder.write_text("a file", encoding="utf-8")
     assert doctor.check_mephisto_data(cfg)[0].mark is Mark.FAULT
 
@@ -213,7 +210,7 @@ def test_the_command_prints_the_findings_and_its_exit_code_says_whether_a_run_wo
     assert bad.returncode == 1
     assert bad.stdout.endswith("\nPut right what is marked ✗, and run this again.\n")
     # Mephisto itself makes its configuration folder on import; nothing else is there that wasn't.
-    assert {path.name for path in tmp_path.iterdir()} == {"models", "conversations", ".mephisto"}
+    assert {path.name for path in tmp_path.iterdir()} == {"models", ".mephisto"}
 
 
 def test_where_nothing_is_installed_it_says_so_with_the_standard_library_alone() -> None:

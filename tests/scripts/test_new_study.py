@@ -52,7 +52,7 @@ def test_what_is_there_is_not_touched(tmp_path: Path, taken: str) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("name", ["../x", "my study", "1st", ""])
+@pytest.mark.parametrize("name", ["../x", "my study", "1st", "", "2024_05"])
 def test_a_name_is_a_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationError, match="such as my_study"):
         lay_out(name, tmp_path)
@@ -100,4 +100,21 @@ def test_wrong_arguments_of_an_endpoint_are_said_and_nothing_is_made(
     monkeypatch.setattr(sys, "argv", ["new_study.py", "my_study", *arguments])
     assert new_study.main() == 2
     assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["no", "Yes", "ON", "off", "y", "N", "null", "Null", "true", "False", "nan", "inf"])
+def test_a_name_that_yaml_or_hydra_reads_as_something_else_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"is read as something else .*; try {name}_study"):
+        lay_out(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model_chat", "conf", "analysis", "records", "Models", "data", "worlds", "yaml", "mephisto", "json", "random"],
+)
+def test_a_name_that_would_take_the_place_of_a_package_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"'{name}' is the name of a .* used here; try {name}_study"):
+        lay_out(name, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -196,13 +196,13 @@ def test_parlais_own_loader_is_back_afterwards(tmp_path: Path) -> None:
 def test_a_task_without_images_is_named_and_writes_nothing(
     difficult: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--task", "difficult.agents:TextTeacher", *difficult[4:]]) == 1
+    assert main(["--task", "difficult.agents:TextTeacher", *difficult[4:]]) == 2
     assert "it gave no image" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_wrong_arguments_are_all_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--num-examples", "0", "--image-max-side", "-1", "--image-context-path", str(tmp_path / "f")]) == 1
+    assert main(["--num-examples", "0", "--image-max-side", "-1", "--image-context-path", str(tmp_path / "f")]) == 2
     told = capsys.readouterr().err
     assert "--task: name the ParlAI task" in told
     assert "--num-examples 0: give 1 or more." in told

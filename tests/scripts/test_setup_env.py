@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
 import pytest
 
+from model_chat.configuration.places import ROOT
 from model_chat.scripts import doctor, setup_env
 from model_chat.scripts.setup_env import SetupError, digest, find_chromium, is_done, read_lock
 
@@ -85,7 +89,8 @@ def test_chromium_can_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatc
 
 def test_the_doctor_asks_for_what_the_set_up_asks_for() -> None:
     # Each begins with the standard library alone, wherever it is called from: neither can import the other.
-    assert (doctor.OLDEST_PYTHON, doctor.OLDEST_NODE) == (setup_env.OLDEST_PYTHON, setup_env.OLDEST_NODE)
+    names = ("OLDEST_PYTHON", "NEWEST_PYTHON", "OLDEST_NODE")
+    assert [getattr(doctor, name) for name in names] == [getattr(setup_env, name) for name in names]
 
 
 def test_a_wheel_is_set_up_in_the_environment_that_it_is_installed_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,3 +123,107 @@ def test_what_fails_in_one_part_is_told_after_the_other_has_ended() -> None:
     assert done == ["pip"]
     with pytest.raises(KeyError):  # a fault of ours is shown as one
         setup_env.all_of(slow, lambda: {}["nowhere"])
+
+
+def test_packages_are_compiled_where_no_process_pool_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text("A = 1\n", encoding="utf-8")
+    # As in a container without /dev/shm: a pool's first semaphore can't be made.
+    setting = (
+        "import concurrent.futures as futures, sysconfig\n"
+        "def refuse(*args, **more): raise OSError(38, 'Function not implemented')\n"
+        "futures.ProcessPoolExecutor = refuse\n"
+        f"sysconfig.get_path = lambda name: {str(tmp_path)!r}\n"
+    )
+    subprocess.run([sys.executable, "-c", setting + setup_env.COMPILE_ON_ALL_CORES], check=True)
+    assert list((tmp_path / "__pycache__").glob("module.*.pyc"))
+
+
+def test_a_set_up_does_not_fail_for_what_only_saves_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*command: object, **more: object) -> None:
+        if setup_env.COMPILE_ON_ALL_CORES in command:
+            raise SetupError("failed")
+
+    monkeypatch.setattr(setup_env, "run", run)
+    setup_env.install("python", ["torch==1", "numpy==1"], {"run": ["torch==1", "numpy==1"]})
+
+
+@pytest.fixture(scope="module")
+def copy_with_own_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository whose environment was linked by the set-up; installed packages are this environment's."""
+    copy = tmp_path_factory.mktemp("copy") / "repository"
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    for name in filter(None, listing.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("frontend/", "docs/")):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    venv = copy / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup_env, "ROOT", copy)
+        patch.setattr(setup_env, "VENV", venv)
+        patch.setattr(setup_env, "PYTHON", venv / "bin/python")
+        setup_env.link_package()
+        setup_env.link_package()  # once more changes nothing
+    site = next((venv / "lib").glob("python*/site-packages"))
+    (site / "locked.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    return copy
+
+
+def typed(copy: Path, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [copy / ".venv/bin/python", *words]
+    return subprocess.run(
+        command, cwd=cwd or copy, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        "model_chat/conversation.json",
+        "model_chat/__init__.py",
+        "model_chat.py",
+        "yaml.py",
+        "rich/__init__.py",
+        "random.py",
+    ],
+)
+def test_nothing_beside_the_run_script_takes_the_place_of_a_package(
+    copy_with_own_environment: Path, beside: str
+) -> None:
+    file = copy_with_own_environment / beside
+    file.parent.mkdir(exist_ok=True)
+    try:
+        file.write_text("raise RuntimeError('taken for a package')\n", encoding="utf-8")
+        for script in ("run.py", "run_image_chat.py"):
+            done = typed(copy_with_own_environment, script, "--help")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert f"usage: python {script}" in done.stdout
+    finally:
+        shutil.rmtree(file.parent) if file.parent != copy_with_own_environment else file.unlink()
+
+
+def test_an_agent_of_ones_own_beside_the_run_script_is_still_found(copy_with_own_environment: Path) -> None:
+    file = copy_with_own_environment / "my_agent.py"
+    file.write_text("", encoding="utf-8")
+    script = copy_with_own_environment / "try.py"
+    script.write_text(
+        (copy_with_own_environment / "run.py").read_text(encoding="utf-8").partition("from model_chat")[0]
+        + "import my_agent, model_chat; print(model_chat.__file__)\n",
+        encoding="utf-8",
+    )
+    done = typed(copy_with_own_environment, "try.py")
+    assert done.stdout.strip().endswith(".venv/package/model_chat/__init__.py"), done.stderr
+
+
+def test_the_doctor_names_what_takes_the_place_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert doctor.check_place() == []
+    (tmp_path / "model_chat").mkdir()
+    (finding,) = doctor.check_place()
+    assert f"'{tmp_path / 'model_chat'}' is found in its place; run 'make setup' once more" in finding.text
+    (tmp_path / "package/model_chat").mkdir(parents=True)
+    (tmp_path / "package/model_chat/__init__.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "package")])
+    assert doctor.check_place() == []

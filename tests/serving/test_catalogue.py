@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,29 @@ def test_models_may_be_linked_in_and_paths_may_hold_variables(tmp_path: Path, mo
     assert list(models_in_folder(FLAG, "$MODELS")) == ["linked"]
 
 
+def test_links_that_lead_back_have_an_end(tmp_path: Path) -> None:
+    base = tmp_path / "models"
+    make(base / "mine")
+    for number in range(3):
+        (base / f"up{number}").symlink_to(base, target_is_directory=True)
+        (base / "mine" / f"up{number}").symlink_to(base, target_is_directory=True)
+    (base / "itself").symlink_to(base / "itself")
+    assert list(models_in_folder(FLAG, str(base))) == ["mine"]
+
+
+def test_a_model_that_is_linked_under_a_second_name_has_both(tmp_path: Path) -> None:
+    base = tmp_path / "models"
+    make(base / "mine")
+    (base / "again").symlink_to(base / "mine", target_is_directory=True)
+    assert list(models_in_folder(FLAG, str(base))) == ["again", "mine"]
+
+
+def test_what_is_no_file_is_no_opt(tmp_path: Path) -> None:
+    (tmp_path / "models" / "pipe").mkdir(parents=True)
+    os.mkfifo(tmp_path / "models" / "pipe" / "model.opt")
+    assert models_in_folder(FLAG, str(tmp_path / "models")) == {}
+
+
 def test_no_base_folder_is_said_with_the_remedy(tmp_path: Path) -> None:
     assert faults_of(models_in_folder, FLAG, f"{tmp_path}/nowhere") == [
         f"{FLAG}: the folder '{tmp_path}/nowhere' does not exist; create it with one folder a model, each holding a "
@@ -111,15 +135,31 @@ def test_an_option_file_maps_nicknames_to_flags(tmp_path: Path) -> None:
     assert found["c"].model_file is None
 
 
+@pytest.mark.parametrize(
+    "nickname", ["3.10", "2024_05", "007", "1:30", "no", "null", "~", "2026-11-27", "1e5", "on", "0x1F"]
+)
+def test_a_nickname_is_what_is_written(tmp_path: Path, nickname: str) -> None:
+    file = tmp_path / "opts.yaml"
+    file.write_text(f"{nickname}: --model x\n", encoding="utf-8")
+    assert list(models_in_opt_file(FLAG, str(file))) == [nickname]
+
+
+def test_a_nickname_that_is_there_twice_is_refused_however_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "opts.yaml"
+    file.write_text("no: --model x\n'no': --model y\n", encoding="utf-8")
+    assert faults_of(models_in_opt_file, FLAG, str(file)) == [
+        f"{FLAG}: '{file}', line 2: duplicate key 'no'; remove or rename one."
+    ]
+
+
 def test_every_bad_entry_of_an_option_file_is_said(tmp_path: Path) -> None:
     file = tmp_path / "opts.yaml"
-    file.write_text("a: 5\nb: [x]\nc: ''\n7: --model x\nd: \"--model 'x\"\ngood: --model x\n", encoding="utf-8")
+    file.write_text("a: 5\nb: [x]\nc: ''\nd: \"--model 'x\"\ngood: --model x\n", encoding="utf-8")
     end = "must be a string of ParlAI flags, or settings of an endpoint, not"
     assert faults_of(models_in_opt_file, FLAG, str(file)) == [
         f"{FLAG}: '{file}': the entry 'a' {end} 5.",
         f"{FLAG}: '{file}': the entry 'b' {end} ['x'].",
         f"{FLAG}: '{file}': the entry 'c' {end} ''.",
-        f"{FLAG}: '{file}': the entry '7' {end} '--model x'.",
         f"{FLAG}: '{file}': the flags of 'd' can't be split (No closing quotation).",
     ]
 

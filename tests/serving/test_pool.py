@@ -13,6 +13,7 @@ from parlai.core.message import Message
 from parlai.core.opt import Opt
 
 from model_chat.serving.loading import LoadedModel
+from model_chat.serving.model import StoppedError
 from model_chat.serving.pool import ModelFailureError, ModelPool
 from model_chat.tests.parlai_agents import GATES, NO_TEXT, RAISE, Gate, GatedAgent, ScriptedAgent
 
@@ -80,6 +81,8 @@ def test_clones_share_weights_and_no_history() -> None:
         (NO_TEXT, "m returned no text."),
         ("", "m returned no text."),
         (" \n\t", "m returned no text."),
+        ("\u200b", "m returned no text."),
+        ("\u00a0", "m returned no text."),
     ],
 )
 def test_a_model_that_gives_no_text_fails(line: str, message: str) -> None:
@@ -166,18 +169,19 @@ def test_no_more_models_generate_at_once_than_allowed_and_no_fewer(gate: Gate, l
     pool.shutdown()
 
 
-def test_the_end_of_the_run_releases_conversations_that_wait(gate: Gate) -> None:
+@pytest.mark.parametrize("end", ["interrupt", "shutdown"])
+def test_the_end_of_the_run_releases_conversations_that_wait_and_is_no_failure(gate: Gate, end: str) -> None:
     model = LoadedModel("m", GatedAgent(Opt(gate="gate")), None)
     pool = ModelPool([model], 1, 600)
     running = in_thread(lambda: pool.reply("m", model.clone(), [heard("hi")]))
     assert gate.entered.acquire(timeout=30)
     queued = [in_thread(lambda: pool.reply("m", model.clone(), [heard("hi")])) for _ in range(3)]
     wait_until(lambda: pool._scheduler.waiting() == 3)
-    pool.shutdown()
+    getattr(pool, end)()
     for future in (running, *queued):
-        with pytest.raises(ModelFailureError, match="The run ended while m was asked for a reply"):
+        with pytest.raises(StoppedError, match="The run ended while m was asked for a reply"):
             future.result(30)
-    with pytest.raises(ModelFailureError, match="The run ended"):
+    with pytest.raises(StoppedError, match="The run ended"):
         pool.reply("m", model.clone(), [heard("late")])
     pool.shutdown()
 

@@ -1,4 +1,5 @@
-import { useId, useState, type ReactElement } from "react";
+import { useEffect, useId, useRef, useState, type ReactElement, type RefObject } from "react";
+import { HIGHEST_KEY, numberOf, takesText } from "../lib/keys";
 import type { AnnotationConfig, Bucket } from "../protocol";
 import { texts } from "../texts";
 import { useMedia } from "./hooks";
@@ -12,6 +13,7 @@ export function AnnotationBoxes({
   disabled = false,
   missing = false,
   empty = false,
+  keys = "inside",
   testId = "annotation",
 }: {
   config: AnnotationConfig;
@@ -22,9 +24,13 @@ export function AnnotationBoxes({
   missing?: boolean;
   /** No box is ticked. */
   empty?: boolean;
+  /** Whether number keys tick boxes on the whole page, or only with the focus in here: there may be several groups. */
+  keys?: "page" | "inside";
   testId?: string;
 }): ReactElement {
   const id = useId();
+  const group = useRef<HTMLFieldSetElement>(null);
+  useNumberKeys(group, keys === "page" && !disabled);
   const [open, setOpen] = useState<readonly string[]>([]);
   const narrow = useMedia("(max-width: 559px)");
   // One box a line: its description stands right under it. Several on a line: the descriptions stand under all of them.
@@ -41,15 +47,20 @@ export function AnnotationBoxes({
         hidden={!open.includes(bucket.value)}
         ref={open.at(-1) === bucket.value ? showNearest : undefined}
       >
-        <strong>{bucket.name}:</strong> {bucket.description}
+        <strong>{`${bucket.name}:`}</strong> <span>{bucket.description}</span>
       </p>
     );
   return (
     <fieldset
-      className={missing ? "annotation missing" : "annotation"}
+      ref={group}
+      className={`annotation keys-${keys}${missing ? " missing" : ""}`}
       data-testid={testId}
+      data-answers="boxes"
       data-empty={empty}
       disabled={disabled}
+      onKeyDown={(event) => {
+        if (keys === "inside") pressBox(event.nativeEvent, event.currentTarget);
+      }}
     >
       <legend>{config.question || texts.annotation.fallbackQuestion}</legend>
       <div className={onePerLine ? "buckets lines" : "buckets"}>
@@ -60,6 +71,8 @@ export function AnnotationBoxes({
                 <input
                   type="checkbox"
                   data-testid={`bucket-${bucket.value}`}
+                  data-number={index + 1}
+                  aria-keyshortcuts={index < HIGHEST_KEY ? String(index + 1) : undefined}
                   checked={ticked.includes(bucket.value)}
                   aria-describedby={bucket.description === "" ? undefined : `${id}-${index}`}
                   onChange={(event) => {
@@ -67,6 +80,11 @@ export function AnnotationBoxes({
                   }}
                 />
                 <span className="bucket-name">{bucket.name}</span>
+                {index < HIGHEST_KEY && (
+                  <kbd className="number-key" aria-hidden="true" translate="no">
+                    {String(index + 1)}
+                  </kbd>
+                )}
               </label>
               {bucket.description !== "" && (
                 <button
@@ -90,6 +108,31 @@ export function AnnotationBoxes({
       {!onePerLine && config.buckets.map(description)}
     </fieldset>
   );
+}
+
+/** Let number keys tick the boxes of a group, wherever the focus is, except where the worker writes. */
+function useNumberKeys(group: RefObject<HTMLFieldSetElement>, on: boolean): void {
+  useEffect(() => {
+    if (!on) return;
+    const press = (event: KeyboardEvent): void => {
+      if (document.querySelector("dialog[open]") === null) pressBox(event, group.current);
+    };
+    document.addEventListener("keydown", press);
+    return () => {
+      document.removeEventListener("keydown", press);
+    };
+  }, [group, on]);
+}
+
+/** Press the box that a number key stands for. It gets the focus, so that it is seen, and told to screen readers. */
+function pressBox(event: KeyboardEvent, group: HTMLElement | null): void {
+  const number = numberOf(event);
+  if (number === null || event.defaultPrevented || takesText(event.composedPath()[0])) return;
+  const box = group?.querySelector<HTMLInputElement>(`input[data-number="${number}"]:not(:disabled)`);
+  if (!box) return;
+  event.preventDefault();
+  box.focus();
+  box.click();
 }
 
 /** A description that has just been opened may lie below what is in sight. */

@@ -49,12 +49,12 @@ function Marks({ marks, annotation }: { marks: Ticks; annotation: AnnotationConf
   if (names.length === 0) return null;
   return (
     <div className="marks" data-testid="frozen-annotation">
-      <span className="sr-only">{texts.log.yourAnnotation} </span>
+      <span className="sr-only">{`${texts.log.yourAnnotation} `}</span>
       <ul>
         {names.map((name) => (
           <li key={name}>
             <Icon name="check" />
-            {name}
+            <span>{name}</span>
           </li>
         ))}
       </ul>

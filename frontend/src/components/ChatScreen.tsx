@@ -1,32 +1,25 @@
-import {
-  useEffect,
-  useId,
-  useLayoutEffect,
-  useRef,
-  useState,
-  type ReactElement,
-  type ReactNode,
-  type RefObject,
-} from "react";
-import { isSoundOn, playReplySound, setSoundOn } from "../lib/sound";
+import { useEffect, useRef, useState, type ReactElement } from "react";
 import { HUMAN, MODEL, type TaskConfig } from "../protocol";
 import { isTicked, mustAnnotate, sendingBlock, type Event, type State } from "../state/conversation";
 import { isModelThinking } from "../state/view";
 import { texts } from "../texts";
+import { Alert } from "./Alert";
 import { AnnotationBoxes } from "./AnnotationBoxes";
 import { ChatLog, PendingMessage, Typing } from "./ChatLog";
+import { useChatScroll } from "./chatScroll";
 import { Composer } from "./Composer";
 import { Dialog } from "./Dialog";
-import { ConnectionBanner, Header, Progress, SoundSwitch } from "./Header";
-import { matches, useFocusOnMount, useMedia } from "./hooks";
+import { leadTo, useGuidance } from "./guidance";
+import { ConnectionBanner, Progress } from "./Header";
 import { Icon } from "./Icon";
 import { ImagePanel } from "./ImagePanel";
+import { MoreTime } from "./MoreTime";
+import { PaneAndHeader } from "./PaneAndHeader";
+import { RatingCard, RatingFoot } from "./RatingCard";
 import { RatingForm } from "./RatingForm";
-import { noticeText, reasonText } from "./reasons";
+import { noticeText, placeOfNotice, reasonText } from "./reasons";
+import { useReplySignals } from "./replySignals";
 import { RichHtml } from "./RichHtml";
-import { Timer } from "./Timer";
-
-const NEAR_END = 80;
 
 /** The chat: what was said, the boxes of the last reply, and the field to write in, or the questions at the end. */
 export function ChatScreen({
@@ -36,6 +29,7 @@ export function ChatScreen({
   justBack,
   dispatch,
   onSend,
+  onMoreTime,
 }: {
   config: TaskConfig;
   state: State;
@@ -43,17 +37,24 @@ export function ChatScreen({
   justBack: boolean;
   dispatch: (event: Event) => void;
   onSend: () => void;
+  onMoreTime: () => void;
 }): ReactElement {
-  const { view, draft, pending } = state;
+  const { view, draft, pending, notice } = state;
   const rating = view.turn?.ask === "final_rating";
   const block = sendingBlock(state);
   const annotate = mustAnnotate(state) && pending === null && view.turn !== null;
-  const [pointedOut, setPointedOut] = useState(false);
   const [describing, setDescribing] = useState(false);
+  const main = useRef<HTMLElement>(null);
   const box = useRef<HTMLDivElement>(null);
   const last = useRef<HTMLLIElement>(null);
   const scroll = useChatScroll(box, last, state);
+  const guidance = useGuidance(main);
   useReplySignals(view.messages.filter((message) => message.agentIdx === MODEL && !message.fakeStart).length);
+
+  useEffect(() => {
+    const place = placeOfNotice(notice);
+    if (place !== null) leadTo(main.current, place);
+  }, [notice]);
 
   const exchanges = view.messages.filter(
     (message) => message.agentIdx === HUMAN && !message.fakeStart && !message.attentionCheck,
@@ -62,15 +63,23 @@ export function ChatScreen({
   const waitingForReply = (view.turn === null || checking) && exchanges > 0;
   const done = waitingForReply ? exchanges - 1 : exchanges;
   const send = (): void => {
-    setPointedOut(block !== null);
+    if (block !== null) {
+      guidance.point(block, reasonText(state));
+      return;
+    }
+    guidance.clear();
     onSend();
+    // Whoever pressed the button goes on writing.
+    main.current?.querySelector("textarea")?.focus({ preventScroll: true });
   };
-  const missing = pointedOut && block === "annotation_missing";
+  const strong = guidance.pointedOut && block !== null;
   const boxes = annotate && config.annotation !== null && (
     <AnnotationBoxes
       config={config.annotation}
       ticked={Object.keys(draft.ticks).filter((value) => draft.ticks[value] === true)}
-      missing={missing && !isTicked(draft)}
+      missing={guidance.pointedOut && block === "annotation_missing" && !isTicked(draft)}
+      empty={!isTicked(draft)}
+      keys="page"
       onTick={(value, on) => {
         dispatch({ type: "ticked", value, on });
       }}
@@ -89,7 +98,7 @@ export function ChatScreen({
       />
       <ConnectionBanner lost={!connected} back={justBack} />
       {view.image !== null && <ImagePanel {...view.image} />}
-      <main className="chat">
+      <main className="chat" ref={main}>
         <div
           className="scroll"
           ref={box}
@@ -110,6 +119,7 @@ export function ChatScreen({
                   questions={config.final_rating_questions}
                   ratings={draft.ratings}
                   disabled={pending !== null}
+                  pointedOut={guidance.pointedOut && block === "rating_missing"}
                   onRate={(question, value) => {
                     dispatch({ type: "rated", question, rating: value });
                   }}
@@ -119,24 +129,22 @@ export function ChatScreen({
           </div>
         </div>
         {scroll.below && (
-          <button type="button" className="jump" onClick={scroll.toEnd}>
-            <Icon name="down" />
-            <span>{texts.log.newReply}</span>
-          </button>
+          <div className="jump-row">
+            <button type="button" className="jump" onClick={scroll.toEnd}>
+              <Icon name="down" />
+              <span>{texts.log.newReply}</span>
+            </button>
+          </div>
         )}
         <div className="foot">
+          <MoreTime turn={pending === null ? view.turn : null} onAsk={onMoreTime} />
           <div className="column">
-            <div role="alert">
-              {state.notice !== null && (
-                <p className="alert" data-testid="refusal">
-                  <Icon name="warning" />
-                  {noticeText(state)}
-                </p>
-              )}
-            </div>
+            <Alert text={noticeText(state)} testId="refusal" />
+            {guidance.announcement}
             {rating ? (
               <RatingFoot
                 reason={reasonText(state)}
+                strong={strong}
                 blocked={block !== null}
                 sending={pending !== null}
                 onSend={send}
@@ -146,11 +154,14 @@ export function ChatScreen({
                 text={draft.text}
                 block={block}
                 reason={reasonText(state)}
+                strong={strong}
+                hasBoxes={config.annotation !== null}
                 maxLength={config.max_message_length}
                 onType={(text) => {
                   dispatch({ type: "typed", text, at: Date.now() });
                 }}
                 onSend={send}
+                onLeave={() => box.current?.focus({ preventScroll: true })}
               />
             )}
           </div>
@@ -168,199 +179,4 @@ export function ChatScreen({
       )}
     </div>
   );
-}
-
-function PaneAndHeader({
-  config,
-  state,
-  progress,
-  onDescribe,
-}: {
-  config: TaskConfig;
-  state: State;
-  progress: ReactElement;
-  onDescribe: () => void;
-}): ReactElement {
-  const id = useId();
-  const narrow = useMedia("(max-width: 819px)");
-  const [open, setOpen] = useState(false);
-  const [sound, setSound] = useState(isSoundOn);
-  const heading = useRef<HTMLHeadingElement>(null);
-  useEffect(() => {
-    // With a keyboard the focus goes to the field to write in; on a phone that would bring the keyboard up.
-    if (!matches("(pointer: fine)")) heading.current?.focus({ preventScroll: true });
-  }, []);
-  return (
-    <>
-      <Header
-        title={config.chat_title || texts.defaultTitle}
-        headingRef={heading}
-        progress={progress}
-        left={
-          narrow && (
-            <button
-              type="button"
-              className="icon-button"
-              aria-expanded={open}
-              aria-controls={id}
-              aria-label={open ? texts.header.hidePane : texts.header.showPane}
-              data-testid="pane-toggle"
-              onClick={() => {
-                setOpen(!open);
-              }}
-            >
-              <Icon name={open ? "close" : "panel"} />
-            </button>
-          )
-        }
-      >
-        <Timer deadline={state.pending === null ? (state.view.turn?.deadline ?? null) : null} />
-        <SoundSwitch
-          on={sound}
-          onToggle={() => {
-            setSoundOn(!sound);
-            setSound(!sound);
-          }}
-        />
-      </Header>
-      <aside
-        id={id}
-        className="pane"
-        aria-label={texts.pane.label}
-        data-testid="pane"
-        hidden={narrow && !open}
-        tabIndex={config.task_description === "" ? 0 : undefined}
-        onKeyDown={(event) => {
-          if (event.key === "Escape" && narrow) setOpen(false);
-        }}
-      >
-        <h2>{texts.pane.heading}</h2>
-        <RichHtml html={config.left_pane_text} personas={state.view.personas} />
-        {config.task_description !== "" && (
-          <button type="button" className="quiet-button" data-testid="description-button" onClick={onDescribe}>
-            <Icon name="book" />
-            {texts.pane.description}
-          </button>
-        )}
-      </aside>
-    </>
-  );
-}
-
-function RatingCard({ children }: { children: ReactNode }): ReactElement {
-  const heading = useFocusOnMount<HTMLHeadingElement>();
-  return (
-    <section className="rating-card" aria-labelledby="rating-title">
-      <h2 id="rating-title" ref={heading} tabIndex={-1}>
-        {texts.rating.title}
-      </h2>
-      <p>{texts.rating.intro}</p>
-      {children}
-    </section>
-  );
-}
-
-function RatingFoot({
-  reason,
-  blocked,
-  sending,
-  onSend,
-}: {
-  reason: string;
-  blocked: boolean;
-  sending: boolean;
-  onSend: () => void;
-}): ReactElement {
-  const id = useId();
-  return (
-    <div className="rating-foot">
-      <p id={id} className="reason" role="status" data-testid="send-reason">
-        {sending ? texts.rating.sending : reason}
-      </p>
-      <button
-        type="button"
-        className="primary-button"
-        data-testid="send"
-        aria-disabled={blocked}
-        aria-describedby={id}
-        onClick={onSend}
-      >
-        {texts.rating.send}
-      </button>
-    </div>
-  );
-}
-
-/** A sound, and a mark in the title of a page that is not looked at, when a reply comes. */
-function useReplySignals(replies: number): void {
-  const known = useRef(replies);
-  useEffect(() => {
-    if (replies <= known.current) return;
-    known.current = replies;
-    if (isSoundOn()) playReplySound();
-    if (!document.hidden) return;
-    const title = document.title;
-    document.title = `● ${texts.log.titleOnReply}`;
-    const restore = (): void => {
-      document.title = title;
-    };
-    document.addEventListener("visibilitychange", restore, { once: true });
-    return restore;
-  }, [replies]);
-}
-
-interface ChatScroll {
-  /** Something new is out of sight. */
-  below: boolean;
-  onScroll: () => void;
-  toEnd: () => void;
-}
-
-/**
- * Follows the conversation: to the end, but never past the beginning of a long reply. A worker who has scrolled up to read
- * is left in peace; a button shows that there is something new.
- */
-function useChatScroll(box: RefObject<HTMLDivElement>, last: RefObject<HTMLLIElement>, state: State): ChatScroll {
-  const atEnd = useRef(true);
-  const first = useRef(true);
-  const [below, setBelow] = useState(false);
-  const { messages } = state.view;
-  const pendingId = state.pending?.messageId;
-  const thinking = isModelThinking(state.view);
-  const asking = state.view.turn?.ask;
-  const lastKey = messages.at(-1)?.key;
-
-  const follow = (smooth: boolean): void => {
-    const { current } = box;
-    if (current === null) return;
-    const end = current.scrollHeight - current.clientHeight;
-    const start = last.current === null ? end : last.current.offsetTop - 20;
-    const reply = messages.at(-1)?.agentIdx === MODEL && state.pending === null;
-    const calm = !smooth || matches("(prefers-reduced-motion: reduce)");
-    current.scrollTo({ top: reply ? Math.min(end, start) : end, behavior: calm ? "auto" : "smooth" });
-    setBelow(false);
-  };
-
-  useLayoutEffect(() => {
-    if (messages.length === 0 && pendingId === undefined) return;
-    if (first.current || atEnd.current || pendingId !== undefined) follow(!first.current);
-    else setBelow(true);
-    first.current = false;
-    // Only what adds something at the end moves the view, not every change of the state.
-    // eslint-disable-next-line react-hooks/exhaustive-deps
-  }, [lastKey, pendingId, thinking, asking]);
-
-  return {
-    below,
-    onScroll: () => {
-      const { current } = box;
-      if (current === null) return;
-      atEnd.current = current.scrollHeight - current.clientHeight - current.scrollTop < NEAR_END;
-      if (atEnd.current) setBelow(false);
-    },
-    toEnd: () => {
-      follow(true);
-      atEnd.current = true;
-    },
-  };
 }

@@ -12,20 +12,30 @@ export function Composer({
   text,
   block,
   reason,
+  strong = false,
+  hasBoxes = false,
   maxLength,
   onType,
   onSend,
+  onLeave,
 }: {
   text: string;
   block: Block | null;
   reason: string;
+  /** The worker has tried to send: the reason is drawn so that it is seen. */
+  strong?: boolean;
+  /** There are boxes that number keys tick outside of the field. */
+  hasBoxes?: boolean;
   maxLength: number;
   onType: (text: string) => void;
   onSend: () => void;
+  /** Escape leaves the field. */
+  onLeave?: () => void;
 }): ReactElement {
   const id = useId();
   const field = useRef<HTMLTextAreaElement>(null);
   const length = lengthOf(text);
+  const keys = hasBoxes ? texts.composer.keysWithBoxes : texts.composer.keys;
 
   useLayoutEffect(() => {
     const area = field.current;
@@ -73,6 +83,8 @@ export function Composer({
             if (event.key === "Enter" && !event.shiftKey && !composing) {
               event.preventDefault();
               onSend();
+            } else if (event.key === "Escape" && !composing) {
+              onLeave?.();
             }
           }}
         />
@@ -90,7 +102,7 @@ export function Composer({
       <div className="composer-foot">
         <p
           id={`${id}-reason`}
-          className={block === "too_long" ? "reason strong" : "reason"}
+          className={strong || block === "too_long" ? "reason strong" : "reason"}
           role="status"
           data-testid="send-reason"
         >
@@ -101,10 +113,12 @@ export function Composer({
             {texts.composer.counter(length, maxLength)}
           </p>
         ) : (
-          <p className="keys">{texts.composer.keys}</p>
+          <p className="keys" aria-hidden="true">
+            {keys}
+          </p>
         )}
         <span id={`${id}-keys`} className="sr-only">
-          {texts.composer.keys}
+          {keys}
         </span>
       </div>
     </form>

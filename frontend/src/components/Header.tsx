@@ -42,14 +42,8 @@ export function Progress({ done, all, rating }: { done: number; all: number; rat
         ))}
       </span>
       <span>
-        {rating ? (
-          texts.header.rating
-        ) : (
-          <>
-            {texts.header.turns(current, all)}
-            <span className="progress-left"> · {texts.header.turnsLeft(all - current)}</span>
-          </>
-        )}
+        <span>{rating ? texts.header.rating : texts.header.turns(current, all)}</span>
+        {!rating && <span className="progress-left">{` · ${texts.header.turnsLeft(all - current)}`}</span>}
       </span>
     </div>
   );
@@ -83,13 +77,13 @@ export function ConnectionBanner({ lost, back }: { lost: boolean; back: boolean 
       {lost && (
         <p className="banner lost">
           <Icon name="offline" />
-          {texts.connection.lost}
+          <span>{texts.connection.lost}</span>
         </p>
       )}
       {!lost && back && (
         <p className="banner back">
           <Icon name="done" />
-          {texts.connection.back}
+          <span>{texts.connection.back}</span>
         </p>
       )}
     </div>

@@ -1,14 +1,19 @@
-import { useEffect, useId, useRef, useState, type ReactElement } from "react";
-import { MODEL, type OnboardingData, type TaskConfig } from "../protocol";
+import { useEffect, useId, useRef, type ReactElement } from "react";
+import { MODEL, type OnboardingData, type OnboardingUtterance, type Place, type TaskConfig } from "../protocol";
 import { onboardingMissing, sendingBlock, type Event, type State } from "../state/conversation";
+import type { OnboardingView } from "../state/view";
 import { texts } from "../texts";
+import { Alert } from "./Alert";
 import { AnnotationBoxes } from "./AnnotationBoxes";
 import { Bubble } from "./Bubble";
+import { reveal, useGuidance } from "./guidance";
 import { ConnectionBanner, Header } from "./Header";
 import { useFocusOnMount } from "./hooks";
 import { Icon } from "./Icon";
 import { noticeText, reasonText } from "./reasons";
 import { Timer } from "./Timer";
+
+type RetryView = NonNullable<OnboardingView["retry"]>;
 
 /** The practice before the task: conversations of which each reply is annotated. */
 export function OnboardingScreen({
@@ -29,23 +34,30 @@ export function OnboardingScreen({
   onSend: () => void;
 }): ReactElement {
   const { onboarding } = state.view;
+  const { retry } = onboarding;
   const id = useId();
   const heading = useFocusOnMount<HTMLHeadingElement>();
   const form = useRef<HTMLDivElement>(null);
-  const [pointedOut, setPointedOut] = useState(false);
+  const guidance = useGuidance(form);
   const block = sendingBlock(state);
   const sending = state.pending !== null;
   const all = data.dialogs.flat().filter((utterance) => utterance.agent_idx === MODEL).length;
   const done = all - onboardingMissing(state);
+  const missing = guidance.pointedOut && block === "onboarding_missing";
   const send = (): void => {
-    setPointedOut(block === "onboarding_missing");
-    if (block === "onboarding_missing") {
-      const first = form.current?.querySelector<HTMLElement>('fieldset[data-empty="true"] input');
-      first?.focus();
-      first?.closest("li")?.scrollIntoView({ block: "center" });
+    if (block !== null) {
+      guidance.point(block, reasonText(state));
+      return;
     }
+    guidance.clear();
     onSend();
   };
+  const status = sending
+    ? texts.onboarding.checking
+    : missing
+      ? reasonText(state)
+      : texts.onboarding.progress(done, all);
+  const tries = onboarding.triesLeft === null || sending ? [] : [texts.onboarding.tries(onboarding.triesLeft)];
   return (
     <div className="page-layout">
       <Header title={config.chat_title || texts.defaultTitle}>
@@ -69,8 +81,18 @@ export function OnboardingScreen({
               ))}
             </dl>
           </details>
-          {onboarding.retry !== null && (
-            <Retry key={onboarding.retry.key} reason={onboarding.retry.reason} triesLeft={onboarding.triesLeft} />
+          {retry !== null && (
+            <Retry
+              key={retry.key}
+              retry={retry}
+              dialogs={data.dialogs}
+              triesLeft={onboarding.triesLeft}
+              onGoTo={(place) => {
+                const boxes = form.current?.querySelector<HTMLElement>(`[data-testid="${boxesAt(place)}"]`);
+                boxes?.querySelector("input")?.focus({ preventScroll: true });
+                if (boxes) reveal(boxes);
+              }}
+            />
           )}
           {data.dialogs.map((dialog, dialogIdx) => (
             <section
@@ -82,9 +104,7 @@ export function OnboardingScreen({
               <ol className="messages">
                 {dialog.map((utterance, utteranceIdx) => {
                   const ticked = state.draft.onboarding[dialogIdx]?.[utteranceIdx] ?? [];
-                  const explanation = onboarding.retry?.explanations.find(
-                    (entry) => entry.dialog_idx === dialogIdx && entry.utterance_idx === utteranceIdx,
-                  );
+                  const place = { dialog_idx: dialogIdx, utterance_idx: utteranceIdx };
                   return (
                     <li key={utteranceIdx} data-testid="onboarding-utterance">
                       <Bubble agentIdx={utterance.agent_idx} text={utterance.text} />
@@ -94,9 +114,9 @@ export function OnboardingScreen({
                             config={data.annotation}
                             ticked={ticked}
                             disabled={sending}
-                            missing={pointedOut && ticked.length === 0}
+                            missing={missing && ticked.length === 0}
                             empty={ticked.length === 0}
-                            testId={`onboarding-${dialogIdx}-${utteranceIdx}`}
+                            testId={boxesAt(place)}
                             onTick={(value, on) => {
                               dispatch({
                                 type: "onboarding_ticked",
@@ -107,11 +127,7 @@ export function OnboardingScreen({
                               });
                             }}
                           />
-                          {explanation !== undefined && (
-                            <p className="explanation" data-testid="explanation">
-                              <strong>{texts.onboarding.explanation}:</strong> {explanation.text}
-                            </p>
-                          )}
+                          {retry !== null && <Verdict retry={retry} place={place} />}
                         </div>
                       )}
                     </li>
@@ -124,22 +140,11 @@ export function OnboardingScreen({
       </main>
       <div className="foot">
         <div className="column">
-          <div role="alert">
-            {state.notice !== null && (
-              <p className="alert" data-testid="refusal">
-                <Icon name="warning" />
-                {noticeText(state)}
-              </p>
-            )}
-          </div>
+          <Alert text={noticeText(state)} testId="refusal" />
+          {guidance.announcement}
           <div className="rating-foot">
-            <p id={id} className="reason" role="status" data-testid="send-reason">
-              {onboarding.triesLeft !== null && !sending && `${texts.onboarding.tries(onboarding.triesLeft)} · `}
-              {sending
-                ? texts.onboarding.checking
-                : pointedOut && block === "onboarding_missing"
-                  ? reasonText(state)
-                  : texts.onboarding.progress(done, all)}
+            <p id={id} className={missing ? "reason strong" : "reason"} role="status" data-testid="send-reason">
+              {[...tries, status].join(" · ")}
             </p>
             <button
               type="button"
@@ -158,8 +163,26 @@ export function OnboardingScreen({
   );
 }
 
-/** What the server said of a try that did not pass. */
-function Retry({ reason, triesLeft }: { reason: string; triesLeft: number | null }): ReactElement {
+function boxesAt({ dialog_idx, utterance_idx }: Place): string {
+  return `onboarding-${dialog_idx}-${utterance_idx}`;
+}
+
+function isSame(one: Place, other: Place): boolean {
+  return one.dialog_idx === other.dialog_idx && one.utterance_idx === other.utterance_idx;
+}
+
+/** What the server said of a try that did not pass, with the way to each reply that was wrong. */
+function Retry({
+  retry,
+  dialogs,
+  triesLeft,
+  onGoTo,
+}: {
+  retry: RetryView;
+  dialogs: readonly (readonly OnboardingUtterance[])[];
+  triesLeft: number | null;
+  onGoTo: (place: Place) => void;
+}): ReactElement {
   const ref = useRef<HTMLDivElement>(null);
   useEffect(() => {
     ref.current?.focus({ preventScroll: true });
@@ -176,9 +199,53 @@ function Retry({ reason, triesLeft }: { reason: string; triesLeft: number | null
     >
       <h3 id="retry-title">
         <Icon name="warning" />
-        {texts.onboarding.retryTitle}
+        <span>{texts.onboarding.retryTitle}</span>
       </h3>
-      <p>{reason || (triesLeft !== null ? texts.onboarding.tries(triesLeft) : "")}</p>
+      <p>{retry.reason || (triesLeft !== null ? texts.onboarding.tries(triesLeft) : "")}</p>
+      {retry.wrong !== null && retry.wrong.length > 0 && (
+        <>
+          <p>{texts.onboarding.wrongReplies}</p>
+          <ul>
+            {retry.wrong.map((place) => {
+              const dialog = dialogs[place.dialog_idx] ?? [];
+              const isReply = (utterance: OnboardingUtterance): boolean => utterance.agent_idx === MODEL;
+              const reply = dialog.slice(0, place.utterance_idx + 1).filter(isReply).length;
+              return (
+                <li key={boxesAt(place)}>
+                  <button
+                    type="button"
+                    className="link-button"
+                    data-testid="wrong-reply"
+                    onClick={() => {
+                      onGoTo(place);
+                    }}
+                  >
+                    {texts.onboarding.wrongReply(place.dialog_idx + 1, reply, dialog.filter(isReply).length)}
+                  </button>
+                </li>
+              );
+            })}
+          </ul>
+        </>
+      )}
+    </div>
+  );
+}
+
+/** Whether one reply was marked as the guidelines say in the last try, and why. */
+function Verdict({ retry, place }: { retry: RetryView; place: Place }): ReactElement | null {
+  const explanation = retry.explanations.find((entry) => isSame(entry, place));
+  const wrong = retry.wrong === null ? null : retry.wrong.some((entry) => isSame(entry, place));
+  if (explanation === undefined && wrong !== true) return null;
+  return (
+    <div className={wrong === null ? "verdict" : wrong ? "verdict wrong" : "verdict right"} data-testid="verdict">
+      {wrong !== null && (
+        <p>
+          <Icon name={wrong ? "warning" : "done"} />
+          <strong>{wrong ? texts.onboarding.wrong : texts.onboarding.right}</strong>
+        </p>
+      )}
+      {explanation !== undefined && <p data-testid="explanation">{texts.onboarding.explanation(explanation.text)}</p>}
     </div>
   );
 }

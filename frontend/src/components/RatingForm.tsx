@@ -1,5 +1,6 @@
 import { useId, type ReactElement } from "react";
 import { HIGHEST_RATING, LOWEST_RATING } from "../protocol";
+import { numberOf } from "../lib/keys";
 import { texts } from "../texts";
 
 const SCALE = Array.from({ length: HIGHEST_RATING - LOWEST_RATING + 1 }, (_, index) => LOWEST_RATING + index);
@@ -9,11 +10,14 @@ export function RatingForm({
   questions,
   ratings,
   disabled,
+  pointedOut = false,
   onRate,
 }: {
   questions: readonly string[];
   ratings: readonly (number | null)[];
   disabled: boolean;
+  /** What is not answered is drawn as what still has to be done. */
+  pointedOut?: boolean;
   onRate: (question: number, rating: number) => void;
 }): ReactElement {
   const id = useId();
@@ -21,7 +25,22 @@ export function RatingForm({
   return (
     <>
       {questions.map((question, index) => (
-        <fieldset key={index} className="rating" data-testid={`rating-${index}`} disabled={disabled}>
+        <fieldset
+          key={index}
+          className={pointedOut && (ratings[index] ?? null) === null ? "rating missing" : "rating"}
+          data-testid={`rating-${index}`}
+          data-answers="rating"
+          data-empty={(ratings[index] ?? null) === null}
+          disabled={disabled}
+          onKeyDown={(event) => {
+            const rating = numberOf(event.nativeEvent);
+            const radio = event.currentTarget.querySelector<HTMLInputElement>(`input[value="${rating}"]`);
+            if (radio === null) return;
+            event.preventDefault(); // the number is no box's
+            radio.focus();
+            radio.click();
+          }}
+        >
           <legend>{question}</legend>
           <div className="scale">
             {SCALE.map((rating) => (
@@ -37,7 +56,9 @@ export function RatingForm({
                     onRate(index, rating);
                   }}
                 />
-                <span aria-hidden="true">{rating}</span>
+                <span aria-hidden="true" translate="no">
+                  {String(rating)}
+                </span>
               </label>
             ))}
           </div>

@@ -17,7 +17,9 @@ export function Timer({ deadline }: { deadline: number | null }): ReactElement |
     <div className={seconds <= URGENT ? "timer urgent" : "timer"} data-testid="time-left">
       <Icon name="clock" />
       <span role="timer" aria-label={`${texts.time.left}: ${texts.time.spoken(seconds)}`}>
-        <span aria-hidden="true">{texts.time.short(seconds)}</span>
+        <span aria-hidden="true" translate="no">
+          {texts.time.short(seconds)}
+        </span>
       </span>
       <span className="sr-only" role="status">
         {said}

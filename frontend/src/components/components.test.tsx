@@ -3,15 +3,14 @@ import userEvent from "@testing-library/user-event";
 import { useState, type ReactElement } from "react";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { expectAccessible } from "../../test/axe";
-import { ANNOTATION, CONFIG, RULES, Server, opened, play } from "../../test/updates";
+import { Chat, ONBOARDING_RULES, Onboarding } from "../../test/screens";
+import { ANNOTATION, RULES, Server, opened, play } from "../../test/updates";
 import { initialState, reduce, setTick, type Event, type State } from "../state/conversation";
 import { AnnotationBoxes } from "./AnnotationBoxes";
 import { PlainText } from "./Bubble";
-import { ChatScreen } from "./ChatScreen";
 import { Composer } from "./Composer";
 import { Dialog } from "./Dialog";
 import { ImagePanel } from "./ImagePanel";
-import { OnboardingScreen } from "./OnboardingScreen";
 import { RatingForm } from "./RatingForm";
 import { Timer } from "./Timer";
 
@@ -226,34 +225,6 @@ test("the image has its description and can be enlarged", async () => {
   await expectAccessible(container);
 });
 
-/** A screen that lives: what the worker does goes through the reducer. */
-function Chat({
-  state: first,
-  spy,
-  connected = true,
-}: {
-  state: State;
-  spy?: (event: Event) => void;
-  connected?: boolean;
-}): ReactElement {
-  const [state, setState] = useState(first);
-  return (
-    <ChatScreen
-      config={CONFIG}
-      state={state}
-      connected={connected}
-      justBack={false}
-      dispatch={(event) => {
-        spy?.(event);
-        setState((before) => reduce(before, event));
-      }}
-      onSend={() => {
-        setState((before) => reduce(before, { type: "sent", messageId: "m1", at: Date.now() }));
-      }}
-    />
-  );
-}
-
 describe("the chat", () => {
   test("announces new messages and says who speaks", async () => {
     const { container } = render(<Chat state={opened(new Server())} />);
@@ -395,45 +366,12 @@ describe("the chat", () => {
 });
 
 describe("onboarding", () => {
-  const data = {
-    annotation: ANNOTATION,
-    dialogs: [
-      [
-        { agent_idx: 0, text: "Hello!" },
-        { agent_idx: 1, text: "Goodbye." },
-      ],
-      [
-        { agent_idx: 0, text: "How are you?" },
-        { agent_idx: 1, text: "Fine, thanks." },
-      ],
-    ],
-  };
-  const rules = { ...RULES, onboarding: data.dialogs.map((dialog) => dialog.map((utterance) => utterance.agent_idx)) };
-
-  /** What the server says comes from outside, what the worker does is kept here. */
-  function Onboarding({ state: told }: { state: State }): ReactElement {
-    const [events, setEvents] = useState<Event[]>([]);
-    const add = (event: Event): void => {
-      setEvents((before) => [...before, event]);
-    };
-    return (
-      <OnboardingScreen
-        config={CONFIG}
-        data={data}
-        state={events.reduce(reduce, told)}
-        connected
-        justBack={false}
-        dispatch={add}
-        onSend={() => {
-          add({ type: "sent", messageId: "o1", at: 1 });
-        }}
-      />
-    );
-  }
-
   test("has boxes under each reply only, and axe finds nothing", async () => {
     const server = new Server();
-    const state = play(initialState(rules), server.control("onboarding_start", { tries_left: 2, seconds: 300 }));
+    const state = play(
+      initialState(ONBOARDING_RULES),
+      server.control("onboarding_start", { tries_left: 2, seconds: 300 }),
+    );
     const { container } = render(<Onboarding state={state} />);
     expect(screen.getAllByRole("group", { name: "Which of these apply?" })).toHaveLength(2);
     expect(screen.getByTestId("send-reason")).toHaveTextContent("2 tries left · 0 of 2 replies marked");
@@ -442,7 +380,7 @@ describe("onboarding", () => {
   });
 
   test("points out what is missing instead of sending", async () => {
-    render(<Onboarding state={initialState(rules)} />);
+    render(<Onboarding state={initialState(ONBOARDING_RULES)} />);
     await userEvent.click(within(screen.getByTestId("onboarding-0-1")).getByTestId("bucket-bucket_0"));
     await userEvent.click(screen.getByTestId("onboarding-submit"));
     expect(screen.getByTestId("send-reason")).toHaveTextContent("1 reply still without a tick.");
@@ -454,7 +392,10 @@ describe("onboarding", () => {
 
   test("after a failed try it says so, how many are left, and explains where it was told to", async () => {
     const server = new Server();
-    const state = play(initialState(rules), server.control("onboarding_start", { tries_left: 2, seconds: 300 }));
+    const state = play(
+      initialState(ONBOARDING_RULES),
+      server.control("onboarding_start", { tries_left: 2, seconds: 300 }),
+    );
     const later = play(
       state,
       server.control("onboarding_retry", {
@@ -471,6 +412,37 @@ describe("onboarding", () => {
     expect(screen.getAllByTestId("explanation").map((text) => text.textContent)).toEqual([
       "Explanation: A greeting was expected.",
     ]);
+    await expectAccessible(container);
+  });
+
+  test.each([
+    ["wrong", [{ dialog_idx: 0, utterance_idx: 1 }], "verdict wrong"],
+    ["right", [{ dialog_idx: 1, utterance_idx: 1 }], "verdict right"],
+    ["one of which the server does not say whether it was right", undefined, "verdict"],
+  ])("an explanation of a reply that was %s is drawn as that", (_, wrong, className) => {
+    const server = new Server();
+    const explanations = [{ dialog_idx: 0, utterance_idx: 1, text: "A greeting was expected." }];
+    const state = play(
+      initialState(ONBOARDING_RULES),
+      server.control("onboarding_retry", { tries_left: 1, reason: "", explanations, wrong }),
+    );
+    render(<Onboarding state={state} />);
+    expect(screen.getByTestId("explanation").parentElement).toHaveClass(className, { exact: true });
+  });
+
+  test("after a failed try the wrong replies are listed, each leads to its boxes, and all are marked", async () => {
+    const server = new Server();
+    const wrong = [{ dialog_idx: 1, utterance_idx: 1 }];
+    const state = play(
+      initialState(ONBOARDING_RULES),
+      server.control("onboarding_retry", { tries_left: 1, reason: "Some differ.", explanations: [], wrong }),
+    );
+    const { container } = render(<Onboarding state={state} />);
+    const link = screen.getByRole("button", { name: "Conversation 2" });
+    expect(screen.getAllByTestId("wrong-reply")).toEqual([link]);
+    expect(screen.getByTestId("verdict")).toHaveTextContent("ticked for this reply differed from the guidelines");
+    await userEvent.click(link);
+    expect(within(screen.getByTestId("onboarding-1-1")).getByTestId("bucket-bucket_0")).toHaveFocus();
     await expectAccessible(container);
   });
 });

@@ -1,4 +1,4 @@
-import { lengthOf, onboardingMissing, sendingBlock, type State } from "../state/conversation";
+import { lengthOf, onboardingMissing, sendingBlock, type Block, type State } from "../state/conversation";
 import { texts } from "../texts";
 
 /** Why sending is not possible just now, in words; empty when it is, or when the page shows it anyway. */
@@ -23,4 +23,11 @@ export function noticeText(state: State): string | null {
   if (state.notice === null) return null;
   if (state.notice.kind === "overtaken") return texts.notice.overtaken;
   return state.notice.reason || texts.notice.refusedFallback;
+}
+
+/** Where something has to be done after the server has refused what was sent; null where that is the field to write in. */
+export function placeOfNotice(notice: State["notice"]): Block | null {
+  if (notice?.kind !== "refused") return null;
+  if (notice.code.startsWith("annotation_")) return "annotation_missing";
+  return notice.code.startsWith("rating_") ? "rating_missing" : null;
 }

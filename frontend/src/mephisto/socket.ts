@@ -2,7 +2,7 @@
  * The router's WebSocket side for one agent: connects, says who it is, keeps the connection alive, and connects again
  * after a loss, for as long as it takes.
  *
- * It keeps alive with `alive` packets and not with Mephisto's `heartbeat`: after its first heartbeat the router takes an
+ * It keeps alive with `alive` packets and not with Mephisto's `heartbeat`: after its first heartbeat Mephisto's own router takes an
  * agent for gone for good that has been silent for 15 s. A tunnel, a sleeping laptop or a tab in the background (where
  * browsers let timers run once a minute) must not cost a worker the conversation; the time for the turn is what counts.
  * `alive` links the socket all the same, and the router answers each with the agent's status.

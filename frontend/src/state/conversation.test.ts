@@ -233,7 +233,7 @@ describe("sending", () => {
     const state = play(send(opened(server)), server.control("ended", { outcome: "incomplete", reason: "Over." }));
     expect(state.pending).toBeNull();
     expect(sendingBlock(state)).toBe("over");
-    expect(state.view.ended).toEqual({ complete: false, reason: "Over." });
+    expect(state.view.ended).toEqual({ complete: false, reason: "Over.", cause: "" });
   });
 });
 

@@ -5,8 +5,9 @@
  * the server has said it back, refused it, or gone on without it.
  */
 
+import { isBlank } from "../lib/visibleText";
 import { HIGHEST_RATING, LOWEST_RATING, MODEL, NONE_ALL_GOOD, type AnnotationConfig, type Json } from "../protocol";
-import { EMPTY_VIEW, applyUpdate, utteranceToAnnotate, type Logged, type Ticks, type View } from "./view";
+import { EMPTY_VIEW, applyUpdate, utteranceToAnnotate, type Logged, type Ticks, type Turn, type View } from "./view";
 
 /** What of the task's configuration decides what may be sent. */
 export interface Rules {
@@ -292,9 +293,25 @@ function sent(state: State, messageId: string, at: number): State {
 
 // --- what follows from the state ---
 
-/** Characters as the server counts them: code points, without space at the ends. */
+/** Whether the worker has nothing more to do but hand in. */
+export function isOver(state: State): boolean {
+  return state.view.ended !== null || state.view.modelFailed !== null;
+}
+
+/** The live update that asks for more time; the same for each press of the button until the server has given it. */
+export function toMoreTimePacket(turn: Turn): Json {
+  const messageId = `more-time:${turn.key}:${turn.extensionsLeft}`;
+  return {
+    text: "",
+    episode_done: false,
+    update_id: messageId,
+    task_data: { message_id: messageId, control: "more_time", turn_idx: turn.turnIdx },
+  };
+}
+
+/** Characters as the server counts them: code points, without space at the ends; none if the text shows nothing. */
 export function lengthOf(text: string): number {
-  return Array.from(text.trim()).length;
+  return isBlank(text) ? 0 : Array.from(text.trim()).length;
 }
 
 /** Whether the worker has to tick a box before sending. */

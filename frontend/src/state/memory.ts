@@ -20,7 +20,26 @@ function conversationOf(state: State): string | null {
 }
 
 export class Memory {
-  constructor(private readonly storage: Storage | null) {}
+  /** `assignment`: which work of which worker this page is for; a tab may show several, one after the other. */
+  constructor(
+    private readonly storage: Storage | null,
+    private readonly assignment = "",
+  ) {}
+
+  /** Remember which agent does this work, until it is handed in. */
+  keepAgent(agentId: string): void {
+    this.write(`${PREFIX}agent:${this.assignment}`, agentId);
+  }
+
+  forgetAgent(): void {
+    this.write(`${PREFIX}agent:${this.assignment}`, null);
+  }
+
+  /** The agent that did this work before a reload, or before the run was started again; null if it was handed in. */
+  recallAgent(): string | null {
+    const agentId = this.read(`${PREFIX}agent:${this.assignment}`);
+    return typeof agentId === "string" ? agentId : null;
+  }
 
   keep(agentId: string, state: State): void {
     const kept: Kept = { conversation: conversationOf(state), draft: state.draft, pending: state.pending };

@@ -2,7 +2,7 @@
 
 import { isOnboardingAgent } from "../protocol";
 import type { Snapshot } from "../session";
-import type { State } from "./conversation";
+import { isOver, type State } from "./conversation";
 
 export type Screen =
   | "preview"
@@ -15,6 +15,8 @@ export type Screen =
   | "no-work"
   | "blocked"
   | "timeout"
+  | "stopped"
+  | "gone"
   | "disconnected"
   | "model-failed"
   | "mobile-blocked"
@@ -37,12 +39,16 @@ export function screenOf(snapshot: Snapshot): Screen {
     case "unreachable":
       return "lost";
     case "turned-away":
+      if (handIn === "done") return "finished";
+      if (snapshot.gone !== null) return "gone";
       if (phase.refusal !== null) return CLOSED.has(phase.refusal) ? "blocked" : "no-work";
       if (phase.reason.startsWith(NOT_QUALIFIED)) return "blocked";
       return phase.reason.startsWith(TASK_MISSING) ? "disconnected" : "no-work";
     case "live":
       if (handIn === "done") return "finished";
       if (state === null) return "loading";
+      if (state.view.ended?.cause === "stopped") return "stopped";
+      if (snapshot.gone !== null && !isOver(state)) return "gone";
       return isOnboardingAgent(phase.agentId) ? onboardingScreen(state) : chatScreen(state);
   }
 }
@@ -58,7 +64,7 @@ function chatScreen(state: State): Screen {
   const { view, agentStatus } = state;
   // What the conversation itself says comes first: a worker who has finished can hand in, whatever the status.
   if (view.modelFailed !== null) return "model-failed";
-  if (view.ended !== null) return "finished";
+  if (view.ended !== null) return view.ended.cause === "timeout" ? "timeout" : "finished";
   const ended = endedByStatus(agentStatus);
   if (ended !== null) return ended;
   if (!view.started) return "loading";

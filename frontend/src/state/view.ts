@@ -9,6 +9,7 @@ import {
   text,
   type Explanation,
   type Json,
+  type Place,
   type ServerUpdate,
 } from "../protocol";
 
@@ -39,6 +40,8 @@ export type Ask = "message" | "final_rating";
 
 /** The worker may send. */
 export interface Turn {
+  /** Id of the update that began it. */
+  key: string;
   ask: Ask;
   /** 0-based exchange. */
   turnIdx: number;
@@ -47,7 +50,14 @@ export interface Turn {
   seconds: number;
   /** Epoch milliseconds on the page's clock. */
   deadline: number | null;
+  /** How many times the worker may still ask for more time. */
+  extensionsLeft: number;
+  /** Seconds that the worker has got on request, from when they were given; null without. */
+  given: number | null;
 }
+
+/** Why a conversation ended before its end; "" where it did not, or the server does not say. */
+export type Cause = "stopped" | "timeout" | "";
 
 export interface Refusal {
   messageId: string | null;
@@ -60,7 +70,13 @@ export interface OnboardingView {
   seconds: number;
   deadline: number | null;
   /** Set after a try that did not pass. */
-  retry: { key: string; reason: string; explanations: Explanation[] } | null;
+  retry: {
+    key: string;
+    reason: string;
+    explanations: Explanation[];
+    /** The replies whose boxes were wrong; null from a server that does not say. */
+    wrong: Place[] | null;
+  } | null;
   outcome: "passed" | "failed" | null;
   failureReason: string;
   /** How many tries the server has answered. */
@@ -81,7 +97,7 @@ export interface View {
   arrived: ReadonlySet<string>;
   refusals: readonly Refusal[];
   modelFailed: string | null;
-  ended: { complete: boolean; reason: string } | null;
+  ended: { complete: boolean; reason: string; cause: Cause } | null;
   onboarding: OnboardingView;
 }
 
@@ -173,10 +189,19 @@ function applyControl(view: View, control: string, data: Json, { update, receive
           turnIdx: number(data.turn_idx, 0),
           numTurns,
           seconds,
+          key: update.update_id,
           deadline,
+          extensionsLeft: number(data.extensions_left, 0),
+          given: null,
         },
       };
     }
+    case "more_time":
+      if (view.turn === null || view.turn.turnIdx !== data.turn_idx) return view;
+      return {
+        ...view,
+        turn: { ...view.turn, deadline, extensionsLeft: number(data.extensions_left, 0), given: seconds },
+      };
     case "refused":
       return { ...view, refusals: [...view.refusals, readRefusal(data)] };
     case "model_failed":
@@ -185,7 +210,7 @@ function applyControl(view: View, control: string, data: Json, { update, receive
       return {
         ...view,
         turn: null,
-        ended: { complete: data.outcome === "complete", reason: text(data.reason) },
+        ended: { complete: data.outcome === "complete", reason: text(data.reason), cause: readCause(data.cause) },
       };
     case "onboarding_start":
       return withOnboarding(view, { triesLeft: tries(data), seconds, deadline });
@@ -196,6 +221,7 @@ function applyControl(view: View, control: string, data: Json, { update, receive
           key: update.update_id,
           reason: text(data.reason),
           explanations: list(data.explanations).filter(isRecord).map(readExplanation),
+          wrong: Array.isArray(data.wrong) ? data.wrong.filter(isRecord).map(readPlace) : null,
         },
         answered: view.onboarding.answered + 1,
       });
@@ -216,6 +242,10 @@ function withOnboarding(view: View, change: Partial<OnboardingView>): View {
   return { ...view, onboarding: { ...view.onboarding, ...change } };
 }
 
+function readCause(raw: unknown): Cause {
+  return raw === "stopped" || raw === "timeout" ? raw : "";
+}
+
 function tries(data: Json): number | null {
   return typeof data.tries_left === "number" ? data.tries_left : null;
 }
@@ -228,12 +258,12 @@ function readRefusal(data: Json): Refusal {
   };
 }
 
+function readPlace(raw: Json): Place {
+  return { dialog_idx: number(raw.dialog_idx, -1), utterance_idx: number(raw.utterance_idx, -1) };
+}
+
 function readExplanation(raw: Json): Explanation {
-  return {
-    dialog_idx: number(raw.dialog_idx, -1),
-    utterance_idx: number(raw.utterance_idx, -1),
-    text: text(raw.text),
-  };
+  return { ...readPlace(raw), text: text(raw.text) };
 }
 
 /** The model's last reply, if the worker has to annotate it before going on; else null. */

@@ -1,0 +1,51 @@
+import { useId, type ReactElement, type ReactNode } from "react";
+import { texts } from "../texts";
+import { useFocusOnMount } from "./hooks";
+
+/** What surrounds the questions at the end. */
+export function RatingCard({ children }: { children: ReactNode }): ReactElement {
+  const heading = useFocusOnMount<HTMLHeadingElement>();
+  return (
+    <section className="rating-card" aria-labelledby="rating-title">
+      <h2 id="rating-title" ref={heading} tabIndex={-1}>
+        {texts.rating.title}
+      </h2>
+      <p>{texts.rating.intro}</p>
+      {children}
+    </section>
+  );
+}
+
+/** The button below the questions, and why it does not send just now. */
+export function RatingFoot({
+  reason,
+  strong,
+  blocked,
+  sending,
+  onSend,
+}: {
+  reason: string;
+  strong: boolean;
+  blocked: boolean;
+  sending: boolean;
+  onSend: () => void;
+}): ReactElement {
+  const id = useId();
+  return (
+    <div className="rating-foot">
+      <p id={id} className={strong ? "reason strong" : "reason"} role="status" data-testid="send-reason">
+        {sending ? texts.rating.sending : reason}
+      </p>
+      <button
+        type="button"
+        className="primary-button"
+        data-testid="send"
+        aria-disabled={blocked}
+        aria-describedby={id}
+        onClick={onSend}
+      >
+        {texts.rating.send}
+      </button>
+    </div>
+  );
+}

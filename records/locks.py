@@ -1,0 +1,117 @@
+"""Locks of the operating system: runs share what they write to, and who changes all records needs it alone.
+
+A lock ends with the process that holds it, however that ends. Where the file system has no locks (some network file
+systems), there is none to hold, and what has to be alone goes on all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+LOCKS_FOLDER = "model_chat_locks"
+"""In Mephisto's data folder: a file for each task that has run, and :data:`DATA_LOCK`."""
+DATA_LOCK = "all_runs.lock"
+STACK_LOCK = "stack.lock"
+"""In the folder of an image stack, which :mod:`model_chat.images` locks with it."""
+
+
+class LockedError(Exception):
+    """Somebody else holds the lock."""
+
+
+@contextmanager
+def hold(path: Path, alone: bool, make: bool = True) -> Iterator[int]:
+    """Lock a file, or a folder itself, until the end of the block; never wait.
+
+    Args:
+        path: what to lock.
+        alone: whether nobody else may hold it; else it is shared with those who share it, too.
+        make: whether to make the file where it is missing; a folder is never made.
+
+    Yields:
+        The descriptor of the open file.
+
+    Raises:
+        LockedError: somebody else holds it.
+        OSError: it can't be opened.
+    """
+    descriptor = _locked(path, alone, make)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _locked(path: Path, alone: bool, make: bool) -> int:
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | (os.O_CREAT if make else 0)
+    while True:
+        if make:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise LockedError(str(path)) from None
+        except OSError as error:
+            logger.debug("%s can't be locked: %s", path, error)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                return descriptor
+        os.close(descriptor)  # the file was removed meanwhile, by a run whose launch was refused
+
+
+def hold_data(data_folder: Path, alone: bool) -> contextlib.AbstractContextManager[int]:
+    """Lock Mephisto's data folder: shared by its runs, alone for who changes the records of all tasks.
+
+    Raises:
+        LockedError: somebody else holds it.
+        OSError: the lock can't be made.
+    """
+    folder = data_folder / LOCKS_FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return hold(folder / DATA_LOCK, alone)
+
+
+def runs_going_on(data_folder: Path) -> list[str]:
+    """The ids of the processes that run a task with this data folder, as far as they can be told."""
+    found = []
+    for path in sorted((data_folder / LOCKS_FOLDER).glob("*.lock")):
+        if path.name == DATA_LOCK:
+            continue
+        try:
+            with hold(path, alone=False, make=False):
+                pass
+        except LockedError:
+            found.append(path.read_text(encoding="ascii", errors="replace").strip())
+        except OSError as error:
+            logger.debug("%s can't be read: %s", path, error)
+    return [holder for holder in found if holder]
+
+
+@contextmanager
+def use_folder(folder: Path) -> Iterator[None]:
+    """Share a folder with other runs that save there; it is made first, and removed at the end if nothing was saved.
+
+    Raises:
+        LockedError: somebody changes what is saved there.
+        OSError: it can't be made or read.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    for path in reversed(made):
+        path.mkdir(mode=0o700, exist_ok=True)
+    try:
+        with hold(folder, alone=False):
+            yield
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # something was saved there
+                path.rmdir()

@@ -1,0 +1,34 @@
+"""One spelling of a worker id: what looks alike, or differs only by what nobody sees, is the same worker."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Characters that show nothing although Unicode calls them letters, marks or symbols."""
+
+
+def normalise_worker_id(worker_id: str) -> str:
+    """Return a worker id in the one spelling under which it is compared and kept.
+
+    The spelling is Unicode's NFKC form without control characters, zero-width and bidirectional ones, variation selectors
+    and half characters; white space at the ends goes, and any other run of it becomes one space. Normalising twice changes
+    nothing.
+
+    Returns:
+        the id; "" where nothing of it can be seen.
+    """
+    spelled = " ".join(unicodedata.normalize("NFKC", worker_id).split())
+    seen = "".join(character for character in spelled if not _is_invisible(character))
+    # What has gone may have kept apart what belongs together: a letter and its accent, or two spaces.
+    return " ".join(unicodedata.normalize("NFKC", seen).split())
+
+
+def _is_invisible(character: str) -> bool:
+    return (
+        unicodedata.category(character) in ("Cc", "Cf", "Cs")
+        or character in _INVISIBLE
+        or "\u180b" <= character <= "\u180f"
+        or "\ufe00" <= character <= "\ufe0f"
+        or "\U000e0000" <= character <= "\U000e0fff"
+    )

@@ -1,0 +1,76 @@
+"""No command ends in a traceback for the encoding of the terminal that it is typed in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model_chat.configuration.places import ROOT
+
+SCRIPTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [*ROOT.glob("run*.py"), *ROOT.glob("scripts/*.py"), ROOT / "analysis/compile_results.py"]
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+)
+C_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+
+def typed(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, *words],
+        env={**os.environ, **environment},
+        cwd=cwd,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_there_are_scripts() -> None:
+    assert {"run.py", "run_image_chat.py", "scripts/doctor.py", "analysis/compile_results.py"} < set(SCRIPTS)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_can_be_read_on_a_terminal_that_knows_ascii_alone(script: str, tmp_path: Path) -> None:
+    if script == "scripts/write_reference.py":
+        pytest.skip("takes no arguments: it would write")
+    done = typed(script, "--help", PYTHONIOENCODING="ascii", HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"sage: " in done.stdout  # argparse's or click's
+    assert done.stdout.isascii()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "cp1252"}, C_LOCALE],
+    ids=["latin-1", "ascii", "cp1252", "C"],
+)
+def test_faults_and_values_can_be_read_on_any_terminal(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    text = (ROOT / "conf/example.yaml").read_text(encoding="utf-8")
+    text = text.replace('task_title: "Chat with a partner', 'task_title: "你好 ✗ \\ud83d')
+    (tmp_path / "conf/mine.yaml").write_text(text, encoding="utf-8")
+    given = ("--config-dir", str(tmp_path), "conf=mine", "mephisto.blueprint.left_pane_text_path=nowhere.html")
+    for script in ("run.py", "scripts/doctor.py"):
+        done = typed(script, *given, **environment, HOME=str(tmp_path))
+        assert done.returncode in (1, 2)
+        assert b"Traceback" not in done.stderr
+        assert b"nowhere.html" in done.stdout + done.stderr
+    done = typed("run.py", "-c", "job", *given, **environment, HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"task_title" in done.stdout
+
+
+def test_what_a_terminal_has_is_written_as_it_is_and_the_rest_is_not_lost() -> None:
+    code = "import model_chat; print('\\u2717 na\\xefve \\u2026 \\u4f60 \\ud83d')"
+    for encoding, expected in {
+        "ascii": b"x na\\xefve ... \\u4f60 \\ud83d\n",
+        "latin-1": b"x na\xefve ... \\u4f60 \\ud83d\n",
+        "utf-8": "✗ naïve … 你 \\ud83d\n".encode(),
+        "ascii:replace": b"? na?ve ? ? ?\n",
+    }.items():
+        assert typed("-c", code, PYTHONIOENCODING=encoding).stdout == expected

@@ -1,0 +1,147 @@
+"""What workers see in real Chromium when a run stops, is gone, or is started again, and when their time runs out."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.e2e.browser import axe_findings, chromium
+from tests.e2e.running_task import RunningTask
+
+Start = Callable[..., RunningTask]
+NO_ANNOTATION = "mephisto.blueprint.annotations_config_path=''"
+PICTURES = os.environ.get("MODEL_CHAT_PICTURES")
+"""A folder for pictures of the screens, to be looked at; unset: none are taken."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(params=[(1280, 800), (390, 780)], ids=["desktop", "phone"])
+def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+    width, height = request.param
+    fresh = browser.new_context(viewport={"width": width, "height": height})
+    fresh.set_default_timeout(30_000)
+    yield fresh
+    fresh.close()
+
+
+def on_screen(page: Page, name: str) -> None:
+    expect(page.locator(f'[data-screen="{name}"]')).to_be_visible(timeout=60_000)
+
+
+def look_at(page: Page, name: str) -> None:
+    """Check what is on the screen for accessibility, and take a picture of it."""
+    assert axe_findings(page) == []
+    if PICTURES:
+        size = page.viewport_size or {"width": 0}
+        page.screenshot(path=str(Path(PICTURES) / f"{name}-{size['width']}.png"))
+
+
+def submit(page: Page) -> None:
+    page.get_by_test_id("submit").click()
+    expect(page.get_by_test_id("submitted")).to_be_visible(timeout=30_000)
+
+
+def begin(page: Page, task: RunningTask, text: str = "I have a cat.") -> None:
+    page.goto(task.worker_url("ann"))
+    expect(page.get_by_test_id("message")).to_have_count(2, timeout=60_000)
+    page.get_by_test_id("composer").fill(text)
+    page.get_by_test_id("composer").press("Enter")
+    expect(page.get_by_test_id("message")).to_have_count(4, timeout=60_000)
+
+
+def test_a_study_that_is_stopped_says_so_and_lets_the_worker_submit(start_task: Start, context: BrowserContext) -> None:
+    task = start_task(NO_ANNOTATION)
+    page = context.new_page()
+    begin(page, task)
+    task.interrupt()
+    page.wait_for_timeout(1500)
+    on_screen(page, "chat")
+    task.interrupt()
+    on_screen(page, "stopped")
+    expect(page.get_by_test_id("reason")).to_contain_text("This is not your fault")
+    look_at(page, "stopped")
+    assert task.wait(10) == 130, task.log
+    submit(page)
+    (chat,) = task.conversations()
+    assert chat["reason"].startswith("stopped: ")
+    assert [line["text"] for line in chat["dialog"]][2] == "I have a cat."
+    assert task.agent_statuses() == ["completed"]
+
+
+def test_a_page_whose_run_is_gone_for_good_ends_with_a_way_to_submit(
+    start_task: Start, context: BrowserContext
+) -> None:
+    task = start_task(NO_ANNOTATION)
+    page = context.new_page()
+    page.clock.install()
+    begin(page, task)
+    assert task.process is not None
+    os.kill(task.process.pid, signal.SIGKILL)
+    task.process.wait()
+    expect(page.locator('[data-connection="lost"]')).to_be_visible(timeout=30_000)
+    page.clock.run_for(150_000)
+    on_screen(page, "gone")
+    look_at(page, "gone")
+    submit(page)
+
+
+def test_a_page_that_comes_back_to_a_new_chat_says_so(start_task: Start, context: BrowserContext) -> None:
+    task = start_task(NO_ANNOTATION, needed="a:2")
+    page = context.new_page()
+    begin(page, task)
+    assert task.process is not None
+    os.kill(task.process.pid, signal.SIGKILL)
+    task.process.wait()
+    with task:
+        expect(page.get_by_test_id("renewed")).to_be_visible(timeout=60_000)
+        look_at(page, "renewed")
+        page.get_by_test_id("renewed-accept").click()
+        expect(page.get_by_test_id("renewed")).to_have_count(0)
+        expect(page.get_by_test_id("message")).to_have_count(2, timeout=60_000)
+        expect(page.get_by_test_id("composer")).to_be_enabled()
+    kept = [chat for chat in task.conversations() if len(chat["dialog"]) > 2]
+    assert [chat["dialog"][2]["text"] for chat in kept] == ["I have a cat."]
+
+
+def test_time_that_runs_out_can_be_extended_once_and_then_what_there_is_is_handed_in(
+    start_task: Start, context: BrowserContext
+) -> None:
+    task = start_task(NO_ANNOTATION, "mephisto.blueprint.max_resp_time=8")
+    page = context.new_page()
+    begin(page, task)
+    expect(page.get_by_test_id("time-warning")).to_be_visible()
+    look_at(page, "more-time")
+    page.get_by_test_id("composer").fill("I am not done yet")
+    page.get_by_test_id("more-time").click()
+    expect(page.get_by_test_id("more-time")).to_have_count(0)
+    expect(page.get_by_test_id("composer")).to_be_focused()
+    expect(page.get_by_test_id("composer")).to_have_value("I am not done yet")
+    page.wait_for_timeout(8_000)  # longer than the time without the extension
+    look_at(page, "last-time")
+    on_screen(page, "timeout")
+    look_at(page, "time-up")
+    submit(page)
+    (chat,) = task.conversations()
+    assert chat["reason"].startswith("timeout: ")
+
+
+def test_an_onboarding_that_is_stopped_says_so(start_task: Start, context: BrowserContext) -> None:
+    task = start_task("mephisto.blueprint.onboarding_qualification=test_onboarding")
+    page = context.new_page()
+    page.goto(task.worker_url("ann"))
+    on_screen(page, "onboarding")
+    task.interrupt()
+    on_screen(page, "stopped")
+    look_at(page, "onboarding-stopped")
+    assert task.wait(10) == 130, task.log
+    submit(page)
