@@ -27,6 +27,7 @@ from model_chat.errors import ConfigurationError, ModelFailureError
 from model_chat.records.schema import Generation
 from model_chat.serving.catalogue import ModelSource, models_in_folder, models_in_opt_file, opt_faults
 from model_chat.serving.loading import LoadedModel, load_model
+from model_chat.serving.model import StoppedError
 from model_chat.serving.opt_export import exportable_opt
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.endpoint_server import (
@@ -257,7 +258,7 @@ def test_the_end_of_the_run_ends_requests(server: EndpointServer) -> None:
     model = make(server)
     pool = ModelPool([model], 1, 60)
     threading.Timer(0.3, pool.shutdown).start()
-    with pytest.raises(ModelFailureError, match="The run ended"):
+    with pytest.raises((ModelFailureError, StoppedError), match="The run ended"):
         pool.reply("m", model.clone(), [heard("Hi!")])
     end = time.monotonic() + 20
     while server.open_now:

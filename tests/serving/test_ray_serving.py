@@ -167,7 +167,7 @@ def test_a_copy_that_dies_in_mid_reply_is_replaced_and_the_conversation_goes_on(
     bot = BotAgent(pool, "witness/one")
     bot.observe_persona(["your persona: I am a cat."])
     bot.observe({"id": "Speaker 1", "text": "one"})
-    assert "2 your persona: I am a cat. | one" in bot.act()
+    assert "2 your persona: I am a cat. | one" in bot.act().text
     file = tmp_path / "wait"
     bot.observe({"id": "Speaker 1", "text": f"!wait {file}"})
     reply = in_thread(bot.act)
@@ -183,7 +183,7 @@ def test_a_copy_that_dies_in_mid_reply_is_replaced_and_the_conversation_goes_on(
     assert process != victim
     assert "4 your persona: I am a cat. | one | I: 2 your persona: I am a cat. | one | !wait" in said
     bot.observe({"id": "Speaker 1", "text": "three"})
-    assert ": 6 " in bot.act()
+    assert ": 6 " in bot.act().text
 
 
 def test_a_turn_that_kills_every_copy_fails_alone_after_a_few(pool: ModelPool) -> None:
