@@ -28,7 +28,7 @@ from model_chat.configuration.redaction import (
 )
 from model_chat.errors import ConfigurationError
 from model_chat.logs import set_up_logging
-from model_chat.serving.catalogue import ModelSource, choose_sources, models_in_opt_file
+from model_chat.serving.catalogue import ModelSource, choose_sources, models_in_opt_file, opt_faults
 from model_chat.serving.loading import load_model
 from model_chat.serving.opt_export import exportable_opt
 
@@ -103,9 +103,13 @@ def test_a_model_that_can_not_be_loaded_tells_its_reason_without_its_key(tmp_pat
     assert "kq83" not in str(error.value)
     path = tmp_path / "opts.yaml"
     path.write_text("a:\n  api_key: kq83-model-key\n  model: hosted\n", encoding="utf-8")
+    said = " ".join(opt_faults("flag", models_in_opt_file("flag", str(path))["a"]))
+    assert "unknown key 'api_key'" in said
+    assert "kq83" not in said
+    path.write_text("a:\n- api_key: kq83-model-key\n", encoding="utf-8")
     with pytest.raises(ConfigurationError) as error:
         models_in_opt_file("flag", str(path))
-    assert "must be a string of ParlAI flags, not {'api_key': '[secret]', 'model': 'hosted'}" in str(error.value)
+    assert "settings of an endpoint, not [{'api_key': '[secret]'}]" in str(error.value)
 
 
 def test_what_a_model_is_given_is_known_before_it_is_loaded_wherever_it_will_run(tmp_path: Path) -> None:

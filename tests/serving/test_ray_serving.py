@@ -170,7 +170,7 @@ def test_a_copy_that_dies_in_mid_reply_is_replaced_and_the_conversation_goes_on(
     assert "2 your persona: I am a cat. | one" in bot.act().text
     file = tmp_path / "wait"
     bot.observe({"id": "Speaker 1", "text": f"!wait {file}"})
-    reply = in_thread(bot.act)
+    reply = in_thread(lambda: bot.act().text)
     wait_until(lambda: file.exists() and bool(file.read_text(encoding="utf-8")))
     victim = int(file.read_text(encoding="utf-8"))
     os.kill(victim, signal.SIGSTOP)  # whatever it has begun to say is not said
