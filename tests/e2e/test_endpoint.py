@@ -191,7 +191,7 @@ def test_at_the_limit_no_conversation_begins_and_the_one_that_goes_on_ends_well(
     assert "models: $9.00 of $7.00 spent" in again.log
 
 
-def test_who_comes_at_the_limit_while_somebody_chats_gets_no_work(
+def test_who_comes_at_the_limit_while_a_conversation_goes_on_gets_no_work(
     start_task: Start, server: EndpointServer, tmp_path: Path
 ) -> None:
     server.default = reply(prompt=0, completion=1)
@@ -199,18 +199,10 @@ def test_who_comes_at_the_limit_while_somebody_chats_gets_no_work(
     task = start_task(
         TWO_TURNS, models_file(tmp_path, server.url, **prices), "mephisto.blueprint.max_model_spend_usd=1", needed="e:3"
     )
-
-    async def two() -> list[str]:
-        first = asyncio.create_task(simulate(task.port, 1, [Behaviour(think_time=4)], prefix="first"))
-        while len(server.requests) < 2:  # the test request, and the first reply
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.5)
-        (second,) = await simulate(task.port, 1, [Behaviour()], prefix="second")
-        (done,) = await first
-        return [done.result, second.result.partition(":")[0]]
-
-    assert asyncio.run(two()) == ["complete", "no work"], task.log
-    assert task.wait() == 3, task.log
+    (first,) = asyncio.run(simulate(task.port, 1, [Behaviour(stay_silent=True)], prefix="first"))
+    assert first.result == "left", "in the middle of a conversation, which waits for an answer"
+    (second,) = asyncio.run(simulate(task.port, 1, [Behaviour()], prefix="second"))
+    assert second.result.startswith("no work"), task.log
 
 
 def test_kill_9_loses_nothing_that_is_known_of_replies_and_the_page_gets_none_of_it(
