@@ -61,9 +61,7 @@ class EndpointAgent(Agent):  # type: ignore[misc]  # parlai ships no types
                 kind = float
             elif "int" in kinds:
                 kind = int
-            group.add_argument(
-                f"--{name.replace('_', '-')}", type=kind, default=None, help=info.description or "see docs"
-            )
+            group.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None, help="see docs/models.md")
         return parser
 
     def __init__(self, opt: Opt, shared: dict[str, Any] | None = None) -> None:

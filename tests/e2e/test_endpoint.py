@@ -73,13 +73,15 @@ class Misbehaving:
 
     def __init__(self) -> None:
         self._chance = random.Random(17)
+        self._later = 0
         self.counted: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
 
     async def __call__(self, exchange: Exchange) -> None:
         said = sum(message["role"] == "user" for message in exchange.body["messages"])
         draw = self._chance.random()
-        if said > 1 and draw < 0.03:
+        self._later += said > 1
+        if said > 1 and self._later % 25 == 0:
             self.faults["401"] += 1
             await status(401, {"error": {"message": f"Incorrect API key provided: {KEY}."}})(exchange)
         elif draw < 0.4:
@@ -135,7 +137,7 @@ def test_64_workers_through_a_misbehaving_endpoint_lose_nothing_and_learn_nothin
     assert Counter(outcome.result for outcome in outcomes) == Counter(chat["status"] for chat in saved), task.log
     assert len(saved) == 64
     failed = [chat for chat in saved if chat["status"] == "incomplete"]
-    assert 0 < len(failed) < 20
+    assert misbehaving.faults["401"] <= len(failed) < 32
     assert all(chat["reason"].startswith("model failed: ") for chat in failed)
     assert set(task.agent_statuses()) == {"completed"}, "nobody loses pay"
 
@@ -191,7 +193,7 @@ def test_at_the_limit_no_conversation_begins_and_the_one_that_goes_on_ends_well(
     assert "models: $9.00 of $7.00 spent" in again.log
 
 
-def test_who_comes_at_the_limit_while_somebody_chats_gets_no_work(
+def test_who_comes_at_the_limit_while_a_conversation_goes_on_gets_no_work(
     start_task: Start, server: EndpointServer, tmp_path: Path
 ) -> None:
     server.default = reply(prompt=0, completion=1)
@@ -199,18 +201,10 @@ def test_who_comes_at_the_limit_while_somebody_chats_gets_no_work(
     task = start_task(
         TWO_TURNS, models_file(tmp_path, server.url, **prices), "mephisto.blueprint.max_model_spend_usd=1", needed="e:3"
     )
-
-    async def two() -> list[str]:
-        first = asyncio.create_task(simulate(task.port, 1, [Behaviour(think_time=4)], prefix="first"))
-        while len(server.requests) < 2:  # the test request, and the first reply
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.5)
-        (second,) = await simulate(task.port, 1, [Behaviour()], prefix="second")
-        (done,) = await first
-        return [done.result, second.result.partition(":")[0]]
-
-    assert asyncio.run(two()) == ["complete", "no work"], task.log
-    assert task.wait() == 3, task.log
+    (first,) = asyncio.run(simulate(task.port, 1, [Behaviour(stay_silent=True)], prefix="first"))
+    assert first.result == "left", "in the middle of a conversation, which waits for an answer"
+    (second,) = asyncio.run(simulate(task.port, 1, [Behaviour()], prefix="second"))
+    assert second.result.startswith("no work"), task.log
 
 
 def test_kill_9_loses_nothing_that_is_known_of_replies_and_the_page_gets_none_of_it(
