@@ -35,9 +35,7 @@ class Study:
             units=1,
         )
         self.launched: list[Any] = []
-        launcher = SimpleNamespace(
-            keep_launching_units=True, units=self.launched, launch_evaluation_unit=lambda data, index: index
-        )
+        launcher = SimpleNamespace(replace=lambda: self.launched.append("a unit") or True)
         self.shared.live_run = SimpleNamespace(task_launcher=launcher)
         run.task_run.get_blueprint(args=run.args, shared_state=self.shared)
         self.runner = ModelImageChatTaskRunner(run.task_run, run.args, self.shared)

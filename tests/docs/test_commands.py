@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -267,7 +266,6 @@ def test_installing(walk: Walk, tiny_chat_model: Path) -> None:
     assert said.count(f"already there ({studies}/models/") == 2
     walk.run("python -m model_chat.scripts.new_study my_study", cwd=studies)
     walk.opens("python -m model_chat.run conf=my_study", cwd=studies)
-    assert (studies / "my_study/conversations").is_dir()
     said = walk.run("python -m model_chat.run", cwd=studies)
     assert f"task_dir={installed}" in said
     assert f"work_dir={studies}" in said
@@ -365,7 +363,6 @@ def test_ray(walk: Walk) -> None:
 @walks("docs/troubleshooting.md")
 def test_troubleshooting(walk: Walk) -> None:
     shutil.copy(walk.copy / "conf/example.yaml", walk.copy / "conf/my_study.yaml")
-    walk.opens("make PYTHON=/path/to/python run", code=-signal.SIGINT, **{"/path/to/python": sys._base_executable})
     assert "answers 'Hi!' with" in walk.run('make doctor ARGS="--load-models conf=my_study"')
 
 

@@ -138,7 +138,7 @@ def test_an_odd_file_is_named_and_left_out_of_a_start(chats: Path, caplog: pytes
         kept = find_kept(chats, None, TASK)
     assert kept.complete() == {"a": 1} and kept.unnamed == 0
     assert [record.args[0] for record in caplog.records if record.args] == [str(odd)]
-    assert _saved_places(list_files([chats]).sources) == set()
+    assert _saved_places(list_files([chats]).sources, TASK) == set()
 
 
 def test_odd_files_are_named_and_left_out_of_an_analysis(chats: Path, tmp_path: Path) -> None:
