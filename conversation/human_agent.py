@@ -23,8 +23,8 @@ LONGEST_WAIT = 0.5
 class ServerUpdate(dict[str, Any]):
     """A live update that the server made.
 
-    The type is how :class:`model_chat.agent_state.ModelChatAgentState` tells it from what a worker's page sent: only
-    the server's own updates are recorded, so that nothing unchecked is ever saved or shown again.
+    The type is how :class:`~model_chat.mephisto_task.agent_state.ModelChatAgentState` tells it from what a worker's page
+    sent: only the server's own updates are recorded, so that nothing unchecked is ever saved or shown again.
     """
 
     @property

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_chat.configuration.annotations import AnnotationRefusedError, AnnotationsConfig, check_ticks
+from model_chat.errors import RefusedError as RefusedError
 from model_chat.records.schema import Timing
-from model_chat.visible_text import is_blank
+from model_chat.records.visible_text import is_blank
 
 LOWEST_RATING, HIGHEST_RATING = 1, 5
 LONGEST_MESSAGE_ID = 64
@@ -19,22 +20,6 @@ LATEST_TIMESTAMP = 1e11
 
 _UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 """Control characters, and halves of characters, which can stand in JSON but in no UTF-8 file."""
-
-
-class RefusedError(ValueError):
-    """A packet that is not taken; it is still the worker's turn.
-
-    Args:
-        code: one of the `refused` codes of docs/protocol.md.
-        reason: a sentence for the worker.
-        message_id: the page's id of the packet, where it had a usable one.
-    """
-
-    def __init__(self, code: str, reason: str, message_id: str | None = None) -> None:
-        self.code = code
-        self.reason = reason
-        self.message_id = message_id
-        super().__init__(reason)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.onboarding import OnboardingConfig
-from model_chat.human_agent import HumanAgent
-from model_chat.incoming import RefusedError, message_id_of
+from model_chat.conversation.human_agent import HumanAgent
+from model_chat.conversation.incoming import RefusedError, message_id_of
 from model_chat.quality.onboarding import (
     OnboardingOutcome,
     OnboardingStatistics,

@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from model_chat.configuration.annotations import AnnotationsConfig, load_annotations
-from model_chat.configuration.checked_task import CheckedImages, CheckedTask
 from model_chat.configuration.files import expand, read_text
 from model_chat.configuration.lists import split_list
 from model_chat.configuration.mephisto_data import data_folder_fault
@@ -23,16 +22,17 @@ from model_chat.configuration.places import set_up_command
 from model_chat.configuration.task_names import LOCAL, full_task_name, stack_owner_fault, task_name_fault
 from model_chat.configuration.traces import folder_fault
 from model_chat.configuration.world_file import load_world
-from model_chat.contexts import HI, start_mode_fault
+from model_chat.conversation.contexts import HI, start_mode_fault
 from model_chat.crowd.going_live import configuration_faults, is_on_mturk
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import find_stack_faults
-from model_chat.local_architect import ROUTER_PACKAGES, fault_of_port, faults_of_addresses
+from model_chat.launch.checked_task import CheckedImages, CheckedTask
 from model_chat.model_chat_blueprint import FRONTEND_DIST, IMAGE_BLUEPRINT_TYPE
 from model_chat.quality.acceptability import AcceptabilityChecker, offensive_matcher
 from model_chat.quality.attention import AttentionConfig, load_attention_checks
 from model_chat.quality.block_lists import read_block_lists
 from model_chat.quality.blocks import name_of
+from model_chat.router.local_architect import ROUTER_PACKAGES, fault_of_port, faults_of_addresses
 from model_chat.serving.catalogue import (
     ModelSource,
     choose_sources,

@@ -144,7 +144,9 @@ def compose_config(default_conf: str, arguments: Sequence[str]) -> DictConfig:
     Raises:
         CannotComposeError: one sentence for each flag that is wrong.
     """
-    from model_chat import task_run as task_run  # registers the blueprints, architects and providers to choose from
+    from model_chat.launch import (
+        task_run as task_run,  # registers the blueprints, architects and providers to choose from
+    )
 
     line = read_arguments(arguments)
     name = register(default_conf, line.config_dir)

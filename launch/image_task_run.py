@@ -10,11 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from model_chat.configuration.checked_task import CheckedImages
 from model_chat.errors import ConfigurationError
 from model_chat.images.inputs import ImageInput, check_takes_images
 from model_chat.images.quota import ImageQuota
 from model_chat.images.stack import ImageStack
+from model_chat.launch.checked_task import CheckedImages
 from model_chat.records.mephisto_database import list_agents
 from model_chat.records.reading import Source, UnreadableError, list_files, read_conversation
 from model_chat.records.schema import Completion

@@ -14,11 +14,11 @@ from rich.text import Text
 
 from model_chat.configuration.lists import join_list, shell_command
 from model_chat.configuration.places import command_of
-from model_chat.quota import Quota
+from model_chat.conversation.quota import Quota
 from model_chat.records.schema import NONE_ALL_GOOD
 
 if TYPE_CHECKING:
-    from model_chat.model_chat_blueprint import ModelChatSharedState
+    from model_chat.mephisto_task.shared_state import ModelChatSharedState
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from model_chat import task_run as task_run  # registers blueprints, architects and providers
-from model_chat.configuration.checks import MAY_BE_MISSING
+from model_chat.configuration.exit_codes import MEANINGS as MEANINGS_OF_CODES
 from model_chat.configuration.help import FURTHER, GROUPS, MEANINGS, OF_MEPHISTO, B, T
 from model_chat.configuration.hydra import ROOT, TaskConfig
-from model_chat.exit_codes import MEANINGS as MEANINGS_OF_CODES
+from model_chat.launch import task_run as task_run  # registers blueprints, architects and providers
+from model_chat.launch.checks import MAY_BE_MISSING
 
 BLUEPRINTS = {"text chat": "model_chat_blueprint", "image chat": "model_image_chat_blueprint"}
 ARCHITECTS = {

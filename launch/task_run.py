@@ -21,31 +21,31 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from model_chat.configuration.checked_task import CheckedTask
-from model_chat.configuration.checks import BLUEPRINT, check_task, mode_needs_context
-from model_chat.configuration.command_line import CannotComposeError, Wish, call, read_arguments
+from model_chat.configuration.exit_codes import ExitCode
 from model_chat.configuration.help import config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.configuration.mephisto_data import find_data_folder, remember_data_folder
 from model_chat.configuration.task_names import note_stack_owner
-from model_chat.contexts import ContextSource, load_context_source
+from model_chat.conversation.contexts import ContextSource, load_context_source
+from model_chat.conversation.quota import ConversationQuota, Quota
 from model_chat.crowd.going_live import check_before_launch
 from model_chat.errors import ConfigurationError
-from model_chat.exit_codes import ExitCode
 from model_chat.images.stack import stack_files
-from model_chat.logs import adopt_parlai_logger, set_up_logging
-from model_chat.model_chat_blueprint import ModelChatSharedState
-from model_chat.progress import Progress
+from model_chat.launch.checked_task import CheckedTask
+from model_chat.launch.checks import BLUEPRINT, check_task, mode_needs_context
+from model_chat.launch.command_line import CannotComposeError, Wish, call, read_arguments
+from model_chat.launch.logs import adopt_parlai_logger, set_up_logging
+from model_chat.launch.progress import Progress
+from model_chat.launch.recovery import hold_task, recover, use_chat_data
+from model_chat.mephisto_task.shared_state import ModelChatSharedState
+from model_chat.mephisto_task.stopping import END_ON_PLATFORM_SECONDS, STOP_SIGNALS, StopRequest, stop_on_signals
+from model_chat.mephisto_task.task_database import open_database
+from model_chat.mephisto_task.task_operator import TaskOperator, is_local
 from model_chat.quality.block_lists import block_workers
 from model_chat.quality.blocks import block_for_record, name_of
-from model_chat.quota import ConversationQuota, Quota
 from model_chat.records.collected import find_kept
-from model_chat.recovery import hold_task, recover, use_chat_data
 from model_chat.serving.backend import open_pool
 from model_chat.serving.model import StoppedError
-from model_chat.stopping import END_ON_PLATFORM_SECONDS, STOP_SIGNALS, StopRequest, stop_on_signals
-from model_chat.task_database import open_database
-from model_chat.task_operator import TaskOperator, is_local
 from model_chat.worlds import ChatOptions, OnboardingOptions
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
     """Check, launch, and see through one task.
 
     Returns:
-        the exit code (:class:`~model_chat.exit_codes.ExitCode`).
+        the exit code (:class:`~model_chat.configuration.exit_codes.ExitCode`).
 
     Raises:
         ConfigurationError: something the requester gave is not usable; nothing has been launched.
@@ -301,7 +301,7 @@ def prepare(
     }
     options: ChatOptions
     if task.images is not None:
-        from model_chat.image_task_run import make_image_options, settle_stack  # images take a while to import
+        from model_chat.launch.image_task_run import make_image_options, settle_stack  # images take a while to import
 
         options = make_image_options(task.images, pool.models(), args.random_seed, console, common)
         settle_stack(options.quota, task.chat_data_folder, data_folder / "database.db", task.task_name)

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from mephisto.abstractions.blueprints.parlai_chat.parlai_chat_agent_state import ParlAIChatAgentState
 
-from model_chat.human_agent import ServerUpdate
+from model_chat.conversation.human_agent import ServerUpdate
 from model_chat.records.journal import JOURNAL_NAME, Journal, read_journal
 from model_chat.records.writing import replace_file
 

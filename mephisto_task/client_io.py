@@ -22,7 +22,7 @@ from mephisto.data_model.packet import (
 )
 from mephisto.operations.client_io_handler import PACKET_PROCESSING_LATENCY
 
-from model_chat.incoming import LONGEST_MESSAGE_ID
+from model_chat.conversation.incoming import LONGEST_MESSAGE_ID
 from model_chat.quality.blocks import canonical_id
 from model_chat.quality.refusals import MOST_WAITING, ExplainingClientIO
 

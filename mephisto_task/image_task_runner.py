@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from model_chat.human_agent import HumanAgent
+from model_chat.conversation.human_agent import HumanAgent
 from model_chat.images.quota import Outlook
+from model_chat.mephisto_task.task_runner import ModelChatTaskRunner, tell_end
 from model_chat.quality.blocks import platform_id
 from model_chat.quality.no_more_work import note_no_more_work
 from model_chat.quality.refusals import TEXTS, Refusal
-from model_chat.task_runner import ModelChatTaskRunner, tell_end
 
 if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from model_chat.exit_codes import ExitCode
+from model_chat.configuration.exit_codes import ExitCode
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 END_SECONDS = 9.0

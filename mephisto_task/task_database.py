@@ -5,7 +5,7 @@ each waits for the disk three or four times. Here the database is in write-ahead
 nobody waits for: it survives the death of the process (``kill -9`` included) at once, and a power cut from the next
 checkpoint on; a power cut never damages it. What costs money doesn't depend on it: conversations and turns have files of
 their own that are synced (:mod:`model_chat.records.writing`, :mod:`model_chat.records.journal`), and
-:mod:`model_chat.recovery` brings the database up to them.
+:mod:`model_chat.launch.recovery` brings the database up to them.
 """
 
 from __future__ import annotations

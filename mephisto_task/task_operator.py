@@ -15,13 +15,13 @@ import mephisto.operations.task_launcher as mephisto_launcher
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.operator import Operator
 
-from model_chat.client_io import BoundedClientIO
 from model_chat.configuration.redaction import keep_secrets_out
+from model_chat.mephisto_task.client_io import BoundedClientIO
+from model_chat.mephisto_task.stopping import END_ON_PLATFORM_SECONDS, StopRequest
+from model_chat.mephisto_task.task_database import is_over, open_units
+from model_chat.mephisto_task.task_launcher import TaskUnitLauncher
+from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.quality.blocks import bind_to_platform, prepare_qualifications
-from model_chat.stopping import END_ON_PLATFORM_SECONDS, StopRequest
-from model_chat.task_database import is_over, open_units
-from model_chat.task_launcher import TaskUnitLauncher
-from model_chat.worker_pool import TaskWorkerPool
 
 if TYPE_CHECKING:
     from mephisto.abstractions.database import MephistoDB

@@ -19,9 +19,10 @@ from mephisto.data_model.exceptions import (
 )
 from omegaconf import OmegaConf
 
+from model_chat.conversation.human_agent import HumanAgent
 from model_chat.crowd.identity import check_worker
 from model_chat.crowd.platform import take_down
-from model_chat.human_agent import HumanAgent
+from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.quality import no_more_work
 from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
 from model_chat.quality.failures import MOST_WORKERS_IN_A_ROW, Failures
@@ -29,7 +30,6 @@ from model_chat.quality.onboarding import keep_result
 from model_chat.records.schema import Completion
 from model_chat.records.writing import save_conversation
 from model_chat.serving.model import StoppedError
-from model_chat.worker_pool import TaskWorkerPool
 from model_chat.worlds import NoPlaceLeftError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mephisto.data_model.worker import Worker
     from omegaconf import DictConfig
 
-    from model_chat.model_chat_blueprint import ModelChatSharedState
+    from model_chat.mephisto_task.shared_state import ModelChatSharedState
 
 logger = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ from mephisto.operations.datatypes import WorkerFailureReasons
 from mephisto.operations.worker_pool import AgentDetails, OnboardingInfo, WorkerPool
 from mephisto.utils.qualifications import worker_is_qualified
 
+from model_chat.mephisto_task.retired_agents import KEPT, RetiredAgents
+from model_chat.mephisto_task.task_database import launched_units
 from model_chat.quality.blocks import canonical_id, find_participant
 from model_chat.quality.onboarding import keep_result
 from model_chat.quality.refusals import TEXTS, Refusal, units_of
-from model_chat.retired_agents import KEPT, RetiredAgents
-from model_chat.task_database import launched_units
 
 if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent

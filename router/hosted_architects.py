@@ -8,7 +8,7 @@ from mephisto.abstractions.architects.ec2.ec2_architect import EC2Architect, EC2
 from mephisto.abstractions.architects.heroku_architect import HerokuArchitect, HerokuArchitectArgs
 from mephisto.operations.registry import register_mephisto_abstraction
 
-from model_chat.own_router import OwnRouter, router_source
+from model_chat.router.own_router import OwnRouter, router_source
 
 PROXIES = 1
 """Amazon's load balancer, or Heroku's router, which says from where a request comes."""

@@ -30,7 +30,7 @@ from mephisto.operations.registry import register_mephisto_abstraction
 from model_chat.configuration.places import set_up_command
 from model_chat.configuration.redaction import is_secret
 from model_chat.errors import ConfigurationError
-from model_chat.own_router import ROUTER_SOURCE, OwnRouter, router_source
+from model_chat.router.own_router import ROUTER_SOURCE, OwnRouter, router_source
 
 if TYPE_CHECKING:
     from mephisto.abstractions.blueprint import SharedTaskState

@@ -17,7 +17,7 @@ from typing import Any
 
 from model_chat.configuration.redaction import learn_secrets
 
-ROUTER_SOURCE = Path(__file__).resolve().parent / "router"
+ROUTER_SOURCE = Path(__file__).resolve().parent
 """Our router (``server.js``)."""
 SETTINGS_NAME = "router.json"
 """A file beside the router with its key and settings (``router/settings.js``), for servers whose environment isn't ours."""

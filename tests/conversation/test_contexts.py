@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from model_chat.contexts import Context, ContextSource, load_context_source, start_mode_fault, task_name
+from model_chat.conversation.contexts import Context, ContextSource, load_context_source, start_mode_fault, task_name
 from model_chat.errors import ConfigurationError
 
 FLAG = "mephisto.blueprint.conversation_start_mode"

@@ -16,7 +16,7 @@ from mephisto.data_model.exceptions import (
     AgentTimeoutError,
 )
 
-from model_chat.human_agent import HumanAgent
+from model_chat.conversation.human_agent import HumanAgent
 from model_chat.tests.mephisto_run import Run, arrive
 
 

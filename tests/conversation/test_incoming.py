@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_chat.configuration.annotations import AnnotationsConfig
-from model_chat.incoming import (
+from model_chat.conversation.incoming import (
     LONGEST_MESSAGE_ID,
     Accepted,
     Expected,

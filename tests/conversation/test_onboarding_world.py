@@ -9,7 +9,7 @@ import pytest
 from mephisto.data_model.exceptions import AgentDisconnectedError
 
 from model_chat.configuration.onboarding import OnboardingConfig
-from model_chat.onboarding_world import (
+from model_chat.conversation.onboarding_world import (
     ModelChatOnboardWorld,
     OnboardingOptions,
     make_onboarding_world,

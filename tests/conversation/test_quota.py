@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from model_chat.quota import ConversationQuota, ModelCount, Place
+from model_chat.conversation.quota import ConversationQuota, ModelCount, Place
 
 
 def take_all(quota: ConversationQuota) -> list[Place]:

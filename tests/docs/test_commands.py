@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from model_chat.local_architect import ROUTER_PACKAGES
 from model_chat.quality.blocks import find_worker
 from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
+from model_chat.router.local_architect import ROUTER_PACKAGES
 from model_chat.tests.mephisto_run import PASSED, Run
 from tests.docs.pages import COMMANDS, NEEDS, ROOT, commands_of
 from tests.docs.place import Walk, fetch, find
@@ -64,7 +64,7 @@ RUN_ELSEWHERE = {
         "the same with another number, and a test takes its own",
     ),
     "python run.py mephisto.architect.allowed_hosts=study.example.org mephisto.architect.trusted_proxies=127.0.0.1": (
-        "tests/test_router_limits.py",
+        "tests/router/test_router_limits.py",
         'hosts = "study.example.org, .lab.example"',
         "with a real router, whose answers are looked at",
     ),

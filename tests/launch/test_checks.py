@@ -17,15 +17,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
-from model_chat.configuration import checks
-from model_chat.configuration.checked_task import CheckedTask
-from model_chat.configuration.checks import check_task
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.configuration.task_names import full_task_name
 from model_chat.configuration.world_file import load_world
 from model_chat.errors import ConfigurationError
-from model_chat.local_architect import ROUTER_PACKAGES
+from model_chat.launch import checks
+from model_chat.launch.checked_task import CheckedTask
+from model_chat.launch.checks import check_task
 from model_chat.model_chat_blueprint import FRONTEND_DIST
+from model_chat.router.local_architect import ROUTER_PACKAGES
 
 B = "mephisto.blueprint"
 # Section 4 of the behaviour specification: what belongs to text chat.

@@ -15,14 +15,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from model_chat.configuration.command_line import Wish, compose_config, read_arguments
 from model_chat.configuration.diagnosis import word_faults
+from model_chat.configuration.exit_codes import MEANINGS as EXIT_MEANINGS
+from model_chat.configuration.exit_codes import ExitCode
 from model_chat.configuration.flags import known_flags, nearest_flag
 from model_chat.configuration.help import FURTHER, GROUPS, config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.errors import ConfigurationError
-from model_chat.exit_codes import MEANINGS as EXIT_MEANINGS
-from model_chat.exit_codes import ExitCode
+from model_chat.launch.command_line import Wish, compose_config, read_arguments
 from model_chat.model_chat_blueprint import BLUEPRINT_TYPE
 
 B = "mephisto.blueprint"

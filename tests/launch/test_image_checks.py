@@ -12,12 +12,12 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from model_chat.configuration.checked_task import CheckedTask
-from model_chat.configuration.checks import check_task
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.errors import ConfigurationError
 from model_chat.images.contexts import ImageContextsWriter
 from model_chat.images.stack import ImageStack
+from model_chat.launch.checked_task import CheckedTask
+from model_chat.launch.checks import check_task
 
 B = "mephisto.blueprint"
 DEFAULTS: dict[str, Any] = {

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from model_chat import progress
 from model_chat.analysis.settings import add_flags, settings_from
-from model_chat.logs import set_up_logging
-from model_chat.model_chat_blueprint import ModelChatSharedState
-from model_chat.progress import Progress
+from model_chat.conversation.quota import ConversationQuota
+from model_chat.launch import progress
+from model_chat.launch.logs import set_up_logging
+from model_chat.launch.progress import Progress
+from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.quality.onboarding import OnboardingOutcome, OnboardingStatistics
-from model_chat.quota import ConversationQuota
 
 
 class Clock:
@@ -56,7 +56,7 @@ def written(console: Console) -> str:
 def test_plain_lines_come_when_something_changed_and_not_more_often_than_asked_for(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "model_chat.progress")
+    caplog.set_level(logging.INFO, "model_chat.launch.progress")
     quota = ConversationQuota({"a": 2, "b": 1})
     with Progress(quota, shared(), plain(), log_rate=30) as shown:
         shown.tick()
@@ -80,7 +80,7 @@ def test_plain_lines_come_when_something_changed_and_not_more_often_than_asked_f
 
 
 def test_onboarding_is_counted_where_there_is_one(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "model_chat.progress")
+    caplog.set_level(logging.INFO, "model_chat.launch.progress")
     statistics = OnboardingStatistics()
     statistics.started()
     statistics.started()
@@ -90,7 +90,7 @@ def test_onboarding_is_counted_where_there_is_one(clock: Clock, caplog: pytest.L
 
 
 def test_a_terminal_gets_a_table(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "model_chat.progress")
+    caplog.set_level(logging.INFO, "model_chat.launch.progress")
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     quota = ConversationQuota({"demo/smollm2": 12})
     with Progress(quota, shared(), console, 30) as shown:

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from mephisto.data_model.constants.assignment_state import AssignmentState
 
-from model_chat.agent_state import ModelChatAgentState
+from model_chat.conversation.human_agent import HumanAgent
 from model_chat.errors import ConfigurationError
-from model_chat.human_agent import HumanAgent
+from model_chat.launch.recovery import CUT_OFF, Recovered, dialog_of, hold_task, recover
+from model_chat.mephisto_task.agent_state import ModelChatAgentState
 from model_chat.quality.attention import AttentionConfig
 from model_chat.quality.blocks import BlockReason, block_for_record, block_reasons, is_blocked, unblock
 from model_chat.records.collected import KeptConversations, find_kept
 from model_chat.records.writing import save_conversation
-from model_chat.recovery import CUT_OFF, Recovered, dialog_of, hold_task, recover
 from model_chat.tests.mephisto_run import Run
 
 TASK = "study_local"
@@ -276,7 +276,7 @@ def test_a_damaged_file_of_one_agent_is_set_aside_and_named_and_the_others_are_r
 
 def test_a_task_runs_once_at_a_time_and_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from model_chat.recovery import hold_task\n"
+        "import sys, time; from pathlib import Path; from model_chat.launch.recovery import hold_task\n"
         f"with hold_task(Path({str(tmp_path)!r}), 'study'):\n  print('held', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from model_chat.configuration.flags import known_flags
-from model_chat.configuration.reference import reference
+from model_chat.launch.reference import reference
 from model_chat.model_chat_blueprint import ModelChatBlueprintArgs, ModelImageChatBlueprintArgs
 from model_chat.scripts.write_reference import PAGE
 

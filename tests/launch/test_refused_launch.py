@@ -14,8 +14,8 @@ import pytest
 
 from model_chat.configuration.hydra import ROOT
 from model_chat.errors import ConfigurationError
-from model_chat.recovery import hold_task
-from model_chat.task_run import is_of_disk
+from model_chat.launch.recovery import hold_task
+from model_chat.launch.task_run import is_of_disk
 
 B = "mephisto.blueprint"
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from model_chat.agent_state import ModelChatAgentState
-from model_chat.human_agent import HumanAgent, ServerUpdate
+from model_chat.conversation.human_agent import HumanAgent, ServerUpdate
+from model_chat.mephisto_task.agent_state import ModelChatAgentState
 from model_chat.records import journal
 from model_chat.records.journal import JOURNAL_NAME
 from model_chat.tests.mephisto_run import Run, arrive
@@ -356,7 +356,7 @@ def test_a_result_that_can_not_be_written_is_not_recorded_and_can_be_recorded_la
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr("model_chat.agent_state.replace_file", fail)
+        full.setattr("model_chat.mephisto_task.agent_state.replace_file", fail)
         with pytest.raises(OSError, match="No space"):
             agent.state.record_world_data({"custom_data": SAVED})
     assert agent.state.messages == before

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from mephisto.data_model.packet import Packet
 
-from model_chat import client_io
-from model_chat.client_io import MOST_REQUESTS, MOST_SUBMITTED_BYTES, MOST_WAITING_BYTES, BoundedClientIO
+from model_chat.mephisto_task import client_io
+from model_chat.mephisto_task.client_io import MOST_REQUESTS, MOST_SUBMITTED_BYTES, MOST_WAITING_BYTES, BoundedClientIO
 from model_chat.quality.refusals import MOST_WAITING
 from model_chat.tests.mephisto_run import Run
 

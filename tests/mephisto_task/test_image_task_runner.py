@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from model_chat import worlds, worlds_image_chat
-from model_chat.image_task_runner import NOTHING_FREE, ModelImageChatTaskRunner
 from model_chat.images.quota import ImageQuota
 from model_chat.images.stack import ImageStack
-from model_chat.model_chat_blueprint import ModelChatSharedState
+from model_chat.mephisto_task.image_task_runner import NOTHING_FREE, ModelImageChatTaskRunner
+from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.quality.blocks import has_no_more_work, platform_id
 from model_chat.quality.refusals import TEXTS, Refusal
 from model_chat.tests.mephisto_run import Run

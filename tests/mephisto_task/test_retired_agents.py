@@ -14,10 +14,10 @@ from mephisto.abstractions.databases.local_singleton_database import MephistoSin
 from mephisto.abstractions.providers.mock.mock_agent import MockAgent
 from mephisto.data_model.agent import Agent, OnboardingAgent
 
-from model_chat.human_agent import HumanAgent
+from model_chat.conversation.human_agent import HumanAgent
+from model_chat.mephisto_task.retired_agents import RetiredAgents
 from model_chat.quality import refusals
 from model_chat.quality.refusals import MOST_WAITING, ExplainingClientIO, LastIds
-from model_chat.retired_agents import RetiredAgents
 from model_chat.tests import mephisto_run
 from model_chat.tests.mephisto_run import Run
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from model_chat.exit_codes import MEANINGS, ExitCode, exit_with
-from model_chat.quota import ConversationQuota
-from model_chat.stopping import STOP_SIGNALS, stop_on_signals
-from model_chat.task_run import exit_code
+from model_chat.configuration.exit_codes import MEANINGS, ExitCode, exit_with
+from model_chat.conversation.quota import ConversationQuota
+from model_chat.launch.task_run import exit_code
+from model_chat.mephisto_task.stopping import STOP_SIGNALS, stop_on_signals
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HANGS = """
 import os, signal, sys, time
-from model_chat import stopping
+from model_chat.mephisto_task import stopping
 with stopping.stop_on_signals() as stop:
     stop.end_seconds = 0.3
     for number in range(int(sys.argv[1])):

@@ -17,11 +17,18 @@ import psutil
 import pytest
 from mephisto.data_model.constants.assignment_state import AssignmentState
 
-from model_chat import task_database
-from model_chat.task_database import AT_A_TIME, is_on_network, is_over, launched_units, open_database, open_units
+from model_chat.mephisto_task import task_database
+from model_chat.mephisto_task.task_database import (
+    AT_A_TIME,
+    is_on_network,
+    is_over,
+    launched_units,
+    open_database,
+    open_units,
+)
 from model_chat.tests.mephisto_run import Run
 
-OPEN = "from pathlib import Path; from model_chat.task_database import open_database; "
+OPEN = "from pathlib import Path; from model_chat.mephisto_task.task_database import open_database; "
 
 
 @pytest.fixture(params=["local", "singleton"])

@@ -14,7 +14,7 @@ from mephisto.abstractions.providers.mock.mock_agent import MockAgent
 from mephisto.data_model.assignment import InitializationData
 from mephisto.data_model.constants.assignment_state import AssignmentState
 
-from model_chat.task_launcher import TaskUnitLauncher
+from model_chat.mephisto_task.task_launcher import TaskUnitLauncher
 from model_chat.tests.mephisto_run import Run
 
 LIMIT = 2

@@ -15,16 +15,17 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutError
 from parlai.core.opt import Opt
 
-from model_chat import task_runner, worlds
+from model_chat import worlds
 from model_chat.configuration.onboarding import OnboardingConfig
-from model_chat.human_agent import HumanAgent
-from model_chat.model_chat_blueprint import ModelChatSharedState
+from model_chat.conversation.human_agent import HumanAgent
+from model_chat.conversation.quota import ConversationQuota, ModelCount
+from model_chat.mephisto_task import task_runner
+from model_chat.mephisto_task.shared_state import ModelChatSharedState
+from model_chat.mephisto_task.task_runner import ModelChatTaskRunner
 from model_chat.quality import failures
 from model_chat.quality.blocks import platform_id
-from model_chat.quota import ConversationQuota, ModelCount
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
-from model_chat.task_runner import ModelChatTaskRunner
 from model_chat.tests.mephisto_run import PASSED, Page, Run, arrive
 from model_chat.tests.parlai_agents import GATES, RAISE, Gate, GatedAgent
 from model_chat.tests.seats import BUCKETS, NICKNAME, chat_options, message, rating
@@ -605,7 +606,7 @@ def test_a_worker_who_fails_onboarding_is_disqualified_and_holds_no_thread(
 ) -> None:
     on = OnboardingStage(mephisto_run, WRONG, WRONG)
     before = threading.active_count()
-    with caplog.at_level("INFO", "model_chat.task_runner"):
+    with caplog.at_level("INFO", "model_chat.mephisto_task.task_runner"):
         on.run()
     counts = "1 started, 0 passed, 1 failed, 0 left"
     assert on.runner.shared_state.onboarding_text() == counts

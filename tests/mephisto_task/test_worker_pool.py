@@ -15,10 +15,10 @@ from mephisto.abstractions.blueprints.mixins.use_gold_unit import UseGoldUnit
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.worker_pool import WorkerPool
 
+from model_chat.mephisto_task.worker_pool import ARRIVING_AT_ONCE
 from model_chat.quality.refusals import TEXTS, Refusal
 from model_chat.tests.arrivals import Desk
 from model_chat.tests.mephisto_run import PASSED
-from model_chat.worker_pool import ARRIVING_AT_ONCE
 
 NONE_LEFT = "no available units"
 

@@ -12,7 +12,7 @@ import pytest
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.constants.assignment_state import AssignmentState
 
-from model_chat import worker_pool
+from model_chat.mephisto_task import worker_pool
 from model_chat.tests.arrivals import Desk
 
 

@@ -11,7 +11,7 @@ import pytest
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.operations.worker_pool import WorkerPool
 
-from model_chat import worker_pool
+from model_chat.mephisto_task import worker_pool
 from model_chat.tests.arrivals import Desk
 from model_chat.tests.mephisto_run import PASSED
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from model_chat.analysis.compiler import ModelChatResultsCompiler
 from model_chat.crowd.workers import Task
 from model_chat.errors import ConfigurationError
-from model_chat.image_task_run import _saved_places
+from model_chat.launch.image_task_run import _saved_places
 from model_chat.records import collected, reading
 from model_chat.records.collected import find_kept
 from model_chat.records.reading import (

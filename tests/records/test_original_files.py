@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from model_chat.image_task_run import _saved_places
+from model_chat.launch.image_task_run import _saved_places
 from model_chat.records.collected import find_kept
 from model_chat.records.forget import forget_worker
 from model_chat.records.reading import (

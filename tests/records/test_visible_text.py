@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from model_chat.incoming import RefusedError, check_text
-from model_chat.visible_text import is_blank
+from model_chat.conversation.incoming import RefusedError, check_text
+from model_chat.records.visible_text import is_blank
 
 
 @pytest.mark.parametrize(

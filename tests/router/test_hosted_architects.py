@@ -25,12 +25,12 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from model_chat import worlds
-from model_chat.hosted_architects import TaskEC2Architect, TaskHerokuArchitect
-from model_chat.local_architect import free_port
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
-from model_chat.own_router import ROUTER_SOURCE
+from model_chat.router.hosted_architects import TaskEC2Architect, TaskHerokuArchitect
+from model_chat.router.local_architect import free_port
+from model_chat.router.own_router import ROUTER_SOURCE
 from model_chat.tests.mephisto_run import Run
-from model_chat.tests.test_local_architect import Served, packets
+from model_chat.tests.router.test_local_architect import Served, packets
 
 LIVE, SAID = "mephisto_bound_live_update", "client_bound_live_update"
 HEROKU = """#!/bin/sh

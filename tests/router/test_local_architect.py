@@ -21,11 +21,12 @@ from omegaconf import OmegaConf
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from model_chat import local_architect, model_chat_blueprint, worlds
+from model_chat import model_chat_blueprint, worlds
 from model_chat.configuration import places
 from model_chat.errors import ConfigurationError
-from model_chat.local_architect import QUIET_PORTS, ROUTER_PACKAGES, TaskLocalArchitect, fault_of_port, free_port
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
+from model_chat.router import local_architect
+from model_chat.router.local_architect import QUIET_PORTS, ROUTER_PACKAGES, TaskLocalArchitect, fault_of_port, free_port
 from model_chat.tests.mephisto_run import Run
 
 FLAG = "mephisto.architect.port"

@@ -13,7 +13,7 @@ import requests
 
 from model_chat.model_chat_blueprint import FRONTEND_DIST
 from model_chat.tests.mephisto_run import Run
-from model_chat.tests.test_local_architect import Served, make_architect
+from model_chat.tests.router.test_local_architect import Served, make_architect
 
 SCRIPT = re.search(r"assets/index-[\w-]+\.js", (FRONTEND_DIST / "index.html").read_text(encoding="utf-8"))[0]  # type: ignore[index]  # there is one
 

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from model_chat.tests.mephisto_run import Run
-from model_chat.tests.test_local_architect import Served, make_architect, packets
+from model_chat.tests.router.test_local_architect import Served, make_architect, packets
 
 VICTIM = "7"
 LIVE = "mephisto_bound_live_update"

@@ -59,10 +59,10 @@ def find_study(conf: str, overrides: Sequence[str] = ()) -> Study:
         ConfigurationError: there is no such file, or it has faults.
     """
     from model_chat.configuration.annotations import load_annotations
-    from model_chat.configuration.checks import BLUEPRINT
-    from model_chat.configuration.command_line import compose_config
     from model_chat.configuration.mephisto_data import DATABASE, find_data_folder
     from model_chat.configuration.task_names import full_task_name
+    from model_chat.launch.checks import BLUEPRINT
+    from model_chat.launch.command_line import compose_config
 
     cfg = compose_config("example", ["--conf", conf, *overrides])
     args = cfg.mephisto.blueprint

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from model_chat.analysis import compile_results
-from model_chat.configuration.study import find_study
 from model_chat.errors import ConfigurationError
+from model_chat.launch.study import find_study
 from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
 from model_chat.records.writing import save_conversation
 from model_chat.scripts.manage_workers import main as manage_workers
