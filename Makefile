@@ -60,9 +60,7 @@ chaos: setup-dev
 test-e2e: setup-dev models
 	$(PYTEST) -n $(JOBS) --dist loadfile -m e2e
 
-# mypy can't look through the editable installation of a root that is itself the package; a link lets it.
-MYPY_PATH := .types
-ROOMS := agents analysis compat configuration crowd images preview quality records scripts serving tasks
+PACKAGES := agents analysis compat configuration conversation crowd images launch mephisto_task preview quality records router scripts serving tasks
 MODULES := $(basename $(wildcard *.py))
 
 lint: setup-dev
@@ -71,8 +69,8 @@ lint: setup-dev
 lint-python: setup-dev
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	@mkdir -p $(MYPY_PATH) && ln -sfn .. $(MYPY_PATH)/model_chat
-	MYPYPATH=$(MYPY_PATH) $(VENV)/mypy $(foreach room,$(ROOMS),-p model_chat.$(room)) \
+	$(VENV)/lint-imports --quiet
+	$(VENV)/mypy $(foreach package,$(PACKAGES),-p model_chat.$(package)) \
 		$(foreach module,$(filter-out setup __init__,$(MODULES)),-m model_chat.$(module))
 
 lint-page: setup-dev
@@ -88,7 +86,7 @@ bench: setup-dev models
 	$(VENV)/python benchmarks/ray_overhead.py
 
 clean:
-	rm -rf .venv build .types frontend/dist frontend/node_modules router/node_modules .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build frontend/dist frontend/node_modules router/node_modules .mypy_cache .ruff_cache .pytest_cache
 
 # What keeps a task from running here, and what to do:  make doctor ARGS="conf=my_study"
 .PHONY: doctor

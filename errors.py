@@ -37,3 +37,19 @@ class ModelFailureError(RuntimeError):
     """
 
     generation: Mapping[str, Any] = MappingProxyType({})
+
+
+class RefusedError(ValueError):
+    """A packet that is not taken; it is still the worker's turn.
+
+    Args:
+        code: one of the `refused` codes of docs/protocol.md.
+        reason: a sentence for the worker.
+        message_id: the page's id of the packet, where it had a usable one.
+    """
+
+    def __init__(self, code: str, reason: str, message_id: str | None = None) -> None:
+        self.code = code
+        self.reason = reason
+        self.message_id = message_id
+        super().__init__(reason)

@@ -8,21 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mephisto.abstractions.blueprint import Blueprint, BlueprintArgs, SharedTaskState, TaskBuilder
-from mephisto.abstractions.blueprints.mixins.onboarding_required import OnboardingRequired, OnboardingSharedState
+from mephisto.abstractions.blueprint import Blueprint, BlueprintArgs, TaskBuilder
+from mephisto.abstractions.blueprints.mixins.onboarding_required import OnboardingRequired
 from mephisto.data_model.assignment import InitializationData
 from mephisto.operations.registry import register_mephisto_abstraction
 from omegaconf import DictConfig
 
-from model_chat.agent_state import ModelChatAgentState
 from model_chat.configuration.places import set_up_command
 from model_chat.errors import ConfigurationError
-from model_chat.hosted_architects import TaskEC2Architect as TaskEC2Architect  # registers "ec2" and "heroku"
-from model_chat.image_task_runner import ModelImageChatTaskRunner
-from model_chat.local_architect import TaskLocalArchitect as TaskLocalArchitect  # registers the architect "local"
+from model_chat.mephisto_task.agent_state import ModelChatAgentState
+from model_chat.mephisto_task.image_task_runner import ModelImageChatTaskRunner
+from model_chat.mephisto_task.shared_state import ModelChatSharedState as ModelChatSharedState
+from model_chat.mephisto_task.task_runner import ModelChatTaskRunner
 from model_chat.quality.acceptability import SHIPPED_WORDS
-from model_chat.serving.spend import ModelSpend
-from model_chat.task_runner import ModelChatTaskRunner
+from model_chat.router.hosted_architects import TaskEC2Architect as TaskEC2Architect  # registers "ec2" and "heroku"
+from model_chat.router.local_architect import (
+    TaskLocalArchitect as TaskLocalArchitect,  # registers the architect "local"
+)
 
 if TYPE_CHECKING:
     from mephisto.data_model.agent import OnboardingAgent
@@ -171,44 +173,6 @@ class ModelImageChatBlueprintArgs(BaseModelChatBlueprintArgs):
     image_models: str | None = _flag(
         None, "Comma-separated nicknames of the models to talk to; unset: all of the YAML file and the folder."
     )
-
-
-@dataclass
-class ModelChatSharedState(OnboardingSharedState, SharedTaskState):  # type: ignore[misc]  # mephisto has no types
-    """What all conversations of a run share; filled by :mod:`model_chat.task_run` before the launch.
-
-    Attributes:
-        world_module: the module of ``world_file``.
-        world_opt: passed to ``make_world``.
-        onboarding_world_opt: passed to ``make_onboarding_world``; None without onboarding.
-        page_config: what the page is told (``task_config.json``).
-        chat_data_folder: where conversations are saved.
-        is_live: whether real crowd work is paid for.
-        live_run: Mephisto's running task, once there is one.
-        units: how many conversations to offer.
-        most_units: how many may be offered in all, replacements included; None: any number.
-        spend: what the models cost; None where nobody counts it.
-    """
-
-    world_module: Any = None
-    world_opt: Any = None
-    onboarding_world_opt: Any = None
-    page_config: dict[str, Any] = field(default_factory=dict)
-    chat_data_folder: Path = Path()
-    is_live: bool = False
-    live_run: Any = None
-    units: int = 0
-    most_units: int | None = None
-    spend: ModelSpend | None = None
-
-    def onboarding_counts(self) -> dict[str, int]:
-        """Return how many onboardings began and how they ended."""
-        statistics = getattr(self.onboarding_world_opt, "statistics", None)
-        return {} if statistics is None else statistics.counts()
-
-    def onboarding_text(self) -> str:
-        """Return the same for the requester to read; "" where there is no onboarding."""
-        return ", ".join(f"{number} {what}" for what, number in self.onboarding_counts().items())
 
 
 class ModelChatTaskBuilder(TaskBuilder):  # type: ignore[misc]  # mephisto has no types

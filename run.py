@@ -10,7 +10,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 # Read when torch is loaded. Its threads would spin while they wait for each other, and take the processor from the server.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from model_chat.task_run import main  # after that
+from model_chat.launch.task_run import main  # after that
 
 if __name__ == "__main__":
     main(default_conf="example")

@@ -9,7 +9,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in run.py
 
-from model_chat.task_run import main  # after that
+from model_chat.launch.task_run import main  # after that
 
 if __name__ == "__main__":
     main(default_conf="example_image_chat")

@@ -34,6 +34,7 @@ setup(
             "task_config/dummy/*",
             "analysis/templates/*",
             "quality/*.txt",
+            "py.typed",
             "requirements.lock",
             "frontend/dist/**/*",
             "router/*.js",

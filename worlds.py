@@ -2,7 +2,7 @@
 
 A researcher changes the conversation by subclassing :class:`ModelChatWorld` in a file of their own that is named by
 ``mephisto.blueprint.world_file`` and has ``make_world`` and ``get_world_params`` (docs/worlds.md). The onboarding before it
-(:mod:`model_chat.onboarding_world`) is imported from here, too.
+(:mod:`model_chat.conversation.onboarding_world`) is imported from here, too.
 
 A world does one step at a time, as ParlAI's worlds do: the task runner calls :meth:`parley` until :meth:`episode_done`.
 """
@@ -19,18 +19,25 @@ from typing import Any
 from model_chat.bot_agent import BotAgent
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.redaction import redacted
-from model_chat.contexts import HI, Context, ContextSource
-from model_chat.human_agent import HumanAgent
-from model_chat.incoming import Accepted, Expected, RefusedError, asks_more_time, check_packet, message_id_of
-from model_chat.onboarding_world import ModelChatOnboardWorld as ModelChatOnboardWorld
-from model_chat.onboarding_world import OnboardingOptions as OnboardingOptions
-from model_chat.onboarding_world import make_onboarding_world as make_onboarding_world
-from model_chat.onboarding_world import validate_onboarding as validate_onboarding
+from model_chat.conversation.contexts import HI, Context, ContextSource
+from model_chat.conversation.human_agent import HumanAgent
+from model_chat.conversation.incoming import (
+    Accepted,
+    Expected,
+    RefusedError,
+    asks_more_time,
+    check_packet,
+    message_id_of,
+)
+from model_chat.conversation.onboarding_world import ModelChatOnboardWorld as ModelChatOnboardWorld
+from model_chat.conversation.onboarding_world import OnboardingOptions as OnboardingOptions
+from model_chat.conversation.onboarding_world import make_onboarding_world as make_onboarding_world
+from model_chat.conversation.onboarding_world import validate_onboarding as validate_onboarding
+from model_chat.conversation.quota import Quota, Seat
 from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.attention import AttentionConfig
 from model_chat.quality.blocks import BlockReason
 from model_chat.quality.timing import plausible
-from model_chat.quota import Quota, Seat
 from model_chat.records.schema import (
     HUMAN_ID,
     HUMAN_IDX,

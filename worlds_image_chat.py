@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_chat.bot_agent import BotAgent
-from model_chat.human_agent import HumanAgent
+from model_chat.conversation.human_agent import HumanAgent
 from model_chat.images.contexts import ImageContext, ImageContexts
 from model_chat.images.inputs import ImageInput, first_message, repeated_keys
 from model_chat.images.quota import ImagePlace, ImageQuota

@@ -14,7 +14,7 @@ from model_chat.agents._event_stream import event_data
 from model_chat.agents._reply_text import split_thoughts, without_open_thoughts
 from model_chat.configuration.redaction import redacted
 from model_chat.errors import ModelFailureError
-from model_chat.visible_text import is_blank
+from model_chat.records.visible_text import is_blank
 
 if TYPE_CHECKING:
     from model_chat.agents.endpoint_settings import EndpointSettings

@@ -62,7 +62,7 @@ def _of_study(options: argparse.Namespace) -> dict[str, str | None]:
     Raises:
         ConfigurationError: there is no such file, it has faults, or nothing has been collected with it.
     """
-    from model_chat.configuration.study import find_study
+    from model_chat.launch.study import find_study
 
     study = find_study(options.conf)
     boxes = dict.fromkeys([*study.buckets, *([NONE_ALL_GOOD] if study.buckets else [])])

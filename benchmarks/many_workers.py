@@ -32,7 +32,7 @@ from _figures import add_json_flag, print_table, write_json
 from rich.console import Console
 from websockets.asyncio.client import connect
 
-from model_chat.local_architect import free_port
+from model_chat.router.local_architect import free_port
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, quantile, simulate
 
 ROOT = Path(__file__).resolve().parents[1]

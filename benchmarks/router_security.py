@@ -28,8 +28,8 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 from model_chat import compat as compat  # the patches, before mephisto
-from model_chat.local_architect import ROUTER_PACKAGES, free_port
-from model_chat.own_router import ROUTER_SOURCE
+from model_chat.router.local_architect import ROUTER_PACKAGES, free_port
+from model_chat.router.own_router import ROUTER_SOURCE
 
 KEY = "k" * 40
 AGENT = "7"

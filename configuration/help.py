@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from typing_extensions import TypeIs
 
-from model_chat.exit_codes import MEANINGS as MEANINGS_OF_CODES
+from model_chat.configuration.exit_codes import MEANINGS as MEANINGS_OF_CODES
 
 WIDTH = 110
 INDENT = "  "

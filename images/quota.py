@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from model_chat.conversation.quota import ModelCount
 from model_chat.images.stack import ImageStack, StackWriteError
-from model_chat.quota import ModelCount
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.exceptions import AgentShutdownError, AgentTimeoutError
 
-from model_chat.human_agent import HumanAgent, ServerUpdate
+from model_chat.conversation.human_agent import HumanAgent, ServerUpdate
 
 MOST_WAITING = 100
 """Packets that wait to be read."""

@@ -18,11 +18,11 @@ from rich.console import Console
 
 from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.errors import ConfigurationError
-from model_chat.model_chat_blueprint import ModelChatSharedState
+from model_chat.mephisto_task.shared_state import ModelChatSharedState
+from model_chat.mephisto_task.task_runner import TECHNICAL_PROBLEM, TIME_IS_UP, tell_end
 from model_chat.preview.seat import PreviewHuman
 from model_chat.preview.study import Study, state_of, watched_files
 from model_chat.serving.model import StoppedError
-from model_chat.task_runner import TECHNICAL_PROBLEM, TIME_IS_UP, tell_end
 
 logger = logging.getLogger(__name__)
 

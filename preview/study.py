@@ -11,14 +11,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from model_chat.configuration.checks import check_task
-from model_chat.configuration.command_line import compose_config
 from model_chat.configuration.files import expand
 from model_chat.configuration.lists import join_list
 from model_chat.configuration.places import ROOT, work_dir
 from model_chat.errors import ConfigurationError
+from model_chat.launch.checks import check_task
+from model_chat.launch.command_line import compose_config
+from model_chat.launch.task_run import prepare
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
-from model_chat.task_run import prepare
 
 NICKNAME = "preview"
 B = "mephisto.blueprint"

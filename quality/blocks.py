@@ -74,10 +74,10 @@ def soft_block(
         return True
     done = bool(worker.grant_qualification(qualification, BLOCKED))
     if done:
-        logger.info("Worker %s is blocked by '%s': %s %s", worker.worker_name, qualification, reason, detail)
+        logger.info("Worker %r is blocked by '%s': %s %s", worker.worker_name, qualification, reason, detail)
     else:
         logger.error(
-            "Worker %s is blocked here by '%s' (%s), but the crowd platform did not take it; see the error above, and try "
+            "Worker %r is blocked here by '%s' (%s), but the crowd platform did not take it; see the error above, and try "
             "again with scripts/manage_workers.py block.",
             worker.worker_name,
             qualification,

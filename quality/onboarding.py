@@ -10,7 +10,7 @@ from typing import Any
 
 from model_chat.configuration.annotations import NONE_ALL_GOOD, AnnotationsConfig
 from model_chat.configuration.onboarding import OnboardingConfig
-from model_chat.incoming import RefusedError
+from model_chat.errors import RefusedError
 from model_chat.quality.worker_locks import WorkerLocks
 from model_chat.records.schema import MODEL_IDX
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from model_chat.crowd.cost import dollars
 from model_chat.crowd.workers import Task, WorkerSummary, chosen_ids, summarise
 from model_chat.errors import ConfigurationError
-from model_chat.logs import without_controls
+from model_chat.launch.logs import without_controls
 from model_chat.quality.blocks import (
     BlockReason,
     bind_to_platform,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from model_chat.exit_codes import ExitCode
-from model_chat.logs import without_controls
+from model_chat.configuration.exit_codes import ExitCode
+from model_chat.launch.logs import without_controls
 
 DONE, FAILED, FAULTY = ExitCode.DONE, ExitCode.FAILED, ExitCode.CONFIGURATION
 """Exit codes: all was done (or would be); something was not; the command line is faulty."""

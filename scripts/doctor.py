@@ -187,8 +187,8 @@ def check_router(folder: Path = ROOT / "router") -> Finding:
 
 def check_task_configuration(cfg: DictConfig) -> tuple[Any | None, list[Finding]]:
     """Check the whole configuration as a launch does; return it, checked, or None, and what was found."""
-    from model_chat.configuration.checks import check_task
     from model_chat.errors import ConfigurationError
+    from model_chat.launch.checks import check_task
 
     try:
         task = check_task(cfg)
@@ -200,7 +200,7 @@ def check_task_configuration(cfg: DictConfig) -> tuple[Any | None, list[Finding]
 
 def check_port(cfg: DictConfig) -> Finding:
     """Check that the page's port is free."""
-    from model_chat.local_architect import fault_of_port
+    from model_chat.router.local_architect import fault_of_port
 
     if cfg.mephisto.architect._architect_type != "local":
         return fine("Port", f"none is needed here with mephisto/architect={cfg.mephisto.architect._architect_type}")
@@ -370,9 +370,9 @@ def examine(arguments: list[str], load_models: bool, say: Callable[[Finding], No
     note(*needed, check_node(), check_page(), check_router())
     if any(finding.mark is Mark.FAULT for finding in needed):
         return False  # nothing further can be imported
-    from model_chat.configuration.checks import check_task
-    from model_chat.configuration.command_line import CannotComposeError, compose_config
     from model_chat.errors import ConfigurationError
+    from model_chat.launch.checks import check_task
+    from model_chat.launch.command_line import CannotComposeError, compose_config
 
     try:
         cfg = compose_config("example", arguments)

@@ -27,9 +27,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.configuration.places import work_dir
 from model_chat.errors import ConfigurationError
-from model_chat.exit_codes import ExitCode, exit_with
 from model_chat.scripts._demo_sentences import conversations
 
 MODELS_DIR = work_dir() / "models"

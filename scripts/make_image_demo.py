@@ -27,8 +27,8 @@ import numpy as np
 import torch
 
 from model_chat import compat as compat  # the mends, before ParlAI is imported
+from model_chat.configuration.exit_codes import exit_with
 from model_chat.configuration.places import work_dir
-from model_chat.exit_codes import exit_with
 
 logger = logging.getLogger(__name__)
 

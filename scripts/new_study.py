@@ -23,9 +23,9 @@ from typing import Any
 import yaml
 
 from model_chat.agents.endpoint_settings import format_faults
+from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.configuration.places import ROOT, command_of, work_dir
 from model_chat.errors import ConfigurationError
-from model_chat.exit_codes import ExitCode, exit_with
 
 TEXTS = ("task_description.html", "left_pane_text.html", "annotations_config.json", "onboard_task_data.json")
 CHARACTERS = {

@@ -21,9 +21,9 @@ import webbrowser
 import tornado.netutil
 from rich.console import Console
 
+from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.errors import ConfigurationError
-from model_chat.exit_codes import ExitCode, exit_with
-from model_chat.logs import set_up_logging
+from model_chat.launch.logs import set_up_logging
 from model_chat.preview.server import http_server
 from model_chat.preview.session import Preview
 

@@ -23,9 +23,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.configuration.places import work_dir
 from model_chat.errors import ConfigurationError
-from model_chat.exit_codes import ExitCode, exit_with
 from model_chat.images.contexts import ImageContextsWriter
 from model_chat.images.pictures import MAX_SIDE, UnreadablePictureError, content_hash, fit, read_picture, upright_rgb
 

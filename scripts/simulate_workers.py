@@ -22,7 +22,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from model_chat.exit_codes import ExitCode, exit_with
+from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.scripts._simulated_worker import LINES, Behaviour, Outcome, SimulatedWorker
 
 __all__ = ["LINES", "Behaviour", "Outcome", "SimulatedWorker", "main", "quantile", "report", "simulate"]

@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "configuration.md"
 
 def main() -> int:
     """Run the command; return its exit code."""
-    from model_chat.configuration.reference import reference
+    from model_chat.launch.reference import reference
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":  ")[0] + ".")
     parser.add_argument("--check", action="store_true", help="write nothing; the exit code is 1 if it is out of date")

@@ -10,11 +10,11 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import Any
 
 from model_chat.records.schema import Generation
+from model_chat.records.visible_text import is_blank
 from model_chat.serving.batching import Asked
 from model_chat.serving.model import ModelFailureError as ModelFailureError
 from model_chat.serving.model import ServedModel, StoppedError
 from model_chat.serving.scheduling import Scheduler, ServingCount
-from model_chat.visible_text import is_blank
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any
 from mephisto.operations.datatypes import LoopWrapper
 from omegaconf import OmegaConf
 
+from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.tests.mephisto_run import PASSED, Run
-from model_chat.worker_pool import TaskWorkerPool
 
 
 class Desk:

@@ -30,15 +30,15 @@ with atheris.instrument_imports(include=["model_chat"]):
     from model_chat.configuration.annotations import parse_annotations
     from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
     from model_chat.configuration.redaction import learn_secrets, redacted, redacted_flags, without_secrets
+    from model_chat.conversation.incoming import Accepted, Expected, RefusedError, check_packet
     from model_chat.errors import ConfigurationError
     from model_chat.images._journal import read_journal as read_stack_journal
-    from model_chat.incoming import Accepted, Expected, RefusedError, check_packet
+    from model_chat.launch.recovery import dialog_of
     from model_chat.quality.attention import AttentionConfig, load_attention_checks
     from model_chat.quality.block_lists import read_block_lists
     from model_chat.quality.onboarding import read_answers
     from model_chat.records.journal import read_journal
     from model_chat.records.reading import ReadConversation, UnreadableError, parse_conversation
-    from model_chat.recovery import dialog_of
     from model_chat.serving.catalogue import models_in_opt_file, parse_conversations_needed
     from model_chat.tests.seats import BUCKETS, message
     from model_chat.tests.test_fuzz import KEYS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from model_chat.local_architect import free_port
+from model_chat.router.local_architect import free_port
 from model_chat.scripts.make_demo_models import GGUF_FILE
 
 ROOT = Path(__file__).resolve().parents[1]

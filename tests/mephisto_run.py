@@ -15,8 +15,8 @@ from mephisto.data_model.unit import Unit
 from mephisto.data_model.worker import Worker
 from omegaconf import DictConfig, OmegaConf
 
+from model_chat.mephisto_task.task_runner import ModelChatTaskRunner
 from model_chat.model_chat_blueprint import BLUEPRINT_TYPE, ModelChatSharedState
-from model_chat.task_runner import ModelChatTaskRunner
 
 PASSED = "passed-onboarding"
 

@@ -10,8 +10,8 @@ from typing import Any
 from parlai.core.opt import Opt
 
 from model_chat.configuration.annotations import AnnotationsConfig
-from model_chat.human_agent import HumanAgent, ServerUpdate
-from model_chat.quota import ConversationQuota
+from model_chat.conversation.human_agent import HumanAgent, ServerUpdate
+from model_chat.conversation.quota import ConversationQuota
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.parlai_agents import ScriptedAgent

@@ -53,7 +53,7 @@ def test_models_records_and_analysis_know_nothing_of_mephisto(folder: str) -> No
     assert [name for name in imports_of(folder) if name.split(".")[0] == "mephisto"] == []
 
 
-@pytest.mark.parametrize("module", ["worlds.py", "onboarding_world.py"])
+@pytest.mark.parametrize("module", ["worlds.py", "conversation/onboarding_world.py"])
 def test_a_conversation_knows_nothing_of_files_batches_or_http(module: str) -> None:
     beneath = {"pathlib", "json", "os", "shutil", "requests", "httpx", "tornado", "websockets", "mephisto"}
     assert {name.split(".")[0] for name in imports_of(module)} & beneath == set()

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from model_chat.analysis.compile_results import ModelChatResultsCompiler
-from model_chat.configuration.command_line import compose_config
 from model_chat.configuration.flags import known_flags
+from model_chat.launch.command_line import compose_config
 from model_chat.scripts import manage_workers, save_image_contexts
 from model_chat.scripts.manage_workers import SUBCOMMANDS
 from model_chat.scripts.new_study import lay_out

@@ -18,13 +18,13 @@ from PIL import Image
 from model_chat.analysis.compile_results import ModelChatResultsCompiler
 from model_chat.configuration import hydra as hydra_module
 from model_chat.configuration.annotations import parse_annotations
-from model_chat.configuration.command_line import compose_config
 from model_chat.configuration.onboarding import load_onboarding
 from model_chat.crowd.ledger import FILE, Ledger
 from model_chat.crowd.workers import WorkerSummary
 from model_chat.images._journal import Change, Header, Journal, Place, Verb
 from model_chat.images.contexts import ImageContexts, ImageContextsWriter
 from model_chat.images.stack import read_stack
+from model_chat.launch.command_line import compose_config
 from model_chat.quality.acceptability import offensive_matcher
 from model_chat.quality.attention import load_attention_checks
 from model_chat.quality.block_lists import read_block_lists

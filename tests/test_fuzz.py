@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from model_chat.agent_state import ModelChatAgentState
 from model_chat.configuration.onboarding import OnboardingConfig
-from model_chat.incoming import Accepted, Expected, RefusedError, check_packet
-from model_chat.logs import set_up_logging
+from model_chat.conversation.incoming import Accepted, Expected, RefusedError, check_packet
+from model_chat.launch.logs import set_up_logging
+from model_chat.launch.recovery import dialog_of
+from model_chat.mephisto_task.agent_state import ModelChatAgentState
 from model_chat.quality.onboarding import read_answers
 from model_chat.records.collected import find_kept
 from model_chat.records.journal import read_journal
 from model_chat.records.reading import ReadConversation, UnreadableError, parse_conversation
-from model_chat.recovery import dialog_of
 from model_chat.tests.mephisto_run import Run
 from model_chat.tests.seats import BUCKETS, message
 

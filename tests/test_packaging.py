@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from model_chat.configuration.command_line import compose_config
+from model_chat.launch.command_line import compose_config
 from model_chat.scripts.setup_env import OLDEST_NODE, OLDEST_PYTHON
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,9 +12,9 @@ from parlai.core.opt import Opt
 
 from model_chat import worlds
 from model_chat.configuration.turn_time import longest_turn
-from model_chat.contexts import ContextSource
+from model_chat.conversation.contexts import ContextSource
+from model_chat.conversation.quota import ModelCount
 from model_chat.errors import ModelFailureError
-from model_chat.quota import ModelCount
 from model_chat.records.schema import Completion, Conversation, Generation
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.model import StoppedError

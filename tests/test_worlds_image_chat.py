@@ -14,12 +14,12 @@ from mephisto.data_model.exceptions import AgentTimeoutError
 from parlai.core.opt import Opt
 from PIL import Image
 
-from model_chat.agent_state import ModelChatAgentState
-from model_chat.human_agent import HumanAgent
+from model_chat.conversation.human_agent import HumanAgent
 from model_chat.images.contexts import ImageContexts, ImageContextsWriter
 from model_chat.images.inputs import ImageInput
 from model_chat.images.quota import ImageQuota
 from model_chat.images.stack import ImageStack, read_stack
+from model_chat.mephisto_task.agent_state import ModelChatAgentState
 from model_chat.quality.acceptability import SHIPPED_WORDS, AcceptabilityChecker, offensive_matcher
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool

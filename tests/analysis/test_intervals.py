@@ -187,7 +187,7 @@ def compare(x: np.ndarray, is_a: np.ndarray, worker: np.ndarray, **more: object)
         "totals": np.ones((len(x), 1)),
         **more,
     }
-    (test,) = statistics.compare_models(sums=x[:, None], is_a=is_a, clusters=worker, **more)  # type: ignore[arg-type]
+    (test,) = statistics.compare_models(sums=x[:, None], is_a=is_a, clusters=worker, **more)  # type: ignore[arg-type]  # `more` is given in full
     return test
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from model_chat.configuration.arguments import as_meant, hydra_quoted, parsed, shell_quoted, split_arguments
-from model_chat.configuration.command_line import compose_config
 from model_chat.errors import ConfigurationError
+from model_chat.launch.command_line import compose_config
 
 B = "mephisto.blueprint"
 VALUES = [

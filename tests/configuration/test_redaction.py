@@ -27,7 +27,7 @@ from model_chat.configuration.redaction import (
     without_secrets,
 )
 from model_chat.errors import ConfigurationError
-from model_chat.logs import set_up_logging
+from model_chat.launch.logs import set_up_logging
 from model_chat.serving.catalogue import ModelSource, choose_sources, models_in_opt_file, opt_faults
 from model_chat.serving.loading import load_model
 from model_chat.serving.opt_export import exportable_opt

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from model_chat.configuration.command_line import compose_config
 from model_chat.configuration.diagnosis import diagnose
 from model_chat.configuration.hydra import register
 from model_chat.configuration.yaml_files import read_yaml
 from model_chat.errors import ConfigurationError
+from model_chat.launch.command_line import compose_config
 
 B = "mephisto.blueprint"
 HEAD = """

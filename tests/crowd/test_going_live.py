@@ -24,7 +24,7 @@ from model_chat.crowd.going_live import (
     requirements,
 )
 from model_chat.errors import ConfigurationError
-from model_chat.model_chat_blueprint import ModelChatSharedState
+from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.tests.crowd.mturk_account import Account
 
 Compose = Callable[..., DictConfig]

@@ -14,9 +14,11 @@ from mephisto.operations import task_launcher
 from mephisto.operations.operator import Operator
 from omegaconf import OmegaConf
 
+from model_chat.conversation.human_agent import HumanAgent
 from model_chat.crowd.ledger import PAID, SENDING, Bonus, Ledger, token_of
 from model_chat.crowd.platform import PlatformError, approve, pay_bonus, reject
-from model_chat.human_agent import HumanAgent
+from model_chat.launch.recovery import Recovered, recover
+from model_chat.mephisto_task.task_operator import TaskOperator
 from model_chat.quality.block_lists import block_listed
 from model_chat.quality.blocks import (
     BlockReason,
@@ -29,8 +31,6 @@ from model_chat.quality.blocks import (
     unblock,
 )
 from model_chat.records.collected import find_kept
-from model_chat.recovery import Recovered, recover
-from model_chat.task_operator import TaskOperator
 from model_chat.tests.crowd.mturk_account import ASSIGNMENT, HIT, WORKER, Account
 
 Open = Callable[..., Account]

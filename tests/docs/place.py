@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
-from model_chat.local_architect import free_port
+from model_chat.router.local_architect import free_port
 from model_chat.scripts.make_demo_models import install, make_blender_tiny
 from tests.docs.pages import ROOT, commands_of
 

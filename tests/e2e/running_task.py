@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from model_chat.local_architect import free_port
+from model_chat.router.local_architect import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120.0

@@ -119,7 +119,7 @@ def test_the_same_task_does_not_run_twice_at_once_and_the_router_ends_with_its_r
 
 
 def _is_free(port: int) -> bool:
-    from model_chat.local_architect import fault_of_port
+    from model_chat.router.local_architect import fault_of_port
 
     return fault_of_port(str(port)) is None
 

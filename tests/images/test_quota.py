@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from model_chat.conversation.quota import ModelCount
 from model_chat.images.quota import ImagePlace, ImageQuota, Outlook
 from model_chat.images.stack import ImageStack, StackWriteError, read_stack
-from model_chat.quota import ModelCount
 
 Make = Callable[..., ImageQuota]
 

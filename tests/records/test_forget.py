@@ -13,14 +13,14 @@ import pytest
 
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import ImageStack
+from model_chat.launch.recovery import hold_task, use_chat_data
 from model_chat.records import forget, locks
 from model_chat.records.collected import find_kept
 from model_chat.records.forget import forget_worker
 from model_chat.records.journal import JOURNAL_NAME, read_journal
 from model_chat.records.writing import save_conversation
-from model_chat.recovery import hold_task, use_chat_data
+from model_chat.tests.launch.test_recovery import TASK, begin, finished
 from model_chat.tests.mephisto_run import Run
-from model_chat.tests.test_recovery import TASK, begin, finished
 
 WHO = "worker-1"
 

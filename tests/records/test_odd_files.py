@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from model_chat.analysis.compiler import ModelChatResultsCompiler
 from model_chat.crowd.workers import Task
 from model_chat.errors import ConfigurationError
-from model_chat.image_task_run import _saved_places
+from model_chat.launch.image_task_run import _saved_places
 from model_chat.records import collected, reading
 from model_chat.records.collected import find_kept
 from model_chat.records.reading import (
@@ -138,7 +138,7 @@ def test_an_odd_file_is_named_and_left_out_of_a_start(chats: Path, caplog: pytes
         kept = find_kept(chats, None, TASK)
     assert kept.complete() == {"a": 1} and kept.unnamed == 0
     assert [record.args[0] for record in caplog.records if record.args] == [str(odd)]
-    assert _saved_places(list_files([chats]).sources) == set()
+    assert _saved_places(list_files([chats]).sources, TASK) == set()
 
 
 def test_odd_files_are_named_and_left_out_of_an_analysis(chats: Path, tmp_path: Path) -> None:

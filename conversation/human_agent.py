@@ -1,0 +1,147 @@
+"""The worker's seat in a conversation: what a world sends to, and gets from, the worker's page (docs/protocol.md)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.data_model.exceptions import AgentTimeoutError
+
+from model_chat.quality.blocks import platform_id
+
+if TYPE_CHECKING:
+    from mephisto.data_model.agent import Agent, OnboardingAgent
+
+SHORTEST_WAIT = 0.01
+"""Seconds; Mephisto takes a wait of 0 for "don't wait"."""
+LONGEST_WAIT = 0.5
+"""Seconds between two looks at whether the worker is still there; a packet wakes at once."""
+
+
+class ServerUpdate(dict[str, Any]):
+    """A live update that the server made.
+
+    The type is how :class:`~model_chat.mephisto_task.agent_state.ModelChatAgentState` tells it from what a worker's page
+    sent: only the server's own updates are recorded, so that nothing unchecked is ever saved or shown again.
+
+    Attributes:
+        generation: how a model's reply was made, JSON types only; recorded beside the update, and no part of what the page
+            gets.
+    """
+
+    generation: dict[str, Any] | None = None
+
+    @property
+    def acknowledges(self) -> bool:
+        """Whether it tells the page that a message of the worker's has arrived."""
+        task_data = self.get("task_data") or {}
+        return task_data.get("message_id") is not None and "control" not in task_data
+
+
+class HumanAgent:
+    """Sends updates to a worker's page and receives what the page sends.
+
+    Args:
+        agent: the Mephisto agent, or onboarding agent, of the worker.
+    """
+
+    def __init__(self, agent: Agent | OnboardingAgent) -> None:
+        self.mephisto_agent = agent
+
+    @property
+    def worker_id(self) -> str:
+        """The crowd platform's own id of the worker where there is one, else the name that they came with."""
+        return platform_id(self.mephisto_agent.get_worker())
+
+    @property
+    def hit_id(self) -> str:
+        """The crowd platform's HIT id where there is one, else Mephisto's id of the unit."""
+        unit = self.mephisto_agent.get_unit()
+        platform_id = getattr(unit, "get_mturk_hit_id", None)
+        return str((platform_id() if callable(platform_id) else None) or unit.db_id)
+
+    @property
+    def assignment_id(self) -> str:
+        """The crowd platform's assignment id where there is one, else Mephisto's id of the assignment."""
+        unit = self.mephisto_agent.get_unit()
+        platform_id = getattr(unit, "get_mturk_assignment_id", None)
+        return str((platform_id() if callable(platform_id) else None) or unit.assignment_id)
+
+    def say(
+        self,
+        speaker: str,
+        text: str,
+        fake_start: bool = False,
+        generation: dict[str, Any] | None = None,
+        **task_data: Any,
+    ) -> None:
+        """Show an utterance of the conversation on the page.
+
+        Args:
+            speaker: `Speaker 1` or `Speaker 2`.
+            text: what was said.
+            fake_start: shown as already said.
+            generation: how a model's reply was made; the page does not get it.
+            task_data: further keys of `task_data`.
+        """
+        update = ServerUpdate(id=speaker, text=text, episode_done=False, task_data=task_data)
+        if fake_start:
+            update["fake_start"] = True
+        update.generation = generation
+        self._send(update)
+
+    def control(self, control: str, **task_data: Any) -> None:
+        """Send a control update (section 2 of docs/protocol.md)."""
+        self._send(ServerUpdate(id="System", text="", episode_done=False, task_data={"control": control, **task_data}))
+
+    def _send(self, update: ServerUpdate) -> None:
+        update["update_id"] = str(uuid4())
+        update["timestamp"] = time.time()
+        self.mephisto_agent.observe(update)
+
+    def discard_waiting(self) -> list[Any]:
+        """Take whatever the page has sent already, without waiting."""
+        waiting = []
+        while (act := self.mephisto_agent.get_live_update()) is not None:
+            waiting.append(act)
+        return waiting
+
+    def receive(self, deadline: float) -> Any:
+        """Wait for the next thing that the page sends. It is untrusted and can be of any JSON type.
+
+        Args:
+            deadline: on the clock of :func:`time.monotonic`, seconds.
+
+        Raises:
+            AgentTimeoutError: nothing came; unlike Mephisto's own, it leaves the agent's status as it is, for a worker who
+                runs out of time may have something to hand in.
+            AbsentAgentError: Mephisto's exceptions for a worker who left or gave the work back, or when the run is stopped.
+        """
+        if not self._await_packet(deadline):
+            raise AgentTimeoutError(None, self.mephisto_agent.db_id)
+        # There is a packet, or it is Mephisto's turn to say why none will come.
+        return self.mephisto_agent.get_live_update(timeout=SHORTEST_WAIT)
+
+    def _await_packet(self, deadline: float) -> bool:
+        """Return True when there is a packet, or will be none, and False at the deadline.
+
+        Mephisto puts a packet into the queue and sets the event afterwards. When the packet is taken in between, the event
+        stays set with nothing in the queue, and ``get_live_update`` would take that for a worker who timed out.
+        """
+        agent = self.mephisto_agent
+        while agent.pending_actions.empty() and not self._is_gone():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            # In slices, for the event may be cleared below at the very moment at which it is set for a good reason.
+            if agent.has_live_update.wait(min(left, LONGEST_WAIT)) and agent.pending_actions.empty():
+                if self._is_gone():
+                    return True
+                agent.has_live_update.clear()
+        return True
+
+    def _is_gone(self) -> bool:
+        """Whether Mephisto has ended the worker's part (left, timed out, given back), or the run is being stopped."""
+        return self.mephisto_agent.is_shutdown or self.mephisto_agent.db_status in AgentState.complete()

@@ -1,0 +1,194 @@
+"""What a worker's page may send, and the reasons for refusing the rest. Everything that comes in here is untrusted."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from model_chat.configuration.annotations import AnnotationRefusedError, AnnotationsConfig, check_ticks
+from model_chat.errors import RefusedError as RefusedError
+from model_chat.records.schema import Timing
+from model_chat.records.visible_text import is_blank
+
+LOWEST_RATING, HIGHEST_RATING = 1, 5
+LONGEST_MESSAGE_ID = 64
+LATEST_TIMESTAMP = 1e11
+"""Epoch seconds; a page's clock beyond the year 5000 is not believed."""
+
+_UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and halves of characters, which can stand in JSON but in no UTF-8 file."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the server waits for.
+
+    Attributes:
+        annotations: the task's buckets when the last reply of the model is to be annotated, else None.
+        rating_questions: number of final ratings when these are asked for, else 0 (then a message is).
+        max_message_length: characters.
+        turn_idx: the exchange that is waited for; a packet that names another one was meant for another turn.
+        takes_text: whether the model can be shown a message whole; None: any.
+    """
+
+    annotations: AnnotationsConfig | None
+    rating_questions: int
+    max_message_length: int
+    turn_idx: int | None = None
+    takes_text: Callable[[str], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A packet that the server has taken.
+
+    Attributes:
+        message_id: the page's id of it.
+        text: what the worker said; "" with final ratings.
+        problem_data: bucket -> ticked for the last reply of the model, or None when it is not to be annotated.
+        final_ratings: one a question, or None.
+        timing: when it happened, by the page's clock.
+    """
+
+    message_id: str
+    text: str
+    problem_data: dict[str, bool] | None
+    final_ratings: list[int] | None
+    timing: Timing | None
+
+
+def message_id_of(packet: Any) -> str | None:
+    """Return the page's id of a packet, or None where there is no usable one."""
+    task_data = packet.get("task_data") if isinstance(packet, dict) else None
+    message_id = task_data.get("message_id") if isinstance(task_data, dict) else None
+    if isinstance(message_id, str) and 0 < len(message_id) <= LONGEST_MESSAGE_ID and message_id.isprintable():
+        return message_id
+    return None
+
+
+MORE_TIME = "more_time"
+"""The `control` of a packet in which a worker asks for more time."""
+
+
+def asks_more_time(packet: Any, turn_idx: int) -> bool:
+    """Whether a packet asks for more time for a turn."""
+    if message_id_of(packet) is None:
+        return False
+    task_data = packet["task_data"]
+    asked = task_data.get("turn_idx")
+    return bool(task_data.get("control") == MORE_TIME and type(asked) is int and asked == turn_idx)
+
+
+def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Accepted | None:
+    """Check what a page sent while it was its turn.
+
+    Args:
+        packet: of any JSON type.
+        expected: what the server waits for.
+        taken: ids of the messages that the conversation has already.
+
+    Returns:
+        what is taken of it; None for a repeat of a message that the conversation has already.
+
+    Raises:
+        RefusedError: the packet can't be taken.
+    """
+    message_id = message_id_of(packet)
+    if message_id is None:
+        raise RefusedError("malformed", "Your message arrived damaged. Please send it again.")
+    if message_id in taken:
+        return None
+    task_data = packet["task_data"]
+    try:
+        _check_turn(task_data.get("turn_idx"), expected.turn_idx)
+        if expected.rating_questions:
+            text, ratings = _no_text(packet), _check_ratings(task_data.get("final_rating"), expected.rating_questions)
+        else:
+            if task_data.get("final_rating") is not None:
+                raise RefusedError("rating_early", "The rating comes at the end of the chat. Please write a message.")
+            text, ratings = check_text(packet.get("text"), expected.max_message_length), None
+        ticks = _check_annotation(task_data.get("problem_data_for_prior_message"), expected.annotations)
+        if text and expected.takes_text is not None and not expected.takes_text(text):
+            raise RefusedError("too_long", "Your message is too long for your chat partner to read. Please shorten it.")
+    except RefusedError as refused:
+        refused.message_id = message_id
+        raise
+    return Accepted(message_id, text, ticks, ratings, read_timing(task_data.get("timing")))
+
+
+def _check_turn(turn_idx: Any, expected: int | None) -> None:
+    """Refuse what was held back, in another tab say, while its turn went by. Pages need not name the turn."""
+    if turn_idx is None or expected is None:
+        return
+    if type(turn_idx) is not int:
+        raise RefusedError("malformed", "Your message arrived damaged. Please send it again.")
+    if turn_idx != expected:
+        raise RefusedError("not_your_turn", "This turn was already answered, perhaps in another tab.")
+
+
+def check_text(text: Any, max_length: int) -> str:
+    """Return a worker's text as it is saved: without control characters, half emoji, and space around it.
+
+    Raises:
+        RefusedError: no text, empty, or longer than ``max_length`` characters.
+    """
+    if not isinstance(text, str):
+        raise RefusedError("malformed", "Your message arrived damaged. Please send it again.")
+    if len(text) > max_length:
+        raise RefusedError(
+            "too_long", f"Your message is too long ({len(text):,} of {max_length:,} characters). Please shorten it."
+        )
+    clean = _UNSAVEABLE.sub("", text).strip()
+    if is_blank(clean):
+        raise RefusedError("empty", "Your message is empty. Please write something.")
+    return clean
+
+
+def _no_text(packet: dict[str, Any]) -> str:
+    if packet.get("text") not in ("", None):
+        raise RefusedError("malformed", "The chat is over; please answer the questions at the end.")
+    return ""
+
+
+def _check_ratings(ratings: Any, questions: int) -> list[int]:
+    if ratings is None:
+        raise RefusedError("rating_missing", "The chat is over; please answer the questions at the end.")
+    if not isinstance(ratings, list) or not all(type(rating) is int for rating in ratings):
+        raise RefusedError("malformed", "Your answers arrived damaged. Please choose them again.")
+    if len(ratings) != questions:
+        raise RefusedError("rating_count", f"Please answer every question at the end ({len(ratings)} of {questions}).")
+    if not all(LOWEST_RATING <= rating <= HIGHEST_RATING for rating in ratings):
+        raise RefusedError("rating_range", f"Please choose answers from {LOWEST_RATING} to {HIGHEST_RATING}.")
+    return ratings
+
+
+def _check_annotation(ticks: Any, config: AnnotationsConfig | None) -> dict[str, bool] | None:
+    if config is None:
+        if ticks is not None and ticks != {}:
+            raise RefusedError("annotation_unexpected", "There is no reply to tick boxes for. Please reload the page.")
+        return None
+    try:
+        return check_ticks(config, ticks)
+    except AnnotationRefusedError as fault:
+        raise RefusedError(fault.code, str(fault)) from None
+
+
+def read_timing(timing: Any) -> Timing | None:
+    """Return the timing data of a packet; what is not a plausible time becomes None, for timing never costs a message."""
+    if not isinstance(timing, dict):
+        return None
+    times = {key: _read_time(timing.get(key)) for key in Timing.model_fields}
+    return Timing(**times) if any(time is not None for time in times.values()) else None
+
+
+def _read_time(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) and 0 < seconds < LATEST_TIMESTAMP else None

@@ -1,0 +1,101 @@
+"""What launching an image chat takes beside what text chat takes: images in the models' forms, and the stack."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from model_chat.errors import ConfigurationError
+from model_chat.images.inputs import ImageInput, check_takes_images
+from model_chat.images.quota import ImageQuota
+from model_chat.images.stack import ImageStack
+from model_chat.launch.checked_task import CheckedImages
+from model_chat.records.mephisto_database import list_agents
+from model_chat.records.reading import Source, UnreadableError, list_files, read_conversation
+from model_chat.records.schema import Completion
+from model_chat.serving.model import ServedModel
+from model_chat.worlds_image_chat import ImageChatOptions
+
+logger = logging.getLogger(__name__)
+
+
+def make_image_options(
+    images: CheckedImages, models: Iterable[ServedModel], seed: int, console: Console, common: Mapping[str, Any]
+) -> ImageChatOptions:
+    """Try the models on an image, and open the stack.
+
+    Args:
+        images: checked.
+        models: loaded.
+        seed: of the draws among the models.
+        console: shows what takes time.
+        common: the arguments of :class:`~model_chat.worlds.ChatOptions` that text chat and image chat share.
+
+    Raises:
+        ConfigurationError: models that take no images, a sentence each; or a stack that can't be used.
+    """
+    faults: list[str] = []
+    inputs: dict[str, ImageInput] = {}
+    for model in models:
+        with console.status(Text(f"Showing {model.nickname} an image…")):
+            try:
+                inputs[model.nickname] = ImageInput(model, images.contexts)
+                check_takes_images(model, inputs[model.nickname])
+            except ConfigurationError as error:
+                faults += error.faults
+    ConfigurationError.raise_if(faults)
+    stack = ImageStack(
+        num_images=len(images.contexts),
+        models=list(inputs),
+        evals_per_image_model_combo=images.evals_per_image_model_combo,
+        stack_folder=images.stack_folder,
+        rng=seed,
+        on_model_change=images.on_model_change,
+        images_id=images.contexts.fingerprint,
+    )
+    quota = ImageQuota(stack, images.num_conversations)
+    return ImageChatOptions(**common, quota=quota, images=images.contexts, inputs=inputs)
+
+
+def settle_stack(quota: ImageQuota, chat_data_folder: Path, database: Path, task_name: str) -> None:
+    """Bring the stack in line with what an earlier run, which was killed, has saved; before the first draw.
+
+    Args:
+        quota: new.
+        chat_data_folder: where conversations are saved.
+        database: Mephisto's, which may not be there yet.
+        task_name: in Mephisto's database.
+    """
+    if quota.left_in_flight():
+        quota.settle(_saved_places(_sources(chat_data_folder, database, task_name), task_name))
+
+
+def _sources(chat_data_folder: Path, database: Path, task_name: str) -> Iterator[Source]:
+    if chat_data_folder.is_dir():
+        yield from list_files([chat_data_folder]).sources
+    if database.is_file():
+        try:
+            yield from list_agents(database, task_name)
+        except ConfigurationError as error:  # the task's first run
+            logger.debug("%s", error)
+
+
+def _saved_places(sources: Iterable[Source], task_name: str) -> set[tuple[int, str, str]]:
+    """Return image, model and worker of a task's conversations that are saved as complete; older files name no task."""
+    found = set()
+    for source in sources:
+        try:
+            chat = read_conversation(source)
+        except UnreadableError as error:
+            logger.debug("%s can't be read: %s", source.name, error)
+            continue
+        if chat.raw.get("task_name") not in (None, task_name):
+            continue
+        if chat.image_idx is not None and chat.status is Completion.COMPLETE:
+            found.add((chat.image_idx, chat.model_nickname, chat.worker_id))
+    return found

@@ -1,0 +1,243 @@
+"""The page docs/configuration.md, made from the dataclasses that declare the flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from model_chat.configuration.exit_codes import MEANINGS as MEANINGS_OF_CODES
+from model_chat.configuration.help import FURTHER, GROUPS, MEANINGS, OF_MEPHISTO, B, T
+from model_chat.configuration.hydra import ROOT, TaskConfig
+from model_chat.launch import task_run as task_run  # registers blueprints, architects and providers
+from model_chat.launch.checks import MAY_BE_MISSING
+
+BLUEPRINTS = {"text chat": "model_chat_blueprint", "image chat": "model_image_chat_blueprint"}
+ARCHITECTS = {
+    "local": "This machine serves the page; no account is needed.",
+    "ec2": "A server on Amazon EC2, over HTTPS, which MTurk asks for.",
+    "heroku": "A server on Heroku, over HTTPS.",
+}
+PROVIDERS = {
+    "mock": "Whoever has the address is a worker; nobody is paid.",
+    "mturk_sandbox": "MTurk's sandbox: everything as on MTurk, with play money.",
+    "mturk": "MTurk: workers are paid.",
+}
+KINDS = {int: "whole number", float: "number", bool: "true or false", str: "text", dict: "mapping", list: "list"}
+UNSET, REQUIRED = "unset", "to be given"
+PLACES = {"task_dir": "the package's folder", "work_dir": "see its meaning"}
+"""Flags whose default is another one on every machine."""
+
+HEAD = """\
+<!-- Made by scripts/write_reference.py from the dataclasses that declare the flags. Change those, and run it. -->
+# Configuration
+
+Every flag of `run.py` and `run_image_chat.py`, with its type, its default and its meaning.
+`python run.py --help` prints the same with the values in force, `python run.py -c job` the whole configuration as YAML.
+
+## How a value is given
+
+1. The defaults below.
+2. A file under `conf/`: `conf/example.yaml` for `run.py`, `conf/example_image_chat.yaml` for `run_image_chat.py`, or the one
+   that `conf=NAME` names. To have your own, copy one of them to `conf/my_study.yaml`, change it, and run it:
+
+   ```bash
+   cp conf/example.yaml conf/my_study.yaml
+   python run.py conf=my_study
+   ```
+
+   Give it a `task_name` and a `chat_data_folder` of its own: conversations are counted by them.
+   `python scripts/new_study.py my_study` does all of that, and lays out texts and models to change.
+
+   A folder `conf/` elsewhere is found by `--config-dir`, which names the folder that holds it; what else is in that folder
+   does no harm, and neither does a broken file in `conf/` that isn't used. With an installed package,
+   the folder `conf/` where you stand is found by itself.
+3. The command line, `flag=value`, which wins:
+
+   ```bash
+   python run.py conf=my_study mephisto.blueprint.num_turns=4 mephisto.architect.port=3001
+   ```
+
+- A value with `,`, `:`, `(`, `{` or spaces around it takes quotes of its own inside the shell's:
+  `'mephisto.blueprint.conversations_needed_string="mine/a:5,mine/b:5"'`.
+- Text is what is written, without quotes too: `2024_05`, `007` and `no` are no numbers and no truth values. A list or a
+  mapping of your own (`override_opt`) is read as YAML reads it. A duplicate key is refused.
+- `null`, or nothing behind the colon, is "unset"; for a flag that can't be unset it is the same as `''`. `${…}` refers to
+  another flag.
+- Paths may begin with `~`, without quotes too, and hold environment variables; relative ones start where the command is
+  given.
+- Options begin with dashes (`--help`, `-c job`), flags don't; both may be given in any order. `--conf my_study` is taken for
+  `conf=my_study`. A wrong flag is answered by the nearest right one.
+- Everything is checked before anything is launched, all faults at once: see [troubleshooting](troubleshooting.md).
+- A file under `conf/` begins with `defaults:`, which chooses blueprint, architect and provider. On the command line these
+  are written with slashes: `mephisto/provider=mturk_sandbox`.
+
+What stands in the files that flags name is described in [file formats](file-formats.md).
+"""
+EXIT_CODES_OF_OTHERS = """\
+The other commands end with 0 when they have done what they were asked, 2 for wrong arguments or files, 130 after Ctrl-C,
+and 1 otherwise (`scripts/doctor.py`: a run would not start). `scripts/preview.py` ends by Ctrl-C, so its code is then 0."""
+
+
+@dataclass
+class Flag:
+    """One flag.
+
+    Attributes:
+        name: with all its dots.
+        kind: its type, in words.
+        meaning: what it is for.
+        defaults: blueprint in words (empty for flags that aren't a blueprint's) -> default.
+    """
+
+    name: str
+    kind: str
+    meaning: str
+    defaults: dict[str, str] = field(default_factory=dict)
+
+    def row(self) -> str:
+        """Return the flag as a row of a table."""
+        values = set(self.defaults.values())
+        if len(values) == 1:
+            default = values.pop()
+        else:
+            default = "; ".join(f"{where}: {value}" for where, value in self.defaults.items())
+        meaning = self.meaning
+        if list(self.defaults) == ["image chat"]:
+            meaning = f"*Image chat.* {meaning}"
+        elif list(self.defaults) == ["text chat"]:
+            meaning = f"*Text chat.* {meaning}"
+        return f"| `{self.name}` | {self.kind} | {default} | {_cell(meaning)} |"
+
+
+def reference() -> str:
+    """Return the whole page."""
+    known = collect()
+    lines = [HEAD]
+    placed = {name for names in GROUPS.values() for name in names}
+    further = [name for name in known if name not in placed]
+    for heading, names in {**GROUPS, FURTHER: tuple(further)}.items():
+        present = [known[name] for name in names if name in known]
+        if present:
+            lines += [f"## {heading}", "", *_table(present), ""]
+    lines += ["## Where the page is served: `mephisto/architect=…`", ""]
+    for name, about in ARCHITECTS.items():
+        lines += [f"### `{name}`", "", about, "", *_table(list(_stored("architect", name, "mephisto.architect."))), ""]
+    lines += ["## Who the workers are: `mephisto/provider=…`", ""]
+    for name, about in PROVIDERS.items():
+        lines.append(f"- `{name}`: {about}")
+    lines += ["", *_table([next(_stored("provider", "mturk", "mephisto.provider."))]), ""]
+    lines += [
+        "## Exit codes",
+        "",
+        "What `run.py` and `run_image_chat.py` end with:",
+        "",
+        "| code | meaning |",
+        "|---|---|",
+    ]
+    lines += [f"| {code.value} | {_cell(meaning)} |" for code, meaning in MEANINGS_OF_CODES.items()]
+    lines += ["", EXIT_CODES_OF_OTHERS, ""]
+    lines += ["## What the shipped files under `conf/` say", "", "Whatever they don't say has its default.", ""]
+    for file in sorted((ROOT / "conf").glob("*.yaml")):
+        about = file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ").partition(":  ")[0].rstrip(".")
+        lines += [f"### `conf/{file.name}`", "", f"{about}.", "", "| flag | value |", "|---|---|"]
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        for choice in content.pop("defaults"):
+            lines += [f"| `{group.strip('/')}` | `{name}` |" for group, name in choice.items()]
+        lines += [f"| `{name}` | {_shown(value)} |" for name, value in _leaves(content)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def collect() -> dict[str, Flag]:
+    """Return every flag that this project or Mephisto's task declares, but those of architects and providers."""
+    found: dict[str, Flag] = {}
+    for where, name in BLUEPRINTS.items():
+        for flag in _stored("blueprint", name, B):
+            found.setdefault(flag.name, flag).defaults[where] = flag.defaults[""]
+    for flag in found.values():
+        flag.defaults.pop("", None)
+    task = ConfigStore.instance().repo["mephisto"]["base_mephisto_config.yaml"].node.task
+    found.update((flag.name, flag) for flag in _declared(OmegaConf.get_type(task), T))
+    found.update((flag.name, flag) for flag in _declared(TaskConfig, ""))
+    return found
+
+
+def _stored(group: str, name: str, prefix: str) -> Iterator[Flag]:
+    node = ConfigStore.instance().repo["mephisto"][group][f"{name}.yaml"].node
+    yield from _declared(OmegaConf.get_type(node), prefix)
+
+
+def _declared(kind: Any, prefix: str) -> Iterator[Flag]:
+    hints = typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        name = f"{prefix}{item.name}"
+        if item.name.startswith("_") or item.name in (
+            "hydra",
+            "defaults",
+            "blueprint",
+            "architect",
+            "provider",
+            "task",
+        ):
+            continue
+        if dataclasses.is_dataclass(hints[item.name]):
+            if item.name != "database":
+                yield from _declared(hints[item.name], f"{name}.")
+            continue
+        made = item.default_factory
+        default = item.default if made is dataclasses.MISSING else made()
+        meaning = " ".join(str(MEANINGS.get(item.name) or item.metadata.get("help") or "").split())
+        yield Flag(name, _kind(hints[item.name]), meaning, {"": _default(name, default)})
+
+
+def _kind(hint: Any) -> str:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _kind(next(part for part in typing.get_args(hint) if part is not type(None)))
+    return KINDS.get(origin or hint, "text")
+
+
+def _default(name: str, value: Any) -> str:
+    if name in PLACES:
+        return PLACES[name]
+    if value is None or MEANINGS.get(name.rpartition(".")[2], "").startswith(OF_MEPHISTO):
+        return UNSET
+    if value == "???":
+        return REQUIRED if name.startswith((B, T)) and name not in MAY_BE_MISSING else UNSET
+    return _shown(value)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a requester would write it, whatever machine this is."""
+    if value is None:
+        return "`null`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, dict) and not value:
+        return "`{}`"
+    text = str(value)
+    return f"`{_cell(text.replace(str(ROOT), '${task_dir}'))}`" if text else "`''`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "\\<")
+
+
+def _table(flags: list[Flag]) -> list[str]:
+    return ["| flag | type | default | meaning |", "|---|---|---|---|", *(flag.row() for flag in flags)]
+
+
+def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,84 @@
+"""What a file of ``conf/`` says about a study that has run: for the commands that look at what was collected."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_chat.configuration.files import expand
+from model_chat.errors import ConfigurationError
+
+CONF_HELP = "NAME of a file conf/NAME.yaml: what it says of the task's name, its boxes and its folders is used"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, as its file says.
+
+    Attributes:
+        conf: the file's name.
+        task_name: in full, with its suffix.
+        database: Mephisto's; it may not be there.
+        chat_data_folder: of its conversations; it may not be there.
+        stack_folder: of an image chat, else None.
+        buckets: the annotation's; none if replies are not annotated.
+    """
+
+    conf: str
+    task_name: str
+    database: Path
+    chat_data_folder: Path
+    stack_folder: Path | None
+    buckets: tuple[str, ...]
+
+    def is_in_database(self) -> bool:
+        """Whether Mephisto's database has the task."""
+        if not self.database.is_file():
+            return False
+        try:
+            connection = sqlite3.connect(f"{self.database.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
+            try:
+                found = connection.execute("SELECT 1 FROM tasks WHERE task_name = ?", (self.task_name,)).fetchone()
+            finally:
+                connection.close()
+        except sqlite3.Error:  # no database of Mephisto's
+            return False
+        return found is not None
+
+
+def find_study(conf: str, overrides: Sequence[str] = ()) -> Study:
+    """Read a file of ``conf/``.
+
+    Args:
+        conf: its name.
+        overrides: further words of a run's command line.
+
+    Raises:
+        ConfigurationError: there is no such file, or it has faults.
+    """
+    from model_chat.configuration.annotations import load_annotations
+    from model_chat.configuration.mephisto_data import DATABASE, find_data_folder
+    from model_chat.configuration.task_names import full_task_name
+    from model_chat.launch.checks import BLUEPRINT
+    from model_chat.launch.command_line import compose_config
+
+    cfg = compose_config("example", ["--conf", conf, *overrides])
+    args = cfg.mephisto.blueprint
+    folder, stack = args.get("chat_data_folder", None), args.get("stack_folder", None)  # None for "???", too
+    if not folder or not cfg.mephisto.task.get("task_name", None):
+        raise ConfigurationError(
+            f"conf={conf}: gives no chat_data_folder or no task_name; nothing was collected with it."
+        )
+    buckets: tuple[str, ...] = ()
+    if args.annotations_config_path:
+        buckets = load_annotations(f"{BLUEPRINT}.annotations_config_path", args.annotations_config_path)[0].values
+    return Study(
+        conf=conf,
+        task_name=full_task_name(cfg),
+        database=find_data_folder(cfg).path / DATABASE,
+        chat_data_folder=expand(folder),
+        stack_folder=expand(stack) if stack else None,
+        buckets=buckets,
+    )

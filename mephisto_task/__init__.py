@@ -1,0 +1,1 @@
+"""Subclasses and overrides of Mephisto's run time."""

@@ -1,0 +1,293 @@
+"""Mephisto's operator, watched and stopped the way a run script needs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import mephisto.operations.task_launcher as mephisto_launcher
+from mephisto.data_model.constants.assignment_state import AssignmentState
+from mephisto.operations.operator import Operator
+
+from model_chat.configuration.redaction import keep_secrets_out
+from model_chat.mephisto_task.client_io import BoundedClientIO
+from model_chat.mephisto_task.stopping import END_ON_PLATFORM_SECONDS, StopRequest
+from model_chat.mephisto_task.task_database import is_over, open_units
+from model_chat.mephisto_task.task_launcher import TaskUnitLauncher
+from model_chat.mephisto_task.worker_pool import TaskWorkerPool
+from model_chat.quality.blocks import bind_to_platform, prepare_qualifications
+
+if TYPE_CHECKING:
+    from mephisto.abstractions.database import MephistoDB
+    from mephisto.operations.datatypes import LiveTaskRun
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.5
+FULL_CHECK_SECONDS = 10.0
+"""How often Mephisto's own, costly test for completion is made; the cheap one is made at every tick."""
+STOP_STEP_SECONDS = 6.0
+"""How long one step of stopping may take before the next one begins."""
+STEP_SECONDS = 0.02
+"""How often a step is looked at."""
+NOT_BEGUN = (AssignmentState.CREATED, AssignmentState.LAUNCHED)
+"""Statuses of units that nobody works on."""
+
+LOOK_SECONDS, LOOK_ON_PLATFORM_SECONDS = 1, 5
+"""How often units are looked at, if only so many are offered at once (``max_num_concurrent_units``).
+
+One that was given back is offered again after so long, and the launching thread lingers for as long at the end. On a crowd
+platform each look is a request for each unit on offer, and its requests are rationed.
+"""
+
+
+class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
+    """Runs one task until it is complete or stopped, and ends everything that it started.
+
+    Args:
+        db: Mephisto's database.
+        closing: what to close, last of all, when the run has ended.
+    """
+
+    is_shutdown: bool
+
+    def __init__(self, db: MephistoDB, closing: ExitStack | None = None) -> None:
+        super().__init__(db)
+        self._closing = closing or ExitStack()
+
+    async def _track_and_kill_runs(self) -> None:
+        """Mephisto would end a finished run from here, unseen by us; :meth:`run_until` does instead."""
+
+    def _create_live_task_run(self, run_config: Any, shared_state: Any, task_run: Any, *classes: Any) -> LiveTaskRun:
+        """Put a run together whose refusals say why, and whose qualifications are the requester's own."""
+        prepare_qualifications(self.db, run_config.blueprint, shared_state)
+        live_run: LiveTaskRun = super()._create_live_task_run(run_config, shared_state, task_run, *classes)
+        live_run.client_io = BoundedClientIO(self.db)
+        live_run.client_io.register_run(live_run)
+        live_run.worker_pool = TaskWorkerPool(self.db)
+        live_run.worker_pool.register_run(live_run)
+        live_run.task_launcher = TaskUnitLauncher(
+            self.db,
+            task_run,
+            live_run.blueprint.get_initialization_data(),
+            run_config.task.max_num_concurrent_units,
+            shared_state.most_units,
+        )
+        bind_to_platform(task_run.get_requester(), shared_state.qualifications)
+        return live_run
+
+    def launch_task_run_or_die(self, run_config: Any, shared_state: Any = None) -> str | None:
+        """Launch a task; the database, which keeps its configuration, gets none of the secrets in it."""
+        keep_secrets_out(self.db)
+        is_local = run_config.provider._provider_type == "mock"
+        mephisto_launcher.UNIT_GENERATOR_WAIT_SECONDS = LOOK_SECONDS if is_local else LOOK_ON_PLATFORM_SECONDS
+        run_id: str | None = super().launch_task_run_or_die(run_config, shared_state)
+        return run_id
+
+    @property
+    def live_run(self) -> LiveTaskRun:
+        """The run that was launched."""
+        run: LiveTaskRun = next(iter(self._task_runs_tracked.values()))
+        return run
+
+    def run_until(
+        self,
+        done: Callable[[], bool],
+        tick: Callable[[], None],
+        stop: StopRequest,
+        grace_seconds: float,
+        is_full: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Serve workers until ``done()``, or Mephisto finds the run complete, or it can't go on, or it is to stop.
+
+        When it is to stop, or no further conversation is to begin, nobody new is let in, and conversations that go on may
+        finish.
+
+        Args:
+            done: cheap; asked at every tick.
+            tick: called at every tick (twice a second), to show progress.
+            stop: what the requester wants.
+            grace_seconds: how long conversations may go on after the first stop signal; the second ends them.
+            is_full: whether no further conversation is to begin; cheap, asked at every tick.
+        """
+        asyncio.set_event_loop(self._event_loop)
+        self._event_loop.run_until_complete(self._serve(done, tick, stop, grace_seconds, is_full))
+
+    async def _serve(
+        self,
+        done: Callable[[], bool],
+        tick: Callable[[], None],
+        stop: StopRequest,
+        grace_seconds: float,
+        is_full: Callable[[], bool],
+    ) -> None:
+        await self._watch(lambda: done() or is_full(), tick, stop)
+        if is_full() and not stop.requested:
+            await self._let_finish(tick, stop)
+        if stop.requested:
+            await self._let_finish(tick, stop, grace_seconds)
+        tick()
+
+    async def _watch(self, done: Callable[[], bool], tick: Callable[[], None], stop: StopRequest) -> None:
+        live_run = self.live_run
+        patience = live_run.task_run.get_task_args().no_submission_patience
+        next_full_check = time.monotonic() + FULL_CHECK_SECONDS
+        while not stop.requested and not done():
+            tick()
+            if _is_unreachable(live_run):
+                return
+            if time.time() - live_run.client_io.last_submission_time > patience:
+                logger.error(
+                    "Nobody has submitted for %d s (mephisto.task.no_submission_patience); the run ends.", patience
+                )
+                return
+            if time.monotonic() >= next_full_check:
+                live_run.task_run.update_completion_progress(task_launcher=live_run.task_launcher)
+                if live_run.task_launcher.finished_generators and is_over(self.db, live_run.task_run.db_id):
+                    live_run.task_run.get_is_completed()  # writes it down
+                    return
+                next_full_check = time.monotonic() + FULL_CHECK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _let_finish(
+        self, tick: Callable[[], None], stop: StopRequest, grace_seconds: float | None = None
+    ) -> None:
+        """Take nobody new; wait until the conversations that go on are over, or are to be ended.
+
+        Args:
+            tick: see :meth:`run_until`.
+            stop: what the requester wants.
+            grace_seconds: how long to wait; None: until the requester wants the run to stop.
+        """
+        live_run = self.live_run
+        runner, pool = live_run.task_runner, live_run.worker_pool
+        end = None if grace_seconds is None else time.monotonic() + grace_seconds
+        live_run.task_launcher.stop_launching()
+        pool.close()
+        runner.stop_onboardings()
+        while pool.arriving and not stop.at_once:  # let in a moment ago: their conversations are about to begin
+            await asyncio.sleep(STEP_SECONDS)
+        expiring = partial(_expire_units, live_run, NOT_BEGUN)
+        threading.Thread(target=expiring, name="stop: expire units", daemon=True).start()
+        if not runner.running_units:
+            return
+        if grace_seconds is None:
+            logger.warning(
+                "Nobody new is let in. %d conversations go on and may finish; Ctrl-C limits how long.",
+                len(runner.running_units),
+            )
+        else:
+            logger.warning(
+                "Stopping: nobody new is let in. %d conversations go on and may finish, for at most %g s "
+                "(mephisto.blueprint.stop_grace_time); Ctrl-C again ends them now.",
+                len(runner.running_units),
+                grace_seconds,
+            )
+
+        def is_to_end() -> bool:
+            return stop.requested if end is None else stop.at_once or time.monotonic() >= end
+
+        while runner.running_units and not is_to_end() and not _is_unreachable(live_run):
+            tick()
+            await asyncio.sleep(TICK_SECONDS)
+
+    def stop(self) -> None:
+        """Expire what is still offered, end conversations that go on, and stop threads, sockets and the router.
+
+        Every step is tried whatever became of the ones before. A second call does nothing. Conversations end first: their
+        pages are told as long as there is a router.
+        """
+        if self.is_shutdown:
+            return
+        self.is_shutdown = True
+        for live_run in list(self._task_runs_tracked.values()):
+            # First of all: nothing new is offered, in place of a broken conversation either.
+            live_run.task_launcher.stop_launching()
+            live_run.worker_pool.close()
+            if not is_local(live_run):  # before their units count as done, for then the platform would offer them again
+                threading.Thread(target=partial(_expire_units, live_run), name="stop: take down", daemon=True).start()
+            self._step("end conversations", live_run.task_runner.shutdown)
+            self._step("expire units", partial(_expire_units, live_run), self.expire_seconds)
+            self._step("end assignments", live_run.task_launcher.shutdown)
+            self._step("forget workers", live_run.worker_pool.shutdown)
+            self._step("close connections", live_run.client_io.shutdown)
+            self._step("stop the router", live_run.architect.shutdown)
+        self._task_runs_tracked.clear()
+        self._step("end the event loop", self._close_loop)
+        self._closing.close()
+
+    @property
+    def expire_seconds(self) -> float:
+        """How long units may take to expire: on a crowd platform each is a request, and what is left can be accepted."""
+        return max((END_ON_PLATFORM_SECONDS for run in self._runs() if not is_local(run)), default=STOP_STEP_SECONDS)
+
+    def _runs(self) -> list[LiveTaskRun]:
+        return list(self._task_runs_tracked.values())
+
+    def _step(self, what: str, action: Callable[[], Any], seconds: float = STOP_STEP_SECONDS) -> None:
+        """Do one step of stopping in a thread of its own, while the event loop goes on: agents' statuses go through it."""
+        failure: list[BaseException] = []
+
+        def guarded() -> None:
+            try:
+                action()
+            except BaseException as error:
+                failure.append(error)
+
+        if action == self._close_loop:
+            guarded()
+        else:
+            thread = threading.Thread(target=guarded, name=f"stop: {what}", daemon=True)
+            thread.start()
+            end = time.monotonic() + seconds
+            while thread.is_alive() and time.monotonic() < end:
+                self._event_loop.run_until_complete(asyncio.sleep(STEP_SECONDS))
+            if thread.is_alive():
+                logger.warning("Stopping: '%s' takes longer than %g s; going on", what, seconds)
+        for error in failure:
+            logger.error("Stopping: '%s' failed: %r", what, error)
+
+    def _close_loop(self) -> None:
+        loop = self._event_loop
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def is_local(live_run: LiveTaskRun) -> bool:
+    """Whether nothing outside of this machine has to be ended: no work on a crowd platform, no hosted server."""
+    return live_run.provider.PROVIDER_TYPE == "mock" and live_run.architect.ARCHITECT_TYPE in ("local", "mock")
+
+
+def _is_unreachable(live_run: LiveTaskRun) -> bool:
+    """Whether no page can be reached any more; says so."""
+    if not live_run.force_shutdown and not _is_router_lost(live_run):
+        return False
+    logger.error("The connection to the router is lost for good; the run ends.")
+    return True
+
+
+def _is_router_lost(live_run: LiveTaskRun) -> bool:
+    """Whether the router is gone for good, or a connection to it has ended for a reason that Mephisto doesn't retry."""
+    tasks = (getattr(channel, "_socket_task", None) for channel in live_run.client_io.channels.values())
+    return getattr(live_run.architect, "is_lost", False) or any(task is not None and task.done() for task in tasks)
+
+
+def _expire_units(live_run: LiveTaskRun, statuses: Collection[str] = AssignmentState.incomplete()) -> None:
+    """Expire the units that nobody has finished, of the given statuses."""
+    for unit in open_units(live_run.task_run.db, live_run.task_run.db_id):
+        if unit.db_status not in statuses:
+            continue
+        try:
+            unit.expire()
+        except Exception:
+            logger.exception("Unit %s can't be expired; look it up on the crowd platform", unit.db_id)

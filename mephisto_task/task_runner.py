@@ -1,0 +1,454 @@
+"""Runs the worlds of a task inside Mephisto: what happens around a conversation, and how it ends in every case."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.abstractions.blueprint import TaskRunner
+from mephisto.data_model.constants.assignment_state import AssignmentState
+from mephisto.data_model.exceptions import (
+    AbsentAgentError,
+    AgentDisconnectedError,
+    AgentReturnedError,
+    AgentShutdownError,
+    AgentTimeoutError,
+)
+from omegaconf import OmegaConf
+
+from model_chat.conversation.human_agent import HumanAgent
+from model_chat.crowd.identity import check_worker
+from model_chat.crowd.platform import take_down
+from model_chat.mephisto_task.worker_pool import TaskWorkerPool
+from model_chat.quality import no_more_work
+from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
+from model_chat.quality.failures import MOST_WORKERS_IN_A_ROW, Failures
+from model_chat.quality.onboarding import keep_result
+from model_chat.records.schema import Completion
+from model_chat.records.writing import save_conversation
+from model_chat.serving.model import StoppedError
+from model_chat.worlds import NoPlaceLeftError
+
+if TYPE_CHECKING:
+    from mephisto.data_model.agent import Agent, OnboardingAgent
+    from mephisto.data_model.task_run import TaskRun
+    from mephisto.data_model.unit import Unit
+    from mephisto.data_model.worker import Worker
+    from omegaconf import DictConfig
+
+    from model_chat.mephisto_task.shared_state import ModelChatSharedState
+
+logger = logging.getLogger(__name__)
+
+NO_MORE_WORK = "All chats of this task have been given out in the meantime. Please submit; thank you for coming."
+TECHNICAL_PROBLEM = (
+    "The chat has a technical problem and can't go on. This is not your fault: please submit what you have done; it "
+    "counts in full."
+)
+SAVING_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)
+"""Seconds after each attempt to save a conversation: it outlasts a disk that is full for a quarter of a minute."""
+
+ANYTHING = (Exception, SystemExit)
+"""What a world may raise, which may be a researcher's own; ParlAI ends the program over a faulty option."""
+
+REASONS: dict[type[AbsentAgentError], str] = {
+    AgentTimeoutError: "timeout: the worker took longer than mephisto.blueprint.max_resp_time",
+    AgentDisconnectedError: "disconnected: the worker's page went away",
+    AgentReturnedError: "returned: the worker gave the work back",
+}
+STOPPED = "stopped: the run was stopped during the conversation"
+STUDY_STOPPED = (
+    "The researchers have stopped the study. This is not your fault: what you have done is saved and counts in full. Please "
+    "submit it."
+)
+ONBOARDING_STOPPED = (
+    "The researchers have stopped the study. This is not your fault, and your practice does not count against you. Please "
+    "submit."
+)
+TIME_IS_UP = "The time for this turn is up, so the chat has ended. What you have done is saved: please submit it."
+HAND_IN_SECONDS = 120
+"""How long a worker who has run out of time may take to hand in, before somebody else gets the conversation."""
+
+
+class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no types
+    """Runs onboarding and conversation worlds.
+
+    It differs from Mephisto's own chat runner in what workers are protected from: the world is made once, its data go to
+    the agent's state and never to the page, and whatever happens in a world, the worker is told and can submit.
+
+    Attributes:
+        failures: conversations that broke down, by worker.
+    """
+
+    def __init__(self, task_run: TaskRun, args: DictConfig, shared_state: ModelChatSharedState) -> None:
+        super().__init__(task_run, args, shared_state)
+        self.shared_state: ModelChatSharedState = shared_state
+        self.is_concurrent = shared_state.world_module.get_world_params()["agent_count"] > 1
+        # OmegaConf takes its time: what every worker needs is read once.
+        self._submission_timeout: int | None = OmegaConf.select(args, "task.submission_timeout")
+        self._block_name = name_of(args.blueprint, "block_qualification")
+        self._is_stopping = False
+        self.awaiting_hand_in: set[str] = set()
+        """Units whose workers have run out of time and may hand in what there is."""
+        self.failures = Failures()
+
+    def readmit(self, worker: Worker) -> None:
+        """Let a worker in who had seen everything that another study has; called on arrival, before who may is checked."""
+        no_more_work.readmit(worker, self._block_name)
+
+    def filter_units_for_worker(self, units: list[Unit], worker: Worker) -> list[Unit]:
+        """Return the units; called by Mephisto.
+
+        There are none for a worker whose conversations broke down again and again, and for anybody once the models have cost
+        what they may.
+        """
+        spend = self.shared_state.spend
+        is_full = spend is not None and spend.is_reached()
+        return [] if is_full or self.failures.too_many_of(platform_id(worker)) else units
+
+    def get_init_data_for_agent(self, agent: Agent) -> dict[str, Any]:
+        """Return what a page needs to show its conversation: all updates so far; the same again after a reload."""
+        if agent.state.get_init_state() is None:
+            assignment = agent.get_unit().get_assignment()
+            agent.state.set_init_state(assignment.get_assignment_data().shared)
+        state: dict[str, Any] = agent.state.get_init_state()
+        return state
+
+    # --- onboarding ---
+
+    def execute_onboarding(self, onboarding_agent: OnboardingAgent, cleanup_after: Any) -> None:
+        """Run an onboarding in a thread of its own."""
+        _make_state(onboarding_agent)
+        super().execute_onboarding(onboarding_agent, cleanup_after)
+
+    def run_onboarding(self, agent: OnboardingAgent) -> None:
+        """Run one worker's onboarding to its end.
+
+        A worker who fails for good is disqualified here and now, whether or not their page says anything further: no
+        thread waits for it, and a reload finds the qualification.
+        """
+        shared = self.shared_state
+        human = HumanAgent(agent)
+        world: Any = None
+        try:
+            world = shared.world_module.make_onboarding_world(
+                shared.onboarding_world_opt, human, initialization_data=shared.onboarding_data
+            )
+            while not world.episode_done() and agent.get_agent_id() in self.running_onboardings:
+                world.parley()
+            passed = bool(world.passed)
+            self._keep_onboarding_result(agent, passed)
+            agent.state.record_world_data(world.prep_save_data([human]), at_once=False)
+            if passed:
+                agent.update_status(AgentState.STATUS_WAITING)
+                self._await_submit(agent)
+            else:
+                agent.update_status(AgentState.STATUS_REJECTED)
+        except AbsentAgentError as absent:
+            _guarded("abandon", world)
+            if isinstance(absent, AgentShutdownError):
+                tell_end(human, "stopped", ONBOARDING_STOPPED)
+            elif isinstance(absent, AgentTimeoutError):
+                agent.update_status(AgentState.STATUS_TIMEOUT)
+            raise
+        except ANYTHING:
+            _guarded("abandon", world)
+            logger.exception("An onboarding broke down; the worker is asked to come back later")
+            human.control("onboarding_failed", reason="This page has a technical problem. Please come back later.")
+            agent.update_status(AgentState.STATUS_DISCONNECT)
+        finally:
+            _guarded("shutdown", world)
+            _finish(agent)
+
+    def _keep_onboarding_result(self, agent: OnboardingAgent, passed: bool) -> None:
+        """Write down how an onboarding ended, whatever becomes of the page: a worker who fails is disqualified."""
+        qualification = self.args.blueprint.onboarding_qualification
+        failed = self.task_run.get_blueprint().get_failed_qual(qualification)
+        keep_result(agent.get_worker(), qualification, failed, passed)
+
+    def _await_submit(self, agent: Agent | OnboardingAgent) -> None:
+        """Wait until the page has submitted, at most ``mephisto.task.submission_timeout`` seconds.
+
+        Raises:
+            AbsentAgentError: the worker left, or took too long.
+        """
+        if not agent.await_submit(timeout=None):
+            agent.await_submit(timeout=self._submission_timeout)
+
+    def cleanup_onboarding(self, agent: OnboardingAgent) -> None:
+        """Nothing is left to clean up: :meth:`run_onboarding` frees everything itself."""
+
+    # --- conversations ---
+
+    def execute_unit(self, unit: Unit, agent: Agent) -> None:
+        """Run a conversation in a thread of its own."""
+        _make_state(agent)
+        super().execute_unit(unit, agent)
+
+    def run_unit(self, unit: Unit, agent: Agent) -> None:
+        """Run one conversation to its end, save it, and wait for the worker to submit."""
+        human = HumanAgent(agent)
+        try:
+            self._hold(unit, agent, human)
+        except AbsentAgentError:
+            _finish(agent)
+            raise
+        except ANYTHING:  # what comes before or after a conversation: the database, or a crowd platform
+            logger.exception("The end of a conversation has failed; the worker can submit")
+            tell_end(human, "error", TECHNICAL_PROBLEM)
+        self._close(agent)
+
+    def _hold(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Make the world of a conversation and let it go on to its end."""
+        shared = self.shared_state
+        try:
+            world = shared.world_module.make_world(
+                shared.world_opt, [human], initialization_data=unit.get_assignment_data()
+            )
+        except NoPlaceLeftError:
+            self.end_without_place(unit, agent, human)
+        except ANYTHING:
+            logger.exception("A conversation could not be started")
+            self._end_broken(human)
+        else:
+            self._run_world(world, unit, agent, human)
+
+    def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Tell a worker for whom there is no place that there is nothing to do."""
+        logger.warning("A unit was offered though no further conversation is to begin")
+        tell_end(human, "no_work", NO_MORE_WORK)
+
+    def _run_world(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Hold a conversation, save it once, count it once, and tell the worker how it ended."""
+        broken = False
+        try:
+            try:
+                self._talk(world, agent, human)
+            except (AgentShutdownError, StoppedError):
+                self._end_incomplete(world, agent, human, STOPPED)
+                tell_end(human, "stopped", STUDY_STOPPED)
+                return
+            except AbsentAgentError as absent:
+                self._end_incomplete(world, agent, human, REASONS.get(type(absent), "left: the worker went away"))
+                if not isinstance(absent, AgentTimeoutError):
+                    raise
+                self._let_hand_in(world, unit, agent, human)
+                return
+            except ANYTHING as error:
+                logger.exception("A conversation broke down; the worker can submit what there is")
+                _guarded("abandon", world, f"error: {error!r}")
+                broken = True
+            collected = self._save(world, agent, human)
+            # From here on the conversation is saved. Whatever fails now, it is neither saved nor counted again.
+            _guarded("settle", world, collected)
+            if collected:
+                self.failures.collected(human.worker_id)
+            else:
+                self.failures.failed(human.worker_id)
+                self._launch_replacement()
+            block_for_conduct(world, agent, self._block_name, on_platform=False)
+            if broken and not collected:
+                tell_end(human, "error", TECHNICAL_PROBLEM)
+            else:
+                outcome = Completion.COMPLETE if collected else Completion.INCOMPLETE
+                human.control("ended", outcome=outcome.value, reason="", task_done=True)
+            block_for_conduct(world, agent, self._block_name, on_platform=True)
+        finally:
+            _guarded("shutdown", world)
+
+    def _talk(self, world: Any, agent: Agent, human: HumanAgent) -> None:
+        """Let a conversation go on to its end.
+
+        Raises:
+            AbsentAgentError: the worker left, or took too long.
+            StoppedError: the run is ending.
+        """
+        world.parley()  # what it opens with belongs to the record; no worker can have said anything before
+        agent.state.record_head(self._record(world, human))
+        while not world.episode_done():
+            if self._is_stopping:
+                raise StoppedError("The run has been stopped.")
+            world.parley()
+
+    def _end_incomplete(self, world: Any, agent: Agent, human: HumanAgent, reason: str) -> None:
+        """End a conversation as incomplete, keep what there is of it, and give its place back."""
+        _guarded("abandon", world, reason)
+        _guarded("settle", world, self._save(world, agent, human))
+
+    def _let_hand_in(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+        """Let a worker who has run out of time hand in what there is; somebody else gets a conversation meanwhile.
+
+        Raises:
+            AgentTimeoutError: there is nothing, or they don't hand it in: the unit is not paid for.
+        """
+        if not world.is_worth_keeping:
+            agent.update_status(AgentState.STATUS_TIMEOUT)
+            raise AgentTimeoutError(None, agent.db_id)
+        tell_end(human, "timeout", TIME_IS_UP)
+        replaced = self._launch_replacement()
+        self.awaiting_hand_in.add(unit.db_id)
+        try:
+            agent.await_submit(timeout=min(HAND_IN_SECONDS, self._submission_timeout or HAND_IN_SECONDS))
+        except AgentTimeoutError:
+            agent.update_status(AgentState.STATUS_TIMEOUT)
+            if replaced:  # else the unit itself is offered again
+                take_down(unit)
+                unit.set_db_status(AssignmentState.EXPIRED)
+            raise
+        finally:
+            self.awaiting_hand_in.discard(unit.db_id)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no conversation goes on; those who may still hand in are not waited for."""
+        return set(self.running_units) <= self.awaiting_hand_in
+
+    def _save(self, world: Any, agent: Agent, human: HumanAgent) -> bool:
+        """Save a conversation in both places.
+
+        Returns:
+            whether a complete conversation is safe in at least one of them, and thus collected.
+        """
+        try:
+            complete = world.completion is Completion.COMPLETE
+            if not complete and not world.is_worth_keeping:
+                agent.state.head = None  # there is nothing to recover
+                return False
+            world_data = world.prep_save_data([human])
+            world_data["custom_data"] = self._record(world, human, world_data)
+        except ANYTHING:
+            logger.exception("A conversation's data could not be put together")
+            return False
+        places: dict[str, Callable[[], Any]] = {
+            f"mephisto.blueprint.chat_data_folder '{self.shared_state.chat_data_folder}'": lambda: save_conversation(
+                self.shared_state.chat_data_folder, world_data["custom_data"], self.shared_state.is_live
+            ),
+            "Mephisto's data folder": lambda: agent.state.record_world_data(world_data),
+        }
+        safe = False
+        for pause in SAVING_PAUSES:
+            for place, save in list(places.items()):
+                try:
+                    save()
+                except Exception as error:
+                    logger.error("A conversation can't be written to %s (%s); check the disk", place, error)
+                else:
+                    safe = True
+                    del places[place]
+            if not places or (safe and pause > 1):  # safe in one place, it waits for the other only for a moment
+                break
+            time.sleep(pause)
+        return complete and safe
+
+    def _record(self, world: Any, human: HumanAgent, world_data: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A world's conversation as it is saved now, under the name of the task that it counts for."""
+        custom_data = (world_data or world.prep_save_data([human]))["custom_data"]
+        return {**custom_data, "task_name": self.task_run.get_task().task_name}
+
+    def _end_broken(self, human: HumanAgent) -> None:
+        self.failures.failed(human.worker_id)
+        self._launch_replacement()
+        tell_end(human, "error", TECHNICAL_PROBLEM)
+
+    def _launch_replacement(self) -> bool:
+        """Offer one more unit, since one is used up (and paid for) without a conversation that counts.
+
+        Returns:
+            whether one is offered, at once or as soon as the limits of the run allow it.
+        """
+        live_run = self.shared_state.live_run
+        if live_run is None:
+            return False
+        if self.failures.too_many():
+            logger.error(
+                "The conversations of more than %d workers in a row broke down; no more are offered in their place. See the "
+                "errors above, repair the cause, and start the task again: it continues where it is.",
+                MOST_WORKERS_IN_A_ROW,
+            )
+            return False
+        try:
+            offered: bool = live_run.task_launcher.replace()
+        except Exception:  # the database, or a crowd platform, whose errors have no common ancestor
+            logger.exception("No unit could be offered in the place of a conversation that doesn't count")
+            return False
+        if not offered and not self._is_stopping:
+            logger.warning(
+                "No conversation is offered in place of one that is used up: the run is ending, or has offered all that "
+                "were paid for. To collect the rest, start the task again when the run is over."
+            )
+        return offered
+
+    def _close(self, agent: Agent) -> None:
+        """Wait for the worker to submit; one who closes the page instead has done the work all the same."""
+        try:
+            self._await_submit(agent)
+        except AbsentAgentError:
+            logger.info("The worker of %s has finished but not pressed submit; the work counts", agent)
+        _finish(agent)
+        agent.update_status(AgentState.STATUS_COMPLETED)
+        agent.mark_done()
+        check_worker(agent, self._block_name)
+        # Mephisto keeps every agent for the whole run; what was said is on disk, and read again should the page come back.
+        agent.hide_state()
+
+    def _launch_and_run_unit(self, unit: Unit, agent: Agent) -> None:
+        """Run a unit in its thread, from beginning to end."""
+        try:
+            super()._launch_and_run_unit(unit, agent)
+        finally:
+            live_run = self.shared_state.live_run
+            if live_run is not None and isinstance(live_run.worker_pool, TaskWorkerPool):
+                live_run.worker_pool.retire(agent)
+
+    def stop_onboardings(self) -> None:
+        """End the onboardings that go on: those workers would get no conversation."""
+        for running in list(self.running_onboardings.values()):
+            if running.onboarding_agent.db_status != AgentState.STATUS_WAITING:  # else passed, which is yet to be noted
+                running.onboarding_agent.shutdown()
+
+    def shutdown(self) -> None:
+        """End everything that goes on, and wait until it has ended; every worker is told that the study was stopped."""
+        self._is_stopping = True
+        for unit in list(self.running_units.values()):
+            unit.agent.shutdown()
+        for onboarding in list(self.running_onboardings.values()):
+            onboarding.onboarding_agent.shutdown()
+        # After that: who waits for a reply is to find the agent shut down, and does not wait for the page to submit.
+        self.shared_state.world_opt.models.interrupt()
+        super().shutdown()
+
+    def cleanup_unit(self, unit: Unit) -> None:
+        """Nothing is left to clean up: :meth:`run_unit` frees everything itself."""
+
+
+def tell_end(human: HumanAgent, cause: str, reason: str) -> None:
+    """Tell a page that its part is over before its end, and why (docs/protocol.md, section 2)."""
+    human.control("ended", outcome=Completion.INCOMPLETE.value, cause=cause, reason=reason, task_done=True)
+
+
+def _guarded(method: str, world: Any, *args: Any) -> None:
+    """Call what a world, if there is one, does at its end; what it raises is logged, since it may be a researcher's own."""
+    if world is None:
+        return
+    try:
+        getattr(world, method)(*args)
+    except ANYTHING:
+        logger.exception("'%s' of a world has failed", method)
+
+
+def _finish(agent: Agent | OnboardingAgent) -> None:
+    """Write an agent's state whole, now that nothing more is said."""
+    try:
+        agent.state.finish()
+    except OSError as error:
+        logger.error(
+            "The state of %s can't be written (%s); its journal stays, and the next start reads it", agent, error
+        )
+
+
+def _make_state(agent: Agent | OnboardingAgent) -> None:
+    """Let Mephisto make an agent's state before a second thread asks for it: it is made on demand, and without a lock."""
+    _ = agent.state

@@ -1,0 +1,350 @@
+"""Serves the worker's page from this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import json
+import logging
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+from mephisto.abstractions.architects.local_architect import LocalArchitect, LocalArchitectArgs
+from mephisto.abstractions.architects.router.build_router import build_router
+from mephisto.operations.registry import register_mephisto_abstraction
+
+from model_chat.configuration.places import set_up_command
+from model_chat.configuration.redaction import is_secret
+from model_chat.errors import ConfigurationError
+from model_chat.router.own_router import ROUTER_SOURCE, OwnRouter, router_source
+
+if TYPE_CHECKING:
+    from mephisto.abstractions.blueprint import SharedTaskState
+    from mephisto.abstractions.database import MephistoDB
+    from mephisto.data_model.task_run import TaskRun
+    from omegaconf import DictConfig
+
+logger = logging.getLogger(__name__)
+
+ROUTER_PACKAGES = ROUTER_SOURCE / "node_modules"
+"""The router's npm packages, installed once by the set-up."""
+START_SECONDS = 20.0
+STOP_SECONDS = 5.0
+MOST_RESTARTS, RESTARTS_SECONDS = 5, 60.0
+"""A router that ends more often in so many seconds is not started again."""
+LOOPBACK = "127.0.0.1"
+QUIET_PORTS = range(20_000, 32_768)
+"""Above those of Ray's workers, below those that systems lend to outgoing connections."""
+LAST_PORT = 65535
+
+
+@dataclass
+class TaskLocalArchitectArgs(LocalArchitectArgs):  # type: ignore[misc]  # mephisto has no types
+    """Mephisto's arguments of the architect ``local``, and those of our router."""
+
+    bind_address: str = field(
+        default=LOOPBACK,
+        metadata={
+            "help": "Address of this machine on which the page is served. Unless you change it, only this machine reaches "
+            "the page; 0.0.0.0 stands for every network that the machine is in."
+        },
+    )
+    allowed_hosts: str = field(
+        default="",
+        metadata={
+            "help": "Comma-separated names under which the page may be asked for, besides hostname, localhost and IP "
+            "addresses; .example.org stands for all names below it, * for any name."
+        },
+    )
+    trusted_proxies: str = field(
+        default="",
+        metadata={
+            "help": "Comma-separated addresses or networks (10.0.0.0/8) of your reverse proxies. Limits then count for the "
+            "address that these report in X-Forwarded-For; nobody else's X-Forwarded-For is believed."
+        },
+    )
+
+
+@register_mephisto_abstraction()
+class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # mephisto has no types
+    """Mephisto's architect ``local``, in whose place it is registered, with the same flags.
+
+    It runs our own router (``router/server.js``), which speaks Mephisto's protocol and lets nobody into a conversation who
+    has not been given it, from a temporary folder of its own, with packages that the set-up has installed: no npm at
+    launch, nothing written into site-packages, two runs beside each other don't meet, and a router that does not come up,
+    or a port that is taken, is said in one sentence. The port 0 stands for any free one. A router that ends is started
+    again, at the same port and with the same key, so that pages go on; when this process ends, however it does, so does
+    the router. ``_lock`` guards the process.
+    """
+
+    ArgsClass = TaskLocalArchitectArgs
+    server_dir: str | None
+    running_dir: str | None
+    port: str | None
+    server_process: subprocess.Popen[bytes] | None
+    ARCHITECT_TYPE = "local"
+
+    def __init__(
+        self, db: MephistoDB, args: DictConfig, shared_state: SharedTaskState, task_run: TaskRun, build_dir_root: str
+    ) -> None:
+        super().__init__(db, args, shared_state, task_run, build_dir_root)
+        options = args.architect
+        self.bind_address = str(options.get("bind_address") or LOOPBACK)
+        hosts = [host_of(self.hostname or ""), *entries_of(options.get("allowed_hosts"))]
+        self._settings = {
+            "bind": self.bind_address,
+            "hosts": [host for host in hosts if host],
+            "proxies": entries_of(options.get("trusted_proxies")),
+        }
+        self._log: Any = None
+        self._lock = threading.RLock()
+        self._is_stopping = False
+        self._starts: deque[float] = deque(maxlen=MOST_RESTARTS + 1)
+        self.is_lost = False
+        """Whether the router has ended too often to be started again."""
+
+    def _get_socket_urls(self) -> list[str]:
+        """Where the run script connects: on this machine, whatever name workers use for it."""
+        urls = super()._get_socket_urls()
+        if not self.has_own_router:
+            return urls
+        path = urls[0].split("://", 1)[1].partition("/")[2]
+        return [f"ws://{self._own_address}/{path}"]
+
+    @property
+    def _own_address(self) -> str:
+        """Address and port at which this machine reaches the router."""
+        address = ipaddress.ip_address(self.bind_address)
+        if address.is_unspecified:
+            address = ipaddress.ip_address(LOOPBACK if address.version == 4 else "::1")
+        return f"[{address}]:{self.port}" if address.version == 6 else f"{address}:{self.port}"
+
+    def prepare(self) -> str:
+        """Put the router together in a temporary folder; return that folder.
+
+        Raises:
+            ConfigurationError: the set-up has not installed the router's packages.
+        """
+        if self.server_type != "node":
+            other: str = super().prepare()
+            return other
+        if not ROUTER_PACKAGES.is_dir():
+            raise ConfigurationError(
+                f"The router's packages are not installed ({ROUTER_PACKAGES}); run '{set_up_command()}' once."
+            )
+        with router_source(self.server_source_path) as source:
+            built: str = build_router(self.build_dir, self.task_run, version="node", server_source_path=str(source))
+        self.server_dir = built
+        return built
+
+    def deploy(self) -> str:
+        """Start the router and wait until it answers; return its address, ``host:port``.
+
+        Raises:
+            ConfigurationError: the port is taken, there is no node, or the router does not come up.
+        """
+        if self.server_type != "node":
+            address: str = super().deploy()
+            return address
+        if str(self.port) == "0":
+            self.port = str(free_port())
+        port_fault = fault_of_port(str(self.port))
+        if port_fault is not None:
+            raise ConfigurationError(port_fault)
+        self.running_dir = tempfile.mkdtemp(prefix="model_chat_server_")
+        Path(str(self.server_dir)).chmod(0o700)  # the copy gets the mode of what is copied
+        shutil.copytree(str(self.server_dir), self.running_dir, symlinks=True, dirs_exist_ok=True)
+        packages = Path(self.running_dir) / "node_modules"
+        packages.symlink_to(ROUTER_PACKAGES, target_is_directory=True)
+        self._log = (Path(self.running_dir) / "router.log").open("wb")
+        self._is_stopping = False
+        self._start()
+        self._wait_until_up()
+        threading.Thread(target=self._watch, name="router watch", daemon=True).start()
+        return f"{self.hostname}:{self.port}"
+
+    def _start(self) -> None:
+        """Start the process.
+
+        Raises:
+            ConfigurationError: there is no node.
+        """
+        try:
+            process = subprocess.Popen(
+                ["node", "server.js"],
+                cwd=str(self.running_dir),
+                env={
+                    **{name: value for name, value in os.environ.items() if not is_secret(name)},
+                    "PORT": str(self.port),
+                    "MODEL_CHAT_ROUTER_KEY": self._key,
+                    "MODEL_CHAT_ROUTER_SETTINGS": json.dumps(self._settings),
+                    "MODEL_CHAT_PARENT": "stdin",
+                },
+                stdin=subprocess.PIPE,  # never written to: it ends with this process, and then so does the router
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in the terminal reaches the run script, which stops the router in order
+            )
+        except FileNotFoundError:
+            self.shutdown()
+            raise ConfigurationError("There is no 'node' on the PATH; install Node.js 20 or newer.") from None
+        self._starts.append(time.monotonic())
+        self.server_process, self.server_process_pid = process, process.pid
+
+    def _watch(self) -> None:
+        """Start the router again whenever it ends without having been asked to."""
+        while True:
+            process = self.server_process
+            if process is None:
+                return
+            code = process.wait()
+            with self._lock:
+                if self._is_stopping:
+                    return
+                if len(self._starts) > MOST_RESTARTS and time.monotonic() - self._starts[0] < RESTARTS_SECONDS:
+                    logger.error(
+                        "The router has ended %d times within a minute, last with code %d.", MOST_RESTARTS, code
+                    )
+                    self.is_lost = True
+                    return
+                logger.error(
+                    "The router has ended with code %d and is started again; pages reconnect by themselves.", code
+                )
+                if process.stdin is not None:
+                    process.stdin.close()
+                self._start()
+
+    def _wait_until_up(self) -> None:
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            if self.server_process is not None and self.server_process.poll() is not None:
+                break
+            try:
+                if requests.get(f"http://{self._own_address}/is_alive", timeout=1).ok:
+                    return
+            except requests.RequestException:
+                time.sleep(0.05)
+        log = (Path(str(self.running_dir)) / "router.log").read_text(encoding="utf-8", errors="replace")
+        self.shutdown()
+        said = " ".join(line.strip() for line in log.splitlines() if line.strip() and not line.startswith("    at "))
+        raise ConfigurationError(
+            f"mephisto.architect.port={self.port}: the router did not come up: {said[-500:] or 'it said nothing'}"
+        )
+
+    def cleanup(self) -> None:
+        """Remove the built folder, which :meth:`deploy` has copied."""
+        if self.server_dir is not None:
+            shutil.rmtree(self.server_dir, ignore_errors=True)
+
+    def shutdown(self) -> None:
+        """Stop the router and remove its folder; a second call does nothing."""
+        with self._lock:
+            self._is_stopping = True
+            process, self.server_process = self.server_process, None
+        if process is not None:
+            if process.stdin is not None:
+                process.stdin.close()
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if self._log is not None:
+            self._log.close()
+        if self.running_dir is not None:
+            shutil.rmtree(self.running_dir, ignore_errors=True)
+
+
+def host_of(address: str) -> str:
+    """Return the host's name in what Mephisto takes as ``hostname``: a name, perhaps with ``https://`` before it."""
+    return address.partition("://")[2] or address
+
+
+def entries_of(text: str | None) -> list[str]:
+    """Return the entries of a comma-separated list."""
+    return [entry.strip() for entry in str(text or "").split(",") if entry.strip()]
+
+
+_HOST_PATTERN = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
+
+
+def faults_of_addresses(architect: DictConfig) -> list[str]:
+    """Say what is wrong with the local architect's flags about addresses and hosts, one sentence for each fault."""
+    faults = []
+    bind = str(architect.get("bind_address") or LOOPBACK)
+    if not _is_address(bind):
+        faults.append(
+            f"mephisto.architect.bind_address: '{bind:.80}' is not an IP address; give 0.0.0.0 for every network, or "
+            f"{LOOPBACK} for this machine only."
+        )
+    faults += [
+        f"mephisto.architect.allowed_hosts: '{host:.80}' is not a host name; give names like study.example.org, without "
+        "http:// and port."
+        for host in entries_of(architect.get("allowed_hosts"))
+        if not _HOST_PATTERN.fullmatch(host)
+    ]
+    faults += [
+        f"mephisto.architect.trusted_proxies: '{proxy:.80}' is neither an IP address nor a network; give entries like "
+        "10.0.0.5 or 10.0.0.0/8."
+        for proxy in entries_of(architect.get("trusted_proxies"))
+        if not _is_network(proxy)
+    ]
+    return faults
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return "%" not in text
+
+
+def free_port() -> int:
+    """Return a port that is free, and that nobody else is likely to be given before it is used.
+
+    Raises:
+        OSError: there is none.
+    """
+    for port in random.SystemRandom().sample(QUIET_PORTS, 100):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
+    raise OSError(errno.EADDRNOTAVAIL, f"no free port found from {QUIET_PORTS.start} to {QUIET_PORTS.stop - 1}")
+
+
+def fault_of_port(port: str) -> str | None:
+    """Say what is wrong with the port of the local architect: no number, out of range, or taken; None if nothing."""
+    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= LAST_PORT:
+        return f"mephisto.architect.port: '{port:.40}' is not a port; give a number from 1 to {LAST_PORT}."
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", int(port)))
+        except OSError as error:
+            other = int(port) + 1 if int(port) < LAST_PORT else 3000
+            return f"mephisto.architect.port: {port} can't be used ({error.strerror}); try {other}."
+    return None
