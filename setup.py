@@ -12,6 +12,40 @@ ROOT = Path(__file__).parent
 NOT_SHIPPED = ("tests", "tests.*", "benchmarks", "benchmarks.*", "frontend", "frontend.*", "build", "build.*")
 ROOMS = find_packages(where=str(ROOT), exclude=NOT_SHIPPED)
 
+# What the modules import themselves, but for mephisto and parlai, whose declared ranges of 2022 fit no supported Python:
+# 'python -m model_chat.scripts.setup_env' installs these two, and what they need, from the lock (docs/installing.md).
+RUN_TIME = [
+    "boto3>=1.40",
+    "filelock>=4",
+    "httpx>=0.28",
+    "huggingface-hub>=2",
+    "hydra-core>=1.3,<1.4",
+    "jinja2>=3.1",
+    "krippendorff>=0.9",
+    "markupsafe>=3",
+    "matplotlib>=3.10",
+    "numpy>=2.2",
+    "omegaconf>=2.3,<2.4",
+    "orjson>=3.11",
+    "pandas>=3",
+    "pillow>=12",
+    "psutil>=7",
+    "pyarrow>=24",
+    "pydantic>=2.12",
+    "pyyaml>=6",
+    "regex>=2026.1",
+    "requests>=2.32",
+    "rich>=14",
+    "safetensors>=0.7",
+    "scipy>=1.16",
+    "statsmodels>=0.14",
+    "torch>=2.9",
+    "tornado>=6.5",
+    "transformers>=5",
+    "typing-extensions>=4.15",
+    "websockets>=15",
+]
+
 setup(
     name="model-chat",
     version="0.1.0",
@@ -41,5 +75,6 @@ setup(
             "router/package*.json",
         ]
     },
+    install_requires=RUN_TIME,
     extras_require={"scale": ["dask", "distributed"], "resnet": ["torchvision"], "ray": ["ray[serve]>=2.60"]},
 )

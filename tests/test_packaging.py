@@ -5,6 +5,7 @@ That the wheel runs the task from another folder: tests/docs/test_commands.py, a
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -15,9 +16,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from model_chat.launch.command_line import compose_config
-from model_chat.scripts.setup_env import OLDEST_NODE, OLDEST_PYTHON
+from model_chat.scripts.setup_env import OLDEST_NODE, OLDEST_PYTHON, read_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ("conf", "task_config", "frontend/dist", "analysis/templates", "router/package.json", "router/package-lock.json")
@@ -111,3 +113,35 @@ def test_the_container_copies_what_exists_runs_as_nobody_special_and_says_whethe
 def test_what_is_large_or_secret_stays_out_of_the_container() -> None:
     ignored = set((ROOT / ".dockerignore").read_text(encoding="utf-8").split())
     assert {".git", ".venv", "models", "data", "**/node_modules"} <= ignored
+
+
+BROUGHT_BY = {
+    "botocore": "boto3",
+    "pydantic_core": "pydantic",
+    "hydra": "hydra-core",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+}
+OPTIONAL = {"mephisto", "parlai", "ray"}
+"""What setup_env installs (the ranges that the first two declare fit no supported Python), and what an extra names."""
+
+
+def test_the_wheel_declares_what_the_modules_import_in_ranges_that_the_lock_satisfies() -> None:
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    (ranges,) = (node.value for node in tree.body if isinstance(node, ast.Assign) and "RUN_TIME" in ast.unparse(node))
+    declared = {requirement.name: requirement for requirement in map(Requirement, ast.literal_eval(ranges))}
+    locked = {pin.split("==")[0]: pin.split("==")[1] for pin in read_lock()["run"]}
+    assert {name for name, requirement in declared.items() if not requirement.specifier.contains(locked[name])} == set()
+    imported = set()
+    packages = [file.parent for file in ROOT.glob("*/__init__.py") if file.parent.name not in ("tests", "benchmarks")]
+    for file in [
+        *ROOT.glob("[!s]*.py"),
+        *(file for package in packages for file in package.glob("**/*.py") if "node_modules" not in file.parts),
+    ]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
+    others = imported - set(sys.stdlib_module_names) - OPTIONAL - {"model_chat"}
+    assert {BROUGHT_BY.get(name, name).replace("_", "-") for name in others} == set(declared)
