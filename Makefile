@@ -69,7 +69,7 @@ lint: setup-dev
 lint-python: setup-dev
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
-	$(VENV)/lint-imports --quiet
+	$(VENV)/lint-imports --no-cache
 	$(VENV)/mypy $(foreach package,$(PACKAGES),-p model_chat.$(package)) \
 		$(foreach module,$(filter-out setup __init__,$(MODULES)),-m model_chat.$(module))
 
