@@ -106,7 +106,7 @@ class Api(Handler):
     def get(self, name: str) -> None:
         """Answer a question."""
         if name == "task_config.json":
-            self.finish(self.preview.study.shared.page_config)
+            self.finish({**self.preview.study.shared.page_config, "is_preview": True})
         elif name == "preview_state":
             self.finish({"version": self.preview.version, "faults": list(self.preview.faults)})
         else:

@@ -295,7 +295,7 @@ export class Session {
       justBack: false,
       handIn: handedIn ? "done" : "none",
       gone: null,
-      renewed: before !== null && before !== agentId && !passed,
+      renewed: before !== null && before !== agentId && !passed && !config.is_preview,
     });
     if (handedIn) return;
     this.parts.memory.keepAgent(agentId);

@@ -24,9 +24,9 @@ function storage(): Storage {
   } as Storage;
 }
 
-async function run(script: (agent: FakeAgent) => void, port = 0): Promise<void> {
+async function run(script: (agent: FakeAgent) => void, port = 0, config: object = CONFIG): Promise<void> {
   const only = {
-    config: CONFIG,
+    config,
     run: (agent: FakeAgent) => {
       script(agent);
       return Promise.resolve();
@@ -212,6 +212,18 @@ test("so does one that was loaded again, unless the work before was handed in", 
   expect(again.session.getSnapshot().renewed).toBe(false);
   await again.session.handIn();
   agent().id = "third";
+  const next = open(kept);
+  await until(next.session, onScreen("chat"));
+  expect(next.session.getSnapshot().renewed).toBe(false);
+});
+
+test("in the requester's preview a new chat is nothing to be said", async () => {
+  await run(opening, 0, { ...CONFIG, is_preview: true });
+  const kept = storage();
+  const first = open(kept);
+  await until(first.session, onScreen("chat"));
+  first.session.stop();
+  agent().id = "another";
   const next = open(kept);
   await until(next.session, onScreen("chat"));
   expect(next.session.getSnapshot().renewed).toBe(false);
