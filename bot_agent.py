@@ -1,4 +1,4 @@
-"""The model's seat in a conversation."""
+"""The model's side of a conversation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BotAgent:
         nickname: which of them.
 
     Attributes:
-        agent_id: the speaker's name in the conversation; it says nothing about the model.
+        agent_id: the speaker's name in the conversation; it reveals nothing about the model.
         nickname: the model's nickname, which workers never see.
     """
 

@@ -92,7 +92,7 @@ class ModelLocation:
         if opt_folder is not None and (opt_folder / "config.json").is_file():
             return cls(str(opt_folder))
         raise ConfigurationError(
-            "--hf-model: says nothing, and there is no config.json beside model.opt; give a folder or a name on the hub, "
+            "--hf-model: is not set, and there is no config.json beside model.opt; give a folder or a name on the hub, "
             "or a GGUF file with --gguf-file."
         )
 

@@ -35,7 +35,7 @@ def without_thoughts(text: str, begun_inside: bool) -> str:
 
 
 def opens_thoughts(prompt: str) -> bool:
-    """Whether a prompt ends by opening thoughts that the model is to go on with."""
+    """Whether a prompt ends by opening thoughts that the model is to continue."""
     return _OPEN_AT_END.search(prompt) is not None
 
 

@@ -89,7 +89,7 @@ def measure(
         as_original: count what was only shown as said, too, and words by the spaces between them alone.
 
     Raises:
-        UnreadableError: something stands where a tick should.
+        UnreadableError: a value that is no tick is where a tick should be.
     """
     measures = Measures()
     history = hashlib.blake2b(digest_size=8)

@@ -103,12 +103,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "monitoring_log_rate",
     ),
 }
-"""Heading -> flags in the order in which a requester needs them; flags that stand nowhere here come last."""
+"""Heading -> flags in the order in which a requester needs them; flags not listed here come last."""
 FURTHER = "Further flags"
 OF_MEPHISTO = "Mephisto's; without effect here"
 NO_EFFECT = f"{OF_MEPHISTO}, since the page is built beforehand."
 MEANINGS = {
-    "task_name": "Conversations are counted by this name: the same name goes on, a new one starts afresh.",
+    "task_name": "Conversations are counted by this name: the same name continues, a new one starts afresh.",
     "task_title": "Title of the page, and of the work where the platform lists it.",
     "task_description": "What the platform says about the work in its list.",
     "task_tags": "Comma-separated words by which workers find the task.",
@@ -129,7 +129,7 @@ MEANINGS = {
     "server_type": "The kind of router; node is what model-chat is made for.",
     "server_source_path": "Folder of a router of your own, in place of the one that ships.",
     "instance_type": "EC2's kind of machine for the router.",
-    "subdomain": "Where the page is, below your domain; new for each run that goes on at the same time.",
+    "subdomain": "Where the page is, below your domain; new for each run at the same time.",
     "profile_name": "AWS profile that starts the server.",
     "use_hobby": "Take Heroku's cheapest paid machine.",
     "heroku_team": "Heroku's team that pays.",

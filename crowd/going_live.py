@@ -211,7 +211,7 @@ def check_before_launch(db: Any, cfg: Any, shared: Any, console: Any) -> None:
 
 
 def confirm_cost(cfg: Any, units: int, balance_cents: int, console: Any) -> None:
-    """Print what the run costs, and go on only if that very amount has been confirmed. The sandbox pays nobody.
+    """Print what the run costs, and continue only if exactly that amount has been confirmed. The sandbox pays nobody.
 
     Args:
         cfg: the whole configuration.

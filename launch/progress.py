@@ -61,7 +61,7 @@ class Progress:
             ]
         lines += [
             f"  Conversations go to {chat_data_folder}",
-            "  Ctrl-C stops the run when the chats that go on are over, twice: at once; starting it again goes on.",
+            "  Ctrl-C stops the run after the open chats, twice: at once; starting it again continues it.",
         ]
         for line in lines:
             self._console.print(line, highlight=False, soft_wrap=True, markup=False)

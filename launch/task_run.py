@@ -121,8 +121,8 @@ def _give_up(error: Exception, cfg: DictConfig, console: Console) -> int:
         f"Make room, or give folders on another disk: {places}" if is_of_disk(error) else f"The data are in {places}"
     )
     said = (
-        f"The run can't go on: {' '.join(str(error).split()).rstrip('.')}. {remedy}; then start again: what is collected "
-        "stays, and the run goes on from there."
+        f"The run can't continue: {' '.join(str(error).split()).rstrip('.')}. {remedy}; then start again: what is collected "
+        "is kept, and the run continues from there."
     )
     console.print(f"[bold red]✗[/] {_escaped(said)}", highlight=False, soft_wrap=True)
     return ExitCode.FAILED
@@ -274,7 +274,7 @@ def prepare(
         console: shows what takes time.
         data_folder: Mephisto's.
         done: conversations that text chat has collected with each model before.
-        closing: gets what ends the models; to be closed when no conversation goes on any more.
+        closing: gets what ends the models; to be closed when no conversation is open any more.
         stopped: whether the requester wants the run to end.
 
     Raises:

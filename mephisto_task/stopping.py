@@ -40,7 +40,7 @@ class StopRequest:
 
     @property
     def at_once(self) -> bool:
-        """Whether the conversations that go on are to end, too."""
+        """Whether open conversations are to end, too."""
         return self.signals > 1
 
     def is_requested(self) -> bool:

@@ -42,7 +42,7 @@ class Forgotten:
     """What was changed, or would be.
 
     Attributes:
-        pseudonym: that stands in the place of the worker's id from now on.
+        pseudonym: that replaces the worker's id from now on.
         files: conversations among the files.
         states: agents' states in Mephisto's data folder.
         rows: entries of the worker in Mephisto's database.
@@ -68,7 +68,7 @@ def forget_worker(
 ) -> Forgotten:
     """Replace a worker's id by a random pseudonym in all records of all tasks.
 
-    No run may go on meanwhile: it knows the worker and would write the id back. That is checked, and runs are kept from
+    No run may be active meanwhile: it knows the worker and would write the id back. That is checked, and runs are kept from
     starting until the end, by locks on the data folder, on the folders of conversations and on the image stacks.
 
     The conversations of a worker still belong together afterwards, and count as collected; who the worker was can't be told

@@ -279,7 +279,7 @@ def _is_special(entry: os.DirEntry[str]) -> bool:
     try:
         return not entry.is_file() and not stat.S_ISREG(entry.stat().st_mode)
     except OSError:
-        return False  # a link to nothing, or to itself: reading says so
+        return False  # a link to nothing, or to itself: reading reports it
 
 
 def _printable(path: str) -> str:

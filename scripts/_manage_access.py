@@ -83,7 +83,7 @@ def _widths(columns: Sequence[Sequence[str]], most: int) -> list[int] | None:
 
 
 def _cells(row: WorkerSummary) -> tuple[str, ...]:
-    """What stands in the columns."""
+    """What the columns contain."""
     return (
         row.worker_id,
         str(row.complete),

@@ -1,4 +1,4 @@
-"""Starting a task again goes on where it was, however the run before ended."""
+"""Starting a task again continues where it was, however the run before ended."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_database_that_can_not_be_used_ends_the_start_with_one_sentence(start_
     with pytest.raises(AssertionError) as ended:
         start_task(TWO_TURNS, needed="a:1")
     said = str(ended.value)
-    assert "✗ The run can't go on: file is not a database. Look at the disk" in said
+    assert "✗ The run can't continue: file is not a database. Look at the disk" in said
     assert f"mephisto.datapath={database.parent}" in said
     assert "Traceback" not in said
     assert database.read_text(encoding="utf-8").startswith("This is"), "and is left as it was"

@@ -273,7 +273,7 @@ export function utteranceToAnnotate(view: View): Message | null {
   return view.annotations[last.utteranceIdx] === undefined ? last : null;
 }
 
-/** Whether the conversation goes on and it is the model's turn. */
+/** Whether the conversation is open and it is the model's turn. */
 export function isModelThinking(view: View): boolean {
   return view.started && view.turn === null && view.ended === null && view.modelFailed === null;
 }
