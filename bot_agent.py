@@ -65,7 +65,7 @@ class BotAgent:
     def takes_text(self, text: str) -> bool:
         """Whether the model can be shown a message whole.
 
-        Agents say so by a method ``takes_text``; without one, and for a model that runs elsewhere, any message will do.
+        Agents decide by a method ``takes_text``; without one, and for a model that runs elsewhere, any message is accepted.
         """
         asked = getattr(self._clone, "takes_text", None)
         if asked is None:

@@ -1,4 +1,4 @@
-"""What Mephisto is told about the task: its flags, its shared state, its page, and who runs it."""
+"""The task's definition for Mephisto: flags, shared state, page, and runners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a Hugging Face model is, and how it gets into memory."""
+"""Find the files of a Hugging Face model, and load them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a language model has read of each conversation, kept from one turn to the next."""
+"""A cache of what a language model has read of each conversation, kept from one turn to the next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a language model wrote to what is said in a chat."""
+"""Turn the output of a language model into the text of a reply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted in one conversation, while walking through its dialogue once."""
+"""Counts of one conversation, from a single pass over its dialogue."""
 
 from __future__ import annotations
 

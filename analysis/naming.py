@@ -1,4 +1,4 @@
-"""What a study, its boxes and its questions are called, as far as the records have it: for people; files keep the keys."""
+"""Display names of a study, its boxes and its questions, from the records; files keep the keys."""
 
 from __future__ import annotations
 

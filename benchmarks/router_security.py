@@ -160,7 +160,7 @@ def attacks(port: int, operator_path: str) -> dict[str, bool]:
             attempt("hand in another worker's conversation", hand_in)
 
             def fetch(_: ClientConnection) -> bool:
-                with tempfile.NamedTemporaryFile(dir="/tmp", prefix="door-") as file:
+                with tempfile.NamedTemporaryFile(dir="/tmp", prefix="probe-") as file:
                     file.write(b"private")
                     file.flush()
                     return b"private" in requests.get(f"{base}/download_file/{Path(file.name).name}", timeout=5).content

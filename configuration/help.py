@@ -118,7 +118,7 @@ MEANINGS = {
     "no_submission_patience": "The run ends when nobody has handed in anything for so many seconds.",
     "allowed_concurrent": "Most conversations of one worker at the same time; 0: no limit.",
     "maximum_units_per_worker": "Most conversations of one worker in all runs of this task_name; 0: no limit.",
-    "max_num_concurrent_units": "Most conversations on offer or going on at the same time; 0: no limit.",
+    "max_num_concurrent_units": "Maximum of conversations offered or open at the same time; 0: no limit.",
     "submission_timeout": "Seconds that a worker has for handing in after the last rating.",
     "post_install_script": NO_EFFECT,
     "force_rebuild": NO_EFFECT,

@@ -1,4 +1,4 @@
-"""Where the task's own files lie, and where a requester's do. The standard library alone, for scripts that start early."""
+"""Locations of the task's own files and of a requester's. Standard library only, for scripts that start early."""
 
 from __future__ import annotations
 

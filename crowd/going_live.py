@@ -1,4 +1,4 @@
-"""What must hold before work is offered on MTurk, found before anything is launched or paid for (docs/going-live.md)."""
+"""Checks before work is offered on MTurk (docs/going-live.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack's folder: what ``stack.json`` and ``stack.journal`` say together, what is wrong with them, and who holds them."""
+"""A stack's folder: reading ``stack.json`` and ``stack.journal``, their faults, and the lock on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STACK_FILE = "stack.json"
 JOURNAL_FILE = "stack.journal"
 LOCK_FILE = STACK_LOCK
 OWNER_FILE = "stack.owner"
-"""Who holds the lock; only read to say so in an error message."""
+"""Who holds the lock; only read for an error message."""
 
 FOLDER_FLAG = "mephisto.blueprint.stack_folder"
 CHANGE_FLAG = "mephisto.blueprint.stack_on_model_change"

@@ -1,4 +1,4 @@
-"""What the requester sees while a run is on: the worker's link once, then a live table or plain log lines."""
+"""Progress for the requester: the worker's link once, then a live table or plain log lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page docs/configuration.md, made from the dataclasses that declare the flags."""
+"""The text of docs/configuration.md, generated from the dataclasses that declare the flags."""
 
 from __future__ import annotations
 

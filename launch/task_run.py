@@ -1,4 +1,4 @@
-"""Launch a task and see it through: check everything, load the models, offer the work, show progress, stop in order."""
+"""Launch and run a task: check everything, load the models, offer the work, show progress, stop in order."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def take_up(db: Any, cfg: DictConfig, task: CheckedTask, data_folder: Path, cons
         collected = ", ".join(
             f"{done.get(nickname, 0)} of {needed} {nickname}" for nickname, needed in task.needed.items()
         )
-        said.append(f"Going on with what '{task.task_name}' has collected: {collected}.")
+        said.append(f"Continuing with what '{task.task_name}' has collected: {collected}.")
     if kept.unnamed:
         said.append(
             f"{kept.unnamed} older conversations in {task.chat_data_folder} name no task; they stay there, uncounted."

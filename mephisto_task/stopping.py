@@ -35,7 +35,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether the run is to take nobody new."""
+        """Whether the run admits no new workers."""
         return self.signals > 0
 
     @property

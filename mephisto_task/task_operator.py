@@ -1,4 +1,4 @@
-"""Mephisto's operator, watched and stopped the way a run script needs."""
+"""Mephisto's operator, with progress, stop signals and an orderly end."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
             while thread.is_alive() and time.monotonic() < end:
                 self._event_loop.run_until_complete(asyncio.sleep(STEP_SECONDS))
             if thread.is_alive():
-                logger.warning("Stopping: '%s' takes longer than %g s; going on", what, seconds)
+                logger.warning("Stopping: '%s' takes longer than %g s; continuing", what, seconds)
         for error in failure:
             logger.error("Stopping: '%s' failed: %r", what, error)
 

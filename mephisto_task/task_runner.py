@@ -1,4 +1,4 @@
-"""Runs the worlds of a task inside Mephisto: what happens around a conversation, and how it ends in every case."""
+"""Runs the worlds of a task inside Mephisto, and handles every way in which they can end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is going on behind the preview's page: its study, and the conversations with it."""
+"""The state behind the preview's page: its study, and the conversations with it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Preview:
         self._state = state_of(watched_files(self.study.cfg))
 
     def close(self) -> None:
-        """End what is going on, and remove what was written."""
+        """End open conversations, and remove what was written."""
         self.start_over()
         self.study.close()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What has been saved under a task's name so far, in either record; what is in both is one conversation."""
+"""Conversations saved under a task's name, in either record; what is in both is one conversation."""
 
 from __future__ import annotations
 

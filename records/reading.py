@@ -322,7 +322,7 @@ def read_conversation(source: Source) -> ReadConversation:
             loaded = {**loaded, "workers": [source.worker_id, *_after_first(loaded.get("workers"))]}
     conversation = parse_conversation(loaded)
     if source.named_incomplete and conversation.status is Completion.COMPLETE:
-        conversation.status, conversation.reason = Completion.INCOMPLETE, "the file's name says so"
+        conversation.status, conversation.reason = Completion.INCOMPLETE, "the file is named incomplete"
     return conversation
 
 

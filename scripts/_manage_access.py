@@ -1,4 +1,4 @@
-"""The subcommands of manage_workers.py that show workers, let them in, keep them out, and forget them."""
+"""The subcommands of manage_workers.py that list, invite, block and forget workers."""
 
 from __future__ import annotations
 

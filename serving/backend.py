@@ -1,4 +1,4 @@
-"""The one place where it is decided where models run: ``mephisto.blueprint.serving``."""
+"""Chooses where models run: ``mephisto.blueprint.serving``."""
 
 from __future__ import annotations
 

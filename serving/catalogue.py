@@ -1,4 +1,4 @@
-"""Which models there are: the base model folder and the model option file."""
+"""The available models: the base model folder and the model option file."""
 
 from __future__ import annotations
 

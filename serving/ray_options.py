@@ -1,4 +1,4 @@
-"""Where models run (``mephisto.blueprint.serving``), and what can be said of the flags without Ray."""
+"""The flags about where models run (``mephisto.blueprint.serving``), and their checks that need no Ray."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ export interface Snapshot {
    * conversation continues if something does), "over" when another run answers, or none takes part in it.
    */
   gone: "unreachable" | "over" | null;
-  /** A new conversation has begun in place of one that was going on: the run was started again. */
+  /** A new conversation has begun in place of the earlier one: the run was started again. */
   renewed: boolean;
 }
 

@@ -266,7 +266,7 @@ function readExplanation(raw: Json): Explanation {
   return { ...readPlace(raw), text: text(raw.text) };
 }
 
-/** The model's last reply, if the worker has to annotate it before going on; else null. */
+/** The model's last reply, if the worker has to annotate it before continuing; else null. */
 export function utteranceToAnnotate(view: View): Message | null {
   const last = view.messages.at(-1);
   if (last === undefined || last.agentIdx !== MODEL || !last.annotate) return null;
