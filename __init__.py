@@ -1,3 +1,3 @@
 """model-chat: crowdworkers chat with models, annotate each reply and rate the conversation."""
 
-from model_chat import compat as compat  # mends that mephisto and parlai need; imports neither of them
+from model_chat import compat as compat  # patches that mephisto and parlai need; imports neither of them

@@ -1,4 +1,4 @@
-"""The model's seat in a conversation."""
+"""The model's side of a conversation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BotAgent:
         nickname: which of them.
 
     Attributes:
-        agent_id: the speaker's name in the conversation; it says nothing about the model.
+        agent_id: the speaker's name in the conversation; it reveals nothing about the model.
         nickname: the model's nickname, which workers never see.
     """
 
@@ -77,7 +77,7 @@ class BotAgent:
     def takes_text(self, text: str) -> bool:
         """Whether the model can be shown a message whole.
 
-        Agents say so by a method ``takes_text``; without one, and for a model that runs elsewhere, any message will do.
+        Agents decide by a method ``takes_text``; without one, and for a model that runs elsewhere, any message is accepted.
         """
         asked = getattr(self._clone, "takes_text", None)
         if asked is None:

@@ -11,7 +11,7 @@ class ConfigurationError(ValueError):
     """Something the requester gave is not usable; the message is made of sentences for them.
 
     Each sentence names the flag or file, the value, and what would be right. All faults that can be found are reported
-    together, so that nobody mends them one start at a time.
+    together, so that nobody has to fix them one start at a time.
 
     Args:
         faults: one sentence each.

@@ -1,4 +1,4 @@
-"""What Mephisto is told about the task: its flags, its shared state, its page, and who runs it."""
+"""The task's definition for Mephisto: flags, shared state, page, and runners."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):  # type: ignore[misc]  # mephis
         "How many times a worker may ask for as much time again, in each turn; the page offers it 20 s before the end.",
     )
     stop_grace_time: int = _flag(
-        600, "Seconds that conversations may go on after the first Ctrl-C or SIGTERM; the second ends them at once."
+        600, "Seconds that conversations may continue after the first Ctrl-C or SIGTERM; the second ends them at once."
     )
     max_onboard_time: int = _flag(300, "Seconds a worker has for onboarding.")
     max_message_length: int = _flag(2000, "Longest message of a worker, in characters.")

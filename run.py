@@ -4,7 +4,7 @@ import os
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    # What lies beside this file, or where its user stands, takes the place of no package: a study named model_chat, say.
+    # Files beside this one, or in the current folder, must not shadow a package: a study named model_chat, for example.
     sys.path.append(sys.path.pop(0))
 
 # Read when torch is loaded. Its threads would spin while they wait for each other, and take the processor from the server.

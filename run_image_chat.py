@@ -4,7 +4,7 @@ import os
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    # What lies beside this file, or where its user stands, takes the place of no package: a study named model_chat, say.
+    # Files beside this one, or in the current folder, must not shadow a package: a study named model_chat, for example.
     sys.path.append(sys.path.pop(0))
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in run.py

@@ -10,7 +10,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 NOT_SHIPPED = ("tests", "tests.*", "benchmarks", "benchmarks.*", "frontend", "frontend.*", "build", "build.*")
-ROOMS = find_packages(where=str(ROOT), exclude=NOT_SHIPPED)
+PACKAGES = find_packages(where=str(ROOT), exclude=NOT_SHIPPED)
 
 # What the modules import themselves, but for mephisto and parlai, whose declared ranges of 2022 fit no supported Python:
 # 'python -m model_chat.scripts.setup_env' installs these two, and what they need, from the lock (docs/installing.md).
@@ -60,7 +60,7 @@ setup(
         "Programming Language :: Python :: 3.13",
     ],
     package_dir={"model_chat": "."},
-    packages=["model_chat", *(f"model_chat.{room}" for room in ROOMS)],
+    packages=["model_chat", *(f"model_chat.{package}" for package in PACKAGES)],
     package_data={
         "model_chat": [
             "conf/*.yaml",

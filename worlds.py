@@ -129,8 +129,8 @@ class ModelChatWorld:
 
     Args:
         options: see :class:`ChatOptions`.
-        human: the worker's seat.
-        bot: the model's seat.
+        human: the worker's side of the conversation.
+        bot: the model's side.
         place: the conversation's place in the model's quota.
     """
 
@@ -504,7 +504,7 @@ def make_world(
 
     Args:
         opt: what all conversations share.
-        agents: the worker's seat.
+        agents: the worker's side of the conversation, alone in a list.
         initialization_data: Mephisto's, empty.
         world_class: the class to make; world files of the user's own name theirs.
 

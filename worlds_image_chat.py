@@ -74,12 +74,12 @@ class ImageBotAgent(BotAgent):
 
 
 class ModelImageChatWorld(ModelChatWorld):
-    """One conversation about an image: the model has the first word, then it goes on as in text chat.
+    """One conversation about an image: the model has the first turn, then it continues as in text chat.
 
     Args:
         options: see :class:`ImageChatOptions`.
-        human: the worker's seat.
-        bot: the model's seat.
+        human: the worker's side of the conversation.
+        bot: the model's side.
         place: the conversation's place in the stack.
     """
 
@@ -134,7 +134,7 @@ def make_world(
 
     Args:
         opt: what all conversations share.
-        agents: the worker's seat.
+        agents: the worker's side of the conversation, alone in a list.
         initialization_data: Mephisto's, empty.
         world_class: the class to make; world files of the user's own name theirs.
 

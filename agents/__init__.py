@@ -1,1 +1,1 @@
-"""Chat agents that come with the task, for models that ParlAI has no agent for."""
+"""Chat agents that come with the task, for models for which ParlAI has no agent."""

@@ -1,4 +1,4 @@
-"""Where a Hugging Face model is, and how it gets into memory."""
+"""Find the files of a Hugging Face model, and load them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ModelLocation:
         if opt_folder is not None and (opt_folder / "config.json").is_file():
             return cls(str(opt_folder))
         raise ConfigurationError(
-            "--hf-model: says nothing, and there is no config.json beside model.opt; give a folder or a name on the hub, "
+            "--hf-model: is not set, and there is no config.json beside model.opt; give a folder or a name on the hub, "
             "or a GGUF file with --gguf-file."
         )
 

@@ -1,4 +1,4 @@
-"""What a language model has read of each conversation, kept from one turn to the next."""
+"""A cache of what a language model has read of each conversation, kept from one turn to the next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class PromptCache:
-    """Keys and values of conversations that may go on, so that a turn costs only its new tokens.
+    """Keys and values of conversations that may continue, so that a turn costs only its new tokens.
 
     Owner of the kept caches; ``_lock`` guards them. One that is taken belongs to whoever took it.
 

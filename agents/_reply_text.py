@@ -1,4 +1,4 @@
-"""From what a language model wrote to what is said in a chat."""
+"""Turn the output of a language model into the text of a reply."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def without_open_thoughts(text: str) -> str:
 
 
 def opens_thoughts(prompt: str) -> bool:
-    """Whether a prompt ends by opening thoughts that the model is to go on with."""
+    """Whether a prompt ends by opening thoughts that the model is to continue."""
     return _OPEN_AT_END.search(prompt) is not None
 
 

@@ -1,4 +1,4 @@
-"""How the next token is chosen, for several conversations at once and each by its own chance."""
+"""Sampling of the next token, for several conversations at once with independent randomness."""
 
 from __future__ import annotations
 

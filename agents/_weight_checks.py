@@ -1,4 +1,4 @@
-"""Whether the files of a Hugging Face model hold all of it: ``transformers`` fills what is missing with random numbers."""
+"""Check that a Hugging Face model's files are complete: ``transformers`` fills missing weights with random numbers."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class SeeingModel(TransformerGeneratorModel):  # type: ignore[misc]  # parlai ha
 class ImageSeqAgent(TransformerGeneratorAgent):  # type: ignore[misc]  # parlai has no types
     """Replies to a message about a picture; without a picture it replies to the words alone.
 
-    While training it learns, beside the replies, to name what has its centre in each cell, where the teacher's acts say so
+    While training it learns, beside the replies, to name what has its centre in each cell, where the teacher's acts name it
     in ``things`` (as ``model_chat.tasks.shapes`` does). That is only used to train: a reply is made from the picture.
     """
 

@@ -1,4 +1,4 @@
-"""How far workers agree where the same thing was judged more than once.
+"""Agreement of workers who judged the same item.
 
 A model that answers alike gives the same reply to the same words: its first reply to "Hi!" is judged by everybody. An
 *item* is therefore a model message with everything that was said before it (and the model's name and context); for

@@ -1,4 +1,4 @@
-"""The corpus as arrays: what every table is computed from."""
+"""The corpus as arrays, from which every table is computed."""
 
 from __future__ import annotations
 

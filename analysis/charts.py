@@ -102,7 +102,7 @@ def _attribute(text: str) -> str:
 def short(name: str, most: int = 28) -> str:
     """A name that fits an axis: its end tells models apart better than its beginning.
 
-    Dollar signs are escaped, since matplotlib would read what stands between two of them as mathematics.
+    Dollar signs are escaped, since matplotlib would read text between two of them as mathematics.
     """
     shown = name if len(name) <= most else "…" + name[-(most - 1) :]
     return shown.replace("$", r"\$")

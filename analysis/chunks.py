@@ -1,4 +1,4 @@
-"""Columns that a chunk of conversations is put into, one conversation at a time."""
+"""Column builders for a chunk of conversations."""
 
 from __future__ import annotations
 

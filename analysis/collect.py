@@ -1,4 +1,4 @@
-"""Reading a whole corpus: listing, the rules that need to know the other conversations, and what is kept in memory.
+"""Read a whole corpus: listing, rules that compare conversations, and the data kept in memory.
 
 Texts go to a spool file on disk as they are read. In memory stays what the statistics need: some 150 bytes a
 conversation and 20 bytes a model message.
@@ -218,7 +218,7 @@ def _excluded_unread(source: Source, settings: Settings) -> Exclusion | None:
     if settings.run_type != "all" and source.run_type not in (None, settings.run_type):
         return Exclusion(source.name, ExclusionReason.OTHER_RUN_TYPE, source.run_type or "", source.worker_id)
     if source.named_incomplete and not settings.include_incomplete:
-        return Exclusion(source.name, ExclusionReason.INCOMPLETE, "the file's name says so", source.worker_id)
+        return Exclusion(source.name, ExclusionReason.INCOMPLETE, "the file is named incomplete", source.worker_id)
     for name in source.names if settings.hit_block_list else ():
         if name in settings.hit_block_list:
             return Exclusion(source.name, ExclusionReason.BLOCKED_HIT, name, source.worker_id)

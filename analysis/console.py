@@ -1,4 +1,4 @@
-"""What the command prints: rich tables in a terminal, plain aligned text everywhere else."""
+"""Console output of the analysis: rich tables in a terminal, plain aligned text everywhere else."""
 
 from __future__ import annotations
 

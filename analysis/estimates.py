@@ -100,8 +100,8 @@ def rate(sums: Floats, totals: Floats, confidence: float = 0.95) -> Estimate:
         confidence: of the interval.
 
     Returns:
-        At a rate of exactly 0 or 1 the error says nothing about clustering; the interval then takes each worker for one
-        single observation, which is the widest reading. The same holds when all workers have exactly the same rate.
+        At a rate of exactly 0 or 1 the error carries no information about clustering; the interval then takes each worker as
+        one observation, which gives the widest interval. The same holds when all workers have exactly the same rate.
     """
     used = totals > 0
     clusters = int(used.sum())

@@ -1,4 +1,4 @@
-"""Conversations that do not count, and why."""
+"""Conversations that are excluded, and the reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted in one conversation, while walking through its dialogue once."""
+"""Counts of one conversation, from a single pass over its dialogue."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def measure(
         as_original: count what was only shown as said, too, and words by the spaces between them alone.
 
     Raises:
-        UnreadableError: something stands where a tick should.
+        UnreadableError: a value that is no tick is where a tick should be.
     """
     measures = Measures()
     history = hashlib.blake2b(digest_size=8)

@@ -1,4 +1,4 @@
-"""What a study, its boxes and its questions are called, as far as the records say so: for people; keys stay in the files."""
+"""Display names of a study, its boxes and its questions, from the records; files keep the keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Description(NamedTuple):
 
 
 def describe(raw: object) -> Description:
-    """Take the description out of a record as it was saved, whatever stands there."""
+    """Take the description out of a record as it was saved, whatever it contains."""
     record = raw if isinstance(raw, dict) else {}
     task = record.get("task_description")
     task = task if isinstance(task, dict) else {}

@@ -1,4 +1,4 @@
-"""Writing tables: csv, json or parquet, whole or not at all, a batch at a time."""
+"""Write tables as csv, json or parquet, atomically and in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running the row builder over many chunks: in this process, on several, or on a Dask cluster, with one result order.
+"""Run the row builder over many chunks: in this process, on several, or on a Dask cluster, in one order of results.
 
 Whatever runs it, results come back in the order of the chunks and only a few chunks are on the way at a time, so the
 tables are the same and memory does not grow with the corpus.

@@ -1,4 +1,4 @@
-"""Testing whether two models differ, and by how much they may: p and interval of a difference, from one and the same test.
+"""Permutation test of the difference of two models; p and interval come from the same test.
 
 The interval holds exactly the differences that the test does not reject (Lehmann & Romano 2005, "Testing Statistical
 Hypotheses", section 3.5). So it leaves out 0 where p is at most 1 less the confidence, and only there.

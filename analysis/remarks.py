@@ -1,4 +1,4 @@
-"""What a reader of the numbers has to know, in sentences: printed, saved and shown in the report alike."""
+"""Remarks that a reader of the numbers must know: printed, saved and shown in the report alike."""
 
 from __future__ import annotations
 

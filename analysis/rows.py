@@ -1,4 +1,4 @@
-"""From one conversation to rows: what runs once a conversation, on any process or machine.
+"""From one conversation to rows; runs once per conversation, in any process or on any machine.
 
 A :class:`RowBuilder` takes a chunk of sources and gives back a :class:`Chunk`: columns for the conversations that pass
 every rule which looks at one conversation alone, and an :class:`Exclusion` for each that does not. Rules that need to

@@ -1,4 +1,4 @@
-"""All statistics of the analysis in one place; each function's docstring gives its source and its edges.
+"""All statistics of the analysis in one place; each function's docstring gives its source and edge cases.
 
 * :mod:`model_chat.analysis.estimates`: rates and means with intervals, cluster bootstrap, ratings per worker;
 * :mod:`model_chat.analysis.comparison`: differences, effect sizes, power;

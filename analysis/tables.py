@@ -296,7 +296,7 @@ _TURN_COLUMNS = ("model_nickname", "bucket", "exchange", "messages", "rate", "lo
 
 
 def turns(data: Data) -> pd.DataFrame:
-    """A row a model, bucket and exchange (from 1), with its rate: does a model get worse as the conversation goes on?"""
+    """A row a model, bucket and exchange (from 1), with its rate: does a model get worse during a conversation?"""
     turns, labels = data.corpus.turns, data.corpus.labels
     rows: list[dict[str, object]] = []
     turn_model, turn_worker = data.model[turns["conversation"]], data.worker[turns["conversation"]]

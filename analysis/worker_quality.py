@@ -1,4 +1,4 @@
-"""Signs that a worker may not have paid attention. They point at workers to look at; none of them is a verdict."""
+"""Signs that a worker may not have paid attention: hints for whom to check, not verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What benchmarks do with their figures: a table to read, and a file for those who compare."""
+"""Output of benchmark figures: a table to read, and a JSON file to compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ParlAI generator of the shape of BlenderBot 90M with random weights: as much work, without a download."""
+"""A ParlAI generator with the size of BlenderBot 90M and random weights: the same work, without a download."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def resident_mb() -> float:
 
 
 def measure(way: str, conversations: int, words: Path) -> dict[str, float]:
-    """Make the checkers of so many conversations that go on at once, and check one conversation with each.
+    """Make the checkers of so many simultaneous conversations, and check one conversation with each.
 
     Args:
         way: ``each`` or ``shared``.

@@ -117,7 +117,7 @@ def measure(
     model = load_model(source, model_parallel=False)
     loaded = time.perf_counter() - started
     chat_model = model.agent._chat_model
-    chat_model._stop_ids = frozenset()  # each reply goes on to its last token
+    chat_model._stop_ids = frozenset()  # each reply runs to its last token
     if not kept:
         chat_model._cache._max_bytes = 0
     model.opt["max_new_tokens"] = tokens  # type: ignore[index]  # the agent's own dictionary, which clones read

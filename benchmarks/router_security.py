@@ -160,7 +160,7 @@ def attacks(port: int, operator_path: str) -> dict[str, bool]:
             attempt("hand in another worker's conversation", hand_in)
 
             def fetch(_: ClientConnection) -> bool:
-                with tempfile.NamedTemporaryFile(dir="/tmp", prefix="door-") as file:
+                with tempfile.NamedTemporaryFile(dir="/tmp", prefix="probe-") as file:
                     file.write(b"private")
                     file.flush()
                     return b"private" in requests.get(f"{base}/download_file/{Path(file.name).name}", timeout=5).content
@@ -283,8 +283,8 @@ def floods(port: int, operator_path: str) -> dict[str, bool]:
         "have JSON parsed that is nested 8,000 deep": nested,
         "store tips of 20,000 characters (/submit_metadata)": tips,
         "have 1,000 requests handled that were sent at once on one connection": pipelined,
-        "hold 300 sockets from one address that say nothing": sockets,
-        "hold a socket for 10 s that says nothing": silent,
+        "hold 300 silent sockets from one address": sockets,
+        "hold a silent socket for 10 s": silent,
         "hold half a request for 25 s": half_a_request,
         "send a packet in 20,000 fragments": fragments,
         "send 20,000 pings": pings,

@@ -1,8 +1,8 @@
-"""The mends that let mephisto 1.1.1 and parlai 1.7.2 run on today's Python and libraries.
+"""The patches that let mephisto 1.1.1 and parlai 1.7.2 run on today's Python and libraries.
 
 PyPI's newest mephisto (December 2022) and parlai (June 2023) do not run beside today's Python, setuptools, numpy, hydra
-and websockets. Each mend is one function whose docstring says which version needs it and how to tell that it can go.
-Importing this package imports neither mephisto nor parlai: a mend runs when the module that needs it is imported.
+and websockets. Each patch is one function whose docstring says which version needs it and how to tell that it can go.
+Importing this package imports neither mephisto nor parlai: a patch runs when the module that needs it is imported.
 """
 
 from model_chat.compat import for_mephisto as for_mephisto

@@ -1,6 +1,6 @@
-"""Run a mend around, or after, the import of the one module that needs it.
+"""Run a patch around, or after, the import of the one module that needs it.
 
-A mend costs nothing until its module is imported, and it lasts no longer, and reaches no further, than that module.
+A patch costs nothing until its module is imported, and it lasts no longer, and reaches no further, than that module.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ After = Callable[[ModuleType], None]
 
 
 class MendingFinder(MetaPathFinder):
-    """Finds the modules that need a mend, and applies it when they are executed.
+    """Finds the modules that need a patch, and applies it when they are executed.
 
-    Owner of the two tables of mends. They are filled while :mod:`model_chat.compat` is imported and only read afterwards,
+    Owner of the two tables of patches. They are filled while :mod:`model_chat.compat` is imported and only read afterwards,
     so that no lock is needed beyond Python's own import lock.
     """
 
@@ -30,43 +30,43 @@ class MendingFinder(MetaPathFinder):
     def around(self, *modules: str) -> Callable[[Around], Around]:
         """Decorate a context manager function to be entered while each of ``modules`` is executed."""
 
-        def register(mend: Around) -> Around:
+        def register(patch: Around) -> Around:
             for module in modules:
-                self._around.setdefault(module, []).append(mend)
-            return mend
+                self._around.setdefault(module, []).append(patch)
+            return patch
 
         return register
 
     def after(self, module: str) -> Callable[[After], After]:
         """Decorate a function to be called with ``module`` once that has been executed."""
 
-        def register(mend: After) -> After:
-            self._after.setdefault(module, []).append(mend)
-            return mend
+        def register(patch: After) -> After:
+            self._after.setdefault(module, []).append(patch)
+            return patch
 
         return register
 
     def mended_modules(self) -> Iterator[str]:
-        """Names of the modules that a mend waits for."""
+        """Names of the modules that a patch waits for."""
         yield from sorted(self._around.keys() | self._after.keys())
 
     def install(self) -> None:
         """Put this finder first on ``sys.meta_path``; a second call changes nothing.
 
-        Modules that were imported before are mended at once, as far as an already executed module can be.
+        Modules that were imported before are patched at once, as far as an already executed module can be.
         """
         if self in sys.meta_path:
             return
         sys.meta_path.insert(0, self)
-        for name, mends in self._after.items():
+        for name, patches in self._after.items():
             if name in sys.modules:
-                for mend in mends:
-                    mend(sys.modules[name])
+                for patch in patches:
+                    patch(sys.modules[name])
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the ordinary spec of a module that needs a mend, with its execution wrapped; else None."""
+        """Return the ordinary spec of a module that needs a patch, with its execution wrapped; else None."""
         if fullname not in self._around and fullname not in self._after:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -75,9 +75,9 @@ class MendingFinder(MetaPathFinder):
         execute = spec.loader.exec_module
 
         def mended_execute(module: ModuleType) -> None:
-            with ExitStack() as mends:
+            with ExitStack() as patches:
                 for around in self._around.get(fullname, []):
-                    mends.enter_context(around())
+                    patches.enter_context(around())
                 execute(module)
             for after in self._after.get(fullname, []):
                 after(module)

@@ -1,4 +1,4 @@
-"""Mends for mephisto 1.1.1."""
+"""Patches for mephisto 1.1.1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mends for parlai 1.7.2."""
+"""Patches for parlai 1.7.2."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class AnnotationsConfig(BaseModel):
             if bucket.value in seen:
                 raise PydanticCustomError(
                     "repeated_bucket",
-                    "the bucket '{bucket}' stands twice; remove or rename one",
+                    "duplicate bucket '{bucket}'; remove or rename one",
                     {"bucket": bucket.value, "index": index},
                 )
             seen.add(bucket.value)
@@ -81,7 +81,7 @@ def parse_annotations(flag: str, path: str, text: str) -> AnnotationsConfig:
             ``{"value", "name", "description"}`` under ``config``, or that list alone.
 
     Raises:
-        ConfigurationError: not JSON, an unknown or missing key, or a bucket that stands twice: one sentence for each.
+        ConfigurationError: not JSON, an unknown or missing key, or a duplicate bucket: one sentence for each.
     """
     data = parse_json(flag, path, text)
     if isinstance(data, list):

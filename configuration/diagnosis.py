@@ -1,4 +1,4 @@
-"""What keeps a configuration from being composed: all of it at once, one sentence for each fault.
+"""Find everything that keeps a configuration from being composed, one sentence for each fault.
 
 Hydra ends at the first fault, and names the internal type that a wrong flag was not found in; a requester wants to know
 which flags are wrong, and which are right. So each fault is noted, what has it is left out, and Hydra is asked again.

@@ -104,12 +104,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "monitoring_log_rate",
     ),
 }
-"""Heading -> flags in the order in which a requester needs them; flags that stand nowhere here come last."""
+"""Heading -> flags in the order in which a requester needs them; flags not listed here come last."""
 FURTHER = "Further flags"
 OF_MEPHISTO = "Mephisto's; without effect here"
 NO_EFFECT = f"{OF_MEPHISTO}, since the page is built beforehand."
 MEANINGS = {
-    "task_name": "Conversations are counted by this name: the same name goes on, a new one starts afresh.",
+    "task_name": "Conversations are counted by this name: the same name continues, a new one starts afresh.",
     "task_title": "Title of the page, and of the work where the platform lists it.",
     "task_description": "What the platform says about the work in its list.",
     "task_tags": "Comma-separated words by which workers find the task.",
@@ -119,7 +119,7 @@ MEANINGS = {
     "no_submission_patience": "The run ends when nobody has handed in anything for so many seconds.",
     "allowed_concurrent": "Most conversations of one worker at the same time; 0: no limit.",
     "maximum_units_per_worker": "Most conversations of one worker in all runs of this task_name; 0: no limit.",
-    "max_num_concurrent_units": "Most conversations on offer or going on at the same time; 0: no limit.",
+    "max_num_concurrent_units": "Maximum of conversations offered or open at the same time; 0: no limit.",
     "submission_timeout": "Seconds that a worker has for handing in after the last rating.",
     "post_install_script": NO_EFFECT,
     "force_rebuild": NO_EFFECT,
@@ -130,7 +130,7 @@ MEANINGS = {
     "server_type": "The kind of router; node is what model-chat is made for.",
     "server_source_path": "Folder of a router of your own, in place of the one that ships.",
     "instance_type": "EC2's kind of machine for the router.",
-    "subdomain": "Where the page is, below your domain; new for each run that goes on at the same time.",
+    "subdomain": "Where the page is, below your domain; new for each run at the same time.",
     "profile_name": "AWS profile that starts the server.",
     "use_hobby": "Take Heroku's cheapest paid machine.",
     "heroku_team": "Heroku's team that pays.",

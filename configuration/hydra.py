@@ -68,8 +68,8 @@ class TaskConfig:
     work_dir: str = field(
         default_factory=lambda: str(work_dir()),
         metadata={
-            "help": "Folder below which models, data and conf/ of your own lie: the task's, or where model-chat is "
-            "installed as a package, the one you stand in."
+            "help": "Folder that holds models, data and your own conf/: the task's, or, when model-chat is installed as a "
+            "package, the current one."
         },
     )
     monitoring_log_rate: int = field(

@@ -1,4 +1,4 @@
-"""On which line of a JSON text each value stands, for messages about a file that parses but is wrong."""
+"""The line of each value in a JSON text, for messages about a file that parses but is wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 @dataclass
 class _Open:
-    """An object or array that has begun: where in it the next value stands."""
+    """An object or array that has begun: where in it the next value is."""
 
     is_object: bool
     key: str | int = 0
@@ -28,8 +28,8 @@ class JsonLines:
     """The lines of a JSON text.
 
     Attributes:
-        lines: 1-based line of each key and each item of an array; of a key that stands twice, of the first.
-        repeated: each further time that a key stands in one object, with its line.
+        lines: 1-based line of each key and each item of an array; of a duplicate key, of the first.
+        repeated: each duplicate key of one object, with its line.
     """
 
     lines: dict[JsonPath, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Where Mephisto keeps its data, and whether what lies there is Mephisto's; nothing is made or changed."""
+"""Find Mephisto's data folder and check that it is Mephisto's; nothing is created or changed."""
 
 from __future__ import annotations
 

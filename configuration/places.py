@@ -1,4 +1,4 @@
-"""Where the task's own files lie, and where a requester's do. The standard library alone, for scripts that start early."""
+"""Locations of the task's own files and of a requester's. Standard library only, for scripts that start early."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEPHISTO_DATA = "~/.mephisto/data"
 
 
 def is_checkout(root: Path = ROOT) -> bool:
-    """Whether the package is a working copy that its user stands in, rather than an installed wheel."""
+    """Whether the package is a working copy that is used in its own folder, rather than an installed wheel."""
     return (root / "pyproject.toml").is_file()  # no wheel holds it
 
 
@@ -21,7 +21,7 @@ def work_dir(root: Path = ROOT) -> Path:
     """Return the folder below which a requester's models, data and ``conf/`` are looked for and written.
 
     In a working copy that is the copy; nobody wants their data among installed packages, so for an installed wheel it
-    is the folder that they stand in.
+    is the current folder.
     """
     return root if is_checkout(root) else Path.cwd()
 

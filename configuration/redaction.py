@@ -1,4 +1,4 @@
-"""Keys and passwords stay out of what is written: found by the names under which they are given, and by how they look."""
+"""Keep keys and passwords out of written data: found by the names of their options, and by how they look."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a launch makes before it is sure to happen, and what is left of it when the launch is refused: nothing."""
+"""Remove what a refused launch has created."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a worker may take for a turn."""
+"""The time that a worker has for a turn."""
 
 from __future__ import annotations
 

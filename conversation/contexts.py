@@ -1,4 +1,4 @@
-"""How a conversation begins: what counts as already said, and who the speakers are told to be."""
+"""Conversation contexts: personas, and utterances that count as already said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's seat in a conversation: what a world sends to, and gets from, the worker's page (docs/protocol.md)."""
+"""The worker's side of a conversation: what a world sends to, and gets from, the worker's page (docs/protocol.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker's page may send, and the reasons for refusing the rest. Everything that comes in here is untrusted."""
+"""Validation of packets from a worker's page, and the reasons for refusing them. All of it is untrusted input."""
 
 from __future__ import annotations
 

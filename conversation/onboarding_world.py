@@ -52,7 +52,7 @@ class ModelChatOnboardWorld:
 
     Args:
         options: see :class:`OnboardingOptions`.
-        human: the worker's seat.
+        human: the worker's side of the conversation.
     """
 
     def __init__(self, options: OnboardingOptions, human: HumanAgent) -> None:

@@ -1,4 +1,4 @@
-"""Which model the next conversation is with."""
+"""The quota: which model the next conversation is with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What paid work costs, to the cent. All amounts are whole US cents, since money is no floating-point number."""
+"""The cost of paid work, in whole US cents."""
 
 from __future__ import annotations
 

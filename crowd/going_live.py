@@ -1,4 +1,4 @@
-"""What must hold before work is offered on MTurk, found before anything is launched or paid for (docs/going-live.md)."""
+"""Checks before work is offered on MTurk (docs/going-live.md)."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def check_before_launch(db: Any, cfg: Any, shared: Any, console: Any) -> None:
 
 
 def confirm_cost(cfg: Any, units: int, balance_cents: int, console: Any) -> None:
-    """Print what the run costs, and go on only if that very amount has been confirmed. The sandbox pays nobody.
+    """Print what the run costs, and continue only if exactly that amount has been confirmed. The sandbox pays nobody.
 
     Args:
         cfg: the whole configuration.

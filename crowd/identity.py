@@ -1,4 +1,4 @@
-"""Who has done the work, by the crowd platform and not by the page: the page's address can be edited."""
+"""Identity of a worker according to the crowd platform, because the address of the page can be edited."""
 
 from __future__ import annotations
 

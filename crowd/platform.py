@@ -1,7 +1,7 @@
 """Approving, rejecting and paying bonuses on a crowd platform, with answers that say whether it happened.
 
-Mephisto's own calls log a failure on MTurk and go on as if all were well: work that could not be approved counts as approved
-here, and a bonus that could not be paid as paid. On MTurk its client is therefore asked directly.
+Mephisto's own calls log a failure on MTurk and continue: work that could not be approved then counts as approved, and a
+bonus that could not be paid as paid. On MTurk its client is therefore called directly.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _has_arrived(client: Any, agent: Any, bonus: Bonus) -> bool:
 
 
 def take_down(unit: Any) -> None:
-    """Take a unit off the platform, so that nobody takes it up any more; whoever works on it may go on.
+    """Take a unit off the platform, so that nobody can accept it any more; a worker who has it may finish.
 
     On MTurk its HIT is expired. A HIT that MTurk has no longer (Mephisto's clean-up disposes of them) is off it.
 

@@ -1,4 +1,4 @@
-"""What is known of the workers of a task: their conversations, onboarding, violations, blocks, and pay."""
+"""Information on the workers of a task: their conversations, onboarding, violations, blocks, and pay."""
 
 from __future__ import annotations
 

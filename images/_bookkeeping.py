@@ -1,4 +1,4 @@
-"""Which place is whose, and which one a worker gets next: the rules of the stack, in memory."""
+"""The rules of the stack, in memory: reservations, and which image a worker gets next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing files so that they are there whole, or not at all, whatever happens meanwhile."""
+"""Atomic and durable writing of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of an image file is looked at before it is read: whether it is Parquet, and how much it claims to hold."""
+"""Checks of an image file before it is read: whether it is Parquet, and how large its content claims to be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack's folder: what ``stack.json`` and ``stack.journal`` say together, what is wrong with them, and who holds them."""
+"""A stack's folder: reading ``stack.json`` and ``stack.journal``, their faults, and the lock on them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STACK_FILE = "stack.json"
 JOURNAL_FILE = "stack.journal"
 LOCK_FILE = STACK_LOCK
 OWNER_FILE = "stack.owner"
-"""Who holds the lock; only read to say so in an error message."""
+"""Who holds the lock; only read for an error message."""
 
 FOLDER_FLAG = "mephisto.blueprint.stack_folder"
 CHANGE_FLAG = "mephisto.blueprint.stack_on_model_change"
@@ -119,7 +119,7 @@ def saved_faults(
     images_id: str | None,
     on_model_change: str,
 ) -> list[str]:
-    """Say why a saved stack can't go on with today's images and models."""
+    """Say why a saved stack can't be continued with the current images and models."""
     faults = []
     remedy = "use the image file that this stack was made with, or name a new folder"
     if len(saved.places) != num_images:
@@ -241,7 +241,7 @@ def load_for(
     """Read the saved stack, and make it one of today's models; None where there is none. The caller has the folder.
 
     Raises:
-        ConfigurationError: it is damaged, or can't go on with today's images and models.
+        ConfigurationError: it is damaged, or can't be continued with the current images and models.
         OSError: it can't be read or written.
     """
     saved = read_saved(folder)

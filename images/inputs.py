@@ -36,7 +36,7 @@ class ImageInput:
         images: the run's.
 
     Raises:
-        ConfigurationError: the image mode can't be had here, or isn't one for images.
+        ConfigurationError: the image mode is not available, or isn't one for images.
     """
 
     def __init__(self, model: ServedModel, images: ImageContexts) -> None:
@@ -77,7 +77,7 @@ def _image_loader(model: ServedModel) -> Any:
     """Return ParlAI's maker of features.
 
     Raises:
-        ConfigurationError: torchvision is not installed, the network's weights can't be had, or there is no such mode.
+        ConfigurationError: torchvision is not installed, the network's weights are not available, or there is no such mode.
     """
     from parlai.core.image_featurizers import IMAGE_MODE_SWITCHER, ImageLoader
 
@@ -149,7 +149,7 @@ def _check_looks(model: LoadedModel, shown: Any, act: Mapping[str, Any]) -> None
         ) from failure
     if not isinstance(text, str) or not text.strip():
         raise ConfigurationError(
-            f"{FLAG}: the model '{model.nickname}' says nothing about an image when it has the first word; use a model that "
+            f"{FLAG}: the model '{model.nickname}' gives no reply to an image when it has the first turn; use a model that "
             "does, or leave it out."
         )
 

@@ -1,4 +1,4 @@
-"""The image stack as worlds, progress and the run know a quota: places that are taken, then completed or given back."""
+"""The image stack as a quota for worlds, progress and the run: reservations that are completed or released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task whose configuration holds together: what the checks hand to the launch."""
+"""A task whose configuration has passed all checks: what the checks hand to the launch."""
 
 from __future__ import annotations
 

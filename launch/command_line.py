@@ -1,4 +1,4 @@
-"""The command line of the run scripts: what it asks for, and the configuration that it makes."""
+"""The command line of the run scripts: the action that it asks for, and the configuration."""
 
 from __future__ import annotations
 

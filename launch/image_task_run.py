@@ -1,4 +1,4 @@
-"""What launching an image chat takes beside what text chat takes: images in the models' forms, and the stack."""
+"""Launching an image chat: images in the models' formats, and the stack, in addition to text chat."""
 
 from __future__ import annotations
 

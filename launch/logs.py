@@ -1,4 +1,4 @@
-"""Logging of the commands: one handler, on the standard error stream, in the reader's language rather than the machine's."""
+"""Logging of the commands: one handler, on standard error, without control characters and without keys."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _is_worth_reading(record: logging.LogRecord) -> bool:
 def set_up_logging(level: str, console: Console) -> None:
     """Send all log lines through one handler: a coloured one on a terminal, plain lines elsewhere.
 
-    Mephisto and ParlAI put handlers of their own on their loggers, so that each line comes twice; these are taken off.
+    Mephisto and ParlAI put handlers of their own on their loggers, so that each line comes twice; these are removed.
 
     Args:
         level: of the loggers of mephisto and parlai (debug, info, warning, error); ours log from info on at least.

@@ -1,4 +1,4 @@
-"""What the requester sees while a run is on: the worker's link once, then a live table or plain log lines."""
+"""Progress for the requester: the worker's link once, then a live table or plain log lines."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Progress:
             ]
         lines += [
             f"  Conversations go to {chat_data_folder}",
-            "  Ctrl-C stops the run when the chats that go on are over, twice: at once; starting it again goes on.",
+            "  Ctrl-C stops the run after the open chats, twice: at once; starting it again continues it.",
         ]
         for line in lines:
             self._console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""What a start finds of runs that died: conversations that were cut off, and units that are still on offer."""
+"""Recovery of runs that died: conversations that were cut off, and units that are still offered."""
 
 from __future__ import annotations
 
@@ -153,11 +153,11 @@ def recover(
     is_live: bool,
     block: Callable[[Worker, dict[str, Any]], None] = lambda worker, saved: None,
 ) -> Recovered:
-    """Put in order what earlier runs of a task left behind. To be called while no run of the task goes on.
+    """Put in order what earlier runs of a task left behind. To be called while no run of the task is active.
 
     Conversations that were cut off are kept in both records as incomplete; a finished one whose file is there is put into
-    Mephisto's record as well; its worker is blocked if it says so; units are expired (on MTurk their HITs, by its API).
-    What fails is logged and tried again at the next start.
+    Mephisto's record as well; its worker is blocked if the record asks for it; units are expired (on MTurk their
+    HITs, by its API). What fails is logged and tried again at the next start.
 
     Args:
         db: Mephisto's database.

@@ -1,4 +1,4 @@
-"""The page docs/configuration.md, made from the dataclasses that declare the flags."""
+"""The text of docs/configuration.md, generated from the dataclasses that declare the flags."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ Every flag of `run.py` and `run_image_chat.py`, with its type, its default and i
 
    A folder `conf/` elsewhere is found by `--config-dir`, which names the folder that holds it; what else is in that folder
    does no harm, and neither does a broken file in `conf/` that isn't used. With an installed package,
-   the folder `conf/` where you stand is found by itself.
+   `conf/` in the current folder is found by itself.
 3. The command line, `flag=value`, which wins:
 
    ```bash
@@ -79,7 +79,7 @@ Every flag of `run.py` and `run_image_chat.py`, with its type, its default and i
 - A file under `conf/` begins with `defaults:`, which chooses blueprint, architect and provider. On the command line these
   are written with slashes: `mephisto/provider=mturk_sandbox`.
 
-What stands in the files that flags name is described in [file formats](file-formats.md).
+The contents of files that flags name are described in [file formats](file-formats.md).
 """
 EXIT_CODES_OF_OTHERS = """\
 The other commands end with 0 when they have done what they were asked, 2 for wrong arguments or files, 130 after Ctrl-C,

@@ -1,4 +1,4 @@
-"""What a file of ``conf/`` says about a study that has run: for the commands that look at what was collected."""
+"""Settings of a study that has run, from its file in ``conf/``: for commands that look at collected data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Launch a task and see it through: check everything, load the models, offer the work, show progress, stop in order."""
+"""Launch and run a task: check everything, load the models, offer the work, show progress, stop in order."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ def _give_up(error: Exception, cfg: DictConfig, console: Console) -> int:
         f"Make room, or give folders on another disk: {places}" if is_of_disk(error) else f"The data are in {places}"
     )
     said = (
-        f"The run can't go on: {' '.join(str(error).split()).rstrip('.')}. {remedy}; then start again: what is collected "
-        "stays, and the run goes on from there."
+        f"The run can't continue: {' '.join(str(error).split()).rstrip('.')}. {remedy}; then start again: what is collected "
+        "is kept, and the run continues from there."
     )
     console.print(f"[bold red]✗[/] {_escaped(said)}", highlight=False, soft_wrap=True)
     return ExitCode.FAILED
@@ -236,7 +236,7 @@ def take_up(
         collected = ", ".join(
             f"{done.get(nickname, 0)} of {needed} {nickname}" for nickname, needed in task.needed.items()
         )
-        said.append(f"Going on with what '{task.task_name}' has collected: {collected}.")
+        said.append(f"Continuing with what '{task.task_name}' has collected: {collected}.")
     if kept.unnamed:
         said.append(
             f"{kept.unnamed} older conversations in {task.chat_data_folder} name no task; they stay there, uncounted."
@@ -297,7 +297,7 @@ def prepare(
         console: shows what takes time.
         data_folder: Mephisto's.
         done: conversations that text chat has collected with each model before.
-        closing: gets what ends the models; to be closed when no conversation goes on any more.
+        closing: gets what ends the models; to be closed when no conversation is open any more.
         stopped: whether the requester wants the run to end.
         spent: US dollars that the models have cost in earlier runs.
 

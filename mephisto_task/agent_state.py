@@ -1,4 +1,4 @@
-"""What Mephisto keeps of a worker's part in a task."""
+"""Mephisto's state of one worker's part in a task."""
 
 from __future__ import annotations
 

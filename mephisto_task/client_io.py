@@ -1,4 +1,4 @@
-"""What the run script takes from the router: only packets that pages send, and of each agent and worker only so many."""
+"""Packets from the router: only those that pages may send, limited per agent and worker."""
 
 from __future__ import annotations
 

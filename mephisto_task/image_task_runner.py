@@ -1,4 +1,4 @@
-"""Runs image chats: a worker for whom the stack holds nothing gets no unit, and is told why."""
+"""Runs image chats: a worker for whom no image is left gets no unit, and is told why."""
 
 from __future__ import annotations
 

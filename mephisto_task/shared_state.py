@@ -1,4 +1,4 @@
-"""What all conversations of a run share."""
+"""State that all conversations of a run share."""
 
 from __future__ import annotations
 

@@ -35,12 +35,12 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether the run is to take nobody new."""
+        """Whether the run admits no new workers."""
         return self.signals > 0
 
     @property
     def at_once(self) -> bool:
-        """Whether the conversations that go on are to end, too."""
+        """Whether open conversations are to end, too."""
         return self.signals > 1
 
     def is_requested(self) -> bool:

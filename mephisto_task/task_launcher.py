@@ -1,4 +1,4 @@
-"""Puts units on offer: Mephisto's launcher, with replacements that keep to the limits of the run."""
+"""Offers units: Mephisto's launcher, with replacements that keep to the limits of the run."""
 
 from __future__ import annotations
 

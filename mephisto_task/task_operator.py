@@ -1,4 +1,4 @@
-"""Mephisto's operator, watched and stopped the way a run script needs."""
+"""Mephisto's operator, with progress, stop signals and an orderly end."""
 
 from __future__ import annotations
 
@@ -104,16 +104,16 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
         grace_seconds: float,
         is_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Serve workers until ``done()``, or Mephisto finds the run complete, or it can't go on, or it is to stop.
+        """Serve workers until ``done()``, or Mephisto finds the run complete, or it can't continue, or it is to stop.
 
-        When it is to stop, or no further conversation is to begin, nobody new is let in, and conversations that go on may
+        When it is to stop, or no further conversation is to begin, no new workers are admitted, and open conversations may
         finish.
 
         Args:
             done: cheap; asked at every tick.
             tick: called at every tick (twice a second), to show progress.
             stop: what the requester wants.
-            grace_seconds: how long conversations may go on after the first stop signal; the second ends them.
+            grace_seconds: how long conversations may continue after the first stop signal; the second ends them.
             is_full: whether no further conversation is to begin; cheap, asked at every tick.
         """
         asyncio.set_event_loop(self._event_loop)
@@ -158,7 +158,7 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
     async def _let_finish(
         self, tick: Callable[[], None], stop: StopRequest, grace_seconds: float | None = None
     ) -> None:
-        """Take nobody new; wait until the conversations that go on are over, or are to be ended.
+        """Admit no new workers; wait until open conversations are over, or are to be ended.
 
         Args:
             tick: see :meth:`run_until`.
@@ -179,12 +179,12 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
             return
         if grace_seconds is None:
             logger.warning(
-                "Nobody new is let in. %d conversations go on and may finish; Ctrl-C limits how long.",
+                "No new workers are admitted. %d open conversations may finish; Ctrl-C limits how long.",
                 len(runner.running_units),
             )
         else:
             logger.warning(
-                "Stopping: nobody new is let in. %d conversations go on and may finish, for at most %g s "
+                "Stopping: no new workers are admitted. %d open conversations may finish, for at most %g s "
                 "(mephisto.blueprint.stop_grace_time); Ctrl-C again ends them now.",
                 len(runner.running_units),
                 grace_seconds,
@@ -198,7 +198,7 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
             await asyncio.sleep(TICK_SECONDS)
 
     def stop(self) -> None:
-        """Expire what is still offered, end conversations that go on, and stop threads, sockets and the router.
+        """Expire what is still offered, end open conversations, and stop threads, sockets and the router.
 
         Every step is tried whatever became of the ones before. A second call does nothing. Conversations end first: their
         pages are told as long as there is a router.
@@ -231,7 +231,7 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
         return list(self._task_runs_tracked.values())
 
     def _step(self, what: str, action: Callable[[], Any], seconds: float = STOP_STEP_SECONDS) -> None:
-        """Do one step of stopping in a thread of its own, while the event loop goes on: agents' statuses go through it."""
+        """Do one step of stopping in a thread of its own, while the event loop runs: agents' statuses go through it."""
         failure: list[BaseException] = []
 
         def guarded() -> None:
@@ -249,7 +249,7 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
             while thread.is_alive() and time.monotonic() < end:
                 self._event_loop.run_until_complete(asyncio.sleep(STEP_SECONDS))
             if thread.is_alive():
-                logger.warning("Stopping: '%s' takes longer than %g s; going on", what, seconds)
+                logger.warning("Stopping: '%s' takes longer than %g s; continuing", what, seconds)
         for error in failure:
             logger.error("Stopping: '%s' failed: %r", what, error)
 
@@ -269,7 +269,7 @@ def is_local(live_run: LiveTaskRun) -> bool:
 
 
 def _is_unreachable(live_run: LiveTaskRun) -> bool:
-    """Whether no page can be reached any more; says so."""
+    """Whether no page can be reached any more; logs it."""
     if not live_run.force_shutdown and not _is_router_lost(live_run):
         return False
     logger.error("The connection to the router is lost for good; the run ends.")

@@ -1,4 +1,4 @@
-"""Runs the worlds of a task inside Mephisto: what happens around a conversation, and how it ends in every case."""
+"""Runs the worlds of a task inside Mephisto, and handles every way in which they can end."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         self._close(agent)
 
     def _hold(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
-        """Make the world of a conversation and let it go on to its end."""
+        """Make the world of a conversation and run it to its end."""
         shared = self.shared_state
         try:
             world = shared.world_module.make_world(
@@ -260,7 +260,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             _guarded("shutdown", world)
 
     def _talk(self, world: Any, agent: Agent, human: HumanAgent) -> None:
-        """Let a conversation go on to its end.
+        """Run a conversation to its end.
 
         Raises:
             AbsentAgentError: the worker left, or took too long.
@@ -303,7 +303,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
 
     @property
     def is_idle(self) -> bool:
-        """Whether no conversation goes on; those who may still hand in are not waited for."""
+        """Whether no conversation is open; workers who may still submit are not waited for."""
         return set(self.running_units) <= self.awaiting_hand_in
 
     def _save(self, world: Any, agent: Agent, human: HumanAgent) -> bool:
@@ -404,13 +404,13 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 live_run.worker_pool.retire(agent)
 
     def stop_onboardings(self) -> None:
-        """End the onboardings that go on: those workers would get no conversation."""
+        """End open onboardings: those workers would get no conversation."""
         for running in list(self.running_onboardings.values()):
             if running.onboarding_agent.db_status != AgentState.STATUS_WAITING:  # else passed, which is yet to be noted
                 running.onboarding_agent.shutdown()
 
     def shutdown(self) -> None:
-        """End everything that goes on, and wait until it has ended; every worker is told that the study was stopped."""
+        """End everything that is open, and wait until it has ended; every worker is told that the study was stopped."""
         self._is_stopping = True
         for unit in list(self.running_units.values()):
             unit.agent.shutdown()

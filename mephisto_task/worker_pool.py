@@ -1,4 +1,4 @@
-"""Who comes, and which unit they get: Mephisto's worker pool for tasks in which a unit is one worker's conversation."""
+"""Assigns units to workers: Mephisto's worker pool for tasks in which a unit is one worker's conversation."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
         self._practised: dict[str, dict[str, Any]] = {}
         """Onboarding agents -> what their page came with; of the event loop alone, but for new entries."""
         self.is_closed = False
-        """Whether nobody new is let in any more, since the run is ending."""
+        """Whether no new workers are admitted any more, since the run is ending."""
         self.arriving = 0
         """How many workers are being let in just now; of the event loop alone."""
 
@@ -160,7 +160,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
             self.arriving -= 1
 
     def close(self) -> None:
-        """Let nobody new in from now on; pages of workers who are in can still come back.
+        """Admit no new workers from now on; pages of workers who were admitted can still come back.
 
         Those who are being let in at this moment (:attr:`arriving`) still may be.
         """

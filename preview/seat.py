@@ -1,4 +1,4 @@
-"""The seat of whoever looks at the preview: a world's other end without Mephisto."""
+"""The worker's side of a conversation in the preview, without Mephisto."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Listener(Protocol):
 
 
 class PreviewHuman(HumanAgent):
-    """The seat of whoever looks at the page: updates go to its sockets, packets come from a queue; no Mephisto.
+    """The worker's side in the preview: updates go to the page's sockets, packets come from a queue; no Mephisto.
 
     The world's thread sends and receives, the server's loop reads and delivers; ``updates`` is only ever appended to, and
     everything else goes through the queue and the loop.

@@ -1,4 +1,4 @@
-"""What the preview serves: the built page with a bar in it, and what Mephisto's router would answer (docs/protocol.md)."""
+"""The preview's server: the built page with a toolbar, and the answers of Mephisto's router (docs/protocol.md)."""
 
 from __future__ import annotations
 

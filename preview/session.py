@@ -1,4 +1,4 @@
-"""What is going on behind the preview's page: its study, and the conversations with it."""
+"""The state behind the preview's page: its study, and the conversations with it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Preview:
         self._state = state_of(watched_files(self.study.cfg))
 
     def close(self) -> None:
-        """End what is going on, and remove what was written."""
+        """End open conversations, and remove what was written."""
         self.start_over()
         self.study.close()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -102,7 +102,7 @@ class Preview:
         self._passed = set()
 
     def repeat_onboarding(self) -> None:
-        """Forget who has passed or failed onboarding, and the conversations after it; those without one go on."""
+        """Forget who has passed or failed onboarding, and the conversations after it; those without one continue."""
         for registration in [name for name in self._by_registration if not _wants_chat(name)]:
             human = self._by_registration.pop(registration)
             self._agents.pop(human.agent_id, None)
@@ -128,7 +128,7 @@ class Preview:
         return self._details(human)
 
     def submit_onboarding(self, agent_id: Any) -> dict[str, Any]:
-        """Go on from a passed onboarding to the chat."""
+        """Continue from a passed onboarding to the chat."""
         for registration, human in self._by_registration.items():
             if human.agent_id == agent_id:
                 if human.status != AgentState.STATUS_WAITING:
@@ -138,7 +138,7 @@ class Preview:
         return _no_agent("The preview has started over; reload the page.")
 
     def agent(self, agent_id: Any) -> PreviewHuman | None:
-        """Return a seat by the page's name for it."""
+        """Return the human side of a conversation by its agent id."""
         return self._agents.get(str(agent_id))
 
     def _begin(self, registration: str, onboarding: bool) -> PreviewHuman:

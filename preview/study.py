@@ -1,4 +1,4 @@
-"""A study read from its files, with a model that always says the same in place of its own."""
+"""A study read from its files, with a model that always gives the same reply."""
 
 from __future__ import annotations
 

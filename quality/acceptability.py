@@ -28,7 +28,7 @@ PARLAI_LIST = "parlai"
 """Stands for the list that ParlAI fetches from parl.ai into its own data folder."""
 SHIPPED_WORDS = Path(__file__).resolve().parent / "offensive_words.txt"
 
-# A dash goes on with another word: "hi-fi", "yo-yo".
+# A dash joins another word: "hi-fi", "yo-yo".
 _GREETING = re.compile(
     r"\W*(?:hi+|hiya|hello+|hullo|hey+|heya|hey there|howdy|yo|greetings|good (?:morning|afternoon|evening|day)|sup|"
     r"what'?s up|whats up|g'?day)(?![\w-])",

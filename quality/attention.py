@@ -1,7 +1,7 @@
-"""Attention checks: at configured turns a message of the system stands where the worker waits for the model's reply.
+"""Attention checks: at configured turns the worker gets a message of the system in place of the model's reply.
 
 It asks for a certain answer, or for a certain box to be ticked. The model never sees check or answer; its own reply comes
-afterwards, so the conversation goes on as if nothing had been. Off by default (docs/quality-control.md).
+afterwards, and the conversation continues as before. Off by default (docs/quality-control.md).
 """
 
 from __future__ import annotations

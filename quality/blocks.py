@@ -53,7 +53,7 @@ class BlockReason(StrEnum):
 def soft_block(
     worker: Worker, qualification: str | None, reason: BlockReason, detail: str = "", on_platform: bool = True
 ) -> bool:
-    """Keep a worker from every further unit of the tasks that use this block qualification; what is going on goes on.
+    """Keep a worker from every further unit of the tasks that use this block qualification; current conversations continue.
 
     Args:
         worker: of any provider.

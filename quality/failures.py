@@ -1,4 +1,4 @@
-"""Conversations that broke down through no fault of the worker: when a study, or one worker, gets no more in their place."""
+"""Conversations that broke down without the worker's fault: when a study, or one worker, gets no replacements any more."""
 
 from __future__ import annotations
 

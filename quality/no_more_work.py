@@ -1,4 +1,4 @@
-"""The block qualification of a worker who has seen everything that an image study has: no violation, and not for good.
+"""The block qualification of a worker who has seen all images of a study: not a violation, and not permanent.
 
 Such a worker gets the block qualification of the study with a value of its own, in Mephisto's database alone. Other studies
 may use the same qualification, and the study itself may get more images or models. So it is looked at again whenever the

@@ -1,4 +1,4 @@
-"""Grading the onboarding form. What a page sends is untrusted; the answers stay on the server."""
+"""Grading of the onboarding form. What a page sends is untrusted; the answers stay on the server."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class LastIds(OrderedDict[Any, None]):
 
 
 class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has no types
-    """Mephisto's door to the router; a refusal that goes out through it says why.
+    """Mephisto's connection to the router; a refusal sent through it carries its reason.
 
     ``_lock`` guards the queue of answers: workers are let in by several threads.
     """
@@ -121,7 +121,7 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
         self.seen_update_ids = LastIds()
 
     def _register_channel(self, channel: Any) -> str:
-        """Connect to the router, and go on as soon as that is done, where Mephisto sleeps for a third of a second.
+        """Connect to the router, and return as soon as that is done, where Mephisto sleeps for a third of a second.
 
         Raises:
             ConnectionRefusedError: the router takes no connection.

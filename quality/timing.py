@@ -1,4 +1,4 @@
-"""Timing data of a page: kept where it can be true.
+"""Timing data of a page, kept only where plausible.
 
 The times come from the page's own clock, which may be wrong by years, or be made up. What the server knows is how long it
 all took: between its showing a reply and its getting the answer no more time can have gone by on the page than here.

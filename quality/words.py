@@ -20,7 +20,7 @@ _SPACED = regex.compile(r"[\p{L}\p{N}\p{So}][^\s\u200b\u1361]*")
 def count_words(text: str) -> int:
     """Count the words of a text.
 
-    A word is what stands between spaces (U+200B and the Ethiopic U+1361 are spaces, too), if it holds a letter, a digit or
+    A word is what is between spaces (U+200B and the Ethiopic U+1361 are spaces, too), if it holds a letter, a digit or
     a symbol such as an emoji; punctuation alone is none. Where a script puts no spaces between words, their number is
     estimated from the letters of each run: 1.5 a word in Chinese and Japanese, 3 in Thai and the scripts like it, rounded
     to the nearest number, and 1 at least.

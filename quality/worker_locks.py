@@ -1,4 +1,4 @@
-"""One lock for each worker, for what is checked and then acted on."""
+"""A lock per worker, for checks that are followed by an action."""
 
 from __future__ import annotations
 

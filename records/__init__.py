@@ -1,1 +1,1 @@
-"""What a finished conversation is, and how it is written and read."""
+"""The record of a finished conversation, and how it is written and read."""

@@ -1,4 +1,4 @@
-"""What has been saved under a task's name so far, in either record; what stands in both is one conversation."""
+"""Conversations saved under a task's name, in either record; what is in both is one conversation."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class KeptConversations:
     """All that is saved under one task's name.
 
     Attributes:
-        by_key: digest -> conversation; a conversation that stands in both records has one digest.
+        by_key: digest -> conversation; a conversation that is in both records has one digest.
         unnamed: number of files in the folder that name no task (written by older versions) and are in no record of this
             task in the database; they are not counted.
     """

@@ -1,4 +1,4 @@
-"""Forgetting a worker: their id goes from every record, or what they wrote goes, too (docs/data-protection.md)."""
+"""Forgetting a worker: the id is removed from every record, on request with what they wrote (docs/data-protection.md)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Forgotten:
     """What was changed, or would be.
 
     Attributes:
-        pseudonym: that stands in the place of the worker's id from now on.
+        pseudonym: that replaces the worker's id from now on.
         files: conversations among the files.
         states: agents' states in Mephisto's data folder.
         rows: entries of the worker in Mephisto's database.
@@ -68,11 +68,11 @@ def forget_worker(
 ) -> Forgotten:
     """Replace a worker's id by a random pseudonym in all records of all tasks.
 
-    No run may go on meanwhile: it knows the worker and would write the id back. That is checked, and runs are kept from
+    No run may be active meanwhile: it knows the worker and would write the id back. That is checked, and runs are kept from
     starting until the end, by locks on the data folder, on the folders of conversations and on the image stacks.
 
     The conversations of a worker still belong together afterwards, and count as collected; who the worker was can't be told
-    from them any more, unless the texts say so: ``delete`` removes the texts as well. It can be repeated, also after a
+    from them any more, unless the texts reveal it: ``delete`` removes the texts as well. It can be repeated, also after a
     crash in the middle; the database, in which the worker is looked up, comes last.
 
     Args:
@@ -84,7 +84,7 @@ def forget_worker(
         dry_run: whether to count only.
 
     Raises:
-        ConfigurationError: a run is going on, or the database can't be read or written.
+        ConfigurationError: a run is active, or the database can't be read or written.
         OSError: a file can't be read or written.
     """
     chats, stacks = [[*filter(Path.is_dir, folders)] for folders in (chat_data_folders, stack_folders)]

@@ -1,7 +1,7 @@
 """Locks of the operating system: runs share what they write to, and who changes all records needs it alone.
 
 A lock ends with the process that holds it, however that ends. Where the file system has no locks (some network file
-systems), there is none to hold, and what has to be alone goes on all the same.
+systems), there is none to hold, and the caller continues without it.
 """
 
 from __future__ import annotations

@@ -293,7 +293,7 @@ def _is_special(entry: os.DirEntry[str]) -> bool:
     try:
         return not entry.is_file() and not stat.S_ISREG(entry.stat().st_mode)
     except OSError:
-        return False  # a link to nothing, or to itself: reading says so
+        return False  # a link to nothing, or to itself: reading reports it
 
 
 def _printable(path: str) -> str:
@@ -336,7 +336,7 @@ def read_conversation(source: Source) -> ReadConversation:
             loaded = {**loaded, "workers": [source.worker_id, *_after_first(loaded.get("workers"))]}
     conversation = parse_conversation(loaded)
     if source.named_incomplete and conversation.status is Completion.COMPLETE:
-        conversation.status, conversation.reason = Completion.INCOMPLETE, "the file's name says so"
+        conversation.status, conversation.reason = Completion.INCOMPLETE, "the file is named incomplete"
     return conversation
 
 

@@ -1,4 +1,4 @@
-"""Whether a text shows anything: one answer for what workers write and for what models reply."""
+"""Whether a text has visible characters: one check for workers' messages and models' replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One spelling of a worker id: what looks alike, or differs only by what nobody sees, is the same worker."""
+"""Normalisation of worker ids: ids that look alike, or differ only in invisible characters, are the same worker."""
 
 from __future__ import annotations
 

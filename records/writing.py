@@ -1,4 +1,4 @@
-"""Writing finished conversations as files: each is there whole or not at all, and none ever takes another's place."""
+"""Write finished conversations as files, atomically; no file ever replaces another."""
 
 from __future__ import annotations
 

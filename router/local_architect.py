@@ -87,7 +87,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # me
     has not been given it, from a temporary folder of its own, with packages that the set-up has installed: no npm at
     launch, nothing written into site-packages, two runs beside each other don't meet, and a router that does not come up,
     or a port that is taken, is said in one sentence. The port 0 stands for any free one. A router that ends is started
-    again, at the same port and with the same key, so that pages go on; when this process ends, however it does, so does
+    again, at the same port and with the same key, so that pages continue; when this process ends, however it does, so does
     the router. ``_lock`` guards the process.
     """
 

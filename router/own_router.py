@@ -1,4 +1,4 @@
-"""Our own router (``router/server.js``) in the place of Mephisto's, whatever architect serves it."""
+"""Our own router (``router/server.js``) in place of Mephisto's, with any architect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The subcommands of manage_workers.py that show workers, let them in, keep them out, and forget them."""
+"""The subcommands of manage_workers.py that list, invite, block and forget workers."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _widths(columns: Sequence[Sequence[str]], most: int) -> list[int] | None:
 
 
 def _cells(row: WorkerSummary) -> tuple[str, ...]:
-    """What stands in the columns."""
+    """What the columns contain."""
     return (
         row.worker_id,
         str(row.complete),

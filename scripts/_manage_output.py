@@ -1,4 +1,4 @@
-"""What manage_workers.py says, and with which exit code it ends."""
+"""Output and exit codes of manage_workers.py."""
 
 from __future__ import annotations
 

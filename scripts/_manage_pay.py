@@ -1,4 +1,4 @@
-"""The subcommands of manage_workers.py that approve, reject and pay what workers have done."""
+"""The subcommands of manage_workers.py that approve, reject and pay work."""
 
 from __future__ import annotations
 

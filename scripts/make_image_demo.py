@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from model_chat import compat as compat  # the mends, before ParlAI is imported
+from model_chat import compat as compat  # the patches, before ParlAI is imported
 from model_chat.configuration.exit_codes import exit_with
 from model_chat.configuration.places import work_dir
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from model_chat import compat as compat  # the mends, before mephisto is imported
+from model_chat import compat as compat  # the patches, before mephisto is imported
 from model_chat.configuration.exit_codes import exit_with
 from model_chat.crowd.workers import Task, chosen_ids
 from model_chat.errors import ConfigurationError

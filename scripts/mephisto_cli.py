@@ -1,6 +1,6 @@
-"""Mephisto's own command line, with the mends that let it run here:  python scripts/mephisto_cli.py requesters
+"""Mephisto's own command line, with the patches that let it run here:  python scripts/mephisto_cli.py requesters
 
-What stands in Mephisto's documentation as ``mephisto COMMAND …`` is ``python scripts/mephisto_cli.py COMMAND …``.
+``mephisto COMMAND …`` in Mephisto's documentation is ``python scripts/mephisto_cli.py COMMAND …``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from model_chat import compat as compat  # the mends, before mephisto is imported
+from model_chat import compat as compat  # the patches, before mephisto is imported
 from model_chat.configuration.places import MEPHISTO_DATA
 
 

@@ -1,4 +1,4 @@
-"""The one place where it is decided where models run: ``mephisto.blueprint.serving``."""
+"""Chooses where models run: ``mephisto.blueprint.serving``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_pool(
         stopped: whether the requester wants the run to end.
 
     Raises:
-        ConfigurationError: a model can't be loaded, or the machines for it can't be had.
+        ConfigurationError: a model can't be loaded, or the machines for it are not available.
         StoppedError: ``stopped`` became true; nothing is left running.
     """
     models: list[ServedModel] = []

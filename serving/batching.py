@@ -1,4 +1,4 @@
-"""One reply each for several conversations with one model, by ParlAI's own recipe for clones.
+"""Batched replies for several conversations with one model, by ParlAI's own scheme of clones.
 
 ParlAI's ``BatchWorld`` lets every clone observe, lets the agent that holds the weights answer all observations in one
 ``batch_act``, and tells every clone what it has said by ``self_observe``. The history is the clone's, the weights and the
@@ -34,7 +34,7 @@ class Asked(NamedTuple):
 def takes_batches(agent: Any) -> bool:
     """Whether the clones of an agent may be answered together.
 
-    An agent says so itself by an attribute ``batched_serving``. Of those that don't, only those are batched whose methods
+    An agent declares it by an attribute ``batched_serving``. Of those that don't, only those are batched whose methods
     are ParlAI's own (``TorchAgent``'s): an agent that overrides one of them may generate inside ``observe``, as composed
     agents do, or keep more history than the recipe knows of, and is asked alone, in its own way.
     """

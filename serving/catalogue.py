@@ -1,4 +1,4 @@
-"""Which models there are: the base model folder and the model option file."""
+"""The available models: the base model folder and the model option file."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def parse_conversations_needed(flag: str, text: str | None) -> dict[str, int]:
         elif not re.fullmatch("0*[1-9][0-9]{0,8}", count_text):
             faults.append(f"{flag}: the count '{count_text:.40}' of '{nickname}' is not a whole number of at least 1.")
         elif nickname in needed:
-            faults.append(f"{flag}: '{nickname}' stands twice; give it once, with the sum of the counts.")
+            faults.append(f"{flag}: duplicate nickname '{nickname}'; give it once, with the sum of the counts.")
         else:
             needed[nickname] = int(count_text)
     ConfigurationError.raise_if(faults)

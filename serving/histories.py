@@ -108,10 +108,10 @@ class Conversation:
 
 
 class Agents:
-    """The agents of conversations that may go on: made again from the history when there is none, or one with another.
+    """The agents of conversations that may continue: made again from the history when there is none, or one with another.
 
     Owner of the kept agents; ``_lock`` guards them. One that is taken belongs to whoever took it. Only a cache: a
-    conversation goes on as well where nothing of it is kept.
+    conversation continues also where nothing of it is kept.
 
     Args:
         make: returns an agent with an empty history.

@@ -1,4 +1,4 @@
-"""What the model pool asks of a model, wherever it runs."""
+"""The interface that the model pool needs of a model, wherever it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's opt as it is saved with each conversation: JSON types only, and no secrets."""
+"""A model's opt as saved with each conversation: JSON types only, without secrets."""
 
 from __future__ import annotations
 

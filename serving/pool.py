@@ -1,4 +1,4 @@
-"""The models of a run: who may generate, for how long, and what happens when a model fails."""
+"""The models of a run: concurrency, time limits, and failures."""
 
 from __future__ import annotations
 

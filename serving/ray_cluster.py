@@ -1,4 +1,4 @@
-"""The way to a Ray cluster: one of the run's own on this machine, or one that is there already."""
+"""Connects to a Ray cluster: the run's own on this machine, or an existing one."""
 
 from __future__ import annotations
 

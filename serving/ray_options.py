@@ -1,4 +1,4 @@
-"""Where models run (``mephisto.blueprint.serving``), and what can be said of the flags without Ray."""
+"""The flags about where models run (``mephisto.blueprint.serving``), and their checks that need no Ray."""
 
 from __future__ import annotations
 
@@ -84,12 +84,13 @@ def serving_faults(args: Any) -> list[str]:
         )
     if args.ray_cpus_per_replica < 0 or (args.ray_cpus_per_replica > 1 and args.ray_cpus_per_replica % 1):
         faults.append(
-            f"{BLUEPRINT}.ray_cpus_per_replica: {args.ray_cpus_per_replica:g} can't be had; give a part of 1, or a "
+            f"{BLUEPRINT}.ray_cpus_per_replica: {args.ray_cpus_per_replica:g} is not available; give a part of 1, or a "
             "whole number."
         )
     gpus = args.ray_gpus_per_replica
     if gpus is not None and (gpus < 0 or (gpus > 1 and gpus % 1)):
         faults.append(
-            f"{BLUEPRINT}.ray_gpus_per_replica: {gpus:g} can't be had; give a part of 1, a whole number, or leave it out."
+            f"{BLUEPRINT}.ray_gpus_per_replica: {gpus:g} is not available; give a part of 1, a whole number, or leave it "
+            "out."
         )
     return faults

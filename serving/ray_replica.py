@@ -1,4 +1,4 @@
-"""One copy of a model, as Ray Serve runs it on some machine of the cluster, and what is looked for there before.
+"""One copy of a model, as Ray Serve runs it on a machine of the cluster, and the checks of that machine before.
 
 Nothing here needs Ray to be imported: a replica is a plain class that Serve makes in a process of its own.
 """
@@ -81,7 +81,7 @@ class Description:
 class ModelReplica:
     """A loaded model that answers turns, each with its whole history.
 
-    ``_lock`` guards which runs are going on; ``_model_lock`` is held by the one that works on a batched model.
+    ``_lock`` guards the set of active runs; ``_model_lock`` is held by the one that works on a batched model.
 
     Args:
         plan: how to make it.

@@ -1,4 +1,4 @@
-"""Models on a Ray cluster: copies of each, put there and kept up by Ray Serve, behind the same door as models in here.
+"""Models on a Ray cluster: copies of each, kept running by Ray Serve, behind the interface of local models.
 
 The run's own scheduler gathers conversations into batches and says how many run at once; Serve brings a batch to a copy
 that is free. Each turn carries its whole history (:mod:`model_chat.serving.histories`), so any copy can answer it, and one

@@ -1,4 +1,4 @@
-"""Who generates when: requests wait in one queue a model, and a few threads serve the one that has waited longest."""
+"""Scheduling of replies: one queue per model, and a few threads that serve the request that has waited longest."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from model_chat import compat as compat  # the mends, before any test imports mephisto or parlai
+from model_chat import compat as compat  # the patches, before any test imports mephisto or parlai
 
 if TYPE_CHECKING:
     from model_chat.tests.mephisto_run import Run

@@ -25,7 +25,7 @@ except ImportError:
     sys.exit("atheris is not installed; do 'pip install atheris' in a virtual environment of your own.")
 
 with atheris.instrument_imports(include=["model_chat"]):
-    from model_chat import compat as compat  # the mends, before mephisto is imported
+    from model_chat import compat as compat  # the patches, before mephisto is imported
     from model_chat.configuration import redaction
     from model_chat.configuration.annotations import parse_annotations
     from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding

@@ -53,7 +53,7 @@ class ChoosingAgent(LookingAgent):
 
 
 class SendsAwayAgent(Agent):
-    """Looks in a way that can't be watched, and says so."""
+    """Looks in a way that can't be observed, and declares it."""
 
     takes_images = True
 

@@ -17,7 +17,7 @@ NO_TEXT = "!no text"
 
 
 class ScriptedAgent(Agent):
-    """Says one entry of its opt's ``script`` after another (``RAISE`` raises, ``NO_TEXT`` says nothing), then echoes.
+    """Says one entry of its opt's ``script`` after another (``RAISE`` raises, ``NO_TEXT`` gives no text), then echoes.
 
     Clones have their own history: ``seen`` (what was observed) and ``said`` (what it was told it had said).
     """

@@ -1,4 +1,4 @@
-"""A worker's seat that is fed from a list, and what it takes to hold a conversation with it."""
+"""A scripted worker, who sends what a list says, and what a conversation with them needs."""
 
 from __future__ import annotations
 
@@ -109,6 +109,6 @@ def chat_options(script: list[str] | None = None, opt: dict[str, Any] | None = N
 
 
 def play(world: Any, until: Callable[[], bool] | None = None) -> None:
-    """Let a world go on to its end, or until something holds."""
+    """Run a world to its end, or until a condition holds."""
     while not world.episode_done() and not (until is not None and until()):
         world.parley()

@@ -1,4 +1,4 @@
-"""The model's seat: what reaches a real ParlAI agent, and how its text comes out."""
+"""The model's side: what reaches a real ParlAI agent, and how its text comes out."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ test("the focus goes to the heading of a screen that appears", async () => {
   expect(screen.getByRole("heading", { level: 1, name: "All done. Thank you!" })).toHaveFocus();
 });
 
-test("handing in ends on a screen that says so", async () => {
+test("submitting ends on a screen that confirms it", async () => {
   const { container } = show(details([server.control("ended", { outcome: "complete", reason: "" })]));
   await onScreen(container, "finished");
   await userEvent.click(screen.getByTestId("submit"));

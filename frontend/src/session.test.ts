@@ -399,7 +399,7 @@ function fillIn(session: Session): void {
   session.send();
 }
 
-test("a passed onboarding goes on to the chat by itself", async () => {
+test("a passed onboarding continues to the chat by itself", async () => {
   await routerWith(
     onboarding(async (to) => {
       to.control("onboarding_start", { tries_left: 2, seconds: 300 });
@@ -420,7 +420,7 @@ test("a passed onboarding goes on to the chat by itself", async () => {
   expect(after.phase).toMatchObject({ kind: "live", agentId: "2" });
 });
 
-test("an onboarding whose success was not heard of still goes on: only one that was passed waits", async () => {
+test("an onboarding whose success was not heard of still continues: only one that was passed waits", async () => {
   await routerWith(
     onboarding(async (to) => {
       await to.receive();

@@ -53,10 +53,10 @@ export interface Snapshot {
   handIn: "none" | "sending" | "failed" | "done";
   /**
    * The run that this conversation belongs to is gone: "unreachable" while nothing has answered for a long time (the
-   * conversation goes on if something does), "over" when another run answers, or none takes part in it.
+   * conversation continues if something does), "over" when another run answers, or none takes part in it.
    */
   gone: "unreachable" | "over" | null;
-  /** A new conversation has begun in place of one that was going on: the run was started again. */
+  /** A new conversation has begun in place of the earlier one: the run was started again. */
   renewed: boolean;
 }
 
@@ -274,7 +274,7 @@ export class Session {
       this.update({
         phase: { kind: "turned-away", reason: details.failure_reason ?? "", refusal: details.refusal },
         state: null,
-        // Nobody else than another run turns away a worker whose chat goes on.
+        // Nobody else than another run turns away a worker whose chat is open.
         gone: details.refusal !== null && before !== null && !isOnboardingAgent(before) ? "over" : null,
       });
       return;
@@ -367,7 +367,7 @@ export class Session {
 
   private hearStatus(status: string): void {
     this.apply({ type: "status", status });
-    // Only an onboarding that was passed waits: told even where the update that says so was missed.
+    // Only an onboarding that was passed waits: told even where the update about it was missed.
     if (status === "waiting" && this.isOnboarding) void this.leaveOnboarding();
   }
 

@@ -168,7 +168,7 @@ test("a server that answers no more ends in a screen with a way to hand in", asy
   expect(screenOf(session.getSnapshot())).toBe("finished");
 });
 
-test("a server that answers again after all lets the chat go on", async () => {
+test("a server that answers again lets the chat continue", async () => {
   await run(opening);
   const { session } = open();
   await until(session, onScreen("chat"));

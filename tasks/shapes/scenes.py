@@ -1,4 +1,4 @@
-"""The pictures: what stands where, drawing it, and saying what there is to say about it. Needs Pillow only.
+"""The pictures: their contents, drawing them, and saying what there is to say about it. Needs Pillow only.
 
 Every scene is made from ``(split, number, seed)`` alone, so that it is the same on every machine and in any order.
 """

@@ -397,7 +397,7 @@ def test_a_hub_name_without_a_network_is_one_clear_sentence(tmp_path: Path, monk
     ("opt", "said"),
     [
         ({"hf_model": "./not/there"}, r"--hf-model: there is no folder './not/there'"),
-        ({"hf_model": None}, r"--hf-model: says nothing"),
+        ({"hf_model": None}, r"--hf-model: is not set"),
         ({"hf_model": None, "gguf_file": "no.gguf"}, r"--gguf-file: there is no file 'no.gguf'"),
         ({"gguf_file": "no.gguf"}, r"--gguf-file: there is no file 'no.gguf' in --hf-model"),
         ({"temperature": 0.0}, r"--temperature must be above 0"),

@@ -97,7 +97,7 @@ def test_uniform_labels_are_filtered_only_when_asked_for(
 ) -> None:
     save(make(worker="w1", labels=[["rude"], ["rude"]]))
     save(make(worker="w2", labels=[["rude"], []]))
-    save(make(worker="w3", labels=[["rude"]]))  # one message says nothing about uniformity
+    save(make(worker="w3", labels=[["rude"]]))  # one message is too few to judge uniformity
     assert compiler().compile_results()["worker_id"].nunique() == 3
     kept = compiler(filter_uniform_hits=True).compile_results()["worker_id"].unique()
     assert list(kept) == ["w2", "w3"]

@@ -1,4 +1,4 @@
-"""What the chaos suite counts, and how long it goes on."""
+"""What the chaos suite counts, and how long it runs."""
 
 from __future__ import annotations
 

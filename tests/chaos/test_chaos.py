@@ -287,11 +287,11 @@ def test_the_model_is_in_trouble(start_task: Start, tmp_path: Path, trouble: str
     assert not any(outcome.result.startswith("error") for outcome in outcomes), [o.result for o in outcomes]
     if LONG and trouble != "clock":
         (tmp_path / "models/a/model.opt").write_text(
-            '{"model": "fixed_response", "fixed_response": "Mended."}', encoding="utf-8"
+            '{"model": "fixed_response", "fixed_response": "Repaired."}', encoding="utf-8"
         )
         before = sum(chat["status"] == "complete" for chat in task.conversations())
         again = start_task(TURNS, needed=f"a:{before + 2}")
-        more, said = asyncio.run(live(again.port, 2, [Behaviour()], "mended"))
+        more, said = asyncio.run(live(again.port, 2, [Behaviour()], "repaired"))
         assert again.wait() == 0, again.log
-        statuses = check(again, told | said, [*outcomes, *more], f"… {trouble}, mended and started again", kills=0)
+        statuses = check(again, told | said, [*outcomes, *more], f"… {trouble}, repaired and started again", kills=0)
         assert statuses["complete"] == before + 2

@@ -1,4 +1,4 @@
-"""Each mend: what is broken without it, and that it is whole with it."""
+"""Each patch: what is broken without it, and that it works with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import pytest
 from model_chat.compat import for_mephisto, for_parlai
 from model_chat.compat._hooks import FINDER, MendingFinder
 
-# Run in a new Python: what a library of another version does not ship is hidden, and a mend can be switched off.
+# Run in a new Python: what a library of another version does not ship is hidden, and a patch can be switched off.
 PREAMBLE = """
 import importlib.machinery, sys
 
@@ -35,15 +35,15 @@ def hide(*names):
 import model_chat.compat
 from model_chat.compat._hooks import FINDER
 
-def without(mend):
+def without(patch):
     removed = 0
     for table in (FINDER._around, FINDER._after):
-        for mends in table.values():
-            kept = [function for function in mends if function.__name__ != mend]
-            removed += len(mends) - len(kept)
-            mends[:] = kept
+        for patches in table.values():
+            kept = [function for function in patches if function.__name__ != patch]
+            removed += len(patches) - len(kept)
+            patches[:] = kept
     if not removed:
-        raise SystemExit(f"there is no mend {mend}")
+        raise SystemExit(f"there is no patch {patch}")
 """
 
 
@@ -121,7 +121,7 @@ def test_with_the_mend_each_configuration_has_defaults_of_its_own() -> None:
 
 
 def test_the_mend_leaves_the_original_dataclass_decorator() -> None:
-    from mephisto.operations import hydra_config  # noqa: F401  # executed under the mend
+    from mephisto.operations import hydra_config  # noqa: F401  # executed under the patch
 
     assert dataclasses.dataclass.__module__ == "dataclasses"
     inner = dataclasses.make_dataclass("Inner", [("x", int, 0)])
@@ -217,7 +217,7 @@ import mephisto.abstractions.blueprints.parlai_chat.parlai_chat_task_runner
     assert "mephisto asks for parlai" in done.stderr
 
 
-# --- the mends made after a module is executed: switched off by giving the module back what it imported ---
+# --- the patches made after a module is executed: switched off by giving the module back what it imported ---
 
 
 @pytest.fixture
@@ -341,7 +341,7 @@ def test_mephistos_channel_writes_to_its_connection(channel: Any, router: Router
     from mephisto.data_model.packet import Packet
     from websockets.asyncio.client import ClientConnection
 
-    assert not hasattr(ClientConnection, "closed"), "websockets has the property again: the mend can go"
+    assert not hasattr(ClientConnection, "closed"), "websockets has the property again: the patch can go"
     assert channel.socket.closed is False
     channel.enqueue_send(Packet(packet_type="alive", subject_id="mephisto"))
     assert router.received.get(timeout=10)["packet_type"] == "alive"
@@ -522,7 +522,7 @@ def test_every_mend_waits_for_a_module_that_exists() -> None:
     import importlib.util
 
     for name in FINDER.mended_modules():
-        assert importlib.util.find_spec(name) is not None, f"{name} is gone, and so can be its mend"
+        assert importlib.util.find_spec(name) is not None, f"{name} is gone, and so can be its patch"
 
 
 def test_the_finder_is_installed_once() -> None:

@@ -195,7 +195,7 @@ def bucket_faults(text: str) -> list[str]:
         ),
         (
             '[\n{"value": "a", "name": "A"},\n{"value": "b", "name": "B"},\n{"value": "a", "name": "C"}\n]',
-            ["line 4: '2': the bucket 'a' stands twice; remove or rename one."],
+            ["line 4: '2': duplicate bucket 'a'; remove or rename one."],
         ),
         (
             '{"config": {"a": {"name": "A"},\n"b": {"name": "B"},\n"a": {"name": "C"}}}',

@@ -1,4 +1,4 @@
-"""The worker's seat on a real Mephisto agent: waiting for the page."""
+"""The worker's side of a conversation on a real Mephisto agent: waiting for the page."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ PAGES = [
 ]
 NEEDS = frozenset({"needs an account", "needs docker", "needs the network", "needs a cluster"})
 """What a command may need that no test has. Said in a comment before its block, or right behind it in a sentence."""
-PROGRAM = r"(?:\S*/)?(?:python\S*|pip|pytest)|make|npm|ray|heroku|docker|cp|source|mkdir"
-_INLINE = re.compile(rf"`((?:[A-Z_]+=\S+ )*(?:{PROGRAM}) [^`]+)`(?:<!-- (needs [a-z ]+) -->)?")
+PROGRAM = r"(?:[^\s`]*/)?(?:python[^\s`]*|pip|pytest)|make|npm|ray|heroku|docker|cp|source|mkdir"
+_INLINE = re.compile(rf"`((?:[A-Z_]+=[^\s`]+ )*(?:{PROGRAM}) [^`]+)`(?:<!-- (needs [a-z ]+) -->)?")
 _MARK = re.compile(r"<!-- (needs [a-z ]+) -->\s*$")
 _SENTENCE = re.compile(r"…|\b(?:NAME|COMMAND)\b")
 """In a command that is only spoken of: something is left out, or any will do."""

@@ -390,7 +390,7 @@ def records(walk: Walk, folder: str) -> list[dict[str, Any]]:
 
 
 def typed() -> set[str]:
-    """The lines that the tests above type, read from their source: where a test begins a line, so it goes on."""
+    """The lines that the tests above type, read from their source: a test gives the beginning of a line."""
     found = set()
     for test in ast.parse(Path(__file__).read_text(encoding="utf-8")).body:
         if not isinstance(test, ast.FunctionDef):

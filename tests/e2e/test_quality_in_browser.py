@@ -1,4 +1,4 @@
-"""Attention checks and a closed door, as a worker sees them in real Chromium."""
+"""Attention checks and refused workers, as a worker sees them in real Chromium."""
 
 from __future__ import annotations
 

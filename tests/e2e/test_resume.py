@@ -1,4 +1,4 @@
-"""Starting a task again goes on where it was, however the run before ended."""
+"""Starting a task again continues where it was, however the run before ended."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_task_goes_on_with_the_rest_and_then_has_nothing_left_to_do(start_task
     task.process.send_signal(signal.SIGINT)
     assert task.wait() == 130
     again = start_task(TWO_TURNS, needed="a:1,b:2")
-    assert "Going on with what 'model_chat_local' has collected: " in again.log
+    assert "Continuing with what 'model_chat_local' has collected: " in again.log
     outcomes = asyncio.run(simulate(again.port, 3, [Behaviour()], prefix="second"))
     assert sorted(outcome.result.split(":")[0] for outcome in outcomes) == ["complete", "complete", "no work"]
     assert again.wait() == 0, again.log

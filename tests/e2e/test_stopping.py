@@ -107,7 +107,7 @@ def test_the_first_signal_lets_five_conversations_finish_and_takes_nobody_new(st
     assert results[:5] == ["complete"] * 5
     assert all("ended this study" in result for result in results[5:]), results
     assert Counter(chat["status"] for chat in task.conversations()) == {"complete": 5}
-    assert re.search("Stopping: nobody new is let in. [1-5] conversations go on and may finish", task.log)
+    assert re.search("Stopping: no new workers are admitted. [1-5] open conversations may finish", task.log)
     assert "The run was stopped: 5 of 9 conversations are collected" in task.log
     assert set(task.unit_statuses()) == {"completed", "expired"}
     assert "Traceback" not in task.log
@@ -130,7 +130,7 @@ def test_the_second_signal_ends_five_conversations_within_ten_seconds_and_tells_
         task.interrupt()
         await asyncio.sleep(1)
         assert task.process is not None
-        assert task.process.poll() is None, "conversations go on"
+        assert task.process.poll() is None, "conversations continue"
         task.interrupt()
         second = time.monotonic()
         code = await exit_code(task, 30)

@@ -155,7 +155,7 @@ def test_weights_that_cannot_be_had_are_said(images: ImageContexts, monkeypatch:
 
 
 def test_a_model_without_a_first_word_is_refused(images: ImageContexts) -> None:
-    assert "says nothing" in refusal(model(SilentAgent), images)
+    assert "gives no reply" in refusal(model(SilentAgent), images)
 
 
 def test_a_model_that_breaks_on_a_picture_is_refused_with_its_reason(images: ImageContexts) -> None:

@@ -284,7 +284,7 @@ def test_stack_json_alone_is_enough_to_go_on(tmp_path: Path) -> None:
 
 
 def test_a_stack_over_the_limit_is_full_and_not_more(tmp_path: Path) -> None:
-    """As when the limit was lowered between two runs, or a worker stands twice in a file from elsewhere."""
+    """As when the limit was lowered between two runs, or a file from elsewhere has a worker twice."""
     (tmp_path / "stack.json").write_text('[{"a": ["w", "v", "v"]}, {"a": []}]', encoding="utf-8")
     with ImageStack(2, ["a"], 1, tmp_path) as stack:
         assert free_places(stack) == 1

@@ -103,7 +103,7 @@ class StackMachine(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """Go on from a copy of the files as they are now, with nothing written at the end."""
+        """Continue from a copy of the files as they are now, with nothing written at the end."""
         copy = Path(tempfile.mkdtemp())
         shutil.copytree(self.folder, copy, dirs_exist_ok=True)
         self.stack.close()

@@ -23,7 +23,7 @@ from model_chat.serving.spend import ModelSpend
 
 
 class Clock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that stands still until it is told to advance."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -330,7 +330,7 @@ STOPPED_IN_RECORD = "stopped: the run was stopped during the conversation"
 
 
 def stop(on: Stage) -> threading.Thread:
-    """End the run, as its operator does, beside the conversation that goes on."""
+    """End the run, as its operator does, beside an open conversation."""
     on.launcher.keep_launching_units = False
     on.runner.running_units[on.unit.db_id].thread = threading.Thread(target=lambda: None)
     on.runner.running_units[on.unit.db_id].thread.start()

@@ -17,7 +17,7 @@ from model_chat.tests.arrivals import Desk
 
 
 class Clock:
-    """A clock that goes on only while somebody sleeps."""
+    """A clock that advances only while somebody sleeps."""
 
     def __init__(self) -> None:
         self.now = 100.0

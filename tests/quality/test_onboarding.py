@@ -26,7 +26,7 @@ RIGHT: Any = [[None, ["a", "b"], None, ["c"]], [["a"]], [None, ["b"]]]
     ("answers", "correct"),
     [
         (RIGHT, 3),
-        ([[None, ["b", "a"], None, ["c"]], [["a"]], [None, ["b"]]], 3),  # the order of boxes says nothing
+        ([[None, ["b", "a"], None, ["c"]], [["a"]], [None, ["b"]]], 3),  # the order of boxes has no meaning
         ([[None, ["a", "a", "b"], None, ["c"]], [["a"]], [None, ["b"]]], 3),
         ([[None, ["a"], None, ["c"]], [["a"]], [None, ["b"]]], 2),  # a box too few
         ([[None, ["a", "b", "c"], None, ["c"]], [["a"]], [None, ["b"]]], 2),  # a box too many

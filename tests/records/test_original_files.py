@@ -129,7 +129,7 @@ def test_incomplete_in_the_name_of_a_file_makes_the_conversation_incomplete(tmp_
     saved(tmp_path, "20210114_100002_1_live_incomplete.json", year_2023(status="incomplete", reason="left"))
     read = [read_conversation(source) for source in list_files([tmp_path]).sources]
     assert [chat.status for chat in read] == [Completion.COMPLETE, Completion.INCOMPLETE, Completion.INCOMPLETE]
-    assert [chat.reason for chat in read] == [None, "the file's name says so", "left"]
+    assert [chat.reason for chat in read] == [None, "the file is named incomplete", "left"]
 
 
 def test_a_restart_counts_what_the_analysis_counts(store: Store, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from model_chat import compat as compat  # the mends, before mephisto
+from model_chat import compat as compat  # the patches, before mephisto
 from model_chat.analysis.compiler import ModelChatResultsCompiler
 from model_chat.errors import ConfigurationError
 from model_chat.records.mephisto_database import AGENT_STATUSES, find_database, list_agents

@@ -283,7 +283,7 @@ def is_closed(attacker: ClientConnection, code: int) -> bool:
 
 
 def still_works(served: Served, operator: ClientConnection, victim: tuple[str, ClientConnection]) -> bool:
-    """Whether another worker's conversation goes on."""
+    """Whether another worker's conversation continues."""
     page_id, page = victim
     page.send(json.dumps({"packet_type": LIVE, "subject_id": page_id, "data": {"text": "still here"}}))
     while (packet := awaited(operator, LIVE))["subject_id"] != VICTIM:

@@ -217,13 +217,13 @@ def test_nicknames_and_counts_are_read(text: str, needed: dict[str, int]) -> Non
         ("a:٣", [f"{FLAG}: the count '٣' of 'a' is not a whole number of at least 1."]),
         ("a:1_0", [f"{FLAG}: the count '1_0' of 'a' is not a whole number of at least 1."]),
         ('"a:1', [f"{FLAG}: the quotation marks of \"a:1 don't match; {QUOTING}."]),
-        ("a:1,a:2", [f"{FLAG}: 'a' stands twice; give it once, with the sum of the counts."]),
+        ("a:1,a:2", [f"{FLAG}: duplicate nickname 'a'; give it once, with the sum of the counts."]),
         (
             "a:x,b,c:1,c:1",
             [
                 f"{FLAG}: the count 'x' of 'a' is not a whole number of at least 1.",
                 f"{FLAG}: 'b' has no nickname and count; {EXAMPLE}.",
-                f"{FLAG}: 'c' stands twice; give it once, with the sum of the counts.",
+                f"{FLAG}: duplicate nickname 'c'; give it once, with the sum of the counts.",
             ],
         ),
     ],

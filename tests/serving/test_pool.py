@@ -92,7 +92,7 @@ def test_a_model_that_gives_no_text_fails(line: str, message: str) -> None:
     with pytest.raises(ModelFailureError) as failure:
         pool.reply("m", clone, [heard("hi")])
     assert str(failure.value) == message
-    assert pool.reply("m", clone, [])["text"] == "all right again", "the pool goes on"
+    assert pool.reply("m", clone, [])["text"] == "all right again", "the pool continues"
     pool.shutdown()
 
 

@@ -90,7 +90,7 @@ def test_the_time_limit_and_how_many_reply_at_once_are_those_of_every_model() ->
 
 
 def test_sentences_survive_whatever_is_made_of_an_error() -> None:
-    faults = ("a: 'ü' is \"wrong\"; \n mend it.", "b.")
+    faults = ("a: 'ü' is \"wrong\"; \n fix it.", "b.")
     text = f"Traceback:\\n ...\nRuntimeError: {with_faults(faults)}\n more; {{}}"
     assert faults_in(repr(text)) == faults
     assert faults_in("RuntimeError: no more memory") == ()

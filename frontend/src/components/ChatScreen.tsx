@@ -69,7 +69,7 @@ export function ChatScreen({
     }
     guidance.clear();
     onSend();
-    // Whoever pressed the button goes on writing.
+    // The worker pressed the button and continues to write.
     main.current?.querySelector("textarea")?.focus({ preventScroll: true });
   };
   const strong = guidance.pointedOut && block !== null;

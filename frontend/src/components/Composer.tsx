@@ -77,7 +77,7 @@ export function Composer({
             onType(event.target.value);
           }}
           onKeyDown={(event) => {
-            // While an input method composes a word, Enter belongs to it (229 is how Safari says so).
+            // While an input method composes a word, Enter belongs to it (229 is how Safari reports it).
             // eslint-disable-next-line @typescript-eslint/no-deprecated -- there is no other way to ask Safari
             const composing = event.nativeEvent.isComposing || event.keyCode === 229;
             if (event.key === "Enter" && !event.shiftKey && !composing) {

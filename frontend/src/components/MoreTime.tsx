@@ -15,7 +15,7 @@ export function MoreTime({ turn, onAsk }: { turn: Turn | null; onAsk: () => void
   const offered = almostUp && turn.extensionsLeft > 0;
   const pressed = useRef(false);
   useEffect(() => {
-    // Whoever pressed the button goes on writing.
+    // The worker pressed the button and continues to write.
     if (!offered && pressed.current) place.current?.closest("main")?.querySelector("textarea")?.focus();
     pressed.current = false;
   }, [offered]);

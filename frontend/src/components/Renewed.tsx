@@ -2,7 +2,7 @@ import type { ReactElement } from "react";
 import { texts } from "../texts";
 import { Dialog } from "./Dialog";
 
-/** Says that a new conversation has begun in place of the one that was going on. */
+/** Says that a new conversation has begun in place of the earlier one. */
 export function Renewed({ onAccept }: { onAccept: () => void }): ReactElement {
   const t = texts.screens.renewed;
   return (

@@ -238,7 +238,7 @@ describe("the chat", () => {
     await expectAccessible(container);
   });
 
-  test("can't be sent before the last reply is marked, and says so", async () => {
+  test("can't be sent before the last reply is marked, and says why", async () => {
     render(<Chat state={opened(new Server())} />);
     await userEvent.type(screen.getByTestId("composer"), "Fine.");
     expect(screen.getByTestId("send-reason")).toHaveTextContent("First tick at least one box for the last reply.");
@@ -306,7 +306,7 @@ describe("the chat", () => {
     expect(screen.getByTestId("bucket-bucket_0")).toBeChecked();
   });
 
-  test("tells of a lost connection and lets the worker go on writing", async () => {
+  test("tells of a lost connection and lets the worker continue to write", async () => {
     const { container } = render(<Chat state={opened(new Server())} connected={false} />);
     expect(screen.getByTestId("connection-banner")).toHaveTextContent("The connection is lost.");
     await userEvent.type(screen.getByTestId("composer"), "Still here");

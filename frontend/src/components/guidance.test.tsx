@@ -164,7 +164,7 @@ test.each([
 });
 
 describe("the focus", () => {
-  test("goes to the field after a click on Send, so that typing goes on", async () => {
+  test("goes to the field after a click on Send, so that typing continues", async () => {
     render(<Chat state={opened(new Server())} />);
     await userEvent.click(screen.getByTestId("bucket-bucket_0"));
     await userEvent.type(screen.getByTestId("composer"), "Fine.");

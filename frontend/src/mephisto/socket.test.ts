@@ -155,7 +155,7 @@ test("updates and statuses of this agent are passed on, and nothing else", () =>
   expect(listener.onStatus.mock.calls).toEqual([["in task"]]);
 });
 
-test("sending without a connection says so", () => {
+test("sending without a connection reports it", () => {
   expect(socket.sendUpdate({ text: "Hi" })).toBe(false);
   TestSocket.latest.open();
   expect(socket.sendUpdate({ text: "Hi" })).toBe(true);

@@ -128,7 +128,7 @@ export class RouterSocket {
 
   private check(): void {
     const now = Date.now();
-    // In a sleeping machine or a tab in the background timers stand still: then silence says nothing yet.
+    // In a sleeping machine or a tab in the background timers stand still: then silence proves nothing yet.
     const awake = now - this.lastCheck < 2 * KEEP_ALIVE_INTERVAL;
     this.lastCheck = now;
     if (awake && now - this.lastHeard > SILENCE_LIMIT) this.lose();

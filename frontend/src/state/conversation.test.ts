@@ -54,7 +54,7 @@ describe("what the server says", () => {
     expect(after.view.turn?.turnIdx).toBe(1);
   });
 
-  test("an attention check stands where a reply would, asks for boxes only where it says so, and is no exchange", () => {
+  test("an attention check is in the place of a reply, asks for boxes only where configured, and is no exchange", () => {
     const server = new Server();
     const answer = { message_id: "m1", problem_data: { bucket_1: true }, annotated_utterance_idx: 1 };
     const said = play(opened(server), server.say(0, "Fine.", answer));

@@ -266,14 +266,14 @@ function readExplanation(raw: Json): Explanation {
   return { ...readPlace(raw), text: text(raw.text) };
 }
 
-/** The model's last reply, if the worker has to annotate it before going on; else null. */
+/** The model's last reply, if the worker has to annotate it before continuing; else null. */
 export function utteranceToAnnotate(view: View): Message | null {
   const last = view.messages.at(-1);
   if (last === undefined || last.agentIdx !== MODEL || !last.annotate) return null;
   return view.annotations[last.utteranceIdx] === undefined ? last : null;
 }
 
-/** Whether the conversation goes on and it is the model's turn. */
+/** Whether the conversation is open and it is the model's turn. */
 export function isModelThinking(view: View): boolean {
   return view.started && view.turn === null && view.ended === null && view.modelFailed === null;
 }
