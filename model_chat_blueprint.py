@@ -213,7 +213,9 @@ class ModelChatBlueprint(OnboardingRequired, Blueprint):
         """Return what the page shows for onboarding: the dialogues without their answers, and what was said so far."""
         live_run = self.shared_state.live_run
         agents = [] if live_run is None else list(live_run.worker_pool.onboarding_agents.values())
-        said: list[Any] = next((state_of(agent).messages for agent in reversed(agents) if agent.worker_id == worker_id), [])
+        said: list[Any] = next(
+            (state_of(agent).messages for agent in reversed(agents) if agent.worker_id == worker_id), []
+        )
         return {"task_data": self.shared_state.onboarding_data, "past_live_updates": list(said)}
 
     def validate_onboarding(self, worker: Worker, onboarding_agent: OnboardingAgent) -> bool:

@@ -81,9 +81,7 @@ class WorldModule(Protocol):
     def get_world_params(self) -> dict[str, Any]:
         """``agent_count``: workers in one conversation."""
 
-    def make_world(
-        self, opt: Any, agents: Sequence[HumanAgent], initialization_data: Any = None
-    ) -> ConversationWorld:
+    def make_world(self, opt: Any, agents: Sequence[HumanAgent], initialization_data: Any = None) -> ConversationWorld:
         """Make the world of one conversation.
 
         Raises:

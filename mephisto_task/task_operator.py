@@ -100,9 +100,7 @@ class TaskOperator(Operator):
         bind_to_platform(task_run.get_requester(), shared_state.qualifications)
         return live_run
 
-    def launch_task_run_or_die(
-        self, run_config: DictConfig, shared_state: SharedTaskState | None = None
-    ) -> str | None:
+    def launch_task_run_or_die(self, run_config: DictConfig, shared_state: SharedTaskState | None = None) -> str | None:
         """Launch a task; the database, which keeps its configuration, gets none of the secrets in it."""
         keep_secrets_out(self.db)
         is_local = run_config.provider._provider_type == "mock"

@@ -115,7 +115,9 @@ class ModelChatTaskRunner(TaskRunner):
 
     # --- onboarding ---
 
-    def execute_onboarding(self, onboarding_agent: OnboardingAgent, cleanup_after: Callable[[], Awaitable[None]]) -> None:
+    def execute_onboarding(
+        self, onboarding_agent: OnboardingAgent, cleanup_after: Callable[[], Awaitable[None]]
+    ) -> None:
         """Run an onboarding in a thread of its own."""
         _make_state(onboarding_agent)
         super().execute_onboarding(onboarding_agent, cleanup_after)
@@ -340,7 +342,9 @@ class ModelChatTaskRunner(TaskRunner):
             time.sleep(pause)
         return complete and safe
 
-    def _record(self, world: ConversationWorld, human: HumanAgent, world_data: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _record(
+        self, world: ConversationWorld, human: HumanAgent, world_data: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """A world's conversation as it is saved now, under the name of the task that it counts for."""
         custom_data = (world_data or world.prep_save_data([human]))["custom_data"]
         return {**custom_data, "task_name": self.task_run.get_task().task_name}

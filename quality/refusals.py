@@ -172,9 +172,7 @@ class ExplainingClientIO(ClientIOHandler):
         request_id = packet.data["request_id"]
         self.request_id_to_channel_id[request_id] = channel_id
         self.request_id_to_packet[request_id] = packet
-        self.get_live_run().loop_wrap.execute_coro(
-            cast("_Pool", pool).hand_in_again(packet.subject_id, request_id)
-        )
+        self.get_live_run().loop_wrap.execute_coro(cast("_Pool", pool).hand_in_again(packet.subject_id, request_id))
 
     def enqueue_agent_details(self, request_id: str, additional_data: dict[str, Any]) -> None:
         """Answer a page's request for work, refusals with `refusal` and the reason in plain words."""

@@ -1,4 +1,3 @@
-from dataclasses import dataclass
 from typing import Any
 
 from mephisto.abstractions.database import MephistoDB
@@ -7,10 +6,6 @@ from mephisto.data_model._db_backed_meta import (
     MephistoDBBackedABCMeta,
 )
 from omegaconf import DictConfig
-
-@dataclass
-class RequesterArgs:
-    name: str = ...
 
 class Requester(MephistoDataModelComponentMixin, metaclass=MephistoDBBackedABCMeta):
     db: MephistoDB

@@ -5,7 +5,7 @@ from mephisto.abstractions.blueprint import Blueprint, SharedTaskState
 from mephisto.abstractions.crowd_provider import CrowdProvider
 from mephisto.abstractions.database import MephistoDB
 from mephisto.data_model.task_run import TaskRun
-from mephisto.operations.datatypes import LiveTaskRun, LoopWrapper
+from mephisto.operations.datatypes import LiveTaskRun
 from omegaconf import DictConfig
 
 class Operator:
@@ -13,9 +13,6 @@ class Operator:
     is_shutdown: bool
     _task_runs_tracked: dict[str, LiveTaskRun]
     _event_loop: asyncio.AbstractEventLoop
-    _loop_wrapper: LoopWrapper
-    _run_tracker_task: asyncio.Task[None]
-    _stop_task: asyncio.Task[None] | None
 
     def __init__(self, db: MephistoDB) -> None: ...
     def _create_live_task_run(

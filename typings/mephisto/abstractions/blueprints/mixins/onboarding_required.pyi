@@ -7,10 +7,6 @@ from mephisto.data_model.agent import OnboardingAgent
 from mephisto.data_model.worker import Worker
 
 @dataclass
-class OnboardingRequiredArgs:
-    onboarding_qualification: str = ...
-
-@dataclass
 class OnboardingSharedState:
     onboarding_data: dict[str, Any] = ...
     validate_onboarding: Callable[[Any], bool] = ...
@@ -21,7 +17,6 @@ class OnboardingRequired(BlueprintMixin):
     onboarding_qualification_name: str | None
     onboarding_data: dict[str, Any]
     use_onboarding: bool
-    onboarding_failed_name: str | None
 
     def get_onboarding_data(self, worker_id: str) -> dict[str, Any]: ...
     def validate_onboarding(self, worker: Worker, onboarding_agent: OnboardingAgent) -> bool: ...
