@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from model_chat.configuration.places import set_up_command
 from model_chat.errors import ConfigurationError
-from model_chat.mephisto_task.agent_state import ModelChatAgentState
+from model_chat.mephisto_task.agent_state import ModelChatAgentState, state_of
 from model_chat.mephisto_task.image_task_runner import ModelImageChatTaskRunner
 from model_chat.mephisto_task.shared_state import ModelChatSharedState as ModelChatSharedState
 from model_chat.mephisto_task.task_runner import ModelChatTaskRunner
@@ -41,7 +41,7 @@ def _flag(default: Any, help_text: str) -> Any:
 
 
 @dataclass
-class BaseModelChatBlueprintArgs(BlueprintArgs):  # type: ignore[misc]  # mephisto has no types
+class BaseModelChatBlueprintArgs(BlueprintArgs):
     """Flags under ``mephisto.blueprint`` that text chat and image chat share."""
 
     # Mephisto declares this one as a string without a value; it can't become optional in a subclass.
@@ -175,7 +175,7 @@ class ModelImageChatBlueprintArgs(BaseModelChatBlueprintArgs):
     )
 
 
-class ModelChatTaskBuilder(TaskBuilder):  # type: ignore[misc]  # mephisto has no types
+class ModelChatTaskBuilder(TaskBuilder):
     """Copies the built page beside the router's files; runs neither npm nor a bundler."""
 
     def build_in_dir(self, build_dir: str) -> None:
@@ -193,7 +193,7 @@ class ModelChatTaskBuilder(TaskBuilder):  # type: ignore[misc]  # mephisto has n
 
 
 @register_mephisto_abstraction()
-class ModelChatBlueprint(OnboardingRequired, Blueprint):  # type: ignore[misc]  # mephisto has no types
+class ModelChatBlueprint(OnboardingRequired, Blueprint):
     """The task: a worker chats with a model."""
 
     AgentStateClass: ClassVar[Any] = ModelChatAgentState
@@ -220,13 +220,15 @@ class ModelChatBlueprint(OnboardingRequired, Blueprint):  # type: ignore[misc]  
         """Return what the page shows for onboarding: the dialogues without their answers, and what was said so far."""
         live_run = self.shared_state.live_run
         agents = [] if live_run is None else list(live_run.worker_pool.onboarding_agents.values())
-        said: list[Any] = next((agent.state.messages for agent in reversed(agents) if agent.worker_id == worker_id), [])
+        said: list[Any] = next(
+            (state_of(agent).messages for agent in reversed(agents) if agent.worker_id == worker_id), []
+        )
         return {"task_data": self.shared_state.onboarding_data, "past_live_updates": list(said)}
 
     def validate_onboarding(self, worker: Worker, onboarding_agent: OnboardingAgent) -> bool:
         """Return whether the worker passed, as the onboarding world recorded it."""
-        passed: bool = self.shared_state.world_module.validate_onboarding(onboarding_agent.state.get_data())
-        return passed
+        data = onboarding_agent.state.get_data()
+        return self.shared_state.require_world_module().validate_onboarding(data)
 
 
 @register_mephisto_abstraction()

@@ -34,7 +34,7 @@ PROBE_SECONDS = 60.0
 PROBE_ATTEMPTS = 3
 
 
-class EndpointAgent(Agent):  # type: ignore[misc]  # parlai ships no types
+class EndpointAgent(Agent):
     """Chats with a model behind an endpoint; one instance a conversation, all with the same client.
 
     Args:

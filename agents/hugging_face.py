@@ -36,7 +36,7 @@ _ROLE_KEY = (
 )
 
 
-class HuggingFaceChatAgent(Agent):  # type: ignore[misc]  # parlai ships no types
+class HuggingFaceChatAgent(Agent):
     """Chats with a Hugging Face model; one instance a conversation, all with the same weights.
 
     Each instance is used by one thread at a time. What instances share (:class:`ChatModel`) is safe to use from several.

@@ -64,7 +64,7 @@ class Eyes(nn.Module):
         return self.colour(features), self.shape(features)
 
 
-class SeeingEncoder(TransformerEncoder):  # type: ignore[misc]  # parlai has no types
+class SeeingEncoder(TransformerEncoder):
     """A transformer encoder over the words and, where there is a picture, its cells."""
 
     def forward(self, words: Tensor, cells: Tensor, has_image: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +84,7 @@ class SeeingEncoder(TransformerEncoder):  # type: ignore[misc]  # parlai has no 
         return self.forward_layers(joint * mask.unsqueeze(-1).type_as(joint), mask), mask
 
 
-class SeeingModel(TransformerGeneratorModel):  # type: ignore[misc]  # parlai has no types
+class SeeingModel(TransformerGeneratorModel):
     """ParlAI's generator with eyes."""
 
     def __init__(self, opt: Any, dictionary: Any) -> None:
@@ -137,7 +137,7 @@ class SeeingModel(TransformerGeneratorModel):  # type: ignore[misc]  # parlai ha
         return torch.cat([cells, whole], 1), colour, shape
 
 
-class ImageSeqAgent(TransformerGeneratorAgent):  # type: ignore[misc]  # parlai has no types
+class ImageSeqAgent(TransformerGeneratorAgent):
     """Replies to a message about a picture; without a picture it replies to the words alone.
 
     While training it learns, beside the replies, to name what has its centre in each cell, where the teacher's acts name it

@@ -8,7 +8,7 @@ from typing import Any
 from parlai.core.agents import Agent
 
 
-class TimedAgent(Agent):  # type: ignore[misc]  # parlai has no types
+class TimedAgent(Agent):
     """Sleeps, as a model does that another machine computes, and answers."""
 
     def act(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class MTurkConfig:
 
 
 @dataclass
-class ModelChatMephistoConfig(MephistoConfig):  # type: ignore[misc]  # mephisto has no types
+class ModelChatMephistoConfig(MephistoConfig):
     """Mephisto's configuration, quieter, and with its data folder as a flag."""
 
     datapath: str | None = field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from model_chat.errors import ConfigurationError
@@ -94,6 +95,7 @@ def start_mode_fault(flag: str, start_mode: str) -> str | None:
 def _generator_class(task: str) -> Any:
     from parlai.core.loader import load_task_module
 
+    module: ModuleType | None
     try:
         module = load_task_module(task)
     except ImportError:
@@ -101,6 +103,8 @@ def _generator_class(task: str) -> Any:
     if module is None or not hasattr(module, "ContextGenerator"):
         # A dotted name may be the package of a task rather than its module.
         module = importlib.import_module(f"{task}.agents") if "." in task else module
+    if module is None:
+        raise ImportError(f"there is no ParlAI task '{task}'")
     return module.ContextGenerator
 
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.data_model.agent import OnboardingAgent
 from mephisto.data_model.exceptions import AgentTimeoutError
 
 from model_chat.quality.blocks import platform_id
 
 if TYPE_CHECKING:
-    from mephisto.data_model.agent import Agent, OnboardingAgent
+    from mephisto.data_model.agent import Agent
+    from mephisto.data_model.unit import Unit
 
 SHORTEST_WAIT = 0.01
 """Seconds; Mephisto takes a wait of 0 for "don't wait"."""
@@ -58,16 +60,26 @@ class HumanAgent:
     @property
     def hit_id(self) -> str:
         """The crowd platform's HIT id where there is one, else Mephisto's id of the unit."""
-        unit = self.mephisto_agent.get_unit()
+        unit = self._unit()
         platform_id = getattr(unit, "get_mturk_hit_id", None)
         return str((platform_id() if callable(platform_id) else None) or unit.db_id)
 
     @property
     def assignment_id(self) -> str:
         """The crowd platform's assignment id where there is one, else Mephisto's id of the assignment."""
-        unit = self.mephisto_agent.get_unit()
+        unit = self._unit()
         platform_id = getattr(unit, "get_mturk_assignment_id", None)
         return str((platform_id() if callable(platform_id) else None) or unit.assignment_id)
+
+    def _unit(self) -> Unit:
+        """The worker's unit.
+
+        Raises:
+            TypeError: it is an onboarding, which has none.
+        """
+        if isinstance(self.mephisto_agent, OnboardingAgent):
+            raise TypeError("An onboarding has no unit.")
+        return self.mephisto_agent.get_unit()
 
     def say(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from model_chat.configuration.annotations import AnnotationsConfig
@@ -14,6 +13,7 @@ from model_chat.quality.attention import AttentionConfig
 from model_chat.serving.catalogue import ModelSource
 
 if TYPE_CHECKING:
+    from model_chat.conversation.world import WorldModule
     from model_chat.images.contexts import ImageContexts
 
 
@@ -66,7 +66,7 @@ class CheckedTask:
     final_rating_questions: tuple[str, ...]
     task_description: str
     left_pane_text: str
-    world_module: ModuleType
+    world_module: WorldModule
     chat_data_folder: Path
     task_name: str
     is_live: bool

@@ -7,8 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -45,6 +44,7 @@ from model_chat.serving.catalogue import (
 from model_chat.serving.ray_options import serving_faults
 
 if TYPE_CHECKING:
+    from model_chat.conversation.world import WorldModule
     from model_chat.images.contexts import ImageContexts
 
 BLUEPRINT = "mephisto.blueprint"
@@ -156,9 +156,9 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     with faults.collecting():
         left_pane_text = read_text(f"{BLUEPRINT}.left_pane_text_path", args.left_pane_text_path)
 
-    world_module: ModuleType | None = None
+    world_module: WorldModule | None = None
     with faults.collecting():
-        world_module = load_world(f"{BLUEPRINT}.world_file", args.world_file)
+        world_module = cast("WorldModule", load_world(f"{BLUEPRINT}.world_file", args.world_file))
     faults.add(folder_fault(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder))
     acceptability, attention, block_list = check_quality(cfg, annotations, faults)
     _check_mephisto(cfg, faults, 0 if attention is None else len(attention.checks))

@@ -23,6 +23,7 @@ from model_chat.configuration.mephisto_data import DATABASE
 from model_chat.configuration.traces import NewPaths
 from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
+from model_chat.mephisto_task.agent_state import state_of
 from model_chat.records.collected import KeptConversations, message_ids_of
 from model_chat.records.journal import JOURNAL_NAME
 from model_chat.records.locks import DATA_LOCK, LOCKS_FOLDER, LockedError, hold, hold_data, use_folder
@@ -217,7 +218,7 @@ def _recover_agent(
     Returns:
         INCOMPLETE for a conversation that was cut off, COMPLETE for one whose record was repaired, None for neither.
     """
-    state, outcome = agent.state, None
+    state, outcome = state_of(agent), None
     if not state.is_recorded and state.head is not None:
         dialog = dialog_of(state.messages, state.generations)
         path = kept.find_file((state.head.get("assignment_ids") or [None])[0], message_ids_of(dialog))

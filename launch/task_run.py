@@ -192,14 +192,14 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             _wait_for_units(operator, stop)
             progress = Progress(quota, shared, console, cfg.monitoring_log_rate)
             progress.announce(operator.live_run, time.monotonic() - started, task.chat_data_folder)
-            runner, spend = operator.live_run.task_runner, shared.world_opt.spend
+            runner, spend = operator.live_run.task_runner, shared.spend
             with progress:
                 operator.run_until(
                     done=lambda: quota.remaining() == 0 and runner.is_idle,
                     tick=progress.tick,
                     stop=stop,
                     grace_seconds=cfg.mephisto.blueprint.stop_grace_time,
-                    is_full=spend.is_reached,
+                    is_full=lambda: spend is not None and spend.is_reached(),
                 )
             interrupted = stop.requested
             if interrupted:

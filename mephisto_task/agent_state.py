@@ -8,13 +8,16 @@ import threading
 import time
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from mephisto.abstractions.blueprints.parlai_chat.parlai_chat_agent_state import ParlAIChatAgentState
 
 from model_chat.conversation.human_agent import ServerUpdate
 from model_chat.records.journal import JOURNAL_NAME, Journal, read_journal
 from model_chat.records.writing import replace_file
+
+if TYPE_CHECKING:
+    from mephisto.data_model.agent import Agent, OnboardingAgent
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ SUBMISSION = "final_submission"
 STATE_NAME = "state.json"
 
 
-class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephisto has no types
+class ModelChatAgentState(ParlAIChatAgentState):
     """A chat state that records what the server said, and hides from the page what workers must not know.
 
     Mephisto records every packet of a page as it comes, and sends the whole record back when the page reconnects. Here
@@ -56,7 +59,7 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
     init_data: Any
     final_submission: dict[str, Any] | None
 
-    def __init__(self, agent: Any) -> None:
+    def __init__(self, agent: Agent | OnboardingAgent) -> None:
         self._lock = threading.RLock()
         self._written: dict[Path, bytes] = {}
         self._is_finished = False
@@ -324,6 +327,11 @@ class ModelChatAgentState(ParlAIChatAgentState):  # type: ignore[misc]  # mephis
     def get_task_end(self) -> float:
         """When the last message was sent, epoch seconds; 0 if there is none."""
         return next((message["timestamp"] for message in reversed(self.messages) if "timestamp" in message), 0.0)
+
+
+def state_of(agent: Agent | OnboardingAgent) -> ModelChatAgentState:
+    """Return an agent's state as what it is: the blueprints name this class to Mephisto, which declares its base only."""
+    return cast("ModelChatAgentState", agent.state)
 
 
 def _is_refusal(message: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
@@ -23,11 +23,16 @@ from mephisto.data_model.packet import (
 from mephisto.operations.client_io_handler import PACKET_PROCESSING_LATENCY
 
 from model_chat.conversation.incoming import LONGEST_MESSAGE_ID
+from model_chat.mephisto_task.agent_state import state_of
 from model_chat.quality.blocks import canonical_id
 from model_chat.quality.refusals import MOST_WAITING, ExplainingClientIO
 
 if TYPE_CHECKING:
+    from mephisto.abstractions.database import MephistoDB
     from mephisto.data_model.agent import Agent
+    from mephisto.data_model.packet import Packet
+
+    from model_chat.mephisto_task.live_run import TaskLiveRun
 
 logger = logging.getLogger(__name__)
 
@@ -62,16 +67,20 @@ class BoundedClientIO(ExplainingClientIO):
     from several threads: ``_requests_lock`` guards the pending requests.
     """
 
-    def __init__(self, db: Any) -> None:
+    def __init__(self, db: MephistoDB) -> None:
         super().__init__(db)
         self._requests_lock = threading.Lock()
         self._requests: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """Pending request -> who asked, and when."""
         self._requests_of: Counter[str] = Counter()
         self._worker_of_registration: dict[str, str] = {}
-        self._waiting_sizes: WeakKeyDictionary[Agent, deque[int]] = WeakKeyDictionary()
+        self._waiting_sizes: WeakKeyDictionary[Agent | OnboardingAgent, deque[int]] = WeakKeyDictionary()
         """Sizes of the packets that wait in an agent's queue, perhaps preceded by those of packets that were read."""
         self._complaints: dict[str, float] = {}
+
+    def get_live_run(self) -> TaskLiveRun:
+        """Return the run that the connection is registered for."""
+        return cast("TaskLiveRun", super().get_live_run())
 
     def _complain(self, what: str, *details: Any) -> None:
         """Log that a packet is dropped, at most once a minute for each reason."""
@@ -80,7 +89,7 @@ class BoundedClientIO(ExplainingClientIO):
             self._complaints[what] = now
             logger.warning(what, *(f"{detail!r:.100}" for detail in details))
 
-    def _on_channel_message(self, channel_id: str, packet: Any) -> None:
+    def _on_channel_message(self, channel_id: str, packet: Packet) -> None:
         """Handle a packet on the event loop; one that can't be handled is logged in a line and not in full."""
 
         async def handle() -> None:
@@ -91,7 +100,7 @@ class BoundedClientIO(ExplainingClientIO):
 
         self.get_live_run().loop_wrap.execute_coro(handle())
 
-    def _on_message(self, packet: Any, channel_id: str) -> None:
+    def _on_message(self, packet: Packet, channel_id: str) -> None:
         """Handle a packet, or drop it."""
         if packet.type not in TAKEN or not isinstance(packet.subject_id, str) or not isinstance(packet.data, dict):
             self._complain("A packet that no page sends was dropped: type %s, of %s", packet.type, packet.subject_id)
@@ -103,7 +112,7 @@ class BoundedClientIO(ExplainingClientIO):
 
     # --- live updates ---
 
-    def _on_update(self, packet: Any, channel_id: str) -> None:
+    def _on_update(self, packet: Packet, channel_id: str) -> None:
         """Hand an update to its conversation, once; one that there is no room for now can be sent again."""
         update_id = packet.data.get("update_id")
         if update_id is not None and not (isinstance(update_id, str) and len(update_id) <= LONGEST_MESSAGE_ID):
@@ -120,7 +129,7 @@ class BoundedClientIO(ExplainingClientIO):
         if update_id is not None:
             self.seen_update_ids.add(seen)
 
-    def _has_room(self, agent: Agent, data: dict[str, Any]) -> bool:
+    def _has_room(self, agent: Agent | OnboardingAgent, data: dict[str, Any]) -> bool:
         """Whether another packet may wait until an agent's conversation reads it; if so, it is counted."""
         sizes = self._waiting_sizes.setdefault(agent, deque())
         waiting = agent.pending_actions.qsize()
@@ -135,14 +144,14 @@ class BoundedClientIO(ExplainingClientIO):
 
     # --- handing in ---
 
-    def _is_first_hand_in(self, packet: Any) -> bool:
+    def _is_first_hand_in(self, packet: Packet) -> bool:
         """Whether a unit is handed in for the first time. What is handed in with it is left out if it is too much."""
         agent_id = packet.subject_id
         agent = self.get_live_run().worker_pool.get_agent_for_id(agent_id)
         if agent is None or OnboardingAgent.is_onboarding_id(agent_id):
             self._complain("A hand-in of what is no unit was dropped: %s", agent_id)
             return False
-        if agent.did_submit.is_set() or agent.state.final_submission is not None:
+        if agent.did_submit.is_set() or state_of(agent).final_submission is not None:
             return False
         packet.data.pop("files", None)
         if len(json.dumps(packet.data)) > MOST_SUBMITTED_BYTES:
@@ -154,7 +163,7 @@ class BoundedClientIO(ExplainingClientIO):
 
     # --- requests ---
 
-    def _register_agent(self, packet: Any, channel_id: str) -> None:
+    def _register_agent(self, packet: Packet, channel_id: str) -> None:
         """Pass on a request for work, unless it is malformed, one too many, or for another worker's conversation."""
         ids = packet.data.get("provider_data")
         names = ("agent_registration_id", "assignment_id")
@@ -175,7 +184,7 @@ class BoundedClientIO(ExplainingClientIO):
     def _canonical(self, worker_name: str) -> str:
         return canonical_id(self.get_live_run().provider.PROVIDER_TYPE, worker_name)
 
-    def _on_submit_onboarding(self, packet: Any, channel_id: str) -> None:
+    def _on_submit_onboarding(self, packet: Packet, channel_id: str) -> None:
         """Pass on an onboarding that is handed in, unless it is one request too many."""
         if self._enter(packet.data.get("request_id"), f"agent {packet.subject_id}"):
             super()._on_submit_onboarding(packet, channel_id)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from model_chat.conversation.human_agent import HumanAgent
-from model_chat.images.quota import Outlook
+from model_chat.images.quota import ImageQuota, Outlook
 from model_chat.mephisto_task.task_runner import ModelChatTaskRunner, tell_end
 from model_chat.quality.blocks import platform_id
 from model_chat.quality.no_more_work import note_no_more_work
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent
     from mephisto.data_model.unit import Unit
     from mephisto.data_model.worker import Worker
+
+    from model_chat.worlds_image_chat import ImageChatOptions
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +38,11 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
             super().readmit(worker)
 
     def _ask_stack(self, worker: Worker) -> Outlook:
-        outlook: Outlook = self.shared_state.world_opt.quota.outlook(platform_id(worker))
-        return outlook
+        return self._quota.outlook(platform_id(worker))
+
+    @property
+    def _quota(self) -> ImageQuota:
+        return cast("ImageChatOptions", self.shared_state.world_opt).quota
 
     def _outlook(self, worker: Worker) -> Outlook:
         """Ask the stack; a worker for whom there is nothing for good is noted as such."""
@@ -49,7 +54,7 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
     def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker that what was there when they came is gone, and offer the unit to somebody else."""
         nothing = self._outlook(agent.get_worker()) is Outlook.NOTHING
-        if self.shared_state.world_opt.quota.remaining():
+        if self._quota.remaining():
             self._launch_replacement()
         reason = f"{TEXTS[Refusal.NOTHING_NEW]} Please submit." if nothing else NOTHING_FREE
         tell_end(human, "no_work", reason)

@@ -34,7 +34,7 @@ class RetiredAgents:
         self._db = db
         self._kept = kept
         self._lock = threading.Lock()
-        self._last: OrderedDict[str, Any] = OrderedDict()
+        self._last: OrderedDict[str, Agent | OnboardingAgent] = OrderedDict()
 
     def add(self, agent: Agent | OnboardingAgent) -> None:
         """Take in an agent; the one that has been here longest is let go when there are too many."""
@@ -69,7 +69,7 @@ class RetiredAgents:
             return None
         if row is None or str(row["task_run_id"]) != str(live_run.task_run.db_id):
             return None
-        agent = (OnboardingAgent if is_onboarding else Agent).get(self._db, number)
+        agent = OnboardingAgent.get(self._db, number) if is_onboarding else Agent.get(self._db, number)
         agent.set_live_run(live_run)
         self.add(agent)
         return agent
@@ -85,6 +85,6 @@ def _let_go(db: Any, agent: Agent | OnboardingAgent) -> None:
                 objects.pop(key, None)
     if isinstance(agent, Agent):
         getattr(getattr(agent, "datastore", None), "agent_data", {}).pop(agent.db_id, None)  # of the mock provider
-    kind = "main" if isinstance(agent, Agent) else "onboarding"
+    agent_type = "main" if isinstance(agent, Agent) else "onboarding"
     with contextlib.suppress(KeyError):
-        mephisto_agents.ACTIVE_WORKERS.remove(agent.worker_id, kind)
+        mephisto_agents.ACTIVE_WORKERS.remove(agent.worker_id, agent_type)

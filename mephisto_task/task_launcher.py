@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mephisto.operations.task_launcher as mephisto_launcher
 from mephisto.data_model.assignment import InitializationData
@@ -14,6 +14,8 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.task_launcher import TaskLauncher
 
 if TYPE_CHECKING:
+    from mephisto.abstractions.database import MephistoDB
+    from mephisto.data_model.task_run import TaskRun
     from mephisto.data_model.unit import Unit
 
 logger = logging.getLogger(__name__)
@@ -21,7 +23,7 @@ logger = logging.getLogger(__name__)
 ON_OFFER = (AssignmentState.LAUNCHED, AssignmentState.ASSIGNED)
 
 
-class TaskUnitLauncher(TaskLauncher):  # type: ignore[misc]  # mephisto has no types
+class TaskUnitLauncher(TaskLauncher):
     """Launches the units of a run, at most ``max_num_concurrent_units`` at the same time, replacements included.
 
     Mephisto's own launches a replacement at once, whatever is on offer, and its thread can end at the very moment at which
@@ -35,13 +37,10 @@ class TaskUnitLauncher(TaskLauncher):  # type: ignore[misc]  # mephisto has no t
         most_units: units that may be launched in all, for so many are paid for; None: any number.
     """
 
-    launched_units: dict[str, Any]
-    unlaunched_units: dict[str, Any]
-
     def __init__(
         self,
-        db: Any,
-        task_run: Any,
+        db: MephistoDB,
+        task_run: TaskRun,
         assignment_data: Iterable[InitializationData],
         max_num_concurrent_units: int = 0,
         most_units: int | None = None,
@@ -65,11 +64,11 @@ class TaskUnitLauncher(TaskLauncher):  # type: ignore[misc]  # mephisto has no t
             if not self.keep_launching_units or (self.most_units is not None and len(self.units) >= self.most_units):
                 return False
             self._create_single_assignment(InitializationData(shared={}, unit_data=[{}]))
-            if self.finished_generators:
+            if self.finished_generators and self.launch_url is not None:
                 self.launch_units(self.launch_url)
         return True
 
-    def launch_units(self, url: str | None) -> None:
+    def launch_units(self, url: str) -> None:
         """Begin to launch what is not launched yet."""
         with self._lock:
             self.finished_generators = False

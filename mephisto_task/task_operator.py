@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import mephisto.operations.task_launcher as mephisto_launcher
 from mephisto.data_model.constants.assignment_state import AssignmentState
@@ -24,8 +24,16 @@ from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.quality.blocks import bind_to_platform, prepare_qualifications
 
 if TYPE_CHECKING:
+    from mephisto.abstractions.architect import Architect
+    from mephisto.abstractions.blueprint import Blueprint, SharedTaskState
+    from mephisto.abstractions.crowd_provider import CrowdProvider
     from mephisto.abstractions.database import MephistoDB
+    from mephisto.data_model.task_run import TaskRun
     from mephisto.operations.datatypes import LiveTaskRun
+    from omegaconf import DictConfig
+
+    from model_chat.mephisto_task.live_run import TaskLiveRun
+    from model_chat.mephisto_task.shared_state import ModelChatSharedState
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +55,7 @@ platform each look is a request for each unit on offer, and its requests are rat
 """
 
 
-class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
+class TaskOperator(Operator):
     """Runs one task until it is complete or stopped, and ends everything that it started.
 
     Args:
@@ -64,10 +72,20 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
     async def _track_and_kill_runs(self) -> None:
         """Mephisto would end a finished run from here, unseen by us; :meth:`run_until` does instead."""
 
-    def _create_live_task_run(self, run_config: Any, shared_state: Any, task_run: Any, *classes: Any) -> LiveTaskRun:
+    def _create_live_task_run(
+        self,
+        run_config: DictConfig,
+        shared_state: SharedTaskState,
+        task_run: TaskRun,
+        architect_class: type[Architect],
+        blueprint_class: type[Blueprint],
+        provider_class: type[CrowdProvider],
+    ) -> LiveTaskRun:
         """Put a run together whose refusals say why, and whose qualifications are the requester's own."""
         prepare_qualifications(self.db, run_config.blueprint, shared_state)
-        live_run: LiveTaskRun = super()._create_live_task_run(run_config, shared_state, task_run, *classes)
+        live_run = super()._create_live_task_run(
+            run_config, shared_state, task_run, architect_class, blueprint_class, provider_class
+        )
         live_run.client_io = BoundedClientIO(self.db)
         live_run.client_io.register_run(live_run)
         live_run.worker_pool = TaskWorkerPool(self.db)
@@ -77,24 +95,22 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
             task_run,
             live_run.blueprint.get_initialization_data(),
             run_config.task.max_num_concurrent_units,
-            shared_state.most_units,
+            cast("ModelChatSharedState", shared_state).most_units,
         )
         bind_to_platform(task_run.get_requester(), shared_state.qualifications)
         return live_run
 
-    def launch_task_run_or_die(self, run_config: Any, shared_state: Any = None) -> str | None:
+    def launch_task_run_or_die(self, run_config: DictConfig, shared_state: SharedTaskState | None = None) -> str | None:
         """Launch a task; the database, which keeps its configuration, gets none of the secrets in it."""
         keep_secrets_out(self.db)
         is_local = run_config.provider._provider_type == "mock"
         mephisto_launcher.UNIT_GENERATOR_WAIT_SECONDS = LOOK_SECONDS if is_local else LOOK_ON_PLATFORM_SECONDS
-        run_id: str | None = super().launch_task_run_or_die(run_config, shared_state)
-        return run_id
+        return super().launch_task_run_or_die(run_config, shared_state)
 
     @property
-    def live_run(self) -> LiveTaskRun:
+    def live_run(self) -> TaskLiveRun:
         """The run that was launched."""
-        run: LiveTaskRun = next(iter(self._task_runs_tracked.values()))
-        return run
+        return next(iter(self._runs()))
 
     def run_until(
         self,
@@ -206,7 +222,7 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
         if self.is_shutdown:
             return
         self.is_shutdown = True
-        for live_run in list(self._task_runs_tracked.values()):
+        for live_run in self._runs():
             # First of all: nothing new is offered, in place of a broken conversation either.
             live_run.task_launcher.stop_launching()
             live_run.worker_pool.close()
@@ -227,8 +243,8 @@ class TaskOperator(Operator):  # type: ignore[misc]  # mephisto has no types
         """How long units may take to expire: on a crowd platform each is a request, and what is left can be accepted."""
         return max((END_ON_PLATFORM_SECONDS for run in self._runs() if not is_local(run)), default=STOP_STEP_SECONDS)
 
-    def _runs(self) -> list[LiveTaskRun]:
-        return list(self._task_runs_tracked.values())
+    def _runs(self) -> list[TaskLiveRun]:
+        return cast("list[TaskLiveRun]", list(self._task_runs_tracked.values()))
 
     def _step(self, what: str, action: Callable[[], Any], seconds: float = STOP_STEP_SECONDS) -> None:
         """Do one step of stopping in a thread of its own, while the event loop runs: agents' statuses go through it."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.abstractions.blueprint import TaskRunner
+from mephisto.abstractions.blueprints.mixins.onboarding_required import OnboardingRequired
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.data_model.exceptions import (
     AbsentAgentError,
@@ -22,6 +23,7 @@ from omegaconf import OmegaConf
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.crowd.identity import check_worker
 from model_chat.crowd.platform import take_down
+from model_chat.mephisto_task.agent_state import state_of
 from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.quality import no_more_work
 from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from mephisto.data_model.worker import Worker
     from omegaconf import DictConfig
 
+    from model_chat.conversation.world import ConversationWorld, OnboardingWorld
     from model_chat.mephisto_task.shared_state import ModelChatSharedState
 
 logger = logging.getLogger(__name__)
@@ -73,7 +76,7 @@ HAND_IN_SECONDS = 120
 """How long a worker who has run out of time may take to hand in, before somebody else gets the conversation."""
 
 
-class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no types
+class ModelChatTaskRunner(TaskRunner):
     """Runs onboarding and conversation worlds.
 
     It differs from Mephisto's own chat runner in what workers are protected from: the world is made once, its data go to
@@ -86,7 +89,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
     def __init__(self, task_run: TaskRun, args: DictConfig, shared_state: ModelChatSharedState) -> None:
         super().__init__(task_run, args, shared_state)
         self.shared_state: ModelChatSharedState = shared_state
-        self.is_concurrent = shared_state.world_module.get_world_params()["agent_count"] > 1
+        self.is_concurrent = shared_state.require_world_module().get_world_params()["agent_count"] > 1
         # OmegaConf takes its time: what every worker needs is read once.
         self._submission_timeout: int | None = OmegaConf.select(args, "task.submission_timeout")
         self._block_name = name_of(args.blueprint, "block_qualification")
@@ -109,17 +112,18 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         is_full = spend is not None and spend.is_reached()
         return [] if is_full or self.failures.too_many_of(platform_id(worker)) else units
 
-    def get_init_data_for_agent(self, agent: Agent) -> dict[str, Any]:
+    def get_init_data_for_agent(self, agent: Agent) -> dict[str, Any] | None:
         """Return what a page needs to show its conversation: all updates so far; the same again after a reload."""
         if agent.state.get_init_state() is None:
             assignment = agent.get_unit().get_assignment()
             agent.state.set_init_state(assignment.get_assignment_data().shared)
-        state: dict[str, Any] = agent.state.get_init_state()
-        return state
+        return state_of(agent).get_init_state()
 
     # --- onboarding ---
 
-    def execute_onboarding(self, onboarding_agent: OnboardingAgent, cleanup_after: Any) -> None:
+    def execute_onboarding(
+        self, onboarding_agent: OnboardingAgent, cleanup_after: Callable[[], Awaitable[None]]
+    ) -> None:
         """Run an onboarding in a thread of its own."""
         _make_state(onboarding_agent)
         super().execute_onboarding(onboarding_agent, cleanup_after)
@@ -132,41 +136,41 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         """
         shared = self.shared_state
         human = HumanAgent(agent)
-        world: Any = None
+        world: OnboardingWorld | None = None
         try:
-            world = shared.world_module.make_onboarding_world(
+            world = shared.require_world_module().make_onboarding_world(
                 shared.onboarding_world_opt, human, initialization_data=shared.onboarding_data
             )
             while not world.episode_done() and agent.get_agent_id() in self.running_onboardings:
                 world.parley()
             passed = bool(world.passed)
             self._keep_onboarding_result(agent, passed)
-            agent.state.record_world_data(world.prep_save_data([human]), at_once=False)
+            state_of(agent).record_world_data(world.prep_save_data([human]), at_once=False)
             if passed:
                 agent.update_status(AgentState.STATUS_WAITING)
                 self._await_submit(agent)
             else:
                 agent.update_status(AgentState.STATUS_REJECTED)
         except AbsentAgentError as absent:
-            _guarded("abandon", world)
+            _abandon_onboarding(world)
             if isinstance(absent, AgentShutdownError):
                 tell_end(human, "stopped", ONBOARDING_STOPPED)
             elif isinstance(absent, AgentTimeoutError):
                 agent.update_status(AgentState.STATUS_TIMEOUT)
             raise
         except ANYTHING:
-            _guarded("abandon", world)
+            _abandon_onboarding(world)
             logger.exception("An onboarding broke down; the worker is asked to come back later")
             human.control("onboarding_failed", reason="This page has a technical problem. Please come back later.")
             agent.update_status(AgentState.STATUS_DISCONNECT)
         finally:
-            _guarded("shutdown", world)
+            _shut_down_onboarding(world)
             _finish(agent)
 
     def _keep_onboarding_result(self, agent: OnboardingAgent, passed: bool) -> None:
         """Write down how an onboarding ended, whatever becomes of the page: a worker who fails is disqualified."""
         qualification = self.args.blueprint.onboarding_qualification
-        failed = self.task_run.get_blueprint().get_failed_qual(qualification)
+        failed = OnboardingRequired.get_failed_qual(qualification)
         keep_result(agent.get_worker(), qualification, failed, passed)
 
     def _await_submit(self, agent: Agent | OnboardingAgent) -> None:
@@ -205,7 +209,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         """Make the world of a conversation and run it to its end."""
         shared = self.shared_state
         try:
-            world = shared.world_module.make_world(
+            world = shared.require_world_module().make_world(
                 shared.world_opt, [human], initialization_data=unit.get_assignment_data()
             )
         except NoPlaceLeftError:
@@ -221,7 +225,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         logger.warning("A unit was offered though no further conversation is to begin")
         tell_end(human, "no_work", NO_MORE_WORK)
 
-    def _run_world(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+    def _run_world(self, world: ConversationWorld, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Hold a conversation, save it once, count it once, and tell the worker how it ended."""
         broken = False
         try:
@@ -239,11 +243,11 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 return
             except ANYTHING as error:
                 logger.exception("A conversation broke down; the worker can submit what there is")
-                _guarded("abandon", world, f"error: {error!r}")
+                _abandon(world, f"error: {error!r}")
                 broken = True
             collected = self._save(world, agent, human)
             # From here on the conversation is saved. Whatever fails now, it is neither saved nor counted again.
-            _guarded("settle", world, collected)
+            _guarded("settle", lambda: world.settle(collected))
             if collected:
                 self.failures.collected(human.worker_id)
             else:
@@ -257,9 +261,9 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 human.control("ended", outcome=outcome.value, reason="", task_done=True)
             block_for_conduct(world, agent, self._block_name, on_platform=True)
         finally:
-            _guarded("shutdown", world)
+            _guarded("shutdown", lambda: world.shutdown())
 
-    def _talk(self, world: Any, agent: Agent, human: HumanAgent) -> None:
+    def _talk(self, world: ConversationWorld, agent: Agent, human: HumanAgent) -> None:
         """Run a conversation to its end.
 
         Raises:
@@ -267,18 +271,19 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             StoppedError: the run is ending.
         """
         world.parley()  # what it opens with belongs to the record; no worker can have said anything before
-        agent.state.record_head(self._record(world, human))
+        state_of(agent).record_head(self._record(world, human))
         while not world.episode_done():
             if self._is_stopping:
                 raise StoppedError("The run has been stopped.")
             world.parley()
 
-    def _end_incomplete(self, world: Any, agent: Agent, human: HumanAgent, reason: str) -> None:
+    def _end_incomplete(self, world: ConversationWorld, agent: Agent, human: HumanAgent, reason: str) -> None:
         """End a conversation as incomplete, keep what there is of it, and give its place back."""
-        _guarded("abandon", world, reason)
-        _guarded("settle", world, self._save(world, agent, human))
+        _abandon(world, reason)
+        collected = self._save(world, agent, human)
+        _guarded("settle", lambda: world.settle(collected))
 
-    def _let_hand_in(self, world: Any, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+    def _let_hand_in(self, world: ConversationWorld, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Let a worker who has run out of time hand in what there is; somebody else gets a conversation meanwhile.
 
         Raises:
@@ -306,7 +311,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         """Whether no conversation is open; workers who may still submit are not waited for."""
         return set(self.running_units) <= self.awaiting_hand_in
 
-    def _save(self, world: Any, agent: Agent, human: HumanAgent) -> bool:
+    def _save(self, world: ConversationWorld, agent: Agent, human: HumanAgent) -> bool:
         """Save a conversation in both places.
 
         Returns:
@@ -315,7 +320,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         try:
             complete = world.completion is Completion.COMPLETE
             if not complete and not world.is_worth_keeping:
-                agent.state.head = None  # there is nothing to recover
+                state_of(agent).head = None  # there is nothing to recover
                 return False
             world_data = world.prep_save_data([human])
             world_data["custom_data"] = self._record(world, human, world_data)
@@ -326,7 +331,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             f"mephisto.blueprint.chat_data_folder '{self.shared_state.chat_data_folder}'": lambda: save_conversation(
                 self.shared_state.chat_data_folder, world_data["custom_data"], self.shared_state.is_live
             ),
-            "Mephisto's data folder": lambda: agent.state.record_world_data(world_data),
+            "Mephisto's data folder": lambda: state_of(agent).record_world_data(world_data),
         }
         safe = False
         for pause in SAVING_PAUSES:
@@ -343,7 +348,9 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             time.sleep(pause)
         return complete and safe
 
-    def _record(self, world: Any, human: HumanAgent, world_data: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _record(
+        self, world: ConversationWorld, human: HumanAgent, world_data: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """A world's conversation as it is saved now, under the name of the task that it counts for."""
         custom_data = (world_data or world.prep_save_data([human]))["custom_data"]
         return {**custom_data, "task_name": self.task_run.get_task().task_name}
@@ -417,7 +424,8 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
         for onboarding in list(self.running_onboardings.values()):
             onboarding.onboarding_agent.shutdown()
         # After that: who waits for a reply is to find the agent shut down, and does not wait for the page to submit.
-        self.shared_state.world_opt.models.interrupt()
+        if self.shared_state.world_opt is not None:
+            self.shared_state.world_opt.models.interrupt()
         super().shutdown()
 
     def cleanup_unit(self, unit: Unit) -> None:
@@ -429,12 +437,29 @@ def tell_end(human: HumanAgent, cause: str, reason: str) -> None:
     human.control("ended", outcome=Completion.INCOMPLETE.value, cause=cause, reason=reason, task_done=True)
 
 
-def _guarded(method: str, world: Any, *args: Any) -> None:
-    """Call what a world, if there is one, does at its end; what it raises is logged, since it may be a researcher's own."""
-    if world is None:
-        return
+def _abandon(world: ConversationWorld, reason: str) -> None:
+    _guarded("abandon", lambda: world.abandon(reason))
+
+
+def _abandon_onboarding(world: OnboardingWorld | None) -> None:
+    if world is not None:
+        _guarded("abandon", lambda: world.abandon())
+
+
+def _shut_down_onboarding(world: OnboardingWorld | None) -> None:
+    if world is not None:
+        _guarded("shutdown", lambda: world.shutdown())
+
+
+def _guarded(method: str, call: Callable[[], None]) -> None:
+    """Call a method of a world at its end; what it raises is logged, since the world may be a researcher's own.
+
+    Args:
+        method: for the log.
+        call: looks the method up, too: a researcher's world may lack it.
+    """
     try:
-        getattr(world, method)(*args)
+        call()
     except ANYTHING:
         logger.exception("'%s' of a world has failed", method)
 
@@ -442,7 +467,7 @@ def _guarded(method: str, world: Any, *args: Any) -> None:
 def _finish(agent: Agent | OnboardingAgent) -> None:
     """Write an agent's state whole, now that nothing more is said."""
     try:
-        agent.state.finish()
+        state_of(agent).finish()
     except OSError as error:
         logger.error(
             "The state of %s can't be written (%s); its journal stays, and the next start reads it", agent, error

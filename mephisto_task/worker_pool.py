@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.abstractions.blueprints.mixins.onboarding_required import OnboardingRequired
 from mephisto.abstractions.blueprints.mixins.screen_task_required import ScreenTaskRequired
 from mephisto.abstractions.blueprints.mixins.use_gold_unit import UseGoldUnit
 from mephisto.data_model.agent import OnboardingAgent
@@ -27,9 +28,12 @@ from model_chat.quality.onboarding import keep_result
 from model_chat.quality.refusals import TEXTS, Refusal, units_of
 
 if TYPE_CHECKING:
+    from mephisto.abstractions.database import MephistoDB
     from mephisto.data_model.agent import Agent
     from mephisto.data_model.unit import Unit
     from mephisto.data_model.worker import Worker
+
+    from model_chat.mephisto_task.live_run import TaskLiveRun
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ FINISHING_SECONDS = 2.0
 """At most, and hardly ever: saving a conversation takes milliseconds, unless the disk is in trouble."""
 
 
-class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
+class TaskWorkerPool(WorkerPool):
     """Mephisto's worker pool, which lets one worker in after the other instead of everybody step by step.
 
     In Mephisto's own, letting a worker in is a dozen small steps, half of them on the event loop, that take turns with
@@ -51,7 +55,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
     Blueprints with screening or gold units, and worlds of several workers, are served by Mephisto's own ways.
     """
 
-    def __init__(self, db: Any) -> None:
+    def __init__(self, db: MephistoDB) -> None:
         super().__init__(db)
         self._arrivals = ThreadPoolExecutor(ARRIVING_AT_ONCE, thread_name_prefix="arrivals")
         self._retired = RetiredAgents(db)
@@ -63,6 +67,10 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
         """Whether no new workers are admitted any more, since the run is ending."""
         self.arriving = 0
         """How many workers are being let in just now; of the event loop alone."""
+
+    def get_live_run(self) -> TaskLiveRun:
+        """Return the run that the pool is registered for."""
+        return cast("TaskLiveRun", super().get_live_run())
 
     @property
     def _is_simple(self) -> bool:
@@ -207,13 +215,13 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
             self._answer(request_id, worker_id=worker.db_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
             return
         blueprint = live_run.blueprint
-        if getattr(blueprint, "use_onboarding", False):
+        if isinstance(blueprint, OnboardingRequired) and blueprint.onboarding_qualification_name is not None:
             granted = worker.get_granted_qualification(blueprint.onboarding_qualification_name)
             if granted is None and self._is_practising(worker):
                 self._refuse(request_id, Refusal.PRACTISING, worker_id=worker.db_id)
                 return
             if granted is None:
-                self._begin_onboarding(crowd_data, worker, request_id)
+                self._begin_onboarding(blueprint, crowd_data, worker, request_id)
                 return
             if not granted.value:
                 self._answer(request_id, worker_id=worker.db_id, failure_reason=WorkerFailureReasons.NOT_QUALIFIED)
@@ -223,8 +231,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
     def _find_or_make_worker(self, crowd_data: dict[str, Any]) -> Worker:
         provider = self.get_live_run().provider
         found = find_participant(self.db, provider.PROVIDER_TYPE, crowd_data["worker_name"])
-        worker: Worker = found or provider.WorkerClass.new_from_provider_data(self.db, crowd_data)
-        return worker
+        return found or provider.WorkerClass.new_from_provider_data(self.db, crowd_data)
 
     def _is_practising(self, worker: Worker) -> bool:
         """Whether a worker has an onboarding open."""
@@ -255,9 +262,11 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
             allowed = [unit for unit in units if unit.db_status == AssignmentState.LAUNCHED and may_do(worker, unit)]
             yield from live_run.task_runner.filter_units_for_worker(allowed, worker)
 
-    def _begin_onboarding(self, crowd_data: dict[str, Any], worker: Worker, request_id: str) -> None:
+    def _begin_onboarding(
+        self, blueprint: OnboardingRequired, crowd_data: dict[str, Any], worker: Worker, request_id: str
+    ) -> None:
         live_run = self.get_live_run()
-        data = live_run.blueprint.get_onboarding_data(worker.db_id)
+        data = blueprint.get_onboarding_data(worker.db_id)
         agent = OnboardingAgent.new(self.db, worker, live_run.task_run)
         agent_id = agent.get_agent_id()
         live_run.client_io.associate_agent_with_registration(agent_id, request_id, crowd_data["agent_registration_id"])
@@ -289,9 +298,11 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
     def _admit_from_onboarding(self, onboarding_agent: OnboardingAgent, info: OnboardingInfo) -> None:
         blueprint = self.get_live_run().blueprint
         worker = onboarding_agent.get_worker()
+        if not isinstance(blueprint, OnboardingRequired) or blueprint.onboarding_qualification_name is None:
+            raise RuntimeError(f"{onboarding_agent} has handed in an onboarding, of a task that has none.")
         qualification = blueprint.onboarding_qualification_name
         passed = worker.is_qualified(qualification) or bool(blueprint.validate_onboarding(worker, onboarding_agent))
-        keep_result(worker, qualification, blueprint.onboarding_failed_name, passed)
+        keep_result(worker, qualification, blueprint.get_failed_qual(qualification), passed)
         if not passed:
             onboarding_agent.update_status(AgentState.STATUS_REJECTED)
             self._answer(info.request_id, failure_reason=WorkerFailureReasons.NOT_QUALIFIED)
@@ -312,7 +323,7 @@ class TaskWorkerPool(WorkerPool):  # type: ignore[misc]  # mephisto has no types
             self._answer(request_id, worker_id=worker.db_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
             return
         try:
-            agent: Agent = live_run.provider.AgentClass.new_from_provider_data(self.db, worker, unit, crowd_data)
+            agent = live_run.provider.AgentClass.new_from_provider_data(self.db, worker, unit, crowd_data)
             agent.set_live_run(live_run)
             data = live_run.task_runner.get_init_data_for_agent(agent)
         except Exception:

@@ -155,7 +155,7 @@ class Preview:
         return {"data": {"worker_id": human.worker_id, "agent_id": human.agent_id, "init_task_data": started}}
 
     def _run_onboarding(self, shared: ModelChatSharedState, human: PreviewHuman, registration: str) -> None:
-        world = shared.world_module.make_onboarding_world(
+        world = shared.require_world_module().make_onboarding_world(
             shared.onboarding_world_opt, human, initialization_data=shared.onboarding_data
         )
         try:
@@ -176,7 +176,7 @@ class Preview:
 
     def _run_chat(self, shared: ModelChatSharedState, human: PreviewHuman, registration: str) -> None:
         try:
-            world = shared.world_module.make_world(shared.world_opt, [human], initialization_data=None)
+            world = shared.require_world_module().make_world(shared.world_opt, [human], initialization_data=None)
             try:
                 try:
                     while not world.episode_done():

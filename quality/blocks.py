@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from mephisto.data_model.qualification import QUAL_EXISTS
@@ -21,6 +21,7 @@ from model_chat.records.worker_ids import normalise_worker_id
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mephisto.data_model.agent import Agent
     from mephisto.data_model.worker import Worker
 
     from model_chat.quality.attention import AttentionConfig
@@ -86,7 +87,14 @@ def soft_block(
     return done
 
 
-def block_for_conduct(world: Any, agent: Any, qualification: str | None, on_platform: bool) -> None:
+class ReportsConduct(Protocol):
+    """A world, as far as it says why its worker is to be blocked."""
+
+    def block_reasons(self) -> list[tuple[BlockReason, str]]:
+        """Each reason with a detail for the log."""
+
+
+def block_for_conduct(world: ReportsConduct, agent: Agent, qualification: str | None, on_platform: bool) -> None:
     """Soft-block a worker for what they did in a conversation that is over and saved; never raises.
 
     Args:
@@ -188,11 +196,9 @@ def is_blocked(worker: Worker, qualification: str | None) -> bool:
 
 def has_no_more_work(worker: Worker, qualification: str | None) -> bool:
     """Whether a worker has the block qualification for nothing but having seen everything."""
-    return (
-        bool(qualification)
-        and worker.get_granted_qualification(qualification) is not None
-        and block_reasons(worker, str(qualification)) == [BlockReason.NO_MORE_WORK]
-    )
+    if not qualification or worker.get_granted_qualification(qualification) is None:
+        return False
+    return block_reasons(worker, qualification) == [BlockReason.NO_MORE_WORK]
 
 
 def block_reasons(worker: Worker, qualification: str) -> list[BlockReason]:

@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Coroutine
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
+from mephisto.abstractions.blueprints.mixins.onboarding_required import OnboardingRequired
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.client_io_handler import ClientIOHandler
 from mephisto.operations.datatypes import WorkerFailureReasons
@@ -29,6 +31,10 @@ from model_chat.quality.blocks import (
 )
 
 if TYPE_CHECKING:
+    from mephisto.abstractions._subcomponents.channel import Channel
+    from mephisto.abstractions.blueprint import Blueprint
+    from mephisto.abstractions.database import MephistoDB
+    from mephisto.data_model.packet import Packet
     from mephisto.data_model.task_run import TaskRun
     from mephisto.data_model.unit import Unit
     from mephisto.data_model.worker import Worker
@@ -99,34 +105,46 @@ SEEN = 5_000
 """Packets of pages of which is remembered that they have come: a repeat comes within moments."""
 
 
-class LastIds(OrderedDict[Any, None]):
+class LastIds(OrderedDict[object, None]):
     """The last :data:`SEEN` ids, as a set; Mephisto's own keeps those of the whole run. Of the event loop alone."""
 
-    def add(self, update_id: Any) -> None:
+    def add(self, update_id: object) -> None:
         """Take in an id; the oldest goes."""
         self[update_id] = None
         if len(self) > SEEN:
             self.popitem(last=False)
 
 
-class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has no types
+class _Pool(Protocol):
+    """What is asked of the run's worker pool (:class:`model_chat.mephisto_task.worker_pool.TaskWorkerPool`)."""
+
+    def hand_in_again(self, onboarding_id: str, request_id: str) -> Coroutine[Any, Any, None]: ...
+
+
+class _Runner(Protocol):
+    """What is asked of the run's task runner (:class:`model_chat.mephisto_task.task_runner.ModelChatTaskRunner`)."""
+
+    failures: Failures
+
+
+class ExplainingClientIO(ClientIOHandler):
     """Mephisto's connection to the router; a refusal sent through it carries its reason.
 
     ``_lock`` guards the queue of answers: workers are let in by several threads.
     """
 
-    def __init__(self, db: Any) -> None:
+    def __init__(self, db: MephistoDB) -> None:
         super().__init__(db)
         self._lock = threading.Lock()
         self.seen_update_ids = LastIds()
 
-    def _register_channel(self, channel: Any) -> str:
+    def _register_channel(self, channel: Channel) -> str:
         """Connect to the router, and return as soon as that is done, where Mephisto sleeps for a third of a second.
 
         Raises:
             ConnectionRefusedError: the router takes no connection.
         """
-        channel_id: str = channel.channel_id
+        channel_id = channel.channel_id
         self.channels[channel_id] = channel
         channel.open()  # says hello by itself
         end = time.monotonic() + CONNECT_SECONDS
@@ -137,14 +155,14 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
             time.sleep(0.01)
         return channel_id
 
-    def _on_live_update(self, packet: Any, channel_id: str) -> None:
+    def _on_live_update(self, packet: Packet, channel_id: str) -> None:
         """Hand a page's packet to its conversation; what nobody will read, or a flood, is dropped instead of piled up."""
         agent = self.get_live_run().worker_pool.get_agent_for_id(packet.subject_id)
         if agent is None or agent.db_status in AgentState.complete() or agent.pending_actions.qsize() >= MOST_WAITING:
             return
         super()._on_live_update(packet, channel_id)
 
-    def _on_submit_onboarding(self, packet: Any, channel_id: str) -> None:
+    def _on_submit_onboarding(self, packet: Packet, channel_id: str) -> None:
         """Take an onboarding that a page hands in; one that is handed in a second time gets the answer of its worker."""
         pool = self.get_live_run().worker_pool
         agent = pool.onboarding_agents.get(packet.subject_id)
@@ -154,7 +172,7 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
         request_id = packet.data["request_id"]
         self.request_id_to_channel_id[request_id] = channel_id
         self.request_id_to_packet[request_id] = packet
-        self.get_live_run().loop_wrap.execute_coro(pool.hand_in_again(packet.subject_id, request_id))
+        self.get_live_run().loop_wrap.execute_coro(cast("_Pool", pool).hand_in_again(packet.subject_id, request_id))
 
     def enqueue_agent_details(self, request_id: str, additional_data: dict[str, Any]) -> None:
         """Answer a page's request for work, refusals with `refusal` and the reason in plain words."""
@@ -178,7 +196,8 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
         worker = self._asking_worker(request_id)
         if worker is None:
             return {}
-        refusal = why_no_work(worker, live_run.task_run, live_run.blueprint, live_run.task_runner.failures)
+        failures = cast("_Runner", live_run.task_runner).failures
+        refusal = why_no_work(worker, live_run.task_run, live_run.blueprint, failures)
         return {"refusal": refusal.value, "failure_reason": TEXTS[refusal]}
 
     def _asking_worker(self, request_id: str) -> Worker | None:
@@ -186,13 +205,12 @@ class ExplainingClientIO(ClientIOHandler):  # type: ignore[misc]  # mephisto has
         pool = self.get_live_run().worker_pool
         agent = pool.get_agent_for_id(packet.subject_id)  # who hands in the onboarding
         if agent is not None:
-            worker: Worker = agent.get_worker()
-            return worker
+            return agent.get_worker()
         provider_data = packet.data.get("provider_data") or {}
         return find_worker(self.db, self.get_live_run().provider.PROVIDER_TYPE, str(provider_data.get("worker_name")))
 
 
-def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any, failures: Failures | None = None) -> Refusal:
+def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Blueprint, failures: Failures | None = None) -> Refusal:
     """Find the reason for which a worker has been given no work in a run; what lasts comes before what may pass.
 
     Args:
@@ -212,7 +230,7 @@ def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Any, failures: Fai
         return Refusal.NOT_INVITED
     onboarding = name_of(args, "onboarding_qualification")
     if onboarding is not None and (
-        worker.is_disqualified(onboarding) or is_blocked(worker, blueprint.get_failed_qual(onboarding))
+        worker.is_disqualified(onboarding) or is_blocked(worker, OnboardingRequired.get_failed_qual(onboarding))
     ):
         return Refusal.ONBOARDING
     if has_no_more_work(worker, block):

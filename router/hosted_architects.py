@@ -38,7 +38,7 @@ class HostedRouter(OwnRouter):
 
 
 @register_mephisto_abstraction()
-class TaskEC2Architect(HostedRouter, EC2Architect):  # type: ignore[misc]  # mephisto has no types
+class TaskEC2Architect(HostedRouter, EC2Architect):
     """Mephisto's architect ``ec2``, in whose place it is registered, with our router."""
 
     ArgsClass = EC2ArchitectArgs
@@ -46,7 +46,7 @@ class TaskEC2Architect(HostedRouter, EC2Architect):  # type: ignore[misc]  # mep
 
 
 @register_mephisto_abstraction()
-class TaskHerokuArchitect(HostedRouter, HerokuArchitect):  # type: ignore[misc]  # mephisto has no types
+class TaskHerokuArchitect(HostedRouter, HerokuArchitect):
     """Mephisto's architect ``heroku``, in whose place it is registered, with our router."""
 
     ArgsClass = HerokuArchitectArgs

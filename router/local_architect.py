@@ -53,7 +53,7 @@ LAST_PORT = 65535
 
 
 @dataclass
-class TaskLocalArchitectArgs(LocalArchitectArgs):  # type: ignore[misc]  # mephisto has no types
+class TaskLocalArchitectArgs(LocalArchitectArgs):
     """Mephisto's arguments of the architect ``local``, and those of our router."""
 
     bind_address: str = field(
@@ -80,7 +80,7 @@ class TaskLocalArchitectArgs(LocalArchitectArgs):  # type: ignore[misc]  # mephi
 
 
 @register_mephisto_abstraction()
-class TaskLocalArchitect(OwnRouter, LocalArchitect):  # type: ignore[misc]  # mephisto has no types
+class TaskLocalArchitect(OwnRouter, LocalArchitect):
     """Mephisto's architect ``local``, in whose place it is registered, with the same flags.
 
     It runs our own router (``router/server.js``), which speaks Mephisto's protocol and lets nobody into a conversation who

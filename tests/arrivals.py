@@ -8,11 +8,28 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from mephisto.abstractions.blueprints.mixins.onboarding_required import OnboardingRequired
 from mephisto.operations.datatypes import LoopWrapper
 from omegaconf import OmegaConf
 
 from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.tests.mephisto_run import PASSED, Run
+
+
+class DeskBlueprint(OnboardingRequired):
+    """A blueprint, as far as the pool asks it; whether a worker passes is said by its desk."""
+
+    def __init__(self, desk: Desk, onboarding: bool) -> None:
+        self.desk = desk
+        self.use_onboarding = onboarding
+        self.onboarding_qualification_name = PASSED if onboarding else None
+        self.shared_state = SimpleNamespace(worker_can_do_unit=lambda worker, unit: True)
+
+    def get_onboarding_data(self, worker_id: str) -> dict[str, Any]:
+        return {"task_data": "onboarding"}
+
+    def validate_onboarding(self, worker: Any, onboarding_agent: Any) -> bool:
+        return self.desk.passes
 
 
 class Desk:
@@ -37,14 +54,7 @@ class Desk:
             enqueue_agent_details=self._enqueue,
             is_shutdown=True,
         )
-        blueprint = SimpleNamespace(
-            use_onboarding=onboarding,
-            onboarding_qualification_name=PASSED,
-            onboarding_failed_name=f"{PASSED}-failed",
-            get_onboarding_data=lambda worker_id: {"task_data": "onboarding"},
-            validate_onboarding=lambda worker, agent: self.passes,
-            shared_state=SimpleNamespace(worker_can_do_unit=lambda worker, unit: True),
-        )
+        blueprint = DeskBlueprint(self, onboarding)
         runner = SimpleNamespace(
             is_concurrent=False,
             readmit=lambda worker: None,

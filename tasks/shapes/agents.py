@@ -27,7 +27,7 @@ def _picture(split: str, number: int, seed: int) -> Image.Image:
 
 
 @register_teacher("shapes")
-class DefaultTeacher(FixedDialogTeacher):  # type: ignore[misc]  # parlai has no types
+class DefaultTeacher(FixedDialogTeacher):
     """Dialogues of five turns about each picture: the caption first, then questions about colours, shapes and so on.
 
     Acts have the fields ``text``, ``labels``, ``image`` (as ``--image-mode`` says), ``image_id`` and ``things``: a list of

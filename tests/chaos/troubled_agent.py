@@ -12,7 +12,7 @@ _replies = itertools.count(1)
 _real_time = time.time
 
 
-class TroubledAgent(Agent):  # type: ignore[misc]  # parlai has no types
+class TroubledAgent(Agent):
     """Modes: ``raise``, ``nothing``, ``hang``, ``memory``, and ``clock``, which sets the process's clock back an hour."""
 
     def act(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from parlai.core.agents import Agent
 
 
-class FailsOnceAgent(Agent):  # type: ignore[misc]  # parlai has no types
+class FailsOnceAgent(Agent):
     """Counts its replies; the marker file says that it has failed already."""
 
     def __init__(self, opt: dict[str, Any], shared: Any = None) -> None:

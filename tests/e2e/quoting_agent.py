@@ -7,7 +7,7 @@ from typing import Any
 from parlai.core.agents import Agent
 
 
-class QuotingAgent(Agent):  # type: ignore[misc]  # parlai has no types
+class QuotingAgent(Agent):
     """Breaks down in its third reply if the worker has asked for it."""
 
     def __init__(self, opt: dict[str, Any], shared: Any = None) -> None:

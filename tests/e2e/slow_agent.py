@@ -9,7 +9,7 @@ from parlai.core.agents import Agent
 from parlai.core.message import Message
 
 
-class SlowAgent(Agent):  # type: ignore[misc]  # parlai has no types
+class SlowAgent(Agent):
     """Replies after as many ``seconds`` as its opt says."""
 
     def __init__(self, opt: Any, shared: Any = None) -> None:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from model_chat import worlds
 from model_chat.bot_agent import BotAgent
 from model_chat.configuration.hydra import ROOT
 from model_chat.errors import ConfigurationError
+from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.preview.seat import PreviewHuman
 from model_chat.preview.session import Preview
 from model_chat.tests.endpoint_server import reply, serving
@@ -211,7 +211,7 @@ def test_one_can_talk_to_a_model_of_the_study_that_is_behind_an_endpoint(texts: 
 def test_who_runs_out_of_time_sees_what_a_worker_would(preview: Preview) -> None:
     loop = asyncio.new_event_loop()
     human = PreviewHuman("1", loop)
-    shared: Any = SimpleNamespace(world_module=worlds, world_opt=chat_options(max_resp_time=1))
+    shared = ModelChatSharedState(world_module=worlds, world_opt=chat_options(max_resp_time=1))
     chat = threading.Thread(target=preview._run_chat, args=(shared, human, "1-chat"))
     chat.start()
 

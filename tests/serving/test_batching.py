@@ -207,7 +207,7 @@ def test_only_agents_known_to_keep_to_the_recipe_are_batched(generator_folder: P
     assert takes_batches(model.agent)
     assert not takes_batches(ScriptedAgent({}))
 
-    class Retriever(type(model.agent)):  # type: ignore[misc]  # parlai has no types
+    class Retriever(type(model.agent)):
         def observe(self, observation: Any) -> Any:
             return super().observe(observation)
 

@@ -1,0 +1,3 @@
+from mephisto.abstractions.blueprint import BlueprintMixin
+
+class UseGoldUnit(BlueprintMixin): ...

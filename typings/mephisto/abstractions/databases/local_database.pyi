@@ -1,0 +1,16 @@
+import threading
+from sqlite3 import Connection
+
+from mephisto.abstractions.database import (
+    MephistoDB,
+)
+
+class LocalMephistoDB(MephistoDB):
+    conn: dict[int, Connection]
+    table_access_condition: threading.Condition
+
+    def _get_connection(self) -> Connection: ...
+    def __init__(self, database_path: str | None = None) -> None: ...
+    def shutdown(self) -> None: ...
+    def write_text(self, path_key: str, data_string: str) -> None: ...
+    def read_text(self, path_key: str) -> str: ...

@@ -1,0 +1,3 @@
+from parlai.core.agents import Agent
+
+class FixedResponseAgent(Agent): ...

@@ -1,0 +1,19 @@
+from typing import Any
+
+from parlai.core.agents import Agent
+from parlai.core.opt import Opt
+from parlai.core.params import ParlaiParser
+
+class TransformerGeneratorAgent(Agent):
+    dict: Any
+    model: Any
+    use_cuda: bool
+    START_IDX: int
+
+    @classmethod
+    def add_cmdline_args(cls, parser: ParlaiParser, partial_opt: Opt | None = None) -> ParlaiParser: ...
+    def build_model(self, states: Any = None) -> Any: ...
+    def _set_text_vec(self, obs: Any, history: Any, truncate: Any) -> Any: ...
+    def batchify(self, obs_batch: Any, sort: bool = False) -> Any: ...
+    def compute_loss(self, batch: Any, return_output: bool = False) -> Any: ...
+    def record_local_metric(self, keyname: str, values: Any) -> None: ...

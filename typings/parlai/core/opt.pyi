@@ -1,0 +1,6 @@
+from typing import Any, Self
+
+class Opt(dict[str, Any]):
+    @classmethod
+    def load(cls, optfile: str) -> Self: ...
+    def save(self, filename: str) -> None: ...

@@ -1,0 +1,3 @@
+from parlai.core.params import ParlaiParser
+
+def setup_args(parser: ParlaiParser | None = None) -> ParlaiParser: ...
