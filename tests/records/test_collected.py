@@ -82,17 +82,35 @@ def test_a_file_that_names_no_task_counts_only_if_the_database_knows_it(store: S
     folder = tmp_path / "chats"
     saved(folder, 1, chat("AS1"))
     saved(folder, 2, chat("AS2"))
-    saved(folder, 3, chat("AS3", task_name="another_task"))
+    saved(folder, 3, chat("AS3"))
+    saved(folder, 4, chat("AS4", task_name="another_task"))
     store.add(chat("AS1"), "completed", "w1")
     kept = find_kept(folder, store.path, TASK)
     assert [(one.assignment_id, one.path) for one in kept] == [("AS1", None)]
-    assert kept.unnamed == 1
+    assert kept.unnamed == 2
 
 
 def test_what_is_not_there_holds_nothing(tmp_path: Path) -> None:
     for folder, database in ((tmp_path / "none", None), (tmp_path / "none", tmp_path / "none.db")):
         kept = find_kept(folder, database, TASK)
         assert (list(kept), kept.unnamed, kept.complete()) == ([], 0, {})
+
+
+def test_a_task_that_the_database_does_not_know_yet_has_nothing_there(store: Store, tmp_path: Path) -> None:
+    store.add(chat("AS1"), "completed", "w1")
+    path = saved(tmp_path / "chats", 1, chat("AS2", task_name="new_task"))
+    assert [one.path for one in find_kept(tmp_path / "chats", store.path, "new_task")] == [path]
+
+
+@pytest.mark.parametrize("value", [7, 2**70, "half an emoji: \ud83d"])
+def test_the_order_of_keys_makes_no_other_conversation(store: Store, tmp_path: Path, value: Any) -> None:
+    one, other = chat("AS1", task_name=TASK), chat("AS1", task_name=TASK)
+    one["dialog"][0].update(more=value)
+    other["dialog"][0] = dict(reversed(one["dialog"][0].items()))
+    assert list(one["dialog"][0]) != list(other["dialog"][0])
+    saved(tmp_path / "chats", 1, one)
+    store.add(other, "completed", "w1")
+    assert sum(find_kept(tmp_path / "chats", store.path, TASK).complete().values()) == 1
 
 
 def test_who_left_early_is_no_warning_and_a_damaged_file_is_one(

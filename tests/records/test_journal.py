@@ -36,10 +36,14 @@ def test_whatever_was_said_is_read_again(tmp_path: Path, said: Any) -> None:
 
 
 class FullDisk:
-    """Lets the first half of each write through and fails then, as long as ``is_full``; nothing can be taken back."""
+    """Lets the first half of each write through and fails then, as long as ``is_full``.
+
+    ``shortens``: whether that half can be taken back in the meantime.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, shortens: bool = False) -> None:
         self.is_full = False
+        self.has_failed = False
         self.shortens = shortens
         self._write, self._truncate = os.write, os.ftruncate
         monkeypatch.setattr(os, "write", self.write)
@@ -49,11 +53,12 @@ class FullDisk:
     def write(self, descriptor: int, data: bytes) -> int:
         if not self.is_full:
             return self._write(descriptor, data)
+        self.has_failed = True
         self._write(descriptor, data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def truncate(self, descriptor: int, length: int) -> None:
-        if self.is_full and not self.shortens:
+        if self.is_full and self.has_failed and not self.shortens:
             raise OSError(errno.EIO, "Input/output error")
         self._truncate(descriptor, length)
 
