@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,21 @@ def test_png_up_to_the_limit_and_a_good_jpeg_above_it(monkeypatch: pytest.Monkey
     content, suffix = encode(noise)
     assert suffix == ".jpg"
     assert content == file_of(noise, "JPEG", quality=92, subsampling=0)
+
+
+def test_a_small_picture_is_packed_as_well_as_png_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_PNG_BYTES", 10_000_000)
+    ramp = Image.fromarray(np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)).convert("RGB")
+    packed, plain = file_of(ramp, "PNG", optimize=True), file_of(ramp, "PNG")
+    assert packed != plain
+    assert encode(ramp) == (packed, ".png")
+
+
+def test_a_photo_that_pillow_only_warns_of_is_read_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)
+    photo = file_of(Image.new("RGB", (80, 100)), "PNG")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_picture(photo).size == (80, 100)
+        with pytest.raises(Image.DecompressionBombWarning):
+            Image.open(io.BytesIO(photo))
