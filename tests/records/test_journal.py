@@ -235,7 +235,7 @@ def test_a_durable_append_waits_between_attempts_and_succeeds_at_the_last(
         return write(descriptor, data)
 
     monkeypatch.setattr(os, "write", fail_at_first)
-    monkeypatch.setattr(journals.time, "sleep", pauses.append)
+    monkeypatch.setattr("model_chat.records.journal.time.sleep", pauses.append)
     path = tmp_path / "journal.jsonl"
     Journal(path).append([{"said": "acknowledged"}], durable=True)
     assert said(path) == ["acknowledged"]

@@ -84,7 +84,8 @@ def test_a_file_system_without_locks_stops_nobody(tmp_path: Path, monkeypatch: p
 def test_a_file_that_is_removed_while_it_is_locked_is_locked_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_replaced: bool
 ) -> None:
-    path, lock, locked = tmp_path / "a.lock", fcntl.flock, []
+    path, lock = tmp_path / "a.lock", fcntl.flock
+    locked: list[int] = []
 
     def removed_once(descriptor: int, operation: int) -> None:
         lock(descriptor, operation)
@@ -104,7 +105,8 @@ def test_a_file_that_is_removed_while_it_is_locked_is_locked_anew(
 
 
 def test_no_descriptor_stays_open_of_a_lock_that_is_not_got(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, closed = [], []
+    opened: list[int] = []
+    closed: list[int] = []
     open_, close = os.open, os.close
 
     def watch_open(*args: Any) -> int:
