@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.mephisto_task.task_runner import ModelChatTaskRunner
 from model_chat.quality import failures
 from model_chat.quality.blocks import platform_id
+from model_chat.records.journal import JOURNAL_NAME
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.mephisto_run import PASSED, Page, Run, arrive
@@ -597,6 +599,27 @@ def test_nothing_is_offered_once_the_run_ends(stage: Callable[..., Stage], endin
     assert on.launcher.units == []
 
 
+@pytest.mark.parametrize(("offers", "is_stopping", "warns"), [(True, False, 0), (False, False, 1), (False, True, 0)])
+def test_a_conversation_that_is_not_replaced_is_said_unless_the_run_stops(
+    stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture, offers: bool, is_stopping: bool, warns: int
+) -> None:
+    on = stage()
+    on.launcher.keep_launching_units = offers
+    on.runner._is_stopping = is_stopping
+    assert on.runner._launch_replacement() is offers
+    said = [message for message in caplog.messages if "in place of one that is used up" in message]
+    assert len(said) == warns
+
+
+@pytest.mark.parametrize(("workers", "is_concurrent"), [(1, False), (2, True), (3, True)])
+def test_a_world_of_several_workers_is_known_by_its_parameters(
+    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, workers: int, is_concurrent: bool
+) -> None:
+    monkeypatch.setattr(worlds, "get_world_params", lambda: {"agent_count": workers})
+    shared = ModelChatSharedState(world_module=worlds, world_opt=chat_options())
+    assert mephisto_run.runner(shared).is_concurrent is is_concurrent
+
+
 # --- onboarding ---
 
 RIGHT = [[["bucket_0"]]]
@@ -645,6 +668,25 @@ def test_a_worker_who_passes_onboarding_waits_for_a_unit(mephisto_run: Run, shee
     assert on.agent.get_status() == AgentState.STATUS_WAITING
     assert worlds.validate_onboarding(on.agent.state.get_data())
     assert on.qualification(PASSED) == 1, "whatever becomes of their page"
+
+
+@pytest.mark.parametrize("sheets", [[RIGHT], [WRONG, WRONG], []], ids=["passes", "fails", "leaves"])
+def test_an_onboarding_ends_its_world_once_and_its_state_is_written_whole(
+    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, sheets: list[Any]
+) -> None:
+    ended: list[Any] = []
+    shutdown = worlds.ModelChatOnboardWorld.shutdown
+    monkeypatch.setattr(worlds.ModelChatOnboardWorld, "shutdown", lambda world: (ended.append(world), shutdown(world)))
+    on = OnboardingStage(mephisto_run, *sheets)
+    with contextlib.suppress(AgentDisconnectedError):
+        on.run()
+    assert len(ended) == 1
+    state = Path(on.agent.state._get_expected_data_file())
+    told = [message["task_data"]["control"] for message in on.agent.state.messages if "task_data" in message]
+    kept = json.loads(state.read_bytes())["outputs"]["messages"]
+    assert [message["task_data"]["control"] for message in kept if "task_data" in message] == told
+    assert told[0] == "onboarding_start"
+    assert not (state.parent / JOURNAL_NAME).exists()
 
 
 def test_a_worker_who_fails_onboarding_is_disqualified_and_holds_no_thread(
