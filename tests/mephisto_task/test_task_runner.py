@@ -24,6 +24,7 @@ from model_chat.conversation.quota import ConversationQuota, ModelCount
 from model_chat.mephisto_task import task_runner
 from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.mephisto_task.task_runner import ModelChatTaskRunner
+from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.quality import failures
 from model_chat.quality.blocks import platform_id
 from model_chat.records.journal import JOURNAL_NAME
@@ -609,6 +610,22 @@ def test_a_conversation_that_is_not_replaced_is_said_unless_the_run_stops(
     assert on.runner._launch_replacement() is offers
     said = [message for message in caplog.messages if "in place of one that is used up" in message]
     assert len(said) == warns
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_the_pool_lets_go_of_an_agent_whose_part_is_over(
+    stage: Callable[..., Stage], mephisto_run: Run, leaves: bool
+) -> None:
+    on = stage()
+    on.leave_at = 0 if leaves else None
+    pool = TaskWorkerPool(mephisto_run.db)
+    on.shared.live_run.worker_pool = pool  # type: ignore[union-attr]  # set by the stage
+    pool.agents[on.agent.get_agent_id()] = on.agent
+    on.runner.running_units[on.unit.db_id] = RunningUnit(on.unit, on.agent, threading.current_thread())
+    with Page(on.agent, on.react):
+        on.runner._launch_and_run_unit(on.unit, on.agent)
+    assert pool.agents == {}
+    pool.shutdown()
 
 
 @pytest.mark.parametrize(("workers", "is_concurrent"), [(1, False), (2, True), (3, True)])

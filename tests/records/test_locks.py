@@ -95,9 +95,13 @@ def test_a_file_that_is_removed_while_it_is_locked_is_locked_anew(
                 path.touch()
         locked.append(descriptor)
 
+    closed: list[int] = []
+    close = os.close
     monkeypatch.setattr(fcntl, "flock", removed_once)
+    monkeypatch.setattr(os, "close", lambda descriptor: (closed.append(descriptor), close(descriptor)))
     with hold(path, alone=True) as descriptor:
         assert len(locked) == 2
+        assert locked[0] in closed
         assert os.path.samestat(os.fstat(descriptor), path.stat())
     monkeypatch.undo()
     with hold(path, alone=True):
@@ -170,3 +174,17 @@ def test_folders_in_which_nothing_was_saved_are_removed_at_the_end(tmp_path: Pat
         pytest.fail("somebody changes what is there")
     assert (folder / "saved.json").exists()
     assert locks.STACK_LOCK != DATA_LOCK
+
+
+def test_a_folder_that_another_run_makes_at_the_same_moment_is_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir = Path.mkdir
+
+    def made_by_another_first(folder: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        mkdir(folder, mode, parents=True, exist_ok=True)
+        mkdir(folder, mode, parents, exist_ok)
+
+    monkeypatch.setattr(Path, "mkdir", made_by_another_first)
+    with use_folder(tmp_path / "chats" / "study"):
+        assert (tmp_path / "chats" / "study").is_dir()
