@@ -612,6 +612,16 @@ def test_a_conversation_that_is_not_replaced_is_said_unless_the_run_stops(
     assert len(said) == warns
 
 
+def test_a_runner_that_was_shut_down_says_no_missing_replacement(
+    stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture
+) -> None:
+    on = stage()
+    on.launcher.keep_launching_units = False
+    on.runner.shutdown()
+    assert on.runner._launch_replacement() is False
+    assert not [message for message in caplog.messages if "in place of one that is used up" in message]
+
+
 @pytest.mark.parametrize("leaves", [False, True])
 def test_the_pool_lets_go_of_an_agent_whose_part_is_over(
     stage: Callable[..., Stage], mephisto_run: Run, leaves: bool
