@@ -16,6 +16,7 @@ from model_chat.conversation.incoming import (
     Accepted,
     Expected,
     RefusedError,
+    asks_more_time,
     check_packet,
     check_text,
     message_id_of,
@@ -432,3 +433,48 @@ def test_a_refusal_knows_the_message_that_it_is_given() -> None:
         "m",
         "Please write.",
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "asks"),
+    [
+        ({}, True),
+        ({"turn_idx": 3}, False),
+        ({"turn_idx": 2.0}, False),
+        ({"turn_idx": "2"}, False),
+        ({"turn_idx": None}, False),
+        ({"control": "typing"}, False),
+        ({"control": None}, False),
+        ({"message_id": ""}, False),
+        ({"message_id": 5}, False),
+    ],
+)
+def test_more_time_is_asked_for_one_turn_under_an_id(changes: dict[str, Any], asks: bool) -> None:
+    task_data = {"message_id": "m", "control": "more_time", "turn_idx": 2, **changes}
+    assert asks_more_time({"text": "", "task_data": task_data}, 2) is asks
+
+
+def test_true_is_no_number_of_a_turn() -> None:
+    task_data = {"message_id": "m", "control": "more_time", "turn_idx": True}
+    assert asks_more_time({"text": "", "task_data": task_data}, 1) is False
+    for packet in (None, [], {}, {"task_data": None}, {"task_data": []}):
+        assert asks_more_time(packet, 1) is False
+
+
+def test_a_message_that_the_model_can_not_be_shown_whole_is_too_long() -> None:
+    seen: list[str] = []
+
+    def takes(text: str) -> bool:
+        seen.append(text)
+        return text != "No."
+
+    expected = Expected(None, 0, LIMIT, takes_text=takes)
+    accepted = check_packet({"text": " Yes. ", "task_data": {"message_id": "m"}}, expected, ())
+    assert accepted is not None
+    assert accepted.text == "Yes."
+    with pytest.raises(RefusedError, match="too long for your chat partner") as raised:
+        check_packet({"text": "No.", "task_data": {"message_id": "n"}}, expected, ())
+    assert (raised.value.code, raised.value.message_id) == ("too_long", "n")
+    ratings = Expected(None, 1, LIMIT, takes_text=takes)
+    assert check_packet({"text": "", "task_data": {"message_id": "r", "final_rating": [3]}}, ratings, ()) is not None
+    assert seen == ["Yes.", "No."], "a rating is not shown to the model"

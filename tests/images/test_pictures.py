@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model_chat.images import pictures
 from model_chat.images.pictures import UnreadablePictureError, content_hash, encode, fit, read_picture, upright_rgb
 
 
@@ -147,6 +149,10 @@ def test_a_16_bit_grey_keeps_its_scale(values: list[int], shown: list[int]) -> N
         ([0.0, 10.0, 20.0], [0, 128, 255]),
         ([7.0, 7.0, 7.0], [0, 0, 0]),
         ([float("nan"), 0.0, 2.0], [0, 0, 255]),
+        ([float("inf"), 0.0, 2.0], [0, 0, 255]),
+        ([float("-inf"), 0.0, 2.0], [0, 0, 255]),
+        ([0.0, 0.25, 0.5], [0, 64, 128]),  # either end of 0..1 alone
+        ([0.2, 0.4, 1.0], [51, 102, 255]),
     ],
 )
 def test_a_floating_grey_is_scaled_to_what_it_holds(values: list[float], shown: list[int]) -> None:
@@ -157,3 +163,90 @@ def test_a_floating_grey_is_scaled_to_what_it_holds(values: list[float], shown: 
 def test_a_picture_that_is_a_line_keeps_a_pixel_of_its_short_side() -> None:
     assert fit(Image.new("RGB", (4_000, 1)), 100).size == (100, 1)
     assert fit(Image.new("RGB", (1, 4_000)), 100).size == (1, 100)
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0, 100, 255], [0, 100, 255]),
+        ([-10, 0, 10], [0, 128, 255]),
+        ([0, 32768, 65535], [0, 128, 255]),
+        ([0, 50_000, 100_000], [0, 128, 255]),  # more than sixteen bits
+        ([40_000, 70_000, 100_000], [0, 128, 255]),
+    ],
+)
+def test_a_32_bit_grey_is_scaled_to_the_smallest_range_that_holds_it(values: list[int], shown: list[int]) -> None:
+    grey = Image.fromarray(np.array([values], dtype=np.int32))
+    assert np.asarray(upright_rgb(grey))[0, :, 0].tolist() == shown
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "shown"),
+    [
+        ("RGBA", (200, 0, 0, 128), (227, 127, 127)),
+        ("RGBa", (100, 0, 0, 128), (227, 127, 127)),  # premultiplied
+        ("LA", (200, 128), (227, 227, 227)),
+        ("La", (100, 128), (227, 227, 227)),
+        ("PA", (0, 0), (255, 255, 255)),
+    ],
+)
+def test_every_mode_with_transparency_is_laid_on_white(
+    mode: str, colour: tuple[int, ...], shown: tuple[int, ...]
+) -> None:
+    assert upright_rgb(Image.new(mode, (1, 1), colour)).getpixel((0, 0)) == shown
+
+
+def test_the_largest_picture_is_read_and_one_more_pixel_is_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 5_000)
+    assert read_picture(file_of(Image.new("RGB", (100, 50)), "PNG")).size == (100, 50)
+    with pytest.raises(UnreadablePictureError, match=r"too large \(5001 × 1 pixels; at most 5,000 in all\)"):
+        read_picture(file_of(Image.new("RGB", (5_001, 1)), "PNG"))
+
+
+def test_a_jpeg_with_too_many_pixels_is_read_at_half_its_size_if_that_is_not_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photo = file_of(Image.new("RGB", (400, 200), "white"), "JPEG")
+    for most, size in ((80_000, (400, 200)), (79_999, (200, 100)), (20_000, (200, 100))):
+        monkeypatch.setattr(pictures, "MAX_PIXELS", most)
+        assert read_picture(photo).size == size
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 19_999)
+    with pytest.raises(UnreadablePictureError, match="too large"):
+        read_picture(photo)
+
+
+def test_a_picture_of_just_the_longest_side_is_left_as_it_is() -> None:
+    for size in ((100, 50), (50, 100), (100, 100)):
+        image = Image.new("RGB", size)
+        assert fit(image, 100) is image
+    assert fit(Image.new("RGB", (101, 50)), 100).size == (100, 50)
+    assert fit(Image.new("RGB", (50, 101)), 100).size == (50, 100)
+
+
+def test_png_up_to_the_limit_and_a_good_jpeg_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    png, _ = encode(noise)
+    monkeypatch.setattr(pictures, "_PNG_BYTES", len(png))
+    assert encode(noise) == (png, ".png")
+    monkeypatch.setattr(pictures, "_PNG_BYTES", len(png) - 1)
+    content, suffix = encode(noise)
+    assert suffix == ".jpg"
+    assert content == file_of(noise, "JPEG", quality=92, subsampling=0)
+
+
+def test_a_small_picture_is_packed_as_well_as_png_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_PNG_BYTES", 10_000_000)
+    ramp = Image.fromarray(np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)).convert("RGB")
+    packed, plain = file_of(ramp, "PNG", optimize=True), file_of(ramp, "PNG")
+    assert packed != plain
+    assert encode(ramp) == (packed, ".png")
+
+
+def test_a_photo_that_pillow_only_warns_of_is_read_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)
+    photo = file_of(Image.new("RGB", (80, 100)), "PNG")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_picture(photo).size == (80, 100)
+        with pytest.raises(Image.DecompressionBombWarning):
+            Image.open(io.BytesIO(photo))

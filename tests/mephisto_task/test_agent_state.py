@@ -441,3 +441,90 @@ def test_what_the_page_is_shown_at_first_is_set_once(mephisto_run: Run) -> None:
     assert state.set_init_state({"a": 1}) is True
     assert state.set_init_state({"b": 2}) is False
     assert state.get_init_state()["task_data"] == {"a": 1}
+
+
+def test_a_state_that_may_be_lost_in_a_power_cut_replaces_no_journal_that_may_not(agent: Any) -> None:
+    HumanAgent(agent).say("Speaker 2", "A reply.")
+    assert journal_of(agent).exists()
+    agent.state.save_data()
+    assert not journal_of(agent).exists(), "neither has to survive one"
+    acknowledge(agent, "Hello.")
+    agent.state.save_data()
+    assert journal_of(agent).exists(), "what was acknowledged has to survive one"
+    assert [message["text"] for message in reloaded(agent).messages] == ["A reply.", "Hello."]
+    agent.state.save_data(durable=True)
+    assert not journal_of(agent).exists()
+    assert [message["text"] for message in reloaded(agent).messages] == ["A reply.", "Hello."]
+
+
+def test_what_the_page_hands_in_waits_for_no_disk(agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    agent.handle_submit({"tip": "thanks"})
+    assert reloaded(agent).final_submission == {"tip": "thanks"}
+    assert synced == []
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "{",
+        "[]",
+        '{"outputs": 1}',
+        '{"outputs": {"messages": {}}}',
+        '{"outputs": {"messages": [1]}}',
+        '{"outputs": {"messages": [{"WORLD_DATA": 1}]}}',
+        '{"outputs": {"messages": []}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_state_is_kept_under_another_name_and_the_journal_is_read(agent: Any, damaged: str) -> None:
+    acknowledge(agent, "Hello.")
+    state = Path(agent.state._get_expected_data_file())
+    for number in ("", "1", "2"):
+        state.write_text(f"{damaged}{' ' * len(number)}")
+        again = reloaded(agent)
+        assert [message["text"] for message in again.messages] == ["Hello."]
+        assert (again.final_submission, again.init_data, again.head) == (None, None, None)
+        assert not state.exists()
+        assert state.with_name(f"state.json.damaged{number}").read_text() == f"{damaged}{' ' * len(number)}"
+
+
+@pytest.mark.parametrize("damaged", ["{", "[1]", "[" * 100_000])
+def test_damaged_metadata_are_kept_under_another_name_and_stop_nothing(agent: Any, damaged: str) -> None:
+    acknowledge(agent, "Hello.")
+    agent.handle_metadata_submit({"tips": {"header": "A tip", "text": "Read twice."}})
+    metadata = Path(agent.state._get_metadata_path())
+    metadata.write_text(damaged)
+    again = reloaded(agent)
+    assert [message["text"] for message in again.messages] == ["Hello."]
+    assert metadata.with_name(f"{metadata.name}.damaged").read_text() == damaged
+    assert not metadata.exists()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        "text",
+        {"text": "no id"},
+        {"update_id": 7, "text": "x"},
+        {"update_id": "u", "task_data": "odd", "text": "x"},
+    ],
+)
+def test_what_a_journal_holds_and_is_no_update_is_left_out(agent: Any, message: Any) -> None:
+    acknowledge(agent, "Hello.")
+    with journal_of(agent).open("a") as file:
+        file.write(json.dumps({"message": message}) + "\n")
+        file.write(json.dumps({"record_head": "odd", "final_submission": "odd"}) + "\n")
+    again = reloaded(agent)
+    assert [known["text"] for known in again.messages] == ["Hello."]
+    assert (again.head, again.final_submission) == (None, None)
+
+
+def test_a_part_lasts_from_its_first_to_its_last_message(agent: Any) -> None:
+    assert (agent.state.get_task_start(), agent.state.get_task_end()) == (0.0, 0.0)
+    agent.state.messages.extend(
+        [{"text": "a"}, {"timestamp": 5.0}, {"timestamp": 7.0}, {"timestamp": 9.0}, {"text": "z"}]
+    )
+    assert (agent.state.get_task_start(), agent.state.get_task_end()) == (5.0, 9.0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,8 +24,10 @@ from model_chat.conversation.quota import ConversationQuota, ModelCount
 from model_chat.mephisto_task import task_runner
 from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.mephisto_task.task_runner import ModelChatTaskRunner
+from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.quality import failures
 from model_chat.quality.blocks import platform_id
+from model_chat.records.journal import JOURNAL_NAME
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.mephisto_run import PASSED, Page, Run, arrive
@@ -471,6 +475,14 @@ def fail(*args: Any, **kwargs: Any) -> Any:
     raise OSError(28, "No space left on device")
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The runner's pauses between attempts to save, which take no time here."""
+    pauses: list[float] = []
+    monkeypatch.setattr(task_runner, "time", SimpleNamespace(sleep=pauses.append))
+    return pauses
+
+
 @pytest.mark.parametrize(
     ("file_fails", "database_fails", "outcome"),
     [(True, False, "complete"), (False, True, "complete"), (True, True, "incomplete")],
@@ -478,6 +490,7 @@ def fail(*args: Any, **kwargs: Any) -> Any:
 def test_a_conversation_counts_when_it_is_safe_in_one_place(
     stage: Callable[..., Stage],
     monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
     file_fails: bool,
     database_fails: bool,
     outcome: str,
@@ -491,6 +504,42 @@ def test_a_conversation_counts_when_it_is_safe_in_one_place(
     assert on.controls("ended")[0]["outcome"] == outcome
     assert on.count().done == (outcome == "complete")
     assert (len(on.files()), len(on.recorded())) == (not file_fails, not database_fails)
+    if outcome == "complete":
+        assert pauses == [0.5, 1.0], "its worker waits for the other place for a moment only"
+    else:
+        assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 0.0]
+
+
+@pytest.mark.parametrize("failures_before", [0, 1, 5])
+@pytest.mark.parametrize("of_both", [True, False])
+def test_a_place_that_could_be_written_is_not_written_again_for_the_other(
+    stage: Callable[..., Stage],
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+    failures_before: int,
+    of_both: bool,
+) -> None:
+    on = stage()
+    save, record = task_runner.save_conversation, type(on.agent.state).record_world_data
+    attempts: dict[str, int] = {"file": 0, "database": 0}
+
+    def failing(place: str, write: Callable[..., Any], fails: bool) -> Callable[..., Any]:
+        def attempt(*args: Any, **kwargs: Any) -> Any:
+            attempts[place] += 1
+            return fail() if fails and attempts[place] <= failures_before else write(*args, **kwargs)
+
+        return attempt
+
+    monkeypatch.setattr(task_runner, "save_conversation", failing("file", save, fails=True))
+    monkeypatch.setattr(type(on.agent.state), "record_world_data", failing("database", record, fails=of_both))
+    on.run()
+    safe_early = failures_before > 2 and not of_both  # then the file is given up after the third attempt
+    assert (len(on.files()), len(on.recorded())) == (0 if safe_early else 1, 1)
+    assert attempts["file"] == (3 if safe_early else failures_before + 1)
+    assert attempts["database"] == (failures_before + 1 if of_both else 1)
+    assert len(pauses) == attempts["file"] - 1
+    assert on.controls("ended")[0]["outcome"] == "complete"
+    assert on.count().done == 1
 
 
 def test_after_failures_with_many_workers_in_a_row_no_more_units_are_paid_for(stage: Callable[..., Stage]) -> None:
@@ -551,6 +600,53 @@ def test_nothing_is_offered_once_the_run_ends(stage: Callable[..., Stage], endin
     assert on.launcher.units == []
 
 
+@pytest.mark.parametrize(("offers", "is_stopping", "warns"), [(True, False, 0), (False, False, 1), (False, True, 0)])
+def test_a_conversation_that_is_not_replaced_is_said_unless_the_run_stops(
+    stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture, offers: bool, is_stopping: bool, warns: int
+) -> None:
+    on = stage()
+    on.launcher.keep_launching_units = offers
+    on.runner._is_stopping = is_stopping
+    assert on.runner._launch_replacement() is offers
+    said = [message for message in caplog.messages if "in place of one that is used up" in message]
+    assert len(said) == warns
+
+
+def test_a_runner_that_was_shut_down_says_no_missing_replacement(
+    stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture
+) -> None:
+    on = stage()
+    on.launcher.keep_launching_units = False
+    on.runner.shutdown()
+    assert on.runner._launch_replacement() is False
+    assert not [message for message in caplog.messages if "in place of one that is used up" in message]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_the_pool_lets_go_of_an_agent_whose_part_is_over(
+    stage: Callable[..., Stage], mephisto_run: Run, leaves: bool
+) -> None:
+    on = stage()
+    on.leave_at = 0 if leaves else None
+    pool = TaskWorkerPool(mephisto_run.db)
+    on.shared.live_run.worker_pool = pool  # type: ignore[union-attr]  # set by the stage
+    pool.agents[on.agent.get_agent_id()] = on.agent
+    on.runner.running_units[on.unit.db_id] = RunningUnit(on.unit, on.agent, threading.current_thread())
+    with Page(on.agent, on.react):
+        on.runner._launch_and_run_unit(on.unit, on.agent)
+    assert pool.agents == {}
+    pool.shutdown()
+
+
+@pytest.mark.parametrize(("workers", "is_concurrent"), [(1, False), (2, True), (3, True)])
+def test_a_world_of_several_workers_is_known_by_its_parameters(
+    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, workers: int, is_concurrent: bool
+) -> None:
+    monkeypatch.setattr(worlds, "get_world_params", lambda: {"agent_count": workers})
+    shared = ModelChatSharedState(world_module=worlds, world_opt=chat_options())
+    assert mephisto_run.runner(shared).is_concurrent is is_concurrent
+
+
 # --- onboarding ---
 
 RIGHT = [[["bucket_0"]]]
@@ -599,6 +695,25 @@ def test_a_worker_who_passes_onboarding_waits_for_a_unit(mephisto_run: Run, shee
     assert on.agent.get_status() == AgentState.STATUS_WAITING
     assert worlds.validate_onboarding(on.agent.state.get_data())
     assert on.qualification(PASSED) == 1, "whatever becomes of their page"
+
+
+@pytest.mark.parametrize("sheets", [[RIGHT], [WRONG, WRONG], []], ids=["passes", "fails", "leaves"])
+def test_an_onboarding_ends_its_world_once_and_its_state_is_written_whole(
+    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, sheets: list[Any]
+) -> None:
+    ended: list[Any] = []
+    shutdown = worlds.ModelChatOnboardWorld.shutdown
+    monkeypatch.setattr(worlds.ModelChatOnboardWorld, "shutdown", lambda world: (ended.append(world), shutdown(world)))
+    on = OnboardingStage(mephisto_run, *sheets)
+    with contextlib.suppress(AgentDisconnectedError):
+        on.run()
+    assert len(ended) == 1
+    state = Path(on.agent.state._get_expected_data_file())
+    told = [message["task_data"]["control"] for message in on.agent.state.messages if "task_data" in message]
+    kept = json.loads(state.read_bytes())["outputs"]["messages"]
+    assert [message["task_data"]["control"] for message in kept if "task_data" in message] == told
+    assert told[0] == "onboarding_start"
+    assert not (state.parent / JOURNAL_NAME).exists()
 
 
 def test_a_worker_who_fails_onboarding_is_disqualified_and_holds_no_thread(

@@ -71,14 +71,18 @@ def test_a_block_for_another_reason_stays(worker: Any, reason: BlockReason, come
 def test_a_violation_that_comes_while_they_are_let_in_blocks_them(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     note_no_more_work(worker, BLOCK)
     unmarked = no_more_work.unmark
+    told: list[Any] = []
 
     def meanwhile(*marker: Any) -> None:
         soft_block(worker, BLOCK, BlockReason.ACCEPTABILITY)
+        monkeypatch.setattr(type(worker), "grant_crowd_qualification", lambda *said: told.append(said))
         unmarked(*marker)
 
     monkeypatch.setattr(no_more_work, "unmark", meanwhile)
     readmit(worker, BLOCK)
     assert is_blocked(worker, BLOCK)
+    assert worker.get_granted_qualification(BLOCK).value == BLOCKED
+    assert told == [], "the violation itself tells the platform"
 
 
 def test_what_an_earlier_version_granted_is_taken_back_on_the_platform_too(

@@ -36,10 +36,14 @@ def test_whatever_was_said_is_read_again(tmp_path: Path, said: Any) -> None:
 
 
 class FullDisk:
-    """Lets the first half of each write through and fails then, as long as ``is_full``; nothing can be taken back."""
+    """Lets the first half of each write through and fails then, as long as ``is_full``.
+
+    ``shortens``: whether that half can be taken back in the meantime.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, shortens: bool = False) -> None:
         self.is_full = False
+        self.has_failed = False
         self.shortens = shortens
         self._write, self._truncate = os.write, os.ftruncate
         monkeypatch.setattr(os, "write", self.write)
@@ -49,11 +53,12 @@ class FullDisk:
     def write(self, descriptor: int, data: bytes) -> int:
         if not self.is_full:
             return self._write(descriptor, data)
+        self.has_failed = True
         self._write(descriptor, data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def truncate(self, descriptor: int, length: int) -> None:
-        if self.is_full and not self.shortens:
+        if self.is_full and self.has_failed and not self.shortens:
             raise OSError(errno.EIO, "Input/output error")
         self._truncate(descriptor, length)
 
@@ -188,3 +193,109 @@ def test_removing_a_journal_is_no_error_when_there_is_none(tmp_path: Path) -> No
     assert not journal.path.exists()
     journal.append([{"said": "y"}], durable=True)
     assert said(journal.path) == ["y"]
+
+
+def test_a_disk_that_takes_a_few_bytes_at_a_time_gets_all_of_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    path = tmp_path / "journal.jsonl"
+    Journal(path).append([{"said": "one"}, {"said": "two"}], durable=True)
+    assert path.read_bytes() == b'{"said":"one"}\n{"said":"two"}\n'
+
+
+@pytest.mark.parametrize("before", [b'{"said": "before"}\n', b'{"said": "before"}\n{"said": "ha'])
+def test_what_was_there_before_is_no_part_of_what_a_failed_append_takes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(before)
+    journal, disk = Journal(path), FullDisk(monkeypatch, shortens=True)
+    journal.append([{"said": "first"}], durable=True)
+    disk.is_full = True
+    with pytest.raises(OSError, match="No space"):
+        journal.append([{"said": "never acknowledged"}], durable=True)
+    newline = b"" if before.endswith(b"\n") else b"\n"
+    assert path.read_bytes() == before + newline + b'{"said":"first"}\n'
+
+
+def test_a_durable_append_waits_between_attempts_and_succeeds_at_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    failures = journals.ATTEMPTS - 1
+    pauses: list[float] = []
+
+    def fail_at_first(descriptor: int, data: bytes) -> int:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", fail_at_first)
+    monkeypatch.setattr("model_chat.records.journal.time.sleep", pauses.append)
+    path = tmp_path / "journal.jsonl"
+    Journal(path).append([{"said": "acknowledged"}], durable=True)
+    assert said(path) == ["acknowledged"]
+    assert pauses == [journals.PAUSE_SECONDS] * (journals.ATTEMPTS - 1)
+    assert 1 <= sum(pauses) <= 2, "a worker waits for it"
+
+
+def test_only_a_durable_append_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append([{"said": "by the server"}], durable=False)
+    assert synced == []
+    journal.append([{"said": "by the worker"}], durable=True)
+    assert len(synced) == 1
+
+
+class Descriptors:
+    """Remembers which file descriptors are open of those that were opened while it watched."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open: list[int] = []
+        self._open, self._close = os.open, os.close
+        monkeypatch.setattr(os, "open", self._opened)
+        monkeypatch.setattr(os, "close", self._closed)
+
+    def _opened(self, *args: Any, **kwargs: Any) -> int:
+        descriptor = self._open(*args, **kwargs)
+        self.open.append(descriptor)
+        return descriptor
+
+    def _closed(self, descriptor: int) -> None:
+        self._close(descriptor)
+        self.open.remove(descriptor)
+
+
+@pytest.mark.parametrize("end", [Journal.close, Journal.remove, Journal.__del__], ids=["close", "remove", "forgotten"])
+def test_a_journal_that_is_done_with_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[Journal], None]
+) -> None:
+    descriptors = Descriptors(monkeypatch)
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append([{"said": "x"}], durable=True)
+    assert len(descriptors.open) == 1
+    end(journal)
+    end(journal)
+    assert descriptors.open == []
+
+
+def test_a_journal_that_can_not_be_opened_whole_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"said": "ha')
+    descriptors, disk = Descriptors(monkeypatch), FullDisk(monkeypatch)
+    disk.is_full = True
+    journal = Journal(path)
+    with pytest.raises(OSError, match="No space"):
+        journal.append([{"said": "x"}], durable=False)
+    assert descriptors.open == []
+    disk.is_full = False
+    journal.append([{"said": "after"}], durable=False)
+    assert said(path) == ["after"]

@@ -191,3 +191,90 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
             replace_file(path, b"third", durable)
     assert path.read_bytes() == b"second"
     assert everything_in(tmp_path) == [path]
+
+
+@pytest.mark.parametrize("conversation", [CONVERSATION, {"number": 2**70, "nested": [{"a": 1}]}])
+def test_what_orjson_cannot_write_has_the_same_layout_as_the_rest(tmp_path: Path, conversation: dict[str, Any]) -> None:
+    path = save_conversation(tmp_path, conversation, live=False)
+    assert path.read_text(encoding="ascii") == json.dumps(conversation, indent=2)
+
+
+def test_every_new_folder_is_for_its_owner_only(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        path = save_conversation(tmp_path / "new" / "chats", CONVERSATION, live=False)
+    finally:
+        os.umask(before)
+    folders = [tmp_path / "new", tmp_path / "new" / "chats", path.parent]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700, 0o700, 0o700]
+
+
+def test_a_folder_that_another_saver_makes_at_the_same_moment_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir = Path.mkdir
+
+    def made_by_another_first(folder: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        mkdir(folder, mode)
+        mkdir(folder, mode, parents, exist_ok)
+
+    monkeypatch.setattr(Path, "mkdir", made_by_another_first)
+    path = save_conversation(tmp_path / "chats", CONVERSATION, live=False)
+    assert json.loads(path.read_text(encoding="utf-8")) == CONVERSATION
+
+
+@pytest.mark.parametrize(
+    ("durable", "expected"), [(True, ["sync data", "name", "sync folder"]), (False, ["name"])], ids=["durable", "not"]
+)
+def test_a_replaced_file_is_synced_before_it_has_its_name_and_its_folder_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool, expected: list[str]
+) -> None:
+    steps: list[str] = []
+    replace = Path.replace
+
+    def watch_fsync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            assert status.st_ino == tmp_path.stat().st_ino
+            steps.append("sync folder")
+        else:
+            assert status.st_size == len(b"whole"), "what is synced is all of it"
+            steps.append("sync data")
+
+    def watch_replace(source: Path, target: Path) -> Path:
+        steps.append("name")
+        return replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", watch_fsync)
+    monkeypatch.setattr(Path, "replace", watch_replace)
+    replace_file(tmp_path / "state", b"whole", durable)
+    assert steps == expected
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_syncing_a_folder_leaves_no_file_descriptor_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    opened: list[int] = []
+    closed: list[int] = []
+    open_, close = os.open, os.close
+
+    def watch_open(*args: Any, **kwargs: Any) -> int:
+        opened.append(open_(*args, **kwargs))
+        return opened[-1]
+
+    def watch_close(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", watch_open)
+        patch.setattr(os, "close", watch_close)
+        if fails:
+            patch.setattr(os, "fsync", no_space)
+            with pytest.raises(OSError, match="No space left"):
+                writing.sync_folder(tmp_path)
+        else:
+            writing.sync_folder(tmp_path)
+    assert len(opened) == 1
+    assert closed == opened
