@@ -15,7 +15,7 @@ from PIL import Image
 
 from model_chat.errors import ConfigurationError
 from model_chat.images.contexts import ImageContexts, ImageContextsWriter
-from model_chat.images.inputs import ImageInput, check_takes_images
+from model_chat.images.inputs import ImageInput, _Watch, _WatchedFeatures, check_takes_images
 from model_chat.serving.loading import LoadedModel
 from model_chat.tests.image_agents import (
     BlindAgent,
@@ -182,3 +182,11 @@ def test_only_so_many_features_are_kept(
         inputs[number]
     assert list(inputs._features) == [2, 0]
     assert net.runs == 3
+
+
+def test_features_that_are_watched_calculate_as_others_do() -> None:
+    watch = _Watch()
+    watched = _WatchedFeatures.of(torch.ones(2, 3), watch)
+    assert not watch.was_looked_at
+    assert torch.sum(watched, dim=0).tolist() == [2.0, 2.0, 2.0]
+    assert watch.was_looked_at
