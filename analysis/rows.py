@@ -15,6 +15,7 @@ from model_chat.analysis.exclusions import Exclusion, ExclusionReason
 from model_chat.analysis.generations import generations_of
 from model_chat.analysis.measures import Measures, measure
 from model_chat.analysis.settings import Settings
+from model_chat.errors import ModelChatError
 from model_chat.records.reading import ReadConversation, ReadUtterance, Source, UnreadableError, read_conversation
 from model_chat.records.schema import Completion
 
@@ -152,7 +153,7 @@ def _hit_names(conversation: ReadConversation) -> list[str]:
     return list(dict.fromkeys(str(entry) for entry in (conversation.hit_id, *others) if entry))
 
 
-class _HookError(Exception):
+class _HookError(ModelChatError):
     """A hook failed on one conversation."""
 
 

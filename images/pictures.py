@@ -14,6 +14,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from model_chat.errors import ModelChatError
+
 MAX_SIDE = 1024
 """Pixels; longer sides are scaled down to it, as the page shows no more and every worker has to download it."""
 
@@ -28,7 +30,7 @@ _PNG_BYTES = 256 * 1024
 """Up to this size a picture is kept without loss; above, it is most likely a photo, and JPEG is a tenth of the size."""
 
 
-class UnreadablePictureError(ValueError):
+class UnreadablePictureError(ModelChatError, ValueError):
     """A picture can't be decoded; the message says why."""
 
 
