@@ -60,8 +60,7 @@ def read_picture(source: bytes | str | Path | BinaryIO) -> Image.Image:
         raise
     except UnidentifiedImageError:  # its own message is about our buffer
         raise UnreadablePictureError("it is no picture in a format that can be read") from None
-    # Pillow's decoders raise all sorts of errors for damaged files, not all of them documented.
-    except Exception as error:
+    except Exception as error:  # Pillow's decoders raise many types for damaged files, not all of them documented
         raise UnreadablePictureError(f"{type(error).__name__}: {error}") from error
 
 

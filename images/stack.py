@@ -374,7 +374,7 @@ class ImageStack:
             if self._closed:
                 raise OSError("the stack was closed meanwhile")
             self._journal.append([change for ticket in batch for change in ticket.changes])
-        except BaseException as failure:
+        except BaseException as failure:  # the threads that wait for this write must hear how it ended
             error = failure
             if not isinstance(failure, OSError):  # Ctrl-C: for this thread alone, but nobody's change was written
                 raise

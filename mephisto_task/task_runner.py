@@ -154,7 +154,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             elif isinstance(absent, AgentTimeoutError):
                 agent.update_status(AgentState.STATUS_TIMEOUT)
             raise
-        except ANYTHING:
+        except ANYTHING:  # the world's own code
             _guarded("abandon", world)
             logger.exception("An onboarding broke down; the worker is asked to come back later")
             human.control("onboarding_failed", reason="This page has a technical problem. Please come back later.")
@@ -210,7 +210,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             )
         except NoPlaceLeftError:
             self.end_without_place(unit, agent, human)
-        except ANYTHING:
+        except ANYTHING:  # the world's own code
             logger.exception("A conversation could not be started")
             self._end_broken(human)
         else:
@@ -237,7 +237,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                     raise
                 self._let_hand_in(world, unit, agent, human)
                 return
-            except ANYTHING as error:
+            except ANYTHING as error:  # the world's own code
                 logger.exception("A conversation broke down; the worker can submit what there is")
                 _guarded("abandon", world, f"error: {error!r}")
                 broken = True
@@ -319,7 +319,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
                 return False
             world_data = world.prep_save_data([human])
             world_data["custom_data"] = self._record(world, human, world_data)
-        except ANYTHING:
+        except ANYTHING:  # the world's own code
             logger.exception("A conversation's data could not be put together")
             return False
         places: dict[str, Callable[[], Any]] = {
@@ -333,7 +333,7 @@ class ModelChatTaskRunner(TaskRunner):  # type: ignore[misc]  # mephisto has no 
             for place, save in list(places.items()):
                 try:
                     save()
-                except Exception as error:
+                except Exception as error:  # whatever fails in one place, the other one is written
                     logger.error("A conversation can't be written to %s (%s); check the disk", place, error)
                 else:
                     safe = True
@@ -435,7 +435,7 @@ def _guarded(method: str, world: Any, *args: Any) -> None:
         return
     try:
         getattr(world, method)(*args)
-    except ANYTHING:
+    except ANYTHING:  # the world's own code
         logger.exception("'%s' of a world has failed", method)
 
 

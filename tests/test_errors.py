@@ -1,4 +1,4 @@
-"""The exceptions of the package: one hierarchy."""
+"""The exceptions of the package: one hierarchy, and no handler broader than it says why."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import builtins
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from model_chat.errors import ModelChatError
 ROOT = Path(__file__).resolve().parents[1]
 BEFORE_THE_PACKAGE = {"scripts/setup_env.py"}
 """These run before the package can be imported."""
+BROAD = {"Exception", "BaseException", "ANYTHING"}
 
 
 def sources() -> list[Path]:
@@ -102,3 +104,35 @@ def test_os_errors_keep_their_number() -> None:
     error = loaded("StackWriteError")(28, "No space left on device")
     assert isinstance(error, OSError)
     assert error.errno == 28
+
+
+def unexplained_handlers(text: str) -> Iterator[int]:
+    """The lines that catch whatever comes, do not raise it again as it came, and give no reason on the line."""
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+        is_broad = any(each is None or name_of(each) in BROAD for each in caught)
+        last = node.body[-1]
+        raises_again = isinstance(last, ast.Raise) and last.exc is None
+        if is_broad and not raises_again and not re.search(r":  # \w", lines[node.lineno - 1]):
+            yield node.lineno
+
+
+def test_a_handler_without_a_reason_is_found() -> None:
+    text = "try:\n    f()\nexcept {}:\n    {}\n"
+    assert list(unexplained_handlers(text.format("Exception", "pass"))) == [3]
+    assert list(unexplained_handlers(text.format("(OSError, BaseException)", "pass"))) == [3]
+    assert list(unexplained_handlers(text.format("Exception as error", "raise ValueError from error"))) == [3]
+    assert list(unexplained_handlers("try:\n    f()\nexcept:\n    pass\n")) == [3]
+    assert list(unexplained_handlers(text.format("Exception", "raise"))) == []
+    assert list(unexplained_handlers(text.format("OSError", "pass"))) == []
+    assert list(unexplained_handlers("try:\n    f()\nexcept Exception:  # the hook is not ours\n    pass\n")) == []
+
+
+def test_whatever_is_caught_broadly_says_why() -> None:
+    found = {
+        str(file.relative_to(ROOT)): [*unexplained_handlers(file.read_text(encoding="utf-8"))] for file in sources()
+    }
+    assert {file: lines for file, lines in found.items() if lines} == {}
