@@ -20,7 +20,7 @@ from model_chat.analysis import charts
 from model_chat.analysis.latex import number as latex_number
 from model_chat.analysis.report import _folder_names, _interval, _number, _percent
 from model_chat.configuration.lists import join_list
-from tests.e2e.browser import axe_findings, chromium
+from model_chat.tests.e2e.browser import axe_findings, chromium
 
 from .conftest import compiler_of, make_conversation, saver
 

@@ -15,7 +15,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Error, Page, Response, WebSocket, sync_playwright
 
 from model_chat.scripts.setup_env import find_chromium
-from tests.e2e.running_task import ROOT
+from model_chat.tests.e2e.running_task import ROOT
 
 AXE = ROOT / "frontend/node_modules/axe-core/axe.min.js"
 ARGUMENTS = (
