@@ -102,7 +102,7 @@ class BotAgent:
                 self._clone.observe(message)
             if hasattr(self._clone, "self_observe"):  # agents without it keep no history of what they said
                 self._clone.self_observe(Message({"id": self.agent_id, "text": text, "episode_done": False}))
-        except Exception as error:
+        except Exception as error:  # an agent's own code may raise anything
             raise ModelFailureError(f"{self.nickname} raised {error!r} on a seed utterance.") from error
 
     def act(self) -> Reply:

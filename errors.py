@@ -1,4 +1,28 @@
-"""What model-chat raises when a person can put it right."""
+"""The base of every exception that model-chat raises, and those that several packages use.
+
+The others are defined in the module that raises them::
+
+    ModelChatError
+    ├── ConfigurationError (ValueError)
+    │   └── CannotComposeError          launch.command_line
+    ├── RefusedError (ValueError)
+    │   └── AnnotationRefusedError      configuration.annotations
+    ├── ModelFailureError (RuntimeError)
+    │   └── RequestFailedError          agents._endpoint_reply
+    ├── RemoteError                     serving.histories
+    ├── StoppedError                    serving.model
+    ├── NoPlaceLeftError (RuntimeError) worlds
+    ├── PlatformError (RuntimeError)    crowd.platform
+    ├── LockedError                     records.locks
+    ├── StackWriteError (OSError)       images.stack
+    ├── UnreadableError                 records.reading
+    ├── MalformedError (ValueError)     records.legacy
+    ├── DamagedJournalError (ValueError)     images._journal
+    ├── UnreadablePictureError (ValueError)  images.pictures
+    └── EventTooLargeError (ValueError)      agents._event_stream
+
+scripts/setup_env.py has an exception of its own, for it runs before this package can be imported.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +31,11 @@ from types import MappingProxyType
 from typing import Any
 
 
-class ConfigurationError(ValueError):
+class ModelChatError(Exception):
+    """The base of all exceptions of this package."""
+
+
+class ConfigurationError(ModelChatError, ValueError):
     """Something the requester gave is not usable; the message is made of sentences for them.
 
     Each sentence names the flag or file, the value, and what would be right. All faults that can be found are reported
@@ -29,7 +57,7 @@ class ConfigurationError(ValueError):
             raise cls(*found)
 
 
-class ModelFailureError(RuntimeError):
+class ModelFailureError(ModelChatError, RuntimeError):
     """A model gave no usable reply. The message is for the requester and never goes to a worker.
 
     Attributes:
@@ -39,7 +67,7 @@ class ModelFailureError(RuntimeError):
     generation: Mapping[str, Any] = MappingProxyType({})
 
 
-class RefusedError(ValueError):
+class RefusedError(ModelChatError, ValueError):
     """A packet that is not taken; it is still the worker's turn.
 
     Args:

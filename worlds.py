@@ -34,6 +34,7 @@ from model_chat.conversation.onboarding_world import OnboardingOptions as Onboar
 from model_chat.conversation.onboarding_world import make_onboarding_world as make_onboarding_world
 from model_chat.conversation.onboarding_world import validate_onboarding as validate_onboarding
 from model_chat.conversation.quota import Quota, Seat
+from model_chat.errors import ModelChatError
 from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.attention import AttentionConfig
 from model_chat.quality.blocks import BlockReason
@@ -490,7 +491,7 @@ class ModelChatWorld:
         self.place.give_back()
 
 
-class NoPlaceLeftError(RuntimeError):
+class NoPlaceLeftError(ModelChatError, RuntimeError):
     """Every model has all the conversations it needs, or the models have cost what they may."""
 
 

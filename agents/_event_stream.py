@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from model_chat.errors import ModelChatError
+
 MAX_EVENT_BYTES = 1 << 20
 
 
-class EventTooLargeError(ValueError):
+class EventTooLargeError(ModelChatError, ValueError):
     """An event is longer than :data:`MAX_EVENT_BYTES`."""
 
 

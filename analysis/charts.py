@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,6 +58,7 @@ _STYLE: Any = {
 _WIDTH = 7.4
 """Inches, at 72 points each: about the width of the page's text."""
 _MOST_IN_A_CHART = len(_SERIES)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def _figure(height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
@@ -75,7 +77,9 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     """
     buffer = io.StringIO()
     canvas: Any = FigureCanvasSVG(figure)  # matplotlib's stubs leave its printing methods out
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        # The browser draws the letters, in a font that has them; matplotlib only measures them.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
         canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -96,7 +100,12 @@ def _svg(figure: Figure, name: str, description: str) -> str:
 
 
 def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    return _visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+
+
+def _visible(text: str) -> str:
+    """The text without control characters, which no SVG may contain; white space becomes one space."""
+    return _CONTROL.sub("", " ".join(text.split()))
 
 
 def short(name: str, most: int = 28) -> str:
@@ -104,13 +113,14 @@ def short(name: str, most: int = 28) -> str:
 
     Dollar signs are escaped, since matplotlib would read text between two of them as mathematics.
     """
+    name = _visible(name)
     shown = name if len(name) <= most else "…" + name[-(most - 1) :]
     return shown.replace("$", r"\$")
 
 
 def label(name: str, width: int = 26) -> str:
     """A sentence or a name on at most two lines, for an axis or a title."""
-    return "\n".join(textwrap.wrap(name, width, max_lines=2, placeholder=" …")).replace("$", r"\$")
+    return "\n".join(textwrap.wrap(_visible(name), width, max_lines=2, placeholder=" …")).replace("$", r"\$")
 
 
 def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str, call: Callable[[str], str]) -> str:

@@ -15,6 +15,7 @@ from model_chat.analysis.exclusions import Exclusion, ExclusionReason
 from model_chat.analysis.generations import generations_of
 from model_chat.analysis.measures import Measures, measure
 from model_chat.analysis.settings import Settings
+from model_chat.errors import ModelChatError
 from model_chat.records.reading import ReadConversation, ReadUtterance, Source, UnreadableError, read_conversation
 from model_chat.records.schema import Completion
 
@@ -133,8 +134,7 @@ class RowBuilder:
                 self._typed(self.hooks.row_columns(conversation, utterance, turn_idx))
                 for turn_idx, utterance in enumerate(turns, CONTEXT_TURN)
             ]
-        except Exception as error:
-            # A hook is somebody else's code: its failure on one conversation must not cost the others.
+        except Exception as error:  # a hook is the lab's own code; its failure on one conversation costs no other
             raise _HookError(f"row_columns failed with {type(error).__name__}: {error}") from error
 
     def _typed(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -152,15 +152,14 @@ def _hit_names(conversation: ReadConversation) -> list[str]:
     return list(dict.fromkeys(str(entry) for entry in (conversation.hit_id, *others) if entry))
 
 
-class _HookError(Exception):
+class _HookError(ModelChatError):
     """A hook failed on one conversation."""
 
 
 def _guarded(reject: Callable[[ReadConversation], str | None], conversation: ReadConversation) -> str | None:
     try:
         return reject(conversation)
-    except Exception as error:
-        # As for row_columns: excluded, counted and named rather than a run that stops.
+    except Exception as error:  # as for row_columns: the conversation is excluded, counted and named
         return f"reject failed with {type(error).__name__}: {error}"
 
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, quantile  # noqa: E402 (after the path)
-from tests.e2e.running_task import RunningTask, make_fixed_model  # noqa: E402 (likewise)
+from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model  # noqa: E402 (likewise)
 
 
 @dataclass

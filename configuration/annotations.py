@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from model_chat.configuration.files import parse_json, read_text, validation_faults
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, RefusedError
 from model_chat.records.schema import NONE_ALL_GOOD
 
 __all__ = ["NONE_ALL_GOOD", "AnnotationRefusedError", "AnnotationsConfig", "Bucket", "check_ticks", "load_annotations"]
@@ -98,17 +98,8 @@ def load_annotations(flag: str, path: str) -> tuple[AnnotationsConfig, str]:
     return parse_annotations(flag, path, text), text
 
 
-class AnnotationRefusedError(ValueError):
-    """An annotation that can't be taken.
-
-    Args:
-        code: one of the `refused` codes of docs/protocol.md.
-        reason: a sentence for the worker.
-    """
-
-    def __init__(self, code: str, reason: str) -> None:
-        self.code = code
-        super().__init__(reason)
+class AnnotationRefusedError(RefusedError):
+    """An annotation that can't be taken."""
 
 
 def check_ticks(config: AnnotationsConfig, ticks: object) -> dict[str, bool]:

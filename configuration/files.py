@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from model_chat.configuration.json_lines import JsonLines
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, ModelChatError
 
 
 def expand(path: str) -> Path:
@@ -40,7 +40,7 @@ def read_text(flag: str, path: str) -> str:
         raise ConfigurationError(f"{flag}: '{path}' can't be read ({error.strerror}); check its permissions.") from None
 
 
-class _DuplicateKeyError(ValueError):
+class _DuplicateKeyError(ModelChatError, ValueError):
     """A JSON object has a key twice."""
 
 

@@ -38,7 +38,7 @@ def load_world(flag: str, path: str) -> ModuleType:
             spec.loader.exec_module(module)
     except ConfigurationError:
         raise
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # the lab's own module may raise anything
         sys.modules.pop(name, None)
         raise ConfigurationError(f"{flag}: '{path}' can't be imported: {type(error).__name__}: {error}.") from error
     ConfigurationError.raise_if(

@@ -127,7 +127,7 @@ def load_context_source(flag: str, start_mode: str, override_opt: dict[str, Any]
     opt.update(override_opt)
     try:
         return ContextSource(_generator_class(task)(opt, datatype=opt.get("context_datatype", "test"), seed=seed))
-    except Exception as error:
+    except Exception as error:  # a ContextGenerator of the lab's own may raise anything
         raise ConfigurationError(
             f"{flag}: the contexts of '{task}' can't be loaded ({type(error).__name__}: {error}); check that ParlAI can "
             f"fetch the task's data, or use another start mode."

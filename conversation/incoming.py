@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from model_chat.configuration.annotations import AnnotationRefusedError, AnnotationsConfig, check_ticks
+from model_chat.configuration.annotations import AnnotationsConfig, check_ticks
 from model_chat.errors import RefusedError as RefusedError
 from model_chat.records.schema import Timing
 from model_chat.records.visible_text import is_blank
@@ -170,10 +170,7 @@ def _check_annotation(ticks: Any, config: AnnotationsConfig | None) -> dict[str,
         if ticks is not None and ticks != {}:
             raise RefusedError("annotation_unexpected", "There is no reply to tick boxes for. Please reload the page.")
         return None
-    try:
-        return check_ticks(config, ticks)
-    except AnnotationRefusedError as fault:
-        raise RefusedError(fault.code, str(fault)) from None
+    return check_ticks(config, ticks)
 
 
 def read_timing(timing: Any) -> Timing | None:

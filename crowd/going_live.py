@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
 from omegaconf import OmegaConf
 
 from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
@@ -203,7 +204,7 @@ def check_before_launch(db: Any, cfg: Any, shared: Any, console: Any) -> None:
         )
     try:
         balance = requester.get_available_budget()
-    except Exception as error:  # boto's errors have no common ancestor
+    except (BotoCoreError, ClientError) as error:
         raise ConfigurationError(
             f"{flag}: MTurk does not accept '{name}' ({error}); check the keys and the account."
         ) from error

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 
 from model_chat.crowd.ledger import PAID, Bonus, Ledger
+from model_chat.errors import ModelChatError
 from model_chat.quality.blocks import platform_id
 
 APPROVED, REJECTED = "Approved", "Rejected"
@@ -20,7 +21,7 @@ DISPOSED = "Disposed"
 """Status of a HIT that MTurk keeps for a while only so that its results can be read."""
 
 
-class PlatformError(RuntimeError):
+class PlatformError(ModelChatError, RuntimeError):
     """The platform did not do what was asked; the message is for the requester."""
 
 

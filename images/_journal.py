@@ -23,13 +23,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from model_chat.errors import ModelChatError
 from model_chat.images._files import PARTIAL, sync_folder, write_all
 
 FORMAT = 1
 """Version of the journal's format, in its header."""
 
 
-class DamagedJournalError(ValueError):
+class DamagedJournalError(ModelChatError, ValueError):
     """A journal is broken in a way that no crash leaves behind; the message says where."""
 
 

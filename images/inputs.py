@@ -131,7 +131,7 @@ def _check_looks(model: LoadedModel, shown: Any, act: Mapping[str, Any]) -> None
     text: Any = None
     try:
         text = reply_alone(Asked(model.clone(), [first_message(watched, act)])).get("text")
-    except Exception as error:
+    except Exception as error:  # an agent's own code may raise anything
         logger.debug("%s failed on an image", model.nickname, exc_info=True)
         failure = error
     declared = getattr(model.agent, "takes_images", None)

@@ -14,6 +14,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from model_chat.errors import ModelChatError
+
 MAX_SIDE = 1024
 """Pixels; longer sides are scaled down to it, as the page shows no more and every worker has to download it."""
 
@@ -28,7 +30,7 @@ _PNG_BYTES = 256 * 1024
 """Up to this size a picture is kept without loss; above, it is most likely a photo, and JPEG is a tenth of the size."""
 
 
-class UnreadablePictureError(ValueError):
+class UnreadablePictureError(ModelChatError, ValueError):
     """A picture can't be decoded; the message says why."""
 
 
@@ -58,8 +60,7 @@ def read_picture(source: bytes | str | Path | BinaryIO) -> Image.Image:
         raise
     except UnidentifiedImageError:  # its own message is about our buffer
         raise UnreadablePictureError("it is no picture in a format that can be read") from None
-    # Pillow's decoders raise all sorts of errors for damaged files, not all of them documented.
-    except Exception as error:
+    except Exception as error:  # Pillow's decoders raise many types for damaged files, not all of them documented
         raise UnreadablePictureError(f"{type(error).__name__}: {error}") from error
 
 

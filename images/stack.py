@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, ModelChatError
 from model_chat.images._bookkeeping import Bookkeeping, Progress
 from model_chat.images._files import write_whole
 from model_chat.images._journal import Change, Header, Journal, Place, Verb
@@ -57,7 +57,7 @@ logger = logging.getLogger(__name__)
 OnModelChange = Literal["stretch", "stop"]
 
 
-class StackWriteError(OSError):
+class StackWriteError(ModelChatError, OSError):
     """A change of the stack could not be put on disk, and was not made. It may be tried again."""
 
 
@@ -374,7 +374,7 @@ class ImageStack:
             if self._closed:
                 raise OSError("the stack was closed meanwhile")
             self._journal.append([change for ticket in batch for change in ticket.changes])
-        except BaseException as failure:
+        except BaseException as failure:  # the threads that wait for this write must hear how it ended
             error = failure
             if not isinstance(failure, OSError):  # Ctrl-C: for this thread alone, but nobody's change was written
                 raise

@@ -173,7 +173,7 @@ def recover(
         for agent in _unfinished_agents(db, task.db_id):
             try:
                 outcome = _recover_agent(agent, kept, chat_data_folder, is_live, block)
-            except Exception:
+            except Exception:  # what one agent left may be damaged in any way; the others are recovered
                 logger.exception("What is left of %s could not be recovered", agent)
                 continue
             cut_off += outcome is Completion.INCOMPLETE

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import mephisto.data_model.agent as mephisto_agents
+from mephisto.abstractions.database import EntryDoesNotExistException
 from mephisto.data_model.agent import Agent, OnboardingAgent
 from mephisto.data_model.worker import Worker
 
@@ -65,7 +66,7 @@ class RetiredAgents:
         find = self._db.get_onboarding_agent if is_onboarding else self._db.get_agent
         try:
             row = find(number)
-        except Exception:  # what Mephisto raises for an unknown id differs by database
+        except EntryDoesNotExistException:
             return None
         if row is None or str(row["task_run_id"]) != str(live_run.task_run.db_id):
             return None

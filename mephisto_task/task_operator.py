@@ -253,7 +253,7 @@ class TaskOperator(Operator):
         def guarded() -> None:
             try:
                 action()
-            except BaseException as error:
+            except BaseException as error:  # it is logged below, and the next step of stopping is done
                 failure.append(error)
 
         if action == self._close_loop:
@@ -305,5 +305,5 @@ def _expire_units(live_run: LiveTaskRun, statuses: Collection[str] = AssignmentS
             continue
         try:
             unit.expire()
-        except Exception:
+        except Exception:  # any crowd provider's error; the other units are expired all the same
             logger.exception("Unit %s can't be expired; look it up on the crowd platform", unit.db_id)

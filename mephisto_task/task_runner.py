@@ -158,7 +158,7 @@ class ModelChatTaskRunner(TaskRunner):
             elif isinstance(absent, AgentTimeoutError):
                 agent.update_status(AgentState.STATUS_TIMEOUT)
             raise
-        except ANYTHING:
+        except ANYTHING:  # the world's own code
             _abandon_onboarding(world)
             logger.exception("An onboarding broke down; the worker is asked to come back later")
             human.control("onboarding_failed", reason="This page has a technical problem. Please come back later.")
@@ -214,7 +214,7 @@ class ModelChatTaskRunner(TaskRunner):
             )
         except NoPlaceLeftError:
             self.end_without_place(unit, agent, human)
-        except ANYTHING:
+        except ANYTHING:  # the world's own code
             logger.exception("A conversation could not be started")
             self._end_broken(human)
         else:
@@ -241,7 +241,7 @@ class ModelChatTaskRunner(TaskRunner):
                     raise
                 self._let_hand_in(world, unit, agent, human)
                 return
-            except ANYTHING as error:
+            except ANYTHING as error:  # the world's own code
                 logger.exception("A conversation broke down; the worker can submit what there is")
                 _abandon(world, f"error: {error!r}")
                 broken = True
@@ -324,7 +324,7 @@ class ModelChatTaskRunner(TaskRunner):
                 return False
             world_data = world.prep_save_data([human])
             world_data["custom_data"] = self._record(world, human, world_data)
-        except ANYTHING:
+        except ANYTHING:  # the world's own code
             logger.exception("A conversation's data could not be put together")
             return False
         places: dict[str, Callable[[], Any]] = {
@@ -338,7 +338,7 @@ class ModelChatTaskRunner(TaskRunner):
             for place, save in list(places.items()):
                 try:
                     save()
-                except Exception as error:
+                except Exception as error:  # whatever fails in one place, the other one is written
                     logger.error("A conversation can't be written to %s (%s); check the disk", place, error)
                 else:
                     safe = True
@@ -460,7 +460,7 @@ def _guarded(method: str, call: Callable[[], None]) -> None:
     """
     try:
         call()
-    except ANYTHING:
+    except ANYTHING:  # the world's own code
         logger.exception("'%s' of a world has failed", method)
 
 

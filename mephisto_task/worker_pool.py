@@ -326,7 +326,7 @@ class TaskWorkerPool(WorkerPool):
             agent = live_run.provider.AgentClass.new_from_provider_data(self.db, worker, unit, crowd_data)
             agent.set_live_run(live_run)
             data = live_run.task_runner.get_init_data_for_agent(agent)
-        except Exception:
+        except Exception:  # whatever it is, the unit is given to the next worker
             unit.clear_assigned_agent()
             raise
         agent_id = agent.get_agent_id()

@@ -163,7 +163,7 @@ class Preview:
                 world.parley()
         except AbsentAgentError as absent:
             _end_absent(human, absent)
-        except Exception:
+        except Exception:  # the world may be the lab's own
             logger.exception("The onboarding broke down")
             human.control("onboarding_failed", reason="The onboarding's world has raised an error; see the terminal.")
         else:
@@ -198,7 +198,7 @@ class Preview:
             _end_absent(human, absent)
         except StoppedError:
             logger.debug("A conversation ends, for the page starts over")
-        except Exception:
+        except Exception:  # the world may be the lab's own
             logger.exception("The conversation broke down")
             human.control("ended", outcome="incomplete", reason=TECHNICAL_PROBLEM, task_done=True)
 

@@ -131,7 +131,7 @@ def block_for_record(
             soft_block(worker, qualification, BlockReason.ACCEPTABILITY, violations)
         if attention is not None and attention.too_many_failed(checks):
             soft_block(worker, qualification, BlockReason.ATTENTION, "by a conversation of an earlier run")
-    except Exception:
+    except Exception:  # the record may be damaged, and the platform may fail; neither may end the recovery
         logger.exception("Worker %s could not be blocked; see scripts/manage_workers.py block", worker.worker_name)
 
 

@@ -182,7 +182,7 @@ class ExplainingClientIO(ClientIOHandler):
                     **additional_data,
                     **self._explanation(request_id, additional_data["failure_reason"]),
                 }
-            except Exception:
+            except Exception:  # the page must get its answer, with a reason or without
                 logger.exception("A refusal goes out without its reason")
         with self._lock:
             super().enqueue_agent_details(request_id, additional_data)

@@ -117,7 +117,7 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(OSError):
             self.close()
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from model_chat.errors import ModelChatError
 from model_chat.records.schema import HUMAN_ID, HUMAN_IDX, MODEL_ID, MODEL_IDX, RATING_SEPARATOR
 
 LOWEST_RATING = 1
@@ -30,7 +31,7 @@ _ACT_KEYS = frozenset({"label_candidates", "labels", "eval_labels"})
 _AGENT_OF_ID = {HUMAN_ID: HUMAN_IDX, MODEL_ID: MODEL_IDX}
 
 
-class MalformedError(ValueError):
+class MalformedError(ModelChatError, ValueError):
     """A conversation that can't be read; the message says where it goes wrong."""
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from model_chat.errors import ModelChatError
+
 logger = logging.getLogger(__name__)
 
 LOCKS_FOLDER = "model_chat_locks"
@@ -23,7 +25,7 @@ STACK_LOCK = "stack.lock"
 """In the folder of an image stack, which :mod:`model_chat.images` locks with it."""
 
 
-class LockedError(Exception):
+class LockedError(ModelChatError):
     """Somebody else holds the lock."""
 
 

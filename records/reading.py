@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, ModelChatError
 from model_chat.records.legacy import MalformedError, as_bool, modernise, worker_of
 from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion, Generation
 
@@ -52,7 +52,7 @@ class ReadingReason(StrEnum):
     NO_CONVERSATION = "no_conversation"
 
 
-class UnreadableError(Exception):
+class UnreadableError(ModelChatError):
     """A source that gave no conversation.
 
     Args:

@@ -279,7 +279,7 @@ def check_models(task: Any, model_parallel: bool, load: bool) -> Iterator[Findin
             continue
         try:
             yield _try_model(subject, source, model_parallel) if load else _look_at_model(subject, source)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # a model's own code may raise anything
             reason = " ".join(str(error).split())[:500] or "no reason given"
             yield fault(subject, f"{type(error).__name__}: {reason}")
 

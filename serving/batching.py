@@ -84,7 +84,7 @@ def reply_together(root: Any, batch: Sequence[Asked]) -> list[Any]:
                 seen[number] = clone.observe(observation)
             if number not in seen:
                 seen[number] = clone.observation  # asked again without having heard anything new
-        except BaseException as error:
+        except BaseException as error:  # the agent's own; it goes to whoever asked
             seen.pop(number, None)
             outcomes[number] = error
     for number, act in zip(
@@ -93,7 +93,7 @@ def reply_together(root: Any, batch: Sequence[Asked]) -> list[Any]:
         if not isinstance(act, BaseException):
             try:
                 batch[number].clone.self_observe(act)
-            except BaseException as error:
+            except BaseException as error:  # the agent's own; it goes to whoever asked
                 act = error
         outcomes[number] = act
     return outcomes
@@ -108,7 +108,7 @@ def _acts(root: Any, clones: Sequence[Any], observations: Sequence[Any]) -> list
         if len(acts) != len(observations):
             raise RuntimeError(f"batch_act gave {len(acts)} replies to {len(observations)} observations")
         return acts
-    except BaseException as error:
+    except BaseException as error:  # the agent's own; it goes to whoever asked
         if len(observations) == 1:
             return [error]
         logger.warning("A batch of %d replies failed (%r); each is tried alone", len(observations), error)
@@ -116,6 +116,6 @@ def _acts(root: Any, clones: Sequence[Any], observations: Sequence[Any]) -> list
     for clone, observation in zip(clones, observations, strict=True):
         try:
             alone.append(clone.batch_act([observation])[0])
-        except BaseException as error:
+        except BaseException as error:  # the agent's own; it goes to whoever asked
             alone.append(error)
     return alone

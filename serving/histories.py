@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from model_chat.errors import ModelChatError
+
 
 class Event(NamedTuple):
     """Something that an agent is told.
@@ -62,7 +64,7 @@ class Failure(NamedTuple):
     trace: str
 
 
-class RemoteError(Exception):
+class RemoteError(ModelChatError):
     """An exception that an agent raised elsewhere; its ``repr`` is that of the exception there."""
 
     def __init__(self, failure: Failure) -> None:

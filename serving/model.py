@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from model_chat.errors import ModelChatError
 from model_chat.errors import ModelFailureError as ModelFailureError
 from model_chat.serving.batching import Asked
 
 
-class StoppedError(Exception):
+class StoppedError(ModelChatError):
     """The requester has ended the run: models are not loaded further, and replies are not waited for."""
 
 

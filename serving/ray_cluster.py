@@ -97,7 +97,7 @@ class RayCluster:
                     namespace=NAMESPACE,
                     _temp_dir=str(self._folder),
                 )
-            except Exception as error:
+            except Exception as error:  # Ray raises unrelated types, those of its subprocesses among them
                 self.close()
                 raise ConfigurationError(
                     f"{BLUEPRINT}.serving: Ray can't be started on this machine ({_one_line(error)}); see docs/ray.md."

@@ -292,7 +292,7 @@ def look_around(wanted: Sequence[Wanted], search_path: Sequence[str], flag: str,
                 batches[source.nickname] = keeps_to_recipe(_agent_class(name))
             else:
                 _find_agent(name)
-        except Exception as error:
+        except Exception as error:  # an agent's module may raise anything when it is imported
             faults.append(
                 f"{flag}: the agent of the model '{source.nickname}' can't be imported on the machine {here} of the Ray "
                 f"cluster ({type(error).__name__}: {' '.join(str(error).split())[:300]}); every machine needs the same "

@@ -114,7 +114,7 @@ class RayModel:
                 found: Sequence[Any]
                 try:
                     found = response.result(timeout_s=max(0.0, deadline - time.monotonic()))
-                except Exception as error:
+                except Exception as error:  # the agent's own error, or Ray's
                     if not _is_loss(error):
                         found = [error] * len(group)
                     elif attempt == ATTEMPTS:
@@ -145,7 +145,7 @@ class RayModel:
         """Call ``examination(model, *subjects)`` where one of the copies is."""
         try:
             self._handle.examine.remote(examination, subjects).result(timeout_s=self._options.start_time)
-        except Exception as error:
+        except Exception as error:  # Ray wraps what the examination raises in a class of its own
             faults = faults_in(str(error))
             if faults:
                 raise ConfigurationError(*faults) from None

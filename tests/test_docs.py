@@ -19,7 +19,7 @@ from model_chat.launch.command_line import compose_config
 from model_chat.scripts import manage_workers, save_image_contexts
 from model_chat.scripts.manage_workers import SUBCOMMANDS
 from model_chat.scripts.new_study import lay_out
-from tests.docs.pages import COMMANDS, PAGES, ROOT, Command, blocks
+from model_chat.tests.docs.pages import COMMANDS, PAGES, ROOT, Command, blocks
 
 # --- commands that can't be run here ---
 

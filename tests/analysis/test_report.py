@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from model_chat.analysis import charts
 from model_chat.analysis.latex import number as latex_number
 from model_chat.analysis.report import _folder_names, _interval, _number, _percent
 from model_chat.configuration.lists import join_list
-from tests.e2e.browser import axe_findings, chromium
+from model_chat.tests.e2e.browser import axe_findings, chromium
 
 from .conftest import compiler_of, make_conversation, saver
 
@@ -220,6 +221,39 @@ def test_an_axis_of_counts_has_whole_numbers(counts: list[int]) -> None:
     below = texts[: texts.index("conversations")]
     assert below and all(re.fullmatch(r"\d+", text) for text in below), below
     assert set(map(int, below)) & set(counts)
+
+
+def curves(model: str, bucket: str) -> str:
+    """A chart over two exchanges with these names in it."""
+    turns = pd.DataFrame(
+        {
+            "model_nickname": model,
+            "bucket": bucket,
+            "exchange": [1, 2],
+            "rate": 5.0,
+            "low": 0.0,
+            "high": 9.0,
+            "messages": 9,
+        }
+    )
+    return charts.turn_curves(turns, [model], [bucket], "95%", str)
+
+
+@pytest.mark.parametrize("control", ["\x00", "\x1b", "\x7f", "\x9b"])
+def test_names_in_a_chart_lose_characters_that_no_svg_may_contain(control: str) -> None:
+    svg = curves(f"m{control}1", f"buc{control}ket")
+    assert control not in svg
+    assert {"m1", "bucket"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
+    ElementTree.fromstring(svg)
+
+
+@pytest.mark.parametrize("space", ["\t", "\n", "\x1f", "\u2028", "\u00a0"])
+def test_names_in_a_chart_have_one_space_for_any_white_space(space: str) -> None:
+    assert charts.short(f"a{space}b") == charts.label(f"a{space}b") == "a b"
+
+
+def test_a_name_in_another_script_is_drawn_without_a_warning() -> None:
+    assert {"模型", "質問"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", curves("模型", "質問")))
 
 
 def test_a_rate_of_zero_throughout_has_an_axis_from_zero_to_five_percent() -> None:

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from model_chat.scripts.simulate_workers import Behaviour, Outcome
-from tests.chaos.figures import FIGURES, KILLS, LONG
-from tests.chaos.stubborn import live
-from tests.e2e.browser import CuttableProxy
-from tests.e2e.running_image_task import NO_ANNOTATION, image_tasks, places_of_chats, places_of_stack
-from tests.e2e.running_task import RunningTask
+from model_chat.tests.chaos.figures import FIGURES, KILLS, LONG
+from model_chat.tests.chaos.stubborn import live
+from model_chat.tests.e2e.browser import CuttableProxy
+from model_chat.tests.e2e.running_image_task import NO_ANNOTATION, image_tasks, places_of_chats, places_of_stack
+from model_chat.tests.e2e.running_task import RunningTask
 
 Start = Callable[..., RunningTask]
 WORKERS = 8
@@ -264,7 +264,7 @@ def test_the_disk_is_full_for_a_second(start_task: Start, tmp_path: Path) -> Non
     ["raise", *(pytest.param(mode, marks=pytest.mark.long_chaos) for mode in ("nothing", "hang", "memory", "clock"))],
 )
 def test_the_model_is_in_trouble(start_task: Start, tmp_path: Path, trouble: str) -> None:
-    opt: dict[str, Any] = {"model": "tests.chaos.troubled_agent:TroubledAgent", "trouble": trouble}
+    opt: dict[str, Any] = {"model": "model_chat.tests.chaos.troubled_agent:TroubledAgent", "trouble": trouble}
     (tmp_path / "models/a/model.opt").write_text(json.dumps(opt), encoding="utf-8")
     task = start_task(TURNS, "mephisto.blueprint.max_model_response_time=2", needed="a:2")
     outcomes: list[Outcome] = []

@@ -392,6 +392,7 @@ def pump(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
 
 
 def test_a_handshake_that_breaks_off_is_tried_again(router: Router) -> None:
@@ -408,11 +409,14 @@ def test_a_handshake_that_breaks_off_is_tried_again(router: Router) -> None:
                     connection.recv(65536)
                     connection.sendall(answer)
             connection, _ = listener.accept()
-            onward = socket.create_connection(("127.0.0.1", router.port))
-            threading.Thread(target=pump, args=(connection, onward), daemon=True).start()
-            pump(onward, connection)
+            with connection, socket.create_connection(("127.0.0.1", router.port)) as onward:
+                upwards = threading.Thread(target=pump, args=(connection, onward), daemon=True)
+                upwards.start()
+                pump(onward, connection)
+                upwards.join(10)
 
-        threading.Thread(target=serve, daemon=True).start()
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
         port = listener.getsockname()[1]
         channel: Any = WebsocketChannel(
             "test", lambda _: opened.set(), lambda _: lost.set(), lambda *_: None, f"ws://127.0.0.1:{port}/"
@@ -422,6 +426,7 @@ def test_a_handshake_that_breaks_off_is_tried_again(router: Router) -> None:
         assert not lost.is_set()
         channel.close()
         channel.loop_wrap.loop.close()
+        server.join(10)
     assert router.connections == 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model_chat.tests.agents.tiny_models import save, talkative
-from tests.docs.place import Walk
+from model_chat.tests.docs.place import Walk
 
 
 @pytest.fixture

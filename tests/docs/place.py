@@ -25,7 +25,7 @@ from pathlib import Path
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
 from model_chat.router.local_architect import free_port
 from model_chat.scripts.make_demo_models import install, make_blender_tiny
-from tests.docs.pages import ROOT, commands_of
+from model_chat.tests.docs.pages import ROOT, commands_of
 
 SECONDS = 120.0
 """For a command to end, or to say that it is up, on a machine that does much else."""

@@ -23,9 +23,9 @@ import pytest
 from model_chat.quality.blocks import find_worker
 from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
 from model_chat.router.local_architect import ROUTER_PACKAGES
+from model_chat.tests.docs.pages import COMMANDS, NEEDS, ROOT, commands_of
+from model_chat.tests.docs.place import Walk, fetch, find
 from model_chat.tests.mephisto_run import PASSED, Run
-from tests.docs.pages import COMMANDS, NEEDS, ROOT, commands_of
-from tests.docs.place import Walk, fetch, find
 
 BUCKETS = ("contradiction", "off_topic", "repetition", "unlikely_claim", "unkind", "none_all_good")
 MAKEFILE, SETUP = "Makefile", "scripts/setup_env.py"

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, Response, WebSocket, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Response, WebSocket, sync_playwright
 
 from model_chat.scripts.setup_env import find_chromium
-from tests.e2e.running_task import ROOT
+from model_chat.tests.e2e.running_task import ROOT
 
 AXE = ROOT / "frontend/node_modules/axe-core/axe.min.js"
 ARGUMENTS = (
@@ -63,7 +63,7 @@ class Received:
         web_socket.on("framereceived", lambda frame: self.parts.append(str(frame)))
 
     def _on_response(self, response: Response) -> None:
-        with contextlib.suppress(Exception):  # redirects and aborted requests have no body
+        with contextlib.suppress(Error):  # redirects and aborted requests have no body
             self.parts.append(response.text())
 
     @property

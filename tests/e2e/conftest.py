@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.running_task import RunningTask, make_fixed_model
+from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

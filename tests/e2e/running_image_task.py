@@ -12,7 +12,7 @@ from PIL import Image
 
 from model_chat.images.contexts import ImageContextsWriter
 from model_chat.images.stack import read_stack
-from tests.e2e.running_task import RunningTask
+from model_chat.tests.e2e.running_task import RunningTask
 
 B = "mephisto.blueprint"
 NO_ANNOTATION = f"{B}.annotations_config_path=''"

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.browser import CuttableProxy, chromium
-from tests.e2e.running_task import RunningTask
-from tests.e2e.test_browser import on_screen, rate_and_submit, say, wait_for_messages
+from model_chat.tests.e2e.browser import CuttableProxy, chromium
+from model_chat.tests.e2e.running_task import RunningTask
+from model_chat.tests.e2e.test_browser import on_screen, rate_and_submit, say, wait_for_messages
 
 Start = Callable[..., RunningTask]
 FLAGS = (

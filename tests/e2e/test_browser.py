@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from model_chat.records.schema import Conversation
-from tests.e2e.browser import CuttableProxy, Received, axe_findings, chromium
-from tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.e2e.browser import CuttableProxy, Received, axe_findings, chromium
+from model_chat.tests.e2e.running_task import ROOT, RunningTask
 
 Start = Callable[..., RunningTask]
 PHONE = {"width": 360, "height": 740}

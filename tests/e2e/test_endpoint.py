@@ -17,6 +17,7 @@ import pytest
 
 from model_chat.agents.endpoint_settings import ENDPOINT_AGENT
 from model_chat.scripts.simulate_workers import Behaviour, simulate
+from model_chat.tests.e2e.running_task import RunningTask
 from model_chat.tests.endpoint_server import (
     EndpointServer,
     Exchange,
@@ -29,7 +30,6 @@ from model_chat.tests.endpoint_server import (
     text_event,
 )
 from model_chat.tests.llama_server import GGUF, llama_server
-from tests.e2e.running_task import RunningTask
 
 Start = Callable[..., RunningTask]
 KEY = "sk-whole-task-0123456789abcdef"
@@ -287,7 +287,7 @@ def test_a_whole_task_with_a_real_server(start_task: Start, monkeypatch: pytest.
 
 
 def test_image_chat_sends_the_image_with_each_request(server: EndpointServer, tmp_path: Path) -> None:
-    from tests.e2e.running_image_task import NO_ANNOTATION, image_tasks
+    from model_chat.tests.e2e.running_image_task import NO_ANNOTATION, image_tasks
 
     with image_tasks(tmp_path) as start:
         flags = (models_file(tmp_path, server.url, takes_images=True), "mephisto.blueprint.image_models=e")
@@ -307,7 +307,7 @@ def test_image_chat_sends_the_image_with_each_request(server: EndpointServer, tm
 
 
 def test_image_chat_refuses_a_model_that_is_not_to_get_the_image(server: EndpointServer, tmp_path: Path) -> None:
-    from tests.e2e.running_image_task import image_tasks
+    from model_chat.tests.e2e.running_image_task import image_tasks
 
     with image_tasks(tmp_path) as start, pytest.raises(AssertionError, match="the model 'e' takes no images"):
         start(models_file(tmp_path, server.url), "mephisto.blueprint.image_models=e", images=1)

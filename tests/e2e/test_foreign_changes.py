@@ -11,10 +11,17 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.e2e.browser import STEP_MILLISECONDS, chromium
-from tests.e2e.foreign_changes import CHANGES, script_of
-from tests.e2e.running_task import ROOT, RunningTask
-from tests.e2e.test_browser import ONBOARDING, fill_onboarding, on_screen, rate_and_submit, say, wait_for_messages
+from model_chat.tests.e2e.browser import STEP_MILLISECONDS, chromium
+from model_chat.tests.e2e.foreign_changes import CHANGES, script_of
+from model_chat.tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.e2e.test_browser import (
+    ONBOARDING,
+    fill_onboarding,
+    on_screen,
+    rate_and_submit,
+    say,
+    wait_for_messages,
+)
 
 Start = Callable[..., RunningTask]
 every_change = pytest.mark.parametrize("change", list(CHANGES))

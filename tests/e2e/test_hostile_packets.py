@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from model_chat.records.schema import Conversation
 from model_chat.scripts.simulate_workers import Behaviour, SimulatedWorker
-from tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.e2e.running_task import ROOT, RunningTask
 
 Start = Callable[..., RunningTask]
 ANNOTATION = f"mephisto.blueprint.annotations_config_path={ROOT}/task_config/dummy/annotations_config.json"

@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from model_chat.scripts.simulate_workers import Behaviour, SimulatedWorker
-from tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.e2e.running_task import ROOT, RunningTask
 
 Start = Callable[..., RunningTask]
 ONBOARDING = (

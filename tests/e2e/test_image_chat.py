@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from model_chat.records.schema import Conversation
-from tests.e2e.browser import Received, axe_findings, chromium
-from tests.e2e.running_image_task import NO_ANNOTATION, B, Start, image_tasks
-from tests.e2e.test_browser import on_screen, rate_and_submit, say, wait_for_messages
+from model_chat.tests.e2e.browser import Received, axe_findings, chromium
+from model_chat.tests.e2e.running_image_task import NO_ANNOTATION, B, Start, image_tasks
+from model_chat.tests.e2e.test_browser import on_screen, rate_and_submit, say, wait_for_messages
 
 
 @pytest.fixture

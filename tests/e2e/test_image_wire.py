@@ -18,8 +18,15 @@ import pytest
 from model_chat.images.stack import read_stack
 from model_chat.quality.refusals import TEXTS, Refusal
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, simulate
-from tests.e2e.running_image_task import NO_ANNOTATION, B, Start, image_tasks, places_of_chats, places_of_stack
-from tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.e2e.running_image_task import (
+    NO_ANNOTATION,
+    B,
+    Start,
+    image_tasks,
+    places_of_chats,
+    places_of_stack,
+)
+from model_chat.tests.e2e.running_task import ROOT, RunningTask
 
 BLOCK = f"{B}.block_qualification=seen_all"
 FOR_GOOD = ("left", f"no work: {TEXTS[Refusal.NOTHING_NEW]}")

@@ -11,8 +11,8 @@ import pytest
 
 from model_chat.quality.refusals import TEXTS, Refusal
 from model_chat.scripts.simulate_workers import Behaviour, simulate
-from tests.e2e.running_task import RunningTask
-from tests.e2e.test_wire import DUMMY_ANNOTATION, DUMMY_ONBOARDING
+from model_chat.tests.e2e.running_task import RunningTask
+from model_chat.tests.e2e.test_wire import DUMMY_ANNOTATION, DUMMY_ONBOARDING
 
 Start = Callable[..., RunningTask]
 BROWSERS = 6

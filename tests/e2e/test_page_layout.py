@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 
-from tests.e2e.browser import STEP_MILLISECONDS, axe_findings, chromium
-from tests.e2e.test_foreign_changes import LOOK, scenario
+from model_chat.tests.e2e.browser import STEP_MILLISECONDS, axe_findings, chromium
+from model_chat.tests.e2e.test_foreign_changes import LOOK, scenario
 
 PHONE = {"width": 360, "height": 640}
 ENLARGED = {"width": 320, "height": 256}

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.browser import STEP_MILLISECONDS, axe_findings, chromium
-from tests.e2e.running_task import ROOT
+from model_chat.tests.e2e.browser import STEP_MILLISECONDS, axe_findings, chromium
+from model_chat.tests.e2e.running_task import ROOT
 
 REPLY = "A fixed reply, with a 'quote'."
 

@@ -13,8 +13,8 @@ import httpx
 
 from model_chat.quality.refusals import TEXTS, Refusal
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, simulate
-from tests.e2e.running_task import ROOT, RunningTask
-from tests.e2e.test_wire import DUMMY_ANNOTATION, DUMMY_ONBOARDING
+from model_chat.tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.e2e.test_wire import DUMMY_ANNOTATION, DUMMY_ONBOARDING
 
 Start = Callable[..., RunningTask]
 ONE_TURN = "mephisto.blueprint.num_turns=1"

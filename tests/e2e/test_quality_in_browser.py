@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from model_chat.quality.refusals import TEXTS, Refusal
-from tests.e2e.browser import axe_findings, chromium
-from tests.e2e.running_task import RunningTask
-from tests.e2e.test_browser import on_screen, rate_and_submit, say, wait_for_messages
+from model_chat.tests.e2e.browser import axe_findings, chromium
+from model_chat.tests.e2e.running_task import RunningTask
+from model_chat.tests.e2e.test_browser import on_screen, rate_and_submit, say, wait_for_messages
 
 WORDS = "Attention check: please write the word orange."
 BOX = "Attention check: please tick only the last box."

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from model_chat.scripts.simulate_workers import Behaviour, simulate
-from tests.e2e.running_task import RunningTask, make_fixed_model
+from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'model-chat[ray]', then run again")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -35,7 +35,7 @@ def test_conversations_go_on_over_a_death_and_ctrl_c_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_fixed_model(tmp_path / "models" / "group" / "a", REPLY)
-    monkeypatch.setattr("tests.e2e.running_task.START_SECONDS", 300.0)
+    monkeypatch.setattr("model_chat.tests.e2e.running_task.START_SECONDS", 300.0)
     task = RunningTask(
         tmp_path / "task",
         [

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, simulate
-from tests.e2e.running_task import RunningTask
+from model_chat.tests.e2e.running_task import RunningTask
 
 Start = Callable[..., RunningTask]
 TWO_TURNS = "mephisto.blueprint.num_turns=2"

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from model_chat.scripts.simulate_workers import Behaviour, simulate
-from tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.e2e.running_task import ROOT, RunningTask
 
 Start = Callable[..., RunningTask]
 SECRETS = {
@@ -25,7 +25,7 @@ SECRETS = {
 
 def test_no_key_is_written_printed_or_sent(start_task: Start, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opt = {
-        "model": "tests.e2e.quoting_agent:QuotingAgent",
+        "model": "model_chat.tests.e2e.quoting_agent:QuotingAgent",
         "api_key": SECRETS["key"],
         "endpoint": f"https://me:{SECRETS['address']}@model.example/v1?key={SECRETS['environment']}",
         "headers": {"Authorization": SECRETS["header"]},

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker
-from tests.e2e.running_task import ROOT, RunningTask, make_fixed_model
+from model_chat.tests.e2e.running_task import ROOT, RunningTask, make_fixed_model
 
 Start = Callable[..., RunningTask]
 END_SECONDS = 10.0
@@ -186,7 +186,7 @@ def test_a_signal_during_onboarding_ends_it_with_the_reason_and_counts_no_try(st
 
 
 def slow_model(folder: Path, seconds: float) -> None:
-    opt: dict[str, Any] = {"model": "tests.e2e.slow_agent:SlowAgent", "seconds": seconds}
+    opt: dict[str, Any] = {"model": "model_chat.tests.e2e.slow_agent:SlowAgent", "seconds": seconds}
     (folder / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.e2e.browser import axe_findings, chromium
-from tests.e2e.running_task import RunningTask
+from model_chat.tests.e2e.browser import axe_findings, chromium
+from model_chat.tests.e2e.running_task import RunningTask
 
 Start = Callable[..., RunningTask]
 NO_ANNOTATION = "mephisto.blueprint.annotations_config_path=''"

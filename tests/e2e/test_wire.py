@@ -16,7 +16,7 @@ from pathlib import Path
 
 from model_chat.records.schema import Conversation
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, simulate
-from tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.e2e.running_task import ROOT, RunningTask
 
 Start = Callable[..., RunningTask]
 DUMMY_ANNOTATION = f"mephisto.blueprint.annotations_config_path={ROOT}/task_config/dummy/annotations_config.json"
@@ -123,7 +123,7 @@ def test_a_worker_who_leaves_gives_the_place_back(start_task: Start) -> None:
 def test_a_model_that_fails_costs_the_worker_nothing_and_the_conversation_is_replaced(
     start_task: Start, models: Path
 ) -> None:
-    opt = {"model": "tests.e2e.failing_agent:FailsOnceAgent", "marker": str(models / "failed-once")}
+    opt = {"model": "model_chat.tests.e2e.failing_agent:FailsOnceAgent", "marker": str(models / "failed-once")}
     (models / "a" / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
     task = start_task("mephisto.blueprint.num_turns=2", needed="a:1")
     (unlucky,) = asyncio.run(simulate(task.port, 1, [Behaviour()], prefix="unlucky"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sqlite3
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -98,6 +99,15 @@ def test_nobody_is_found_under_what_is_no_agents_id_or_that_of_another_run(run: 
     other = SimpleNamespace(task_run=SimpleNamespace(db_id="77"))
     assert retired.get(agent.db_id, other) is None  # type: ignore[arg-type]  # only the run's id is looked at
     assert Agent.get(run.db, agent.db_id).db_id == agent.db_id
+
+
+def test_a_database_that_fails_is_not_taken_for_an_unknown_agent(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(agent_id: str) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(run.db, "get_agent", locked)
+    with pytest.raises(sqlite3.OperationalError):
+        RetiredAgents(run.db).get("1", live(run))
 
 
 def test_packets_that_nobody_will_read_do_not_pile_up(run: Run) -> None:

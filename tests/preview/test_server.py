@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import tornado.netutil
 from rich.console import Console
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.websocket import WebSocketClosedError, websocket_connect
 
 from model_chat.configuration.hydra import ROOT
@@ -68,8 +68,8 @@ def codes_of(preview: Preview, headers: Callable[[int], dict[str, str]]) -> dict
             socket = await websocket_connect(HTTPRequest(f"ws://127.0.0.1:{port}/", headers=headers(port)))
             socket.close()
             found["socket"] = 101
-        except Exception as error:  # tornado's own classes differ by what went wrong
-            found["socket"] = getattr(error, "code", 0)
+        except HTTPClientError as error:
+            found["socket"] = error.code
         return found
 
     found: dict[str, int] = with_server(preview, act)
