@@ -33,7 +33,7 @@ from model_chat.conversation.onboarding_world import ModelChatOnboardWorld as Mo
 from model_chat.conversation.onboarding_world import OnboardingOptions as OnboardingOptions
 from model_chat.conversation.onboarding_world import make_onboarding_world as make_onboarding_world
 from model_chat.conversation.onboarding_world import validate_onboarding as validate_onboarding
-from model_chat.conversation.quota import Quota, Seat
+from model_chat.conversation.quota import Quota, Reservation
 from model_chat.errors import ModelChatError
 from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.attention import AttentionConfig
@@ -135,7 +135,7 @@ class ModelChatWorld:
         place: the conversation's place in the model's quota.
     """
 
-    def __init__(self, options: ChatOptions, human: HumanAgent, bot: BotAgent, place: Seat) -> None:
+    def __init__(self, options: ChatOptions, human: HumanAgent, bot: BotAgent, place: Reservation) -> None:
         self.options = options
         self.human = human
         self.bot = bot
@@ -491,7 +491,7 @@ class ModelChatWorld:
         self.place.give_back()
 
 
-class NoPlaceLeftError(ModelChatError, RuntimeError):
+class NoReservationLeftError(ModelChatError, RuntimeError):
     """Every model has all the conversations it needs, or the models have cost what they may."""
 
 
@@ -510,13 +510,13 @@ def make_world(
         world_class: the class to make; world files of the user's own name theirs.
 
     Raises:
-        NoPlaceLeftError: no model needs a conversation, or the models have cost what they may.
+        NoReservationLeftError: no model needs a conversation, or the models have cost what they may.
     """
     if opt.spend is not None and opt.spend.is_reached():
-        raise NoPlaceLeftError("The models have cost mephisto.blueprint.max_model_spend_usd.")
+        raise NoReservationLeftError("The models have cost mephisto.blueprint.max_model_spend_usd.")
     place = opt.quota.take(agents[0].worker_id)
     if place is None:
-        raise NoPlaceLeftError("Every model has all the conversations it needs.")
+        raise NoReservationLeftError("Every model has all the conversations it needs.")
     try:
         return world_class(opt, agents[0], BotAgent(opt.models, place.nickname), place)
     except BaseException:

@@ -14,10 +14,10 @@ from model_chat.bot_agent import BotAgent
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.images.contexts import ImageContext, ImageContexts
 from model_chat.images.inputs import ImageInput, first_message, repeated_keys
-from model_chat.images.quota import ImagePlace, ImageQuota
+from model_chat.images.quota import ImageQuota, ImageReservation
 from model_chat.records.schema import HUMAN_ID
 from model_chat.serving.pool import ModelPool
-from model_chat.worlds import ChatOptions, ModelChatOnboardWorld, ModelChatWorld, NoPlaceLeftError
+from model_chat.worlds import ChatOptions, ModelChatOnboardWorld, ModelChatWorld, NoReservationLeftError
 from model_chat.worlds import get_world_params as get_world_params  # the same as in text chat, and so are these:
 from model_chat.worlds import make_onboarding_world as make_onboarding_world
 from model_chat.worlds import validate_onboarding as validate_onboarding
@@ -85,9 +85,11 @@ class ModelImageChatWorld(ModelChatWorld):
 
     options: ImageChatOptions
     bot: ImageBotAgent
-    place: ImagePlace
+    place: ImageReservation
 
-    def __init__(self, options: ImageChatOptions, human: HumanAgent, bot: ImageBotAgent, place: ImagePlace) -> None:
+    def __init__(
+        self, options: ImageChatOptions, human: HumanAgent, bot: ImageBotAgent, place: ImageReservation
+    ) -> None:
         super().__init__(options, human, bot, place)
         self.image: ImageContext = options.images[place.image_idx]
 
@@ -139,12 +141,12 @@ def make_world(
         world_class: the class to make; world files of the user's own name theirs.
 
     Raises:
-        NoPlaceLeftError: there is nothing for this worker.
+        NoReservationLeftError: there is nothing for this worker.
     """
     human = agents[0]
     place = opt.quota.take(human.worker_id)
     if place is None:
-        raise NoPlaceLeftError("There is no image for this worker.")
+        raise NoReservationLeftError("There is no image for this worker.")
     try:
         images = opt.inputs[place.nickname]
         bot = ImageBotAgent(opt.models, place.nickname, images[place.image_idx], images.act(place.image_idx))

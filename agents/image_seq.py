@@ -64,7 +64,7 @@ class Eyes(nn.Module):
         return self.colour(features), self.shape(features)
 
 
-class SeeingEncoder(TransformerEncoder):
+class EncoderWithImage(TransformerEncoder):
     """A transformer encoder over the words and, where there is a picture, its cells."""
 
     def forward(self, words: Tensor, cells: Tensor, has_image: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,12 +84,12 @@ class SeeingEncoder(TransformerEncoder):
         return self.forward_layers(joint * mask.unsqueeze(-1).type_as(joint), mask), mask
 
 
-class SeeingModel(TransformerGeneratorModel):
+class ImageSeqModel(TransformerGeneratorModel):
     """ParlAI's generator with eyes."""
 
     def __init__(self, opt: Any, dictionary: Any) -> None:
         super().__init__(opt, dictionary)
-        self.encoder = SeeingEncoder(
+        self.encoder = EncoderWithImage(
             opt=opt,
             vocabulary_size=len(dictionary),
             embedding=self.embeddings,
@@ -107,7 +107,7 @@ class SeeingModel(TransformerGeneratorModel):
         for name, words in (("colour_words", COLOURS), ("shape_words", SHAPES)):
             self.register_buffer(name, torch.tensor([dictionary[word] for word in words]), persistent=False)
 
-    def train(self, mode: bool = True) -> SeeingModel:
+    def train(self, mode: bool = True) -> ImageSeqModel:
         """Switch training on or off; eyes that are fixed stay as they are."""
         super().train(mode)
         if self.eyes_are_fixed:
@@ -157,7 +157,7 @@ class ImageSeqAgent(TransformerGeneratorAgent):
         group.add_argument("--naming-loss", type=float, default=1.0, help="weight of naming what each cell shows")
         return parser
 
-    def build_model(self, states: Any = None) -> SeeingModel:
+    def build_model(self, states: Any = None) -> ImageSeqModel:
         """Return the model, with random weights or, where ``--eyes-file`` names some, with those eyes.
 
         Raises:
@@ -166,7 +166,7 @@ class ImageSeqAgent(TransformerGeneratorAgent):
         side, grid = self.opt["image_side"], self.opt["image_grid"]
         if grid < 1 or side < 4 * grid:  # two halvings: a cell needs one pixel at least after them
             raise ValueError(f"--image-side {side}, --image-grid {grid}: give a side of at least 4 pixels a cell.")
-        model = SeeingModel(self.opt, self.dict)
+        model = ImageSeqModel(self.opt, self.dict)
         if self.opt.get("eyes_file"):
             model.eyes.load_state_dict(torch.load(self.opt["eyes_file"], weights_only=True), strict=True)
         return model

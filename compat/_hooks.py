@@ -16,7 +16,7 @@ Around = Callable[[], AbstractContextManager[None]]
 After = Callable[[ModuleType], None]
 
 
-class MendingFinder(MetaPathFinder):
+class PatchingFinder(MetaPathFinder):
     """Finds the modules that need a patch, and applies it when they are executed.
 
     Owner of the two tables of patches. They are filled while :mod:`model_chat.compat` is imported and only read afterwards,
@@ -46,7 +46,7 @@ class MendingFinder(MetaPathFinder):
 
         return register
 
-    def mended_modules(self) -> Iterator[str]:
+    def patched_modules(self) -> Iterator[str]:
         """Names of the modules that a patch waits for."""
         yield from sorted(self._around.keys() | self._after.keys())
 
@@ -74,7 +74,7 @@ class MendingFinder(MetaPathFinder):
             return spec
         execute = spec.loader.exec_module
 
-        def mended_execute(module: ModuleType) -> None:
+        def patched_execute(module: ModuleType) -> None:
             with ExitStack() as patches:
                 for around in self._around.get(fullname, []):
                     patches.enter_context(around())
@@ -83,8 +83,8 @@ class MendingFinder(MetaPathFinder):
                 after(module)
 
         # On the instance: importlib asks the spec's loader object, and nobody else uses this one.
-        spec.loader.exec_module = mended_execute  # type: ignore[method-assign]  # the wrapping is the point
+        spec.loader.exec_module = patched_execute  # type: ignore[method-assign]  # the wrapping is the point
         return spec
 
 
-FINDER = MendingFinder()
+FINDER = PatchingFinder()

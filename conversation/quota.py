@@ -18,7 +18,7 @@ class ModelCount(NamedTuple):
     needed: int
 
 
-class Seat(Protocol):
+class Reservation(Protocol):
     """A conversation's place in a collection: taken, then either completed or given back, once."""
 
     nickname: str
@@ -34,7 +34,7 @@ class Seat(Protocol):
 class Quota(Protocol):
     """What is still to be collected; text chat counts models, image chat images and models. Thread-safe."""
 
-    def take(self, worker: str) -> Seat | None:
+    def take(self, worker: str) -> Reservation | None:
         """Take a place for a conversation with this worker; None when there is none."""
 
     def counts(self) -> list[ModelCount]:
@@ -54,7 +54,7 @@ class Quota(Protocol):
 
 
 @dataclass
-class Place:
+class ModelReservation:
     """A conversation's place in the quota of a model: taken, then either completed or given back, once."""
 
     nickname: str
@@ -89,7 +89,7 @@ class ConversationQuota:
         self._in_flight = dict.fromkeys(needed, 0)
         self._rng = random.Random(seed)
 
-    def take(self, worker: str = "") -> Place | None:
+    def take(self, worker: str = "") -> ModelReservation | None:
         """Take a place for the model that needs most conversations; ties are broken at random.
 
         Args:
@@ -108,9 +108,9 @@ class ConversationQuota:
                 return None
             nickname = self._rng.choice([name for name, count in missing.items() if count == most])
             self._in_flight[nickname] += 1
-            return Place(nickname, self)
+            return ModelReservation(nickname, self)
 
-    def _settle(self, place: Place, collected: bool) -> None:
+    def _settle(self, place: ModelReservation, collected: bool) -> None:
         with self._lock:
             if place.settled:
                 return

@@ -85,7 +85,7 @@ class WorldModule(Protocol):
         """Make the world of one conversation.
 
         Raises:
-            NoPlaceLeftError: there is nothing for this worker.
+            NoReservationLeftError: there is nothing for this worker.
         """
 
     def make_onboarding_world(self, opt: Any, agent: HumanAgent, initialization_data: Any = None) -> OnboardingWorld:

@@ -27,7 +27,7 @@ class Outlook(Enum):
 
 
 @dataclass
-class ImagePlace:
+class ImageReservation:
     """A conversation's place in the stack: taken, then either completed or given back, once.
 
     Attributes:
@@ -82,7 +82,7 @@ class ImageQuota:
         room = sum(map(sum, progress.values()))
         self._wanted = max(min(self._conversations, room), self._done.total())
 
-    def take(self, worker: str) -> ImagePlace | None:
+    def take(self, worker: str) -> ImageReservation | None:
         """Take a place for a worker.
 
         Args:
@@ -107,7 +107,7 @@ class ImageQuota:
                 self._taking -= 1
                 if model is not None:
                     self._in_flight[model] += 1
-        return None if image_idx is None or model is None else ImagePlace(model, image_idx, worker, self)
+        return None if image_idx is None or model is None else ImageReservation(model, image_idx, worker, self)
 
     def outlook(self, worker: str) -> Outlook:
         """Say what there is for a worker; takes nothing."""
@@ -119,7 +119,7 @@ class ImageQuota:
             return Outlook.WORK
         return Outlook.LATER if (now or later) and room > 0 else Outlook.NOTHING
 
-    def _settle(self, place: ImagePlace, collected: bool) -> None:
+    def _settle(self, place: ImageReservation, collected: bool) -> None:
         with self._lock:
             if place.settled:
                 return

@@ -24,7 +24,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 """Hydra's environment variable: let exceptions out of ``hydra.main`` instead of printing them."""
 
 
-class Wish(StrEnum):
+class Action(StrEnum):
     """What the command line asks for."""
 
     RUN = "run"
@@ -42,7 +42,7 @@ class CommandLine(NamedTuple):
         config_dir: a folder that holds a ``conf/`` of its own.
     """
 
-    wish: Wish
+    wish: Action
     options: list[str]
     overrides: list[str]
     config_dir: Path | None = None
@@ -82,11 +82,11 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
         if value is None or (name == "cfg" and is_config) or (name == "config_dir" and offered):
             continue
         options.append(f"--{name.replace('_', '-')}={folder if name == 'config_dir' else value}")
-    wish = Wish.HELP if parsed.help else Wish.CONFIG if is_config else Wish.RUN
+    wish = Action.HELP if parsed.help else Action.CONFIG if is_config else Action.RUN
     return CommandLine(wish, options, [as_meant(word) for word in overrides], folder if offered else None)
 
 
-def call(run: Callable[[], None], config_name: str, line: CommandLine) -> None:
+def run_hydra_app(run: Callable[[], None], config_name: str, line: CommandLine) -> None:
     """Call what ``hydra.main`` made with a command line.
 
     Raises:

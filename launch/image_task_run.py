@@ -62,7 +62,7 @@ def make_image_options(
     return ImageChatOptions(**common, quota=quota, images=images.contexts, inputs=inputs)
 
 
-def settle_stack(quota: ImageQuota, chat_data_folder: Path, database: Path, task_name: str) -> None:
+def reconcile_stack(quota: ImageQuota, chat_data_folder: Path, database: Path, task_name: str) -> None:
     """Bring the stack in line with what an earlier run, which was killed, has saved; before the first draw.
 
     Args:

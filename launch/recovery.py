@@ -24,7 +24,7 @@ from model_chat.configuration.traces import NewPaths
 from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
 from model_chat.mephisto_task.agent_state import state_of
-from model_chat.records.collected import KeptConversations, message_ids_of
+from model_chat.records.collected import SavedConversations, message_ids_of
 from model_chat.records.journal import JOURNAL_NAME
 from model_chat.records.locks import DATA_LOCK, LOCKS_FOLDER, LockedError, hold, hold_data, use_folder
 from model_chat.records.schema import HUMAN_IDX, Completion, Generation, Utterance
@@ -149,7 +149,7 @@ def use_chat_data(folder: Path) -> Iterator[None]:
 def recover(
     db: MephistoDB,
     task_name: str,
-    kept: KeptConversations,
+    kept: SavedConversations,
     chat_data_folder: Path,
     is_live: bool,
     block: Callable[[Worker, dict[str, Any]], None] = lambda worker, saved: None,
@@ -208,7 +208,7 @@ def _unfinished_agents(db: MephistoDB, task_id: str) -> list[Agent]:
 
 def _recover_agent(
     agent: Agent,
-    kept: KeptConversations,
+    kept: SavedConversations,
     chat_data_folder: Path,
     is_live: bool,
     block: Callable[[Worker, dict[str, Any]], None],

@@ -33,7 +33,7 @@ from model_chat.errors import ConfigurationError
 from model_chat.images.stack import stack_files
 from model_chat.launch.checked_task import CheckedTask
 from model_chat.launch.checks import BLUEPRINT, check_task, mode_needs_context
-from model_chat.launch.command_line import CannotComposeError, Wish, call, read_arguments
+from model_chat.launch.command_line import Action, CannotComposeError, read_arguments, run_hydra_app
 from model_chat.launch.logs import adopt_parlai_logger, set_up_logging
 from model_chat.launch.progress import Progress
 from model_chat.launch.recovery import hold_task, recover, use_chat_data
@@ -43,7 +43,7 @@ from model_chat.mephisto_task.task_database import open_database
 from model_chat.mephisto_task.task_operator import TaskOperator, is_local
 from model_chat.quality.block_lists import block_workers
 from model_chat.quality.blocks import block_for_record, name_of
-from model_chat.records.collected import find_kept
+from model_chat.records.collected import find_saved
 from model_chat.serving.backend import open_pool
 from model_chat.serving.model import StoppedError
 from model_chat.serving.spend import ModelSpend, dollars
@@ -64,9 +64,9 @@ def main(default_conf: str) -> None:
 
     def run(cfg: DictConfig) -> None:
         nonlocal code
-        if wish is Wish.HELP:
+        if wish is Action.HELP:
             print(help_text(cfg, Path(sys.argv[0]).name, ABOUT), end="")  # noqa: T201  # what the command is asked to print
-        elif wish is Wish.CONFIG:
+        elif wish is Action.CONFIG:
             print(config_text(cfg), end="")  # noqa: T201  # likewise
         else:
             set_up_logging(cfg.mephisto.log_level, console)
@@ -90,9 +90,9 @@ def main(default_conf: str) -> None:
         name = register(default_conf, line.config_dir)
         # Without a path Hydra would search the whole package. The group `conf` comes from the config store.
         hydra_main = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)
-        call(hydra_main(run), name, line)
+        run_hydra_app(hydra_main(run), name, line)
     except CannotComposeError as error:
-        code = _refuse(error.with_faults_of(check_task) if wish is Wish.RUN else error, console)
+        code = _refuse(error.with_faults_of(check_task) if wish is Action.RUN else error, console)
     except ConfigurationError as error:
         code = _refuse(error, console)
     except KeyboardInterrupt:  # before the run listens to signals
@@ -162,7 +162,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             # Models are closed after the operator has ended the conversations with them.
             models = closing.enter_context(ExitStack())
             closing.callback(operator.stop)
-            done, spent = take_up(operator.db, cfg, task, data_folder, console)
+            done, spent = resume_earlier_runs(operator.db, cfg, task, data_folder, console)
             if task.images is None and ConversationQuota(task.needed, done).remaining() == 0:
                 return _nothing_left(task, console)
             if task.max_model_spend_usd is not None and spent >= task.max_model_spend_usd:
@@ -215,7 +215,7 @@ def exit_code(quota: Quota, interrupted: bool) -> ExitCode:
     return ExitCode.DONE if quota.remaining() == 0 else ExitCode.ENDED_BEFORE
 
 
-def take_up(
+def resume_earlier_runs(
     db: Any, cfg: DictConfig, task: CheckedTask, data_folder: Path, console: Console
 ) -> tuple[dict[str, int], float]:
     """Find what earlier runs of the task have collected, and put in order what one that died has left.
@@ -224,12 +224,12 @@ def take_up(
         conversations collected with each model, and US dollars that the models of all saved conversations have cost; none
         if ``mephisto.blueprint.resume`` is off.
     """
-    kept = find_kept(task.chat_data_folder, data_folder / "database.db", task.task_name)
+    kept = find_saved(task.chat_data_folder, data_folder / "database.db", task.task_name)
     qualification = name_of(cfg.mephisto.blueprint, "block_qualification")
     block = partial(block_for_record, qualification=qualification, attention=task.attention)
     recovered = recover(db, task.task_name, kept, task.chat_data_folder, task.is_live, block)
     if recovered.cut_off:  # what was cut off has cost something, too
-        kept = find_kept(task.chat_data_folder, data_folder / "database.db", task.task_name)
+        kept = find_saved(task.chat_data_folder, data_folder / "database.db", task.task_name)
     said = [recovered.sentence()]
     done = dict(kept.complete()) if cfg.mephisto.blueprint.resume else {}
     if done and task.images is None:
@@ -326,10 +326,13 @@ def prepare(
     }
     options: ChatOptions
     if task.images is not None:
-        from model_chat.launch.image_task_run import make_image_options, settle_stack  # images take a while to import
+        from model_chat.launch.image_task_run import (  # images take a while to import
+            make_image_options,
+            reconcile_stack,
+        )
 
         options = make_image_options(task.images, pool.models(), args.random_seed, console, common)
-        settle_stack(options.quota, task.chat_data_folder, data_folder / "database.db", task.task_name)
+        reconcile_stack(options.quota, task.chat_data_folder, data_folder / "database.db", task.task_name)
     else:
         options = ChatOptions(
             **common,

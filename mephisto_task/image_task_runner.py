@@ -51,7 +51,7 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
             note_no_more_work(worker, self._block_name)
         return outlook
 
-    def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+    def end_without_reservation(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker that what was there when they came is gone, and offer the unit to somebody else."""
         nothing = self._outlook(agent.get_worker()) is Outlook.NOTHING
         if self._quota.remaining():

@@ -46,7 +46,7 @@ def is_on_network(path: Path) -> bool:
     return kind.lower().startswith(_NETWORK)
 
 
-class QuickWrites:
+class WriteAheadDatabase:
     """Makes the connections quick that a database of Mephisto, or a provider's datastore, opens: one a thread.
 
     Args:
@@ -125,9 +125,9 @@ def open_database(kind: str, path: Path, provider_type: str) -> tuple[MephistoDB
     """
     database: MephistoDB = {"local": LocalMephistoDB, "singleton": MephistoSingletonDB}[kind](database_path=str(path))
     closing_it = ExitStack()
-    closing_it.callback(QuickWrites(database).close)
+    closing_it.callback(WriteAheadDatabase(database).close)
     if provider_type == "mock":
-        closing_it.callback(QuickWrites(database.get_datastore_for_provider("mock")).close)
+        closing_it.callback(WriteAheadDatabase(database.get_datastore_for_provider("mock")).close)
     return database, closing_it
 
 

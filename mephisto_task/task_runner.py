@@ -32,7 +32,7 @@ from model_chat.quality.onboarding import keep_result
 from model_chat.records.schema import Completion
 from model_chat.records.writing import save_conversation
 from model_chat.serving.model import StoppedError
-from model_chat.worlds import NoPlaceLeftError
+from model_chat.worlds import NoReservationLeftError
 
 if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent, OnboardingAgent
@@ -212,15 +212,15 @@ class ModelChatTaskRunner(TaskRunner):
             world = shared.require_world_module().make_world(
                 shared.world_opt, [human], initialization_data=unit.get_assignment_data()
             )
-        except NoPlaceLeftError:
-            self.end_without_place(unit, agent, human)
+        except NoReservationLeftError:
+            self.end_without_reservation(unit, agent, human)
         except ANYTHING:  # the world's own code
             logger.exception("A conversation could not be started")
             self._end_broken(human)
         else:
             self._run_world(world, unit, agent, human)
 
-    def end_without_place(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
+    def end_without_reservation(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker for whom there is no place that there is nothing to do."""
         logger.warning("A unit was offered though no further conversation is to begin")
         tell_end(human, "no_work", NO_MORE_WORK)

@@ -22,7 +22,7 @@ MIN_WORDS = 3
 """Words a message must have on average."""
 MOST_ALL_CAPS = 2
 """So many messages in capitals are too much; of a single message, one is."""
-SHORTEST_SHOUT = 2
+MIN_UPPERCASE_LETTERS = 2
 """Letters; "I" or "B" alone is an answer, not shouting."""
 PARLAI_LIST = "parlai"
 """Stands for the list that ParlAI fetches from parl.ai into its own data folder."""
@@ -75,7 +75,7 @@ class AcceptabilityChecker:
 
 def is_all_caps(text: str) -> bool:
     """Whether a text shouts: at least two letters that could be small, none of which is. False for "你好" and "123!"."""
-    return text.isupper() and sum(character.isupper() for character in text) >= SHORTEST_SHOUT
+    return text.isupper() and sum(character.isupper() for character in text) >= MIN_UPPERCASE_LETTERS
 
 
 def _normalised(text: str) -> str:

@@ -105,7 +105,7 @@ SEEN = 5_000
 """Packets of pages of which is remembered that they have come: a repeat comes within moments."""
 
 
-class LastIds(OrderedDict[object, None]):
+class RecentIds(OrderedDict[object, None]):
     """The last :data:`SEEN` ids, as a set; Mephisto's own keeps those of the whole run. Of the event loop alone."""
 
     def add(self, update_id: object) -> None:
@@ -136,7 +136,7 @@ class ExplainingClientIO(ClientIOHandler):
     def __init__(self, db: MephistoDB) -> None:
         super().__init__(db)
         self._lock = threading.Lock()
-        self.seen_update_ids = LastIds()
+        self.seen_update_ids = RecentIds()
 
     def _register_channel(self, channel: Channel) -> str:
         """Connect to the router, and return as soon as that is done, where Mephisto sleeps for a third of a second.

@@ -31,7 +31,7 @@ REJECTED_STATUSES = frozenset({"rejected", "soft_rejected"})
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SavedConversation:
     """One saved conversation.
 
     Attributes:
@@ -56,7 +56,7 @@ class Kept:
 
 
 @dataclass
-class KeptConversations:
+class SavedConversations:
     """All that is saved under one task's name.
 
     Attributes:
@@ -65,10 +65,10 @@ class KeptConversations:
             task in the database; they are not counted.
     """
 
-    by_key: dict[str, Kept] = field(default_factory=dict)
+    by_key: dict[str, SavedConversation] = field(default_factory=dict)
     unnamed: int = 0
 
-    def __iter__(self) -> Iterator[Kept]:
+    def __iter__(self) -> Iterator[SavedConversation]:
         return iter(self.by_key.values())
 
     def complete(self) -> Counter[str]:
@@ -91,7 +91,7 @@ class KeptConversations:
         )
 
 
-def find_kept(chat_data_folder: Path, database: Path | None, task_name: str) -> KeptConversations:
+def find_saved(chat_data_folder: Path, database: Path | None, task_name: str) -> SavedConversations:
     """Find what is saved under a task's name, in its folder of conversations and in Mephisto's database.
 
     Files are a task's if they name it. In the database all agents of the task count but those whose work was rejected,
@@ -105,7 +105,7 @@ def find_kept(chat_data_folder: Path, database: Path | None, task_name: str) -> 
     Raises:
         ConfigurationError: the database is no Mephisto database, or stays locked.
     """
-    kept, rejected, unnamed = KeptConversations(), set[str](), set[str]()
+    kept, rejected, unnamed = SavedConversations(), set[str](), set[str]()
     if chat_data_folder.is_dir():
         for source in list_files([chat_data_folder]).sources:
             found = _read(source)
@@ -169,8 +169,8 @@ def message_ids_of(dialog: Any) -> frozenset[str]:
     return frozenset(message_id for message_id in ids if isinstance(message_id, str))
 
 
-def _kept(conversation: ReadConversation, path: Path | None) -> Kept:
-    return Kept(
+def _kept(conversation: ReadConversation, path: Path | None) -> SavedConversation:
+    return SavedConversation(
         nickname=conversation.model_nickname,
         worker_id=conversation.worker_id,
         assignment_id=conversation.assignment_id,

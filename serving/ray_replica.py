@@ -226,7 +226,7 @@ def extend_search_path(folders: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ModelRequirement:
     """A model that a machine is to have.
 
     Attributes:
@@ -238,7 +238,7 @@ class Wanted:
     files: dict[str, int] | None
 
     @classmethod
-    def of(cls, source: ModelSource) -> Wanted:
+    def of(cls, source: ModelSource) -> ModelRequirement:
         """What a model's source is on this machine."""
         return cls(source, None if source.folder is None else files_in(source.folder))
 
@@ -252,7 +252,7 @@ def files_in(folder: Path) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Found:
+class NodeReport:
     """What a machine of the cluster has.
 
     Attributes:
@@ -265,7 +265,9 @@ class Found:
     takes_batches: dict[str, bool]
 
 
-def look_around(wanted: Sequence[Wanted], search_path: Sequence[str], flag: str, must_import: bool) -> Found:
+def inspect_node(
+    wanted: Sequence[ModelRequirement], search_path: Sequence[str], flag: str, must_import: bool
+) -> NodeReport:
     """Say what this machine lacks that models need: their files, and the modules of their agents.
 
     Args:
@@ -298,7 +300,7 @@ def look_around(wanted: Sequence[Wanted], search_path: Sequence[str], flag: str,
                 f"cluster ({type(error).__name__}: {' '.join(str(error).split())[:300]}); every machine needs the same "
                 "packages (docs/ray.md)."
             )
-    return Found(tuple(faults), batches)
+    return NodeReport(tuple(faults), batches)
 
 
 def _fault_of_folder(folder: Path, files: Mapping[str, int]) -> str | None:

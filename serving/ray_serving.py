@@ -23,11 +23,11 @@ from model_chat.serving.ray_cluster import RayCluster
 from model_chat.serving.ray_options import BLUEPRINT, RayOptions
 from model_chat.serving.ray_replica import (
     Description,
-    Found,
+    ModelRequirement,
+    NodeReport,
     ReplicaPlan,
-    Wanted,
     faults_in,
-    look_around,
+    inspect_node,
     own_search_path,
 )
 
@@ -297,8 +297,8 @@ class ModelsOnRay:
         must_import = self._options.replicas > 2
         if self._cluster.is_own and not must_import:
             return {}  # what is on this machine has been checked
-        look = ray.remote(num_cpus=0, max_retries=1, max_calls=1)(look_around)
-        wanted = [Wanted.of(source) for source in self._sources.values()]
+        look = ray.remote(num_cpus=0, max_retries=1, max_calls=1)(inspect_node)
+        wanted = [ModelRequirement.of(source) for source in self._sources.values()]
         asked = [
             look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
                 wanted, search_path, self._flag, must_import
@@ -306,7 +306,7 @@ class ModelsOnRay:
             for node in fit
         ]
         try:
-            found: list[Found] = ray.get(asked, timeout=LOOK_SECONDS)
+            found: list[NodeReport] = ray.get(asked, timeout=LOOK_SECONDS)
         except Exception as error:  # a machine without this package can't even read the question
             raise ConfigurationError(
                 f"{BLUEPRINT}.serving: not every machine of the Ray cluster can run model-chat ({type(error).__name__}: "

@@ -89,7 +89,7 @@ def test_the_documented_tree_is_the_one_in_the_code() -> None:
         ("ConfigurationError", ValueError),
         ("RefusedError", ValueError),
         ("ModelFailureError", RuntimeError),
-        ("NoPlaceLeftError", RuntimeError),
+        ("NoReservationLeftError", RuntimeError),
         ("PlatformError", RuntimeError),
         ("StackWriteError", OSError),
         ("MalformedError", ValueError),

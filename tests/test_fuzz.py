@@ -23,7 +23,7 @@ from model_chat.launch.logs import set_up_logging
 from model_chat.launch.recovery import dialog_of
 from model_chat.mephisto_task.agent_state import ModelChatAgentState
 from model_chat.quality.onboarding import read_answers
-from model_chat.records.collected import find_kept
+from model_chat.records.collected import find_saved
 from model_chat.records.journal import read_journal
 from model_chat.records.reading import ReadConversation, UnreadableError, parse_conversation
 from model_chat.tests.mephisto_run import Run
@@ -211,7 +211,7 @@ def test_a_folder_of_anything_is_counted(tmp_path: Path) -> None:
     day.mkdir()
     for number, data in enumerate((b"", b"{", b"null", b"[]", b'{"task_name": "t"}', b"\xff\xfe", b"[" * 100_000)):
         (day / f"20260101_00000{number}_x_live.json").write_bytes(data)
-    assert list(find_kept(tmp_path, None, "t")) == []
+    assert list(find_saved(tmp_path, None, "t")) == []
 
 
 @FUZZ

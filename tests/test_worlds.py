@@ -33,7 +33,7 @@ from model_chat.tests.seats import (
 from model_chat.worlds import (
     TRANSITIONS,
     ModelChatWorld,
-    NoPlaceLeftError,
+    NoReservationLeftError,
     State,
     make_world,
 )
@@ -505,7 +505,7 @@ def test_a_conversation_takes_a_place_and_settles_it_once() -> None:
     options = chat_options()
     world = make_world(options, [ScriptedHuman(*WHOLE)])
     assert options.quota.counts() == [ModelCount(NICKNAME, 0, 1, 1)]
-    with pytest.raises(NoPlaceLeftError):
+    with pytest.raises(NoReservationLeftError):
         make_world(options, [ScriptedHuman()])
     play(world)
     world.settle(collected=True)

@@ -26,7 +26,7 @@ from model_chat.serving.pool import ModelPool
 from model_chat.tests.image_agents import ChoosingAgent, LookingAgent
 from model_chat.tests.mephisto_run import Run
 from model_chat.tests.seats import MODEL_FILE, NICKNAME, SHORT_CHAT, ScriptedHuman, message, play, rating
-from model_chat.worlds import NoPlaceLeftError, State
+from model_chat.worlds import NoReservationLeftError, State
 from model_chat.worlds_image_chat import ImageChatOptions, ModelImageChatWorld, make_world
 
 
@@ -200,7 +200,7 @@ def test_one_that_was_never_shown_the_image_may_have_it_again(study: Study) -> N
 def test_nobody_gets_a_conversation_that_breaks_a_rule(study: Study) -> None:
     for _ in range(2):
         whole_chat(study)[0].settle(collected=True)
-    with pytest.raises(NoPlaceLeftError):
+    with pytest.raises(NoReservationLeftError):
         make_world(study.options(), [ScriptedHuman()])
     assert read_stack(study.folder / "stack") == [{NICKNAME: ["worker-7"]}, {NICKNAME: ["worker-7"]}]
 

@@ -19,7 +19,7 @@ import numpy
 import pytest
 
 from model_chat.compat import for_mephisto, for_parlai
-from model_chat.compat._hooks import FINDER, MendingFinder
+from model_chat.compat._hooks import FINDER, PatchingFinder
 
 # Run in a new Python: what a library of another version does not ship is hidden, and a patch can be switched off.
 PREAMBLE = """
@@ -526,7 +526,7 @@ def test_parlai_downloads_into_the_users_folder(tmp_path: Path, given: dict[str,
 def test_every_mend_waits_for_a_module_that_exists() -> None:
     import importlib.util
 
-    for name in FINDER.mended_modules():
+    for name in FINDER.patched_modules():
         assert importlib.util.find_spec(name) is not None, f"{name} is gone, and so can be its patch"
 
 
@@ -540,7 +540,7 @@ def test_a_module_imported_before_is_mended_at_once(tmp_path: Path, monkeypatch:
     monkeypatch.syspath_prepend(str(tmp_path))
     import early_module  # type: ignore[import-not-found]  # written above
 
-    finder = MendingFinder()
+    finder = PatchingFinder()
     finder.after("early_module")(lambda module: setattr(module, "value", 2))
     try:
         finder.install()
@@ -557,7 +557,7 @@ def test_mends_run_in_order_around_and_after_a_module(tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path))
     steps: list[str] = []
     monkeypatch.setattr("builtins.steps", steps, raising=False)
-    finder = MendingFinder()
+    finder = PatchingFinder()
 
     @finder.around("late_module")
     @contextmanager

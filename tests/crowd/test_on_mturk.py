@@ -30,7 +30,7 @@ from model_chat.quality.blocks import (
     soft_block,
     unblock,
 )
-from model_chat.records.collected import find_kept
+from model_chat.records.collected import find_saved
 from model_chat.tests.crowd.mturk_account import ASSIGNMENT, HIT, WORKER, Account
 
 Open = Callable[..., Account]
@@ -208,7 +208,7 @@ def expect_expiry(account: Account, *hits: str) -> None:
 
 
 def start_again(account: Account, folder: Path) -> Recovered:
-    found = find_kept(folder, Path(account.db.db_path), "study")
+    found = find_saved(folder, Path(account.db.db_path), "study")
     return recover(account.db, "study", found, folder, is_live=True)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from model_chat.conversation.quota import ModelCount
-from model_chat.images.quota import ImagePlace, ImageQuota, Outlook
+from model_chat.images.quota import ImageQuota, ImageReservation, Outlook
 from model_chat.images.stack import ImageStack, StackWriteError, read_stack
 
 Make = Callable[..., ImageQuota]
@@ -36,7 +36,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         made.pop().close()
 
 
-def taken(quota: ImageQuota, worker: str) -> ImagePlace:
+def taken(quota: ImageQuota, worker: str) -> ImageReservation:
     place = quota.take(worker)
     assert place is not None
     place.seen = True

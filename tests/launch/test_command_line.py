@@ -22,7 +22,7 @@ from model_chat.configuration.flags import known_flags, nearest_flag
 from model_chat.configuration.help import FURTHER, GROUPS, config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.errors import ConfigurationError
-from model_chat.launch.command_line import Wish, compose_config, read_arguments
+from model_chat.launch.command_line import Action, compose_config, read_arguments
 from model_chat.model_chat_blueprint import BLUEPRINT_TYPE
 
 B = "mephisto.blueprint"
@@ -100,17 +100,17 @@ def test_a_flag_added_with_a_plus_must_exist_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "wish", "left"),
     [
-        ([], Wish.RUN, []),
-        (["a=1", "--help"], Wish.HELP, ["a=1"]),
-        (["-h", "conf=b"], Wish.HELP, ["conf=b"]),
-        (["-c", "job", "a=1"], Wish.CONFIG, ["a=1"]),
-        (["--cfg=job"], Wish.CONFIG, []),
-        (["-c", "hydra"], Wish.RUN, ["--cfg=hydra"]),
-        (["-c", "job", "--resolve"], Wish.RUN, ["--resolve", "--cfg=job"]),
+        ([], Action.RUN, []),
+        (["a=1", "--help"], Action.HELP, ["a=1"]),
+        (["-h", "conf=b"], Action.HELP, ["conf=b"]),
+        (["-c", "job", "a=1"], Action.CONFIG, ["a=1"]),
+        (["--cfg=job"], Action.CONFIG, []),
+        (["-c", "hydra"], Action.RUN, ["--cfg=hydra"]),
+        (["-c", "job", "--resolve"], Action.RUN, ["--resolve", "--cfg=job"]),
     ],
 )
 def test_help_and_configuration_are_ours_and_the_rest_is_hydras(
-    arguments: list[str], wish: Wish, left: list[str]
+    arguments: list[str], wish: Action, left: list[str]
 ) -> None:
     line = read_arguments(arguments)
     assert (line.wish, line.for_hydra) == (wish, left)

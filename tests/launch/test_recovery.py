@@ -18,7 +18,7 @@ from model_chat.launch.recovery import CUT_OFF, Recovered, dialog_of, hold_task,
 from model_chat.mephisto_task.agent_state import ModelChatAgentState
 from model_chat.quality.attention import AttentionConfig
 from model_chat.quality.blocks import BlockReason, block_for_record, block_reasons, is_blocked, unblock
-from model_chat.records.collected import KeptConversations, find_kept
+from model_chat.records.collected import SavedConversations, find_saved
 from model_chat.records.writing import save_conversation
 from model_chat.tests.mephisto_run import Run
 
@@ -82,8 +82,8 @@ def die(agent: Any) -> Any:
     return agent
 
 
-def look(run: Run, folder: Path) -> KeptConversations:
-    return find_kept(folder, Path(run.db.db_path), TASK)
+def look(run: Run, folder: Path) -> SavedConversations:
+    return find_saved(folder, Path(run.db.db_path), TASK)
 
 
 def start(run: Run, folder: Path) -> Recovered:
@@ -275,7 +275,7 @@ def test_a_damaged_file_of_one_agent_is_set_aside_and_named_and_the_others_are_r
     (folder / name).write_bytes(content)
     for agent in (damaged, sound):
         die(agent)
-    recovered = recover(mephisto_run.db, TASK, KeptConversations(), tmp_path, is_live=False)
+    recovered = recover(mephisto_run.db, TASK, SavedConversations(), tmp_path, is_live=False)
     assert recovered.cut_off == 2, "what the journals hold is kept"
     texts = [json.loads(path.read_text())["dialog"][2]["text"] for path in tmp_path.glob("*/*.json")]
     assert sorted(texts) == ["kept.", "lost?"]

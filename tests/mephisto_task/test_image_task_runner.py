@@ -135,7 +135,7 @@ def test_who_comes_too_late_is_told_whether_to_come_back_and_the_unit_is_offered
     on.holds(agent.get_worker() if seen_all else mephisto_run.worker())
     human, unit = ScriptedHuman(), agent.get_unit()
     on.runner.running_units[unit.db_id] = object()
-    on.runner.end_without_place(unit, agent, human)
+    on.runner.end_without_reservation(unit, agent, human)
     (ended,) = human.controls("ended")
     assert ended["outcome"] == "incomplete"
     assert (NOTHING_FREE in ended["reason"], TEXTS[Refusal.NOTHING_NEW] in ended["reason"]) == (not seen_all, seen_all)
@@ -149,5 +149,5 @@ def test_no_unit_is_offered_in_place_of_one_when_all_is_collected(
     on.holds(mephisto_run.worker()).complete()
     unit = agent.get_unit()
     on.runner.running_units[unit.db_id] = object()
-    on.runner.end_without_place(unit, agent, ScriptedHuman())
+    on.runner.end_without_reservation(unit, agent, ScriptedHuman())
     assert on.launched == []

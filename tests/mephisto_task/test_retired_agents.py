@@ -18,7 +18,7 @@ from mephisto.data_model.agent import Agent, OnboardingAgent
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.mephisto_task.retired_agents import RetiredAgents
 from model_chat.quality import refusals
-from model_chat.quality.refusals import MOST_WAITING, ExplainingClientIO, LastIds
+from model_chat.quality.refusals import MOST_WAITING, ExplainingClientIO, RecentIds
 from model_chat.tests import mephisto_run
 from model_chat.tests.mephisto_run import Run
 
@@ -126,7 +126,7 @@ def test_packets_that_nobody_will_read_do_not_pile_up(run: Run) -> None:
 
 def test_of_packets_that_have_come_the_last_ids_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "SEEN", 3)
-    seen = LastIds()
+    seen = RecentIds()
     for update_id in ("a", "b", None, "c", "c"):
         seen.add(update_id)
     assert [update_id in seen for update_id in ("a", "b", "c", None)] == [False, True, True, True]

@@ -297,7 +297,7 @@ def test_what_is_no_world_is_said_to_the_worker(
 def test_a_worker_without_a_place_can_submit_even_if_telling_why_fails(
     stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ModelChatTaskRunner, "end_without_place", fail)
+    monkeypatch.setattr(ModelChatTaskRunner, "end_without_reservation", fail)
     on = stage(quota=ConversationQuota({NICKNAME: 0}))
     on.run()
     assert [ended["reason"] for ended in on.controls("ended")] == [task_runner.TECHNICAL_PROBLEM]

@@ -15,7 +15,7 @@ from model_chat.errors import ConfigurationError
 from model_chat.images.stack import ImageStack
 from model_chat.launch.recovery import hold_task, use_chat_data
 from model_chat.records import forget, locks
-from model_chat.records.collected import find_kept
+from model_chat.records.collected import find_saved
 from model_chat.records.forget import forget_worker
 from model_chat.records.journal import JOURNAL_NAME, read_journal
 from model_chat.records.writing import save_conversation
@@ -64,12 +64,12 @@ def test_no_record_names_the_worker_any_more_and_everything_still_counts(run: Ru
     assert (dry.files, dry.states, dry.rows) == (1, 1, 1)
     assert dry.stacks >= 1
     assert len(mentions(tmp_path, WHO)) >= 4, "nothing was done yet"
-    before = find_kept(chats, database, TASK).complete()
+    before = find_saved(chats, database, TASK).complete()
     gone = forget_worker(WHO, database, [chats], [stacks])
     assert (gone.files, gone.states, gone.rows, gone.stacks) == (1, 1, 1, dry.stacks)
     assert mentions(tmp_path, WHO) == []
     assert len(mentions(tmp_path, "worker-2")) >= 3, "nobody else is forgotten"
-    assert find_kept(chats, database, TASK).complete() == before == {"a": 2}
+    assert find_saved(chats, database, TASK).complete() == before == {"a": 2}
     (changed,) = (
         record
         for record in map(json.loads, (path.read_text() for path in chats.glob("*/*.json")))

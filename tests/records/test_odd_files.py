@@ -20,7 +20,7 @@ from model_chat.crowd.workers import Task
 from model_chat.errors import ConfigurationError
 from model_chat.launch.image_task_run import _saved_places
 from model_chat.records import collected, reading
-from model_chat.records.collected import find_kept
+from model_chat.records.collected import find_saved
 from model_chat.records.reading import (
     Origin,
     ReadConversation,
@@ -135,7 +135,7 @@ def test_an_odd_file_is_named_and_left_out_of_a_start(chats: Path, caplog: pytes
     odd = place(chats, "110000")
     odd.write_text(LEFT_OUT[what])
     with caplog.at_level(logging.WARNING):
-        kept = find_kept(chats, None, TASK)
+        kept = find_saved(chats, None, TASK)
     assert kept.complete() == {"a": 1} and kept.unnamed == 0
     assert [record.args[0] for record in caplog.records if record.args] == [str(odd)]
     assert _saved_places(list_files([chats]).sources, TASK) == set()
@@ -154,7 +154,7 @@ def test_what_is_odd_but_whole_counts_in_a_start_and_in_an_analysis(chats: Path,
         chat = json.loads(text)
         chat["assignment_ids"] = [f"as{number}"]
         place(chats, f"12{number:04d}").write_text(json.dumps(chat))
-    assert find_kept(chats, None, TASK).complete() == {"a": 1 + len(READ_ALL_THE_SAME)}
+    assert find_saved(chats, None, TASK).complete() == {"a": 1 + len(READ_ALL_THE_SAME)}
     counted, reasons = left_out(chats, tmp_path / "out")
     assert (counted, reasons) == (1 + len(READ_ALL_THE_SAME), [])
 
@@ -169,7 +169,7 @@ def test_a_conversation_too_deep_to_be_told_from_others_is_left_out_of_a_start(
 
     monkeypatch.setattr(collected, "_digest", too_deep)
     place(chats, "110000").write_text(json.dumps(saved()))
-    assert find_kept(chats, None, TASK).complete() == {"a": 1}
+    assert find_saved(chats, None, TASK).complete() == {"a": 1}
     assert "nested too deeply" in caplog.text
 
 
@@ -252,7 +252,7 @@ def test_a_name_that_is_not_utf_8_is_read_and_shown(chats: Path, tmp_path: Path)
     chats.rename(named)
     counted, reasons = left_out(named, tmp_path / "out")
     assert (counted, reasons) == (2, ["malformed"])
-    assert find_kept(named, None, TASK).complete() == {"a": 2}
+    assert find_saved(named, None, TASK).complete() == {"a": 2}
     assert all("\udcff" not in source.name and "\ufffd" in source.name for source in list_files([named]).sources)
 
 
@@ -339,7 +339,7 @@ def test_whatever_stands_anywhere_is_read_or_left_out(
         assert error.detail
         read = None
     counts = read is not None and read.raw.get("task_name") == TASK
-    assert sum(1 for _ in find_kept(folder, None, TASK)) == counts
+    assert sum(1 for _ in find_saved(folder, None, TASK)) == counts
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from model_chat.launch.image_task_run import _saved_places
-from model_chat.records.collected import find_kept
+from model_chat.records.collected import find_saved
 from model_chat.records.forget import forget_worker
 from model_chat.records.reading import (
     Origin,
@@ -143,7 +143,7 @@ def test_a_restart_counts_what_the_analysis_counts(store: Store, tmp_path: Path)
         saved(folder, f"20210114_10000{number}_1_live.json", of(make, f"F{number}", task_name=TASK))
     saved(folder, "20210114_110000_1_live_incomplete.json", of(january_2021, "F9", task_name=TASK))
     saved(folder, "20210114_120000_1_live.json", of(january_2021, "F8"))
-    kept = find_kept(folder, store.path, TASK)
+    kept = find_saved(folder, store.path, TASK)
     assert kept.complete() == {"blender_90M": 2 + 2, "image_model": 1 + 1}
     assert sorted(conversation.worker_id for conversation in kept if not conversation.complete) == ["F9"]
     assert kept.unnamed == 1  # F8 names no task

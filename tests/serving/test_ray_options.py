@@ -13,7 +13,7 @@ import pytest
 
 from model_chat.serving.catalogue import ModelSource
 from model_chat.serving.ray_options import RayOptions, serving_faults
-from model_chat.serving.ray_replica import Wanted, faults_in, look_around, own_search_path, with_faults
+from model_chat.serving.ray_replica import ModelRequirement, faults_in, inspect_node, own_search_path, with_faults
 
 B = "mephisto.blueprint"
 
@@ -104,17 +104,17 @@ def source(folder: Path, agent: str = "model_chat.tests.parlai_agents:WitnessAge
     return ModelSource("group/one", folder=place)
 
 
-def look(wanted: Wanted) -> tuple[str, ...]:
-    return look_around([wanted], (), "flag", must_import=False).faults
+def look(wanted: ModelRequirement) -> tuple[str, ...]:
+    return inspect_node([wanted], (), "flag", must_import=False).faults
 
 
 def test_a_machine_that_has_all_of_a_model_has_no_fault(tmp_path: Path) -> None:
-    found = look_around([Wanted.of(source(tmp_path))], (), "flag", must_import=True)
+    found = inspect_node([ModelRequirement.of(source(tmp_path))], (), "flag", must_import=True)
     assert (found.faults, found.takes_batches) == ((), {"group/one": True})
 
 
 def test_a_machine_that_lacks_files_is_named_with_the_path(tmp_path: Path) -> None:
-    wanted = Wanted.of(source(tmp_path))
+    wanted = ModelRequirement.of(source(tmp_path))
     folder = wanted.source.folder
     assert folder is not None
     (folder / "model").write_bytes(b"other weights")
@@ -127,8 +127,8 @@ def test_a_machine_that_lacks_files_is_named_with_the_path(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("must_import", [True, False])
 def test_a_machine_without_the_agent_is_named_with_the_reason(must_import: bool, tmp_path: Path) -> None:
-    wanted = Wanted.of(source(tmp_path, agent="no_such_package:Agent"))
-    (fault,) = look_around([wanted], (), "flag", must_import).faults
+    wanted = ModelRequirement.of(source(tmp_path, agent="no_such_package:Agent"))
+    (fault,) = inspect_node([wanted], (), "flag", must_import).faults
     assert "the agent of the model 'group/one' can't be imported" in fault
     assert "ModuleNotFoundError: No module named 'no_such_package'" in fault
 
@@ -144,8 +144,8 @@ def test_a_machine_without_the_agent_is_named_with_the_reason(must_import: bool,
 def test_models_that_are_given_by_flags_are_looked_at_too(tmp_path: Path, given: str, batches: bool) -> None:
     folder = source(tmp_path).folder
     assert folder is not None
-    wanted = Wanted.of(ModelSource("m", flags=given.format(folder=tmp_path)))
-    found = look_around([wanted], (), "flag", must_import=True)
+    wanted = ModelRequirement.of(ModelSource("m", flags=given.format(folder=tmp_path)))
+    found = inspect_node([wanted], (), "flag", must_import=True)
     assert (found.faults, found.takes_batches) == ((), {"m": batches})
 
 

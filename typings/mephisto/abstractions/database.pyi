@@ -10,6 +10,9 @@ from mephisto.data_model.task_run import TaskRun
 from mephisto.data_model.unit import Unit
 from mephisto.data_model.worker import Worker
 
+class MephistoDBException(Exception): ...
+class EntryDoesNotExistException(MephistoDBException): ...
+
 class MephistoDB(ABC):
     db_path: str
 

@@ -11,7 +11,7 @@ The others are defined in the module that raises them::
     │   └── RequestFailedError          agents._endpoint_reply
     ├── RemoteError                     serving.histories
     ├── StoppedError                    serving.model
-    ├── NoPlaceLeftError (RuntimeError) worlds
+    ├── NoReservationLeftError (RuntimeError) worlds
     ├── PlatformError (RuntimeError)    crowd.platform
     ├── LockedError                     records.locks
     ├── StackWriteError (OSError)       images.stack
