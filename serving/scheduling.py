@@ -62,10 +62,15 @@ class _Lane:
 
 @dataclass(eq=False)
 class _Run:
-    """A model at work; ``replaced`` once another thread does what this one no longer can."""
+    """A model at work.
+
+    ``replaced`` once another thread does what this one no longer can; ``is_watched`` once a timer looks at it when it
+    will count as hanging.
+    """
 
     started: float
     replaced: bool = False
+    is_watched: bool = False
 
 
 class Scheduler:
@@ -119,7 +124,18 @@ class Scheduler:
         return request.future
 
     def given_up(self) -> None:
-        """Tell that somebody has waited in vain: a model may be hanging."""
+        """Tell that somebody has waited in vain: a model may be hanging, or will count as hanging in a moment."""
+        with self._condition:
+            self._replace_hanging()
+            now = time.monotonic()
+            for run in self._runs:
+                if not run.replaced and not run.is_watched:
+                    run.is_watched = True
+                    timer = threading.Timer(max(0.0, run.started + self._patience - now), self._look_again)
+                    timer.daemon = True
+                    timer.start()
+
+    def _look_again(self) -> None:
         with self._condition:
             self._replace_hanging()
 

@@ -55,7 +55,8 @@ CLASSES = {name: place.relative_to(ROOT) for name, place in exception_classes().
 
 def loaded(name: str) -> type[Exception]:
     """An exception class by its name."""
-    module = importlib.import_module("model_chat." + ".".join(CLASSES[name].with_suffix("").parts))
+    place = ".".join(CLASSES[name].with_suffix("").parts).removesuffix(".__init__")
+    module = importlib.import_module(f"model_chat.{place}")
     found: type[Exception] = getattr(module, name)
     return found
 

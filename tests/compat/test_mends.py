@@ -282,6 +282,7 @@ class Router:
         self._up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
+        self.connected = threading.Event()
         if not self._up.wait(10):
             raise RuntimeError("the server did not start")
 
@@ -293,6 +294,7 @@ class Router:
         async def handle(connection: Any) -> None:
             self.connections += 1
             self._connection = connection
+            self.connected.set()
             async for message in connection:
                 self.received.put(json.loads(message))
 
@@ -302,6 +304,7 @@ class Router:
             await self._stop.wait()
 
     def send(self, text: str) -> None:
+        assert self.connected.wait(10)
         asyncio.run_coroutine_threadsafe(self._connection.send(text), self._loop).result(10)
 
     def stop(self) -> None:

@@ -230,6 +230,19 @@ def test_a_model_that_hangs_leaves_its_place_to_the_others(gate: Gate) -> None:
     pool.shutdown()
 
 
+def test_a_model_that_hangs_a_moment_less_than_its_requester_waited_leaves_its_place_all_the_same(gate: Gate) -> None:
+    hanging = LoadedModel("hanging", GatedAgent({"gate": "gate", "script": []}), None)
+    fine = LoadedModel("fine", ScriptedAgent({"script": []}), None)
+    pool = ModelPool([hanging, fine], 1, 0.2)
+    pool._scheduler._patience = 1.0  # as if the requester had waited 0.8 s in the queue
+    with pytest.raises(ModelFailureError, match="hanging gave no reply"):
+        pool.reply("hanging", hanging.clone(), [heard("hi")])
+    pool._response_timeout = 30
+    assert pool.reply("fine", fine.clone(), [heard("hi")])["text"] == "you said hi"
+    gate.open.set()
+    pool.shutdown()
+
+
 def test_the_one_that_has_waited_longest_is_next_whatever_its_model(gate: Gate) -> None:
     busy = batched(gate="gate")
     order: list[str] = []
