@@ -19,7 +19,7 @@ BROWSERS = 6
 
 
 async def come(task: RunningTask, name: str, assignment: str) -> dict[str, Any]:
-    """Ask for work as a page does; return the answer's data."""
+    """Ask for work as a page does, again where the router wants to be asked later; return the answer's data."""
     provider_data = {
         "worker_name": name,
         "agent_registration_id": f"{assignment}-{name}",
@@ -27,7 +27,11 @@ async def come(task: RunningTask, name: str, assignment: str) -> dict[str, Any]:
         "provider_type": "mock",
     }
     async with httpx.AsyncClient() as client:
-        response = await client.post(f"{task.url}request_agent", json={"provider_data": provider_data}, timeout=30)
+        for _ in range(20):
+            response = await client.post(f"{task.url}request_agent", json={"provider_data": provider_data}, timeout=30)
+            if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                break
+            await asyncio.sleep(float(response.headers["retry-after"]))
     response.raise_for_status()
     data: dict[str, Any] = response.json()["data"]
     return data
