@@ -25,7 +25,7 @@ class StubbornWorker(SimulatedWorker):
         self.acknowledged: dict[str, str] = {}
         self._pending: tuple[str, dict[str, Any], Any] | None = None
         self._reconnecting: asyncio.Task[None] | None = None
-        self._over = False
+        self._has_left = False
 
     async def send_update(self, task_data: dict[str, Any], text: Any = "", message_id: str | None = None) -> str:
         if message_id is None:
@@ -38,7 +38,7 @@ class StubbornWorker(SimulatedWorker):
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path != "submit_task":
             return await super().post(path, body)
-        self._over = True
+        self._has_left = True
         for _ in range(100):
             try:
                 return await super().post(path, body)
@@ -58,11 +58,11 @@ class StubbornWorker(SimulatedWorker):
 
     async def _listen(self) -> None:
         await super()._listen()
-        if not self._over and (self._reconnecting is None or self._reconnecting.done()):
+        if not self._has_left and (self._reconnecting is None or self._reconnecting.done()):
             self._reconnecting = asyncio.create_task(self._reconnect())
 
     async def _reconnect(self) -> None:
-        while not self._over:
+        while not self._has_left:
             await asyncio.sleep(RETRY_SECONDS)
             try:
                 await self.register()
@@ -75,7 +75,7 @@ class StubbornWorker(SimulatedWorker):
 
     async def end(self) -> None:
         """Leave for good."""
-        self._over = True
+        self._has_left = True
         if self._reconnecting is not None:
             self._reconnecting.cancel()
             await asyncio.gather(self._reconnecting, return_exceptions=True)
