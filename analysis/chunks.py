@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from model_chat.analysis.exclusions import Exclusion
 from model_chat.analysis.generations import ConversationGenerations
+from model_chat.analysis.judgements import JudgementRows
 from model_chat.analysis.measures import Measures, context_text
 from model_chat.analysis.naming import Description, describe, merge
 from model_chat.analysis.settings import Settings
@@ -46,6 +47,7 @@ class Chunk:
             (:meth:`ChunkBuilder.add_excluded`).
         generations: what is known of the replies of every conversation that could be read, those in ``excluded`` included.
         descriptions: what the records say of their task, and how many do.
+        judgements: a row a judgement of two replies; `conversation` is the position in ``conversations``.
     """
 
     utterances: pa.RecordBatch
@@ -57,6 +59,7 @@ class Chunk:
     candidates: list[tuple[bytes, Exclusion | None]]
     generations: list[ConversationGenerations]
     descriptions: Counter[Description]
+    judgements: pa.RecordBatch
 
 
 TURN_DTYPE = np.dtype(
@@ -118,6 +121,7 @@ class ChunkBuilder:
         self._candidates: list[tuple[bytes, Exclusion | None]] = []
         self._descriptions: Counter[Description] = Counter()
         self._conversations: list[tuple[Any, ...]] = []
+        self._judgements = JudgementRows()
         self._row_conversation, self._row_turn, self._row_agent = array("i"), array("i"), array("b")
         self._row_text: list[str] = []
         self._row_rated: list[bool] = []
@@ -165,6 +169,7 @@ class ChunkBuilder:
         )
         self._candidates.append((measures.digest, None))
         merge(self._descriptions, {describe(conversation.raw): 1})
+        self._judgements.add(position, conversation)
         rows = len(conversation.dialog) + 1
         self._row_conversation.extend([position] * rows)
         self._row_turn.extend(range(CONTEXT_TURN, rows - 1))
@@ -203,6 +208,7 @@ class ChunkBuilder:
             candidates=self._candidates,
             generations=self.generations,
             descriptions=self._descriptions,
+            judgements=self._judgements.batch(),
         )
 
     def _utterances(self) -> pa.RecordBatch:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from model_chat.analysis.chunks import CONVERSATION_SCHEMA, TURN_DTYPE, Chunk, utterance_schema
 from model_chat.analysis.exclusions import Exclusion, ExclusionReason
 from model_chat.analysis.generations import GenerationTotals
+from model_chat.analysis.judgements import JUDGEMENT_SCHEMA
 from model_chat.analysis.naming import Description, merge
 from model_chat.analysis.parallel import run_builder
 from model_chat.analysis.rows import Hooks, RowBuilder
@@ -50,6 +51,7 @@ class Corpus:
         descriptions: what the records say of their task, and how many do.
         spool: the file with the utterances; :meth:`utterances` reads it.
         generations: what is known of how the models' replies were made.
+        judgements: a row a judgement of two replies, see `JUDGEMENT_SCHEMA`; `conversation` is `conversation_idx`.
     """
 
     settings: Settings
@@ -64,6 +66,7 @@ class Corpus:
     descriptions: Counter[Description]
     spool: Path
     generations: GenerationTotals = field(default_factory=GenerationTotals)
+    judgements: pa.Table = field(default_factory=JUDGEMENT_SCHEMA.empty_table)
 
     @property
     def questions(self) -> int:
@@ -93,7 +96,9 @@ class _Collector:
     of_worker: Counter[str | None] = field(default_factory=Counter)
     kept: int = 0
 
-    def take(self, chunk: Chunk) -> tuple[pa.RecordBatch, pa.RecordBatch, np.ndarray, np.ndarray, list[Exclusion]]:
+    def take(
+        self, chunk: Chunk
+    ) -> tuple[pa.RecordBatch, pa.RecordBatch, np.ndarray, np.ndarray, pa.RecordBatch, list[Exclusion]]:
         """Apply the rules to a chunk and number what stays."""
         limit = self.settings.max_convos_per_worker
         rows = chunk.conversations
@@ -123,18 +128,23 @@ class _Collector:
                     excluded.append(exclusion)
                 continue
             excluded.append(Exclusion(source, reason, detail, worker, hit, model))
-        utterances = chunk.utterances
         turns, labels = chunk.turns, chunk.labels
         if (numbers < 0).any():
             rows = rows.filter(pa.array(numbers >= 0))
-            utterances = utterances.filter(pa.array(numbers[utterances["conversation"].to_numpy()] >= 0))
             stays = numbers[turns["conversation"]] >= 0
             turns, labels = turns[stays], labels[stays]
-        renumbered = pa.array(numbers[utterances["conversation"].to_numpy()], pa.int32())
-        utterances = utterances.set_column(0, "conversation", renumbered)
         turns = turns.copy()
         turns["conversation"] = numbers[turns["conversation"]]
-        return rows, utterances, turns, labels, excluded
+        utterances, judgements = (_renumbered(batch, numbers) for batch in (chunk.utterances, chunk.judgements))
+        return rows, utterances, turns, labels, judgements, excluded
+
+
+def _renumbered(batch: pa.RecordBatch, numbers: np.ndarray) -> pa.RecordBatch:
+    """Rows of the conversations that stay (a number of 0 or more), the first column replaced by that number."""
+    new = numbers[batch["conversation"].to_numpy()]
+    if (new < 0).any():
+        batch, new = batch.filter(pa.array(new >= 0)), new[new >= 0]
+    return batch.set_column(0, "conversation", pa.array(new, pa.int32()))
 
 
 def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | None = None) -> Corpus:
@@ -172,6 +182,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
     rows: list[pa.RecordBatch] = []
     turns: list[np.ndarray] = []
     labels: list[np.ndarray] = []
+    judgements: list[pa.RecordBatch] = []
     unknown: Counter[str] = Counter()
     generations = GenerationTotals()
     descriptions: Counter[Description] = Counter()
@@ -180,8 +191,9 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
     with pa.OSFile(str(spool), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for chunk in run_builder(builder, wanted, settings.processes, settings.dask_scheduler):
             done += chunk.conversations.num_rows + len(chunk.excluded)
-            kept, utterances, chunk_turns, chunk_labels, late = collector.take(chunk)
+            kept, utterances, chunk_turns, chunk_labels, judged, late = collector.take(chunk)
             writer.write_batch(utterances)
+            judgements.append(judged)
             rows.append(kept)
             turns.append(chunk_turns)
             labels.append(chunk_labels)
@@ -206,6 +218,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
         descriptions=descriptions,
         spool=spool,
         generations=generations,
+        judgements=pa.Table.from_batches(judgements, JUDGEMENT_SCHEMA).combine_chunks(),
     )
 
 

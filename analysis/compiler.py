@@ -198,6 +198,14 @@ class ModelChatResultsCompiler:
             "worker_quality": summary.quality,
             "generations": summary.generations,
         }
+        compared = summary.preferences
+        if compared is not None:
+            tables |= {
+                "wins": compared.wins,
+                "ranking": compared.ranking,
+                "comparison_effects": compared.effects,
+                "win_curves": compared.curves,
+            }
         for name, frame in tables.items():
             output.write_frame(place(name, kind), kind, frame, guard)
         output.write_exclusions(place("excluded", "csv"), corpus.excluded, guard)

@@ -65,6 +65,8 @@ def remarks(summary: Summary) -> list[str]:
         )
     if settings.include_incomplete:
         said.append("Conversations that were cut off are counted, as --include-incomplete asks.")
+    if summary.preferences is not None:
+        said += summary.preferences.remarks
     said += corpus.generations.remarks()
     if corpus.other_files:
         said.append(f"{corpus.other_files:,} other files in the results folders are no conversations by their names.")

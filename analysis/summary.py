@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,6 +12,9 @@ from model_chat.analysis import tables
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.settings import Settings
+
+if TYPE_CHECKING:
+    from model_chat.analysis.preferences import Preferences
 
 
 @dataclass
@@ -31,6 +34,8 @@ class Summary:
     agreement: pd.DataFrame
     quality: pd.DataFrame
     generations: pd.DataFrame
+    preferences: Preferences | None
+    """Of compared replies; None where no record has any."""
 
     @property
     def settings(self) -> Settings:
@@ -52,7 +57,16 @@ def summarise(corpus: Corpus) -> Summary:
         agreement=tables.agreement(data),
         quality=tables.quality(data),
         generations=corpus.generations.table(),
+        preferences=_preferences(data),
     )
+
+
+def _preferences(data: Data) -> Preferences | None:
+    if data.corpus.judgements.num_rows == 0:
+        return None
+    from model_chat.analysis.preferences import preferences  # scipy.sparse is imported only where replies were compared
+
+    return preferences(data)
 
 
 def records(frame: pd.DataFrame) -> Iterator[Any]:

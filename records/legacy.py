@@ -76,6 +76,7 @@ def modernise(raw: object) -> dict[str, Any]:
         "status": raw.get("status") or "complete",
         "reason": raw.get("reason"),
         "failed_generation": raw.get("failed_generation"),
+        "comparisons": raw.get("comparisons"),
         "raw": raw,
     }
 

@@ -18,14 +18,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from model_chat.errors import ConfigurationError, ModelChatError
 from model_chat.records.legacy import MalformedError, as_bool, modernise, worker_of
-from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion, Generation
+from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion, Generation, Pick
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +159,28 @@ class ReadUtterance(BaseModel):
     """How a model's reply was made; None in older records."""
 
 
+class ReadComparedReply(BaseModel):
+    """One side of a judgement."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    model_nickname: Annotated[str, Field(min_length=1)]
+    text: str | None = None
+
+
+class ReadComparison(BaseModel):
+    """A judgement of two replies or conversations; see :class:`model_chat.records.schema.Comparison`."""
+
+    model_config = ConfigDict(extra="ignore")
+    turn_idx: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    question: str | None = None
+    left: ReadComparedReply
+    right: ReadComparedReply
+    pick: Pick
+    strength: Annotated[int, Field(ge=0, lt=128)] | None = None
+    reason: str | None = None
+    continued_with: Literal["left", "right"] | None = None
+
+
 class ReadConversation(BaseModel):
     """A saved conversation as the analysis sees it, whichever record and version it came from."""
 
@@ -186,6 +208,7 @@ class ReadConversation(BaseModel):
     reason: str | None = None
     failed_generation: Annotated[Generation | None, BeforeValidator(_generation)] = None
     """Of the reply that the model could not give, where that ended the conversation."""
+    comparisons: list[ReadComparison] | None = None
     raw: Any = Field(default=None, repr=False)
     """The JSON as it was saved, for what this class leaves out."""
 

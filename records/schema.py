@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -116,6 +116,45 @@ class AttentionResult(_Strict):
     passed: bool
 
 
+class Pick(StrEnum):
+    """How a judgement of two replies ended."""
+
+    LEFT = "left"
+    RIGHT = "right"
+    TIE = "tie"
+    BOTH_BAD = "both_bad"
+
+
+class ComparedReply(_Strict):
+    """One side of a comparison."""
+
+    model_nickname: str
+    text: str | None = None
+    """None where whole conversations were compared."""
+    generation: Generation | None = None
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Comparison(_Strict):
+    """One judgement of two replies, or of two conversations."""
+
+    turn_idx: int | None = None
+    """The exchange, 0-based; None where whole conversations were compared."""
+    question: str | None = None
+    """What was asked about two conversations; None for replies."""
+    left: ComparedReply
+    right: ComparedReply
+    pick: Pick
+    strength: int | None = None
+    """How much better, from 1 up; None where the scale has two points, and for `tie` and `both_bad`."""
+    reason: str | None = None
+    """In the worker's words, where they were asked."""
+    continued_with: Literal["left", "right"] | None = None
+    """The reply that the conversation went on with; None where whole conversations were compared."""
+    timestamp: float | None = None
+    """When the server took the judgement, epoch seconds."""
+
+
 class TaskDescription(_Strict):
     """What was asked about which model."""
 
@@ -154,6 +193,8 @@ class Conversation(_Strict):
     """Why an incomplete conversation ended."""
     failed_generation: Generation | None = None
     """What is known of the reply that the model could not give, its cost among it."""
+    comparisons: list[Comparison] | None = None
+    """In the order in which they were made; None when the task has none."""
     task_name: str | None = None
     """Mephisto's name of the task that the conversation counts for, with its suffix; None in older files."""
 

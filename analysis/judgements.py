@@ -1,0 +1,85 @@
+"""Judgements of two replies, out of the records: a row a judgement."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from model_chat.records.reading import ReadConversation
+
+JUDGEMENT_SCHEMA = pa.schema(
+    [
+        ("conversation", pa.int32()),
+        ("turn_idx", pa.int32()),
+        ("question", pa.string()),
+        ("left", pa.string()),
+        ("right", pa.string()),
+        ("pick", pa.string()),
+        ("strength", pa.int8()),
+        ("reason", pa.string()),
+        ("left_characters", pa.int32()),
+        ("right_characters", pa.int32()),
+        ("left_marks", pa.int32()),
+        ("right_marks", pa.int32()),
+        ("continued_with", pa.string()),
+        ("left_text", pa.string()),
+        ("right_text", pa.string()),
+    ]
+)
+"""`conversation` is the position of the conversation; `turn_idx` is null, as are characters, marks and texts, where whole
+conversations were compared; `question` is null where replies were; `marks` are counted by :func:`count_marks`."""
+
+_MARK = re.compile(
+    r"^\s{0,3}#{1,6}\s"  # a heading
+    r"|^\s*(?:[-*+]|\d{1,9}[.)])\s"  # an entry of a list
+    r"|^\s*(?:```|~~~)"  # a line that begins or ends a block of code
+    r"|\*\*(?=\S)|__(?=\S)",  # strong emphasis
+    re.MULTILINE,
+)
+
+
+def count_marks(text: str) -> int:
+    """Count the Markdown marks of a reply: headings, entries of lists, strong emphasis, fences of code.
+
+    The idea, and the first three kinds, are those of the style control of Chatbot Arena (Li, Angelopoulos & Chiang 2024,
+    "Does style matter? Disentangling style and substance in Chatbot Arena", LMSYS blog).
+    """
+    return sum(1 for _ in _MARK.finditer(text))
+
+
+class JudgementRows:
+    """Fills the columns of :data:`JUDGEMENT_SCHEMA`."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Any, ...]] = []
+
+    def add(self, position: int, conversation: ReadConversation) -> None:
+        """Add the judgements of a conversation that passed; ``position`` is its number."""
+        for judged in conversation.comparisons or ():
+            texts = judged.left.text, judged.right.text
+            self._rows.append(
+                (
+                    position,
+                    judged.turn_idx,
+                    judged.question,
+                    judged.left.model_nickname,
+                    judged.right.model_nickname,
+                    judged.pick.value,
+                    judged.strength,
+                    judged.reason,
+                    *(None if text is None else len(text) for text in texts),
+                    *(None if text is None else count_marks(text) for text in texts),
+                    judged.continued_with,
+                    *texts,
+                )
+            )
+
+    def batch(self) -> pa.RecordBatch:
+        """Return what has been added."""
+        by_column = zip(*self._rows, strict=True) if self._rows else [()] * len(JUDGEMENT_SCHEMA)
+        return pa.RecordBatch.from_arrays(
+            [pa.array(list(values), kind.type) for values, kind in zip(by_column, JUDGEMENT_SCHEMA, strict=True)],
+            schema=JUDGEMENT_SCHEMA,
+        )
