@@ -22,52 +22,53 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-_INK, _MUTED, _GRID, _PAPER = "#010101", "#020202", "#030303", "#040404"
-_SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
+INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
+SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
 _VARIABLES = {
-    _INK: "--ink",
-    _MUTED: "--muted",
-    _GRID: "--grid",
-    _PAPER: "--paper",
-    **{colour: f"--series-{i}" for i, colour in enumerate(_SERIES)},
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    PAPER: "--paper",
+    **{colour: f"--series-{i}" for i, colour in enumerate(SERIES)},
 }
-_MARKERS = "osD^vP*X"
+MARKERS = "osD^vP*X"
 """A shape a model as well as a colour: colour alone tells nothing to some readers, and nothing in a grey print."""
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "font.size": 10,
     "font.family": "sans-serif",
-    "text.color": _INK,
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
     "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": _GRID,
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "legend.frameon": False,
     "figure.facecolor": "none",
 }
 _WIDTH = 7.4
 """Inches, at 72 points each: about the width of the page's text."""
-_MOST_IN_A_CHART = len(_SERIES)
+MOST_IN_A_CHART = len(SERIES)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def _figure(height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+def make_figure(height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """Make a figure as wide as the page's text and ``height`` inches high, with its axes, row by row."""
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(axes.ravel())
 
 
-def _svg(figure: Figure, name: str, description: str) -> str:
+def as_svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an inline SVG with a text for those who do not see it.
 
     Args:
@@ -77,7 +78,7 @@ def _svg(figure: Figure, name: str, description: str) -> str:
     """
     buffer = io.StringIO()
     canvas: Any = FigureCanvasSVG(figure)  # matplotlib's stubs leave its printing methods out
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         # The browser draws the letters, in a font that has them; matplotlib only measures them.
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
         canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -134,19 +135,19 @@ def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str, call
     """
     rates = estimates[estimates["kind"] == "rate"]
     metrics = list(dict.fromkeys(rates["metric"]))
-    shown = list(models)[:_MOST_IN_A_CHART]
-    with mpl.rc_context(_STYLE):
+    shown = list(models)[:MOST_IN_A_CHART]
+    with mpl.rc_context(STYLE):
         row = max(0.16 * len(shown) + 0.22, 0.4)
-        figure, (axes,) = _figure(0.9 + row * len(metrics) + 0.2 * ((len(shown) + 1) // 2))
+        figure, (axes,) = make_figure(0.9 + row * len(metrics) + 0.2 * ((len(shown) + 1) // 2))
         offsets = np.linspace(-0.27, 0.27, len(shown)) if len(shown) > 1 else np.zeros(1)
         for i, model in enumerate(shown):
             own = rates[rates["model_nickname"] == model].set_index("metric").reindex(metrics)
             value, low, high = (own[name].to_numpy(float) * 100 for name in ("value", "low", "high"))
             at = np.arange(len(metrics)) + offsets[i]
-            axes.hlines(at, np.nan_to_num(low, nan=-1), np.nan_to_num(high, nan=-1), color=_SERIES[i], linewidth=1.6)
-            axes.plot(value, at, _MARKERS[i], color=_SERIES[i], markersize=5.5, label=short(model), clip_on=False)
+            axes.hlines(at, np.nan_to_num(low, nan=-1), np.nan_to_num(high, nan=-1), color=SERIES[i], linewidth=1.6)
+            axes.plot(value, at, MARKERS[i], color=SERIES[i], markersize=5.5, label=short(model), clip_on=False)
         for boundary in np.arange(len(metrics) - 1) + 0.5:
-            axes.axhline(boundary, color=_GRID, linewidth=0.8)
+            axes.axhline(boundary, color=GRID, linewidth=0.8)
         axes.set_yticks(range(len(metrics)), [label(call(metric)) for metric in metrics])
         axes.set_ylim(len(metrics) - 0.5, -0.5)
         axes.set_xlim(0, max(5.0, min(100.0, float(np.nanmax(rates["high"].fillna(rates["value"]))) * 105)))
@@ -154,7 +155,7 @@ def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str, call
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4)
-        return _svg(
+        return as_svg(
             figure, "rates", f"Dot plot of {len(metrics)} rates for {len(shown)} models; the table has the numbers."
         )
 
@@ -169,11 +170,11 @@ def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str, ask
         asked: what it is called.
     """
     own = ratings[ratings["question"] == question].set_index("model_nickname")
-    shown = list(models)[:_MOST_IN_A_CHART]
+    shown = list(models)[:MOST_IN_A_CHART]
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
-    with mpl.rc_context(_STYLE):
-        figure, panels = _figure(1.75 * rows + 0.2, columns, rows)
+    with mpl.rc_context(STYLE):
+        figure, panels = make_figure(1.75 * rows + 0.2, columns, rows)
         shares = {}
         for model in shown:
             counts = own.loc[model, [f"rated_{value}" for value in range(1, 6)]].to_numpy(float)
@@ -184,7 +185,7 @@ def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str, ask
                 axes.set_axis_off()
                 continue
             model = shown[i]
-            axes.bar(range(1, 6), shares[model], color=_SERIES[i], width=0.72)
+            axes.bar(range(1, 6), shares[model], color=SERIES[i], width=0.72)
             for value, share in enumerate(shares[model], 1):
                 axes.annotate(
                     f"{share:.0f}", (value, share), (0, 2), textcoords="offset points", ha="center", fontsize=8
@@ -200,18 +201,18 @@ def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str, ask
             if i % columns:
                 axes.set_yticklabels([])
         name = f"ratings-{re.sub(r'[^a-z0-9]', '-', question)}"
-        return _svg(figure, name, f"Bar charts of how often each answer to “{asked}” was given, one for each model.")
+        return as_svg(figure, name, f"Bar charts of how often each answer to “{asked}” was given, one for each model.")
 
 
 def turn_curves(
     turns: pd.DataFrame, models: Sequence[str], buckets: Sequence[str], level: str, call: Callable[[str], str]
 ) -> str:
     """Bucket rate over exchange: a panel a bucket, a line a model with its interval; see :func:`bucket_dots`."""
-    shown = list(models)[:_MOST_IN_A_CHART]
+    shown = list(models)[:MOST_IN_A_CHART]
     columns = min(3, max(len(buckets), 1))
     rows = -(-len(buckets) // columns)
-    with mpl.rc_context(_STYLE):
-        figure, panels = _figure(1.9 * rows + 0.3 + 0.2 * ((len(shown) + 1) // 2), columns, rows)
+    with mpl.rc_context(STYLE):
+        figure, panels = make_figure(1.9 * rows + 0.3 + 0.2 * ((len(shown) + 1) // 2), columns, rows)
         last = int(turns["exchange"].max())
         for i, axes in enumerate(panels):
             if i >= len(buckets):
@@ -221,13 +222,13 @@ def turn_curves(
             for j, model in enumerate(shown):
                 own = here[here["model_nickname"] == model]
                 axes.fill_between(
-                    own["exchange"], own["low"] * 100, own["high"] * 100, color=_SERIES[j], alpha=0.14, linewidth=0
+                    own["exchange"], own["low"] * 100, own["high"] * 100, color=SERIES[j], alpha=0.14, linewidth=0
                 )
                 axes.plot(
                     own["exchange"],
                     own["rate"] * 100,
-                    color=_SERIES[j],
-                    marker=_MARKERS[j],
+                    color=SERIES[j],
+                    marker=MARKERS[j],
                     markersize=4,
                     linewidth=1.5,
                     label=short(model) if i == 0 else "_",
@@ -238,9 +239,9 @@ def turn_curves(
             axes.set_xlim(0.7, last + 0.3)
             axes.set_xticks(range(1, last + 1, max(1, last // 8)))
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}%")
-        figure.supxlabel("exchange", fontsize=10, color=_INK)
+        figure.supxlabel("exchange", fontsize=10, color=INK)
         figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4)
-        return _svg(
+        return as_svg(
             figure,
             "turns",
             f"Lines of {len(buckets)} bucket rates over the exchanges, with {level} intervals, by model.",
@@ -250,16 +251,16 @@ def turn_curves(
 def worker_dots(quality: pd.DataFrame) -> str:
     """Workers as dots: how many conversations, and how far their ratings lie from other workers'."""
     known = quality[quality["mean_deviation"].notna()]
-    with mpl.rc_context(_STYLE):
-        figure, (axes,) = _figure(2.9)
-        axes.axhline(0, color=_MUTED, linewidth=1)
-        axes.scatter(known["conversations"], known["mean_deviation"], s=22, color=_SERIES[0], alpha=0.65, linewidths=0)
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = make_figure(2.9)
+        axes.axhline(0, color=MUTED, linewidth=1)
+        axes.scatter(known["conversations"], known["mean_deviation"], s=22, color=SERIES[0], alpha=0.65, linewidths=0)
         axes.set_xlabel("conversations")
         axes.set_ylabel("mean deviation of ratings")
         # A whole number at each end and one at least in between, also where all workers have the same count.
         axes.set_xlim(known["conversations"].min() - 0.5, known["conversations"].max() + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        return _svg(
+        return as_svg(
             figure,
             "workers",
             f"{len(known)} workers by number of conversations and mean deviation of their ratings from other workers'.",

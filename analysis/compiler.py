@@ -206,6 +206,8 @@ class ModelChatResultsCompiler:
                 "comparison_effects": compared.effects,
                 "win_curves": compared.curves,
             }
+        if summary.sequential is not None:
+            tables["sequential"] = summary.sequential
         for name, frame in tables.items():
             output.write_frame(place(name, kind), kind, frame, guard)
         output.write_exclusions(place("excluded", "csv"), corpus.excluded, guard)

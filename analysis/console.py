@@ -66,6 +66,18 @@ _GENERATION_COLUMNS = {
 }
 
 
+_RANKING_COLUMNS = {
+    "model_nickname": "model",
+    "strength": "strength",
+    "low": "low",
+    "high": "high",
+    "rank_low": "best rank",
+    "rank_high": "worst rank",
+    "judgements": "judgements",
+    "workers": "workers",
+}
+
+
 def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | None = None) -> None:
     """Print everything a person wants to see at once."""
     out = out or console()
@@ -92,6 +104,10 @@ def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | No
         if left > 0:
             out.print(f"… and {left} more in the file.")
         out.print(WHICH_P)
+    compared = summary.preferences
+    if compared is not None and len(compared.ranking):
+        rows = [[_cell(value) for value in row] for row in _rows(compared.ranking[list(_RANKING_COLUMNS)])]
+        _print(out, "Ranking of compared replies", list(_RANKING_COLUMNS.values()), rows)
     workers = summary.workers
     if summary.settings.as_original:
         workers = workers[~workers["worker_id"].isin(summary.settings.worker_block_list)]

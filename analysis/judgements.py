@@ -35,7 +35,7 @@ _MARK = re.compile(
     r"^\s{0,3}#{1,6}\s"  # a heading
     r"|^\s*(?:[-*+]|\d{1,9}[.)])\s"  # an entry of a list
     r"|^\s*(?:```|~~~)"  # a line that begins or ends a block of code
-    r"|\*\*(?=\S)|__(?=\S)",  # strong emphasis
+    r"|(?<![\w*])\*\*(?=[^\s*])",  # the beginning of strong emphasis
     re.MULTILINE,
 )
 

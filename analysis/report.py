@@ -20,13 +20,15 @@ from markupsafe import Markup, escape
 from model_chat.analysis import charts
 from model_chat.analysis.arrays import CLEAN
 from model_chat.analysis.chunks import CONTEXT_TURN
+from model_chat.analysis.collect import Corpus
 from model_chat.analysis.console import p_text
 from model_chat.analysis.exclusions import ExclusionReason
 from model_chat.analysis.output import whole_file
+from model_chat.analysis.preference_report import EFFECT_NAMES, preference_content
 from model_chat.analysis.remarks import remarks
 from model_chat.analysis.settings import NO_LIMIT
 from model_chat.analysis.summary import Summary, records
-from model_chat.records.schema import NONE_ALL_GOOD
+from model_chat.records.schema import MODEL_IDX, NONE_ALL_GOOD
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 _ROWS_SHOWN = 25
@@ -128,6 +130,9 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "agreement": [row for row in summary.agreement.to_dict("records") if row["items"] > 0],
         "worker_rows": _worker_rows(summary),
         "more_workers": max(0, len(summary.workers) - _ROWS_SHOWN),
+        "preferences": preference_content(summary.preferences, level),
+        "effect_names": EFFECT_NAMES,
+        "sequential": [] if summary.sequential is None else summary.sequential.to_dict("records"),
         "charts": _charts(summary, models, buckets, level),
         "turns": summary.turns.to_dict("records"),
         "conversations": len(conversations),
@@ -204,8 +209,9 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
     """The conversations to browse: all, or a seeded sample of `--report-conversations`.
 
     Returns:
-        Plain data: `idx`, `model`, `worker`, `hit`, `ratings`, `context`, `turns` with `agent`, `text` and `ticks`
-        (numbers of ticked buckets, or null where nothing was annotated).
+        Plain data: `idx`, `model`, `worker`, `hit`, `ratings`, `context`, `turns` with `agent`, `text`, `ticks` (numbers of
+        ticked buckets, or null where nothing was annotated) and, where two replies were compared, `compared`; judgements
+        of whole conversations are in the conversation's own `compared`.
     """
     corpus, settings = summary.data.corpus, summary.settings
     count = corpus.conversations.num_rows
@@ -227,6 +233,7 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
             "context": "",
             "turns": [],
         }
+    compared = _comparisons(corpus, wanted)
     if not wanted:
         return []
     mask = np.zeros(count, dtype=bool)
@@ -244,8 +251,36 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
             values = [row[bucket] for bucket in settings.problem_buckets]
             if values and values[0] is not None:
                 ticks = [i for i, value in enumerate(values) if value]
-            entry["turns"].append({"agent": row["agent_idx"], "text": row["text"], "ticks": ticks})
+            turn = {"agent": row["agent_idx"], "text": row["text"], "ticks": ticks}
+            waiting = compared.get(row["conversation"])
+            if waiting and row["agent_idx"] == MODEL_IDX and waiting[0]["turn"] is not None:
+                judged = waiting[0]
+                if judged[judged["continued"] or "left"]["text"] == row["text"]:
+                    turn["compared"] = waiting.pop(0)
+            entry["turns"].append(turn)
+    for number, rest in compared.items():
+        entries[number]["compared"] = rest  # those of whole conversations, and those whose reply was not found
     return list(entries.values())
+
+
+def _comparisons(corpus: Corpus, wanted: set[int]) -> dict[int, list[dict[str, Any]]]:
+    """The judgements of two replies in the conversations to browse, in order, as plain data."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in corpus.judgements.to_pylist():
+        if row["conversation"] in wanted:
+            found.setdefault(row["conversation"], []).append(
+                {
+                    "turn": row["turn_idx"],
+                    "question": row["question"],
+                    "left": {"model": row["left"], "text": row["left_text"]},
+                    "right": {"model": row["right"], "text": row["right_text"]},
+                    "pick": row["pick"],
+                    "strength": row["strength"],
+                    "reason": row["reason"],
+                    "continued": row["continued_with"],
+                }
+            )
+    return found
 
 
 def _embedded(content: object) -> Markup:

@@ -56,6 +56,8 @@ class Settings:
     bootstrap: int = 2000
     permutations: int = 2000
     seed: int = 42
+    sequential: bool = False
+    """Whether to give intervals that hold at every look while the study runs."""
     power: float = 0.8
     rate_difference: float = 0.1
     rating_difference: float = 0.25
@@ -186,6 +188,11 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     numbers.add_argument(
         "--seed", type=int, default=usual.seed, help="of resampling and sampling (default: %(default)s)"
     )
+    numbers.add_argument(
+        "--sequential",
+        action="store_true",
+        help="for a study that is still running: also give confidence sequences, which hold at every look",
+    )
     numbers.add_argument("--power", type=float, default=usual.power, help="wanted (default: %(default)s)")
     numbers.add_argument(
         "--rate-difference",
@@ -311,6 +318,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         bootstrap=options.bootstrap,
         permutations=options.permutations,
         seed=options.seed,
+        sequential=options.sequential,
         power=options.power,
         rate_difference=options.rate_difference,
         rating_difference=options.rating_difference,

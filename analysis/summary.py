@@ -36,6 +36,8 @@ class Summary:
     generations: pd.DataFrame
     preferences: Preferences | None
     """Of compared replies; None where no record has any."""
+    sequential: pd.DataFrame | None
+    """Confidence sequences; None without `--sequential`."""
 
     @property
     def settings(self) -> Settings:
@@ -46,18 +48,20 @@ class Summary:
 def summarise(corpus: Corpus) -> Summary:
     """Compute every table; the same corpus and seed give the same numbers, whatever the order of the files."""
     data = Data(corpus)
+    estimates, compared = tables.estimates(data), _preferences(data)
     return Summary(
         data=data,
         models=tables.models(data),
         workers=tables.workers(data),
-        estimates=tables.estimates(data),
+        estimates=estimates,
         ratings=tables.ratings(data),
         comparisons=tables.comparisons(data),
         turns=tables.turns(data),
         agreement=tables.agreement(data),
         quality=tables.quality(data),
         generations=corpus.generations.table(),
-        preferences=_preferences(data),
+        preferences=compared,
+        sequential=_sequential(data, estimates, compared),
     )
 
 
@@ -67,6 +71,14 @@ def _preferences(data: Data) -> Preferences | None:
     from model_chat.analysis.preferences import preferences  # scipy.sparse is imported only where replies were compared
 
     return preferences(data)
+
+
+def _sequential(data: Data, estimates: pd.DataFrame, compared: Preferences | None) -> pd.DataFrame | None:
+    if not data.settings.sequential:
+        return None
+    from model_chat.analysis.sequential import sequential  # only where it is asked for, as above
+
+    return sequential(data, estimates, compared)
 
 
 def records(frame: pd.DataFrame) -> Iterator[Any]:

@@ -34,6 +34,29 @@
     return !wanted || conversation.turns.some((turn) => turn.text.toLowerCase().includes(wanted));
   }
 
+  const PICKS = { left: "left preferred", right: "right preferred", tie: "tie", both_bad: "both bad" };
+
+  function comparison(judged) {
+    const block = element("div", "compared");
+    if (judged.question) block.append(element("p", "quiet", judged.question));
+    const sides = element("div", "sides");
+    for (const side of ["left", "right"]) {
+      const reply = element("div", judged.pick === side ? "side picked" : "side");
+      const marks = [judged[side].model];
+      if (judged.pick === side) marks.push("preferred");
+      if (judged.continued === side) marks.push("continued");
+      reply.append(element("p", "quiet", marks.join(" · ")));
+      if (judged[side].text !== null) reply.append(element("p", "", judged[side].text));
+      sides.append(reply);
+    }
+    block.append(sides);
+    const facts = [PICKS[judged.pick]];
+    if (judged.strength) facts.push("strength " + judged.strength);
+    if (judged.reason) facts.push("reason: " + judged.reason);
+    block.append(element("p", "quiet", facts.join(" · ")));
+    return block;
+  }
+
   function shown(conversation) {
     const card = element("article", "conversation");
     card.append(element("h3", "", "Conversation " + conversation.idx + ": " + conversation.model));
@@ -46,7 +69,8 @@
       const human = turn.agent === 0;
       const row = element("div", human ? "turn human" : "turn");
       row.append(element("span", "who", human ? "Worker" : "Model"));
-      row.append(element("p", "", turn.text));
+      if (turn.compared) row.append(comparison(turn.compared));
+      else row.append(element("p", "", turn.text));
       if (turn.ticks && turn.ticks.length) {
         const ticks = element("ul", "ticks");
         for (const number of turn.ticks) {
@@ -57,6 +81,7 @@
       }
       card.append(row);
     }
+    for (const judged of conversation.compared || []) card.append(comparison(judged));
     return card;
   }
 

@@ -29,6 +29,7 @@ KEYS = {
     "status",
     "reason",
     "failed_generation",
+    "comparisons",
     "task_name",
 }
 
