@@ -197,6 +197,7 @@ class ModelChatResultsCompiler:
             "agreement": summary.agreement,
             "worker_quality": summary.quality,
             "generations": summary.generations,
+            "mixed": summary.mixed,
         }
         compared = summary.preferences
         if compared is not None:

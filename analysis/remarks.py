@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from model_chat.analysis.arrays import Data
+from model_chat.analysis.mixed import disagreements
 from model_chat.analysis.summary import Summary, records
 from model_chat.configuration.lists import join_list
 from model_chat.records.schema import NONE_ALL_GOOD
@@ -65,6 +66,13 @@ def remarks(summary: Summary) -> list[str]:
         )
     if settings.include_incomplete:
         said.append("Conversations that were cut off are counted, as --include-incomplete asks.")
+    apart = disagreements(summary.mixed, summary.comparisons)
+    if apart:
+        pairs = ", ".join(f"{data.names.metric(metric)} ({a} and {b})" for metric, a, b in apart[:_MOST_NAMED])
+        said.append(
+            f"The mixed models and the clustered estimates disagree on whether these differ: {pairs}"
+            f"{' and others' if len(apart) > _MOST_NAMED else ''}; workers with many messages may judge differently."
+        )
     if summary.preferences is not None:
         said += summary.preferences.remarks
     said += corpus.generations.remarks()

@@ -132,6 +132,7 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "more_workers": max(0, len(summary.workers) - _ROWS_SHOWN),
         "preferences": preference_content(summary.preferences, level),
         "effect_names": EFFECT_NAMES,
+        "mixed": summary.mixed[summary.mixed["about"] == "difference"].to_dict("records"),
         "sequential": [] if summary.sequential is None else summary.sequential.to_dict("records"),
         "charts": _charts(summary, models, buckets, level),
         "turns": summary.turns.to_dict("records"),

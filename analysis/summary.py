@@ -11,6 +11,7 @@ import pandas as pd
 from model_chat.analysis import tables
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.collect import Corpus
+from model_chat.analysis.mixed import mixed
 from model_chat.analysis.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Summary:
     agreement: pd.DataFrame
     quality: pd.DataFrame
     generations: pd.DataFrame
+    mixed: pd.DataFrame
     preferences: Preferences | None
     """Of compared replies; None where no record has any."""
     sequential: pd.DataFrame | None
@@ -60,6 +62,7 @@ def summarise(corpus: Corpus) -> Summary:
         agreement=tables.agreement(data),
         quality=tables.quality(data),
         generations=corpus.generations.table(),
+        mixed=mixed(data),
         preferences=compared,
         sequential=_sequential(data, estimates, compared),
     )
