@@ -40,6 +40,8 @@ def run(compiler_class: type[ModelChatResultsCompiler], arguments: Sequence[str]
     parser = compiler_class.setup_args()
     options = parser.parse_args(arguments)
     try:
+        if options.plan is not None:
+            return _plan(options.plan, options.output_folder)
         if options.conf is not None:
             parser.set_defaults(**_of_study(options))
             options = parser.parse_args(arguments)
@@ -53,6 +55,28 @@ def run(compiler_class: type[ModelChatResultsCompiler], arguments: Sequence[str]
     except KeyboardInterrupt:
         print("Stopped; no file was left half written.", file=sys.stderr)
         return _INTERRUPTED
+    return 0
+
+
+def _plan(path: str, output_folder: str | None) -> int:
+    """Print the power of a planned study; write it as `plan.csv`, too, where there is a folder for it."""
+    from pathlib import Path
+
+    from model_chat.analysis import plan
+    from model_chat.analysis.console import console, print_table
+    from model_chat.analysis.output import write_frame
+
+    wanted = plan.read_plan(path)
+    table = plan.planned(wanted)
+    out = console()
+    print_table(out, "Power", *plan.columns_of(table))
+    for sentence in plan.lines_of(wanted, table):
+        out.print(sentence, markup=False)
+    if output_folder:
+        folder = Path(output_folder).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_frame(folder / "plan.csv", "csv", table, guard=True)
+        out.print(f"plan: {folder / 'plan.csv'}", markup=False)
     return 0
 
 

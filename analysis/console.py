@@ -89,17 +89,17 @@ def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | No
     )
     if corpus.excluded:
         rows = [[reason, f"{count:,}"] for reason, count in corpus.excluded_by_reason.items()]
-        _print(out, "Left out", ["reason", "conversations"], rows)
+        print_table(out, "Left out", ["reason", "conversations"], rows)
     names = list(summary.models["model_nickname"]) if kept else []
     for start in range(0, len(names), _MODELS_ACROSS):
         here = names[start : start + _MODELS_ACROSS]
-        _print(out, "Per model", ["", *here], model_rows(summary, here))
+        print_table(out, "Per model", ["", *here], model_rows(summary, here))
     if len(summary.generations):
         rows = [[_cell(v) for v in row] for row in _rows(summary.generations[list(_GENERATION_COLUMNS)])]
-        _print(out, "How replies were made", list(_GENERATION_COLUMNS.values()), rows)
+        print_table(out, "How replies were made", list(_GENERATION_COLUMNS.values()), rows)
     if len(summary.comparisons):
         differences = comparison_rows(summary)
-        _print(out, "Differences between models", _COMPARISON_HEAD, differences[:_ROWS_SHOWN])
+        print_table(out, "Differences between models", _COMPARISON_HEAD, differences[:_ROWS_SHOWN])
         left = len(differences) - _ROWS_SHOWN
         if left > 0:
             out.print(f"… and {left} more in the file.")
@@ -107,13 +107,13 @@ def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | No
     compared = summary.preferences
     if compared is not None and len(compared.ranking):
         rows = [[_cell(value) for value in row] for row in _rows(compared.ranking[list(_RANKING_COLUMNS)])]
-        _print(out, "Ranking of compared replies", list(_RANKING_COLUMNS.values()), rows)
+        print_table(out, "Ranking of compared replies", list(_RANKING_COLUMNS.values()), rows)
     workers = summary.workers
     if summary.settings.as_original:
         workers = workers[~workers["worker_id"].isin(summary.settings.worker_block_list)]
     if len(workers):
         head = workers.head(_ROWS_SHOWN)
-        _print(
+        print_table(
             out, "Workers, most problems first", list(head.columns), [[_cell(v) for v in row] for row in _rows(head)]
         )
         left = len(workers) - _ROWS_SHOWN
@@ -216,7 +216,8 @@ def _cell(value: object) -> str:
     return f"{number:,.0f}" if isinstance(value, numbers.Integral) else f"{number:z,.2f}"
 
 
-def _print(out: Console, title: str, columns: Row, rows: Sequence[Row]) -> None:
+def print_table(out: Console, title: str, columns: Row, rows: Sequence[Row]) -> None:
+    """Print a table; its first column is text, the others are numbers."""
     if not out.is_terminal:
         out.print(f"\n{escape(title)}")
         widths = [max(len(str(row[i])) for row in (columns, *rows)) for i in range(len(columns))]

@@ -96,7 +96,7 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help=f"agents' statuses to accept (default: %(default)s; known: {', '.join(AGENT_STATUSES)})",
     )
     output = parser.add_argument_group("what to write")
-    output.add_argument("--output-folder", metavar="PATH", required=True, help="where results go; made when missing")
+    output.add_argument("--output-folder", metavar="PATH", help="where results go; made when missing")
     output.add_argument("--results-format", choices=FORMATS, default=usual.results_format, help="default: %(default)s")
     output.add_argument(
         "--csv-guard",
@@ -192,6 +192,11 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--sequential",
         action="store_true",
         help="for a study that is still running: also give confidence sequences, which hold at every look",
+    )
+    numbers.add_argument(
+        "--plan",
+        metavar="FILE",
+        help="read no conversations; print the power of the study that the YAML file plans (docs/analysis.md)",
     )
     numbers.add_argument("--power", type=float, default=usual.power, help="wanted (default: %(default)s)")
     numbers.add_argument(
