@@ -49,7 +49,7 @@ def test_it_runs_from_the_root(
     written = {re.sub(r"_\d{8}_\d{6}", "", path.name) for path in (tmp_path / "out").iterdir()}
     assert written == {
         "results.csv", "worker_results.csv", "model_results.csv", "estimates.csv", "ratings.csv", "comparisons.csv",
-        "turns.csv", "agreement.csv", "worker_quality.csv", "generations.csv",
+        "turns.csv", "agreement.csv", "worker_quality.csv", "generations.csv", "mixed.csv",
         "excluded.csv", "statistics.json", "report.html", "tables",
     }  # fmt: skip
     assert (tmp_path / "out" / "tables" / "models.tex").exists()
@@ -112,7 +112,7 @@ def test_every_flag_and_file_is_documented() -> None:
     ]
     assert missing == []
     for name in ("results_", "worker_results_", "model_results_", "estimates_", "ratings_", "comparisons_", "turns_",
-                 "agreement_", "worker_quality_", "generations_",
+                 "agreement_", "worker_quality_", "generations_", "mixed_", "wins_", "ranking_", "comparison_effects_", "win_curves_", "sequential_",
                  "excluded_", "statistics_", "report_", "tables/"):  # fmt: skip
         assert f"`{name}" in text
 
