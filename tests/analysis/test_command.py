@@ -112,7 +112,8 @@ def test_every_flag_and_file_is_documented() -> None:
     ]
     assert missing == []
     for name in ("results_", "worker_results_", "model_results_", "estimates_", "ratings_", "comparisons_", "turns_",
-                 "agreement_", "worker_quality_", "generations_", "mixed_", "wins_", "ranking_", "comparison_effects_", "win_curves_", "sequential_",
+                 "agreement_", "worker_quality_", "generations_", "mixed_", "wins_", "ranking_",
+                 "comparison_effects_", "win_curves_", "sequential_",
                  "excluded_", "statistics_", "report_", "tables/"):  # fmt: skip
         assert f"`{name}" in text
 
