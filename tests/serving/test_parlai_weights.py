@@ -124,8 +124,8 @@ def test_other_options_are_loaded_apart(base: Path) -> None:
     blocked = character(base, "blocked", beam_block_list_filename=str(base / "words.txt"))
     shorter = character(base, "shorter", truncate=32)
     assert len({id(model.agent.model) for model in (first, blocked, shorter)}) == 3
-    assert blocked.agent.beam_block_list.items(1)
-    assert not first.agent.beam_block_list
+    assert blocked.agent.beam_block_list.items()
+    assert not list(first.agent.beam_block_list.items())
 
 
 def test_other_weights_are_loaded_apart(base: Path) -> None:
