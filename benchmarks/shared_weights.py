@@ -16,14 +16,16 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from _figures import add_json_flag, print_table, write_json
 from parlai.core.message import Message
 
+from model_chat.agents._weights import LoadedWeights, Weights
 from model_chat.scripts.simulate_workers import LINES
 from model_chat.serving.catalogue import ModelSource
 from model_chat.serving.loading import LoadedModel, load_model
@@ -65,15 +67,22 @@ def mebibytes_of_this_process() -> dict[str, float]:
     }
 
 
+class WeightsApart(LoadedWeights):
+    """Loads a copy for everyone who asks."""
+
+    def get(self, identity: Hashable, load: Callable[[], Weights]) -> Weights:
+        """Return what ``load`` makes."""
+        del identity
+        return load()
+
+
 def memory_with(folder: Path, names: Sequence[str], shared: bool) -> dict[str, Any]:
     """Load characters, let each reply once, and say what this process then has; in a process of its own."""
-    if not shared:
-        from model_chat.agents import _model_files
-
-        _model_files.LOADED.get = lambda _, load: load()  # type: ignore[method-assign]
-    started = time.perf_counter()
-    models = load(folder, names, tokens=8)
-    seconds = time.perf_counter() - started
+    loaded = LoadedWeights() if shared else WeightsApart()
+    with mock.patch("model_chat.agents._model_files.LOADED", loaded):
+        started = time.perf_counter()
+        models = load(folder, names, tokens=8)
+        seconds = time.perf_counter() - started
     for model in models:
         clone = model.clone()
         clone.observe(heard(0))
@@ -86,7 +95,7 @@ def measure_memory(folder: Path, apart: bool) -> list[dict[str, Any]]:
     plan = [("one character", 1, True), (f"{len(CHARACTERS)} characters", len(CHARACTERS), True)]
     if apart:
         plan.append((f"{len(CHARACTERS)} copies of the weights", len(CHARACTERS), False))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for title, count, shared in plan:
         with multiprocessing.get_context("spawn").Pool(1) as process:
             row = process.apply(memory_with, (folder, list(CHARACTERS)[:count], shared))
