@@ -6,19 +6,25 @@ import gc
 import os
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from parlai.core.message import Message
 
 from model_chat.agents._prompt_cache import PromptCache
 from model_chat.agents._weights import LoadedWeights, Weights
 from model_chat.errors import ConfigurationError
 from model_chat.serving.batching import Asked, reply_together
+from model_chat.serving.catalogue import ModelSource
+from model_chat.serving.loading import LoadedModel, load_model
+from model_chat.serving.pool import ModelPool
 from model_chat.tests.agents import tiny_models
-from model_chat.tests.agents.test_hugging_face import agent, clone, say
+from model_chat.tests.agents.test_hugging_face import AGENT, agent, clone, say
 
+ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ("Hello there.", "What a day! And what do you do?", "Hm.")
 
 
@@ -206,3 +212,52 @@ def test_a_prompt_without_room_fails_alone(folder: Path) -> None:
     first, second = reply_together(fine, batch)
     assert first["text"] == say(clone(fine), "Hello")
     assert isinstance(second, ValueError)
+
+
+# --- through the pool ---
+
+CHARACTERS = {
+    "kind": "--system-prompt 'Be kind.' --do-sample False",
+    "rude": "--system-prompt 'Be rude, and never say that you are sorry.' --do-sample False --max-new-tokens 9",
+    "wild": "--system-prompt '' --temperature 1.5 --top-p 0.95 --hf-seed 4",
+    "sure": "--system-prompt 'Be sure.' --temperature 0.6 --top-k 4 --repetition-penalty 1.4 --hf-seed 5",
+}
+
+
+def characters(folder: Path) -> list[LoadedModel]:
+    flags = f"--model {AGENT} --hf-model {folder} --whole-sentences False"
+    return [load_model(ModelSource(name, flags=f"{flags} {own}"), False) for name, own in CHARACTERS.items()]
+
+
+def conversation(pool: ModelPool, nickname: str, number: int) -> list[str]:
+    speaker = pool.model(nickname).clone()
+    said = [{"text": f"{number}: {text}", "episode_done": False} for text in TEXTS]
+    return [pool.reply(nickname, speaker, [Message(message)])["text"] for message in said]
+
+
+def test_conversations_of_four_characters_are_the_same_together_and_one_by_one(folder: Path) -> None:
+    models = characters(folder)
+    talks = [(list(CHARACTERS)[number % 4], number) for number in range(16)]
+    alone = ModelPool(models, 1, 60, max_batch_size=1)
+    expected = [conversation(alone, *talk) for talk in talks]
+    alone.shutdown()
+    rows: list[int] = []
+    models[0].agent._chat_model._model.register_forward_hook(lambda _, __, out: rows.append(out.logits.shape[0]))
+    pool = ModelPool(models, 1, 60, max_batch_size=16, batch_wait_ms=100)
+    with ThreadPoolExecutor(len(talks)) as threads:
+        got = list(threads.map(lambda talk: conversation(pool, *talk), talks))
+    counts = pool.counts()
+    pool.shutdown()
+    assert got == expected
+    assert [count.replies for count in counts.values()] == [12] * 4
+    assert max(rows) > 4, "more than one character has conversations: they were answered together"
+
+
+@pytest.mark.slow
+def test_characters_of_the_demo_model_say_together_what_they_say_alone() -> None:
+    prompts = ("You love hiking.", "You are a grumpy old sailor who hates small talk.", "", "Answer in one word.")
+    greedy = {"repetition_penalty": 1.1, "max_new_tokens": 12}
+    agents = [agent(ROOT / "models/demo/smollm2", system_prompt=prompt, **greedy) for prompt in prompts]
+    assert len({id(each.shared_weights) for each in agents}) == 1
+    texts = ["What did you do today?", "Hi! I have two dogs and a cat at home. What about you?", "Why?", "Hello there."]
+    assert together(agents, texts) == [say(clone(each), text) for each, text in zip(agents, texts, strict=True)]
