@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from model_chat.agents._prompt_cache import PromptCache
 from model_chat.agents._reply_text import opens_thoughts, up_to_last_sentence, without_thoughts
-from model_chat.agents._sampling import ReplySampler, SamplingSettings
+from model_chat.agents._sampling import ReplyEnds, ReplySampler, SamplingSettings
+from model_chat.agents._weights import Weights
 from model_chat.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -50,11 +50,13 @@ class Prompt:
         tokens: token ids, at least one.
         inside_thoughts: whether the chat template has already opened the model's thoughts.
         conversation: a name under which the model keeps what it has read until the next turn; None keeps nothing.
+        stop_ids: tokens that end the reply.
     """
 
     tokens: list[int]
     inside_thoughts: bool = False
     conversation: str | None = None
+    stop_ids: frozenset[int] = frozenset()
 
 
 class Written(NamedTuple):
@@ -74,36 +76,41 @@ class Written(NamedTuple):
 
 
 class ChatModel:
-    """A model, its tokenizer and its chat template in memory; shared by all conversations with it.
+    """A model, its tokenizer and a chat template; shared by all conversations with it.
 
+    Several may share their weights, each with a template of its own; prompts of all of them can be answered in one batch.
     Safe to use from several threads: nothing here changes after loading but :class:`PromptCache`, which has a lock.
 
     Args:
-        model: a ``transformers`` causal language model, ready to run.
-        tokenizer: its tokenizer, with a chat template.
+        weights: the model, ready to run, and its tokenizer.
         name: what it is called in error messages.
+        template: a chat template (Jinja); None takes the tokenizer's own.
         template_args: extra values for the chat template, for instance ``{"enable_thinking": False}``.
-        prompt_cache_bytes: how much memory may be kept from one turn to the next; 0 for none.
+        keeps_prompts: whether conversations keep what was read from one turn to the next.
 
     Raises:
-        ConfigurationError: the tokenizer has no chat template, one that can't be used, or tokens unknown to the model.
+        ConfigurationError: there is no chat template, one that can't be used, or tokens unknown to the model.
     """
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: Any,
+        weights: Weights,
         name: str,
+        template: str | None = None,
         template_args: Mapping[str, Any] | None = None,
-        prompt_cache_bytes: int = 0,
+        keeps_prompts: bool = False,
     ) -> None:
-        if not tokenizer.chat_template:
+        model, tokenizer = weights.model, weights.tokenizer
+        if not (template or tokenizer.chat_template):
             raise ConfigurationError(
                 f"--hf-model: the tokenizer of '{name}' has no chat template, so it is no chat model; take one trained for "
                 "chat (often called Instruct or Chat), or give a template with --chat-template."
             )
-        self._model = model.eval()
+        self.weights = weights
+        self._model = model
         self._tokenizer = tokenizer
+        self._template = template
+        self._keeps_prompts = keeps_prompts
         self._name = name
         self._template_args = dict(template_args or {})
         known = model.get_input_embeddings().weight.shape[0]
@@ -128,11 +135,7 @@ class ChatModel:
         self._stop_ids = self._find_stop_ids()
         pad_id = tokenizer.pad_token_id
         self._pad_id: int = pad_id if pad_id is not None and pad_id < known else min(self._stop_ids, default=0)
-        # generate() fills what a call leaves open from here: a model's own sampling defaults would undo the flags.
-        from transformers import GenerationConfig
-
-        model.generation_config = GenerationConfig(pad_token_id=self._pad_id, do_sample=False, use_cache=True)
-        self._cache = PromptCache(prompt_cache_bytes)
+        self._cache = weights.cache
 
     def _check_template(self) -> None:
         """Raise a ConfigurationError if the chat template writes tokens that the model doesn't know."""
@@ -171,12 +174,13 @@ class ChatModel:
         Raises:
             ValueError: not even the system prompt with a word of the last message fits.
         """
+        conversation = conversation if self._keeps_prompts else None
         system = [message for message in messages if message["role"] == "system"]
         turns = [message for message in messages if message["role"] != "system"]
         while True:
             text, tokens = self._render_tokens([*system, *turns])
             if len(tokens) <= max_tokens:
-                return Prompt(tokens, opens_thoughts(text), conversation)
+                return Prompt(tokens, opens_thoughts(text), conversation, self._stop_ids)
             next_user = next((at for at, turn in enumerate(turns) if at > 0 and turn["role"] == "user"), None)
             if next_user is not None:
                 turns = turns[next_user:]
@@ -184,7 +188,7 @@ class ChatModel:
                 turns = turns[-1:]
             else:
                 text, tokens = self._shortened(system, turns[0], len(tokens) - max_tokens, max_tokens)
-                return Prompt(tokens, opens_thoughts(text), conversation)
+                return Prompt(tokens, opens_thoughts(text), conversation, self._stop_ids)
 
     def fits(self, messages: Sequence[Message], max_tokens: int) -> bool:
         """Whether a chat can be shown whole in a prompt of ``max_tokens``."""
@@ -228,13 +232,18 @@ class ChatModel:
         Returns:
             one text each, without marks of turns and without thoughts; empty if the model had nothing to say.
         """
-        return [reply.text for reply in self.written(prompts, settings)]
+        return [reply.text for reply in self.written(prompts, [settings] * len(prompts))]
 
-    def written(self, prompts: Sequence[Prompt], settings: ReplySettings) -> list[Written]:
-        """Do the same as :meth:`replies`; return what is known of each reply, too."""
+    def written(self, prompts: Sequence[Prompt], settings: Sequence[ReplySettings]) -> list[Written]:
+        """Let the model answer several chats at once, each with its own settings.
+
+        Args:
+            prompts: what :meth:`prompt` made, here or with other templates over the same weights; at least one.
+            settings: how each reply is made.
+        """
         started = time.monotonic()
         written = self._generate(prompts, settings)
-        texts = [self._text(tokens, prompt, settings) for tokens, prompt in zip(written, prompts, strict=True)]
+        texts = [self._text(*row) for row in zip(written, prompts, settings, strict=True)]
         logger.debug(
             "%s: %d replies, %d tokens, %.2f s",
             self._name,
@@ -243,31 +252,28 @@ class ChatModel:
             time.monotonic() - started,
         )
         return [
-            Written(text, len(prompt.tokens), len(tokens), "stop" if self._is_finished(tokens) else "length")
+            Written(text, len(prompt.tokens), len(tokens), "stop" if _is_finished(tokens, prompt) else "length")
             for text, prompt, tokens in zip(texts, prompts, written, strict=True)
         ]
 
-    def _is_finished(self, tokens: Sequence[int]) -> bool:
-        return bool(tokens) and tokens[-1] in self._stop_ids
-
-    def _generate(self, prompts: Sequence[Prompt], settings: ReplySettings) -> list[list[int]]:
+    def _generate(self, prompts: Sequence[Prompt], settings: Sequence[ReplySettings]) -> list[list[int]]:
         import torch
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
         longest = max(len(prompt.tokens) for prompt in prompts)
         rows = [[self._pad_id] * (longest - len(prompt.tokens)) + prompt.tokens for prompt in prompts]
         mask = [[0] * (longest - len(prompt.tokens)) + [1] * len(prompt.tokens) for prompt in prompts]
+        limits = [each.max_new_tokens for each in settings]
         sampler = ReplySampler(
-            settings.sampling,
-            seeds=[_seed(settings.seed, prompt.tokens) for prompt in prompts],
+            [each.sampling for each in settings],
+            seeds=[_seed(each.seed, prompt.tokens) for each, prompt in zip(settings, prompts, strict=True)],
             prompt_lengths=[len(prompt.tokens) for prompt in prompts],
             never_penalised=self._special_ids,
         )
         config = GenerationConfig(
-            max_new_tokens=settings.max_new_tokens,
+            max_new_tokens=max(limits),
             do_sample=False,  # the sampler's scores hold the draw already
             pad_token_id=self._pad_id,
-            eos_token_id=sorted(self._stop_ids) or None,
             use_cache=True,
             return_dict_in_generate=True,
         )
@@ -281,21 +287,20 @@ class ChatModel:
                 attention_mask=torch.tensor(mask, device=self._model.device),
                 generation_config=config,
                 logits_processor=LogitsProcessorList([sampler]),
+                stopping_criteria=StoppingCriteriaList(
+                    [ReplyEnds([prompt.stop_ids for prompt in prompts], limits, longest)]
+                ),
                 **({} if kept is None else {"cache": kept}),
             )
         if conversation is not None:
             self._cache.keep(conversation, output.sequences[0].tolist(), _cache_of(output))
-        return [self._until_stop(row[longest:]) for row in output.sequences.tolist()]
-
-    def _until_stop(self, tokens: list[int]) -> list[int]:
-        """The tokens up to the first that stops a reply, which stays as a sign that the reply was finished."""
-        for at, token in enumerate(tokens):
-            if token in self._stop_ids:
-                return tokens[: at + 1]
-        return tokens
+        return [
+            _until_stop(row[longest : longest + limit], prompt)
+            for row, limit, prompt in zip(output.sequences.tolist(), limits, prompts, strict=True)
+        ]
 
     def _text(self, tokens: list[int], prompt: Prompt, settings: ReplySettings) -> str:
-        finished = self._is_finished(tokens)
+        finished = _is_finished(tokens, prompt)
         text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         text = without_thoughts(text, prompt.inside_thoughts).strip()
         # Bytes of a character that the token limit cut in two.
@@ -310,7 +315,7 @@ class ChatModel:
     def _render(self, messages: Sequence[Message]) -> str:
         fitted = self._fitted(messages)
         text: str = self._tokenizer.apply_chat_template(
-            fitted, tokenize=False, add_generation_prompt=True, **self._template_args
+            fitted, chat_template=self._template, tokenize=False, add_generation_prompt=True, **self._template_args
         )
         return text
 
@@ -346,7 +351,11 @@ class ChatModel:
         """Whether the chat template takes these messages, and shows what they say."""
         try:
             return must_show in self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, **self._template_args
+                messages,
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=True,
+                **self._template_args,
             )
         except Exception as error:  # jinja2's, or whatever a template raises on purpose
             logger.debug("The chat template of %s refuses %s: %s", self._name, messages, error)
@@ -358,11 +367,14 @@ class ChatModel:
         The last matters for files (GGUF among them) that name only the end of a document.
         """
         found: set[int | None] = set()
-        for named in (self._tokenizer.eos_token_id, getattr(self._model.generation_config, "eos_token_id", None)):
+        for named in (self._tokenizer.eos_token_id, *self.weights.end_ids):
             found.update(named if isinstance(named, list) else [named])
         try:
             text = self._tokenizer.apply_chat_template(
-                [_message("user", "Hi"), _message("assistant", _MARK)], tokenize=False, **self._template_args
+                [_message("user", "Hi"), _message("assistant", _MARK)],
+                chat_template=self._template,
+                tokenize=False,
+                **self._template_args,
             )
         except Exception as error:  # as in _accepts
             logger.debug("The chat template of %s shows no finished reply: %s", self._name, error)
@@ -384,6 +396,18 @@ def _check_words(tokenizer: Any, known: int, name: str) -> None:
             f"{known}; the first is {unknown[0][1]!r}): they don't belong together; take the tokenizer that the model was "
             "trained with."
         )
+
+
+def _is_finished(tokens: Sequence[int], prompt: Prompt) -> bool:
+    return bool(tokens) and tokens[-1] in prompt.stop_ids
+
+
+def _until_stop(tokens: list[int], prompt: Prompt) -> list[int]:
+    """The tokens up to the first that stops a reply, which stays as a sign that the reply was finished."""
+    for at, token in enumerate(tokens):
+        if token in prompt.stop_ids:
+            return tokens[: at + 1]
+    return tokens
 
 
 def _cache_of(output: Any) -> Any:

@@ -7,18 +7,21 @@ import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_chat.agents._chat_model import ChatModel, ReplySettings
+from model_chat.agents._prompt_cache import PromptCache
 from model_chat.agents._sampling import SamplingSettings
 from model_chat.agents._weight_checks import weight_faults
+from model_chat.agents._weights import LOADED, Weights
 from model_chat.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
+_NOT_THE_MODEL = frozenset({"model.opt"})
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -37,6 +40,17 @@ class ModelLocation:
     gguf_file: str | None = None
     is_local: bool = True
     revision: str = "main"
+
+    def identity(self) -> Hashable:
+        """What tells whether two locations hold the same model: the files, wherever links to them are, and their dates.
+
+        What surrounds a model in its folder without being part of it, ``model.opt``, doesn't count.
+        """
+        if not self.is_local:
+            return (self.name, self.gguf_file, self.revision)
+        folder = Path(self.name)
+        files = [folder / self.gguf_file] if self.gguf_file is not None else sorted(folder.iterdir())
+        return tuple(_file_identity(file) for file in files if file.is_file() and file.name not in _NOT_THE_MODEL)
 
     def __str__(self) -> str:
         return self.name if self.gguf_file is None else f"{self.name}/{self.gguf_file}"
@@ -97,6 +111,11 @@ class ModelLocation:
         )
 
 
+def _file_identity(file: Path) -> Hashable:
+    stat = file.stat()
+    return (file.name, str(file.resolve()), stat.st_size, stat.st_mtime_ns)
+
+
 def _existing(path_text: str, opt_folder: Path | None) -> Path | None:
     path = Path(path_text).expanduser()
     for base in (opt_folder, Path.cwd()):
@@ -121,6 +140,9 @@ def load_chat_model(
 ) -> ChatModel:
     """Load a model and let it write one token, so that what can fail or is slow the first time does so now.
 
+    Weights that are in use in this process already, with the same number format on the same device, are not loaded again:
+    the new model shares them, whatever its template.
+
     Args:
         location: where it is.
         dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto``: float32 on a CPU (half precision is several times slower
@@ -129,19 +151,54 @@ def load_chat_model(
         model_parallel: spread the model over all GPUs, if there are several and ``device`` is ``auto``.
         template_file: a chat template (Jinja) that replaces the tokenizer's own.
         template_args: extra values for the chat template.
-        prompt_cache_bytes: see :class:`ChatModel`.
+        prompt_cache_bytes: how much memory may be kept from one turn to the next, 0 for none; of several models that
+            share weights, the largest counts.
 
     Raises:
         ConfigurationError: it can't be loaded.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = _chosen_device(device)
+    spread = model_parallel and torch.device(device).type == "cuda" and torch.cuda.device_count() > 1
+    chosen_dtype = dtype if dtype != "auto" else ("float32" if device == "cpu" else "auto")
+    is_new = False
+
+    def load() -> Weights:
+        nonlocal is_new
+        is_new = True
+        return _load_weights(location, chosen_dtype, None if spread else device)
+
+    started = time.monotonic()
+    weights = LOADED.get((location.identity(), chosen_dtype, _numbered(device), spread), load)
+    weights.cache.allow(prompt_cache_bytes)
+    template = None if template_file is None else template_file.read_text(encoding="utf-8")
+    chat_model = ChatModel(weights, str(location), template, template_args, keeps_prompts=prompt_cache_bytes > 0)
+    _try_out(chat_model, location)
+    if is_new:
+        logger.info(
+            "Loaded %s on %s (%s, %.0f million parameters) in %.1f s.",
+            *(location, chat_model.device, str(weights.model.dtype).removeprefix("torch.")),
+            *(sum(each.numel() for each in weights.model.parameters()) / 1e6, time.monotonic() - started),
+        )
+    return chat_model
+
+
+def _load_weights(location: ModelLocation, dtype: str, device: str | None) -> Weights:
+    """Read weights and tokenizer.
+
+    Args:
+        location: where they are.
+        dtype: torch's name of a number format, or ``auto`` for what the model was saved in.
+        device: torch's name of it, or None to spread the model over all GPUs.
+
+    Raises:
+        ConfigurationError: they can't be loaded, or aren't complete.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    device = _chosen_device(device)
-    spread = model_parallel and device == "cuda" and torch.cuda.device_count() > 1
-    chosen_dtype: Any = dtype if dtype != "auto" else (torch.float32 if device == "cpu" else "auto")
     # None would ask on the terminal whether a folder's own code may run.
     source: dict[str, Any] = {"trust_remote_code": False}
     if not location.is_local:
@@ -149,15 +206,14 @@ def load_chat_model(
     source["local_files_only"] = location.is_local or not _hub_answers()
     if location.gguf_file is not None:
         source["gguf_file"] = location.gguf_file
-    started = time.monotonic()
     try:
         tokenizer = AutoTokenizer.from_pretrained(location.name, **source)
         model, info = AutoModelForCausalLM.from_pretrained(
             location.name,
-            dtype=chosen_dtype,
+            dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are among the faults below
-            **({"device_map": "auto"} if spread else {}),
+            **({"device_map": "auto"} if device is None else {}),
             **source,
         )
     except Exception as error:  # transformers, safetensors, gguf and torch raise a dozen unrelated types here
@@ -165,18 +221,12 @@ def load_chat_model(
     has_safetensors = location.is_local and location.gguf_file is None
     faults = weight_faults(model, info, Path(location.name) if has_safetensors else None)
     ConfigurationError.raise_if(f"{_flag(location)}: '{location}' can't be used: {fault}." for fault in faults)
-    if not spread:
+    if device is not None:
         model.to(device)
-    if template_file is not None:
-        tokenizer.chat_template = template_file.read_text(encoding="utf-8")
-    chat_model = ChatModel(model, tokenizer, str(location), template_args, prompt_cache_bytes)
-    _try_out(chat_model, location)
-    logger.info(
-        "Loaded %s on %s (%s, %.0f million parameters) in %.1f s.",
-        *(location, chat_model.device, str(model.dtype).removeprefix("torch.")),
-        *(sum(weights.numel() for weights in model.parameters()) / 1e6, time.monotonic() - started),
-    )
-    return chat_model
+    end_ids = (getattr(model.generation_config, "eos_token_id", None),)
+    # generate() fills what a call leaves open from here: a model's own sampling defaults would undo the flags.
+    model.generation_config = GenerationConfig(do_sample=False, use_cache=True)
+    return Weights(model.eval(), tokenizer, end_ids, PromptCache(0))
 
 
 def _try_out(chat_model: ChatModel, location: ModelLocation) -> None:
@@ -218,6 +268,13 @@ def _chosen_device(device: str) -> str:
             ) from error
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _numbered(device: str) -> str:
+    """A device's name with its number: ``cuda`` and ``cuda:0`` are one as a rule."""
+    import torch
+
+    return str(torch.empty(0, device=device).device)
 
 
 def _hub_answers() -> bool:

@@ -23,6 +23,11 @@ class PromptCache:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
+    def allow(self, max_bytes: int) -> None:
+        """Keep up to ``max_bytes``, if that is more than before."""
+        with self._lock:
+            self._max_bytes = max(self._max_bytes, max_bytes)
+
     def take(self, conversation: str, tokens: Sequence[int]) -> Any:
         """Return a cache of the first of ``tokens``, or None if there is none.
 

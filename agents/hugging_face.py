@@ -10,7 +10,7 @@ import logging
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parlai.core.agents import Agent
 from parlai.core.message import Message
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from parlai.core.params import ParlaiParser
 
     from model_chat.agents._chat_model import ChatModel, ReplySettings, Written
+    from model_chat.agents._weights import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +35,20 @@ DEFAULT_SYSTEM_PROMPT = (
 _ROLE_KEY = (
     "hf_chat"  # where observe() leaves the conversation for batch_act(), as ParlAI's own agents do with text_vec
 )
+_WAY_KEY = "hf_way"
+
+
+class _Way(NamedTuple):
+    """How a conversation is shown to the model, and how it replies; each row of a batch has its own."""
+
+    chat_model: ChatModel
+    settings: ReplySettings
 
 
 class HuggingFaceChatAgent(Agent):
     """Chats with a Hugging Face model; one instance a conversation, all with the same weights.
+
+    Agents whose options name the same weights share them, though prompt, template and sampling differ.
 
     Each instance is used by one thread at a time. What instances share (:class:`ChatModel`) is safe to use from several.
 
@@ -133,6 +144,7 @@ class HuggingFaceChatAgent(Agent):
         opt_folder = Path(opt["model_file"]).expanduser().resolve().parent if opt.get("model_file") else None
         self._settings = _settings(opt)
         self._chat_model: ChatModel = shared["chat_model"] if shared else _load(opt, opt_folder, self._settings)
+        self._way = _Way(self._chat_model, self._settings)
         self._system_prompt = str(_value(opt, "system_prompt", DEFAULT_SYSTEM_PROMPT) or "")
         self._history_turns = int(_value(opt, "history_turns", -1))
         self._conversation = ""
@@ -142,6 +154,11 @@ class HuggingFaceChatAgent(Agent):
                 f"--max-prompt-tokens: {self._settings.max_prompt_tokens} leave no room for a message beside the system "
                 "prompt; raise it, or shorten --system-prompt."
             )
+
+    @property
+    def shared_weights(self) -> Weights:
+        """The weights; any agent that holds the same can answer this one's conversations in its :meth:`batch_act`."""
+        return self._chat_model.weights
 
     def share(self) -> dict[str, Any]:
         """What :func:`parlai.core.agents.create_agent_from_shared` needs to make a conversation with the same weights."""
@@ -173,6 +190,7 @@ class HuggingFaceChatAgent(Agent):
         seen = Message(observation)
         seen.force_set(_ROLE_KEY, self._history.messages())
         seen.force_set("hf_conversation", self._conversation)
+        seen.force_set(_WAY_KEY, self._way)
         self.observation = seen
         return seen
 
@@ -203,17 +221,18 @@ class HuggingFaceChatAgent(Agent):
         """Reply to several conversations at once; each of their agents is to ``self_observe`` its reply.
 
         Args:
-            observations: what the :meth:`observe` of each returned.
+            observations: what the :meth:`observe` of each returned; of agents with the same :attr:`shared_weights`.
 
         Returns:
             one message each, in order; its text is empty when the model had nothing to say.
         """
         asked = [observation for observation in observations if _ROLE_KEY in observation]
+        ways: list[_Way] = [each[_WAY_KEY] for each in asked]
         prompts = [
-            self._chat_model.prompt(each[_ROLE_KEY], self._settings.max_prompt_tokens, each["hf_conversation"])
-            for each in asked
+            way.chat_model.prompt(each[_ROLE_KEY], way.settings.max_prompt_tokens, each["hf_conversation"])
+            for each, way in zip(asked, ways, strict=True)
         ]
-        written = iter(self._chat_model.written(prompts, self._settings) if prompts else [])
+        written = iter(self._chat_model.written(prompts, [way.settings for way in ways]) if prompts else [])
         # Rows of ParlAI's batches can be empty (padding at the end of the data): they get an empty reply.
         return [self._message(next(written) if _ROLE_KEY in each else None) for each in observations]
 

@@ -272,16 +272,22 @@ def check_models(task: Any, model_parallel: bool, load: bool) -> Iterator[Findin
         model_parallel: ParlAI's flag.
         load: whether to load the models, which takes their time and memory.
     """
+    models: list[Any] = []  # all are kept, as in a run, so that those of the same weights share them
     for nickname, source in task.sources.items():
         subject = f"Model {nickname}"
         if source.is_endpoint:
             yield _probe_model(subject, source, model_parallel)
             continue
         try:
-            yield _try_model(subject, source, model_parallel) if load else _look_at_model(subject, source)
+            yield _try_model(subject, source, model_parallel, models) if load else _look_at_model(subject, source)
         except (Exception, SystemExit) as error:  # a model's own code may raise anything
             reason = " ".join(str(error).split())[:500] or "no reason given"
             yield fault(subject, f"{type(error).__name__}: {reason}")
+    if models:
+        from model_chat.serving.backend import shared_sentence, sharing
+
+        for nicknames in sharing(models):
+            yield fine("Weights", shared_sentence(nicknames).rstrip("."))
 
 
 def _probe_model(subject: str, source: Any, model_parallel: bool) -> Finding:
@@ -327,7 +333,8 @@ def _name(agent: Any) -> str:
     return "agent" if agent is None else agent.__name__
 
 
-def _try_model(subject: str, source: Any, model_parallel: bool) -> Finding:
+def _try_model(subject: str, source: Any, model_parallel: bool, models: list[Any]) -> Finding:
+    """Load a model, add it to ``models``, and ask it."""
     import time
 
     from parlai.core.message import Message
@@ -336,6 +343,7 @@ def _try_model(subject: str, source: Any, model_parallel: bool) -> Finding:
 
     start = time.monotonic()
     model = load_model(source, model_parallel)
+    models.append(model)
     loaded = time.monotonic()
     clone = model.clone()
     clone.observe(Message({"id": "Speaker 1", "text": "Hi!", "episode_done": False}))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,6 +14,8 @@ from model_chat.serving.loading import load_model
 from model_chat.serving.model import ServedModel, StoppedError
 from model_chat.serving.pool import ModelPool
 from model_chat.serving.ray_options import RAY, RayOptions
+
+logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 """How often it is looked whether the requester wants the run to end."""
@@ -51,11 +54,7 @@ def open_pool(
         models.extend(on_ray.models)
         close = on_ray.close
     else:
-        for nickname, source in sources.items():
-            if stopped():
-                raise StoppedError
-            with status(f"Loading {nickname}…"):
-                models.append(load_model(source, args.task_model_parallel, flag))
+        models.extend(_load_here(sources, args.task_model_parallel, flag, status, stopped))
     return ModelPool(
         models,
         args.max_concurrent_responses,
@@ -64,6 +63,48 @@ def open_pool(
         batch_wait_ms=args.batch_wait_ms,
         close=close,
     )
+
+
+def _load_here(
+    sources: Mapping[str, ModelSource],
+    model_parallel: bool,
+    flag: str,
+    status: Callable[[str], AbstractContextManager[Any]],
+    stopped: Callable[[], bool],
+) -> list[ServedModel]:
+    """Load models into this process; those that name the same weights share them.
+
+    Raises:
+        ConfigurationError: models can't be loaded; a sentence for each.
+        StoppedError: ``stopped`` became true.
+    """
+    models: list[ServedModel] = []
+    faults: list[str] = []
+    for nickname, source in sources.items():
+        if stopped():
+            raise StoppedError
+        try:
+            with status(f"Loading {nickname}…"):
+                models.append(load_model(source, model_parallel, flag))
+        except ConfigurationError as error:
+            faults += error.faults
+    ConfigurationError.raise_if(faults)
+    for nicknames in sharing(models):
+        logger.info(shared_sentence(nicknames))
+    return models
+
+
+def sharing(models: Iterable[ServedModel]) -> list[list[str]]:
+    """Return the nicknames of models that share weights, a list for each set of weights that has more than one."""
+    sets: dict[Hashable, list[str]] = {}
+    for model in models:
+        sets.setdefault(model.weights, []).append(model.nickname)
+    return [nicknames for nicknames in sets.values() if len(nicknames) > 1]
+
+
+def shared_sentence(nicknames: Sequence[str]) -> str:
+    """Say which models share weights."""
+    return f"{', '.join(nicknames)} share one set of weights."
 
 
 def _open_endpoints(

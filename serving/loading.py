@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from model_chat.configuration.redaction import learn_flags, learn_secrets, redac
 from model_chat.errors import ConfigurationError
 from model_chat.serving.batching import Asked, reply_alone, reply_together, takes_batches
 from model_chat.serving.catalogue import MODEL_FILE, OPT_FILE, ModelSource
+from model_chat.serving.parlai_weights import LOADED, decoding_of, weights_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,17 @@ class LoadedModel:
     def takes_batches(self) -> bool:
         """Whether its clones may be answered together."""
         return takes_batches(self.agent)
+
+    @property
+    def weights(self) -> Hashable:
+        """The weights in memory, as far as the agent can share them with other models; else the nickname."""
+        weights = weights_of(self.agent)
+        return self.nickname if weights is None else weights
+
+    @property
+    def batch_group(self) -> Hashable:
+        """See :attr:`model_chat.serving.model.ServedModel.batch_group`."""
+        return decoding_of(self.agent)
 
     @property
     def opt(self) -> Mapping[str, Any]:
@@ -151,7 +163,7 @@ def _load_from_folder(folder: Path, overrides: Mapping[str, Any]) -> Any:
     opt["model_file"] = str(folder / MODEL_FILE)
     opt["override"] = dict(overrides)
     opt.update(overrides)
-    return create_agent_from_opt_file(opt)
+    return LOADED.get(opt, lambda: create_agent_from_opt_file(opt))
 
 
 def _load_endpoint(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> Any:
@@ -179,4 +191,4 @@ def _load_from_flags(flags: str, overrides: Mapping[str, Any]) -> Any:
     opt = ParlaiParser(add_parlai_args=True, add_model_args=True).parse_args(shlex.split(flags))
     opt.update(overrides)
     opt["override"] = {**opt.get("override", {}), **overrides}
-    return create_agent(opt, requireModelExists=bool(opt.get("model_file")))
+    return LOADED.get(opt, lambda: create_agent(opt, requireModelExists=bool(opt.get("model_file"))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -37,6 +37,14 @@ class ServedModel(Protocol):
     @property
     def runs_at_once(self) -> int:
         """How many batches it works on at the same time; one that takes no batches is asked as often as the pool may."""
+
+    @property
+    def weights(self) -> Hashable:
+        """Names the weights in memory; models that share them are not run at the same time."""
+
+    @property
+    def batch_group(self) -> Hashable:
+        """Models with the same weights and the same group can be answered in one batch, by any of them."""
 
     def clone(self) -> Any:
         """Return what stands for the model in one conversation: it has ``observe`` and ``self_observe``."""

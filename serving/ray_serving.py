@@ -77,6 +77,16 @@ class RayModel:
         """As many as there are copies."""
         return self._options.replicas
 
+    @property
+    def weights(self) -> str:
+        """Each model has copies of its own."""
+        return self.nickname
+
+    @property
+    def batch_group(self) -> str:
+        """No other model's."""
+        return self.nickname
+
     def clone(self) -> Conversation:
         """Return what remembers a conversation."""
         return Conversation()

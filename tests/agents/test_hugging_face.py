@@ -165,18 +165,20 @@ def test_a_seed_makes_a_conversation_repeatable_and_its_absence_does_not(folder:
 
 def test_what_was_read_before_is_not_read_again_and_changes_no_reply(folder: Path) -> None:
     keeping, reading = agent(folder, prompt_cache_mb=64), agent(folder, prompt_cache_mb=0)
-    read: dict[str, list[int]] = {"keeping": [], "reading": []}
-    for name, parent in (("keeping", keeping), ("reading", reading)):
-        parent._chat_model._model.model.embed_tokens.register_forward_hook(
-            lambda _, inputs, __, name=name: read[name].append(inputs[0].shape[1])
-        )
+    lengths: list[int] = []  # of both: they share their weights
+    keeping._chat_model._model.model.embed_tokens.register_forward_hook(
+        lambda _, inputs, __: lengths.append(inputs[0].shape[1])
+    )
     with_cache, without = clone(keeping), clone(reading)
     for text in ("Hello there, how are you?", "I am fine. And you?", "What a day."):
-        for tokens in read.values():
-            tokens.clear()
-        assert say(with_cache, text) == say(without, text)
-    assert read["reading"][0] > 150
-    assert read["keeping"][0] < 70, "the last message alone, with its marks"
+        said, read = [], []
+        for speaker in (with_cache, without):
+            lengths.clear()
+            said.append(say(speaker, text))
+            read.append(lengths[0])
+        assert said[0] == said[1]
+    assert read[1] > 150
+    assert read[0] < 70, "the last message alone, with its marks"
 
 
 def test_two_conversations_at_once_in_two_threads_get_their_own_replies(folder: Path) -> None:
@@ -430,8 +432,8 @@ def test_acting_before_observing_is_refused(folder: Path) -> None:
         clone(agent(folder)).act()
 
 
-def test_kept_memory_stays_within_its_limit(folder: Path) -> None:
-    model = load_chat_model(ModelLocation(str(folder)), prompt_cache_bytes=40_000)
+def test_kept_memory_stays_within_its_limit(tmp_path: Path) -> None:
+    model = load_chat_model(ModelLocation(str(tiny_models.save(tmp_path))), prompt_cache_bytes=40_000)
     settings = ReplySettings(max_new_tokens=8, whole_sentences=False)
     for number in range(6):
         chat = [{"role": "user", "content": f"{number} " * 20}]

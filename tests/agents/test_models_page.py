@@ -13,8 +13,11 @@ from parlai.core.params import ParlaiParser
 
 from model_chat.agents.endpoint_settings import EndpointSettings, settings_faults
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
-from model_chat.serving.catalogue import models_in_folder
+from model_chat.serving.backend import shared_sentence, sharing
+from model_chat.serving.catalogue import models_in_folder, models_in_opt_file
 from model_chat.serving.loading import load_model
+from model_chat.serving.parlai_weights import DECODING, HISTORY
+from model_chat.tests.agents import tiny_models
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/models.md").read_text(encoding="utf-8")
 
@@ -75,3 +78,15 @@ def test_an_example_of_an_endpoint_would_be_taken(example: str, monkeypatch: pyt
         if "api_key_env" in settings:
             monkeypatch.setenv(settings["api_key_env"], "sk-page-0123456789abcdef")
         assert settings_faults(nickname, settings) == []
+
+
+def test_the_characters_of_the_example_share_their_weights(tmp_path: Path) -> None:
+    section = PAGE[PAGE.index("### Several characters of one model") : PAGE.index("## Models behind an endpoint")]
+    (example,) = re.findall(r"```yaml\n(.*?)```", section, flags=re.DOTALL)
+    folder = tiny_models.save(tmp_path / "weights")
+    (tmp_path / "models.yaml").write_text(example.replace("~/weights/my-chat-model", str(folder)), encoding="utf-8")
+    sources = models_in_opt_file("flag", str(tmp_path / "models.yaml"))
+    models = [load_model(source, model_parallel=False) for source in sources.values()]
+    (nicknames,) = sharing(models)
+    assert shared_sentence(nicknames).rstrip(".") in section
+    assert [name for name in (*DECODING, *HISTORY) if f"`{name}`" not in section] == []

@@ -345,14 +345,16 @@ def test_onboarding(walk: Walk) -> None:
 
 
 @walks("docs/performance.md")
-def test_performance(walk: Walk) -> None:
+def test_performance(walk: Walk, tiny_chat_model: Path) -> None:
     walk.has_parlai_model("demo/blender_tiny")
+    walk.has_chat_model("demo/smollm2", tiny_chat_model)
     said = walk.run("python benchmarks/many_workers.py --workers 8,64,128")
     assert "2 turns, onboarding" in said
     assert "2 workers: " not in said, "which says that some did not get to the end"
     assert "random/blender_90m" in walk.run("python benchmarks/batching.py")
     assert "N* = 2.0" in walk.run("python benchmarks/capacity.py")
     assert "2 conversations: " in walk.run("python benchmarks/endpoints.py")
+    assert "2 of 2 replies of a mixed batch" in walk.run("python benchmarks/shared_weights.py")
 
 
 @pytest.mark.slow

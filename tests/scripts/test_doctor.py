@@ -15,6 +15,7 @@ import pytest
 from model_chat.launch.command_line import compose_config
 from model_chat.scripts import doctor
 from model_chat.scripts.doctor import Finding, Mark
+from model_chat.tests.agents import tiny_models
 from model_chat.tests.endpoint_server import Behaviour, reply, serving, status
 from model_chat.tests.mephisto_run import Run
 
@@ -51,6 +52,19 @@ def examined(flags: list[str], load_models: bool = False) -> tuple[bool, list[Fi
 
 def faults(findings: list[Finding]) -> dict[str, str]:
     return {finding.subject: finding.text for finding in findings if finding.mark is Mark.FAULT}
+
+
+def test_models_of_the_same_weights_are_named(study: list[str], tmp_path: Path) -> None:
+    weights = tiny_models.save(tmp_path / "weights", tiny_models.talkative())
+    for nickname in ("kind", "rude"):
+        folder = tmp_path / "models" / nickname
+        folder.mkdir()
+        opt = {"model": "model_chat.agents.hugging_face:HuggingFaceChatAgent", "hf_model": str(weights)}
+        (folder / "model.opt").write_text(json.dumps({**opt, "system_prompt": f"Be {nickname}."}), encoding="utf-8")
+    flags = [*study, f'{B}.conversations_needed_string="a:1,kind:1,rude:1"']
+    _, findings = examined(flags, load_models=True)
+    assert faults(findings) == {}
+    assert (findings[-1].subject, findings[-1].text) == ("Weights", "kind, rude share one set of weights")
 
 
 def test_where_all_is_in_order_every_check_says_so(study: list[str]) -> None:

@@ -3,6 +3,8 @@ from typing import Any
 from parlai.core.message import Message
 from parlai.core.opt import Opt
 
+NOCOPY_ARGS: list[str]
+
 class Agent:
     opt: Opt
     id: str
