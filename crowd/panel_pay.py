@@ -48,7 +48,8 @@ class ProlificApiArgs(PanelPayArgs):
     """Flags about Prolific's API."""
 
     api_token_env: str | None = field(
-        default=None, metadata={"help": "Environment variable with the token of Prolific's API, never the token itself."}
+        default=None,
+        metadata={"help": "Environment variable with the token of Prolific's API, never the token itself."},
     )
     api_url: str = field(default=API_URL, metadata={"help": "Address of Prolific's API."})
     study_id: str | None = field(
@@ -188,9 +189,13 @@ def wage_sentence(pay: PanelPay, reward: int, minutes: float) -> str:
     an_hour = hourly(reward, minutes)
     least = LEAST_HOURLY.get(pay.currency) if pay.provider == PROLIFIC else None
     warning = (
-        f", less than Prolific's minimum of {written(least, pay.currency)}" if least is not None and an_hour < least else ""
+        f", less than Prolific's minimum of {written(least, pay.currency)}"
+        if least is not None and an_hour < least
+        else ""
     )
-    return f"{written(reward, pay.currency)} for {minutes:g} minutes is {written(an_hour, pay.currency)} an hour{warning}"
+    return (
+        f"{written(reward, pay.currency)} for {minutes:g} minutes is {written(an_hour, pay.currency)} an hour{warning}"
+    )
 
 
 @dataclass(frozen=True)
@@ -213,4 +218,5 @@ def so_far(pay: PanelPay, finished: Sequence[Finished]) -> str:
         return "no finished conversation whose time is known"
     minutes = statistics.median(one.seconds for one in timed) / 60
     average = round(statistics.fmean(one.paid for one in timed))
-    return f"{len(timed):,} finished in {minutes:.1f} minutes (median); {wage_sentence(pay, average, round(minutes, 1) or 0.1)}"
+    an_hour = wage_sentence(pay, average, round(minutes, 1) or 0.1)
+    return f"{len(timed):,} finished in {minutes:.1f} minutes (median); {an_hour}"

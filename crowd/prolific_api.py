@@ -298,9 +298,7 @@ class ProlificClient:
         """Return one submission."""
         return self._read(SubmissionDetail, "GET", f"/submissions/{_part(submission_id)}/")
 
-    def transition(
-        self, submission_id: str, action: Literal["APPROVE", "REJECT", "UNREJECT"], **further: str
-    ) -> None:
+    def transition(self, submission_id: str, action: Literal["APPROVE", "REJECT", "UNREJECT"], **further: str) -> None:
         """Change the status of a submission; Prolific ignores a repeat.
 
         Args:

@@ -95,7 +95,14 @@ class Transfers:
                 connection.execute(statement)
 
     def add(self, transfer: Transfer) -> None:
-        """Write down a transfer that is set up."""
+        """Write down a transfer that is set up.
+
+        Raises:
+            ValueError: there is one with this id.
+        """
+        known = self.with_state(*TransferState)
+        if any(one.transfer_id == transfer.transfer_id for one in known):
+            raise ValueError(f"transfer '{transfer.transfer_id}' is known already")
         with self._ledger.connect() as connection:
             connection.execute(
                 "INSERT INTO transfers VALUES (?, ?, ?, ?, ?)",
@@ -125,7 +132,7 @@ class Transfers:
                 "SELECT transfer_id, study, total, state FROM transfers ORDER BY time, rowid"
             ).fetchall()
             return [
-                Transfer(*row[:3], lines=tuple(_lines(connection, row[0])), state=TransferState(row[3]))
+                Transfer(row[0], row[1], row[2], tuple(_lines(connection, row[0])), TransferState(row[3]))
                 for row in rows
                 if row[3] in states
             ]
@@ -180,9 +187,7 @@ class Transfers:
         """Take back a transfer that the platform has refused for certain: none of its bonuses is paid."""
         with self._changing(transfer, TransferState.PAYING, TransferState.SET_UP) as connection:
             for line in transfer.lines:
-                connection.execute(
-                    "DELETE FROM bonuses WHERE token = ? AND state = ?", (line.bonus.token, SENDING)
-                )
+                connection.execute("DELETE FROM bonuses WHERE token = ? AND state = ?", (line.bonus.token, SENDING))
 
     def confirm(self, transfer: Transfer, lines: Sequence[Line]) -> None:
         """Mark bonuses as paid that the platform shows, or the requester has seen there."""
@@ -203,10 +208,13 @@ class Transfers:
             _close_if_settled(connection, transfer)
 
     @contextmanager
-    def _changing(self, transfer: Transfer, before: TransferState, after: TransferState) -> Iterator[sqlite3.Connection]:
+    def _changing(
+        self, transfer: Transfer, before: TransferState, after: TransferState
+    ) -> Iterator[sqlite3.Connection]:
         with self._ledger.connect() as connection:
             changed = connection.execute(
-                "UPDATE transfers SET state = ? WHERE transfer_id = ? AND state = ?", (after, transfer.transfer_id, before)
+                "UPDATE transfers SET state = ? WHERE transfer_id = ? AND state = ?",
+                (after, transfer.transfer_id, before),
             )
             if changed.rowcount != 1:
                 raise RuntimeError(f"transfer '{transfer.transfer_id}' is not in the state '{before}'")
