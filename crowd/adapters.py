@@ -100,6 +100,14 @@ class PlatformAdapter(Protocol):
             PlatformError: it is not rejected.
         """
 
+    def prepare(self, agents: Sequence[Any]) -> None:
+        """Learn what must be known before amounts are said: ``currency``.
+
+        Raises:
+            PlatformError: the platform can't be asked.
+            ConfigurationError: the agents' work is paid in several currencies.
+        """
+
     def quote(self, new: Sequence[Owed], report: Report) -> Quote:
         """Find out what bonuses cost, those begun before first. Nothing is paid, and in a dry run nobody asked.
 
@@ -176,6 +184,9 @@ class DirectAdapter:
         reject(agent, reason)
         return ""
 
+    def prepare(self, agents: Sequence[Any]) -> None:
+        """Do nothing: it is dollars."""
+
     def quote(self, new: Sequence[Owed], report: Report) -> Quote:
         """See :class:`PlatformAdapter`."""
         begun = _begun(self._task)
@@ -250,6 +261,9 @@ class ListAdapter:
         reject(agent, reason)
         return self._noted
 
+    def prepare(self, agents: Sequence[Any]) -> None:
+        """Do nothing: the run's flags name the currency."""
+
     def quote(self, new: Sequence[Owed], report: Report) -> Quote:
         """See :class:`PlatformAdapter`."""
         if not report.dry_run:
@@ -278,7 +292,7 @@ class ListAdapter:
             )
         # The transfer's name is the file's, for which there can be only one.
         lines = tuple(Line(one.bonus, self._task.participation(one.agent.db_id).session or "") for one in quote.owed)
-        transfer = Transfer(str(output.absolute()), "", quote.total, lines)
+        transfer = Transfer(str(output.absolute()), "", quote.total, self.currency, lines)
         self._transfers.add(transfer)
         self._transfers.begin(transfer)
         try:

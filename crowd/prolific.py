@@ -78,11 +78,27 @@ class ProlificAdapter:
         return open_client(self._pay, self._token_variable)
 
     def study(self, study_id: str) -> Study:
-        """Return a study; what it pays in is the currency from now on."""
+        """Return a study."""
         if study_id not in self._studies:
             self._studies[study_id] = self.client.study(study_id)
-            self.currency = self._studies[study_id].currency or self.currency
         return self._studies[study_id]
+
+    def prepare(self, agents: Sequence[Any]) -> None:
+        """Learn what the agents' studies pay in.
+
+        Raises:
+            ConfigurationError: in several currencies.
+        """
+        ids = dict.fromkeys(study for agent in agents if (study := self._study_of(agent)) is not None)
+        found = dict.fromkeys(self.study(study_id).currency or self._pay.currency for study_id in ids)
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"The studies of these workers pay in {' and '.join(found)}; name the workers of one study at a time."
+            )
+        self.currency = next(iter(found), self.currency)
+
+    def _study_of(self, agent: Any) -> str | None:
+        return self._task.participation(agent.db_id).study or self._pay.study_id
 
     # --- submissions ---
 
@@ -164,15 +180,14 @@ class ProlificAdapter:
 
     def _ids(self, agent: Any) -> tuple[str, str | None, str]:
         """Return Prolific's ids of the study, the submission (None where it is not saved) and the participant."""
-        known = self._task.participation(agent.db_id)
-        study_id = known.study or self._pay.study_id
+        study_id = self._study_of(agent)
         participant = platform_id(agent.get_worker())
         if study_id is None:
             raise PlatformError(
                 f"{participant}, unit {agent.unit_id}: no study is saved with this conversation, and {PROVIDER}.study_id is "
                 "not set; do it on Prolific"
             )
-        return study_id, known.session, participant
+        return study_id, self._task.participation(agent.db_id).session, participant
 
     # --- bonuses ---
 
@@ -185,7 +200,6 @@ class ProlificAdapter:
         unused = self._transfers.with_state(TransferState.SET_UP)
         transfers = []
         for study_id, lines in self._by_study(new, report):
-            self.study(study_id)
             for chunk in _chunks(lines):
                 same = next((one for one in unused if _is_same(one, study_id, chunk)), None)
                 if same is None:
@@ -224,7 +238,7 @@ class ProlificAdapter:
 
     def _set_up(self, study_id: str, lines: Sequence[Line]) -> Transfer:
         bulk = self.client.set_up_bonuses(study_id, [BonusLine(line.submission, line.bonus.cents) for line in lines])
-        transfer = Transfer(bulk.id, study_id, math.ceil(bulk.total_amount), tuple(lines))
+        transfer = Transfer(bulk.id, study_id, math.ceil(bulk.total_amount), self.currency, tuple(lines))
         try:
             self._transfers.add(transfer)
         except ValueError as error:
@@ -248,7 +262,7 @@ class ProlificAdapter:
                 return
             self._transfers.accepted(transfer)
             for line in transfer.lines:
-                amount = written(line.bonus.cents, self.currency)
+                amount = written(line.bonus.cents, transfer.currency)
                 report.say(
                     f"{line.bonus.worker_id}, submission {line.submission}: {amount} accepted, paid within minutes"
                 )
@@ -271,7 +285,7 @@ class ProlificAdapter:
             for line in waiting:
                 if line in shown:
                     continue
-                amount = written(line.bonus.cents, self.currency)
+                amount = written(line.bonus.cents, transfer.currency)
                 said = f"{line.bonus.worker_id}, submission {line.submission}: {amount}"
                 if state is TransferState.PAYING:
                     report.failed(f"{said} may have been paid before; Prolific does not show it. {_WHAT_TO_DO}")
@@ -299,7 +313,7 @@ class ProlificAdapter:
             ]
             for line in lines:
                 settled.add(self._task.canonical(line.bonus.worker_id))
-                amount = written(line.bonus.cents, self.currency)
+                amount = written(line.bonus.cents, transfer.currency)
                 kept = "taken for paid" if was_paid else "taken for not paid; the next 'bonus' or 'wage' can pay it"
                 report.done(f"{line.bonus.worker_id}, submission {line.submission}: {amount} {kept}")
             if lines and not report.dry_run:

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS transfers (
     transfer_id TEXT PRIMARY KEY,
     study TEXT NOT NULL,
     total INTEGER NOT NULL,
+    currency TEXT NOT NULL,
     state TEXT NOT NULL,
     time REAL NOT NULL
 )""",
@@ -74,6 +75,7 @@ class Transfer:
         transfer_id: the platform's own.
         study: the platform's id of the study.
         total: pence or cents that it costs, fees included.
+        currency: its code.
         lines: at most one for a submission.
         state: how far it is.
     """
@@ -81,6 +83,7 @@ class Transfer:
     transfer_id: str
     study: str
     total: int
+    currency: str
     lines: tuple[Line, ...]
     state: TransferState = TransferState.SET_UP
 
@@ -105,8 +108,15 @@ class Transfers:
             raise ValueError(f"transfer '{transfer.transfer_id}' is known already")
         with self._ledger.connect() as connection:
             connection.execute(
-                "INSERT INTO transfers VALUES (?, ?, ?, ?, ?)",
-                (transfer.transfer_id, transfer.study, transfer.total, TransferState.SET_UP, time.time()),
+                "INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    transfer.transfer_id,
+                    transfer.study,
+                    transfer.total,
+                    transfer.currency,
+                    TransferState.SET_UP,
+                    time.time(),
+                ),
             )
             connection.executemany(
                 "INSERT INTO transfer_lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
@@ -129,12 +139,12 @@ class Transfers:
         """Return the transfers in one of the states, oldest first."""
         with self._ledger.connect() as connection:
             rows = connection.execute(
-                "SELECT transfer_id, study, total, state FROM transfers ORDER BY time, rowid"
+                "SELECT transfer_id, study, total, currency, state FROM transfers ORDER BY time, rowid"
             ).fetchall()
             return [
-                Transfer(row[0], row[1], row[2], tuple(_lines(connection, row[0])), TransferState(row[3]))
+                Transfer(row[0], row[1], row[2], row[3], tuple(_lines(connection, row[0])), TransferState(row[4]))
                 for row in rows
-                if row[3] in states
+                if row[4] in states
             ]
 
     def drop(self, transfers: Iterable[Transfer]) -> None:

@@ -6,13 +6,14 @@ import argparse
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model_chat.crowd.adapters import Owed, PlatformAdapter, adapter_of, reward_of, unit_of
+from model_chat.crowd.adapters import Owed, PlatformAdapter, Quote, adapter_of, reward_of, unit_of
 from model_chat.crowd.cost import to_cents
-from model_chat.crowd.ledger import Bonus, token_of
+from model_chat.crowd.ledger import PAID, Bonus, token_of
 from model_chat.crowd.messages import SENT, Messages
 from model_chat.crowd.money import plain, written
 from model_chat.crowd.platform import PlatformError
@@ -67,74 +68,114 @@ def _try(out: Output, action: Callable[[], str], text: str) -> None:
 
 def bonus_units(task: Task, args: argparse.Namespace, out: Output) -> None:
     """Pay the same bonus for each finished unit, once for each reason."""
-    adapter = adapter_of(task, args.api_token_env)
-    agents, faults = collect_faults(lambda: _agents(task, args, FINISHED, out))
-    cents = _amount(faults, "--amount", args.amount)
-    ConfigurationError.raise_if([*faults, *_output_faults(adapter, args)])
-    with _paying(task, out):
-        bonuses = []
-        for agent in agents or ():
+
+    def owe(payment: _Payment) -> None:
+        for agent in payment.agents:
             token = token_of("fixed", task.name, agent.db_id, args.reason)
-            if any(bonus.token == token for bonus in task.ledger.bonuses(agent.db_id)):
-                out.say(f"{unit_of(agent)} has had this bonus")
+            before = next((bonus for bonus in task.ledger.bonuses(agent.db_id) if bonus.token == token), None)
+            if before is not None:
+                had = "has had this bonus" if before.state == PAID else "may have had this bonus"
+                out.say(f"{unit_of(agent)} {had}")
             else:
-                bonus = Bonus(token, agent.db_id, platform_id(agent.get_worker()), cents, args.reason)
-                bonuses.append(Owed(agent, bonus))
-        _pay(adapter, args, out, bonuses)
+                payment.owe(agent, token, payment.amounts["--amount"], args.reason)
+
+    _pay(task, args, out, ("--amount",), owe)
 
 
 def wage_units(task: Task, args: argparse.Namespace, out: Output) -> None:
     """Pay what is missing to an hourly wage, by the measured time of each finished and complete conversation."""
-    adapter = adapter_of(task, args.api_token_env)
-    agents, faults = collect_faults(lambda: _agents(task, args, FINISHED, out))
-    hourly, cap = _amount(faults, "--hourly", args.hourly), _amount(faults, "--cap", args.cap)
-    ConfigurationError.raise_if([*faults, *_output_faults(adapter, args)])
-    with _paying(task, out):
-        bonuses = []
-        for agent in agents or ():
+
+    def owe(payment: _Payment) -> None:
+        hourly, cap, currency = payment.amounts["--hourly"], payment.amounts["--cap"], payment.adapter.currency
+        for agent in payment.agents:
             conversation = task.conversation(agent.db_id)
             if conversation is None or conversation.status is not Completion.COMPLETE:
                 continue
             seconds, paid, reward = task.seconds(agent.db_id), task.ledger.cents_paid(agent.db_id), reward_of(agent)
             missing = min(math.ceil(hourly * seconds / 3600) - reward - paid, cap - paid)
             if missing > 0:
-                token = token_of("wage", task.name, agent.db_id, paid)
-                bonus = Bonus(token, agent.db_id, platform_id(agent.get_worker()), missing, args.reason)
-                bonuses.append(Owed(agent, bonus))
+                payment.owe(agent, token_of("wage", task.name, agent.db_id, paid), missing, args.reason)
                 out.say(
-                    f"{unit_of(agent)}: {seconds / 60:.1f} min, paid {written(reward + paid, adapter.currency)}, missing "
-                    f"{written(missing, adapter.currency)}"
+                    f"{unit_of(agent)}: {seconds / 60:.1f} min, paid {written(reward + paid, currency)}, missing "
+                    f"{written(missing, currency)}"
                 )
-        _pay(adapter, args, out, bonuses)
+
+    _pay(task, args, out, ("--hourly", "--cap"), owe)
+
+
+@dataclass
+class _Payment:
+    """Bonuses of one command.
+
+    Attributes:
+        adapter: of the platform.
+        agents: whom the command line chooses.
+        amounts: flag -> hundredths of the currency.
+        owed: what is to be paid.
+    """
+
+    adapter: PlatformAdapter
+    agents: list[Any]
+    amounts: dict[str, int]
+    owed: list[Owed] = field(default_factory=list)
+
+    def owe(self, agent: Any, token: str, cents: int, reason: str) -> None:
+        """Add a bonus."""
+        self.owed.append(Owed(agent, Bonus(token, agent.db_id, platform_id(agent.get_worker()), cents, reason)))
+
+
+def _pay(
+    task: Task, args: argparse.Namespace, out: Output, flags: Sequence[str], owe: Callable[[_Payment], None]
+) -> None:
+    """Pay bonuses, those first whose sending was cut short, once the total is confirmed.
+
+    Args:
+        task: whose units are paid.
+        args: the command line.
+        out: says what happened.
+        flags: those that hold amounts.
+        owe: adds what is to be paid; called with the right to pay, so that nobody pays between looking and paying.
+
+    Raises:
+        ConfigurationError: all faults of the command line, or the total is not confirmed.
+    """
+    adapter = adapter_of(task, args.api_token_env)
+    agents, faults = collect_faults(lambda: _agents(task, args, FINISHED, out))
+    amounts = {flag: _amount(faults, flag, getattr(args, flag.removeprefix("--"))) for flag in flags}
+    ConfigurationError.raise_if([*faults, *_output_faults(adapter, args)])
+    with _paying(task, out):
+        payment = _Payment(adapter, agents or [], amounts)
+        try:
+            if not out.dry_run:
+                adapter.prepare(payment.agents)
+            owe(payment)
+            quote = adapter.quote(payment.owed, out)
+        except PlatformError as error:
+            out.failed(f"{error}. Nothing was paid.")
+            return
+        again = f", {quote.begun} of them begun before" if quote.begun else ""
+        out.say(f"{quote.count} bonuses{again}, total {written(quote.total, adapter.currency)}{quote.note}")
+        if quote.count and not out.dry_run:
+            adapter.pay(quote, out, _confirmed(adapter, args, quote))
+
+
+def _confirmed(adapter: PlatformAdapter, args: argparse.Namespace, quote: Quote) -> Path | None:
+    """Check that the requester wants to pay what was quoted; return the file for the list of it, if there is to be one."""
+    faults = []
+    if args.confirm is None or _cents("--confirm", args.confirm) != quote.total:
+        faults.append(f"--confirm: nothing was paid; to pay, repeat the command with --confirm {plain(quote.total)}.")
+    if adapter.pays_by_list and args.output is None:
+        faults.append(
+            f"--output: is not set; {adapter.name} has no API, so give a new file, such as bonuses.csv, for the list of "
+            "what to pay there."
+        )
+    ConfigurationError.raise_if(faults)
+    return Path(args.output).expanduser() if args.output is not None else None
 
 
 def _paying(task: Task, out: Output) -> AbstractContextManager[None]:
     """Hold the right to pay, from looking up what was paid to paying; a dry run needs none."""
     return nullcontext() if out.dry_run else task.ledger.paying()
-
-
-def _pay(adapter: PlatformAdapter, args: argparse.Namespace, out: Output, new: list[Owed]) -> None:
-    """Pay bonuses, those first whose sending was cut short, once the total is confirmed."""
-    try:
-        quote = adapter.quote(new, out)
-    except PlatformError as error:
-        out.failed(f"{error}. Nothing was paid.")
-        return
-    again = f", {quote.begun} of them begun before" if quote.begun else ""
-    out.say(f"{quote.count} bonuses{again}, total {written(quote.total, adapter.currency)}{quote.note}")
-    if not quote.count or out.dry_run:
-        return
-    if args.confirm is None or _cents("--confirm", args.confirm) != quote.total:
-        raise ConfigurationError(
-            f"--confirm: nothing was paid; to pay, repeat the command with --confirm {plain(quote.total)}."
-        )
-    output = Path(args.output).expanduser() if args.output is not None else None
-    if adapter.pays_by_list and output is None:
-        raise ConfigurationError(
-            f"--output: is not set; {adapter.name} has no API, so give a new file, such as bonuses.csv, for the list of "
-            "what to pay there."
-        )
-    adapter.pay(quote, out, output)
 
 
 def settle_bonuses(task: Task, args: argparse.Namespace, out: Output) -> None:
