@@ -100,8 +100,8 @@ class PlatformAdapter(Protocol):
             PlatformError: it is not rejected.
         """
 
-    def prepare(self, agents: Sequence[Any]) -> None:
-        """Learn what must be known before amounts are said: ``currency``.
+    def prepare(self, agents: Sequence[Any], report: Report) -> None:
+        """Find out how payments of earlier commands ended, and learn the currency. The caller may pay.
 
         Raises:
             PlatformError: the platform can't be asked.
@@ -184,8 +184,8 @@ class DirectAdapter:
         reject(agent, reason)
         return ""
 
-    def prepare(self, agents: Sequence[Any]) -> None:
-        """Do nothing: it is dollars."""
+    def prepare(self, agents: Sequence[Any], report: Report) -> None:
+        """Do nothing: each bonus that was begun is looked up when it is paid."""
 
     def quote(self, new: Sequence[Owed], report: Report) -> Quote:
         """See :class:`PlatformAdapter`."""
@@ -261,16 +261,7 @@ class ListAdapter:
         reject(agent, reason)
         return self._noted
 
-    def prepare(self, agents: Sequence[Any]) -> None:
-        """Do nothing: the run's flags name the currency."""
-
-    def quote(self, new: Sequence[Owed], report: Report) -> Quote:
-        """See :class:`PlatformAdapter`."""
-        if not report.dry_run:
-            self._finish_lists(report)
-        return Quote(len(new), sum(one.bonus.cents for one in new), 0, f", without a fee of {self.name}", tuple(new))
-
-    def _finish_lists(self, report: Report) -> None:
+    def prepare(self, agents: Sequence[Any], report: Report) -> None:
         """Close what a process that died has left: a list that is written counts, one that isn't was never begun."""
         for transfer in self._transfers.with_state(TransferState.PAYING):
             if Path(transfer.transfer_id).exists():
@@ -279,6 +270,10 @@ class ListAdapter:
             else:
                 self._transfers.refused(transfer)
         self._transfers.drop(self._transfers.with_state(TransferState.SET_UP))
+
+    def quote(self, new: Sequence[Owed], report: Report) -> Quote:
+        """See :class:`PlatformAdapter`."""
+        return Quote(len(new), sum(one.bonus.cents for one in new), 0, f", without a fee of {self.name}", tuple(new))
 
     def _close(self, transfer: Transfer) -> None:
         self._transfers.accepted(transfer)

@@ -83,12 +83,13 @@ class ProlificAdapter:
             self._studies[study_id] = self.client.study(study_id)
         return self._studies[study_id]
 
-    def prepare(self, agents: Sequence[Any]) -> None:
-        """Learn what the agents' studies pay in.
+    def prepare(self, agents: Sequence[Any], report: Report) -> None:
+        """Look for bonuses that were sent before, and learn what the agents' studies pay in.
 
         Raises:
             ConfigurationError: in several currencies.
         """
+        self.check_earlier(report)
         ids = dict.fromkeys(study for agent in agents if (study := self._study_of(agent)) is not None)
         found = dict.fromkeys(self.study(study_id).currency or self._pay.currency for study_id in ids)
         if len(found) > 1:
@@ -196,7 +197,6 @@ class ProlificAdapter:
         if report.dry_run:
             total = sum(one.bonus.cents for one in new)
             return Quote(len(new), total, 0, ", without Prolific's fee", tuple(new))
-        self.check_earlier(report)
         unused = self._transfers.with_state(TransferState.SET_UP)
         transfers = []
         for study_id, lines in self._by_study(new, report):

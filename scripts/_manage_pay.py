@@ -147,7 +147,7 @@ def _pay(
         payment = _Payment(adapter, agents or [], amounts)
         try:
             if not out.dry_run:
-                adapter.prepare(payment.agents)
+                adapter.prepare(payment.agents, out)
             owe(payment)
             quote = adapter.quote(payment.owed, out)
         except PlatformError as error:

@@ -6,17 +6,9 @@ import argparse
 from typing import Any
 
 from model_chat.crowd.adapters import reward_of
-from model_chat.crowd.money import plain, to_minor, written
-from model_chat.crowd.panel_pay import (
-    PROLIFIC,
-    PROVIDER,
-    Finished,
-    PanelPay,
-    StudyCost,
-    faults_of,
-    so_far,
-    wage_sentence,
-)
+from model_chat.crowd.money import plain, to_minor
+from model_chat.crowd.panel_launch import cost_sentences, pay_faults
+from model_chat.crowd.panel_pay import PROLIFIC, PROVIDER, Finished, PanelPay, StudyCost, so_far
 from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.prolific import open_client
 from model_chat.crowd.prolific_api import ProlificClient, Study
@@ -45,24 +37,17 @@ def tell_cost(args: argparse.Namespace, out: Output) -> None:
     cfg = compose_config("example", ["--conf", args.conf])
     provider = cfg.mephisto.provider._provider_type
     pay = PanelPay.of(provider, cfg.mephisto.provider)
-    faults = faults_of(provider, cfg.mephisto.provider)
-    reward = 0
+    faults, reward = pay_faults(cfg), 0
     try:
         reward = to_minor(cfg.mephisto.task.task_reward, pay.currency)
     except ValueError as error:
-        faults.append(f"mephisto.task.task_reward: {error}; write it like 1.50.")
+        faults = faults or [f"mephisto.task.task_reward: {error}; write it like 1.50."]
     if args.places is not None and args.places < 0:
         faults.append(f"--places: {args.places} is less than none; give 0 or more.")
     ConfigurationError.raise_if(faults)
     places = _places_left(cfg, found) if args.places is None else args.places
-    out.say(f"Cost: {StudyCost(places, reward, pay).sentence()}.")
-    minutes = pay.estimated_minutes
-    if provider == PROLIFIC and (pay.api_token_env or args.api_token_env) and pay.study_id:
-        minutes = _compare(args, out, pay, reward, places) or minutes
-    if minutes:
-        out.say(f"Reward: {wage_sentence(pay, reward, minutes)}.")
-    else:
-        out.say(f"Reward: what it is an hour is not known; give {PROVIDER}.estimated_minutes.")
+    for sentence in cost_sentences(pay, reward, places, args.api_token_env):
+        out.say(sentence)
     if found.is_in_database():
         out.say(f"So far: {so_far(pay, finished(Task(found.database, found.task_name)))}.")
 
@@ -84,42 +69,6 @@ def _places_left(cfg: Any, found: Any) -> int:
         f"{BLUEPRINT}.conversations_needed_string", cfg.mephisto.blueprint.conversations_needed_string
     )
     return sum(max(0, number - done.get(nickname, 0)) for nickname, number in needed.items())
-
-
-def _compare(args: argparse.Namespace, out: Output, pay: PanelPay, reward: int, places: int) -> float | None:
-    """Say where Prolific's study differs from the run's flags; return the minutes that it names."""
-    try:
-        study = open_client(pay, args.api_token_env).study(pay.study_id or "")
-    except PlatformError as error:
-        out.failed(f"{error}.")
-        return None
-    for difference in differences(study, pay, reward, places):
-        out.say(f"! {difference}")
-    return study.estimated_completion_time
-
-
-def differences(study: Study, pay: PanelPay, reward: int, places: int) -> list[str]:
-    """Say where a study on Prolific differs from what the run's flags say."""
-    found = []
-    currency = study.currency or pay.currency
-    if currency != pay.currency:
-        found.append(f"the study pays in {currency}, and {PROVIDER}.currency is {pay.currency}.")
-    elif study.reward != reward:
-        found.append(
-            f"the study's reward on Prolific is {written(study.reward, currency)}, and mephisto.task.task_reward "
-            f"{written(reward, currency)}."
-        )
-    left = study.total_available_places - (study.places_taken or 0)
-    if left > places:
-        found.append(
-            f"the study has {left} places left on Prolific, and the run needs {places} conversations: who comes last finds "
-            "no work; ask for more conversations, or take places away."
-        )
-    elif left < places:
-        found.append(
-            f"the study has {left} places left on Prolific for {places} conversations; 'top-up' gives it more."
-        )
-    return found
 
 
 def finished(task: Task) -> list[Finished]:
