@@ -18,7 +18,8 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.data_model.requester import Requester
 from mephisto.data_model.unit import Unit
 from mephisto.data_model.worker import Worker
-from mephisto.operations.registry import PROVIDERS, get_crowd_provider_from_type
+from mephisto.operations import registry
+from mephisto.operations.registry import get_crowd_provider_from_type
 from omegaconf import OmegaConf
 
 from model_chat.model_chat_blueprint import BLUEPRINT_TYPE
@@ -37,7 +38,8 @@ def register_panels() -> None:
         importlib.import_module("model_chat.mephisto_task.panel_providers")
     except ModuleNotFoundError:
         for name in ("prolific", "connect", "sona", "panel", "link"):
-            PROVIDERS.setdefault(name, _stand_in(name))
+            providers: dict[str, Any] = vars(registry)["PROVIDERS"]
+            providers.setdefault(name, _stand_in(name))
 
 
 def _stand_in(name: str) -> type[CrowdProvider]:
@@ -69,11 +71,10 @@ def _stand_in(name: str) -> type[CrowdProvider]:
         },
     )
     parts = {"RequesterClass": requester, "WorkerClass": worker, "UnitClass": unit, "AgentClass": agent}
-    for part in parts.values():
-        part.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]  # of every class
-    kind = type("P", (CrowdProvider,), {**of_panel, **parts, "ArgsClass": ProviderArgs})
-    kind.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]  # likewise
-    kind.initialize_provider_datastore = lambda self, path: None  # type: ignore[method-assign,assignment]
+    more = {"ArgsClass": ProviderArgs, "initialize_provider_datastore": lambda self, path: None}
+    kind = type("P", (CrowdProvider,), {**of_panel, **parts, **more})
+    for part in (*parts.values(), kind):
+        part.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]  # what a test doesn't call may be missing
     return kind
 
 
@@ -122,7 +123,7 @@ class PanelTask:
         participation: Any = ...,
     ) -> Any:
         """Let a participant have had a conversation and handed it in; return the agent."""
-        classes = get_crowd_provider_from_type(self.provider)
+        classes: Any = get_crowd_provider_from_type(self.provider)
         worker = find_worker(self.db, self.provider, participant) or classes.WorkerClass.new(self.db, participant)
         agent = classes.AgentClass.new(self.db, worker, self._unit())
         record = Conversation(

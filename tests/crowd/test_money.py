@@ -132,11 +132,11 @@ def configured(provider: str = "prolific", reward: Any = 1.5, **flags: Any) -> A
 
 def test_flags_that_are_right_have_no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, TOKEN)
-    flags = {"fee_percent": 33.3, "currency": "GBP", "estimated_minutes": 12, "api_token_env": VARIABLE}
+    flags: dict[str, Any] = {"fee_percent": 33.3, "currency": "GBP", "estimated_minutes": 12, "api_token_env": VARIABLE}
     assert pay_faults(configured(**flags, api_url="https://api.prolific.com")) == []
     for provider in (*PANELS, "mock", "mturk"):
         assert pay_faults(configured(provider)) == []
-    defaults = {name: field.default for name, field in ProlificApiArgs.__dataclass_fields__.items()}
+    defaults: dict[str, Any] = {name: field.default for name, field in ProlificApiArgs.__dataclass_fields__.items()}
     assert pay_faults(configured(**defaults)) == []
     assert set(PanelPayArgs.__dataclass_fields__) < set(defaults)
 
@@ -198,7 +198,13 @@ def test_a_launch_says_what_it_costs_on_the_panel() -> None:
 
 
 def test_a_launch_says_where_the_study_on_prolific_differs(prolific: ProlificServer) -> None:
-    flags = {"api_url": prolific.url, "api_token_env": VARIABLE, "study_id": STUDY, "currency": "GBP", "fee_percent": 0}
+    flags: dict[str, Any] = {
+        "api_url": prolific.url,
+        "api_token_env": VARIABLE,
+        "study_id": STUDY,
+        "currency": "GBP",
+        "fee_percent": 0,
+    }
     assert launch(configured(**flags)) == (
         "Cost: 20 places × £1.50 = £30.00.\nReward: £1.50 for 12 minutes is £7.50 an hour.\n"
     )
@@ -215,7 +221,7 @@ def test_a_launch_says_where_the_study_on_prolific_differs(prolific: ProlificSer
 
 
 def test_a_token_or_study_that_prolific_does_not_know_stops_the_launch(prolific: ProlificServer) -> None:
-    flags = {"api_url": prolific.url, "api_token_env": VARIABLE, "study_id": "nowhere"}
+    flags: dict[str, Any] = {"api_url": prolific.url, "api_token_env": VARIABLE, "study_id": "nowhere"}
     with pytest.raises(ConfigurationError, match=r"^mephisto.provider.study_id: Prolific answered 404 to GET"):
         launch(configured(**flags))
     prolific.tokens.clear()
@@ -225,7 +231,7 @@ def test_a_token_or_study_that_prolific_does_not_know_stops_the_launch(prolific:
 
 def test_prolific_in_trouble_stops_no_launch(prolific: ProlificServer) -> None:
     prolific.order("GET", "/studies/", *(refused(503, "down") for _ in range(prolific_api.ATTEMPTS)))
-    flags = {"api_url": prolific.url, "api_token_env": VARIABLE, "study_id": STUDY}
+    flags: dict[str, Any] = {"api_url": prolific.url, "api_token_env": VARIABLE, "study_id": STUDY}
     assert f"! Prolific answered 503 to GET /studies/{STUDY}/: down.\n" in launch(configured(**flags))
     assert "can't be reached" in launch(configured(**{**flags, "api_url": "http://127.0.0.1:9"}))
 
