@@ -268,10 +268,12 @@ class Account:
         return 200, {"currency_code": "GBP", "total_balance": 120_00, "available_balance": 100_00}
 
     def _study(self, study_id: str) -> dict[str, Any]:
-        return self._known(self.studies, study_id)
+        found: dict[str, Any] = self._known(self.studies, study_id)
+        return found
 
     def _submission(self, submission_id: str) -> dict[str, Any]:
-        return self._known(self.submissions, submission_id)
+        found: dict[str, Any] = self._known(self.submissions, submission_id)
+        return found
 
     def _group(self, group_id: str) -> list[str]:
         group: list[str] = self._known(self.groups, group_id)
