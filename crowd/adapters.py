@@ -86,6 +86,13 @@ class PlatformAdapter(Protocol):
     def rejection_faults(self, reason: str, category: str | None) -> list[str]:
         """Say what the platform would not take of a rejection."""
 
+    def look_up(self, agents: Sequence[Any]) -> None:
+        """Ask the platform once for what it knows of agents' work that is to be approved or rejected.
+
+        Raises:
+            PlatformError: it can't be asked.
+        """
+
     def approve(self, agent: Any) -> str:
         """Approve finished work; return a remark, "" for none.
 
@@ -174,6 +181,9 @@ class DirectAdapter:
         del reason
         return _no_category(self.name, category)
 
+    def look_up(self, agents: Sequence[Any]) -> None:
+        """Do nothing: MTurk is asked for each assignment."""
+
     def approve(self, agent: Any) -> str:
         """See :class:`PlatformAdapter`."""
         approve(agent)
@@ -224,11 +234,9 @@ class DirectAdapter:
                 Subject=subject, MessageText=text, WorkerIds=[worker_id]
             )
         except (ClientError, BotoCoreError) as error:
-            raise PlatformError(f"{worker_id}: MTurk did not send the message: {error}") from error
+            raise PlatformError(f"MTurk did not send the message: {error}") from error
         for failure in answer.get("NotifyWorkersFailureStatuses") or ():
-            raise PlatformError(
-                f"{worker_id}: MTurk did not send the message: {failure.get('NotifyWorkersFailureMessage')}"
-            )
+            raise PlatformError(f"MTurk did not send the message: {failure.get('NotifyWorkersFailureMessage')}")
 
     def set_access(self, worker_ids: Sequence[str], blocked: bool | None = None, invited: bool | None = None) -> str:
         """Do nothing: the qualification that was granted or revoked is on the platform already."""
@@ -250,6 +258,9 @@ class ListAdapter:
         """See :class:`PlatformAdapter`."""
         del reason
         return _no_category(self.name, category)
+
+    def look_up(self, agents: Sequence[Any]) -> None:
+        """Do nothing: there is nobody to ask."""
 
     def approve(self, agent: Any) -> str:
         """See :class:`PlatformAdapter`."""

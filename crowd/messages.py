@@ -11,13 +11,13 @@ SENT = "sent"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
-    token TEXT PRIMARY KEY, worker_id TEXT NOT NULL, state TEXT NOT NULL, time REAL NOT NULL
+    token TEXT PRIMARY KEY, state TEXT NOT NULL, time REAL NOT NULL
 )
 """
 
 
 class Messages:
-    """The messages of one ledger, in the same file. What they say is not kept.
+    """The messages of one ledger, in the same file. Neither what they say nor to whom is kept, but a hash of it.
 
     Args:
         ledger: whoever sends holds :meth:`Ledger.paying`.
@@ -34,12 +34,10 @@ class Messages:
             row = connection.execute("SELECT state FROM messages WHERE token = ?", (token,)).fetchone()
         return None if row is None else str(row[0])
 
-    def begin(self, token: str, worker_id: str) -> None:
+    def begin(self, token: str) -> None:
         """Write a message down before it is sent."""
         with self._ledger.connect() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?)", (token, worker_id, SENDING, time.time())
-            )
+            connection.execute("INSERT OR REPLACE INTO messages VALUES (?, ?, ?)", (token, SENDING, time.time()))
 
     def sent(self, token: str) -> None:
         """Mark a message as arrived."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from model_chat.crowd.money import to_minor, written
@@ -16,8 +17,11 @@ from model_chat.crowd.panel_pay import (
     wage_sentence,
 )
 from model_chat.crowd.prolific import open_client
-from model_chat.crowd.prolific_api import NoAnswerError, RefusedByProlificError, Study
+from model_chat.crowd.prolific_api import Balance, ProlificClient, ProlificError, RefusedByProlificError, Study
 from model_chat.errors import ConfigurationError
+
+TOO_MANY = 429
+"""The HTTP status of a server that has too much to do."""
 
 
 def pay_faults(cfg: Any) -> list[str]:
@@ -41,7 +45,7 @@ def announce_cost(cfg: Any, units: int, console: Any) -> None:
         console: to print to.
 
     Raises:
-        ConfigurationError: Prolific does not accept the token, or has no such study.
+        ConfigurationError: Prolific does not accept the token, or has no such study or workspace.
     """
     provider = cfg.mephisto.provider._provider_type
     if provider not in PANELS:
@@ -61,30 +65,48 @@ def cost_sentences(pay: PanelPay, reward: int, places: int, token_variable: str 
         token_variable: the environment variable with the token of Prolific's API, in place of the run's.
 
     Raises:
-        ConfigurationError: Prolific does not accept the token, or has no such study.
+        ConfigurationError: Prolific does not accept the token, or has no such study or workspace.
     """
     if not reward:
         return [f"Cost: nothing, for mephisto.task.task_reward is {written(0, pay.currency)}."]
-    said = [f"Cost: {StudyCost(places, reward, pay).sentence()}."]
+    cost = StudyCost(places, reward, pay)
+    said = [f"Cost: {cost.sentence()}."]
     minutes = pay.estimated_minutes
-    if pay.provider == PROLIFIC and pay.study_id and (pay.api_token_env or token_variable):
-        client = open_client(pay, token_variable)
-        try:
-            study = client.study(pay.study_id)
-        except RefusedByProlificError as error:
-            if error.status is not None:
-                raise ConfigurationError(f"{PROVIDER}.study_id: {error}.") from error
-            said.append(f"! {error}.")
-        except NoAnswerError as error:
-            said.append(f"! {error}.")
-        else:
-            said += [f"! {difference}" for difference in differences(study, pay, reward, places)]
-            minutes = study.estimated_completion_time or minutes
-        finally:
-            client.close()
+    if pay.provider == PROLIFIC and (pay.api_token_env or token_variable):
+        with closing(open_client(pay, token_variable)) as client:
+            try:
+                study = _ask(client, pay)
+                balance = None if pay.workspace_id is None else client.balance(pay.workspace_id)
+            except ProlificError as error:
+                if error.status is not None and isinstance(error, RefusedByProlificError) and error.status != TOO_MANY:
+                    raise ConfigurationError(f"{PROVIDER}: {error}; correct what is named there.") from error
+                said.append(f"! {error}.")
+            else:
+                if study is not None:
+                    said += [f"! {difference}" for difference in differences(study, pay, reward, places)]
+                    minutes = study.estimated_completion_time or minutes
+                if balance is not None:
+                    said.append(_balance_sentence(balance, cost))
     if minutes:
         said.append(f"Reward: {wage_sentence(pay, reward, minutes)}.")
     return said
+
+
+def _ask(client: ProlificClient, pay: PanelPay) -> Study | None:
+    """Return the study; without one, only see whether the token is accepted."""
+    if pay.study_id is not None:
+        return client.study(pay.study_id)
+    client.check_token()
+    return None
+
+
+def _balance_sentence(balance: Balance, cost: StudyCost) -> str:
+    """Say what the workspace can spend, and whether that is less than the cost as far as that is known."""
+    said = f"The workspace on Prolific can spend {written(balance.available_balance, balance.currency_code)}"
+    total = cost.rewards() + (cost.fee() or 0)
+    if balance.currency_code == cost.pay.currency and balance.available_balance < total:
+        return f"! {said}, less than the cost; if the study is not published yet, add money first."
+    return f"{said}."
 
 
 def differences(study: Study, pay: PanelPay, reward: int, places: int) -> list[str]:

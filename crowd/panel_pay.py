@@ -55,6 +55,9 @@ class ProlificApiArgs(PanelPayArgs):
     study_id: str | None = field(
         default=None, metadata={"help": "Prolific's id of the study; for its places, its reward and the cost."}
     )
+    workspace_id: str | None = field(
+        default=None, metadata={"help": "Prolific's id of the workspace that pays; for its balance."}
+    )
     blocked_group: str | None = field(
         default=None,
         metadata={"help": "Id of the participant group that workers whom you block are put into."},
@@ -76,6 +79,7 @@ class PanelPay:
     api_token_env: str | None = None
     api_url: str = API_URL
     study_id: str | None = None
+    workspace_id: str | None = None
     blocked_group: str | None = None
     allowed_group: str | None = None
 
@@ -91,7 +95,15 @@ class PanelPay:
         numbers = {name: _number(given.get(name)) for name in ("fee_percent", "estimated_minutes")}
         texts = {
             name: str(given[name])
-            for name in ("currency", "api_token_env", "api_url", "study_id", "blocked_group", "allowed_group")
+            for name in (
+                "currency",
+                "api_token_env",
+                "api_url",
+                "study_id",
+                "workspace_id",
+                "blocked_group",
+                "allowed_group",
+            )
             if given.get(name)
         }
         return cls(provider=provider, **numbers, **texts)  # type: ignore[arg-type]  # by name

@@ -116,6 +116,16 @@ class ProlificAdapter:
             )
         return faults
 
+    def look_up(self, agents: Sequence[Any]) -> None:
+        """List the submissions of the agents' studies."""
+        for study_id in dict.fromkeys(filter(None, map(self._study_of, agents))):
+            self._submissions(study_id)
+
+    def _submissions(self, study_id: str) -> list[Submission]:
+        if study_id not in self._listed:
+            self._listed[study_id] = self.client.submissions(study_id)
+        return self._listed[study_id]
+
     def approve(self, agent: Any) -> str:
         """Approve a submission, one that was rejected included; one that is approved already stays so."""
         submission = self._submission_of(agent)
@@ -160,10 +170,8 @@ class ProlificAdapter:
             PlatformError: Prolific has none, or one of another participant: whoever wrote the id into the address.
         """
         study_id, session, participant = self._ids(agent)
-        if study_id not in self._listed:
-            self._listed[study_id] = self.client.submissions(study_id)
         canonical = self._task.canonical
-        theirs = [one for one in self._listed[study_id] if canonical(one.participant_id) == canonical(participant)]
+        theirs = [one for one in self._submissions(study_id) if canonical(one.participant_id) == canonical(participant)]
         if session is not None:
             for one in theirs:
                 if one.id == session:

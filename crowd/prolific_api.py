@@ -434,7 +434,7 @@ def _shown(method: str, path: str) -> str:
 
 
 def _words(error: Exception) -> str:
-    return redacted(" ".join(str(error).split()))[:200] or type(error).__name__
+    return redacted(" ".join(str(error).split()))[:200].rstrip(".") or type(error).__name__
 
 
 def _detail(response: httpx.Response) -> str:

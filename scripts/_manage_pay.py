@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +17,7 @@ from model_chat.crowd.messages import SENT, Messages
 from model_chat.crowd.money import plain, written
 from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.prolific import ProlificAdapter
-from model_chat.crowd.prolific_api import NoAnswerError
+from model_chat.crowd.prolific_api import NoAnswerError, RefusedByProlificError
 from model_chat.crowd.workers import FINISHED, Task, chosen_ids
 from model_chat.errors import ConfigurationError
 from model_chat.quality.blocks import platform_id
@@ -41,8 +40,8 @@ def collect_faults(make: Callable[[], _Result]) -> tuple[_Result | None, list[st
 def approve_units(task: Task, args: argparse.Namespace, out: Output) -> None:
     """Approve finished units that are not approved yet."""
     adapter = adapter_of(task, args.api_token_env)
-    for agent in _agents(task, args, ("completed", "rejected") if args.rejected else ("completed",), out):
-        _try(out, partial(adapter.approve, agent), f"{unit_of(agent)} approved")
+    agents = _agents(task, args, ("completed", "rejected") if args.rejected else ("completed",), out)
+    _review(adapter, agents, adapter.approve, lambda agent: f"{unit_of(agent)} approved", out)
 
 
 def reject_units(task: Task, args: argparse.Namespace, out: Output) -> None:
@@ -50,20 +49,53 @@ def reject_units(task: Task, args: argparse.Namespace, out: Output) -> None:
     adapter = adapter_of(task, args.api_token_env)
     agents, faults = collect_faults(lambda: _agents(task, args, ("completed",), out))
     ConfigurationError.raise_if([*faults, *adapter.rejection_faults(args.reason, args.category)])
-    for agent in agents or ():
-        reject = partial(adapter.reject, agent, args.reason, args.category)
-        _try(out, reject, f"{unit_of(agent)} rejected: {args.reason}")
+
+    def reject(agent: Any) -> str:
+        return adapter.reject(agent, args.reason, args.category)
+
+    _review(adapter, agents or [], reject, lambda agent: f"{unit_of(agent)} rejected: {args.reason}", out)
 
 
-def _try(out: Output, action: Callable[[], str], text: str) -> None:
-    remark = ""
+def _review(
+    adapter: PlatformAdapter,
+    agents: list[Any],
+    act: Callable[[Any], str],
+    said: Callable[[Any], str],
+    out: Output,
+) -> None:
+    """Do the same for each agent, until the platform can't be asked any more.
+
+    Args:
+        adapter: of the platform.
+        agents: whose work it is.
+        act: does it for one of them, and returns a remark.
+        said: what has been done for one of them.
+        out: says what happened.
+    """
     if not out.dry_run:
         try:
-            remark = action()
+            adapter.look_up(agents)
         except PlatformError as error:
             out.failed(f"{error}.")
             return
-    out.done(f"{text} ({remark})" if remark else text)
+    for number, agent in enumerate(agents):
+        remark = ""
+        if not out.dry_run:
+            try:
+                remark = act(agent)
+            except PlatformError as error:
+                out.failed(f"{error}.")
+                if _is_hopeless(error):
+                    out.say(f"{len(agents) - number} units are left; repeat the command later.")
+                    return
+                continue
+        out.done(f"{said(agent)} ({remark})" if remark else said(agent))
+
+
+def _is_hopeless(error: PlatformError) -> bool:
+    """Whether the next request would fail, too."""
+    refused = isinstance(error, RefusedByProlificError) and error.status in (None, 401, 429)
+    return refused or isinstance(error, NoAnswerError)
 
 
 def bonus_units(task: Task, args: argparse.Namespace, out: Output) -> None:
@@ -205,15 +237,17 @@ def message_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
                 out.say(f"{worker_id} {said}")
                 continue
             if not out.dry_run:
-                messages.begin(token, worker_id)
+                messages.begin(token)
                 try:
                     adapter.send_message(agent, args.subject, args.text)
-                except NoAnswerError as error:
-                    out.failed(f"{worker_id}: {error}; it may have arrived.")
-                    continue
                 except PlatformError as error:
-                    messages.withdraw(token)
-                    out.failed(f"{error}.")
+                    unknown = isinstance(error, NoAnswerError)
+                    if not unknown:
+                        messages.withdraw(token)
+                    out.failed(f"{worker_id}: {error}" + ("; it may have arrived." if unknown else "."))
+                    if _is_hopeless(error):
+                        out.say("The other messages were not sent; repeat the command later.")
+                        return
                     continue
                 messages.sent(token)
             out.done(f"message to {worker_id}")

@@ -34,6 +34,7 @@ from model_chat.tests.crowd.prolific_server import (
     STUDY,
     TOKEN,
     VARIABLE,
+    WORKSPACE,
     ProlificServer,
     refused,
     serving,
@@ -222,17 +223,49 @@ def test_a_launch_says_where_the_study_on_prolific_differs(prolific: ProlificSer
 
 def test_a_token_or_study_that_prolific_does_not_know_stops_the_launch(prolific: ProlificServer) -> None:
     flags: dict[str, Any] = {"api_url": prolific.url, "api_token_env": VARIABLE, "study_id": "nowhere"}
-    with pytest.raises(ConfigurationError, match=r"^mephisto.provider.study_id: Prolific answered 404 to GET"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^mephisto.provider: Prolific answered 404 to GET /studies/nowhere/: Not found; correct",
+    ):
         launch(configured(**flags))
     prolific.tokens.clear()
     with pytest.raises(ConfigurationError, match=f"the token in {VARIABLE} is not accepted"):
         launch(configured(**flags))
 
 
+def test_a_token_is_tried_without_a_study_too(prolific: ProlificServer) -> None:
+    flags: dict[str, Any] = {"api_url": prolific.url, "api_token_env": VARIABLE}
+    assert launch(configured(**flags)).count("\n") == 1
+    prolific.tokens.clear()
+    with pytest.raises(ConfigurationError, match=f"the token in {VARIABLE} is not accepted"):
+        launch(configured(**flags))
+
+
+@pytest.mark.parametrize(
+    ("units", "currency", "said"),
+    [
+        (66, "GBP", "The workspace on Prolific can spend £100.00."),
+        (
+            67,
+            "GBP",
+            "! The workspace on Prolific can spend £100.00, less than the cost; if the study is not published yet",
+        ),
+        (67, "USD", "The workspace on Prolific can spend £100.00."),
+    ],
+)
+def test_a_workspace_that_can_not_pay_the_study_is_said(
+    prolific: ProlificServer, units: int, currency: str, said: str
+) -> None:
+    flags: dict[str, Any] = {"api_url": prolific.url, "api_token_env": VARIABLE, "workspace_id": WORKSPACE}
+    assert f"\n{said}" in launch(configured(**flags, currency=currency, fee_percent=0), units)
+
+
 def test_prolific_in_trouble_stops_no_launch(prolific: ProlificServer) -> None:
     prolific.order("GET", "/studies/", *(refused(503, "down") for _ in range(prolific_api.ATTEMPTS)))
     flags: dict[str, Any] = {"api_url": prolific.url, "api_token_env": VARIABLE, "study_id": STUDY}
     assert f"! Prolific answered 503 to GET /studies/{STUDY}/: down.\n" in launch(configured(**flags))
+    prolific.order("GET", "/studies/", *(refused(429) for _ in range(prolific_api.ATTEMPTS)))
+    assert "too much to do" in launch(configured(**flags))
     assert "can't be reached" in launch(configured(**{**flags, "api_url": "http://127.0.0.1:9"}))
 
 

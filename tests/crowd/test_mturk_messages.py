@@ -43,7 +43,7 @@ def test_a_message_that_mturk_does_not_send_is_a_failure(account: Account) -> No
     agent = account.agent()
     failure = {"NotifyWorkersFailureCode": "HardFailure", "NotifyWorkersFailureMessage": "Can't be reached."}
     expect(account, {**failure, "WorkerId": WORKER})
-    with pytest.raises(PlatformError, match=rf"^{WORKER}: MTurk did not send the message: Can't be reached"):
+    with pytest.raises(PlatformError, match=r"^MTurk did not send the message: Can't be reached"):
         adapter().send_message(agent, "Thanks", "A bonus is on its way.")
     account.refuse("notify_workers", "no such worker")
     with pytest.raises(PlatformError, match="no such worker"):

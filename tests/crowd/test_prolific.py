@@ -184,14 +184,33 @@ def test_what_is_approved_can_not_be_rejected(task: PanelTask, prolific: Prolifi
 
 def test_a_token_that_has_expired_is_said_in_one_sentence(task: PanelTask, prolific: ProlificServer) -> None:
     agent = task.chat("p1", "s1")
+    task.chat("p2", "s2")
     prolific.tokens.clear()
     said = task.command("approve", "--all")
     assert said.code == 1
+    assert said.out.count("\n") == 1, "not once for each unit"
     assert said.out.startswith(
         "✗ Prolific answered 401 to GET /submissions/: the token in TEST_PROLIFIC_TOKEN is not accepted"
     )
     assert TOKEN not in said.out + said.err
     assert task.status(agent) == "completed"
+
+
+@pytest.mark.parametrize("status", [503, 401, 429])
+def test_nobody_else_is_tried_when_prolific_can_not_be_asked_any_more(
+    task: PanelTask, prolific: ProlificServer, status: int
+) -> None:
+    for number in (1, 2, 3):
+        task.chat(f"p{number}", f"s{number}")
+    prolific.order("POST", "/s2/", *(refused(status) for _ in range(prolific_api.ATTEMPTS)))
+    said = task.command("approve", "--all")
+    assert said.code == 1
+    assert said.out.endswith("2 units are left; repeat the command later.\n")
+    assert statuses(prolific) == {"s1": "APPROVED", "s2": "AWAITING REVIEW", "s3": "AWAITING REVIEW"}
+    assert prolific.sent("POST", "/s3/") == []
+    prolific.faults.clear()
+    assert task.command("approve", "--all").code == 0
+    assert set(statuses(prolific).values()) == {"APPROVED"}
 
 
 def test_the_token_can_be_named_on_the_command_line(
@@ -253,12 +272,13 @@ def test_a_message_is_sent_once_to_each_however_often_it_is_asked_for(
 
 def test_a_message_without_an_answer_is_not_sent_again_by_itself(task: PanelTask, prolific: ProlificServer) -> None:
     task.chat("p1", "s1")
+    task.chat("p2", "s2")
     prolific.order("POST", "/messages/", dropped())
-    ask = ("message", "p1", "--text", "Hi")
-    said = task.command(*ask)
+    said = task.command("message", "--all", "--text", "Hi")
     assert said.code == 1
     assert said.out.startswith("✗ p1: Prolific gave no answer to POST /messages/")
-    assert said.out.endswith("; it may have arrived.\n")
+    assert said.out.endswith("; it may have arrived.\nThe other messages were not sent; repeat the command later.\n")
+    ask = ("message", "p1", "--text", "Hi")
     assert task.command(*ask).out == "p1 may have had this message; --again sends it anyway\n"
     assert len(prolific.messages) == 1
     prolific.order("POST", "/messages/", refused(429))
