@@ -96,6 +96,17 @@ def test_a_bonus_is_paid_once_however_often_it_is_asked_for(task: PanelTask, ser
     assert server.paid() == {"s1": [75], "s2": [75]}
 
 
+def test_what_was_set_up_for_another_amount_is_forgotten_and_never_paid(
+    task: PanelTask, server: ProlificServer
+) -> None:
+    assert task.command(*BONUS).code == 2
+    dearer = ("bonus", "--all", "--amount", "1", "--reason", "Thank you.")
+    assert confirmed(task, *dearer).code == 0
+    assert Transfers(Ledger(task.folder)).with_state(TransferState.SET_UP) == []
+    assert [bulk["paid"] for bulk in server.bulks.values()] == [0, 1]
+    assert server.paid() == {"s1": [100], "s2": [100]}
+
+
 def test_a_dry_run_sets_nothing_up(task: PanelTask, server: ProlificServer) -> None:
     said = task.command(*BONUS, "--dry-run")
     assert (said.code, said.out) == (0, "2 bonuses, total $1.50, without Prolific's fee\n")
