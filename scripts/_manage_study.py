@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from model_chat.crowd.adapters import reward_of
@@ -45,24 +46,35 @@ def tell_cost(args: argparse.Namespace, out: Output) -> None:
     if args.places is not None and args.places < 0:
         faults.append(f"--places: {args.places} is less than none; give 0 or more.")
     ConfigurationError.raise_if(faults)
-    places = _places_left(cfg, found) if args.places is None else args.places
+    places = (
+        places_left(cfg, found.chat_data_folder, found.database, found.task_name)
+        if args.places is None
+        else args.places
+    )
     for sentence in cost_sentences(pay, reward, places, args.api_token_env):
         out.say(sentence)
     if found.is_in_database():
         out.say(f"So far: {so_far(pay, finished(Task(found.database, found.task_name)))}.")
 
 
-def _places_left(cfg: Any, found: Any) -> int:
-    """Return how many conversations a study still needs."""
+def places_left(cfg: Any, chat_data_folder: Path, database: Path, task_name: str) -> int:
+    """Return how many conversations a study still needs.
+
+    Args:
+        cfg: the whole configuration.
+        chat_data_folder: of its conversations.
+        database: Mephisto's; it may not be there.
+        task_name: in full, with its suffix.
+
+    Raises:
+        ConfigurationError: the configuration does not say how many it needs.
+    """
     from model_chat.launch.checks import BLUEPRINT, is_image_chat
     from model_chat.records.collected import find_saved
     from model_chat.serving.catalogue import parse_conversations_needed
 
-    done = (
-        find_saved(found.chat_data_folder, found.database, found.task_name).complete()
-        if cfg.mephisto.blueprint.resume
-        else {}
-    )
+    resumes = cfg.mephisto.blueprint.resume
+    done = find_saved(chat_data_folder, database, task_name).complete() if resumes else {}
     if is_image_chat(cfg):
         return max(0, int(cfg.mephisto.blueprint.num_conversations) - sum(done.values()))
     needed = parse_conversations_needed(
