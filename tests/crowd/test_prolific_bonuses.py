@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import subprocess
@@ -359,6 +360,54 @@ def test_a_process_that_is_killed_pays_each_bonus_once(task: PanelTask, server: 
     assert server.paid() == {"s1": [75], "s2": [75]}
     assert len(server.sent("POST", PAY)) == 1
     assert ledger(task) == {"p1": PAID, "p2": PAID}
+
+
+# --- a study of 50, and a bad day ---
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_breaks_each_of_fifty_gets_the_bonus_once(
+    server: ProlificServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    monkeypatch.setattr(prolific, "MAX_BONUSES", 10)
+    task = PanelTask(tmp_path, "prolific", capsys, api_url=server.url, api_token_env=VARIABLE)
+    for number in range(50):
+        server.add_submission(f"x{number}", f"w{number}", status="APPROVED")
+        task.chat(f"w{number}", f"x{number}")
+    chance = random.Random(seed)
+    breaks = [
+        dropped(),
+        dropped(acts=False),
+        refused(500, acts=True),
+        refused(503),
+        refused(429),
+        refused(400),
+        twice(),
+    ]
+    total = "0"
+    for _ in range(40):
+        server.pays_at_once = chance.random() < 0.5
+        server.faults.clear()
+        for pattern in (SET_UP, PAY, PAY):
+            if chance.random() < 0.5:
+                server.order("POST", pattern, chance.choice(breaks))
+        said = task.command(*BONUS, "--confirm", total)
+        asked = re.search(r"--confirm ([\d.]+)\.$", said.err.strip())
+        total = asked[1] if asked else total
+        server.process()  # what was accepted arrives, sooner or later
+        # The requester looks at Prolific's pages.
+        for worker, submission in re.findall(r"(w\d+), submission (x\d+): £0.75 may have been paid before", said.out):
+            has_arrived = bool(server.submissions[submission]["bonus_payments"])
+            task.command("settle", worker, "--paid" if has_arrived else "--unpaid")
+        if said.out.startswith("w0, unit ") and "0 bonuses, total £0.00" in said.out and "✗" not in said.out:
+            break
+    assert server.paid() == {f"x{number}": [75] for number in range(50)}
+    assert set(ledger(task).values()) == {PAID}
+    assert len(ledger(task)) == 50
 
 
 # --- the record of transfers ---
