@@ -250,7 +250,7 @@ class ListAdapter:
 
     def __init__(self, task: Task, pay: PanelPay) -> None:
         self._task, self._pay = task, pay
-        self._transfers = Transfers(task.ledger)
+        self._transfers = Transfers(task.ledger, task.provider_type, task.name)
         self.name, self.currency = pay.name, pay.currency
         self._noted = f"noted here; do it on {pay.name} too, which has no API for it"
 

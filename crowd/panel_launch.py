@@ -17,7 +17,8 @@ from model_chat.crowd.panel_pay import (
     wage_sentence,
 )
 from model_chat.crowd.prolific import open_client
-from model_chat.crowd.prolific_api import Balance, ProlificClient, ProlificError, RefusedByProlificError, Study
+from model_chat.crowd.prolific_api import ProlificClient, ProlificError, RefusedByProlificError
+from model_chat.crowd.prolific_models import Balance, Study
 from model_chat.errors import ConfigurationError
 
 TOO_MANY = 429

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 
@@ -19,17 +19,14 @@ from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.prolific_api import (
     MAX_BONUSES,
     MIN_REJECTION_CHARACTERS,
-    BonusLine,
     NoAnswerError,
     ProlificClient,
     RefusedByProlificError,
-    RejectionCategory,
-    Study,
-    Submission,
-    SubmissionDetail,
     address_fault,
+    is_hopeless,
     read_token,
 )
+from model_chat.crowd.prolific_models import BonusLine, RejectionCategory, Study, Submission, SubmissionDetail
 from model_chat.crowd.transfers import Line, Transfer, Transfers, TransferState, without_state
 from model_chat.crowd.workers import Task
 from model_chat.errors import ConfigurationError
@@ -67,7 +64,7 @@ class ProlificAdapter:
 
     def __init__(self, task: Task, pay: PanelPay, token_variable: str | None = None) -> None:
         self._task, self._pay, self._token_variable = task, pay, token_variable
-        self._transfers = Transfers(task.ledger)
+        self._transfers = Transfers(task.ledger, task.provider_type, task.name)
         self._studies: dict[str, Study] = {}
         self._listed: dict[str, list[Submission]] = {}
         self.currency = pay.currency
@@ -152,7 +149,13 @@ class ProlificAdapter:
         agent.update_status(AgentState.STATUS_REJECTED)
         return ""
 
-    def _move(self, submission_id: str, action: Any, is_done: Any, **further: str) -> None:
+    def _move(
+        self,
+        submission_id: str,
+        action: Literal["APPROVE", "REJECT", "UNREJECT"],
+        is_done: Callable[[str], bool],
+        **further: str,
+    ) -> None:
         """Change a status; what Prolific refuses may be done all the same, by itself or by somebody on its pages."""
         try:
             self.client.transition(submission_id, action, **further)
@@ -235,6 +238,8 @@ class ProlificAdapter:
                 submission = self._submission_of(one.agent)
                 paid = self.client.submission(submission.id)
             except PlatformError as error:
+                if is_hopeless(error):
+                    raise
                 report.failed(f"{error}.")
                 continue
             same = (submission.id, one.bonus.cents)

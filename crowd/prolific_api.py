@@ -13,15 +13,23 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from model_chat.configuration.redaction import learn_secrets, redacted
 from model_chat.crowd.platform import PlatformError
+from model_chat.crowd.prolific_models import (
+    Balance,
+    BonusLine,
+    BulkBonus,
+    Members,
+    Study,
+    Submission,
+    SubmissionDetail,
+    Submissions,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -43,23 +51,6 @@ LONGEST_RETRY_AFTER = 60.0
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOKEN = re.compile(r"[!-~]+")
-
-
-class RejectionCategory(StrEnum):
-    """Why a submission is rejected; Prolific takes no other."""
-
-    TOO_QUICKLY = "TOO_QUICKLY"
-    TOO_SLOWLY = "TOO_SLOWLY"
-    FAILED_INSTRUCTIONS = "FAILED_INSTRUCTIONS"
-    INCOMP_LONGITUDINAL = "INCOMP_LONGITUDINAL"
-    FAILED_CHECK = "FAILED_CHECK"
-    LOW_EFFORT = "LOW_EFFORT"
-    MALINGERING = "MALINGERING"
-    NO_CODE = "NO_CODE"
-    BAD_CODE = "BAD_CODE"
-    NO_DATA = "NO_DATA"
-    UNSUPP_DEVICE = "UNSUPP_DEVICE"
-    OTHER = "OTHER"
 
 
 class ProlificError(PlatformError):
@@ -89,91 +80,14 @@ class NoAnswerError(ProlificError):
     """No usable answer came: what was asked may have been done."""
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class Study(_Answer):
-    """A study; amounts are in pence or cents of its currency."""
-
-    id: str
-    status: str
-    reward: int = Field(ge=0)
-    total_available_places: int = Field(ge=0)
-    places_taken: int | None = None
-    estimated_completion_time: float | None = None
-    """Minutes."""
-    currency_code: str | None = None
-    presentment_currency_code: str | None = None
-
-    @property
-    def currency(self) -> str | None:
-        """The code of its currency, None where Prolific does not say."""
-        return self.currency_code or self.presentment_currency_code or None
-
-
-class Submission(_Answer):
-    """A submission, as a list has it. A status may be one that is not documented."""
-
-    id: str
-    participant_id: str
-    status: str
-    started_at: str | None = None
-    completed_at: str | None = None
-
-
-class SubmissionDetail(_Answer):
-    """A submission by itself; ``bonus_payments`` are those already paid, in pence or cents."""
-
-    id: str
-    status: str
-    study_id: str
-    participant: str | None = None
-    bonus_payments: list[float] = Field(default_factory=list)
-
-
-class BulkBonus(_Answer):
-    """Bonuses that are set up and not paid yet, in pence or cents."""
-
-    id: str = Field(min_length=1)
-    total_amount: float = Field(ge=0)
-    """With fees and VAT."""
-    amount: float | None = None
-    """What the participants get."""
-
-
-class Balance(_Answer):
-    """What a workspace has, in pence or cents."""
-
-    currency_code: str
-    available_balance: int
-
-
-class _Submissions(_Answer):
-    results: list[Submission]
-
-
-class _Member(_Answer):
-    participant_id: str
-
-
-class _Members(_Answer):
-    results: list[_Member]
-
-
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class BonusLine:
-    """One line of a bulk bonus: a submission's (or participant's) id, and pence or cents."""
-
-    recipient: str
-    cents: int
-
-    def as_csv(self) -> str:
-        """Return the line as Prolific reads it: a decimal amount of the study's currency."""
-        return f"{self.recipient},{self.cents // 100}.{self.cents % 100:02d}"
+def is_hopeless(error: PlatformError) -> bool:
+    """Whether further requests would fail, too: Prolific can't be reached, is in trouble, busy, or refuses the token."""
+    return isinstance(error, NoAnswerError) or (
+        isinstance(error, RefusedByProlificError) and error.status in (None, 401, 429)
+    )
 
 
 def read_token(flag: str, variable: str | None) -> tuple[str, list[str]]:
@@ -281,7 +195,7 @@ class ProlificClient:
         for page in range(1, MAX_PAGES + 1):
             query = f"study={quote(study_id, safe='')}&ordering=started_at&page={page}&page_size={PAGE_SIZE}"
             try:
-                answer = self._read(_Submissions, "GET", f"/submissions/?{query}")
+                answer = self._read(Submissions, "GET", f"/submissions/?{query}")
             except RefusedByProlificError as error:
                 if page > 1 and error.status == 404:  # beyond the last page
                     break
@@ -344,7 +258,7 @@ class ProlificClient:
 
     def group_members(self, group_id: str) -> list[str]:
         """Return the ids of a group's participants."""
-        answer = self._read(_Members, "GET", f"/participant-groups/{_part(group_id)}/participants/")
+        answer = self._read(Members, "GET", f"/participant-groups/{_part(group_id)}/participants/")
         return [member.participant_id for member in answer.results]
 
     def add_to_group(self, group_id: str, participant_ids: Iterable[str]) -> None:

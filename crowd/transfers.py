@@ -20,6 +20,8 @@ _SCHEMA = (
     """
 CREATE TABLE IF NOT EXISTS transfers (
     transfer_id TEXT PRIMARY KEY,
+    provider TEXT NOT NULL,
+    task TEXT NOT NULL,
     study TEXT NOT NULL,
     total INTEGER NOT NULL,
     currency TEXT NOT NULL,
@@ -89,10 +91,16 @@ class Transfer:
 
 
 class Transfers:
-    """The transfers of a ledger, in the same file; whoever changes one holds :meth:`Ledger.paying`."""
+    """The transfers of one task, in the file of its ledger; whoever changes one holds :meth:`Ledger.paying`.
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    Args:
+        ledger: of all tasks of a database.
+        provider: where the task's bonuses are paid; what another platform was sent is none of this one's business.
+        task: its name.
+    """
+
+    def __init__(self, ledger: Ledger, provider: str, task: str) -> None:
+        self._ledger, self._provider, self._task = ledger, provider, task
         with ledger.connect() as connection:
             for statement in _SCHEMA:
                 connection.execute(statement)
@@ -103,14 +111,18 @@ class Transfers:
         Raises:
             ValueError: there is one with this id.
         """
-        known = self.with_state(*TransferState)
-        if any(one.transfer_id == transfer.transfer_id for one in known):
-            raise ValueError(f"transfer '{transfer.transfer_id}' is known already")
         with self._ledger.connect() as connection:
+            known = connection.execute(
+                "SELECT 1 FROM transfers WHERE transfer_id = ?", (transfer.transfer_id,)
+            ).fetchone()
+            if known is not None:
+                raise ValueError(f"transfer '{transfer.transfer_id}' is known already")
             connection.execute(
-                "INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     transfer.transfer_id,
+                    self._provider,
+                    self._task,
                     transfer.study,
                     transfer.total,
                     transfer.currency,
@@ -139,7 +151,9 @@ class Transfers:
         """Return the transfers in one of the states, oldest first."""
         with self._ledger.connect() as connection:
             rows = connection.execute(
-                "SELECT transfer_id, study, total, currency, state FROM transfers ORDER BY time, rowid"
+                "SELECT transfer_id, study, total, currency, state FROM transfers WHERE provider = ? AND task = ? "
+                "ORDER BY time, rowid",
+                (self._provider, self._task),
             ).fetchall()
             return [
                 Transfer(row[0], row[1], row[2], row[3], tuple(_lines(connection, row[0])), TransferState(row[4]))

@@ -17,7 +17,7 @@ from model_chat.crowd.messages import SENT, Messages
 from model_chat.crowd.money import plain, written
 from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.prolific import ProlificAdapter
-from model_chat.crowd.prolific_api import NoAnswerError, RefusedByProlificError
+from model_chat.crowd.prolific_api import NoAnswerError, is_hopeless
 from model_chat.crowd.workers import FINISHED, Task, chosen_ids
 from model_chat.errors import ConfigurationError
 from model_chat.quality.blocks import platform_id
@@ -85,17 +85,11 @@ def _review(
                 remark = act(agent)
             except PlatformError as error:
                 out.failed(f"{error}.")
-                if _is_hopeless(error):
+                if is_hopeless(error):
                     out.say(f"{len(agents) - number} units are left; repeat the command later.")
                     return
                 continue
         out.done(f"{said(agent)} ({remark})" if remark else said(agent))
-
-
-def _is_hopeless(error: PlatformError) -> bool:
-    """Whether the next request would fail, too."""
-    refused = isinstance(error, RefusedByProlificError) and error.status in (None, 401, 429)
-    return refused or isinstance(error, NoAnswerError)
 
 
 def bonus_units(task: Task, args: argparse.Namespace, out: Output) -> None:
@@ -245,7 +239,7 @@ def message_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
                     if not unknown:
                         messages.withdraw(token)
                     out.failed(f"{worker_id}: {error}" + ("; it may have arrived." if unknown else "."))
-                    if _is_hopeless(error):
+                    if is_hopeless(error):
                         out.say("The other messages were not sent; repeat the command later.")
                         return
                     continue

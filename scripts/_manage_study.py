@@ -12,7 +12,8 @@ from model_chat.crowd.panel_launch import cost_sentences, pay_faults
 from model_chat.crowd.panel_pay import PROLIFIC, PROVIDER, Finished, PanelPay, StudyCost, so_far
 from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.prolific import open_client
-from model_chat.crowd.prolific_api import ProlificClient, Study
+from model_chat.crowd.prolific_api import ProlificClient
+from model_chat.crowd.prolific_models import Study
 from model_chat.crowd.workers import FINISHED, Task
 from model_chat.errors import ConfigurationError
 from model_chat.records.schema import Completion

@@ -12,7 +12,7 @@ from model_chat.crowd import adapters
 from model_chat.crowd.ledger import PAID, SENDING, Ledger
 from model_chat.crowd.transfers import Transfers, TransferState
 from model_chat.quality.blocks import find_worker, is_blocked
-from model_chat.tests.crowd.panel_task import PanelTask
+from model_chat.tests.crowd.panel_task import TASK, PanelTask
 
 NAMES = {
     "connect": "CloudResearch Connect",
@@ -111,7 +111,7 @@ def test_a_list_that_can_not_be_written_pays_nothing(
     assert said.code == 2
     assert "can't be written (No space left on device); give another." in said.err
     assert Ledger(panel.folder).bonuses() == []
-    assert Transfers(Ledger(panel.folder)).with_state(*TransferState) == []
+    assert Transfers(Ledger(panel.folder), "panel", TASK).with_state(*TransferState) == []
 
 
 def test_a_process_that_dies_before_the_list_is_written_has_paid_nothing(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from model_chat.crowd import prolific_api
-from model_chat.crowd.prolific_api import RejectionCategory
+from model_chat.crowd.prolific_models import RejectionCategory
 from model_chat.quality.blocks import find_worker, is_blocked
 from model_chat.tests.crowd.panel_task import PanelTask
 from model_chat.tests.crowd.prolific_server import (

@@ -13,13 +13,13 @@ from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.prolific_api import (
     ATTEMPTS,
     LONGEST_RETRY_AFTER,
-    BonusLine,
     NoAnswerError,
     ProlificClient,
     RefusedByProlificError,
     address_fault,
     read_token,
 )
+from model_chat.crowd.prolific_models import BonusLine
 from model_chat.tests.crowd.prolific_server import (
     GROUP,
     STUDY,

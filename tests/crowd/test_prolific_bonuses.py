@@ -103,7 +103,7 @@ def test_what_was_set_up_for_another_amount_is_forgotten_and_never_paid(
     assert task.command(*BONUS).code == 2
     dearer = ("bonus", "--all", "--amount", "1", "--reason", "Thank you.")
     assert confirmed(task, *dearer).code == 0
-    assert Transfers(Ledger(task.folder)).with_state(TransferState.SET_UP) == []
+    assert Transfers(Ledger(task.folder), "prolific", TASK).with_state(TransferState.SET_UP) == []
     assert [bulk["paid"] for bulk in server.bulks.values()] == [0, 1]
     assert server.paid() == {"s1": [100], "s2": [100]}
 
@@ -313,6 +313,17 @@ def test_nobody_is_paid_for_anothers_submission(task: PanelTask, server: Prolifi
     assert server.paid() == {"s1": [75], "s2": [75]}
 
 
+@pytest.mark.parametrize("status", [503, 401])
+def test_half_the_bonuses_are_not_paid_because_prolific_stopped_answering(
+    task: PanelTask, server: ProlificServer, status: int
+) -> None:
+    server.order("GET", "/submissions/s2/", *(refused(status) for _ in range(prolific_api.ATTEMPTS)))
+    said = task.command(*BONUS, "--confirm", "1.05")
+    assert said.code == 1
+    assert said.out.endswith(". Nothing was paid.\n")
+    assert server.sent("POST", "") == []
+
+
 def test_a_sum_that_prolific_has_read_wrongly_is_not_paid(task: PanelTask, server: ProlificServer) -> None:
     server.order("POST", SET_UP, garbled({"id": "b", "amount": 15000, "total_amount": 15000}, 201))
     said = task.command(*BONUS, "--confirm", "150")
@@ -336,8 +347,8 @@ def test_an_id_that_was_paid_before_is_never_paid_again(task: PanelTask, server:
 @pytest.mark.parametrize("moment", [SET_UP, PAY], ids=["after setting up", "after paying"])
 def test_a_process_that_is_killed_pays_each_bonus_once(task: PanelTask, server: ProlificServer, moment: str) -> None:
     assert task.command(*BONUS).code == 2  # what it costs
-    for transfer in Transfers(Ledger(task.folder)).with_state(TransferState.SET_UP):
-        Transfers(Ledger(task.folder)).drop([transfer])  # so that the process sets it up itself
+    for transfer in Transfers(Ledger(task.folder), "prolific", TASK).with_state(TransferState.SET_UP):
+        Transfers(Ledger(task.folder), "prolific", TASK).drop([transfer])  # so that the process sets it up itself
     code = (
         "import sys; from model_chat.tests.crowd.panel_task import register_panels; register_panels();"
         "from model_chat.scripts.manage_workers import main; sys.exit(main(sys.argv[1:]))"
@@ -420,7 +431,7 @@ def transfer(number: int = 1, *tokens: str) -> Transfer:
 
 def test_a_transfer_and_its_bonuses_change_together_or_not_at_all(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    transfers = Transfers(ledger)
+    transfers = Transfers(ledger, "prolific", TASK)
     first, second = transfer(1, "t1", "t2"), transfer(2, "t3", "t2")
     transfers.add(first)
     transfers.add(second)
@@ -436,7 +447,7 @@ def test_a_transfer_and_its_bonuses_change_together_or_not_at_all(tmp_path: Path
 
 
 def test_a_transfer_is_sent_only_from_the_state_that_is_right(tmp_path: Path) -> None:
-    transfers = Transfers(Ledger(tmp_path))
+    transfers = Transfers(Ledger(tmp_path), "prolific", TASK)
     one = transfer()
     for act in (transfers.begin, transfers.accepted, transfers.refused):
         with pytest.raises(RuntimeError, match="is not in the state"):
@@ -452,3 +463,16 @@ def test_a_transfer_is_sent_only_from_the_state_that_is_right(tmp_path: Path) ->
     with pytest.raises(RuntimeError, match="is not in the state 'paying'"):
         transfers.refused(one)
     assert [found.state for found in transfers.with_state(*TransferState)] == [TransferState.ACCEPTED]
+
+
+def test_a_transfer_belongs_to_one_task_on_one_platform(tmp_path: Path) -> None:
+    """A panel's list must not be looked for on Prolific, nor a payment on Prolific be taken for a list that is lost."""
+    ledger = Ledger(tmp_path)
+    transfers = Transfers(ledger, "prolific", TASK)
+    transfers.add(transfer())
+    transfers.begin(transfer())
+    others = [Transfers(ledger, "panel", TASK), Transfers(ledger, "prolific", "another")]
+    assert [other.with_state(*TransferState) for other in others] == [[], []]
+    assert len(transfers.with_state(TransferState.PAYING)) == 1
+    with pytest.raises(ValueError, match="is known already"):
+        others[0].add(transfer())
