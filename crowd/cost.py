@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
+
+from model_chat.crowd.money import to_minor, written
 
 FEE_PERCENT = 20
 """MTurk's share of rewards and bonuses (https://requester.mturk.com/pricing); for HITs of up to nine assignments, and
@@ -18,13 +20,7 @@ def to_cents(amount: Any) -> int:
     Raises:
         ValueError: it is no amount, less than nothing, or has a fraction of a cent.
     """
-    try:
-        cents = Decimal(str(amount)) * 100
-    except InvalidOperation:
-        raise ValueError(f"'{amount}' is no amount of dollars") from None
-    if not cents.is_finite() or cents < 0 or cents != cents.to_integral_value():
-        raise ValueError(f"'{amount}' is no amount of dollars and whole cents")
-    return int(cents)
+    return to_minor(amount)
 
 
 def fee_cents(cents: int) -> int:
@@ -34,7 +30,7 @@ def fee_cents(cents: int) -> int:
 
 def dollars(cents: int) -> str:
     """Return an amount as it is written."""
-    return f"${cents / 100:,.2f}"
+    return written(cents)
 
 
 def total_cents(units: int, reward_cents: int) -> int:

@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from omegaconf import OmegaConf
 
 from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
+from model_chat.crowd.panel_launch import announce_cost
 from model_chat.errors import ConfigurationError
 
 MTURK, SANDBOX = "mturk", "mturk_sandbox"
@@ -180,7 +181,7 @@ def requirements(cfg: Any) -> list[dict[str, Any]]:
 
 
 def check_before_launch(db: Any, cfg: Any, shared: Any, console: Any) -> None:
-    """Check the account and the cost, and put MTurk's own requirements into the run; nothing happens off MTurk.
+    """Check the account and the cost, and put MTurk's own requirements into the run; on a panel, only say the cost.
 
     Args:
         db: Mephisto's database.
@@ -192,6 +193,7 @@ def check_before_launch(db: Any, cfg: Any, shared: Any, console: Any) -> None:
         ConfigurationError: the account can't be used or has too little money, or the cost is not confirmed.
     """
     if not is_on_mturk(cfg):
+        announce_cost(cfg, shared.units, console)
         return
     shared.mturk_specific_qualifications = requirements(cfg)
     provider, name = cfg.mephisto.provider._provider_type, cfg.mephisto.provider.requester_name

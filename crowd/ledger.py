@@ -67,11 +67,12 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute(_SCHEMA)
 
     @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
+    def connect(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction, which an exception takes back."""
         with closing(sqlite3.connect(self.path, timeout=30)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             with connection:
@@ -95,7 +96,7 @@ class Ledger:
 
     def begin(self, bonus: Bonus) -> Bonus:
         """Write a payment down before it is sent; one that is known already comes back as it was written then."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO bonuses VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (bonus.token, bonus.agent_id, bonus.worker_id, bonus.cents, bonus.reason, SENDING, time.time()),
@@ -104,17 +105,17 @@ class Ledger:
 
     def paid(self, token: str) -> None:
         """Mark a payment as made."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute("UPDATE bonuses SET state = ? WHERE token = ?", (PAID, token))
 
     def withdraw(self, token: str) -> None:
         """Strike a payment out that the platform has refused for good, so that it was never made."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute("DELETE FROM bonuses WHERE token = ? AND state = ?", (token, SENDING))
 
     def bonuses(self, agent_id: str | None = None) -> list[Bonus]:
         """Return the payments, oldest first, of one agent or of all."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             rows = connection.execute(
                 "SELECT token, agent_id, worker_id, cents, reason, state FROM bonuses WHERE ?1 IS NULL OR agent_id = ?1 "
                 "ORDER BY time, rowid",

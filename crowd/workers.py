@@ -23,6 +23,14 @@ FINISHED = (AgentState.STATUS_COMPLETED, AgentState.STATUS_APPROVED)
 """What can be paid; what is only completed can be approved or rejected."""
 
 
+@dataclass(frozen=True)
+class Participation:
+    """A panel's ids of one participant's work; None where they are not saved."""
+
+    study: str | None = None
+    session: str | None = None
+
+
 class Task:
     """One task in Mephisto's database.
 
@@ -76,6 +84,15 @@ class Task:
             return None if source is None else read_conversation(source)
         except UnreadableError:
             return None
+
+    def participation(self, agent_id: str) -> Participation:
+        """Return what a panel calls an agent's work; None for what is not saved."""
+        conversation = self.conversation(agent_id)
+        saved = None if conversation is None else conversation.raw.get("participation")
+        given = saved if isinstance(saved, dict) else {}
+        return Participation(
+            *(value if isinstance(value := given.get(key), str) and value else None for key in ("study", "session"))
+        )
 
     def seconds(self, agent_id: str) -> float:
         """Return how long an agent's conversation took: from the first thing said to the last; 0 when not known."""

@@ -13,6 +13,9 @@ The others are defined in the module that raises them::
     ├── StoppedError                    serving.model
     ├── NoReservationLeftError (RuntimeError) worlds
     ├── PlatformError (RuntimeError)    crowd.platform
+    │   └── ProlificError               crowd.prolific_api
+    │       ├── RefusedByProlificError
+    │       └── NoAnswerError
     ├── LockedError                     records.locks
     ├── StackWriteError (OSError)       images.stack
     ├── UnreadableError                 records.reading

@@ -23,6 +23,7 @@ from model_chat.configuration.traces import folder_fault
 from model_chat.configuration.world_file import load_world
 from model_chat.conversation.contexts import HI, start_mode_fault
 from model_chat.crowd.going_live import configuration_faults, is_on_mturk
+from model_chat.crowd.panel_launch import pay_faults
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import find_stack_faults
 from model_chat.launch.checked_task import CheckedImages, CheckedTask
@@ -342,6 +343,7 @@ def _find_models(
 
 def _check_mephisto(cfg: DictConfig, faults: Faults, attention_checks: int) -> None:
     faults.found += configuration_faults(cfg, attention_checks)
+    faults.found += pay_faults(cfg)
     faults.add(data_folder_fault(cfg))
     task, architect = cfg.mephisto.task, cfg.mephisto.architect
     for name in TASK_TEXTS:

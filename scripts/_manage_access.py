@@ -13,7 +13,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from model_chat.crowd.cost import dollars
+from model_chat.crowd.adapters import adapter_of
+from model_chat.crowd.money import written
+from model_chat.crowd.panel_pay import PanelPay
+from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.workers import Task, WorkerSummary, chosen_ids, summarise
 from model_chat.errors import ConfigurationError
 from model_chat.launch.logs import without_controls
@@ -33,12 +36,13 @@ from model_chat.scripts._manage_output import Output
 def list_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
     """Show everybody who came."""
     rows = summarise(task)
+    currency = PanelPay.of(task.provider_type, task.last_run.args.get("provider") or {}).currency
     if args.json:
         out.say(json.dumps([row.as_dict() for row in rows], indent=1))
         return
     title = f"{len(rows)} workers of {task.name}"
     # No text of theirs is markup, and none moves the cursor.
-    cells = [dict(zip(COLUMNS, map(without_controls, _cells(row)), strict=True)) for row in rows]
+    cells = [dict(zip(COLUMNS, map(without_controls, _cells(row, currency)), strict=True)) for row in rows]
     shown = [column for column in COLUMNS if column in ALWAYS or any(row[column] for row in cells)]
     console = out.console
     widths = _widths([[column, *(row[column] for row in cells)] for column in shown], console.width)
@@ -82,7 +86,7 @@ def _widths(columns: Sequence[Sequence[str]], most: int) -> list[int] | None:
     return widths
 
 
-def _cells(row: WorkerSummary) -> tuple[str, ...]:
+def _cells(row: WorkerSummary, currency: str) -> tuple[str, ...]:
     """What the columns contain."""
     return (
         row.worker_id,
@@ -92,7 +96,7 @@ def _cells(row: WorkerSummary) -> tuple[str, ...]:
         row.onboarding,
         _counts(row.violations),
         f"{row.attention_failed} failed" if row.attention_failed else "",
-        dollars(row.bonus_cents) if row.bonus_cents else "",
+        written(row.bonus_cents, currency) if row.bonus_cents else "",
         f"blocked: {row.blocked}" if row.blocked else "invited" if row.invited else "",
     )
 
@@ -104,37 +108,74 @@ def _counts(counted: Any) -> str:
 def block_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
     """Soft-block workers, those who never came yet included."""
     name = _qualification(task, args, "block_qualification", out)
+    access = _Access(task, args, blocked=True)
     for worker_id, worker in _workers(task, args, out, make=True):
+        access.add(worker_id)
         if worker is not None and is_blocked(worker, name):
             out.say(f"{worker_id} is blocked already")
         elif out.dry_run or soft_block(worker, name, BlockReason.BY_HAND):
             out.done(f"{worker_id} blocked by '{name}'")
         else:
             out.failed(f"{worker_id} is blocked here, but the crowd platform did not take it")
+    access.change(out)
 
 
 def unblock_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
     """Take soft blocks back."""
     name = _qualification(task, args, "block_qualification", out)
+    access = _Access(task, args, blocked=False)
     for worker_id, worker in _workers(task, args, out):
+        access.add(worker_id)
         if not is_blocked(worker, name):
             out.say(f"{worker_id} is not blocked")
         elif out.dry_run or unblock(worker, name):
             out.done(f"{worker_id} unblocked")
         else:
             out.failed(f"{worker_id} is unblocked here, but the crowd platform did not take it")
+    access.change(out)
 
 
 def allow_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
     """Invite workers to a task for which allowed_worker_qualification is set."""
     name = _qualification(task, args, "allowed_worker_qualification", out)
+    access = _Access(task, args, invited=True)
     for worker_id, worker in _workers(task, args, out, make=True):
+        access.add(worker_id)
         if worker is not None and worker.get_granted_qualification(name) is not None:
             out.say(f"{worker_id} is invited already")
         elif out.dry_run or worker.grant_qualification(name, 1):
             out.done(f"{worker_id} invited by '{name}'")
         else:
             out.failed(f"{worker_id} is invited here, but the crowd platform did not take it")
+    access.change(out)
+
+
+class _Access:
+    """Collects workers whom the platform itself is to keep out or let in, so that it is asked once."""
+
+    def __init__(
+        self, task: Task, args: argparse.Namespace, blocked: bool | None = None, invited: bool | None = None
+    ) -> None:
+        self._adapter = adapter_of(task, args.api_token_env)
+        self._canonical = task.canonical
+        self._blocked, self._invited = blocked, invited
+        self._ids: list[str] = []
+
+    def add(self, worker_id: str) -> None:
+        """Take a worker in, blocked already or not: an earlier command may have failed half-way."""
+        self._ids.append(self._canonical(worker_id))
+
+    def change(self, out: Output) -> None:
+        """Ask the platform, and say what came of it."""
+        if not self._ids or out.dry_run:
+            return
+        try:
+            remark = self._adapter.set_access(self._ids, self._blocked, self._invited)
+        except (PlatformError, ConfigurationError) as error:
+            out.failed(f"{', '.join(self._ids)}: done here, but not on {self._adapter.name}: {str(error).rstrip('.')}.")
+            return
+        if remark:
+            out.say(f"{', '.join(self._ids)}: {remark}")
 
 
 def reset_onboarding(task: Task, args: argparse.Namespace, out: Output) -> None:

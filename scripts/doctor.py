@@ -264,6 +264,35 @@ def _check_database(file: Path) -> Iterator[Finding]:
         yield fault(subject, f"{file} is damaged ({said}); restore it from a copy, or set another mephisto.datapath.")
 
 
+def check_panel(cfg: DictConfig, task: Any) -> Iterator[Finding]:
+    """Say what a study costs on its panel; Prolific is asked where the configuration has a token.
+
+    Args:
+        cfg: the whole configuration.
+        task: what it says, checked.
+    """
+    from model_chat.configuration.mephisto_data import DATABASE, find_data_folder
+    from model_chat.crowd.money import to_minor
+    from model_chat.crowd.panel_launch import cost_sentences
+    from model_chat.crowd.panel_pay import PANELS, PanelPay
+    from model_chat.errors import ConfigurationError
+    from model_chat.scripts._manage_study import places_left
+
+    provider = cfg.mephisto.provider
+    if provider._provider_type not in PANELS:
+        return
+    pay = PanelPay.of(provider._provider_type, provider)
+    try:
+        places = places_left(cfg, task.chat_data_folder, find_data_folder(cfg).path / DATABASE, task.task_name)
+        sentences = cost_sentences(pay, to_minor(cfg.mephisto.task.task_reward, pay.currency), places)
+    except ConfigurationError as error:
+        yield from (fault("Panel", text) for text in error.faults)
+        return
+    for sentence in sentences:
+        is_warning = sentence.startswith("! ")
+        yield warning("Panel", sentence.removeprefix("! ")) if is_warning else fine("Panel", sentence)
+
+
 def check_models(task: Any, model_parallel: bool, load: bool) -> Iterator[Finding]:
     """Check that the agents of all models can be imported and their files be read; with ``load``, load each and ask it.
 
@@ -403,6 +432,7 @@ def examine(arguments: list[str], load_models: bool, say: Callable[[Finding], No
     )
     note(*(finding for finding in findings if not finding.text.startswith(said)))
     if task is not None:
+        note(*check_panel(cfg, task))
         note(*check_models(task, cfg.mephisto.blueprint.task_model_parallel, load_models))
     return sound
 

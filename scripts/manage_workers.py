@@ -4,8 +4,9 @@
     python scripts/manage_workers.py list --task-name my_study_sandbox
     python scripts/manage_workers.py block --task-name my_study A1B2C3 --dry-run
     python scripts/manage_workers.py wage --task-name my_study --hourly 15 --cap 3
+    python scripts/manage_workers.py cost --conf my_study
 
-Workers are named by the crowd platform's own ids. See docs/quality-control.md.
+Workers are named by the crowd platform's own ids. See docs/paying-workers.md.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from model_chat.errors import ConfigurationError
 from model_chat.launch.study import CONF_HELP, find_study
 from model_chat.scripts import _manage_access as access
 from model_chat.scripts import _manage_pay as pay
+from model_chat.scripts import _manage_study as study
 from model_chat.scripts._manage_output import FAULTY, Output
 
 
@@ -39,12 +41,14 @@ class Subcommand:
         run: does it.
         add_arguments: declares its further arguments.
         picks_workers: takes worker ids (``True``), takes them or ``--all`` (``"or all"``), or none (``False``).
+        before_launch: does it in place of ``run``, for what needs no task that was launched.
     """
 
     help_text: str
-    run: Callable[[Task, argparse.Namespace, Output], None]
+    run: Callable[[Task, argparse.Namespace, Output], None] | None
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     picks_workers: bool | str = True
+    before_launch: Callable[[argparse.Namespace, Output], None] | None = None
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {
@@ -66,6 +70,18 @@ SUBCOMMANDS: dict[str, Subcommand] = {
         "take workers' ids, or all that they wrote, out of the records", access.forget_workers, access.with_forgetting
     ),
     "wage": Subcommand("pay what is missing to an hourly wage", pay.wage_units, pay.with_wage, "or all"),
+    "settle": Subcommand(
+        "say whether bonuses arrived of which Prolific shows nothing", pay.settle_bonuses, pay.with_settling
+    ),
+    "message": Subcommand("send workers a message", pay.message_workers, pay.with_message, "or all"),
+    "cost": Subcommand(
+        "say what a study costs before it is launched, and what it has paid so far",
+        None,
+        study.with_cost,
+        False,
+        before_launch=study.tell_cost,
+    ),
+    "top-up": Subcommand("give a study on Prolific more places", study.top_up, study.with_top_up, False),
 }
 
 
@@ -79,6 +95,9 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--task-name", help="in full, with its suffix (_local, _sandbox)")
         command.add_argument("--database-path", type=Path, help="Mephisto's database.db, or its folder")
         command.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        command.add_argument(
+            "--api-token-env", metavar="VARIABLE", help="environment variable with the token of Prolific's API"
+        )
         if subcommand.picks_workers:
             command.add_argument("workers", nargs="*", metavar="WORKER", help="the crowd platform's own id")
             command.add_argument("--file", help="a file of worker ids, one a line")
@@ -114,10 +133,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_mephisto_log_level(level="warning")  # it writes to standard output
     out = Output(Console(emoji=False), args.dry_run)
     try:
-        if SUBCOMMANDS[args.command].picks_workers is True and not chosen_ids(args.workers, args.file):
+        subcommand = SUBCOMMANDS[args.command]
+        if subcommand.picks_workers is True and not chosen_ids(args.workers, args.file):
             raise ConfigurationError("Name workers, or give --file with their ids.")
-        _complete(args)
-        SUBCOMMANDS[args.command].run(Task(args.database_path, args.task_name), args, out)
+        if subcommand.before_launch is not None:
+            subcommand.before_launch(args, out)
+        if subcommand.run is not None:
+            _complete(args)
+            subcommand.run(Task(args.database_path, args.task_name), args, out)
     except ConfigurationError as error:
         for fault in error.faults:
             print(f"✗ {fault}", file=sys.stderr)

@@ -119,9 +119,10 @@ def test_the_page_on_the_analysis_names_every_flag_and_no_other() -> None:
     assert named - flags == set()
 
 
-def test_the_page_on_quality_control_names_every_command_for_workers() -> None:
-    text = (ROOT / "docs/quality-control.md").read_text(encoding="utf-8")
-    cells = re.findall(r"^\| (`.*?) \|", text.partition("| command | what it does |")[2], flags=re.MULTILINE)
+def test_the_page_on_pay_names_every_command_for_workers() -> None:
+    text = (ROOT / "docs/paying-workers.md").read_text(encoding="utf-8")
+    table = text.partition("| command | what it does |")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE)
     named = {name for cell in cells for name in re.findall("`(.*?)`", cell)}
     assert named == set(SUBCOMMANDS)
 

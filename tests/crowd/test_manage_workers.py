@@ -343,6 +343,24 @@ def test_tokens_are_the_same_for_the_same_parts_alone() -> None:
     assert len({token_of("a", "b"), token_of("ab"), token_of("b", "a"), token_of("a", "b", "")}) == 4
 
 
+# --- messages ---
+
+
+def test_where_there_is_no_platform_nobody_can_be_sent_a_message(study: Study) -> None:
+    study.chat("ann")
+    code, said, errors = study.command("message", "ann", "--text", "Hi")
+    assert (code, said) == (2, "")
+    assert errors == "✗ message: the provider mock reaches nobody; there is no platform that could send a message.\n"
+
+
+def test_a_rejection_has_a_category_on_prolific_alone(study: Study) -> None:
+    agent = study.chat("ann")
+    code, _, errors = study.command("reject", "ann", "--reason", "copied", "--category", "OTHER")
+    assert code == 2
+    assert errors == "✗ --category: the provider mock knows no categories; leave it out.\n"
+    assert study.status(agent) == "completed"
+
+
 # --- the command line ---
 
 
@@ -360,7 +378,7 @@ def test_workers_must_be_named(study: Study, command: str) -> None:
 
 
 def test_every_subcommand_is_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "quality-control.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "paying-workers.md").read_text(encoding="utf-8")
     assert [name for name in SUBCOMMANDS if f"`{name}`" not in page] == []
 
 

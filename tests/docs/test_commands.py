@@ -344,6 +344,11 @@ def test_onboarding(walk: Walk) -> None:
             assert "onboarding: 5 started, 3 passed, 2 failed, 0 left" in run.stop()
 
 
+@walks("docs/paying-workers.md")
+def test_paying_workers(walk: Walk) -> None:
+    assert walk.run("python scripts/manage_workers.py cost").startswith("Cost: ")
+
+
 @walks("docs/performance.md")
 def test_performance(walk: Walk, tiny_chat_model: Path) -> None:
     walk.has_parlai_model("demo/blender_tiny")

@@ -9,13 +9,16 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from model_chat.launch.command_line import compose_config
 from model_chat.scripts import doctor
 from model_chat.scripts.doctor import Finding, Mark
 from model_chat.tests.agents import tiny_models
+from model_chat.tests.crowd import prolific_server
 from model_chat.tests.endpoint_server import Behaviour, reply, serving, status
 from model_chat.tests.mephisto_run import Run
 
@@ -131,6 +134,37 @@ def test_a_model_whose_agent_does_not_exist_is_a_fault_and_the_others_are_looked
     assert [finding.subject for finding in findings][-2:] == ["Model b", "Model a"]
     assert faults(findings).keys() == {"Model b"}
     assert "no_such_agent" in faults(findings)["Model b"]
+
+
+def test_what_a_panel_costs_is_said_and_prolific_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(prolific_server.VARIABLE, prolific_server.TOKEN)
+    with prolific_server.serving() as server:
+        flags = {"_provider_type": "prolific", "currency": "GBP", "fee_percent": 0, "api_url": server.url}
+        flags |= {"api_token_env": prolific_server.VARIABLE, "study_id": prolific_server.STUDY}
+        blueprint = {"resume": True, "conversations_needed_string": "a:5", "_blueprint_type": "model_chat_blueprint"}
+        cfg = OmegaConf.create(
+            {
+                "mephisto": {
+                    "datapath": str(tmp_path),
+                    "provider": flags,
+                    "blueprint": blueprint,
+                    "task": {"task_reward": 1.5},
+                }
+            }
+        )
+        task = SimpleNamespace(chat_data_folder=tmp_path, task_name="study")
+        assert [str(finding) for finding in doctor.check_panel(cfg, task)] == [
+            "✓ Panel: Cost: 5 places × £1.50 = £7.50.",
+            "! Panel: The study has 20 places left on Prolific, and the run needs 5 conversations: who comes last finds no "
+            "work. Ask for more conversations.",
+            "✓ Panel: Reward: £1.50 for 12 minutes is £7.50 an hour.",
+        ]
+        server.tokens.clear()
+        (finding,) = doctor.check_panel(cfg, task)
+    assert finding.mark is Mark.FAULT
+    assert f"the token in {prolific_server.VARIABLE} is not accepted" in finding.text
+    cfg.mephisto.provider._provider_type = "mock"
+    assert list(doctor.check_panel(cfg, task)) == []
 
 
 def test_python_is_old_new_or_right() -> None:
