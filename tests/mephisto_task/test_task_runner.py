@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from mephisto.abstractions._subcomponents.agent_state import AgentState
-from mephisto.abstractions._subcomponents.task_runner import RunningUnit
+from mephisto.abstractions._subcomponents.task_runner import RunningOnboarding, RunningUnit
 from mephisto.data_model.constants.assignment_state import AssignmentState
-from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutError
+from mephisto.data_model.exceptions import AgentDisconnectedError, AgentShutdownError, AgentTimeoutError
 from parlai.core.opt import Opt
 
 from model_chat import worlds
@@ -677,8 +677,12 @@ class OnboardingStage:
         elif control == "onboarding_passed":
             self.agent.handle_submit({})
 
+    def register(self) -> None:
+        running = RunningOnboarding(self.agent, threading.current_thread())
+        self.runner.running_onboardings[self.agent.get_agent_id()] = running
+
     def run(self) -> None:
-        self.runner.running_onboardings[self.agent.get_agent_id()] = object()
+        self.register()
         self.agent.update_status(AgentState.STATUS_ONBOARDING)
         with Page(self.agent, self.react):
             self.runner.run_onboarding(self.agent)
@@ -741,6 +745,28 @@ def test_a_worker_who_leaves_onboarding_is_not_disqualified(mephisto_run: Run) -
     assert on.qualification(PASSED) is None
     assert on.qualification(f"{PASSED}-failed") is None
     assert on.shared.onboarding_counts()["left"] == 1
+
+
+def test_an_onboarding_that_is_open_when_the_run_stops_ends_and_does_not_count_against_the_worker(
+    mephisto_run: Run,
+) -> None:
+    on = OnboardingStage(mephisto_run)
+    on.react = lambda update: on.runner.stop_onboardings()  # type: ignore[method-assign]  # the page of this test
+    with pytest.raises(AgentShutdownError):
+        on.run()
+    ended = on.agent.state.messages[-1]["task_data"]
+    assert (ended["control"], ended["cause"], ended["reason"]) == ("ended", "stopped", task_runner.ONBOARDING_STOPPED)
+    assert on.qualification(PASSED) is None
+    assert on.qualification(f"{PASSED}-failed") is None
+
+
+def test_who_has_passed_onboarding_when_the_run_stops_still_hands_in(mephisto_run: Run) -> None:
+    on = OnboardingStage(mephisto_run)
+    on.register()
+    on.agent.update_status(AgentState.STATUS_WAITING)
+    on.runner.stop_onboardings()
+    assert not on.agent.is_shutdown
+    assert not on.agent.did_submit.is_set()
 
 
 def test_an_onboarding_that_breaks_down_is_said_and_disqualifies_nobody(
