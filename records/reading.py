@@ -132,7 +132,7 @@ _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 def _generation(value: object) -> Generation | None:
     """Read how a reply was made; what is of the wrong type is taken for unknown, and no reason to refuse a conversation."""
-    return value if isinstance(value, Generation) else Generation.of(value) if isinstance(value, dict) else None
+    return Generation.of(value) if isinstance(value, dict) else None
 
 
 class ReadTiming(BaseModel):
