@@ -127,7 +127,7 @@ class TaskDescription(_Strict):
     """The model's whole opt, JSON-safe, without secrets."""
     final_rating_question: str | None = None
     """The final rating question(s), joined by `|`; None in older files."""
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(protected_namespaces=())
 
 
 class Conversation(_Strict):
