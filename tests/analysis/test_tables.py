@@ -257,6 +257,16 @@ def test_models_and_workers(corpus: tuple[list[dict[str, Any]], Any]) -> None:
     assert order == sorted(order)
 
 
+def test_models_that_nobody_rated(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    save(make(rating=None))
+    run = compiler()
+    run.compile_results()
+    (row,) = run.summary.models.to_dict("records")
+    assert row["final_rating_count"] == 0 and math.isnan(row["final_rating_mean"])
+
+
 def test_what_is_browsed(make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]) -> None:
     made = chats(make)
     for chat in made:
