@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import random
+import re
 import threading
 import time
 from pathlib import Path
@@ -316,6 +317,8 @@ def test_changed_models_are_stretched_after_a_backup(tmp_path: Path, caplog: pyt
     (backup,) = tmp_path.glob("stack.backup_*.json")
     assert json.loads(backup.read_text(encoding="utf-8")) == before
     assert str(backup) in caplog.text
+    assert re.fullmatch(r"stack\.backup_\d{8}_\d{6}\.json", backup.name)
+    assert "kept ['stays'], new and empty ['new'], left out ['goes']" in caplog.text
     with ImageStack(2, ["stays", "goes"], 1, tmp_path, rng=1) as stack:
         assert stack.places()[0] == {"stays": before[0]["stays"], "goes": []}, "a model that comes back starts empty"
     assert len(list(tmp_path.glob("stack.backup_*.json"))) == 2
