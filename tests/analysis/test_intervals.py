@@ -483,6 +483,10 @@ def test_power_by_hand() -> None:
     assert 20 < needed < 30
     assert (power.needed, power.more_a, power.more_b) == (needed, needed - 20, 0)
     assert power.detectable == pytest.approx(reach * math.sqrt(0.1**2 + 0.2**2))
+    small = statistics.Estimate(0.5, 0.05, NAN, NAN, 50, 10)
+    tight = statistics.power_to_compare(small, small, 20, 30, wanted_difference=0.1)
+    reach = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
+    assert tight.needed == math.ceil(reach**2 * 0.05**2 * 50 / 0.1**2)
     certain = statistics.Estimate(0.5, 0.0, NAN, NAN, 50, 10)
     nothing = statistics.power_to_compare(certain, certain, 20, 30, 0.5)
     assert all(math.isnan(number) for number in (nothing.needed, nothing.more_a, nothing.more_b, nothing.detectable))

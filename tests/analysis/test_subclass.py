@@ -81,6 +81,38 @@ def test_a_hook_that_fails_costs_its_conversation_only(
     assert "row_columns failed with ZeroDivisionError" in excluded.detail
 
 
+def test_a_rule_that_fails_costs_its_conversation_only(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    class Broken(ModelChatResultsCompiler):
+        def reject(self, conversation: ReadConversation) -> str | None:
+            return None if 1 / (conversation.worker_id != "w1") else "never"
+
+    save(make(worker="w1", model="m", hit="h7"))
+    save(make(worker="w2"))
+    run = compiler(Broken)
+    assert list(run.compile_results()["worker_id"].unique()) == ["w2"]
+    (excluded,) = run.summary.data.corpus.excluded
+    assert (excluded.reason, excluded.model_nickname, excluded.hit_id) == ("own_rule", "m", "h7")
+    assert excluded.detail == "reject failed with ZeroDivisionError: division by zero"
+
+
+def test_columns_are_asked_only_of_conversations_that_count(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    asked = []
+
+    class Curious(Polite):
+        def row_columns(self, conversation: ReadConversation, utterance: Any, turn_idx: int) -> Mapping[str, Any]:
+            asked.append(conversation.worker_id)
+            return {}
+
+    save(make(worker="w1", said=["I only came to sell spam"]))
+    save(make(worker="w2"))
+    compiler(Curious, processes=1).compile_results()
+    assert set(asked) == {"w2"}
+
+
 def test_an_overridden_result_is_what_gets_saved(
     make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
 ) -> None:
