@@ -90,6 +90,10 @@ def test_reading_one_image_reads_few(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with ImageContexts(path) as images:
         images[5]
         assert list(images._cache) == [1]
+        read = images._cache[1]
+        for image_idx in range(4, 8):
+            images[image_idx]
+        assert images._cache[1] is read, "each of its four pictures is found there"
         for image_idx in range(12):
             images[image_idx]
         assert len(images._cache) <= contexts_module._CACHED_GROUPS
@@ -127,6 +131,8 @@ def test_an_unfinished_file_is_not_there_and_an_earlier_one_stays(tmp_path: Path
     with pytest.raises(RuntimeError), ImageContextsWriter(path) as writer:
         writer.add(picture(0), {}, {})
         raise RuntimeError
+    with pytest.raises(RuntimeError, match="closed"):
+        writer.add(picture(0), {}, {})
     assert [file.name for file in tmp_path.iterdir()] == ["images.parquet"]
     with ImageContexts(path) as images:
         assert len(images) == 2

@@ -11,6 +11,7 @@ import random
 import re
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -411,10 +412,16 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
 
 def test_a_closed_stack_gives_nothing_out(tmp_path: Path) -> None:
     stack = ImageStack(1, ["a"], 1, tmp_path)
+    assert stack.get_next_image("w").image_idx == 0
     stack.close()
     stack.close()
-    with pytest.raises(RuntimeError):
-        stack.get_next_image("w")
+    for use in (
+        stack.get_next_image,
+        partial(stack.finish, image_idx=0, model="a"),
+        partial(stack.remove_worker, image_idx=0, model="a"),
+    ):
+        with pytest.raises(RuntimeError):
+            use("w")
 
 
 def test_who_waits_for_another_ones_write_goes_on_when_that_is_over(tmp_path: Path) -> None:

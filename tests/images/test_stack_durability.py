@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from model_chat.errors import ConfigurationError
@@ -453,6 +454,14 @@ def test_the_journal_is_folded_into_stack_json_now_and_then(tmp_path: Path) -> N
             saved = json.loads((tmp_path / "stack.json").read_text(encoding="utf-8"))
             assert len(places_of(saved)) == (number + 1) // 10 * 10
         assert min(sizes[10:]) < max(sizes[:9])
+
+
+def test_a_long_run_opens_no_more_and_more_files(tmp_path: Path) -> None:
+    with ImageStack(40, ["a"], 1, tmp_path, compact_after=2) as stack:
+        before = psutil.Process().num_fds()
+        for number in range(40):
+            stack.get_next_image(f"w{number}")
+        assert psutil.Process().num_fds() <= before + 3, "20 journals were begun"
 
 
 def test_the_module_says_which_files_it_keeps(tmp_path: Path) -> None:
