@@ -115,4 +115,6 @@ def test_a_cost_below_a_dollar_is_said_to_a_hundredth_of_a_cent(
         save(with_generations(make(model), made(cost_usd=cost)))
     run = compiler()
     run.compile_results()
-    assert f"The models' replies have cost {said}, incomplete conversations included." in remarks(run.summary)
+    remarked = remarks(run.summary)
+    assert f"The models' replies have cost {said}, incomplete conversations included." in remarked
+    assert not any("has answered as" in sentence for sentence in remarked), "each endpoint served one model"

@@ -113,6 +113,12 @@ def test_columns_are_asked_only_of_conversations_that_count(
     assert set(asked) == {"w2"}
 
 
+@pytest.mark.parametrize("given", [{}, {"output_folder": None}, {"output_folder": ""}])
+def test_a_compiler_that_is_made_without_an_output_folder_says_so(tmp_path: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="--output-folder is missing; give the folder where the results go"):
+        ModelChatResultsCompiler({"results_folders": str(tmp_path), **given})
+
+
 def test_an_overridden_result_is_what_gets_saved(
     make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
 ) -> None:

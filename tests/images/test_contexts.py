@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import pickle
+import stat
 import threading
 from pathlib import Path
 
@@ -138,6 +140,35 @@ def test_an_unfinished_file_is_not_there_and_an_earlier_one_stays(tmp_path: Path
         assert len(images) == 2
 
 
+def test_the_whole_file_is_on_disk_before_it_has_its_name_and_the_name_is_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int | str] = []
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            assert (tmp_path / "images.parquet").exists()
+            synced.append("folder")
+        else:
+            assert not (tmp_path / "images.parquet").exists()
+            synced.append(status.st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    path = write(tmp_path / "images.parquet", 2)
+    assert synced == [path.stat().st_size, "folder"]
+
+
+def test_long_acts_close_a_row_group_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contexts_module, "_GROUP_BYTES", 10_000)
+    with ImageContextsWriter(tmp_path / "images.parquet") as writer:
+        for number in range(3):
+            writer.add(picture(number), {"text": "x" * 20_000}, {})
+    assert pq.ParquetFile(tmp_path / "images.parquet").metadata.num_row_groups == 3
+
+
 def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     for path in (tmp_path, write(tmp_path / "file", 1) / "inside.parquet"):
         with pytest.raises(ConfigurationError, match="--image-context-path"):
@@ -206,6 +237,7 @@ def test_acts_become_json_without_the_image() -> None:
         "labels": ("x", "y"),
         "number": np.int64(3),
         "score": float("nan"),
+        "rate": 0.5,
         "candidates": {"b", "a"},
         "inner": {"object": object(), 5: [object(), 1]},
         "episode_done": True,
@@ -216,6 +248,7 @@ def test_acts_become_json_without_the_image() -> None:
         "labels": ["x", "y"],
         "number": 3,
         "score": None,
+        "rate": 0.5,
         "candidates": ["a", "b"],
         "inner": {"5": [1]},
         "episode_done": True,

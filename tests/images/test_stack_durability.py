@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 
 from model_chat.errors import ConfigurationError
 from model_chat.images import _journal, _saved_stack
+from model_chat.images._files import write_whole
 from model_chat.images._journal import Change, DamagedJournalError, Header, Journal, Verb, read_journal
 from model_chat.images.stack import ImageStack, Place, StackWriteError, read_stack
 
@@ -218,6 +220,26 @@ def test_a_journal_damaged_before_sound_lines_is_refused(tmp_path: Path) -> None
     (tmp_path / "stack.journal").write_bytes(journal)
     with pytest.raises(ConfigurationError, match=r"stack\.journal is damaged: line 2 is damaged, sound ones follow"):
         ImageStack(IMAGES, MODELS, EVALS, tmp_path)
+
+
+def test_a_file_is_on_disk_before_it_has_its_name_and_the_name_is_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            assert (tmp_path / "stack.json").read_bytes() == b"[]"
+            steps.append("folder")
+        else:
+            assert os.fstat(descriptor).st_size == 2 and not (tmp_path / "stack.json").exists()
+            steps.append("content")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    write_whole(tmp_path / "stack.json", b"[]")
+    assert steps == ["content", "folder"]
 
 
 def test_damaged_lines_at_the_end_are_left_out_and_those_before_are_kept(tmp_path: Path) -> None:
