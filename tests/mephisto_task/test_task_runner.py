@@ -769,6 +769,21 @@ def test_who_has_passed_onboarding_when_the_run_stops_still_hands_in(mephisto_ru
     assert not on.agent.did_submit.is_set()
 
 
+def test_who_passes_onboarding_and_never_hands_in_is_timed_out_and_has_passed(mephisto_run: Run) -> None:
+    on = OnboardingStage(mephisto_run, RIGHT)
+
+    def react(update: dict[str, Any]) -> None:
+        if update["task_data"]["control"] != "onboarding_passed":
+            OnboardingStage.react(on, update)
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.runner._submission_timeout = 0
+    with pytest.raises(AgentTimeoutError):
+        on.run()
+    assert on.agent.get_status() == AgentState.STATUS_TIMEOUT
+    assert on.qualification(PASSED) == 1
+
+
 def test_an_onboarding_that_breaks_down_is_said_and_disqualifies_nobody(
     mephisto_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
