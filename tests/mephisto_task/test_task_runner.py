@@ -26,7 +26,7 @@ from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.mephisto_task.task_runner import ModelChatTaskRunner
 from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.quality import failures
-from model_chat.quality.blocks import platform_id
+from model_chat.quality.blocks import BlockReason, is_blocked, platform_id
 from model_chat.records.journal import JOURNAL_NAME
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
@@ -159,10 +159,52 @@ def test_a_model_that_fails_costs_the_worker_nothing(stage: Callable[..., Stage]
     (file,) = on.files()
     assert file["status"] == "incomplete"
     assert file["reason"].startswith("model failed: ")
-    assert on.controls("ended")[0]["outcome"] == "incomplete"
+    (ended,) = on.controls("ended")
+    assert (ended["outcome"], ended["reason"]) == ("incomplete", ""), "not the words for an error of ours"
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
     assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
     assert len(on.launcher.units) == 1, "one more is offered, for this one is paid and does not count"
+
+
+def test_what_a_conversation_is_about_is_on_record_before_its_worker_says_anything(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    heads: list[Any] = []
+
+    def react(update: dict[str, Any]) -> None:
+        if update["task_data"].get("control") == "your_turn":
+            heads.append(type(on.agent.state)(on.agent).head)  # as the next run would read it
+        Stage.react(on, update)
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.run()
+    head = heads[0]
+    assert head["task_description"]["model_nickname"] == NICKNAME
+    assert head["workers"] == [platform_id(on.agent.get_worker())]
+    assert head["task_name"] == "study_local"
+
+
+def test_a_worker_is_blocked_here_before_they_are_told_of_the_end_and_on_the_platform_afterwards(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = stage()
+    on.runner._block_name = "blocked"
+    worker = on.agent.get_worker()
+    told: list[int] = []  # how many times the page had been told of the end when the platform was
+    at_the_end: list[bool] = []
+    monkeypatch.setattr(
+        worlds.ModelChatWorld, "block_reasons", lambda world: [(BlockReason.ATTENTION, "two checks failed")]
+    )
+    monkeypatch.setattr(type(worker), "grant_crowd_qualification", lambda *args: told.append(len(on.controls("ended"))))
+
+    def react(update: dict[str, Any]) -> None:
+        if update["task_data"].get("control") == "ended":
+            at_the_end.append(is_blocked(worker, "blocked"))
+        Stage.react(on, update)
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.run()
+    assert at_the_end == [True]
+    assert told == [1]
 
 
 def test_a_worker_who_closes_the_page_instead_of_submitting_has_done_the_work(
