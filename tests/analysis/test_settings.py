@@ -117,3 +117,9 @@ def test_a_list_whose_quote_is_open_is_a_fault_beside_the_others(tmp_path: Path,
         settings_of(tmp_path, flag, '"completed', "--seed=-1")
     assert any(fault.startswith(flag) for fault in caught.value.faults)
     assert any(fault.startswith("--seed") for fault in caught.value.faults)
+
+
+def test_a_status_that_mephisto_does_not_know_is_a_fault_beside_the_others(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings_of(tmp_path, "--mephisto-statuses", "finished,completed", "--seed=-1")
+    assert [fault.split()[0] for fault in caught.value.faults] == ["--mephisto-statuses", "--seed"]
