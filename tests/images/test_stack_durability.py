@@ -310,6 +310,24 @@ def test_a_change_that_was_refused_because_it_could_not_be_synced_is_not_read_af
     assert read_journal(tmp_path / "stack.journal") == (HEADER, [TAKEN])
 
 
+def test_a_refused_line_that_could_not_be_removed_at_once_is_removed_before_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    journal = Journal(tmp_path / "stack.journal", HEADER)
+    journal.append([TAKEN])
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        broken.setattr(os, "ftruncate", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            journal.append([Change(Verb.GIVE_BACK, TAKEN.place)])
+    journal.append([FINISHED])
+    journal.close()
+    assert read_journal(tmp_path / "stack.journal") == (HEADER, [TAKEN, FINISHED])
+
+
 def test_a_journal_older_than_stack_json_changes_nothing(tmp_path: Path) -> None:
     """A crash between the two renames of a compaction: the changes are in stack.json already, and come again."""
     stack = ImageStack(IMAGES, MODELS, EVALS, tmp_path, rng=1, compact_after=1000)
