@@ -206,6 +206,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     assert "the Parquet file is damaged" in refusal(path)
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="needs a file that can be opened and not read")
+def test_a_file_that_can_not_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "images.parquet").symlink_to("/proc/self/mem")
+    with pytest.raises(ConfigurationError, match=r"images\.parquet: it can't be read \(.*check its permissions"):
+        ImageContexts(tmp_path / "images.parquet")
+
+
 def test_parquet_files_of_something_else_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.parquet"
     pq.write_table(pa.table({"a": [1]}), path)
