@@ -34,7 +34,7 @@ _Dollars = Annotated[float, Field(ge=0)]
 class EndpointSettings(BaseModel):
     """One model behind an endpoint. Unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     base_url: str
     """Address before ``/chat/completions``, such as ``https://host/v1``."""

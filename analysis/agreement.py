@@ -59,7 +59,6 @@ def agreement(
     if not len(judged):
         return NO_AGREEMENT
     _, first = np.unique(np.stack([items, workers], axis=1), axis=0, return_index=True)
-    first.sort()
     judged, items = judged[first], items[first]
     _, item_numbers, sizes = np.unique(items, return_inverse=True, return_counts=True)
     shared = sizes[item_numbers] > 1

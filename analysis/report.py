@@ -200,7 +200,7 @@ def _matrices(summary: Summary, models: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _worker_rows(summary: Summary) -> list[dict[str, Any]]:
-    both = summary.workers.merge(summary.quality.drop(columns="conversations"), on="worker_id", how="left")
+    both = summary.workers.merge(summary.quality.drop(columns="conversations"), on="worker_id")
     return [
         dict(zip(both.columns, row, strict=True)) for row in both.head(_ROWS_SHOWN).itertuples(index=False, name=None)
     ]

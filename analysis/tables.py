@@ -368,7 +368,7 @@ def _agreement_row(
 def quality(data: Data) -> pd.DataFrame:
     """A row a worker: signs of inattention."""
     words, human = data.column("human_words"), data.column("human_utterances")
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(invalid="ignore"):
         per_message = words / human
     return statistics.worker_quality(
         workers=data.worker,

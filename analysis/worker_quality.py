@@ -73,9 +73,7 @@ def worker_quality(
         columns=list(COLUMNS),
     )
     distance = frame["mean_deviation"].abs()
-    order = frame.assign(distance=distance).sort_values(
-        ["distance", "worker_id"], ascending=[False, True], na_position="last"
-    )
+    order = frame.assign(distance=distance).sort_values(["distance", "worker_id"], ascending=[False, True])
     return order[list(COLUMNS)].reset_index(drop=True)
 
 

@@ -97,7 +97,6 @@ def forget_worker(
         )
         try:
             with closing(sqlite3.connect(database, timeout=_PATIENCE)) as connection:
-                connection.execute("PRAGMA foreign_keys = ON")
                 ids = [
                     row_id
                     for (row_id,) in connection.execute(

@@ -138,19 +138,17 @@ def list_agents(
     return sources
 
 
-def check_statuses(statuses: Iterable[str]) -> tuple[str, ...]:
-    """The statuses as a tuple, in the order given.
+def check_statuses(statuses: Iterable[str]) -> None:
+    """Check that Mephisto knows the statuses.
 
     Raises:
-        ConfigurationError: Mephisto knows no such status.
+        ConfigurationError: it does not.
     """
-    wanted = tuple(statuses)
     ConfigurationError.raise_if(
         f"--mephisto-statuses names '{status}', which Mephisto does not know; choose from: {', '.join(AGENT_STATUSES)}."
-        for status in wanted
+        for status in statuses
         if status not in AGENT_STATUSES
     )
-    return wanted
 
 
 def _read_only(database: Path) -> str:

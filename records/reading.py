@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from model_chat.errors import ConfigurationError, ModelChatError
 from model_chat.records.legacy import MalformedError, as_bool, modernise, worker_of
@@ -132,13 +132,12 @@ _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 def _generation(value: object) -> Generation | None:
     """Read how a reply was made; what is of the wrong type is taken for unknown, and no reason to refuse a conversation."""
-    return value if isinstance(value, Generation) else Generation.of(value) if isinstance(value, dict) else None
+    return Generation.of(value) if isinstance(value, dict) else None
 
 
 class ReadTiming(BaseModel):
     """When a human turn happened, epoch seconds by the page's clock; what could not be told is None."""
 
-    model_config = ConfigDict(extra="ignore")
     shown: _Seconds | None = None
     first_key: _Seconds | None = None
     sent: _Seconds | None = None
@@ -147,7 +146,6 @@ class ReadTiming(BaseModel):
 class ReadUtterance(BaseModel):
     """One utterance, of whatever age. Keys that are not listed here are in :attr:`ReadConversation.raw`."""
 
-    model_config = ConfigDict(extra="ignore")
     agent_idx: Annotated[int, Field(ge=HUMAN_IDX, le=MODEL_IDX)]
     text: str
     fake_start: Annotated[bool, BeforeValidator(_is_set)] = False
@@ -184,7 +182,6 @@ class ReadComparison(BaseModel):
 class ReadConversation(BaseModel):
     """A saved conversation as the analysis sees it, whichever record and version it came from."""
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
     dialog: list[ReadUtterance]
     ratings: list[int] | None = None
     """Answers to the final rating question(s), 1 to 5, in the questions' order; None when there are none."""

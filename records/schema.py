@@ -47,8 +47,6 @@ class Timing(_Strict):
 class Generation(BaseModel):
     """How a model's reply was made, as far as it is known."""
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
-
     served_model: str | None = None
     """The name that the endpoint gave."""
     finish_reason: str | None = None
@@ -166,7 +164,6 @@ class TaskDescription(_Strict):
     """The model's whole opt, JSON-safe, without secrets."""
     final_rating_question: str | None = None
     """The final rating question(s), joined by `|`; None in older files."""
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
 class Conversation(_Strict):

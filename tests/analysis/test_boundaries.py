@@ -342,6 +342,22 @@ def test_signs_of_inattention_need_two_of_a_kind() -> None:
     assert frame["mean_rating"].tolist()[:2] == [3, 5]
 
 
+def test_the_most_deviating_worker_comes_first_whichever_way_and_who_is_unknown_last() -> None:
+    frame = worker_quality(
+        workers=np.array([0, 1, 2, 3]),
+        worker_names=np.array(["a", "b", "c", "d"], dtype=object),
+        models=np.array([1, 0, 0, 0]),
+        ratings=np.array([[3.0], [3.0], [2.0], [5.0]]),
+        seconds=np.full(4, math.nan),
+        words_per_message=np.ones(4),
+        turn_workers=np.zeros(0, int),
+        labels=np.zeros((0, 2), dtype=bool),
+    )
+    # Less the mean of the two others: b 3 - 3.5, c 2 - 4, d 5 - 2.5.
+    assert frame["worker_id"].tolist() == ["d", "c", "b", "a"]
+    assert frame["mean_deviation"].tolist()[:3] == [2.5, -2, -0.5]
+
+
 @pytest.mark.parametrize(
     ("answers", "share"),
     [([[4.0, 4.0]], 1.0), ([[4.0, 5.0]], 0.0), ([[4.0, math.nan]], math.nan), ([[2, 2, math.nan]], 1)],

@@ -99,3 +99,22 @@ def test_the_table_is_written_and_shown_in_the_report(
     assert "<td>0.0024</td>" in report
     assert "How replies were made" in capsys.readouterr().out
     assert json.loads(files["statistics"].read_text(encoding="utf-8"))["generations"][0]["served_models"] == "v1"
+
+
+@pytest.mark.parametrize(
+    ("costs", "said"), [((0.25, 0.5), "$0.7500"), ((0.5, 0.5), "$1.00"), ((1200.0, 34.5), "$1,234.50")]
+)
+def test_a_cost_below_a_dollar_is_said_to_a_hundredth_of_a_cent(
+    make: Callable[..., Any],
+    save: Callable[..., Path],
+    compiler: Callable[..., Any],
+    costs: tuple[float, float],
+    said: str,
+) -> None:
+    for model, cost in zip("ab", costs, strict=True):
+        save(with_generations(make(model), made(cost_usd=cost)))
+    run = compiler()
+    run.compile_results()
+    remarked = remarks(run.summary)
+    assert f"The models' replies have cost {said}, incomplete conversations included." in remarked
+    assert not any("has answered as" in sentence for sentence in remarked), "each endpoint served one model"

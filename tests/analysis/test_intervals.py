@@ -255,16 +255,32 @@ def test_two_workers_are_compared_by_the_bare_difference() -> None:
 
 
 def test_three_workers_are_compared_by_the_difference_over_its_error() -> None:
-    # One conversation of each worker with each model. By the bare difference 5 - 1, 4 - 3, 3 - 1 the 2 dealings out of 8
-    # with all signs alike are the most extreme; divided by the error, others may be.
-    x, is_a, worker = np.array([5.0, 1, 4, 3, 3, 1]), np.tile([True, False], 3), np.repeat([0, 1, 2], 2)
-    seen = t_of(x, np.ones(6), is_a, worker)
-    statistic = [
-        t_of(x, np.ones(6), np.where(np.repeat(turned, 2), ~is_a, is_a), worker)
-        for turned in itertools.product([False, True], repeat=3)
+    # Two of them talked three times, one twice; 3 · 3 · 2 dealings keep each worker's number of conversations with A.
+    x, is_a = np.array([5.0, 4, 3, 2, 2, 1, 1, 1]), np.array([True, True, False, True, False, False, True, False])
+    worker, one = np.array([0, 0, 0, 1, 1, 1, 2, 2]), np.ones(8)
+    dealt = [
+        np.array([*(np.arange(3) != b_of_0), *(np.arange(3) == a_of_1), *(np.arange(2) == a_of_2)])
+        for b_of_0, a_of_1, a_of_2 in itertools.product(range(3), range(3), range(2))
     ]
-    expected = np.mean(np.array(statistic) >= seen - 1e-9)
-    assert compare(x, is_a, worker, permutations=8000).p == pytest.approx(expected, abs=0.02)
+    by_error = np.mean([t_of(x, one, names, worker) >= t_of(x, one, is_a, worker) - 1e-9 for names in dealt])
+    gaps = [abs(x[names].mean() - x[~names].mean()) for names in dealt]
+    bare = np.mean(np.array(gaps) >= abs(x[is_a].mean() - x[~is_a].mean()) - 1e-9)
+    assert (by_error, bare) == (10 / 18, 4 / 18)
+    assert compare(x, is_a, worker, permutations=8000).p == pytest.approx(by_error, abs=0.02)
+
+
+def test_the_statistic_of_every_dealing_is_the_difference_over_its_clustered_error() -> None:
+    rng = np.random.default_rng(3)
+    worker, is_a = np.repeat(np.arange(6), 3), rng.permutation(np.arange(18) < 8)
+    n = rng.integers(1, 6, 18).astype(float)
+    x = rng.uniform(0, n)
+    dealt = np.stack([is_a, *(rng.permutation(is_a) for _ in range(20))], axis=1)
+    (parts,) = permutation._Pair(x[:, None], n[:, None], is_a, worker)._parts(dealt)
+    for shift in (0.0, 0.1, -0.3):
+        moved = x - np.where(is_a, shift * n, 0.0)
+        # Without the error's factor, √(6/5), which is the same for all dealings.
+        expected = [math.sqrt(6 / 5) * t_of(moved, n, names, worker) for names in dealt.T]
+        assert permutation._Dealings(*parts, studentise=True).statistics(shift) == pytest.approx(expected)
 
 
 def test_the_t_test_of_large_data_by_hand() -> None:
@@ -467,6 +483,10 @@ def test_power_by_hand() -> None:
     assert 20 < needed < 30
     assert (power.needed, power.more_a, power.more_b) == (needed, needed - 20, 0)
     assert power.detectable == pytest.approx(reach * math.sqrt(0.1**2 + 0.2**2))
+    small = statistics.Estimate(0.5, 0.05, NAN, NAN, 50, 10)
+    tight = statistics.power_to_compare(small, small, 20, 30, wanted_difference=0.1)
+    reach = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
+    assert tight.needed == math.ceil(reach**2 * 0.05**2 * 50 / 0.1**2)
     certain = statistics.Estimate(0.5, 0.0, NAN, NAN, 50, 10)
     nothing = statistics.power_to_compare(certain, certain, 20, 30, 0.5)
     assert all(math.isnan(number) for number in (nothing.needed, nothing.more_a, nothing.more_b, nothing.detectable))

@@ -250,6 +250,17 @@ def test_raw_agreement_by_hand_and_repeats_by_one_worker_do_not_count() -> None:
     assert statistics.agreement(values, np.arange(6), workers, ordered=False).items == 0
 
 
+@pytest.mark.parametrize(
+    ("values", "items"),
+    [([], []), ([math.nan, math.nan], [1, 1]), ([4.0, 5.0], [1, 2])],
+    ids=["none", "unknown", "once"],
+)
+def test_what_nobody_judged_twice_has_no_agreement(values: list[float], items: list[int]) -> None:
+    found = statistics.agreement(np.array(values), np.array(items, int), np.arange(len(items)), ordered=True)
+    assert (found.items, found.judgments) == (0, 0)
+    assert all(math.isnan(number) for number in (found.raw, found.nominal, found.ordinal, found.interval))
+
+
 def test_worker_quality_by_hand() -> None:
     worker = np.array([0, 0, 1, 1])
     model = np.array([0, 1, 0, 1])

@@ -81,6 +81,44 @@ def test_a_hook_that_fails_costs_its_conversation_only(
     assert "row_columns failed with ZeroDivisionError" in excluded.detail
 
 
+def test_a_rule_that_fails_costs_its_conversation_only(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    class Broken(ModelChatResultsCompiler):
+        def reject(self, conversation: ReadConversation) -> str | None:
+            return None if 1 / (conversation.worker_id != "w1") else "never"
+
+    save(make(worker="w1", model="m", hit="h7"))
+    save(make(worker="w2"))
+    run = compiler(Broken)
+    assert list(run.compile_results()["worker_id"].unique()) == ["w2"]
+    (excluded,) = run.summary.data.corpus.excluded
+    assert (excluded.reason, excluded.model_nickname, excluded.hit_id) == ("own_rule", "m", "h7")
+    assert excluded.detail == "reject failed with ZeroDivisionError: division by zero"
+
+
+def test_columns_are_asked_only_of_conversations_that_count(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    asked = []
+
+    class Curious(Polite):
+        def row_columns(self, conversation: ReadConversation, utterance: Any, turn_idx: int) -> Mapping[str, Any]:
+            asked.append(conversation.worker_id)
+            return {}
+
+    save(make(worker="w1", said=["I only came to sell spam"]))
+    save(make(worker="w2"))
+    compiler(Curious, processes=1).compile_results()
+    assert set(asked) == {"w2"}
+
+
+@pytest.mark.parametrize("given", [{}, {"output_folder": None}, {"output_folder": ""}])
+def test_a_compiler_that_is_made_without_an_output_folder_says_so(tmp_path: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="--output-folder is missing; give the folder where the results go"):
+        ModelChatResultsCompiler({"results_folders": str(tmp_path), **given})
+
+
 def test_an_overridden_result_is_what_gets_saved(
     make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
 ) -> None:

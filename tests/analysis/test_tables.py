@@ -109,6 +109,23 @@ def test_estimates(corpus: tuple[list[dict[str, Any]], Any]) -> None:
     assert found["bootstrap_low"].notna().sum() > 15
 
 
+def test_the_bootstrapped_intervals_of_rates_are_made_on_the_logit_scale(
+    corpus: tuple[list[dict[str, Any]], Any],
+) -> None:
+    made, summary = corpus
+    found = summary.estimates[summary.estimates["kind"] == "rate"]
+    for model, rows in found.groupby("model_nickname"):
+        sums, totals = (
+            np.stack(columns, axis=1)
+            for columns in zip(*(by_worker(made, model, metric) for metric in rows["metric"]), strict=True)
+        )
+        rng = np.random.default_rng([summary.data.settings.seed, *model.encode()])
+        boots = statistics.bootstrap(sums, totals, rng, 150, 0.9, logit=True)
+        assert rows[["bootstrap_se", "bootstrap_low", "bootstrap_high"]].to_numpy() == pytest.approx(
+            np.array([(boot.se, boot.low, boot.high) for boot in boots]), nan_ok=True
+        )
+
+
 def test_another_model_changes_nothing_for_the_others(
     corpus: tuple[list[dict[str, Any]], Any],
     make: Callable[..., Any],
@@ -251,10 +268,21 @@ def test_models_and_workers(corpus: tuple[list[dict[str, Any]], Any]) -> None:
         problems = sum(values(chat, "rude")[1] - values(chat, "none_all_good")[0] for chat in own)
         assert (row["conversations"], row["problems_found"]) == (len(own), problems)
         assert row["avg_problems_per_convo"] == pytest.approx(problems / len(own))
+    assert set(summary.quality["words_per_message"]) == {5}
     order = list(
         zip(-summary.workers["avg_problems_per_convo"], -summary.workers["problems_found"], found.index, strict=True)
     )
     assert order == sorted(order)
+
+
+def test_models_that_nobody_rated(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    save(make(rating=None))
+    run = compiler()
+    run.compile_results()
+    (row,) = run.summary.models.to_dict("records")
+    assert row["final_rating_count"] == 0 and math.isnan(row["final_rating_mean"])
 
 
 def test_what_is_browsed(make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]) -> None:

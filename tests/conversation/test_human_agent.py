@@ -119,6 +119,21 @@ def test_what_was_sent_before_leaving_is_still_received(agent: Any) -> None:
     assert HumanAgent(agent).receive(soon()) == {"text": "bye"}
 
 
+def test_what_is_sent_to_the_page_never_ends_the_episode_for_it(agent: Any) -> None:
+    human = HumanAgent(agent)
+    human.control("your_turn", ask="message")
+    human.say("Speaker 2", "Hello.")
+    told = [(update["id"], update["text"], update["episode_done"]) for update in agent.state.messages]
+    assert told == [("System", "", False), ("Speaker 2", "Hello.", False)]
+
+
+def test_an_onboarding_has_no_ids_of_a_unit(mephisto_run: Run) -> None:
+    human = HumanAgent(mephisto_run.onboarding_agent())
+    for name in ("hit_id", "assignment_id"):
+        with pytest.raises(TypeError, match="no unit"):
+            getattr(human, name)
+
+
 def test_ids_are_mephistos_where_the_platform_has_none(agent: Any) -> None:
     human = HumanAgent(agent)
     assert human.worker_id == agent.get_worker().worker_name

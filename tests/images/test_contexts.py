@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import pickle
+import stat
 import threading
 from pathlib import Path
 
@@ -90,6 +92,10 @@ def test_reading_one_image_reads_few(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with ImageContexts(path) as images:
         images[5]
         assert list(images._cache) == [1]
+        read = images._cache[1]
+        for image_idx in range(4, 8):
+            images[image_idx]
+        assert images._cache[1] is read, "each of its four pictures is found there"
         for image_idx in range(12):
             images[image_idx]
         assert len(images._cache) <= contexts_module._CACHED_GROUPS
@@ -127,9 +133,40 @@ def test_an_unfinished_file_is_not_there_and_an_earlier_one_stays(tmp_path: Path
     with pytest.raises(RuntimeError), ImageContextsWriter(path) as writer:
         writer.add(picture(0), {}, {})
         raise RuntimeError
+    with pytest.raises(RuntimeError, match="closed"):
+        writer.add(picture(0), {}, {})
     assert [file.name for file in tmp_path.iterdir()] == ["images.parquet"]
     with ImageContexts(path) as images:
         assert len(images) == 2
+
+
+def test_the_whole_file_is_on_disk_before_it_has_its_name_and_the_name_is_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int | str] = []
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            assert (tmp_path / "images.parquet").exists()
+            synced.append("folder")
+        else:
+            assert not (tmp_path / "images.parquet").exists()
+            synced.append(status.st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    path = write(tmp_path / "images.parquet", 2)
+    assert synced == [path.stat().st_size, "folder"]
+
+
+def test_long_acts_close_a_row_group_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contexts_module, "_GROUP_BYTES", 10_000)
+    with ImageContextsWriter(tmp_path / "images.parquet") as writer:
+        for number in range(3):
+            writer.add(picture(number), {"text": "x" * 20_000}, {})
+    assert pq.ParquetFile(tmp_path / "images.parquet").metadata.num_row_groups == 3
 
 
 def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
@@ -169,6 +206,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     assert "the Parquet file is damaged" in refusal(path)
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="needs a file that can be opened and not read")
+def test_a_file_that_can_not_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "images.parquet").symlink_to("/proc/self/mem")
+    with pytest.raises(ConfigurationError, match=r"images\.parquet: it can't be read \(.*check its permissions"):
+        ImageContexts(tmp_path / "images.parquet")
+
+
 def test_parquet_files_of_something_else_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.parquet"
     pq.write_table(pa.table({"a": [1]}), path)
@@ -200,6 +244,7 @@ def test_acts_become_json_without_the_image() -> None:
         "labels": ("x", "y"),
         "number": np.int64(3),
         "score": float("nan"),
+        "rate": 0.5,
         "candidates": {"b", "a"},
         "inner": {"object": object(), 5: [object(), 1]},
         "episode_done": True,
@@ -210,6 +255,7 @@ def test_acts_become_json_without_the_image() -> None:
         "labels": ["x", "y"],
         "number": 3,
         "score": None,
+        "rate": 0.5,
         "candidates": ["a", "b"],
         "inner": {"5": [1]},
         "episode_done": True,

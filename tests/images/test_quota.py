@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -57,6 +58,19 @@ def test_places_are_counted_from_taking_to_completion(make: Make) -> None:
     assert quota.remaining() == 1
     assert quota.run_statistics() == {"by_model": {"a": 1}, "by_image": {"0": 1}}
     assert quota.notes() == ["images: 1 of 2 given out in full"]
+
+
+def test_the_log_says_how_many_were_collected_with_each_model_and_about_the_image(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    quota = make(images=1, models="ab", evals=2)
+    assert [count.needed for count in quota.counts()] == [2, 2]
+    with caplog.at_level(logging.INFO):
+        for worker in ("ann", "bob", "cy"):
+            taken(quota, worker).complete()
+    collected = quota.run_statistics()["by_model"]
+    assert sorted(collected.values()) == [1, 2]
+    assert caplog.messages[-1] == f"run_statistics: by model {collected}; image 0: {collected}"
 
 
 def test_a_place_given_back_is_free_for_others_and_its_image_is_not_shown_to_the_same_worker_again(make: Make) -> None:

@@ -8,8 +8,10 @@ import logging
 import math
 import os
 import random
+import re
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -316,6 +318,8 @@ def test_changed_models_are_stretched_after_a_backup(tmp_path: Path, caplog: pyt
     (backup,) = tmp_path.glob("stack.backup_*.json")
     assert json.loads(backup.read_text(encoding="utf-8")) == before
     assert str(backup) in caplog.text
+    assert re.fullmatch(r"stack\.backup_\d{8}_\d{6}\.json", backup.name)
+    assert "kept ['stays'], new and empty ['new'], left out ['goes']" in caplog.text
     with ImageStack(2, ["stays", "goes"], 1, tmp_path, rng=1) as stack:
         assert stack.places()[0] == {"stays": before[0]["stays"], "goes": []}, "a model that comes back starts empty"
     assert len(list(tmp_path.glob("stack.backup_*.json"))) == 2
@@ -408,10 +412,16 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
 
 def test_a_closed_stack_gives_nothing_out(tmp_path: Path) -> None:
     stack = ImageStack(1, ["a"], 1, tmp_path)
+    assert stack.get_next_image("w").image_idx == 0
     stack.close()
     stack.close()
-    with pytest.raises(RuntimeError):
-        stack.get_next_image("w")
+    for use in (
+        stack.get_next_image,
+        partial(stack.finish, image_idx=0, model="a"),
+        partial(stack.remove_worker, image_idx=0, model="a"),
+    ):
+        with pytest.raises(RuntimeError):
+            use("w")
 
 
 def test_who_waits_for_another_ones_write_goes_on_when_that_is_over(tmp_path: Path) -> None:

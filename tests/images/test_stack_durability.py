@@ -7,16 +7,20 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from model_chat.errors import ConfigurationError
-from model_chat.images import _saved_stack
+from model_chat.images import _journal, _saved_stack
+from model_chat.images._files import write_whole
+from model_chat.images._journal import Change, DamagedJournalError, Header, Journal, Verb, read_journal
 from model_chat.images.stack import ImageStack, Place, StackWriteError, read_stack
 
 DISK_CALLS = ("open", "write", "fsync", "ftruncate", "replace")
@@ -25,6 +29,9 @@ DISK_CALLS = ("open", "write", "fsync", "ftruncate", "replace")
 EVALS = 2
 MODELS = ["a", "b"]
 IMAGES = 3
+HEADER = Header(IMAGES, MODELS)
+TAKEN = Change(Verb.TAKE, Place(0, "a", "w"))
+FINISHED = Change(Verb.FINISH, Place(0, "a", "w"))
 
 
 def run_script(stack: ImageStack, report: Callable[[list[Any]], None]) -> None:
@@ -215,6 +222,112 @@ def test_a_journal_damaged_before_sound_lines_is_refused(tmp_path: Path) -> None
         ImageStack(IMAGES, MODELS, EVALS, tmp_path)
 
 
+def test_a_file_is_on_disk_before_it_has_its_name_and_the_name_is_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            assert (tmp_path / "stack.json").read_bytes() == b"[]"
+            steps.append("folder")
+        else:
+            assert os.fstat(descriptor).st_size == 2 and not (tmp_path / "stack.json").exists()
+            steps.append("content")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    write_whole(tmp_path / "stack.json", b"[]")
+    assert steps == ["content", "folder"]
+
+
+def test_damaged_lines_at_the_end_are_left_out_and_those_before_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "stack.journal"
+    journal = Journal(path, HEADER)
+    journal.append([TAKEN])
+    journal.close()
+    path.write_bytes(path.read_bytes() + b"00000000 []\nno checksum\n12345678")
+    assert read_journal(path) == (HEADER, [TAKEN])
+
+
+def test_a_journal_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_journal, "FORMAT", 2)
+    Journal(tmp_path / "stack.journal", HEADER).close()
+    monkeypatch.undo()
+    with pytest.raises(DamagedJournalError, match="format 2; this version reads format 1"):
+        read_journal(tmp_path / "stack.journal")
+
+
+@pytest.mark.parametrize(("rest", "warned"), [(None, False), (b"", True), (b"0123", True)])
+def test_only_a_journal_that_is_cut_off_in_its_first_line_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rest: bytes | None, warned: bool
+) -> None:
+    ImageStack(IMAGES, MODELS, EVALS, tmp_path).close()
+    (tmp_path / "stack.journal").unlink()
+    if rest is not None:
+        (tmp_path / "stack.journal").write_bytes(rest)
+    assert read_stack(tmp_path) is not None
+    assert ("the journal is cut off in its first line" in caplog.text) == warned
+
+
+def test_no_change_is_confirmed_before_the_name_of_its_journal_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+
+    def fail(folder: Path) -> None:
+        synced.append(folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    journal = Journal(tmp_path / "stack.journal", HEADER)
+    monkeypatch.setattr(_journal, "sync_folder", fail)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            journal.append([TAKEN])
+    assert read_journal(tmp_path / "stack.journal") == (HEADER, [])
+    assert synced == [tmp_path] * 2
+    monkeypatch.setattr(_journal, "sync_folder", synced.append)
+    journal.append([TAKEN])
+    journal.append([FINISHED])
+    journal.close()
+    assert synced == [tmp_path] * 3
+    assert read_journal(tmp_path / "stack.journal") == (HEADER, [TAKEN, FINISHED])
+
+
+def test_a_change_that_was_refused_because_it_could_not_be_synced_is_not_read_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    journal = Journal(tmp_path / "stack.journal", HEADER)
+    journal.append([TAKEN])
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        journal.append([FINISHED])
+    journal.close()
+    assert read_journal(tmp_path / "stack.journal") == (HEADER, [TAKEN])
+
+
+def test_a_refused_line_that_could_not_be_removed_at_once_is_removed_before_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    journal = Journal(tmp_path / "stack.journal", HEADER)
+    journal.append([TAKEN])
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        broken.setattr(os, "ftruncate", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            journal.append([Change(Verb.GIVE_BACK, TAKEN.place)])
+    journal.append([FINISHED])
+    journal.close()
+    assert read_journal(tmp_path / "stack.journal") == (HEADER, [TAKEN, FINISHED])
+
+
 def test_a_journal_older_than_stack_json_changes_nothing(tmp_path: Path) -> None:
     """A crash between the two renames of a compaction: the changes are in stack.json already, and come again."""
     stack = ImageStack(IMAGES, MODELS, EVALS, tmp_path, rng=1, compact_after=1000)
@@ -381,6 +494,14 @@ def test_the_journal_is_folded_into_stack_json_now_and_then(tmp_path: Path) -> N
             saved = json.loads((tmp_path / "stack.json").read_text(encoding="utf-8"))
             assert len(places_of(saved)) == (number + 1) // 10 * 10
         assert min(sizes[10:]) < max(sizes[:9])
+
+
+def test_a_long_run_opens_no_more_and_more_files(tmp_path: Path) -> None:
+    with ImageStack(40, ["a"], 1, tmp_path, compact_after=2) as stack:
+        before = psutil.Process().num_fds()
+        for number in range(40):
+            stack.get_next_image(f"w{number}")
+        assert psutil.Process().num_fds() <= before + 3, "20 journals were begun"
 
 
 def test_the_module_says_which_files_it_keeps(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from mephisto.data_model.packet import Packet
 
 from model_chat.mephisto_task import client_io
 from model_chat.mephisto_task.client_io import MOST_REQUESTS, MOST_SUBMITTED_BYTES, MOST_WAITING_BYTES, BoundedClientIO
+from model_chat.quality import refusals
 from model_chat.quality.refusals import MOST_WAITING
 from model_chat.tests.mephisto_run import Run
 
@@ -266,3 +267,62 @@ def test_nobody_gets_another_workers_conversation_by_its_registration(io: Any) -
     assert io.pool.asked == ["victim"]
     ask(io, "victim", "r3", "1-victim")  # the page was loaded again
     assert io.pool.reconnected == ["7"]
+
+
+# --- connecting, and handing in an onboarding ---
+
+
+class SlowChannel:
+    """A channel that is alive at the given time of asking, or never (0)."""
+
+    channel_id = "slow"
+
+    def __init__(self, alive_at: int) -> None:
+        self.alive_at, self.asked, self.calls = alive_at, 0, list[str]()
+
+    def open(self) -> None:
+        self.calls.append("open")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def is_alive(self) -> bool:
+        self.asked += 1
+        return self.asked == self.alive_at
+
+
+def test_a_connection_is_waited_for(io: Any) -> None:
+    channel = SlowChannel(alive_at=3)
+    assert io._register_channel(channel) == "slow"
+    assert io.channels["slow"] is channel
+    assert (channel.calls, channel.asked) == (["open"], 3)
+
+
+def test_a_router_that_takes_no_connection_is_given_up(io: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "CONNECT_SECONDS", 0.05)
+    channel = SlowChannel(alive_at=0)
+    with pytest.raises(ConnectionRefusedError, match=r"takes no connection within 0\.05 s"):
+        io._register_channel(channel)
+    assert channel.calls == ["open", "close"]
+
+
+def test_an_onboarding_is_handed_in_once_and_a_repeat_gets_the_answer_of_its_worker(io: Any, mephisto_run: Run) -> None:
+    agent = mephisto_run.onboarding_agent()
+    onboarding_id = agent.get_agent_id()
+    io.pool.onboarding_agents[onboarding_id] = agent
+    io.pool.onboarding_infos[onboarding_id] = SimpleNamespace(request_id="asked")
+    for request_id in ("first", "again"):
+        data = {"request_id": request_id, "onboarding_data": {}}
+        io._on_submit_onboarding(Packet("submit_onboarding", onboarding_id, data), "router")
+        io.get_live_run().loop_wrap.run()
+        assert agent.did_submit.is_set()
+        assert io.pool.asked == ([] if request_id == "first" else [onboarding_id])
+    assert io.request_id_to_channel_id["again"] == "router"
+    assert io.request_id_to_packet["again"].subject_id == onboarding_id
+
+
+def test_of_packets_that_have_come_only_the_latest_are_remembered(io: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "SEEN", 2)
+    for update_id in ("a", "b", "c"):
+        io.seen_update_ids.add(update_id)
+    assert list(io.seen_update_ids) == ["b", "c"]

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from mephisto.abstractions._subcomponents.agent_state import AgentState
-from mephisto.abstractions._subcomponents.task_runner import RunningUnit
+from mephisto.abstractions._subcomponents.task_runner import RunningOnboarding, RunningUnit
 from mephisto.data_model.constants.assignment_state import AssignmentState
-from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutError
+from mephisto.data_model.exceptions import AgentDisconnectedError, AgentShutdownError, AgentTimeoutError
 from parlai.core.opt import Opt
 
 from model_chat import worlds
@@ -26,7 +26,7 @@ from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.mephisto_task.task_runner import ModelChatTaskRunner
 from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.quality import failures
-from model_chat.quality.blocks import platform_id
+from model_chat.quality.blocks import BlockReason, is_blocked, platform_id
 from model_chat.records.journal import JOURNAL_NAME
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
@@ -159,10 +159,52 @@ def test_a_model_that_fails_costs_the_worker_nothing(stage: Callable[..., Stage]
     (file,) = on.files()
     assert file["status"] == "incomplete"
     assert file["reason"].startswith("model failed: ")
-    assert on.controls("ended")[0]["outcome"] == "incomplete"
+    (ended,) = on.controls("ended")
+    assert (ended["outcome"], ended["reason"]) == ("incomplete", ""), "not the words for an error of ours"
     assert on.agent.get_status() == AgentState.STATUS_COMPLETED
     assert on.count() == ModelCount(NICKNAME, 0, 0, 1)
     assert len(on.launcher.units) == 1, "one more is offered, for this one is paid and does not count"
+
+
+def test_what_a_conversation_is_about_is_on_record_before_its_worker_says_anything(stage: Callable[..., Stage]) -> None:
+    on = stage()
+    heads: list[Any] = []
+
+    def react(update: dict[str, Any]) -> None:
+        if update["task_data"].get("control") == "your_turn":
+            heads.append(type(on.agent.state)(on.agent).head)  # as the next run would read it
+        Stage.react(on, update)
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.run()
+    head = heads[0]
+    assert head["task_description"]["model_nickname"] == NICKNAME
+    assert head["workers"] == [platform_id(on.agent.get_worker())]
+    assert head["task_name"] == "study_local"
+
+
+def test_a_worker_is_blocked_here_before_they_are_told_of_the_end_and_on_the_platform_afterwards(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = stage()
+    on.runner._block_name = "blocked"
+    worker = on.agent.get_worker()
+    told: list[int] = []  # how many times the page had been told of the end when the platform was
+    at_the_end: list[bool] = []
+    monkeypatch.setattr(
+        worlds.ModelChatWorld, "block_reasons", lambda world: [(BlockReason.ATTENTION, "two checks failed")]
+    )
+    monkeypatch.setattr(type(worker), "grant_crowd_qualification", lambda *args: told.append(len(on.controls("ended"))))
+
+    def react(update: dict[str, Any]) -> None:
+        if update["task_data"].get("control") == "ended":
+            at_the_end.append(is_blocked(worker, "blocked"))
+        Stage.react(on, update)
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.run()
+    assert at_the_end == [True]
+    assert told == [1]
 
 
 def test_a_worker_who_closes_the_page_instead_of_submitting_has_done_the_work(
@@ -677,8 +719,12 @@ class OnboardingStage:
         elif control == "onboarding_passed":
             self.agent.handle_submit({})
 
+    def register(self) -> None:
+        running = RunningOnboarding(self.agent, threading.current_thread())
+        self.runner.running_onboardings[self.agent.get_agent_id()] = running
+
     def run(self) -> None:
-        self.runner.running_onboardings[self.agent.get_agent_id()] = object()
+        self.register()
         self.agent.update_status(AgentState.STATUS_ONBOARDING)
         with Page(self.agent, self.react):
             self.runner.run_onboarding(self.agent)
@@ -741,6 +787,43 @@ def test_a_worker_who_leaves_onboarding_is_not_disqualified(mephisto_run: Run) -
     assert on.qualification(PASSED) is None
     assert on.qualification(f"{PASSED}-failed") is None
     assert on.shared.onboarding_counts()["left"] == 1
+
+
+def test_an_onboarding_that_is_open_when_the_run_stops_ends_and_does_not_count_against_the_worker(
+    mephisto_run: Run,
+) -> None:
+    on = OnboardingStage(mephisto_run)
+    on.react = lambda update: on.runner.stop_onboardings()  # type: ignore[method-assign]  # the page of this test
+    with pytest.raises(AgentShutdownError):
+        on.run()
+    ended = on.agent.state.messages[-1]["task_data"]
+    assert (ended["control"], ended["cause"], ended["reason"]) == ("ended", "stopped", task_runner.ONBOARDING_STOPPED)
+    assert on.qualification(PASSED) is None
+    assert on.qualification(f"{PASSED}-failed") is None
+
+
+def test_who_has_passed_onboarding_when_the_run_stops_still_hands_in(mephisto_run: Run) -> None:
+    on = OnboardingStage(mephisto_run)
+    on.register()
+    on.agent.update_status(AgentState.STATUS_WAITING)
+    on.runner.stop_onboardings()
+    assert not on.agent.is_shutdown
+    assert not on.agent.did_submit.is_set()
+
+
+def test_who_passes_onboarding_and_never_hands_in_is_timed_out_and_has_passed(mephisto_run: Run) -> None:
+    on = OnboardingStage(mephisto_run, RIGHT)
+
+    def react(update: dict[str, Any]) -> None:
+        if update["task_data"]["control"] != "onboarding_passed":
+            OnboardingStage.react(on, update)
+
+    on.react = react  # type: ignore[method-assign]  # the page of this test
+    on.runner._submission_timeout = 0
+    with pytest.raises(AgentTimeoutError):
+        on.run()
+    assert on.agent.get_status() == AgentState.STATUS_TIMEOUT
+    assert on.qualification(PASSED) == 1
 
 
 def test_an_onboarding_that_breaks_down_is_said_and_disqualifies_nobody(

@@ -130,6 +130,7 @@ def test_without_checks_nothing_is_saved_of_them() -> None:
         ({"checks": [{"turn": 1, "text": "x"}]}, ["give either 'expect'"]),
         ({"checks": [{**WORD, "expect": ["?!"]}]}, ["neither letters nor numbers"]),
         ({"checks": [WORD], "max_failure": 1}, ["max_failure"]),
+        ({"checks": [{**WORD, "expects": ["tea"]}]}, ["expects"]),
     ],
 )
 def test_a_file_that_can_not_work_is_refused_with_the_reason(tmp_path: Path, content: Any, faults: list[str]) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from model_chat.errors import ConfigurationError
 from model_chat.quality.block_lists import block_listed, block_workers, read_block_lists
@@ -260,3 +261,23 @@ def test_a_list_without_a_block_qualification_blocks_nobody(mephisto_run: Run) -
     args = {"block_qualification": None}
     block_workers(mephisto_run.db, SimpleNamespace(mephisto=SimpleNamespace(blueprint=args)), ["A1"])
     assert find_worker(mephisto_run.db, "mock", "A1") is None
+
+
+def test_the_listed_workers_of_a_task_are_blocked(mephisto_run: Run) -> None:
+    mephisto = {
+        "blueprint": {"block_qualification": BLOCK},
+        "provider": {"requester_name": "requester", "_provider_type": "mock"},
+    }
+    block_workers(mephisto_run.db, OmegaConf.create({"mephisto": mephisto}), ["LISTED_1"])
+    worker = find_worker(mephisto_run.db, "mock", "LISTED_1")
+    assert worker is not None and is_blocked(worker, BLOCK)
+
+
+@pytest.mark.parametrize("checks", [[{"turn": "second"}], 3])
+def test_a_damaged_record_of_an_earlier_run_blocks_nobody_and_stops_nothing(
+    mephisto_run: Run, caplog: pytest.LogCaptureFixture, checks: Any
+) -> None:
+    worker = mephisto_run.worker()
+    block_for_record(worker, {"status": "complete", "attention_checks": checks}, BLOCK, None)
+    assert not is_blocked(worker, BLOCK)
+    assert f"Worker {worker.worker_name} could not be blocked" in caplog.text

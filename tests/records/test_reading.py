@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from model_chat.errors import ConfigurationError
 from model_chat.records.legacy import MalformedError, as_bool, ratings_of
 from model_chat.records.reading import (
+    Origin,
     ReadingReason,
     Source,
     UnreadableError,
@@ -91,6 +92,25 @@ def test_what_is_written_today_is_read_with_nothing_lost() -> None:
     assert read.raw == written.to_dict()
 
 
+def test_how_replies_were_made_is_read_and_their_known_costs_are_added() -> None:
+    conversation = old_file(failed_generation={"cost_usd": 0.25, "finish_reason": "length"})
+    conversation["dialog"][1]["generation"] = {"cost_usd": 0.5, "retries": 2, "seconds": "long"}
+    conversation["dialog"][3]["generation"] = {"retries": 1}
+    read = parse_conversation(conversation)
+    first, second = read.dialog[1].generation, read.dialog[3].generation
+    assert first is not None and (first.retries, first.seconds) == (2, None)
+    assert second is not None and (second.retries, second.cost_usd) == (1, None)
+    assert read.failed_generation is not None and read.failed_generation.finish_reason == "length"
+    assert read.cost_usd() == 0.75
+    assert parse_conversation(old_file(failed_generation="lost")).failed_generation is None
+
+
+def test_an_utterance_whose_fake_start_is_null_was_said() -> None:
+    conversation = old_file()
+    conversation["dialog"][0]["fake_start"] = None
+    assert parse_conversation(conversation).dialog[0].fake_start is False
+
+
 def test_an_annotation_on_the_message_after_goes_back_to_its_reply() -> None:
     conversation = old_file()
     del conversation["dialog"][1]["problem_data"]
@@ -125,6 +145,10 @@ def test_ticks_of_every_age() -> None:
         ({"dialog": ["Hi"]}, "utterance 0 is an object, not text"),
         ({"dialog": [{"agent_idx": 2, "text": "x"}]}, "dialog.0.agent_idx"),
         ({"dialog": [{"agent_idx": 0}]}, "dialog.0.text"),
+        (
+            {"dialog": [{"agent_idx": 1, "text": "x", "problem_data": [1]}]},
+            "`problem_data` of utterance 0 is an object",
+        ),
         ({"workers": []}, "names no worker"),
         ({"task_description": {}}, "names no model"),
         ({"status": "half"}, "status"),
@@ -163,6 +187,15 @@ def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
     assert caught.value.reason is ReadingReason.UNREADABLE
 
 
+@pytest.mark.parametrize(
+    "odd", [None, 3, "text", ["WORLD_DATA"], {}, {"WORLD_DATA": None}, {"data": 1, "task_data": 2}]
+)
+def test_a_message_without_a_conversation_hides_no_earlier_one(tmp_path: Path, odd: object) -> None:
+    state = {"outputs": {"messages": [{"WORLD_DATA": {"custom_data": old_file()}}, odd]}}
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    assert read_conversation(Source(str(tmp_path / "state.json"), Origin.DATABASE)).worker_id == "A1HUMAN"
+
+
 def test_files_are_listed_by_name_whatever_the_folders_order(tmp_path: Path) -> None:
     for folder, day, name in (
         ("b", "2026_11_20", "20261120_100000_1_live.json"),
@@ -185,6 +218,11 @@ def test_files_are_listed_by_name_whatever_the_folders_order(tmp_path: Path) -> 
     ]  # fmt: skip
     assert [source.run_type for source in forth.sources] == ["live", "live", "sandbox"]
     assert [str(source.day) for source in forth.sources] == ["2026-11-20", "2026-11-20", "2026-11-21"]
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert [source.folder for source in forth.sources] == [
+        str(b / "2026_11_20"),
+        *(str(a / f"2026_11_{d}") for d in (20, 21)),
+    ]
     assert len(forth.other_files) == 2
 
 

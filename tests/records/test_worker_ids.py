@@ -42,6 +42,16 @@ def test_what_looks_alike_is_one_id(given_id: str, expected: str) -> None:
     assert normalise_worker_id(given_id) == expected
 
 
+@pytest.mark.parametrize("first_and_last", [(0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0000, 0xE0FFF)])
+def test_every_character_of_a_range_that_shows_nothing_goes_and_its_neighbours_stay(
+    first_and_last: tuple[int, int],
+) -> None:
+    first, last = first_and_last
+    assert normalise_worker_id(f"a{chr(first)}{chr(last)}b") == "ab"
+    for neighbour in (first - 1, last + 1):
+        assert len(normalise_worker_id(f"a{chr(neighbour)}b")) > 2
+
+
 @given(st.text(alphabet=st.characters(), max_size=20))
 def test_normalising_twice_changes_nothing_and_leaves_nothing_unseen(text: str) -> None:
     once = normalise_worker_id(text)
