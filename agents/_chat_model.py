@@ -11,8 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from model_chat.agents._prompt_cache import PromptCache
-from model_chat.agents._reply_text import opens_thoughts, up_to_last_sentence, without_thoughts
+from model_chat.agents._reply_text import (
+    opens_thoughts,
+    up_to_last_sentence,
+    without_open_thoughts,
+    without_thoughts,
+)
 from model_chat.agents._sampling import ReplySampler, SamplingSettings
+from model_chat.agents._telling import ReplyTeller, Tell
 from model_chat.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -230,10 +236,17 @@ class ChatModel:
         """
         return [reply.text for reply in self.written(prompts, settings)]
 
-    def written(self, prompts: Sequence[Prompt], settings: ReplySettings) -> list[Written]:
-        """Do the same as :meth:`replies`; return what is known of each reply, too."""
+    def written(
+        self, prompts: Sequence[Prompt], settings: ReplySettings, tells: Sequence[Tell | None] = ()
+    ) -> list[Written]:
+        """Do the same as :meth:`replies`; return what is known of each reply, too.
+
+        Args:
+            prompts, settings: see there.
+            tells: for each prompt what is told its reply while it grows, or None; empty: nobody is told.
+        """
         started = time.monotonic()
-        written = self._generate(prompts, settings)
+        written = self._generate(prompts, settings, tells)
         texts = [self._text(tokens, prompt, settings) for tokens, prompt in zip(written, prompts, strict=True)]
         logger.debug(
             "%s: %d replies, %d tokens, %.2f s",
@@ -250,7 +263,9 @@ class ChatModel:
     def _is_finished(self, tokens: Sequence[int]) -> bool:
         return bool(tokens) and tokens[-1] in self._stop_ids
 
-    def _generate(self, prompts: Sequence[Prompt], settings: ReplySettings) -> list[list[int]]:
+    def _generate(
+        self, prompts: Sequence[Prompt], settings: ReplySettings, tells: Sequence[Tell | None]
+    ) -> list[list[int]]:
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
@@ -280,12 +295,26 @@ class ChatModel:
                 input_ids,
                 attention_mask=torch.tensor(mask, device=self._model.device),
                 generation_config=config,
-                logits_processor=LogitsProcessorList([sampler]),
+                logits_processor=LogitsProcessorList([*self._tellers(tells, prompts, longest), sampler]),
                 **({} if kept is None else {"cache": kept}),
             )
         if conversation is not None:
             self._cache.keep(conversation, output.sequences[0].tolist(), _cache_of(output))
         return [self._until_stop(row[longest:]) for row in output.sequences.tolist()]
+
+    def _tellers(
+        self, tells: Sequence[Tell | None], prompts: Sequence[Prompt], padded_length: int
+    ) -> list[ReplyTeller]:
+        """What tells replies while they grow; nothing where nobody is told."""
+        if not any(tells):
+            return []
+
+        def so_far(row: int, tokens: list[int]) -> str:
+            text: str = self._tokenizer.decode(self._until_stop(tokens), skip_special_tokens=True)
+            # An unfinished end can be half of a character, or of a tag.
+            return without_open_thoughts(text.rstrip("\ufffd"), prompts[row].inside_thoughts).strip()
+
+        return [ReplyTeller(tells, so_far, padded_length)]
 
     def _until_stop(self, tokens: list[int]) -> list[int]:
         """The tokens up to the first that stops a reply, which stays as a sign that the reply was finished."""

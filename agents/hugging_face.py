@@ -51,6 +51,8 @@ class HuggingFaceChatAgent(Agent):
 
     batched_serving = True
     """``observe`` only remembers, so that several conversations can be answered in one :meth:`batch_act`."""
+    streams = True
+    """What is under ``tell`` in an observation is called with the text so far."""
 
     @classmethod
     def add_cmdline_args(cls, parser: ParlaiParser, partial_opt: Opt | None = None) -> ParlaiParser:
@@ -213,7 +215,8 @@ class HuggingFaceChatAgent(Agent):
             self._chat_model.prompt(each[_ROLE_KEY], self._settings.max_prompt_tokens, each["hf_conversation"])
             for each in asked
         ]
-        written = iter(self._chat_model.written(prompts, self._settings) if prompts else [])
+        tells = [each.get("tell") for each in asked]
+        written = iter(self._chat_model.written(prompts, self._settings, tells) if prompts else [])
         # Rows of ParlAI's batches can be empty (padding at the end of the data): they get an empty reply.
         return [self._message(next(written) if _ROLE_KEY in each else None) for each in observations]
 
