@@ -1,7 +1,7 @@
 """The pace of replies: how much of one may be shown when, and when it may be sent whole. Computed from times alone.
 
-Replies of all models of a run start and flow alike, so that a faster server is not rated instead of a better model (arXiv
-2604.06183).
+Replies of all models of a run start and flow alike, so that a faster server is not rated instead of a better model: how long
+a reply takes changes its rating (Tan et al., CHI 2026, arXiv 2604.06183).
 """
 
 from __future__ import annotations
