@@ -107,7 +107,8 @@ class GrowingReply:
             due = self._flow.finish(len(text), self._clock(), kept)
             self._text, self._is_whole = text, True
             self.paced = self._flow.paced
-        self._human.wait(due)
+        if due > self._clock():
+            self._human.wait(due)
 
     @property
     def has_begun(self) -> bool:
