@@ -34,7 +34,6 @@ from model_chat.tests.endpoint_server import Exchange, serving
 
 FIRST, LAST = re.compile(r"first:(\d+\.\d+)"), re.compile(r"last:(\d+\.\d+)")
 SETTLING_SECONDS = 1.0
-MEASURED_SECONDS = 10.0
 THINKS, OTHERS_THINK = 0.2, 3.0
 """Mean seconds before a message: of those with the endpoint's model, and of the others."""
 B = "mephisto.blueprint"
@@ -142,7 +141,17 @@ def processor_seconds(pid: int) -> float:
     return own + sum(processor_seconds(int(child)) for child in children)
 
 
-def measure(url: str, streams: int, others: int, turns: int, stream: bool) -> dict[str, Any]:
+def cores_used(pid: int, seconds: float) -> float:
+    """Return how many cores a run uses for so long; NaN where it is over before that."""
+    try:
+        before, since = processor_seconds(pid), time.monotonic()
+        time.sleep(seconds)
+        return (processor_seconds(pid) - before) / (time.monotonic() - since)
+    except OSError:
+        return float("nan")
+
+
+def measure(url: str, streams: int, others: int, turns: int, seconds: float, stream: bool) -> dict[str, Any]:
     """Run it once; return the figures."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as temporary:
@@ -163,12 +172,10 @@ def measure(url: str, streams: int, others: int, turns: int, stream: bool) -> di
             if not begun.wait(120):
                 raise RuntimeError("not everybody has got a reply")
             time.sleep(SETTLING_SECONDS)
-            before, since = processor_seconds(task.process.pid), time.monotonic()
-            time.sleep(MEASURED_SECONDS)
-            used, took = processor_seconds(task.process.pid) - before, time.monotonic() - since
+            cores = cores_used(task.process.pid, seconds)
             heard = results.get(timeout=600)
             process.join()
-    return figures(heard, stream) | {"cores": used / took}
+    return figures(heard, stream) | {"cores": cores}
 
 
 def figures(heard: list[dict[str, Any]], stream: bool) -> dict[str, Any]:
@@ -212,6 +219,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=150, help="of a reply")
     parser.add_argument("--rate", type=float, default=30.0, help="tokens a second of each reply")
     parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=10.0, help="for which the cores are measured")
     add_json_flag(parser)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -226,7 +234,7 @@ def main() -> None:
         url = server.stdout.readline().strip()
         try:
             for stream in (False, True):
-                found.append(measure(url, args.streams, args.others, args.turns, stream))
+                found.append(measure(url, args.streams, args.others, args.turns, args.seconds, stream))
                 print(json.dumps(found[-1]), file=sys.stderr, flush=True)
         finally:
             server.stdin.close()

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from parlai.core.params import ParlaiParser
 
 from model_chat.agents.endpoint_settings import EndpointSettings, settings_faults
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
+from model_chat.conversation.pacing import ReplyDelivery, delivery_faults
+from model_chat.model_chat_blueprint import ModelChatBlueprintArgs
 from model_chat.serving.catalogue import models_in_folder
 from model_chat.serving.loading import load_model
 
@@ -52,7 +55,7 @@ def test_the_example_of_an_own_agent_runs(tmp_path: Path, monkeypatch: pytest.Mo
     del sys.modules["my_agents"]
 
 
-SECTION = PAGE[PAGE.index("## Models behind an endpoint") : PAGE.index("## The demo models")]
+SECTION = PAGE[PAGE.index("## Models behind an endpoint") : PAGE.index("## Streaming and pace")]
 
 
 def test_every_setting_of_an_endpoint_is_documented_with_its_default() -> None:
@@ -75,3 +78,11 @@ def test_an_example_of_an_endpoint_would_be_taken(example: str, monkeypatch: pyt
         if "api_key_env" in settings:
             monkeypatch.setenv(settings["api_key_env"], "sk-page-0123456789abcdef")
         assert settings_faults(nickname, settings) == []
+
+
+def test_the_example_of_a_pace_would_be_taken() -> None:
+    (example,) = re.findall(r"```yaml\n(mephisto:.*?)```", PAGE, flags=re.DOTALL)
+    flags = yaml.safe_load(example)["mephisto"]["blueprint"]
+    args = OmegaConf.structured(ModelChatBlueprintArgs(**flags))
+    assert delivery_faults("mephisto.blueprint", args) == []
+    assert ReplyDelivery.of(args) == ReplyDelivery(stream=True, first_seconds=2.0, chars_per_second=30.0)
