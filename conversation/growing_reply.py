@@ -150,17 +150,17 @@ class GrowingReply:
 class _Sender:
     """Sends the parts of all replies that are being made, from one thread, which is there while there are any.
 
-    ``_condition`` guards the set of replies and the thread.
+    ``_lock`` guards the set of replies and the thread.
     """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
         self._replies: set[GrowingReply] = set()
         self._thread: threading.Thread | None = None
 
     def add(self, reply: GrowingReply) -> None:
         """Send the parts of a reply from now on."""
-        with self._condition:
+        with self._lock:
             self._replies.add(reply)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="reply-parts", daemon=True)
@@ -168,14 +168,14 @@ class _Sender:
 
     def remove(self, reply: GrowingReply) -> None:
         """Send no more of a reply; one that was never added does no harm."""
-        with self._condition:
+        with self._lock:
             self._replies.discard(reply)
 
     def _work(self) -> None:
         tick = 0
         while True:
             time.sleep(TICK_SECONDS)
-            with self._condition:
+            with self._lock:
                 if not self._replies:
                     self._thread = None
                     return
