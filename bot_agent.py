@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from model_chat.configuration.redaction import without_known
+from model_chat.configuration.redaction import without_known, without_known_so_far
 from model_chat.records.schema import MODEL_ID, Generation
 from model_chat.serving.opt_export import exportable_opt
 from model_chat.serving.pool import ModelFailureError, ModelPool
@@ -105,16 +105,20 @@ class BotAgent:
         except Exception as error:  # an agent's own code may raise anything
             raise ModelFailureError(f"{self.nickname} raised {error!r} on a seed utterance.") from error
 
-    def act(self) -> Reply:
+    def act(self, tell: Callable[[str], None] | None = None) -> Reply:
         """Return the model's reply to what it has seen since it last spoke.
 
         The text passes through ParlAI's ``normalize_reply`` unless the model's opt says ``dict_lower: False``.
+
+        Args:
+            tell: gets the model's text so far, from another thread, where the model streams; :meth:`so_far` makes it
+                presentable.
 
         Raises:
             ModelFailureError: the model raised, returned no text, or took too long.
         """
         unseen, self._unseen = self._unseen, []
-        act = self._pool.reply(self.nickname, self._clone, unseen)
+        act = self._pool.reply(self.nickname, self._clone, unseen, tell)
         text: str = act["text"]
         if self._normalize:
             from parlai.utils.strings import normalize_reply
@@ -122,6 +126,19 @@ class BotAgent:
             text = normalize_reply(text)
         # A hosted model's error, passed on as a reply, may quote the key.
         return Reply(without_known(text), _without_secrets(act["generation"]))
+
+    def so_far(self, text: str) -> str:
+        """Return what may be shown of a reply that still grows: if possible, a beginning of what :meth:`act` returns.
+
+        An end that could become something else is left out: half a character, the beginning of a known secret and, where
+        replies are normalised, the last word.
+        """
+        text = without_known_so_far(text.rstrip("\ufffd"))
+        if self._normalize:
+            from parlai.utils.strings import normalize_reply
+
+            text = normalize_reply(text[: text.rfind(" ") + 1])
+        return text.strip()
 
 
 def _without_secrets(generation: Generation) -> Generation:

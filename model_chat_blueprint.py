@@ -72,6 +72,15 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
         0, "Milliseconds that a request waits for others to join it; 0: only those join that have come meanwhile."
     )
     max_model_response_time: int = _flag(120, "Seconds a worker waits for a reply before the model counts as failed.")
+    stream_replies: bool = _flag(
+        False, "Let a reply grow on the page while it is generated; models that can't stream come whole."
+    )
+    reply_first_seconds: float = _flag(
+        0.0, "Seconds from a worker's message to the beginning of the reply, the same for all models; 0: as it comes."
+    )
+    reply_chars_per_second: float = _flag(
+        0.0, "Characters a second by which a reply flows, the same for all models; 0: as it comes."
+    )
     max_model_spend_usd: float | None = _flag(
         None,
         "US dollars that the models of the task may cost, all its runs together; once reached, no new conversation begins. "

@@ -20,6 +20,7 @@ from model_chat.bot_agent import BotAgent
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.redaction import redacted
 from model_chat.conversation.contexts import HI, Context, ContextSource
+from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.conversation.incoming import (
     Accepted,
@@ -33,6 +34,7 @@ from model_chat.conversation.onboarding_world import ModelChatOnboardWorld as Mo
 from model_chat.conversation.onboarding_world import OnboardingOptions as OnboardingOptions
 from model_chat.conversation.onboarding_world import make_onboarding_world as make_onboarding_world
 from model_chat.conversation.onboarding_world import validate_onboarding as validate_onboarding
+from model_chat.conversation.pacing import AS_IT_COMES, ReplyDelivery
 from model_chat.conversation.quota import Quota, Reservation
 from model_chat.errors import ModelChatError
 from model_chat.quality.acceptability import AcceptabilityChecker
@@ -106,6 +108,7 @@ class ChatOptions:
         acceptability: checks what the worker wrote, or None.
         attention: the attention checks, or None.
         spend: what the models may cost, or None.
+        delivery: whether replies grow on the page, and at which pace.
     """
 
     models: ModelPool
@@ -123,6 +126,7 @@ class ChatOptions:
     attention: AttentionConfig | None = None
     time_extensions: int = 0
     spend: ModelSpend | None = None
+    delivery: ReplyDelivery = AS_IT_COMES
 
 
 class ModelChatWorld:
@@ -379,8 +383,11 @@ class ModelChatWorld:
             self.dialog[annotated].problem_data = accepted.problem_data
 
     def _let_model_reply(self) -> None:
-        reply = self.bot.act()
-        self._add_utterance(MODEL_IDX, reply.text, generation=reply.generation)
+        with GrowingReply(self.human, self.options.delivery, self._page_idx(), presentable=self.bot.so_far) as growing:
+            reply = self.bot.act(growing.tell)
+            growing.hold_back(reply.text)
+        generation = reply.generation.model_copy(update={"paced": growing.paced})
+        self._add_utterance(MODEL_IDX, reply.text, generation=generation)
 
     def _add_utterance(
         self,

@@ -10,8 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from model_chat.agents._reply_text import opens_thoughts, up_to_last_sentence, without_thoughts
+from model_chat.agents._reply_text import (
+    opens_thoughts,
+    up_to_last_sentence,
+    without_open_thoughts,
+    without_thoughts,
+)
 from model_chat.agents._sampling import ReplyEnds, ReplySampler, SamplingSettings
+from model_chat.agents._telling import ReplyTeller, Tell
 from model_chat.agents._weights import Weights
 from model_chat.errors import ConfigurationError
 
@@ -234,15 +240,18 @@ class ChatModel:
         """
         return [reply.text for reply in self.written(prompts, [settings] * len(prompts))]
 
-    def written(self, prompts: Sequence[Prompt], settings: Sequence[ReplySettings]) -> list[Written]:
+    def written(
+        self, prompts: Sequence[Prompt], settings: Sequence[ReplySettings], tells: Sequence[Tell | None] = ()
+    ) -> list[Written]:
         """Let the model answer several chats at once, each with its own settings.
 
         Args:
             prompts: what :meth:`prompt` made, here or with other templates over the same weights; at least one.
             settings: how each reply is made.
+            tells: for each prompt what is told its reply while it grows, or None; empty: nobody is told.
         """
         started = time.monotonic()
-        written = self._generate(prompts, settings)
+        written = self._generate(prompts, settings, tells)
         texts = [self._text(*row) for row in zip(written, prompts, settings, strict=True)]
         logger.debug(
             "%s: %d replies, %d tokens, %.2f s",
@@ -256,7 +265,9 @@ class ChatModel:
             for text, prompt, tokens in zip(texts, prompts, written, strict=True)
         ]
 
-    def _generate(self, prompts: Sequence[Prompt], settings: Sequence[ReplySettings]) -> list[list[int]]:
+    def _generate(
+        self, prompts: Sequence[Prompt], settings: Sequence[ReplySettings], tells: Sequence[Tell | None]
+    ) -> list[list[int]]:
         import torch
         from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
@@ -286,7 +297,7 @@ class ChatModel:
                 input_ids,
                 attention_mask=torch.tensor(mask, device=self._model.device),
                 generation_config=config,
-                logits_processor=LogitsProcessorList([sampler]),
+                logits_processor=LogitsProcessorList([*self._tellers(tells, prompts, limits, longest), sampler]),
                 stopping_criteria=StoppingCriteriaList(
                     [ReplyEnds([prompt.stop_ids for prompt in prompts], limits, longest)]
                 ),
@@ -298,6 +309,22 @@ class ChatModel:
             _until_stop(row[longest : longest + limit], prompt)
             for row, limit, prompt in zip(output.sequences.tolist(), limits, prompts, strict=True)
         ]
+
+    def _tellers(
+        self, tells: Sequence[Tell | None], prompts: Sequence[Prompt], limits: Sequence[int], padded_length: int
+    ) -> list[ReplyTeller]:
+        """What tells replies while they grow; nothing where nobody is told."""
+        if not any(tells):
+            return []
+
+        def so_far(row: int, tokens: list[int]) -> str:
+            # The batch ends with its longest row: what a row has beyond its own end is no part of its reply.
+            own = _until_stop(tokens[: limits[row]], prompts[row])
+            text: str = self._tokenizer.decode(own, skip_special_tokens=True)
+            # An unfinished end can be half of a character, or of a tag.
+            return without_open_thoughts(text.rstrip("\ufffd"), prompts[row].inside_thoughts).strip()
+
+        return [ReplyTeller(tells, so_far, padded_length)]
 
     def _text(self, tokens: list[int], prompt: Prompt, settings: ReplySettings) -> str:
         finished = _is_finished(tokens, prompt)

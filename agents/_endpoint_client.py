@@ -34,6 +34,7 @@ from model_chat.agents._endpoint_reply import (
     usable,
 )
 from model_chat.agents._event_stream import EventTooLargeError
+from model_chat.agents._reply_text import begins_inside_thoughts
 from model_chat.configuration.redaction import learn_secrets
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ class EndpointClient:
         self._starts: deque[float] = deque()
         self._dialect = _Dialect(settings.max_tokens_field)
         self.served_models: list[str] = []
+        self._begins_inside_thoughts = False
+        """Seen in a reply, that to the request before the launch included: then only what follows the tag is told."""
 
     def submit(
         self, messages: Sequence[Mapping[str, Any]], deadline: float, tell: Tell | None = None
@@ -194,6 +197,7 @@ class EndpointClient:
             answer = await self._send(messages, dialect, usage, tell)
             if isinstance(answer, Completion):
                 self._dialect = dialect
+                self._begins_inside_thoughts |= begins_inside_thoughts(answer.text)
                 return usable(answer, self._settings, self._name())
             tried.add(dialect)
             other = self._other_dialect(dialect, answer)
@@ -230,7 +234,9 @@ class EndpointClient:
                     if response.status_code != 200:
                         return self._refusal(response, error_detail(await _read_limited(response)))
                     if "text/event-stream" in response.headers.get("content-type", ""):
-                        return await read_stream(response.aiter_bytes(), name, started, usage, tell)
+                        return await read_stream(
+                            response.aiter_bytes(), name, started, usage, tell, self._begins_inside_thoughts
+                        )
                     return read_whole(await _read_limited(response), name, usage)
         except httpx.TimeoutException as error:
             raise RequestFailedError(f"{name} does not answer ({_words(error)}).", retryable=True) from error

@@ -127,7 +127,7 @@ class _Reading:
 
 
 async def read_stream(
-    chunks: AsyncIterator[bytes], name: str, started: float, usage: Usage, tell: Tell | None
+    chunks: AsyncIterator[bytes], name: str, started: float, usage: Usage, tell: Tell | None, begun_inside: bool = False
 ) -> Completion:
     """Read a streamed reply to its end.
 
@@ -137,6 +137,7 @@ async def read_stream(
         started: when the request was sent, on :func:`time.monotonic`'s clock.
         usage: gets what the request has used, whatever becomes of it.
         tell: gets the visible text so far.
+        begun_inside: whether the model's thoughts are not opened by a tag, only closed by one.
 
     Raises:
         RequestFailedError: the stream holds an error, no JSON, or too much text.
@@ -151,7 +152,7 @@ async def read_stream(
                 break
             _take(reading, data, name, started)
             if tell is not None:
-                visible = without_open_thoughts(_whole_characters(completion.text))
+                visible = without_open_thoughts(_sayable(completion.text), begun_inside).strip()
                 if visible != told and not is_blank(visible):
                     told = visible
                     tell(visible)
@@ -248,7 +249,7 @@ def usable(completion: Completion, settings: EndpointSettings, name: str) -> Com
     if reason == "error":
         raise RequestFailedError(f"{name} ended the reply with an error.", retryable=True, unusable=True)
     said, thoughts = split_thoughts(completion.text)
-    completion.text = _UNSAVEABLE.sub("", _whole_characters(said)).strip()
+    completion.text = _sayable(said).strip()
     completion.reasoning = _whole_characters(completion.reasoning + thoughts)
     completion.served_model = _short(completion.served_model)
     completion.finish_reason = _short(reason)
@@ -258,6 +259,10 @@ def usable(completion: Completion, settings: EndpointSettings, name: str) -> Com
             raise RequestFailedError(f"{name} used {limit} before it said anything; raise 'max_tokens'.", unusable=True)
         raise RequestFailedError(f"{name} gave an empty reply.", retryable=True, unusable=True)
     return completion
+
+
+def _sayable(text: str) -> str:
+    return _UNSAVEABLE.sub("", _whole_characters(text))
 
 
 def _short(text: str | None) -> str | None:

@@ -50,11 +50,21 @@ def split_thoughts(text: str) -> tuple[str, str]:
     return said, _TAG.sub("", "\n".join(thoughts)).strip()
 
 
-def without_open_thoughts(text: str) -> str:
-    """Return what may be shown of a text that still grows: neither thoughts, nor an end that could become their tag."""
-    said = without_thoughts(text, begun_inside=False)
+def without_open_thoughts(text: str, begun_inside: bool = False) -> str:
+    """Return what may be shown of a text that still grows: neither thoughts, nor an end that could become their tag.
+
+    Args:
+        text: what the model wrote so far.
+        begun_inside: see :func:`without_thoughts`.
+    """
+    said = without_thoughts(text, begun_inside)
     at = said.rfind("<")
     return said[:at] if at >= 0 and _COULD_BE_TAG.fullmatch(said[at:]) else said
+
+
+def begins_inside_thoughts(text: str) -> bool:
+    """Whether a text closes thoughts that it has not opened: the chat template had opened them."""
+    return _THOUGHTS_END.match(_THOUGHTS.sub("", text)) is not None
 
 
 def opens_thoughts(prompt: str) -> bool:

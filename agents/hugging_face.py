@@ -62,6 +62,8 @@ class HuggingFaceChatAgent(Agent):
 
     batched_serving = True
     """``observe`` only remembers, so that several conversations can be answered in one :meth:`batch_act`."""
+    streams = True
+    """What is under ``tell`` in an observation is called with the text so far."""
 
     @classmethod
     def add_cmdline_args(cls, parser: ParlaiParser, partial_opt: Opt | None = None) -> ParlaiParser:
@@ -232,7 +234,8 @@ class HuggingFaceChatAgent(Agent):
             way.chat_model.prompt(each[_ROLE_KEY], way.settings.max_prompt_tokens, each["hf_conversation"])
             for each, way in zip(asked, ways, strict=True)
         ]
-        written = iter(self._chat_model.written(prompts, [way.settings for way in ways]) if prompts else [])
+        tells = [each.get("tell") for each in asked]
+        written = iter(self._chat_model.written(prompts, [way.settings for way in ways], tells) if prompts else [])
         # Rows of ParlAI's batches can be empty (padding at the end of the data): they get an empty reply.
         return [self._message(next(written) if _ROLE_KEY in each else None) for each in observations]
 

@@ -42,6 +42,8 @@ class _Known:
         self._lock = threading.Lock()
         self._values: set[str] = set()
         self.pattern: re.Pattern[str] | None = None
+        self.values: tuple[str, ...] = ()
+        self.short_beginnings: frozenset[str] = frozenset()
 
     def add(self, values: set[str]) -> None:
         with self._lock:
@@ -50,6 +52,8 @@ class _Known:
             self._values |= values
             longest_first = sorted(self._values, key=lambda value: (-len(value), value))
             self.pattern = re.compile("|".join(map(re.escape, longest_first)))
+            self.values = tuple(longest_first)
+            self.short_beginnings = frozenset(value[:end] for value in self._values for end in range(1, SHORTEST))
 
 
 _known = _Known()
@@ -108,6 +112,22 @@ def without_known(text: str) -> str:
     """Return a text without the secrets that are known; everything else stays as it is."""
     pattern = _known.pattern
     return text if pattern is None else pattern.sub(REDACTED, text)
+
+
+def without_known_so_far(text: str) -> str:
+    """Return the same of a text that still grows: without an end, too, that could be the beginning of a known secret."""
+    text = without_known(text)
+    cut = len(text)
+    for value in _known.values:
+        at = text.find(value[:SHORTEST])
+        while 0 <= at < cut:
+            if value.startswith(text[at:]):
+                cut = at
+            at = text.find(value[:SHORTEST], at + 1)
+    for begin in range(max(0, len(text) - SHORTEST + 1), cut):
+        if text[begin:] in _known.short_beginnings:
+            return text[:begin]
+    return text[:cut]
 
 
 def redacted_flags(flags: str) -> str:

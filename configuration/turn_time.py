@@ -1,6 +1,9 @@
-"""The time that a worker has for a turn."""
+"""The time that a worker has for a turn, and that a reply is held back for its pace."""
 
 from __future__ import annotations
+
+LONG_REPLY = 1500
+"""Characters (300 tokens): a long reply, where the time for an assignment is computed."""
 
 
 def longest_turn(max_resp_time: int, time_extensions: int) -> int:
@@ -11,3 +14,13 @@ def longest_turn(max_resp_time: int, time_extensions: int) -> int:
         time_extensions: how many extensions a turn may have.
     """
     return max_resp_time * (1 + time_extensions)
+
+
+def longest_pace(first_seconds: float, chars_per_second: float) -> float:
+    """Return the seconds by which the pace of replies makes a long reply later, at most.
+
+    Args:
+        first_seconds: to the beginning of a reply.
+        chars_per_second: 0 for none.
+    """
+    return first_seconds + (LONG_REPLY / chars_per_second if chars_per_second > 0 else 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -20,6 +21,8 @@ SHORTEST_WAIT = 0.01
 """Seconds; Mephisto takes a wait of 0 for "don't wait"."""
 LONGEST_WAIT = 0.5
 """Seconds between two looks at whether the worker is still there; a packet wakes at once."""
+LONGEST_PAUSE = 1.0
+"""The same while a reply is held back; one who leaves or hands in wakes at once."""
 
 
 class ServerUpdate(dict[str, Any]):
@@ -113,6 +116,33 @@ class HumanAgent:
         update["timestamp"] = time.time()
         self.mephisto_agent.observe(update)
 
+    def send_part(self, take: Callable[[], dict[str, Any]]) -> bool:
+        """Send a part of a reply that is being made; it is recorded nowhere, and dropped where the page can't take it now.
+
+        Args:
+            take: gives the ``task_data`` of the part when it is sent.
+
+        Returns:
+            whether it will be taken.
+        """
+        agent = self.mephisto_agent
+        if not agent.agent_in_active_run():
+            return False
+        # Not by the agent, which would keep it.
+        client_io: Any = agent.get_live_run().client_io
+        return bool(client_io.send_part(agent.get_agent_id(), lambda: as_update(take())))
+
+    def wait(self, until: float) -> None:
+        """Wait, as long as the worker is there and the run goes on.
+
+        Args:
+            until: on the clock of :func:`time.monotonic`, seconds.
+        """
+        leaving = self.mephisto_agent.did_submit  # set by whatever ends a worker's part, and by handing in
+        while (left := until - time.monotonic()) > 0 and not self._is_gone():
+            if leaving.wait(min(left, LONGEST_PAUSE)):
+                return
+
     def discard_waiting(self) -> list[Any]:
         """Take whatever the page has sent already, without waiting."""
         waiting = []
@@ -157,3 +187,8 @@ class HumanAgent:
     def _is_gone(self) -> bool:
         """Whether Mephisto has ended the worker's part (left, timed out, given back), or the run is being stopped."""
         return self.mephisto_agent.is_shutdown or self.mephisto_agent.db_status in AgentState.complete()
+
+
+def as_update(task_data: dict[str, Any]) -> dict[str, Any]:
+    """Return a live update that is not recorded, in the form of one that is."""
+    return {"update_id": str(uuid4()), "id": "System", "text": "", "episode_done": False, "task_data": task_data}

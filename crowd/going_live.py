@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from omegaconf import OmegaConf
 
+from model_chat.configuration.turn_time import longest_pace
 from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
 from model_chat.crowd.panel_launch import announce_cost
 from model_chat.errors import ConfigurationError
@@ -76,7 +78,7 @@ def longest_seconds(blueprint: Any, attention_checks: int) -> int:
     """Return how many seconds a worker may take from accepting to handing in, if they use up every limit.
 
     That is onboarding; a turn for each message, each attention check and the final rating, each as long as it can be made;
-    the model's replies, that to an opening included; and :data:`GRACE_SECONDS`.
+    the model's replies, that to an opening included, long ones where they have a pace; and :data:`GRACE_SECONDS`.
 
     Args:
         blueprint: the flags below ``mephisto.blueprint``.
@@ -86,7 +88,10 @@ def longest_seconds(blueprint: Any, attention_checks: int) -> int:
     worker_turns = blueprint.num_turns + 1 + attention_checks
     turn = blueprint.max_resp_time * (1 + int(blueprint.get("time_extensions", 0) or 0))
     replies = blueprint.num_turns + 1
-    return int(onboarding + worker_turns * turn + replies * blueprint.max_model_response_time + GRACE_SECONDS)
+    reply = blueprint.max_model_response_time + longest_pace(
+        float(blueprint.get("reply_first_seconds", 0) or 0), float(blueprint.get("reply_chars_per_second", 0) or 0)
+    )
+    return int(onboarding + worker_turns * turn + math.ceil(replies * reply) + GRACE_SECONDS)
 
 
 def _given(cfg: Any, key: str) -> bool:

@@ -22,6 +22,7 @@ from model_chat.configuration.task_names import LOCAL, full_task_name, stack_own
 from model_chat.configuration.traces import folder_fault
 from model_chat.configuration.world_file import load_world
 from model_chat.conversation.contexts import HI, start_mode_fault
+from model_chat.conversation.pacing import delivery_faults
 from model_chat.crowd.going_live import configuration_faults, is_on_mturk
 from model_chat.crowd.panel_launch import pay_faults
 from model_chat.errors import ConfigurationError
@@ -108,7 +109,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     for name, smallest in SMALLEST.items():
         if args[name] < smallest:
             faults.add(f"{BLUEPRINT}.{name}: {args[name]} is too small; give a whole number of at least {smallest}.")
-    for fault in serving_faults(args):
+    for fault in [*serving_faults(args), *delivery_faults(BLUEPRINT, args)]:
         faults.add(fault)
 
     needed: dict[str, int] = {}

@@ -27,6 +27,7 @@ from model_chat.configuration.hydra import ROOT, register
 from model_chat.configuration.mephisto_data import find_data_folder, remember_data_folder
 from model_chat.configuration.task_names import note_stack_owner
 from model_chat.conversation.contexts import ContextSource, load_context_source
+from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.quota import ConversationQuota, Quota
 from model_chat.crowd.going_live import check_before_launch
 from model_chat.errors import ConfigurationError
@@ -322,6 +323,7 @@ def prepare(
         "final_rating_questions": task.final_rating_questions,
         "acceptability": task.acceptability,
         "attention": task.attention,
+        "delivery": ReplyDelivery.of(args),
         "spend": ModelSpend(pool, task.max_model_spend_usd, spent),
     }
     options: ChatOptions
@@ -358,6 +360,7 @@ def prepare(
             "max_message_length": args.max_message_length,
             "use_onboarding": task.onboarding is not None,
             "block_mobile": args.block_mobile,
+            "stream_replies": args.stream_replies,
             "image_chat": task.images is not None,
         },
         chat_data_folder=task.chat_data_folder,

@@ -7,18 +7,21 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.agent import OnboardingAgent
 from mephisto.data_model.packet import (
+    PACKET_TYPE_CLIENT_BOUND_LIVE_UPDATE,
     PACKET_TYPE_ERROR,
     PACKET_TYPE_MEPHISTO_BOUND_LIVE_UPDATE,
     PACKET_TYPE_REGISTER_AGENT,
     PACKET_TYPE_RETURN_STATUSES,
     PACKET_TYPE_SUBMIT_ONBOARDING,
     PACKET_TYPE_SUBMIT_UNIT,
+    Packet,
 )
 from mephisto.operations.client_io_handler import PACKET_PROCESSING_LATENCY
 
@@ -30,7 +33,6 @@ from model_chat.quality.refusals import MOST_WAITING, ExplainingClientIO
 if TYPE_CHECKING:
     from mephisto.abstractions.database import MephistoDB
     from mephisto.data_model.agent import Agent
-    from mephisto.data_model.packet import Packet
 
     from model_chat.mephisto_task.live_run import TaskLiveRun
 
@@ -58,6 +60,19 @@ LONGEST_REQUEST = 600.0
 LONGEST_ID = 256
 COMPLAINT_SECONDS = 60.0
 """Between two log lines of the same kind, so that nobody can fill the log."""
+
+
+class LatePacket(Packet):
+    """A packet whose data are made at the moment at which it is sent, however long it has waited for that."""
+
+    def __init__(self, agent_id: str, make: Callable[[], dict[str, Any]]) -> None:
+        super().__init__(PACKET_TYPE_CLIENT_BOUND_LIVE_UPDATE, agent_id)
+        self._make = make
+
+    def to_sendable_dict(self) -> dict[str, Any]:
+        """Return the packet as it is sent; called once."""
+        self.data = self._make()
+        return super().to_sendable_dict()
 
 
 class BoundedClientIO(ExplainingClientIO):
@@ -111,6 +126,11 @@ class BoundedClientIO(ExplainingClientIO):
             super()._on_message(packet, channel_id)
 
     # --- live updates ---
+
+    def send_part(self, agent_id: str, make: Callable[[], dict[str, Any]]) -> bool:
+        """Send a page a part of a reply, in its turn; return whether there is a connection, without which it is not made."""
+        channel = self.channels.get(self.agent_id_to_channel_id.get(agent_id, ""))
+        return channel is not None and channel.enqueue_send(LatePacket(agent_id, make))
 
     def _on_update(self, packet: Packet, channel_id: str) -> None:
         """Hand an update to its conversation, once; one that there is no room for now can be sent again."""

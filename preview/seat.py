@@ -8,13 +8,14 @@ import json
 import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 from uuid import uuid4
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.exceptions import AgentShutdownError, AgentTimeoutError
 
-from model_chat.conversation.human_agent import HumanAgent, ServerUpdate
+from model_chat.conversation.human_agent import HumanAgent, ServerUpdate, as_update
 
 MOST_WAITING = 100
 """Packets that wait to be read."""
@@ -63,6 +64,15 @@ class PreviewHuman(HumanAgent):
         update["timestamp"] = time.time()
         self.updates.append(update)
         self._tell("client_bound_live_update", update)
+
+    def send_part(self, take: Callable[[], dict[str, Any]]) -> bool:
+        """See :meth:`HumanAgent.send_part`."""
+        self._tell("client_bound_live_update", as_update(take()))
+        return True
+
+    def wait(self, until: float) -> None:
+        """Wait, unless the page starts over."""
+        self._gone.wait(max(0.0, until - time.monotonic()))
 
     def set_status(self, status: str) -> None:
         """Change Mephisto's status of the agent, and tell the page."""

@@ -160,7 +160,6 @@ class ReadUtterance(BaseModel):
 class ReadComparedReply(BaseModel):
     """One side of a judgement."""
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
     model_nickname: Annotated[str, Field(min_length=1)]
     text: str | None = None
 
@@ -168,7 +167,6 @@ class ReadComparedReply(BaseModel):
 class ReadComparison(BaseModel):
     """A judgement of two replies or conversations; see :class:`model_chat.records.schema.Comparison`."""
 
-    model_config = ConfigDict(extra="ignore")
     turn_idx: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     question: str | None = None
     left: ReadComparedReply

@@ -152,6 +152,17 @@ function sendToAgent(agent, packet) {
   }
 }
 
+const isPart = (packet) => packet.data?.task_data?.control === "reply_part";
+
+/** Send a part of a reply that is still being made. It holds the whole text so far: who can't take it gets a later one. */
+function sendPart(agent, packet) {
+  const open = [...(agent?.sockets ?? [])].filter(
+    (socket) => socket.readyState === WebSocket.OPEN && socket.bufferedAmount <= LIMITS.bufferedBytesForParts,
+  );
+  const text = open.length > 0 ? textOf({ ...packet, subject_id: agent.pageId }) : null;
+  if (text !== null) for (const socket of open) socket.send(text, () => {});
+}
+
 function sendStatus(agent) {
   sendToAgent(agent, { packet_type: "update_status", data: { status: agent.status } });
 }
@@ -188,7 +199,8 @@ function onOperatorPacket(packet) {
       return;
     }
     case "client_bound_live_update":
-      sendToAgent(agentOf(String(packet.subject_id)), packet);
+      if (isPart(packet)) sendPart(agents.get(String(packet.subject_id)), packet);
+      else sendToAgent(agentOf(String(packet.subject_id)), packet);
       return;
     case "agent_details": {
       const requestId = packet.data?.request_id ?? packet.subject_id;

@@ -38,6 +38,7 @@ const LIMITS = {
   addresses: 100000, // that are remembered for the limits above
   waitingForAgent: 500, // packets kept for a page that is away; it asks for all that was said when it is back
   waitingBytesForAgent: 4194304,
+  bufferedBytesForParts: 65536, // that a page has not read yet; with more, parts of replies are dropped
   waitingForOperator: 5000, // packets kept while the operator's connection is down
   waitingBytesForOperator: 67108864,
   waitingForOperatorOfAgent: 100,

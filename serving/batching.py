@@ -62,7 +62,19 @@ def reply_alone(asked: Asked) -> Any:
     """
     for observation in asked.observations:
         asked.clone.observe(observation)
+    _leave_tell(asked, getattr(asked.clone, "observation", None))
     return asked.clone.act()
+
+
+def _streams(clone: Any) -> bool:
+    """Whether an agent tells its replies while they grow: its class says ``streams = True``."""
+    return bool(getattr(clone, "streams", False))
+
+
+def _leave_tell(asked: Asked, observation: Any) -> None:
+    """Leave in what an agent has observed, under ``tell``, whom it is to tell; it takes the place of an earlier one."""
+    if _streams(asked.clone) and observation is not None:
+        observation.force_set("tell", asked.tell)
 
 
 def reply_together(root: Any, batch: Sequence[Asked]) -> list[Any]:
@@ -78,12 +90,14 @@ def reply_together(root: Any, batch: Sequence[Asked]) -> list[Any]:
     """
     outcomes: list[Any] = [None] * len(batch)
     seen: dict[int, Any] = {}
-    for number, (clone, observations, _) in enumerate(batch):
+    for number, asked in enumerate(batch):
+        clone = asked.clone
         try:
-            for observation in observations:
+            for observation in asked.observations:
                 seen[number] = clone.observe(observation)
             if number not in seen:
                 seen[number] = clone.observation  # asked again without having heard anything new
+            _leave_tell(asked, seen[number])
         except BaseException as error:  # the agent's own; it goes to whoever asked
             seen.pop(number, None)
             outcomes[number] = error

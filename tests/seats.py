@@ -44,7 +44,8 @@ class Early:
 class ScriptedHuman(HumanAgent):
     """Sends one entry of ``script`` after another; an exception in it is raised, an :class:`Early` comes too early.
 
-    ``updates`` is all that the page got, ``deadlines`` the times until which the server was ready to wait.
+    ``updates`` is all that the page got, ``parts`` the ``task_data`` of transient ones, ``deadlines`` the times until
+    which the server was ready to wait, ``waits`` those until which it held a reply back (which costs no time).
     """
 
     worker_id = "worker-7"
@@ -55,6 +56,15 @@ class ScriptedHuman(HumanAgent):
         self.script = list(script)
         self.updates: list[dict[str, Any]] = []
         self.deadlines: list[float] = []
+        self.parts: list[dict[str, Any]] = []
+        self.waits: list[float] = []
+
+    def send_part(self, take: Callable[[], dict[str, Any]]) -> bool:
+        self.parts.append(take())
+        return True
+
+    def wait(self, until: float) -> None:
+        self.waits.append(until)
 
     def _send(self, update: ServerUpdate) -> None:
         self.updates.append(json.loads(json.dumps(update, allow_nan=False)))

@@ -9,6 +9,7 @@ import pytest
 from parlai.core.opt import Opt
 
 from model_chat.bot_agent import BotAgent
+from model_chat.configuration.redaction import learn_secrets
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelFailureError, ModelPool
 from model_chat.tests.parlai_agents import RAISE, ScriptedAgent
@@ -63,6 +64,26 @@ def test_replies_are_normalised(opt: dict[str, Any], text: str) -> None:
 
 def test_a_model_with_dict_lower_false_keeps_its_own_spelling() -> None:
     assert seat("NASA , they say .", dict_lower=False).act().text == "NASA , they say ."
+
+
+@pytest.mark.parametrize(
+    "text", ["Well , I'm here . who are you ? i am fine .", "It 's 5 . o'clock , is n't it ?", "no"]
+)
+def test_what_is_shown_of_a_normalised_reply_while_it_grows_is_its_beginning(text: str) -> None:
+    bot = seat(text)
+    bot.observe({"id": "Speaker 1", "text": "Hello."})
+    whole = bot.act().text
+    shown = [bot.so_far(text[:end]) for end in range(len(text) + 1)]
+    assert all(whole.startswith(each) for each in shown)
+    assert whole.startswith(shown[-1]) and len(whole) - len(shown[-1]) <= len(text.split()[-1]) + 1
+
+
+def test_what_is_shown_while_a_reply_grows_holds_no_secret_and_no_half_character() -> None:
+    learn_secrets({"api_key": "kq83-model-key"})
+    bot = seat(dict_lower=False)
+    assert bot.so_far("The key is kq83-mod") == "The key is"
+    assert bot.so_far("The key is kq83-model-key.") == "The key is [secret]."
+    assert bot.so_far(" Tea \ufffd") == "Tea"
 
 
 def test_failures_are_the_models(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -351,7 +351,7 @@ def test_another_served_model_in_mid_study_is_reported(
 def test_the_text_so_far_is_told_while_it_grows(server: EndpointServer) -> None:
     told: list[str] = []
     say(make(server), tell=told.append)
-    assert told[0] == "Hello " and told[-1].strip() == "Hello there."
+    assert told[0] == "Hello" and told[-1] == "Hello there."
 
 
 def test_reasoning_is_not_told_while_it_is_streamed(server: EndpointServer) -> None:
@@ -362,6 +362,32 @@ def test_reasoning_is_not_told_while_it_is_streamed(server: EndpointServer) -> N
     assert act["text"] == "Yes <3"
     assert act["generation"]["reasoning"] == "Hm, what?", "the thoughts alone, without what was said"
     assert told == ["Yes", "Yes <3"]
+
+
+def test_reasoning_that_no_tag_opens_is_not_told_once_a_reply_has_shown_it(server: EndpointServer) -> None:
+    """As of models whose chat template opens their thoughts; the request before the launch shows it."""
+    pieces = ["Hm, ", "what?</th", "ink>Yes", "."]
+    for _ in range(2):
+        server.then(events(*map(text_event, pieces), text_event("", "stop")))
+    model = make(server)
+    model.probe()
+    told: list[str] = []
+    assert say(model, tell=told.append)["text"] == "Yes."
+    assert told == ["Yes", "Yes."]
+
+
+def test_half_a_stream_that_is_asked_for_again_is_told_anew_from_its_beginning(server: EndpointServer) -> None:
+    server.then(events(text_event("Half a"), finish=False), reply("Whole."))
+    told: list[str] = []
+    assert say(make(server), tell=told.append)["text"] == "Whole."
+    assert told == ["Half a", "Whole."]
+
+
+def test_nothing_is_told_that_the_reply_will_not_hold(server: EndpointServer) -> None:
+    server.then(events(text_event("\n I"), text_event(" li\x00ke"), text_event(" tea.\n"), text_event("", "stop")))
+    told: list[str] = []
+    assert say(make(server), tell=told.append)["text"] == "I like tea."
+    assert told == ["I", "I like", "I like tea."]
 
 
 def test_halves_of_a_character_in_two_events_are_one(server: EndpointServer) -> None:

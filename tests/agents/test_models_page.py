@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 from parlai.core.params import ParlaiParser
 
 from model_chat.agents.endpoint_settings import EndpointSettings, settings_faults
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
+from model_chat.conversation.pacing import ReplyDelivery, delivery_faults
+from model_chat.model_chat_blueprint import ModelChatBlueprintArgs
 from model_chat.serving.backend import shared_sentence, sharing
 from model_chat.serving.catalogue import models_in_folder, models_in_opt_file
 from model_chat.serving.loading import load_model
@@ -55,7 +58,7 @@ def test_the_example_of_an_own_agent_runs(tmp_path: Path, monkeypatch: pytest.Mo
     del sys.modules["my_agents"]
 
 
-SECTION = PAGE[PAGE.index("## Models behind an endpoint") : PAGE.index("## The demo models")]
+SECTION = PAGE[PAGE.index("## Models behind an endpoint") : PAGE.index("## Streaming and pace")]
 
 
 def test_every_setting_of_an_endpoint_is_documented_with_its_default() -> None:
@@ -90,3 +93,11 @@ def test_the_characters_of_the_example_share_their_weights(tmp_path: Path) -> No
     (nicknames,) = sharing(models)
     assert shared_sentence(nicknames).rstrip(".") in section
     assert [name for name in (*DECODING, *HISTORY) if f"`{name}`" not in section] == []
+
+
+def test_the_example_of_a_pace_would_be_taken() -> None:
+    (example,) = re.findall(r"```yaml\n(mephisto:.*?)```", PAGE, flags=re.DOTALL)
+    flags = yaml.safe_load(example)["mephisto"]["blueprint"]
+    args = OmegaConf.structured(ModelChatBlueprintArgs(**flags))
+    assert delivery_faults("mephisto.blueprint", args) == []
+    assert ReplyDelivery.of(args) == ReplyDelivery(stream=True, first_seconds=2.0, chars_per_second=30.0)

@@ -24,6 +24,7 @@ from model_chat.configuration.redaction import (
     redacted,
     redacted_flags,
     without_known,
+    without_known_so_far,
     without_secrets,
 )
 from model_chat.errors import ConfigurationError
@@ -175,6 +176,31 @@ def test_configuration_keeps_its_shape_and_is_left_alone_the_second_time(value: 
     assert without_secrets(once) == once
     if isinstance(value, dict):
         assert list(once) == list(value)
+
+
+SECRET = "kq83-model-key"
+
+
+@pytest.mark.parametrize("end", range(1, len(SECRET) + 1))
+def test_of_a_text_that_grows_no_beginning_of_a_secret_is_shown(end: int) -> None:
+    learn_secrets({"api_key": SECRET})
+    shown = "It is " if end < len(SECRET) else f"It is {REDACTED}"
+    assert without_known_so_far(f"It is {SECRET[:end]}") == shown
+
+
+@pytest.mark.parametrize("text", ["", "It is kq83-modem", "kq83-model-keg, kq83.", "It is tea."])
+def test_what_only_looks_like_the_beginning_of_a_secret_is_shown(text: str) -> None:
+    learn_secrets({"api_key": SECRET})
+    assert without_known_so_far(text) == text
+
+
+@given(st.text(), st.integers(min_value=0))
+def test_a_text_that_grows_never_shows_more_than_it_will(text: str, cut: int) -> None:
+    learn_secrets({"api_key": SECRET})
+    whole = f"{text}{SECRET}{text}"
+    shown = without_known_so_far(whole[: cut % (len(whole) + 1)])
+    assert without_known(whole).startswith(shown)
+    assert without_known(shown) == shown
 
 
 @given(st.text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,3 +151,86 @@ def test_ids_are_the_platforms_where_it_has_them(agent: Any, monkeypatch: pytest
     assert (human.worker_id, human.hit_id, human.assignment_id) == ("A1B2", "3HIT", "3ASSIGNMENT")
     monkeypatch.setattr(unit, "get_mturk_hit_id", lambda: None)
     assert human.hit_id == unit.db_id
+
+
+# --- replies that grow, and are held back ---
+
+
+class Pausing(threading.Thread):
+    """A world that holds a reply back."""
+
+    def __init__(self, agent: Any, until: float) -> None:
+        super().__init__(daemon=True)
+        self._human, self._until = HumanAgent(agent), until
+        self.start()
+
+    def run(self) -> None:
+        self._human.wait(self._until)
+
+
+def test_a_reply_is_held_back_until_its_time(agent: Any) -> None:
+    until = time.monotonic() + 0.1
+    HumanAgent(agent).wait(until)
+    assert time.monotonic() >= until
+    HumanAgent(agent).wait(time.monotonic() - 5)
+
+
+def test_a_packet_does_not_end_the_pause_and_is_still_there(agent: Any) -> None:
+    world = Pausing(agent, time.monotonic() + 0.5)
+    arrive(agent, {"n": 0})
+    world.join(0.2)
+    assert world.is_alive()
+    world.join(30)
+    assert HumanAgent(agent).discard_waiting() == [{"n": 0}]
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda agent: agent.update_status(AgentState.STATUS_DISCONNECT),
+        lambda agent: agent.update_status(AgentState.STATUS_RETURNED),
+        lambda agent: agent.update_status(AgentState.STATUS_EXPIRED),
+        lambda agent: agent.shutdown(),
+        lambda agent: agent.handle_submit({}),
+    ],
+)
+def test_whoever_leaves_or_ends_the_run_ends_the_pause(agent: Any, leave: Callable[[Any], None]) -> None:
+    world = Pausing(agent, soon())
+    world.join(0.05)
+    assert world.is_alive()
+    leave(agent)
+    world.join(30)
+    assert not world.is_alive()
+    HumanAgent(agent).wait(soon())
+
+
+def test_without_a_run_there_is_nobody_to_send_a_part_to(agent: Any) -> None:
+    assert HumanAgent(agent).send_part(dict) is False
+
+
+def test_a_part_is_made_when_it_is_sent_and_kept_nowhere(agent: Any) -> None:
+    sent: list[tuple[str, Callable[[], dict[str, Any]]]] = []
+
+    class ClientIO:
+        is_shutdown = False
+
+        def send_part(self, agent_id: str, make: Callable[[], dict[str, Any]]) -> bool:
+            sent.append((agent_id, make))
+            return True
+
+    agent.set_live_run(SimpleNamespace(client_io=ClientIO()))
+    text = "I"
+    assert HumanAgent(agent).send_part(lambda: {"control": "reply_part", "text": text})
+    text = "I like"
+    ((agent_id, make),) = sent
+    assert agent_id == agent.get_agent_id()
+    part = make()
+    assert part.pop("update_id") != make()["update_id"]
+    assert part == {
+        "id": "System",
+        "text": "",
+        "episode_done": False,
+        "task_data": {"control": "reply_part", "text": "I like"},
+    }
+    assert agent.state.messages == []
+    assert agent.datastore.agent_data[agent.db_id]["observed"] == []

@@ -107,6 +107,8 @@ FLAGS = {
         ({"onboarding_qualification": None}, 0, 40 + 400 + GRACE_SECONDS),
         ({"num_turns": 1}, 0, 1000 + 20 + 200 + GRACE_SECONDS),
         ({"max_model_response_time": 1}, 0, 1000 + 40 + 4 + GRACE_SECONDS),
+        ({"reply_first_seconds": 2.5}, 0, 1000 + 40 + 410 + GRACE_SECONDS),
+        ({"reply_chars_per_second": 30.0}, 0, 1000 + 40 + 600 + GRACE_SECONDS),  # 1500 characters take 50 s
     ],
 )
 def test_the_time_for_an_assignment_holds_all_that_a_worker_may_take(

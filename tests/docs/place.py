@@ -47,6 +47,11 @@ CHANGED_LINES = (
     ("where a task was started before", r"simulate_workers\.py", "--port {port}"),
     ("of a size for a test", r"benchmarks/many_workers\.py", "--workers 2 --turns 2"),
     ("of a size for a test", r"benchmarks/endpoints\.py", "--conversations 2 --replies 1 --seconds 0.1 --rounds 1"),
+    (
+        "of a size for a test",
+        r"benchmarks/streaming\.py",
+        "--streams 2 --others 1 --turns 1 --tokens 5 --seconds 0.1",
+    ),
     ("of a size for a test", r"benchmarks/capacity\.py", "--workers 2 --turns 2 --model-seconds 0.1 --think-time 0.1"),
     ("of a size for a test", r"benchmarks/(batching|ray_overhead)\.py", "--rounds 1 --conversations 1"),
     ("of a size for a test", r"benchmarks/reply_time\.py", "--short --tokens 2"),

@@ -254,6 +254,16 @@ def test_numbers_below_one_are_refused(check: Callable[..., CheckedTask], name: 
         ]
 
 
+def test_the_pace_of_replies_is_checked_with_everything_else(check: Callable[..., CheckedTask]) -> None:
+    first, rate = f"{B}.reply_first_seconds", f"{B}.reply_chars_per_second"
+    check(**{f"{B}.stream_replies": "true", first: "2", rate: "30"})
+    said = faults(check, **{first: "-2", rate: "0.1", f"{B}.num_turns": "0"})
+    assert [fault.partition(":")[0] for fault in said] == [f"{B}.num_turns", first, rate]
+    for value in ("nan", "inf"):
+        said = faults(check, **{first: value, rate: value})
+        assert said == [f"{flag}: '{value}' is not a finite number; give another." for flag in (first, rate)]
+
+
 def test_a_limit_of_what_models_cost_needs_an_amount_and_the_prices(
     check: Callable[..., CheckedTask], tmp_path: Path
 ) -> None:

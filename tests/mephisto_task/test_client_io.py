@@ -108,6 +108,32 @@ def chatting(io: Any, run: Run, agent_id: str = "1") -> Any:
     return agent
 
 
+# --- parts of replies ---
+
+
+def test_a_part_is_made_when_its_turn_to_be_sent_has_come(io: Any) -> None:
+    io.agent_id_to_channel_id["7"] = "router"
+    text = "I"
+    assert io.send_part("7", lambda: {"text": text})
+    text = "I like"
+    (packet,) = io.channels["router"].sent
+    sent = packet.to_sendable_dict()
+    assert (sent["packet_type"], sent["subject_id"], sent["data"]) == (
+        "client_bound_live_update",
+        "7",
+        {"text": "I like"},
+    )
+
+
+def test_a_part_for_whom_there_is_no_connection_is_not_sent(io: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert io.send_part("7", dict) is False, "the agent is not known"
+    io.agent_id_to_channel_id["7"] = "router"
+    monkeypatch.setattr(Channel, "enqueue_send", lambda self, packet: False)
+    assert io.send_part("7", dict) is False, "the connection is down"
+    io.channels.clear()
+    assert io.send_part("7", dict) is False, "the run is ending"
+
+
 # --- what no page sends ---
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import shutil
 import threading
@@ -206,6 +207,42 @@ def test_one_can_talk_to_a_model_of_the_study_that_is_behind_an_endpoint(texts: 
             assert bot.act().text == "From the endpoint."
         finally:
             made.close()
+
+
+def test_the_page_is_sent_parts_of_a_reply_which_are_not_kept() -> None:
+    loop = asyncio.new_event_loop()
+    human = PreviewHuman("1", loop)
+
+    class Page:
+        def __init__(self) -> None:
+            self.got: list[Any] = []
+
+        def send(self, packet: str) -> None:
+            self.got.append(json.loads(packet))
+
+    page = Page()
+    human.sockets.add(page)
+    assert human.send_part(lambda: {"control": "reply_part", "part": 1, "text": "I"})
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    (packet,) = page.got
+    assert packet["packet_type"] == "client_bound_live_update"
+    assert packet["data"]["task_data"] == {"control": "reply_part", "part": 1, "text": "I"}
+    assert human.updates == []
+
+
+def test_a_reply_that_is_held_back_ends_with_the_conversation() -> None:
+    loop = asyncio.new_event_loop()
+    human = PreviewHuman("1", loop)
+    until = time.monotonic() + 0.1
+    human.wait(until)
+    assert time.monotonic() >= until
+    waiting = threading.Thread(target=human.wait, args=(time.monotonic() + 60,))
+    waiting.start()
+    human.leave()
+    waiting.join(30)
+    loop.close()
+    assert not waiting.is_alive()
 
 
 def test_who_runs_out_of_time_sees_what_a_worker_would(preview: Preview) -> None:

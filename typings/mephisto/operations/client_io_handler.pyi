@@ -21,6 +21,7 @@ class ClientIOHandler:
     last_submission_time: float
     seen_update_ids: _Ids  # a set, of which Mephisto uses these two methods
     request_id_to_channel_id: dict[str, str]
+    agent_id_to_channel_id: dict[str, str]
 
     def __init__(self, db: MephistoDB) -> None: ...
     def _register_channel(self, channel: Channel) -> str: ...
