@@ -359,6 +359,8 @@ def prepare(
             "use_onboarding": task.onboarding is not None,
             "block_mobile": args.block_mobile,
             "image_chat": task.images is not None,
+            "reply_format": args.reply_format,
+            "reply_links": args.reply_links,
         },
         chat_data_folder=task.chat_data_folder,
         is_live=task.is_live,

@@ -1,6 +1,7 @@
 import { useEffect, useLayoutEffect, useRef, useState, type RefObject } from "react";
 import { MODEL } from "../protocol";
 import type { State } from "../state/conversation";
+import { growingReply } from "../state/parts";
 import { isModelThinking } from "../state/view";
 import { matches } from "./hooks";
 
@@ -14,8 +15,8 @@ interface ChatScroll {
 }
 
 /**
- * Follows the conversation: to the end, but never past the beginning of a long reply. A worker who has scrolled up to read
- * is left in peace; a button shows that there is something new.
+ * Follows the conversation: to the end, but never past the beginning of a long reply, unless the worker has gone there.
+ * A worker who has scrolled up to read is left in peace; a button shows that there is something new, once it is whole.
  */
 export function useChatScroll(
   box: RefObject<HTMLDivElement>,
@@ -30,15 +31,17 @@ export function useChatScroll(
   const thinking = isModelThinking(state.view);
   const asking = state.view.turn?.ask;
   const lastKey = messages.at(-1)?.key;
+  const growing = growingReply(state.parts);
 
   const follow = (smooth: boolean): void => {
     const { current } = box;
     if (current === null) return;
     const end = current.scrollHeight - current.clientHeight;
     const start = last.current === null ? end : last.current.offsetTop - 20;
-    const reply = messages.at(-1)?.agentIdx === MODEL && state.pending === null;
+    const reply = (growing !== null || messages.at(-1)?.agentIdx === MODEL) && state.pending === null;
+    const beyond = current.scrollTop > start + 1;
     const calm = !smooth || matches("(prefers-reduced-motion: reduce)");
-    current.scrollTo({ top: reply ? Math.min(end, start) : end, behavior: calm ? "auto" : "smooth" });
+    current.scrollTo({ top: reply && !beyond ? Math.min(end, start) : end, behavior: calm ? "auto" : "smooth" });
     setBelow(false);
   };
 
@@ -50,6 +53,12 @@ export function useChatScroll(
     // Only what adds something at the end moves the view, not every change of the state.
     // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [lastKey, pendingId, thinking, asking]);
+
+  useLayoutEffect(() => {
+    // Line by line, so without animation: the next part comes before one would be over.
+    if (growing !== null && atEnd.current) follow(false);
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- as above
+  }, [growing?.text]);
 
   useEffect(() => {
     const { current } = box;
