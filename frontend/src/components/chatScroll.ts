@@ -25,6 +25,7 @@ export function useChatScroll(
 ): ChatScroll {
   const atEnd = useRef(true);
   const first = useRef(true);
+  const lastTop = useRef(0);
   const [below, setBelow] = useState(false);
   const { messages } = state.view;
   const pendingId = state.pending?.messageId;
@@ -56,7 +57,13 @@ export function useChatScroll(
 
   useLayoutEffect(() => {
     // Line by line, so without animation: the next part comes before one would be over.
-    if (growing !== null && atEnd.current) follow(false);
+    const { current } = box;
+    if (growing === null || current === null || !atEnd.current) return;
+    // The event of a scroll that has just begun may still be to come.
+    if (current.scrollTop >= lastTop.current - 1) follow(false);
+    lastTop.current = current.scrollTop;
+    // What grows moves no scroll bar, so no event tells that the end is out of sight by now.
+    atEnd.current = isNearEnd(current);
     // eslint-disable-next-line react-hooks/exhaustive-deps -- as above
   }, [growing?.text]);
 
@@ -78,7 +85,8 @@ export function useChatScroll(
     onScroll: () => {
       const { current } = box;
       if (current === null) return;
-      atEnd.current = current.scrollHeight - current.clientHeight - current.scrollTop < NEAR_END;
+      atEnd.current = isNearEnd(current);
+      lastTop.current = current.scrollTop;
       if (atEnd.current) setBelow(false);
     },
     toEnd: () => {
@@ -86,4 +94,8 @@ export function useChatScroll(
       atEnd.current = true;
     },
   };
+}
+
+function isNearEnd(box: HTMLElement): boolean {
+  return box.scrollHeight - box.clientHeight - box.scrollTop < NEAR_END;
 }
