@@ -66,6 +66,11 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
     )
     max_onboard_time: int = _flag(300, "Seconds a worker has for onboarding.")
     max_message_length: int = _flag(2000, "Longest message of a worker, in characters.")
+    reply_format: str = _flag(
+        "text",
+        "How the page shows the replies of all models: text, or markdown (without HTML, and without images).",
+    )
+    reply_links: bool = _flag(False, "Whether workers can click the links of Markdown replies.")
     max_concurrent_responses: int = _flag(1, "How many models may generate at once.")
     max_batch_size: int = _flag(16, "Most conversations that a model answers at once, where it can; 1: one by one.")
     batch_wait_ms: int = _flag(

@@ -52,6 +52,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         B + "time_extensions",
         B + "stop_grace_time",
         B + "max_message_length",
+        B + "reply_format",
+        B + "reply_links",
         B + "world_file",
     ),
     "The images": (

@@ -18,6 +18,7 @@ from model_chat.configuration.lists import split_list
 from model_chat.configuration.mephisto_data import data_folder_fault
 from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
 from model_chat.configuration.places import set_up_command
+from model_chat.configuration.reply_format import reply_format_faults
 from model_chat.configuration.task_names import LOCAL, full_task_name, stack_owner_fault, task_name_fault
 from model_chat.configuration.traces import folder_fault
 from model_chat.configuration.world_file import load_world
@@ -109,7 +110,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     for name, smallest in SMALLEST.items():
         if args[name] < smallest:
             faults.add(f"{BLUEPRINT}.{name}: {args[name]} is too small; give a whole number of at least {smallest}.")
-    for fault in [*serving_faults(args), *delivery_faults(BLUEPRINT, args)]:
+    for fault in (*serving_faults(args), *delivery_faults(BLUEPRINT, args), *reply_format_faults(BLUEPRINT, args)):
         faults.add(fault)
 
     needed: dict[str, int] = {}

@@ -362,6 +362,8 @@ def prepare(
             "block_mobile": args.block_mobile,
             "stream_replies": args.stream_replies,
             "image_chat": task.images is not None,
+            "reply_format": args.reply_format,
+            "reply_links": args.reply_links,
         },
         chat_data_folder=task.chat_data_folder,
         is_live=task.is_live,

@@ -22,6 +22,8 @@ export class FakeAgent {
   details: () => unknown;
   say(agentIdx: number, text: string, more?: { fakeStart?: boolean } & Record<string, unknown>): void;
   control(control: string, taskData?: Record<string, unknown>): void;
+  part(part: number, text: string, taskData?: Record<string, unknown>): void;
+  take(data: ReceivedPacket): void;
   setStatus(status: string): void;
   receive(): Promise<ReceivedPacket>;
 }

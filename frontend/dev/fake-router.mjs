@@ -61,6 +61,16 @@ export class FakeAgent {
     this.packet("client_bound_live_update", data);
   }
 
+  /** A part of the reply that comes next: kept nowhere, as by the router. */
+  part(part, text, taskData = {}) {
+    const utterance_idx = this.updates.filter((update) => update.task_data.control === undefined).length;
+    this.packet("client_bound_live_update", {
+      update_id: `part-${part}`,
+      text: "",
+      task_data: { control: "reply_part", utterance_idx, side: null, part, text, ...taskData },
+    });
+  }
+
   setStatus(status) {
     this.status = status;
     this.packet("update_status", { status });

@@ -161,6 +161,10 @@ LOOKS: dict[str, tuple[str, Steps]] = {
             "blocked",
             "gone",
             "mobile-blocked",
+            "markdown",
+            "markdown-links",
+            "markdown-half-code",
+            "markdown-half-table",
         )
     },
     "pane-open": ("midway", _open_pane),

@@ -1,5 +1,7 @@
 /** Scripts of what the server says, one for each thing worth looking at. */
 
+import { markdownScenarios } from "./markdown-scenarios.mjs";
+
 export const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 const BUCKETS = [
@@ -414,6 +416,7 @@ export const scenarios = {
       }),
     next: { config, run: (agent) => chat(agent) },
   },
+  ...markdownScenarios({ config, past, yourTurn, pause }),
   "onboarding-failed": {
     config,
     kind: "onboarding",

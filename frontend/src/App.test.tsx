@@ -37,10 +37,14 @@ function details(updates: ServerUpdate[] = [], more: Partial<AgentDetails> = {})
 }
 
 /** The page with what the server answers; the connection itself has tests of its own. */
-function show(answer: AgentDetails, more: Partial<SessionParts> = {}): { container: HTMLElement; session: Session } {
+function show(
+  answer: AgentDetails,
+  more: Partial<SessionParts> = {},
+  config = CONFIG,
+): { container: HTMLElement; session: Session } {
   const session = new Session({
     http: {
-      taskConfig: () => Promise.resolve(CONFIG),
+      taskConfig: () => Promise.resolve(config),
       requestAgent: () => Promise.resolve(answer),
       submitOnboarding: () => new Promise(() => undefined),
       submitTask: () => Promise.resolve(),
@@ -270,4 +274,24 @@ test("an error of the page is shown as one and reported, not left blank", async 
   expect(session.parts.http.logError).toHaveBeenCalledTimes(1);
   await expectAccessible(container);
   window.removeEventListener("error", quiet);
+});
+
+test("a study with Markdown shows its chat once the page can render it, links as the study says", async () => {
+  const reply = server.say(1, "**Bold** [x](https://e.org/)");
+  const config = { ...CONFIG, reply_format: "markdown" as const, reply_links: true };
+  const { container } = show(details([server.start(), reply, server.yourTurn(0)]), {}, config);
+  await onScreen(container, "chat");
+  await waitFor(
+    () => {
+      expect(container.querySelector("[data-testid=message] strong")).toHaveTextContent("Bold");
+    },
+    { timeout: 15_000 },
+  );
+  expect(container.querySelector("[data-testid=message] a")).toHaveAttribute("rel", "noopener noreferrer nofollow");
+});
+
+test("a study without keeps replies as they are", async () => {
+  const { container } = show(details([server.start(), server.say(1, "**Bold**"), server.yourTurn(0)]));
+  await onScreen(container, "chat");
+  expect(container.querySelector("[data-testid=message]")).toHaveTextContent("**Bold**");
 });

@@ -1,11 +1,22 @@
-import { Component, useEffect, useSyncExternalStore, type ReactElement, type ReactNode } from "react";
+import {
+  Component,
+  useEffect,
+  useMemo,
+  useSyncExternalStore,
+  type ContextType,
+  type ReactElement,
+  type ReactNode,
+} from "react";
 import { ChatScreen } from "./components/ChatScreen";
 import { EarlyEnd } from "./components/EarlyEnd";
 import { Icon } from "./components/Icon";
 import { Notice } from "./components/Notice";
 import { OnboardingScreen } from "./components/OnboardingScreen";
 import { Renewed } from "./components/Renewed";
+import { ReplyFormat } from "./components/Reply";
 import { RichHtml } from "./components/RichHtml";
+import { replyRenderer } from "./lib/replyRenderer";
+import type { TaskConfig } from "./protocol";
 import type { Session, Snapshot } from "./session";
 import { screenOf, type Screen } from "./state/screen";
 import { texts } from "./texts";
@@ -17,14 +28,37 @@ export function App({ session }: { session: Session }): ReactElement {
   useEffect(() => {
     document.title = title;
   }, [title]);
+  const format = useReplyFormat(snapshot.config);
   return (
     <div className="app" data-screen={screen} data-connection={snapshot.connection} lang={texts.language}>
       <ErrorBoundary session={session}>
-        <CurrentScreen screen={screen} snapshot={snapshot} session={session} />
+        {format === "loading" && SHOWS_REPLIES.has(screen) ? (
+          <Loading snapshot={snapshot} />
+        ) : (
+          <ReplyFormat.Provider value={format === "loading" ? null : format}>
+            <CurrentScreen screen={screen} snapshot={snapshot} session={session} />
+          </ReplyFormat.Provider>
+        )}
         {snapshot.renewed && <Renewed onAccept={session.acceptRenewal} />}
       </ErrorBoundary>
     </div>
   );
+}
+
+const SHOWS_REPLIES: ReadonlySet<Screen> = new Set(["chat", "rating", "onboarding"]);
+
+/** How replies are shown; "loading" until the page knows how to, for what has been read must not change its looks. */
+function useReplyFormat(config: TaskConfig | null): ContextType<typeof ReplyFormat> | "loading" {
+  const render = useSyncExternalStore(replyRenderer.subscribe, replyRenderer.getSnapshot);
+  const markdown = config?.reply_format === "markdown";
+  const links = config?.reply_links === true;
+  useEffect(() => {
+    if (markdown) replyRenderer.start();
+  }, [markdown]);
+  return useMemo(() => {
+    if (!markdown || render === "failed") return null;
+    return render === "loading" ? "loading" : { render, links };
+  }, [markdown, render, links]);
 }
 
 function CurrentScreen({

@@ -12,6 +12,8 @@ export interface AnnotationConfig {
   buckets: Bucket[];
 }
 
+export type ReplyFormat = "text" | "markdown";
+
 export interface TaskConfig {
   task_description: string;
   left_pane_text: string;
@@ -25,6 +27,10 @@ export interface TaskConfig {
   use_onboarding: boolean;
   block_mobile: boolean;
   image_chat: boolean;
+  /** How the model's replies are shown. */
+  reply_format: ReplyFormat;
+  /** Whether links of a Markdown reply can be clicked. */
+  reply_links: boolean;
   /** The requester's preview, where a new chat begins with each change of the study's files. */
   is_preview: boolean;
 }
@@ -128,6 +134,8 @@ export function readTaskConfig(raw: unknown): TaskConfig {
     use_onboarding: config.use_onboarding === true,
     block_mobile: config.block_mobile === true,
     image_chat: config.image_chat === true,
+    reply_format: config.reply_format === "markdown" ? "markdown" : "text",
+    reply_links: config.reply_links === true,
     is_preview: config.is_preview === true,
   };
 }

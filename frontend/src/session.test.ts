@@ -134,6 +134,58 @@ afterEach(async () => {
   await router.close();
 });
 
+test("a reply grows over the wire, and is remembered by nobody", async () => {
+  await routerWith(
+    scenario(async (to) => {
+      opening(to);
+      const packet = await to.receive();
+      to.say(0, packet.text, { message_id: packet.task_data.message_id });
+      to.part(1, "I");
+      to.part(2, "I see");
+      await to.receive();
+      to.say(1, "I see.");
+    }),
+  );
+  const session = open();
+  await until(session, myTurn);
+  write(session, "Fine.");
+  const grown = await until(session, (snapshot) => snapshot.state?.parts[0]?.text === "I see");
+  expect(said(grown)).toEqual(["Hi!", "Hello.", "Fine."]);
+  const reloaded = open();
+  const again = await until(reloaded, (snapshot) => connected(snapshot) && said(snapshot).length === 3);
+  expect(again.state?.parts).toEqual([]);
+  agent().take({ text: "", update_id: "go on", task_data: { message_id: "go on" } });
+  const whole = await until(reloaded, (snapshot) => said(snapshot).length === 4);
+  expect(said(whole).at(-1)).toBe("I see.");
+  expect(whole.state?.parts).toEqual([]);
+});
+
+test("parts of a reply that the page does not wait for don't keep it from asking what it has missed", async () => {
+  await routerWith(
+    scenario((to) => {
+      opening(to);
+    }),
+  );
+  const session = open(new MapStorage(), {}, { ...TIMINGS, watchInterval: 20, catchUpIdle: 150 });
+  await until(session, myTurn);
+  const asked = (): number => router.requests.filter((request) => request.path === "/request_agent").length;
+  const before = asked();
+  let part = 0;
+  const sending = setInterval(() => {
+    agent().part((part += 1), "x", { utterance_idx: 9 });
+  }, 20);
+  try {
+    await vi.waitFor(
+      () => {
+        expect(asked()).toBeGreaterThan(before);
+      },
+      { timeout: 8_000 },
+    );
+  } finally {
+    clearInterval(sending);
+  }
+});
+
 test("a message goes out, comes back and is answered", async () => {
   await routerWith(
     scenario(async (to) => {

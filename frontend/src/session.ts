@@ -31,6 +31,7 @@ import {
   type State,
 } from "./state/conversation";
 import type { Memory } from "./state/memory";
+import { isReplyPart } from "./state/parts";
 import { isModelThinking, type Logged } from "./state/view";
 
 export type Phase =
@@ -359,8 +360,10 @@ export class Session {
   // --- what comes in ---
 
   private hear(update: ServerUpdate, own: boolean): void {
-    this.lastNews = Date.now();
+    const { state } = this.snapshot;
     this.apply({ type: "update", logged: { update, receivedAt: Date.now() } });
+    // Parts of a reply that this page does not wait for show that it has missed something: they are no news.
+    if (!isReplyPart(update) || this.snapshot.state !== state) this.lastNews = Date.now();
     if (own) this.broadcast({ type: "update", update });
     this.afterNews();
   }

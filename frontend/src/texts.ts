@@ -77,6 +77,8 @@ export const texts = {
     sendingOffline: "Waiting for the connection…",
     thinking: "Chat partner is writing",
     newReply: "New reply",
+    /** In the place of an image of a reply, which is not loaded. */
+    image: (alt: string) => (alt === "" ? "[image]" : `[image: ${alt}]`),
     yourAnnotation: "Your marks:",
     titleOnReply: "New reply",
   },

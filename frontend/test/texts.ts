@@ -5,8 +5,8 @@ export function textsWithSiblings(container: Element): string[] {
   while (walker.nextNode()) {
     const parent = walker.currentNode.parentElement;
     if (walker.currentNode.nodeValue?.trim() === "") continue; // nothing to translate, and never changed
-    // The requester's HTML is set as a whole.
-    if (parent === null || parent.closest(".rich") !== null || parent.childNodes.length === 1) continue;
+    // The HTML of the requester and of Markdown replies is set as a whole.
+    if (parent === null || parent.closest(".rich, .markdown") !== null || parent.childNodes.length === 1) continue;
     found.push(parent.outerHTML);
   }
   return found;

@@ -264,6 +264,28 @@ def test_the_pace_of_replies_is_checked_with_everything_else(check: Callable[...
         assert said == [f"{flag}: '{value}' is not a finite number; give another." for flag in (first, rate)]
 
 
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({}, None),
+        ({"reply_format": "markdown"}, None),
+        ({"reply_format": "markdown", "reply_links": "true"}, None),
+        ({"reply_format": "html"}, "reply_format: 'html' is not available; give text or markdown."),
+        ({"reply_format": "Markdown", "reply_links": "true"}, "reply_format: 'Markdown' is not available; "),
+        ({"reply_links": "true"}, "reply_links: only Markdown replies have links, and reply_format is 'text'; "),
+    ],
+)
+def test_the_format_of_replies_is_checked(
+    check: Callable[..., CheckedTask], given: dict[str, str], fault: str | None
+) -> None:
+    flags = {f"{B}.{name}": value for name, value in given.items()}
+    if fault is None:
+        check(**flags)
+        return
+    (found,) = faults(check, **flags)
+    assert found.startswith(f"{B}.{fault}")
+
+
 def test_a_limit_of_what_models_cost_needs_an_amount_and_the_prices(
     check: Callable[..., CheckedTask], tmp_path: Path
 ) -> None:

@@ -1,46 +1,68 @@
 import type { ReactElement, Ref } from "react";
-import { HUMAN, type AnnotationConfig } from "../protocol";
+import { HUMAN, MODEL, type AnnotationConfig } from "../protocol";
 import type { Pending } from "../state/conversation";
-import type { Ticks, View } from "../state/view";
+import type { ReplyPart } from "../state/parts";
+import type { Message, Ticks, View } from "../state/view";
 import { texts } from "../texts";
 import { Bubble } from "./Bubble";
 import { Icon } from "./Icon";
 
-/** The conversation so far, as the server has said it; new messages are announced to screen readers. */
+/**
+ * The conversation so far, as the server has said it; new messages are announced to screen readers. A reply that is still
+ * growing is seen only: it is announced when it is whole.
+ */
 export function ChatLog({
   view,
   annotation,
+  growing = null,
   lastRef,
 }: {
   view: View;
   annotation: AnnotationConfig | null;
+  growing?: ReplyPart | null;
   lastRef: Ref<HTMLLIElement>;
 }): ReactElement {
   const seeded = view.messages.some((message) => message.fakeStart);
+  const lines = view.messages.map((message, index) => {
+    const marks = view.annotations[message.utteranceIdx];
+    return (
+      <li
+        key={keyOf(message, index, view.messages)}
+        ref={index === view.messages.length - 1 && growing === null ? lastRef : undefined}
+        data-testid="message"
+        data-agent={message.agentIdx}
+        data-fake-start={message.fakeStart}
+      >
+        {seeded && message.fakeStart && index === 0 && <p className="divider">{texts.log.alreadySaid}</p>}
+        <Bubble agentIdx={message.agentIdx} text={message.text} quiet={message.fakeStart}>
+          {marks !== undefined && annotation !== null && <Marks marks={marks} annotation={annotation} />}
+        </Bubble>
+      </li>
+    );
+  });
+  if (growing !== null) {
+    lines.push(
+      <li key={`${growing.utteranceIdx}`} ref={lastRef} data-testid="growing-reply" aria-hidden="true">
+        {false}
+        <Bubble agentIdx={MODEL} text={growing.text} growing />
+      </li>,
+    );
+  }
   return (
-    <div role="log" aria-label={texts.log.label} aria-live="polite" aria-relevant="additions">
-      <ol className="messages">
-        {view.messages.map((message, index) => {
-          const opensSeed = seeded && message.fakeStart && index === 0;
-          const marks = view.annotations[message.utteranceIdx];
-          return (
-            <li
-              key={message.key}
-              ref={index === view.messages.length - 1 ? lastRef : undefined}
-              data-testid="message"
-              data-agent={message.agentIdx}
-              data-fake-start={message.fakeStart}
-            >
-              {opensSeed && <p className="divider">{texts.log.alreadySaid}</p>}
-              <Bubble agentIdx={message.agentIdx} text={message.text} quiet={message.fakeStart}>
-                {marks !== undefined && annotation !== null && <Marks marks={marks} annotation={annotation} />}
-              </Bubble>
-            </li>
-          );
-        })}
-      </ol>
-    </div>
+    <>
+      {/* The headings of replies are below it. */}
+      <h2 className="sr-only">{texts.log.label}</h2>
+      <div role="log" aria-label={texts.log.label} aria-live="polite" aria-relevant="additions">
+        <ol className="messages">{lines}</ol>
+      </div>
+    </>
   );
+}
+
+/** The same for a reply while it grows and when it has arrived, so that its elements stay. */
+function keyOf({ utteranceIdx, key }: Message, index: number, messages: readonly Message[]): string {
+  const first = messages.findIndex((message) => message.utteranceIdx === utteranceIdx);
+  return first === index ? `${utteranceIdx}` : key;
 }
 
 /** The accepted annotation of a reply: small, and no longer to be changed. */
@@ -75,18 +97,20 @@ export function PendingMessage({ pending, connected }: { pending: Pending; conne
   );
 }
 
-/** Three dots while the model thinks. */
-export function Typing(): ReactElement {
+/** Three dots while the model thinks; only the words for screen readers once something of its reply is seen. */
+export function Typing({ hidden = false }: { hidden?: boolean }): ReactElement {
   return (
-    <div className="turn partner typing" data-testid="typing">
+    <div className={hidden ? undefined : "turn partner typing"} data-testid={hidden ? undefined : "typing"}>
       <p className="sr-only" role="status">
         {texts.log.thinking}
       </p>
-      <div className="bubble" aria-hidden="true">
-        <span />
-        <span />
-        <span />
-      </div>
+      {!hidden && (
+        <div className="bubble" aria-hidden="true">
+          <span />
+          <span />
+          <span />
+        </div>
+      )}
     </div>
   );
 }

@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState, type ReactElement } from "react";
 import { HUMAN, MODEL, type TaskConfig } from "../protocol";
 import { isTicked, mustAnnotate, sendingBlock, type Event, type State } from "../state/conversation";
+import { growingReply } from "../state/parts";
 import { isModelThinking } from "../state/view";
 import { texts } from "../texts";
 import { Alert } from "./Alert";
@@ -47,6 +48,7 @@ export function ChatScreen({
   const main = useRef<HTMLElement>(null);
   const box = useRef<HTMLDivElement>(null);
   const last = useRef<HTMLLIElement>(null);
+  const growing = growingReply(state.parts);
   const scroll = useChatScroll(box, last, state);
   const guidance = useGuidance(main);
   useReplySignals(view.messages.filter((message) => message.agentIdx === MODEL && !message.fakeStart).length);
@@ -108,9 +110,9 @@ export function ChatScreen({
           onScroll={scroll.onScroll}
         >
           <div className="column">
-            <ChatLog view={view} annotation={config.annotation} lastRef={last} />
+            <ChatLog view={view} annotation={config.annotation} growing={growing} lastRef={last} />
             {pending?.kind === "message" && <PendingMessage pending={pending} connected={connected} />}
-            {isModelThinking(view) && pending === null && <Typing />}
+            {isModelThinking(view) && pending === null && <Typing hidden={growing !== null} />}
             {!rating && boxes}
             {rating && (
               <RatingCard>

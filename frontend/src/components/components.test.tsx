@@ -7,10 +7,10 @@ import { Chat, ONBOARDING_RULES, Onboarding } from "../../test/screens";
 import { ANNOTATION, RULES, Server, opened, play } from "../../test/updates";
 import { initialState, reduce, setTick, type Event, type State } from "../state/conversation";
 import { AnnotationBoxes } from "./AnnotationBoxes";
-import { PlainText } from "./Bubble";
 import { Composer } from "./Composer";
 import { Dialog } from "./Dialog";
 import { ImagePanel } from "./ImagePanel";
+import { PlainText } from "./PlainText";
 import { RatingForm } from "./RatingForm";
 import { Timer } from "./Timer";
 

@@ -7,6 +7,7 @@
 
 import { isBlank } from "../lib/visibleText";
 import { HIGHEST_RATING, LOWEST_RATING, MODEL, NONE_ALL_GOOD, type AnnotationConfig, type Json } from "../protocol";
+import { isReplyPart, settledParts, withPart, type ReplyPart } from "./parts";
 import { EMPTY_VIEW, applyUpdate, utteranceToAnnotate, type Logged, type Ticks, type Turn, type View } from "./view";
 
 /** What of the task's configuration decides what may be sent. */
@@ -48,6 +49,8 @@ export interface State {
   rules: Rules;
   log: readonly Logged[];
   view: View;
+  /** Replies that are still growing; never of one that has arrived. */
+  parts: readonly ReplyPart[];
   draft: Draft;
   pending: Pending | null;
   /** Another tab of the same worker has sent something for this turn. */
@@ -98,6 +101,7 @@ export function initialState(rules: Rules): State {
     rules,
     log: [],
     view: EMPTY_VIEW,
+    parts: [],
     draft: emptyDraft(rules),
     pending: null,
     elsewhere: null,
@@ -136,6 +140,10 @@ export function reduce(state: State, event: Event): State {
 // --- what the server says ---
 
 function withUpdate(state: State, logged: Logged): State {
+  if (isReplyPart(logged.update)) {
+    const parts = withPart(state.parts, state.view, logged.update);
+    return parts === state.parts ? state : { ...state, parts };
+  }
   if (state.log.some((known) => known.update.update_id === logged.update.update_id)) return state;
   return settle({ ...state, log: [...state.log, logged], view: applyUpdate(state.view, logged) });
 }
@@ -150,7 +158,7 @@ function withHistory(state: State, history: readonly Logged[]): State {
   const merged: Logged[] = [];
   for (const logged of history) {
     const id = logged.update.update_id;
-    if (inHistory.has(id)) continue;
+    if (inHistory.has(id) || isReplyPart(logged.update)) continue;
     inHistory.add(id);
     merged.push(known.get(id) ?? logged);
   }
@@ -162,7 +170,12 @@ function withHistory(state: State, history: readonly Logged[]): State {
 
 /** Bring what is local into line with what the server has said. */
 function settle(state: State): State {
-  return settleTicks(settleElsewhere(settlePending(state)));
+  return settleTicks(settleElsewhere(settlePending(settleParts(state))));
+}
+
+function settleParts(state: State): State {
+  const parts = settledParts(state.parts, state.view);
+  return parts === state.parts ? state : { ...state, parts };
 }
 
 function settlePending(state: State): State {
