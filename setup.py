@@ -16,7 +16,6 @@ PACKAGES = find_packages(where=str(ROOT), exclude=NOT_SHIPPED)
 # 'python -m model_chat.scripts.setup_env' installs these two, and what they need, from the lock (docs/installing.md).
 RUN_TIME = [
     "boto3>=1.40",
-    "filelock>=4",
     "httpx>=0.28",
     "huggingface-hub>=2",
     "hydra-core>=1.3,<1.4",
