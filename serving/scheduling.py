@@ -226,7 +226,7 @@ def _serve(lane: _Lane, requests: Sequence[_Request]) -> None:
     """Run the model for what was taken from its queue, and settle every future."""
     try:
         outcomes = lane.model.answer([request.asked for request in requests])
-    except BaseException as error:  # it goes to whoever asked; the queue's thread goes on
+    except BaseException as error:  # it goes to whoever asked; the queue's thread continues
         outcomes = [error] * len(requests)
     for request, outcome in zip(requests, outcomes, strict=True):
         if isinstance(outcome, BaseException):

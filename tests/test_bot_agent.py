@@ -14,13 +14,13 @@ from model_chat.serving.pool import ModelFailureError, ModelPool
 from model_chat.tests.parlai_agents import RAISE, ScriptedAgent
 
 
-def seat(*script: str, **opt: Any) -> BotAgent:
+def bot_agent(*script: str, **opt: Any) -> BotAgent:
     model = LoadedModel("m", ScriptedAgent(Opt({"script": list(script), **opt})), "/models/m/model")
     return BotAgent(ModelPool([model], 1, 30), "m")
 
 
 def test_what_is_observed_reaches_the_model_with_the_request_for_its_reply() -> None:
-    bot = seat()
+    bot = bot_agent()
     bot.observe_persona(["your persona: I like tea.", "your persona: I am old."])
     bot.observe({"id": "Speaker 1", "text": "Hello."})
     assert bot._clone.seen == []
@@ -32,7 +32,7 @@ def test_what_is_observed_reaches_the_model_with_the_request_for_its_reply() -> 
 
 
 def test_no_persona_is_no_observation() -> None:
-    bot = seat()
+    bot = bot_agent()
     bot.observe_persona([])
     bot.observe({"id": "Speaker 1", "text": "Hello."})
     bot.act()
@@ -40,7 +40,7 @@ def test_no_persona_is_no_observation() -> None:
 
 
 def test_a_seed_reply_stands_in_the_models_history() -> None:
-    bot = seat()
+    bot = bot_agent()
     bot.observe({"id": "Speaker 1", "text": "What is tea?"})
     bot.has_said("A drink.")
     assert (bot._clone.seen, bot._clone.said) == (["What is tea?"], ["A drink."])
@@ -58,17 +58,17 @@ def test_a_seed_reply_stands_in_the_models_history() -> None:
     ],
 )
 def test_replies_are_normalised(opt: dict[str, Any], text: str) -> None:
-    assert seat(text, **opt).act().text == "Well, I'm here. Who are you?"
+    assert bot_agent(text, **opt).act().text == "Well, I'm here. Who are you?"
 
 
 def test_a_model_with_dict_lower_false_keeps_its_own_spelling() -> None:
-    assert seat("NASA , they say .", dict_lower=False).act().text == "NASA , they say ."
+    assert bot_agent("NASA , they say .", dict_lower=False).act().text == "NASA , they say ."
 
 
 def test_failures_are_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFailureError, match="m raised RuntimeError"):
-        seat(RAISE).act()
-    bot = seat()
+        bot_agent(RAISE).act()
+    bot = bot_agent()
 
     def self_observe(text: Any) -> None:
         raise ValueError("no history")
@@ -88,7 +88,7 @@ def test_two_conversations_have_two_histories() -> None:
 
 
 def test_the_opt_is_exported_without_secrets() -> None:
-    bot = seat(api_key="sk-1", override={"auth_token": "sk-2", "beam_size": 3})
+    bot = bot_agent(api_key="sk-1", override={"auth_token": "sk-2", "beam_size": 3})
     assert bot.model_file == "/models/m/model"
     assert bot.exported_opt["override"] == {"beam_size": 3}
     assert "sk-" not in json.dumps(bot.exported_opt)

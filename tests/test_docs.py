@@ -172,7 +172,7 @@ def test_what_troubleshooting_quotes_is_what_the_program_says() -> None:
 def test_the_criterion_of_the_onboarding_page_is_one(tmp_path: Path) -> None:
     from model_chat.configuration.onboarding import OnboardingConfig
     from model_chat.configuration.world_file import load_world
-    from model_chat.tests.seats import BUCKETS, ScriptedHuman
+    from model_chat.tests.scripted_human import BUCKETS, ScriptedHuman
     from model_chat.worlds import OnboardingOptions
 
     page = (ROOT / "docs/onboarding.md").read_text(encoding="utf-8")

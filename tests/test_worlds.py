@@ -20,7 +20,7 @@ from model_chat.serving.loading import LoadedModel
 from model_chat.serving.model import StoppedError
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.parlai_agents import NO_TEXT, RAISE, ShortSightedAgent
-from model_chat.tests.seats import (
+from model_chat.tests.scripted_human import (
     MODEL_FILE,
     NICKNAME,
     Early,

@@ -73,7 +73,7 @@ def _send_blocked(page: Page) -> None:
 
 def _too_long(page: Page) -> None:
     page.get_by_test_id("bucket-none_all_good").check()
-    page.get_by_test_id("composer").fill("This goes on and on. " * 96)
+    page.get_by_test_id("composer").fill("This is too long. " * 120)
 
 
 def _refused(page: Page) -> None:

@@ -98,7 +98,7 @@ def test_a_flag_added_with_a_plus_must_exist_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wish", "left"),
+    ("arguments", "action", "left"),
     [
         ([], Action.RUN, []),
         (["a=1", "--help"], Action.HELP, ["a=1"]),
@@ -110,10 +110,10 @@ def test_a_flag_added_with_a_plus_must_exist_too(tmp_path: Path) -> None:
     ],
 )
 def test_help_and_configuration_are_ours_and_the_rest_is_hydras(
-    arguments: list[str], wish: Action, left: list[str]
+    arguments: list[str], action: Action, left: list[str]
 ) -> None:
     line = read_arguments(arguments)
-    assert (line.wish, line.for_hydra) == (wish, left)
+    assert (line.action, line.for_hydra) == (action, left)
 
 
 @pytest.mark.parametrize("option", ["--config-dir=FOLDER", "--config-dir FOLDER", "-cd FOLDER"])

@@ -24,7 +24,7 @@ from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.preview.agent import PreviewHuman
 from model_chat.preview.session import MOST_CONVERSATIONS, Preview
 from model_chat.tests.endpoint_server import reply, serving
-from model_chat.tests.seats import chat_options, message
+from model_chat.tests.scripted_human import chat_options, message
 
 B = "mephisto.blueprint"
 
