@@ -1,4 +1,4 @@
-"""The page on a phone, enlarged to 400 %, and before its script has arrived; shown by the scripted server."""
+"""The page on a phone, enlarged to 400 %, and before its script has arrived; shown by a scripted run."""
 
 from __future__ import annotations
 
