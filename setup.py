@@ -16,7 +16,6 @@ PACKAGES = find_packages(where=str(ROOT), exclude=NOT_SHIPPED)
 # 'python -m model_chat.scripts.setup_env' installs these two, and what they need, from the lock (docs/installing.md).
 RUN_TIME = [
     "boto3>=1.40",
-    "filelock>=4",
     "httpx>=0.28",
     "huggingface-hub>=2",
     "hydra-core>=1.3,<1.4",
@@ -40,7 +39,6 @@ RUN_TIME = [
     "scipy>=1.16",
     "statsmodels>=0.14",
     "torch>=2.9",
-    "tornado>=6.5",
     "transformers>=5",
     "typing-extensions>=4.15",
     "websockets>=15",
@@ -68,6 +66,7 @@ setup(
             "task_config/dummy/*",
             "analysis/templates/*",
             "quality/*.txt",
+            "preview/page/*.js",
             "py.typed",
             "requirements.lock",
             "frontend/dist/**/*",

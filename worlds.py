@@ -254,7 +254,7 @@ class ModelChatWorld:
             self.abandon(f"model failed: {failure}")
             self.human.control(
                 "model_failed",
-                reason="The chat partner has a technical problem and can't go on. This is not your fault: please submit "
+                reason="The chat partner has a technical problem and can't continue. This is not your fault: please submit "
                 "what you have done; it counts in full.",
             )
 

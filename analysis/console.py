@@ -78,9 +78,9 @@ _RANKING_COLUMNS = {
 }
 
 
-def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | None = None) -> None:
+def print_summary(summary: Summary, files: Mapping[str, Path]) -> None:
     """Print everything a person wants to see at once."""
-    out = out or console()
+    out = console()
     corpus = summary.data.corpus
     kept = corpus.conversations.num_rows
     out.print(

@@ -7,8 +7,8 @@ import numbers
 from collections.abc import Sequence
 from pathlib import Path
 
-from model_chat.analysis.output import whole_file
 from model_chat.analysis.summary import Summary, records
+from model_chat.records.writing import whole_file
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -167,7 +167,7 @@ def write_tables(folder: Path, summary: Summary, source: str) -> list[Path]:
         if name not in texts:
             path.unlink(missing_ok=True)  # an earlier run's table would not belong to these numbers
             continue
-        with whole_file(path) as file:
+        with whole_file(path, private=False) as file:
             file.write(texts[name].encode())
         written.append(path)
     return written

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import orjson
@@ -21,32 +17,12 @@ import pyarrow.parquet
 from model_chat.analysis.arrays import rating_columns
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.exclusions import Exclusion
+from model_chat.records.writing import whole_file
 
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 """How a text begins that spreadsheets take for a formula (OWASP, "CSV Injection")."""
 GUARD = "'"
 EXCLUDED_COLUMNS = ("source", "worker_id", "hit_id", "model_nickname", "reason", "detail")
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open ``path`` for writing so that it is there whole or not at all (temporary file, fsync, rename).
-
-    The file gets the permissions that any new file of the user gets.
-    """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def result_schema(corpus: Corpus, extra_columns: Mapping[str, type]) -> pa.Schema:
@@ -116,7 +92,7 @@ def write_batches(path: Path, kind: str, schema: pa.Schema, batches: Iterable[pa
         How many texts were given an apostrophe.
     """
     guarded = 0
-    with whole_file(path) as file:
+    with whole_file(path, private=False) as file:
         if kind == "csv":
             options = pa.csv.WriteOptions(include_header=False)
             names = (GUARD + name if guard and re.match(FORMULA, name) else name for name in schema.names)
@@ -196,7 +172,7 @@ def write_exclusions(path: Path, exclusions: Iterable[Exclusion], guard: bool) -
 def write_statistics(path: Path, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, object]) -> None:
     """Write all tables and facts into one JSON file, numbers with all their digits; what is not known is null."""
     content = {**facts, **{name: _rows(frame) for name, frame in tables.items()}}
-    with whole_file(path) as file:
+    with whole_file(path, private=False) as file:
         file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str) + b"\n")
 
 

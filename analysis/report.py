@@ -23,12 +23,12 @@ from model_chat.analysis.chunks import CONTEXT_TURN
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.console import p_text
 from model_chat.analysis.exclusions import ExclusionReason
-from model_chat.analysis.output import whole_file
 from model_chat.analysis.preference_report import EFFECT_NAMES, preference_content
 from model_chat.analysis.remarks import remarks
 from model_chat.analysis.settings import NO_LIMIT
 from model_chat.analysis.summary import Summary, records
 from model_chat.records.schema import MODEL_IDX, NONE_ALL_GOOD
+from model_chat.records.writing import whole_file
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 _ROWS_SHOWN = 25
@@ -86,7 +86,7 @@ def write_report(path: Path, summary: Summary, files: Mapping[str, Path]) -> Non
         script=Markup(script),
         script_hash=digest,
     )
-    with whole_file(path) as file:
+    with whole_file(path, private=False) as file:
         file.write(content.encode("utf-8", "replace"))
 
 

@@ -6,7 +6,7 @@ Three groups of times, each the mean over the draws of a scenario, the median an
 the mean and the last hold the waits for a core as well):
 
 * *memory*: choosing and noting the place, with the lock held (``Bookkeeping.reserve``);
-* *call*: all of ``get_next_image`` but the wait for the disk (``fsync`` replaced by nothing);
+* *call*: all of ``get_next_image`` but the wait for the disk (``fsync`` and ``fdatasync`` replaced by nothing);
 * *durable*: ``get_next_image`` as it is; this is the disk's figure more than ours.
 
 The last rows are a linear scan over the images, as a plain implementation of the rules would do it, for comparison.
@@ -37,8 +37,8 @@ EVALS = 3
 
 @contextmanager
 def without_waiting_for_the_disk() -> Iterator[None]:
-    """Replace ``os.fsync`` by nothing."""
-    with mock.patch.object(os, "fsync", lambda _: None):
+    """Replace ``os.fsync`` and ``os.fdatasync`` by nothing."""
+    with mock.patch.object(os, "fsync", lambda _: None), mock.patch.object(os, "fdatasync", lambda _: None):
         yield
 
 
@@ -130,14 +130,14 @@ def threads(images: int, folder: Path, number: int) -> tuple[float, float, int]:
     """Let threads draw at once. Returns draws a second, draws a sync, and all draws."""
     each = 200
     syncs = 0
-    real = os.fsync
+    real = os.fdatasync
 
     def counted(descriptor: int) -> None:
         nonlocal syncs
         syncs += 1
         real(descriptor)
 
-    with ImageStack(images, MODELS, EVALS, folder, rng=0) as stack, mock.patch.object(os, "fsync", counted):
+    with ImageStack(images, MODELS, EVALS, folder, rng=0) as stack, mock.patch.object(os, "fdatasync", counted):
         crowd = [
             threading.Thread(target=lambda name=f"w{n}": [stack.get_next_image(name) for _ in range(each)])
             for n in range(number)

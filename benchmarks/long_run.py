@@ -84,7 +84,7 @@ async def run(task: RunningTask, conversations: int, at_once: int, leaving: floa
     numbers = iter(range(10**9))
     async with httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None)) as http:
 
-        async def seat() -> None:
+        async def worker() -> None:
             nonlocal done
             while done < conversations and time.monotonic() - started < limit:
                 number = next(numbers)
@@ -117,7 +117,7 @@ async def run(task: RunningTask, conversations: int, at_once: int, leaving: floa
                     )
                     print(figures[-1].row(), flush=True)
 
-        await asyncio.gather(*(seat() for _ in range(at_once)))
+        await asyncio.gather(*(worker() for _ in range(at_once)))
     return figures
 
 

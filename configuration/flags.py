@@ -76,11 +76,6 @@ def _all_flags(registered: tuple[tuple[str, str], ...]) -> Mapping[str, Flag]:
     return MappingProxyType({name: found[name] for name in usual if "._" not in name})
 
 
-def known_flags() -> list[str]:
-    """Return the names of all flags, sorted."""
-    return list(all_flags())
-
-
 def _flags_of(node: DictConfig, prefix: str, choices: frozenset[str]) -> Iterator[Flag]:
     for key in map(str, node):
         child = node._get_node(key)

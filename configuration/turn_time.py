@@ -1,19 +1,9 @@
-"""The time that a worker has for a turn, and that a reply is held back for its pace."""
+"""The time that a reply is held back for its pace."""
 
 from __future__ import annotations
 
 LONG_REPLY = 1500
 """Characters (300 tokens): a long reply, where the time for an assignment is computed."""
-
-
-def longest_turn(max_resp_time: int, time_extensions: int) -> int:
-    """Return the seconds that a worker may take for one turn, every extension used.
-
-    Args:
-        max_resp_time: seconds for a turn, and for each extension of it.
-        time_extensions: how many extensions a turn may have.
-    """
-    return max_resp_time * (1 + time_extensions)
 
 
 def longest_pace(first_seconds: float, chars_per_second: float) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class ModelCount(NamedTuple):
@@ -18,17 +18,27 @@ class ModelCount(NamedTuple):
     needed: int
 
 
-class Reservation(Protocol):
-    """A conversation's place in a collection: taken, then either completed or given back, once."""
+@dataclass
+class Reservation:
+    """A conversation's place in a quota: taken, then either completed or given back, once.
+
+    Attributes:
+        nickname: the model's.
+        end: the quota's method that counts the conversation as collected (True) or frees its place (False), unless
+            ``is_ended``, which it guards by its lock. ``Any``: each quota gets back what it has given out itself.
+    """
 
     nickname: str
-    """The model's."""
+    end: Callable[[Any, bool], None] = field(repr=False)
+    is_ended: bool = field(default=False, init=False)
 
     def complete(self) -> None:
-        """Count the conversation as collected."""
+        """Count the conversation, which is saved, as collected."""
+        self.end(self, True)
 
     def give_back(self) -> None:
         """Free the place for another conversation."""
+        self.end(self, False)
 
 
 class Quota(Protocol):
@@ -53,23 +63,6 @@ class Quota(Protocol):
         """Let go of files that are held."""
 
 
-@dataclass
-class ModelReservation:
-    """A conversation's place in the quota of a model: taken, then either completed or given back, once."""
-
-    nickname: str
-    quota: ConversationQuota = field(repr=False)
-    settled: bool = False
-
-    def complete(self) -> None:
-        """Count the conversation as collected; nothing happens if the place is settled already."""
-        self.quota._settle(self, collected=True)
-
-    def give_back(self) -> None:
-        """Free the place for another conversation; nothing happens if the place is settled already."""
-        self.quota._settle(self, collected=False)
-
-
 class ConversationQuota:
     """Conversations needed, in flight and done for each model.
 
@@ -89,7 +82,7 @@ class ConversationQuota:
         self._in_flight = dict.fromkeys(needed, 0)
         self._rng = random.Random(seed)
 
-    def take(self, worker: str = "") -> ModelReservation | None:
+    def take(self, worker: str = "") -> Reservation | None:
         """Take a place for the model that needs most conversations; ties are broken at random.
 
         Args:
@@ -108,13 +101,13 @@ class ConversationQuota:
                 return None
             nickname = self._rng.choice([name for name, count in missing.items() if count == most])
             self._in_flight[nickname] += 1
-            return ModelReservation(nickname, self)
+            return Reservation(nickname, self._end)
 
-    def _settle(self, place: ModelReservation, collected: bool) -> None:
+    def _end(self, place: Reservation, collected: bool) -> None:
         with self._lock:
-            if place.settled:
+            if place.is_ended:
                 return
-            place.settled = True
+            place.is_ended = True
             self._in_flight[place.nickname] -= 1
             self._done[place.nickname] += collected
 

@@ -6,16 +6,16 @@ and sends again with the same token, by which MTurk knows that it is the same pa
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_chat.errors import ConfigurationError
+from model_chat.records.locks import LockedError, hold
 
 FILE = "model_chat_bonuses.db"
 SENDING, PAID = "sending", "paid"
@@ -85,10 +85,10 @@ class Ledger:
         Raises:
             ConfigurationError: another process has it.
         """
-        with self.path.with_suffix(".lock").open("a") as lock:
+        with ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                held.enter_context(hold(self.path.with_suffix(".lock"), alone=True, required=True))
+            except LockedError:
                 raise ConfigurationError(
                     f"{self.path}: another process is paying bonuses; wait until it is done."
                 ) from None

@@ -12,10 +12,8 @@ crash can damage the last line and no other. A change sets a state rather than c
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -24,7 +22,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from model_chat.errors import ModelChatError
-from model_chat.images._files import PARTIAL, sync_folder, write_all
+from model_chat.records.append_only_log import AppendOnlyLog
 
 FORMAT = 1
 """Version of the journal's format, in its header."""
@@ -117,20 +115,7 @@ class Journal:
                 "seen": header.seen,
             }
         )
-        self._size = len(first)
-        self._folder = path.parent
-        partial = path.with_name(path.name + PARTIAL)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(partial, flags, 0o666)
-        try:
-            write_all(self._descriptor, first)
-            os.fsync(self._descriptor)
-            partial.replace(path)
-        except OSError:
-            os.close(self._descriptor)
-            raise
-        # From here on this file is the journal, whatever fails. Until its name is durable, no change of it is.
-        self._name_is_durable = False
+        self._log = AppendOnlyLog.start(path, first)
 
     def append(self, changes: Sequence[Change]) -> None:
         """Write the changes as one line; on return they are on disk.
@@ -138,32 +123,12 @@ class Journal:
         Raises:
             OSError: they are not; the journal is as it was, and a later call may work.
         """
-        line = _line([[change.verb, *change.place] for change in changes])
-        try:
-            if not self._name_is_durable:
-                sync_folder(self._folder)
-                self._name_is_durable = True
-            status = os.fstat(self._descriptor)
-            if status.st_nlink == 0:
-                raise OSError("its journal has been deleted")
-            # A batch that failed may have left part of its line, and a later batch must not follow on that.
-            if status.st_size != self._size:
-                os.ftruncate(self._descriptor, self._size)
-            write_all(self._descriptor, line)
-            os.fsync(self._descriptor)
-        except OSError:
-            self._drop_tail()
-            raise
-        self._size += len(line)
+        self._log.append_lines(_line([[change.verb, *change.place] for change in changes]), durable=True)
         self.changes += len(changes)
-
-    def _drop_tail(self) -> None:
-        with suppress(OSError):  # the next append does it first; until then a damaged last line, which reading drops
-            os.ftruncate(self._descriptor, self._size)
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        self._log.close()
 
 
 def read_journal(path: Path) -> tuple[Header | None, list[Change]]:

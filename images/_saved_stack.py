@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import filelock
 import orjson
 
 from model_chat.errors import ConfigurationError
-from model_chat.images._files import write_whole
 from model_chat.images._journal import Change, DamagedJournalError, Header, Journal, Place, Verb, read_journal
-from model_chat.records.locks import STACK_LOCK
+from model_chat.records.locks import STACK_LOCK, LockedError, hold
+from model_chat.records.writing import replace_file
 
 logger = logging.getLogger(__name__)
 
 STACK_FILE = "stack.json"
 JOURNAL_FILE = "stack.journal"
 LOCK_FILE = STACK_LOCK
-OWNER_FILE = "stack.owner"
-"""Who holds the lock; only read for an error message."""
 
 FOLDER_FLAG = "mephisto.blueprint.stack_folder"
 CHANGE_FLAG = "mephisto.blueprint.stack_on_model_change"
@@ -259,7 +257,7 @@ def load_for(
 def _stretch(saved: SavedStack, folder: Path, models: Sequence[str]) -> SavedStack:
     backup = _backup_path(folder)
     merged = orjson.dumps(saved.places)
-    write_whole(backup, merged)
+    replace_file(backup, merged)
     kept = [model for model in models if model in saved.models]
     dropped = [model for model in saved.models if model not in models]
     logger.warning(
@@ -275,7 +273,7 @@ def _stretch(saved: SavedStack, folder: Path, models: Sequence[str]) -> SavedSta
     # First the journal's changes go into stack.json as it is, then the memory of who saw which image with a model
     # that goes is made durable; only then may the caller write a stack.json without those models.
     old = saved.header()
-    write_whole(folder / STACK_FILE, merged)
+    replace_file(folder / STACK_FILE, merged)
     for image_idx, taken in enumerate(saved.places):
         for model in dropped:
             for worker in taken[model]:
@@ -297,36 +295,31 @@ def _backup_path(folder: Path) -> Path:
 
 def stack_files(folder: Path) -> tuple[Path, ...]:
     """Return the files that a stack keeps in its folder."""
-    return tuple(folder / name for name in (STACK_FILE, JOURNAL_FILE, LOCK_FILE, OWNER_FILE))
+    return tuple(folder / name for name in (STACK_FILE, JOURNAL_FILE, LOCK_FILE))
 
 
-def lock_folder(folder: Path) -> filelock.BaseFileLock:
-    """Take the folder for this run; the system lets go of it when the process ends, however it ends."""
+def lock_folder(folder: Path) -> ExitStack:
+    """Take the folder for this run, until what is returned is closed or the process ends, however it ends.
+
+    Raises:
+        ConfigurationError: another run has it, it can't be made or written, or files can't be locked there.
+    """
+    held = ExitStack()
+    note = f"process {os.getpid()} on {socket.gethostname()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # A lock of the kernel only: a mere file would outlive a killed run.
-        lock = filelock.FileLock(folder / LOCK_FILE, timeout=0, thread_local=False, fallback_to_soft=False)
-        lock.acquire()
-    except filelock.Timeout:
+        held.enter_context(hold(folder / LOCK_FILE, alone=True, required=True, note=note))
+    except LockedError as error:
+        owner = f" ({error.holder})" if error.holder else ""
         raise ConfigurationError(
-            f"{FOLDER_FLAG}={folder}: another run{_owner(folder)} is using it; wait for its end or name another folder."
-        ) from None
-    except NotImplementedError:
-        raise ConfigurationError(
-            f"{FOLDER_FLAG}={folder}: files can't be locked there; name a folder on a local disk."
+            f"{FOLDER_FLAG}={folder}: another run{owner} is using it; wait for its end or name another folder."
         ) from None
     except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise ConfigurationError(
+                f"{FOLDER_FLAG}={folder}: files can't be locked there; name a folder on a local disk."
+            ) from None
         raise ConfigurationError(
             f"{FOLDER_FLAG}={folder}: it can't be made or written ({error}); name a folder you may write to."
         ) from None
-    with suppress(OSError):
-        (folder / OWNER_FILE).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-    return lock
-
-
-def _owner(folder: Path) -> str:
-    try:
-        owner = (folder / OWNER_FILE).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-    return f" ({owner})" if owner else ""
+    return held

@@ -20,6 +20,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,11 +31,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from model_chat.errors import ConfigurationError
-from model_chat.images._files import PARTIAL, put_in_place
 from model_chat.images._parquet import MAKE_IT as MAKE_IT
 from model_chat.images._parquet import PATH_FLAG as PATH_FLAG
 from model_chat.images._parquet import refuse_bombs, refuse_other_files
 from model_chat.images.pictures import UnreadablePictureError, content_hash, encode, fit, read_picture
+from model_chat.records.writing import sync_folder, whole_file
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _HUGGINGFACE = {
@@ -119,7 +120,7 @@ class ImageContextsWriter:
         self.path = Path(path).expanduser()
         self.count = 0
         """Images added so far."""
-        self._partial = self.path.with_name(self.path.name + PARTIAL)
+        self._file = ExitStack()
         self._rows: list[dict[str, Any]] = []
         self._bytes = 0
         self._fingerprint = hashlib.sha256()
@@ -129,7 +130,9 @@ class ImageContextsWriter:
                 raise IsADirectoryError(f"'{self.path}' is a folder")
             # Pictures are compressed already; the JSON beside them is worth it.
             self._writer: pq.ParquetWriter | None = pq.ParquetWriter(
-                self._partial, SCHEMA, compression={"image.bytes": "none", "act": "zstd", "context": "zstd"}
+                self._file.enter_context(whole_file(self.path, private=False)),
+                SCHEMA,
+                compression={"image.bytes": "none", "act": "zstd", "context": "zstd"},
             )
         except OSError as error:
             raise ConfigurationError(
@@ -169,44 +172,28 @@ class ImageContextsWriter:
             writer.write_table(pa.Table.from_pylist(self._rows, schema=SCHEMA))
             self._rows, self._bytes = [], 0
 
-    def close(self) -> None:
-        """Finish the file and put it in place.
-
-        Raises:
-            OSError: the disk is full.
-        """
-        if self._writer is None:
-            return
-        writer = self._writer
-        self._flush(writer)
-        writer.add_key_value_metadata({_FINGERPRINT: self._fingerprint.hexdigest()})
-        writer.close()
-        self._writer = None
-        descriptor = os.open(self._partial, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        put_in_place(self._partial, self.path)
-
-    def discard(self) -> None:
-        """Give up: remove what was written; an earlier file under the same name stays."""
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            self._rows = []
-            writer.close()
-        self._partial.unlink(missing_ok=True)
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
+        """Put the finished file in place, or remove what was written.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        with self._file:
+            if error is None:
+                self._flush(writer)
+                writer.add_key_value_metadata({_FINGERPRINT: self._fingerprint.hexdigest()})
+            writer.close()
+            if error is not None:
+                raise error
+        sync_folder(self.path.parent)
 
 
 class ImageContexts:

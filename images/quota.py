@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from model_chat.conversation.quota import ModelCount
+from model_chat.conversation.quota import ModelCount, Reservation
 from model_chat.images.stack import ImageStack, StackWriteError
 
 logger = logging.getLogger(__name__)
@@ -27,30 +27,18 @@ class Outlook(Enum):
 
 
 @dataclass
-class ImageReservation:
-    """A conversation's place in the stack: taken, then either completed or given back, once.
+class ImageReservation(Reservation):
+    """A conversation's place in the stack.
 
     Attributes:
-        nickname: the model's.
         image_idx: the image.
         worker: who holds it.
         seen: whether the worker has been shown the image; if so, it is never offered to them again.
     """
 
-    nickname: str
-    image_idx: int
-    worker: str
-    quota: ImageQuota = field(repr=False)
-    seen: bool = False
-    settled: bool = False
-
-    def complete(self) -> None:
-        """Count the conversation, which is saved, as collected; nothing happens if the place is settled already."""
-        self.quota._settle(self, collected=True)
-
-    def give_back(self) -> None:
-        """Free the place for another conversation; nothing happens if the place is settled already."""
-        self.quota._settle(self, collected=False)
+    image_idx: int = field(kw_only=True)
+    worker: str = field(kw_only=True)
+    seen: bool = field(default=False, kw_only=True)
 
 
 class ImageQuota:
@@ -107,7 +95,9 @@ class ImageQuota:
                 self._taking -= 1
                 if model is not None:
                     self._in_flight[model] += 1
-        return None if image_idx is None or model is None else ImageReservation(model, image_idx, worker, self)
+        if image_idx is None or model is None:
+            return None
+        return ImageReservation(model, self._end, image_idx=image_idx, worker=worker)
 
     def outlook(self, worker: str) -> Outlook:
         """Say what there is for a worker; takes nothing."""
@@ -119,11 +109,11 @@ class ImageQuota:
             return Outlook.WORK
         return Outlook.LATER if (now or later) and room > 0 else Outlook.NOTHING
 
-    def _settle(self, place: ImageReservation, collected: bool) -> None:
+    def _end(self, place: ImageReservation, collected: bool) -> None:
         with self._lock:
-            if place.settled:
+            if place.is_ended:
                 return
-            place.settled = True
+            place.is_ended = True
             self._in_flight[place.nickname] -= 1
             if collected:
                 self._done[place.nickname] += 1

@@ -18,19 +18,16 @@ import os
 import random
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
 from model_chat.errors import ConfigurationError, ModelChatError
 from model_chat.images._bookkeeping import Bookkeeping, Progress
-from model_chat.images._files import write_whole
 from model_chat.images._journal import Change, Header, Journal, Place, Verb
 from model_chat.images._saved_stack import (
     FOLDER_FLAG,
     JOURNAL_FILE,
-    OWNER_FILE,
     STACK_FILE,
     Places,
     argument_faults,
@@ -40,6 +37,7 @@ from model_chat.images._saved_stack import (
     read_stack,
     stack_files,
 )
+from model_chat.records.writing import replace_file
 
 __all__ = [
     "Draw",
@@ -133,16 +131,16 @@ class ImageStack:
                 self._images_id = images_id or saved.images_id
             draws = rng if isinstance(rng, random.Random) else random.Random(rng)
             self._books = Bookkeeping(num_images, self.models, evals_per_image_model_combo, draws, saved)
-            write_whole(self.folder / STACK_FILE, self._books.stack_json())
+            replace_file(self.folder / STACK_FILE, self._books.stack_json())
             self._journal = Journal(self.folder / JOURNAL_FILE, self._header())
         except OSError as error:
-            self._folder_lock.release()
+            self._folder_lock.close()
             raise ConfigurationError(
                 f"{FOLDER_FLAG}={self.folder}: the stack can't be read or written ({error}); "
                 "check the folder's permissions and the disk's free space, or name another folder."
             ) from error
         except BaseException:
-            self._folder_lock.release()
+            self._folder_lock.close()
             raise
 
     # What a run does with it
@@ -298,9 +296,7 @@ class ImageStack:
                 logger.warning("%s could not be written (%s); the journal beside it holds the rest.", STACK_FILE, error)
             finally:
                 self._journal.close()
-                with suppress(OSError):
-                    (self.folder / OWNER_FILE).unlink(missing_ok=True)
-                self._folder_lock.release()
+                self._folder_lock.close()
         finally:
             self._end_turn()
 
@@ -402,7 +398,7 @@ class ImageStack:
         """
         with self._lock:
             content, header = self._books.stack_json(), self._header()
-        write_whole(self.folder / STACK_FILE, content)
+        replace_file(self.folder / STACK_FILE, content)
         old, self._journal = self._journal, Journal(self.folder / JOURNAL_FILE, header)
         old.close()
 

@@ -36,13 +36,13 @@ class CommandLine(NamedTuple):
     """A command line that has been read.
 
     Attributes:
-        wish: what it asks for.
+        action: what it asks for.
         options: those that are left for Hydra.
         overrides: ``flag=value``, so that Hydra reads what is meant.
         config_dir: a folder that holds a ``conf/`` of its own.
     """
 
-    wish: Action
+    action: Action
     options: list[str]
     overrides: list[str]
     config_dir: Path | None = None
@@ -82,8 +82,8 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
         if value is None or (name == "cfg" and is_config) or (name == "config_dir" and offered):
             continue
         options.append(f"--{name.replace('_', '-')}={folder if name == 'config_dir' else value}")
-    wish = Action.HELP if parsed.help else Action.CONFIG if is_config else Action.RUN
-    return CommandLine(wish, options, [as_meant(word) for word in overrides], folder if offered else None)
+    action = Action.HELP if parsed.help else Action.CONFIG if is_config else Action.RUN
+    return CommandLine(action, options, [as_meant(word) for word in overrides], folder if offered else None)
 
 
 def run_hydra_app(run: Callable[[], None], config_name: str, line: CommandLine) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +25,15 @@ from model_chat.errors import ConfigurationError
 from model_chat.mephisto_task.agent_state import state_of
 from model_chat.records.collected import SavedConversations, message_ids_of
 from model_chat.records.journal import JOURNAL_NAME
-from model_chat.records.locks import DATA_LOCK, LOCKS_FOLDER, LockedError, hold, hold_data, use_folder
+from model_chat.records.locks import (
+    DATA_LOCK,
+    LOCKS_FOLDER,
+    LockedError,
+    hold,
+    hold_alone_from_now,
+    hold_data,
+    use_folder,
+)
 from model_chat.records.schema import HUMAN_IDX, Completion, Generation, Utterance
 from model_chat.records.writing import save_conversation
 
@@ -108,22 +115,17 @@ def hold_task(data_folder: Path, task_name: str, makes: Sequence[Path] = ()) -> 
                 "when that is done."
             ) from None
         try:
-            descriptor = held.enter_context(hold(path, alone=True))
-        except LockedError:
-            with path.open("rb") as stream:
-                holder = stream.read(20).decode("ascii", "replace").strip()
+            held.enter_context(hold(path, alone=True, note=str(os.getpid())))
+        except LockedError as error:
             raise ConfigurationError(
-                f"mephisto.task.task_name: '{task_name}' is running already (process {holder or 'unknown'}); stop that run, "
-                "or give another name."
+                f"mephisto.task.task_name: '{task_name}' is running already (process {error.holder or 'unknown'}); stop "
+                "that run, or give another name."
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         try:
             yield
         except ConfigurationError:
             new.remove()
-            with suppress(BlockingIOError):  # another run uses the data
-                fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if hold_alone_from_now(shared):  # no other run uses the data
                 new_data.remove()
             raise
 

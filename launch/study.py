@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +47,11 @@ class Study:
         return found is not None
 
 
-def find_study(conf: str, overrides: Sequence[str] = ()) -> Study:
+def find_study(conf: str) -> Study:
     """Read a file of ``conf/``.
 
     Args:
         conf: its name.
-        overrides: further words of a run's command line.
 
     Raises:
         ConfigurationError: there is no such file, or it has faults.
@@ -64,7 +62,7 @@ def find_study(conf: str, overrides: Sequence[str] = ()) -> Study:
     from model_chat.launch.checks import BLUEPRINT
     from model_chat.launch.command_line import compose_config
 
-    cfg = compose_config("example", ["--conf", conf, *overrides])
+    cfg = compose_config("example", ["--conf", conf])
     args = cfg.mephisto.blueprint
     folder, stack = args.get("chat_data_folder", None), args.get("stack_folder", None)  # None for "???", too
     if not folder or not cfg.mephisto.task.get("task_name", None):

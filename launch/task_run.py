@@ -65,9 +65,9 @@ def main(default_conf: str) -> None:
 
     def run(cfg: DictConfig) -> None:
         nonlocal code
-        if wish is Action.HELP:
+        if action is Action.HELP:
             print(help_text(cfg, Path(sys.argv[0]).name, ABOUT), end="")  # noqa: T201  # what the command is asked to print
-        elif wish is Action.CONFIG:
+        elif action is Action.CONFIG:
             print(config_text(cfg), end="")  # noqa: T201  # likewise
         else:
             set_up_logging(cfg.mephisto.log_level, console)
@@ -87,13 +87,13 @@ def main(default_conf: str) -> None:
     console = Console(stderr=True, emoji=False)
     try:
         line = read_arguments(sys.argv[1:])
-        wish = line.wish
+        action = line.action
         name = register(default_conf, line.config_dir)
         # Without a path Hydra would search the whole package. The group `conf` comes from the config store.
         hydra_main = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name=name)
         run_hydra_app(hydra_main(run), name, line)
     except CannotComposeError as error:
-        code = _refuse(error.with_faults_of(check_task) if wish is Action.RUN else error, console)
+        code = _refuse(error.with_faults_of(check_task) if action is Action.RUN else error, console)
     except ConfigurationError as error:
         code = _refuse(error, console)
     except KeyboardInterrupt:  # before the run listens to signals

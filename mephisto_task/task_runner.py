@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 NO_MORE_WORK = "All chats of this task have been given out in the meantime. Please submit; thank you for coming."
 TECHNICAL_PROBLEM = (
-    "The chat has a technical problem and can't go on. This is not your fault: please submit what you have done; it "
+    "The chat has a technical problem and can't continue. This is not your fault: please submit what you have done; it "
     "counts in full."
 )
 SAVING_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,21 @@ from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.errors import ConfigurationError
 from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.mephisto_task.task_runner import TECHNICAL_PROBLEM, TIME_IS_UP, tell_end
-from model_chat.preview.seat import PreviewHuman
+from model_chat.preview.agent import PreviewHuman
 from model_chat.preview.study import Study, state_of, watched_files
 from model_chat.serving.model import StoppedError
 
 logger = logging.getLogger(__name__)
 
 MOST_CONVERSATIONS = 20
-"""At the same time; each is a thread."""
-LONGEST_ID = 256
+"""At the same time; each is a thread. One more ends the oldest."""
 
 
 class Preview:
-    """Everything behind the page. Belongs to the server's loop; worlds run in threads of their own.
+    """Everything behind the page: the agents of the operator (:class:`~model_chat.preview.operator.Agents`).
+
+    The operator's thread asks and delivers, the main thread looks for changes, and worlds run in threads of their own;
+    ``_lock`` guards who takes part.
 
     Args:
         overrides, reply, onboarding, model: see :class:`Study`.
@@ -49,6 +50,9 @@ class Preview:
         self._model = model
         self._console = console
         self._folder = Path(tempfile.mkdtemp(prefix="model_chat_preview_"))
+        self.send: Callable[[str, str, dict[str, Any]], None] = lambda *packet: None
+        """Sends a packet to the router: the operator's, once there is one."""
+        self._lock = threading.RLock()
         self._numbers = count(1)
         self._agents: dict[str, PreviewHuman] = {}
         self._by_registration: dict[str, PreviewHuman] = {}
@@ -69,11 +73,21 @@ class Preview:
         self.study.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def look_for_changes(self) -> None:
-        """Read the study anew if one of its files has changed; with a fault in them, the one before stays."""
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the page's bar shows: the version of the study, its faults, and the parts that can be looked at."""
+        parts = ["chat", "onboarding", ""] if self.study.has_onboarding else ["chat", ""]
+        return {"version": self.version, "faults": list(self.faults), "parts": parts}
+
+    def look_for_changes(self) -> bool:
+        """Read the study anew if one of its files has changed; with a fault in them, the one before stays.
+
+        Returns:
+            whether there is something new to be shown.
+        """
         state = state_of(watched_files(self.study.cfg))
         if state == self._state:
-            return
+            return False
         self._state = state
         try:
             study = Study(*self._arguments, self._folder, self._console, self._model)
@@ -81,69 +95,67 @@ class Preview:
             self.faults = error.faults
             for text in error.faults:
                 self._console.print(f"✗ {text}", highlight=False, soft_wrap=True, markup=False)
-            return
+            return True
         self.faults = ()
-        before, self.study = self.study, study
         self._state = state_of(watched_files(study.cfg))  # the files may be others now
-        passed = self._passed if _onboarding_of(before) == _onboarding_of(study) else set()
-        self.start_over()
-        self._passed = passed  # who has passed is not asked again because of a change elsewhere
+        with self._lock:
+            before, self.study = self.study, study
+            passed = self._passed if _onboarding_of(before) == _onboarding_of(study) else set()
+            self.start_over()
+            self._passed = passed  # who has passed is not asked again because of a change elsewhere
         before.close()
         self._console.print("The files have changed; the page starts over.")
+        return True
 
     def start_over(self) -> None:
         """Forget every conversation; pages reload when they see the new version."""
-        self.version += 1
-        for human in self._agents.values():
-            human.leave()
-        self._agents.clear()
-        self._by_registration.clear()
-        self._failed.clear()
-        self._passed = set()
-
-    def repeat_onboarding(self) -> None:
-        """Forget who has passed or failed onboarding, and the conversations after it; those without one continue."""
-        for registration in [name for name in self._by_registration if not _wants_chat(name)]:
-            human = self._by_registration.pop(registration)
-            self._agents.pop(human.agent_id, None)
-            human.leave()
-        self._failed.clear()
-        self._passed = set()
+        with self._lock:
+            self.version += 1
+            for human in self._agents.values():
+                human.leave()
+            self._agents.clear()
+            self._by_registration.clear()
+            self._failed.clear()
+            self._passed = set()
 
     def request_agent(self, provider_data: Any) -> dict[str, Any]:
         """Answer a page that wants to take part, the same again after a reload."""
         registration = str(provider_data.get("agent_registration_id")) if isinstance(provider_data, dict) else ""
-        if len(registration) > LONGEST_ID:
-            return _no_agent("The address of this page names somebody whose id is too long.")
-        if registration in self._failed:
-            return _no_agent(
-                "You did not pass onboarding. In a real run you would not be let in again; here, start over."
-            )
-        human = self._by_registration.get(registration)
-        if human is None and len(self._agents) >= MOST_CONVERSATIONS:
-            return _no_agent(f"There are {MOST_CONVERSATIONS} conversations with this preview; start over.")
-        if human is None:
-            asks = not _wants_chat(registration) and registration not in self._passed
-            human = self._begin(registration, onboarding=self.study.has_onboarding and asks)
-        return self._details(human)
+        with self._lock:
+            if registration in self._failed:
+                return _no_agent(
+                    "You did not pass onboarding. In a real run you would not be let in again; here, start over."
+                )
+            human = self._by_registration.get(registration)
+            if human is None:
+                asks = not registration.endswith("-chat") and registration not in self._passed
+                human = self._begin(registration, onboarding=self.study.has_onboarding and asks)
+            return self._details(human)
 
-    def submit_onboarding(self, agent_id: Any) -> dict[str, Any]:
+    def submit_onboarding(self, agent_id: str) -> dict[str, Any]:
         """Continue from a passed onboarding to the chat."""
-        for registration, human in self._by_registration.items():
-            if human.agent_id == agent_id:
-                if human.status != AgentState.STATUS_WAITING:
-                    return self._details(human)
-                self._passed.add(registration)
-                return self._details(self._begin(registration, onboarding=False))
+        with self._lock:
+            for registration, human in self._by_registration.items():
+                if human.agent_id == agent_id:
+                    if human.status != AgentState.STATUS_WAITING:
+                        return self._details(human)
+                    self._passed.add(registration)
+                    return self._details(self._begin(registration, onboarding=False))
         return _no_agent("The preview has started over; reload the page.")
 
-    def agent(self, agent_id: Any) -> PreviewHuman | None:
-        """Return the human side of a conversation by its agent id."""
-        return self._agents.get(str(agent_id))
+    def deliver(self, agent_id: str, update: Any) -> None:
+        """Hand a packet of a page to its conversation."""
+        human = self._agents.get(agent_id)
+        if human is not None:
+            human.deliver(update)
 
     def _begin(self, registration: str, onboarding: bool) -> PreviewHuman:
         number = next(self._numbers)
-        human = PreviewHuman(f"onboarding_{number}" if onboarding else str(number), asyncio.get_running_loop())
+        human = PreviewHuman(f"onboarding_{number}" if onboarding else str(number), lambda *packet: self.send(*packet))
+        while len(self._agents) >= MOST_CONVERSATIONS:
+            oldest = self._agents.pop(next(iter(self._agents)))
+            self._by_registration = {who: human for who, human in self._by_registration.items() if human is not oldest}
+            oldest.leave()
         self._agents[human.agent_id] = self._by_registration[registration] = human
         target = self._run_onboarding if onboarding else self._run_chat
         threading.Thread(target=target, args=(self.study.shared, human, registration), daemon=True).start()
@@ -152,7 +164,7 @@ class Preview:
     def _details(self, human: PreviewHuman) -> dict[str, Any]:
         task_data = self.study.shared.onboarding_data if human.agent_id.startswith("onboarding") else {}
         started = {"task_data": task_data, "past_live_updates": list(human.updates)}
-        return {"data": {"worker_id": human.worker_id, "agent_id": human.agent_id, "init_task_data": started}}
+        return {"worker_id": human.worker_id, "agent_id": human.agent_id, "init_task_data": started}
 
     def _run_onboarding(self, shared: ModelChatSharedState, human: PreviewHuman, registration: str) -> None:
         world = shared.require_world_module().make_onboarding_world(
@@ -170,7 +182,8 @@ class Preview:
             if world.passed:
                 human.set_status(AgentState.STATUS_WAITING)
             else:
-                self._failed.add(registration)
+                with self._lock:
+                    self._failed.add(registration)
         finally:
             world.shutdown()
 
@@ -203,11 +216,6 @@ class Preview:
             human.control("ended", outcome="incomplete", reason=TECHNICAL_PROBLEM, task_done=True)
 
 
-def _wants_chat(registration: str) -> bool:
-    """Whether a page has asked for the chat without onboarding."""
-    return registration.endswith("-chat")
-
-
 def _onboarding_of(study: Study) -> OnboardingConfig | None:
     """Return the dialogues, their answers, and what passes; None without onboarding."""
     options = study.shared.onboarding_world_opt
@@ -220,4 +228,4 @@ def _end_absent(human: PreviewHuman, absent: AbsentAgentError) -> None:
 
 
 def _no_agent(reason: str) -> dict[str, Any]:
-    return {"data": {"agent_id": None, "failure_reason": reason}}
+    return {"agent_id": None, "failure_reason": reason}

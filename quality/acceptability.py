@@ -127,11 +127,12 @@ def _matcher_of(words: Sequence[str], matcher_class: Any) -> Any:
         return matcher_class(file.name)
 
 
-def read_words(path: str, flag: str = "mephisto.blueprint.offensive_words_path") -> list[str]:
+def read_words(path: str) -> list[str]:
     """Read a list of words: lower case, without comments and blank lines.
 
     Raises:
         ConfigurationError: the file can't be read.
     """
-    lines = (line.split("#")[0].strip().lower() for line in read_text(flag, str(expand(path))).splitlines())
+    text = read_text("mephisto.blueprint.offensive_words_path", str(expand(path)))
+    lines = (line.split("#")[0].strip().lower() for line in text.splitlines())
     return [line for line in lines if line]

@@ -80,9 +80,7 @@ def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
 
 
-def load_attention_checks(
-    path: str, num_turns: int, annotations: AnnotationsConfig | None, flag: str = FLAG
-) -> AttentionConfig:
+def load_attention_checks(path: str, num_turns: int, annotations: AnnotationsConfig | None) -> AttentionConfig:
     """Read and check an attention check file.
 
     Args:
@@ -94,12 +92,12 @@ def load_attention_checks(
         ConfigurationError: not JSON, wrong keys or types, a turn that never comes or has two checks, or a bucket that
             the task has not: one sentence for each.
     """
-    text = read_text(flag, path)
+    text = read_text(FLAG, path)
     try:
-        config = AttentionConfig.model_validate(parse_json(flag, path, text))
+        config = AttentionConfig.model_validate(parse_json(FLAG, path, text))
     except ValidationError as error:
-        raise ConfigurationError(*validation_faults(flag, path, text, error)) from None
-    ConfigurationError.raise_if(_faults(config, num_turns, annotations, f"{flag}: '{path}'"))
+        raise ConfigurationError(*validation_faults(FLAG, path, text, error)) from None
+    ConfigurationError.raise_if(_faults(config, num_turns, annotations, f"{FLAG}: '{path}'"))
     return config
 
 

@@ -1,7 +1,7 @@
 """Locks of the operating system: runs share what they write to, and who changes all records needs it alone.
 
 A lock ends with the process that holds it, however that ends. Where the file system has no locks (some network file
-systems), there is none to hold, and the caller continues without it.
+systems), there is none to hold, and the caller continues without it, unless it says that it needs the lock.
 """
 
 from __future__ import annotations
@@ -26,33 +26,46 @@ STACK_LOCK = "stack.lock"
 
 
 class LockedError(ModelChatError):
-    """Somebody else holds the lock."""
+    """Somebody else holds the lock.
+
+    Attributes:
+        holder: what they have noted in the locked file (see :func:`hold`), or ``""``.
+    """
+
+    def __init__(self, path: Path, holder: str) -> None:
+        super().__init__(str(path))
+        self.holder = holder
 
 
 @contextmanager
-def hold(path: Path, alone: bool, make: bool = True) -> Iterator[int]:
+def hold(path: Path, alone: bool, make: bool = True, required: bool = False, note: str = "") -> Iterator[int]:
     """Lock a file, or a folder itself, until the end of the block; never wait.
 
     Args:
         path: what to lock.
         alone: whether nobody else may hold it; else it is shared with those who share it, too.
         make: whether to make the file where it is missing; a folder is never made.
+        required: whether a file system without locks is an error.
+        note: replaces what the file holds, for whoever is refused the lock.
 
     Yields:
         The descriptor of the open file.
 
     Raises:
         LockedError: somebody else holds it.
-        OSError: it can't be opened.
+        OSError: it can't be opened, or, if ``required``, not be locked.
     """
-    descriptor = _locked(path, alone, make)
+    descriptor = _locked(path, alone, make, required)
     try:
+        if note:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{note}\n".encode(), 0)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _locked(path: Path, alone: bool, make: bool) -> int:
+def _locked(path: Path, alone: bool, make: bool, required: bool) -> int:
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | (os.O_CREAT if make else 0)
     while True:
         if make:
@@ -61,14 +74,27 @@ def _locked(path: Path, alone: bool, make: bool) -> int:
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
+            holder = b"" if flags == os.O_RDONLY else os.pread(descriptor, 200, 0)
             os.close(descriptor)
-            raise LockedError(str(path)) from None
+            raise LockedError(path, holder.decode("utf-8", "replace").strip()) from None
         except OSError as error:
+            if required:
+                os.close(descriptor)
+                raise
             logger.debug("%s can't be locked: %s", path, error)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(path.stat(), os.fstat(descriptor)):
                 return descriptor
         os.close(descriptor)  # the file was removed meanwhile, by a run whose launch was refused
+
+
+def hold_alone_from_now(descriptor: int) -> bool:
+    """Turn a shared lock into one that nobody else holds; return False, and keep it shared, if somebody does."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def hold_data(data_folder: Path, alone: bool) -> contextlib.AbstractContextManager[int]:
@@ -92,8 +118,8 @@ def runs_going_on(data_folder: Path) -> list[str]:
         try:
             with hold(path, alone=False, make=False):
                 pass
-        except LockedError:
-            found.append(path.read_text(encoding="ascii", errors="replace").strip())
+        except LockedError as error:
+            found.append(error.holder)
         except OSError as error:
             logger.debug("%s can't be read: %s", path, error)
     return [holder for holder in found if holder]

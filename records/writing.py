@@ -1,14 +1,14 @@
-"""Write finished conversations as files, atomically; no file ever replaces another."""
+"""Write files whole and durably, and finished conversations as files that never replace another."""
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import orjson
@@ -51,24 +51,48 @@ def _readable(conversation: Mapping[str, Any]) -> bytes:
         return json.dumps(json.loads(plain), indent=2).encode("ascii")
 
 
-def write_new_file(path: Path, data: bytes) -> Path:
-    """Write ``path`` whole: temporary file, fsync, then a link that fails if the name is taken.
+@contextmanager
+def whole_file(path: Path, private: bool = True, durable: bool = True, new: bool = False) -> Iterator[IO[bytes]]:
+    """Open ``path`` for writing so that it is there whole or not at all: temporary file, fsync, rename.
 
-    The file is readable by its owner only: it holds what people wrote.
+    The new name survives a power cut only once the caller has called :func:`sync_folder` after the block.
+
+    Args:
+        path: its folder must exist.
+        private: whether only its owner may read it; else it gets the permissions of any new file of the user.
+        durable: whether the content has to be on disk before the file has its name.
+        new: whether the name must be free; else what was there is replaced.
+
+    Raises:
+        FileExistsError: ``new``, and the name is taken; what is there is left as it is.
+        OSError: it can't be written; what was there is left as it is.
+    """
+    temporary = path.with_name(f".{uuid4().hex}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600 if private else 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        if new:
+            os.link(temporary, path)  # unlike rename, never replaces a file
+        else:
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_new_file(path: Path, data: bytes) -> Path:
+    """Write a file that is not there yet, readable by its owner only; it is on disk when this returns.
 
     Raises:
         FileExistsError: ``path`` exists already; it is left as it is.
         OSError: it can't be written; nothing is left behind.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)  # unlike rename, never replaces a file
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with whole_file(path, new=True) as file:
+        file.write(data)
     try:
         sync_folder(path.parent)
     except OSError:
@@ -77,28 +101,19 @@ def write_new_file(path: Path, data: bytes) -> Path:
     return path
 
 
-def replace_file(path: Path, data: bytes, durable: bool) -> None:
-    """Write ``path`` whole in the place of what was there: temporary file, then a rename. Its folder must exist.
+def replace_file(path: Path, data: bytes, durable: bool = True) -> None:
+    """Write ``path`` whole in the place of what was there, readable by its owner only.
 
     Args:
-        path: readable by its owner only afterwards.
+        path: its folder must exist.
         data: the whole new content.
         durable: whether it has to survive a power cut (fsync); it survives the process's death in any case.
 
     Raises:
-        OSError: it can't be written; what was there is left as it is.
+        OSError: it can't be written; what was there is left as it is, unless the folder can't be synced.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path, durable=durable) as file:
+        file.write(data)
     if durable:
         sync_folder(path.parent)
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
-import json
 import logging
-import os
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -20,17 +17,16 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import requests
 from mephisto.abstractions.architects.local_architect import LocalArchitect, LocalArchitectArgs
 from mephisto.abstractions.architects.router.build_router import build_router
 from mephisto.operations.registry import register_mephisto_abstraction
 
 from model_chat.configuration.places import set_up_command
-from model_chat.configuration.redaction import is_secret
 from model_chat.errors import ConfigurationError
 from model_chat.router.own_router import ROUTER_SOURCE, OwnRouter, router_source
+from model_chat.router.router_process import fault_at_start, start_router, stop_router
 
 if TYPE_CHECKING:
     from mephisto.abstractions.blueprint import SharedTaskState
@@ -42,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 ROUTER_PACKAGES = ROUTER_SOURCE / "node_modules"
 """The router's npm packages, installed once by the set-up."""
-START_SECONDS = 20.0
 STOP_SECONDS = 5.0
 MOST_RESTARTS, RESTARTS_SECONDS = 5, 60.0
 """A router that ends more often in so many seconds is not started again."""
@@ -110,7 +105,6 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
             "hosts": [host for host in hosts if host],
             "proxies": entries_of(options.get("trusted_proxies")),
         }
-        self._log: Any = None
         self._lock = threading.RLock()
         self._is_stopping = False
         self._starts: deque[float] = deque(maxlen=MOST_RESTARTS + 1)
@@ -170,10 +164,13 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
         shutil.copytree(str(self.server_dir), self.running_dir, symlinks=True, dirs_exist_ok=True)
         packages = Path(self.running_dir) / "node_modules"
         packages.symlink_to(ROUTER_PACKAGES, target_is_directory=True)
-        self._log = (Path(self.running_dir) / "router.log").open("wb")
         self._is_stopping = False
         self._start()
-        self._wait_until_up()
+        if self.server_process is not None:
+            fault = fault_at_start(self.server_process, Path(self.running_dir), self._own_address)
+            if fault is not None:
+                self.shutdown()
+                raise ConfigurationError(f"mephisto.architect.port={self.port}: the router did not come up: {fault}")
         threading.Thread(target=self._watch, name="router watch", daemon=True).start()
         return f"{self.hostname}:{self.port}"
 
@@ -184,24 +181,10 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
             ConfigurationError: there is no node.
         """
         try:
-            process = subprocess.Popen(
-                ["node", "server.js"],
-                cwd=str(self.running_dir),
-                env={
-                    **{name: value for name, value in os.environ.items() if not is_secret(name)},
-                    "PORT": str(self.port),
-                    "MODEL_CHAT_ROUTER_KEY": self._key,
-                    "MODEL_CHAT_ROUTER_SETTINGS": json.dumps(self._settings),
-                    "MODEL_CHAT_PARENT": "stdin",
-                },
-                stdin=subprocess.PIPE,  # never written to: it ends with this process, and then so does the router
-                stdout=self._log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in the terminal reaches the run script, which stops the router in order
-            )
-        except FileNotFoundError:
+            process = start_router(Path(str(self.running_dir)), str(self.port), self._key, self._settings)
+        except ConfigurationError:
             self.shutdown()
-            raise ConfigurationError("There is no 'node' on the PATH; install Node.js 20 or newer.") from None
+            raise
         self._starts.append(time.monotonic())
         self.server_process, self.server_process_pid = process, process.pid
 
@@ -228,23 +211,6 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
                     process.stdin.close()
                 self._start()
 
-    def _wait_until_up(self) -> None:
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end:
-            if self.server_process is not None and self.server_process.poll() is not None:
-                break
-            try:
-                if requests.get(f"http://{self._own_address}/is_alive", timeout=1).ok:
-                    return
-            except requests.RequestException:
-                time.sleep(0.05)
-        log = (Path(str(self.running_dir)) / "router.log").read_text(encoding="utf-8", errors="replace")
-        self.shutdown()
-        said = " ".join(line.strip() for line in log.splitlines() if line.strip() and not line.startswith("    at "))
-        raise ConfigurationError(
-            f"mephisto.architect.port={self.port}: the router did not come up: {said[-500:] or 'it said nothing'}"
-        )
-
     def cleanup(self) -> None:
         """Remove the built folder, which :meth:`deploy` has copied."""
         if self.server_dir is not None:
@@ -256,16 +222,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
             self._is_stopping = True
             process, self.server_process = self.server_process, None
         if process is not None:
-            if process.stdin is not None:
-                process.stdin.close()
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        if self._log is not None:
-            self._log.close()
+            stop_router(process, STOP_SECONDS)
         if self.running_dir is not None:
             shutil.rmtree(self.running_dir, ignore_errors=True)
 

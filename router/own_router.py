@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import os
 import secrets
@@ -16,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model_chat.configuration.redaction import learn_secrets
+from model_chat.router.router_process import operator_path
 
 ROUTER_SOURCE = Path(__file__).resolve().parent
 """Our router (``server.js``)."""
@@ -46,10 +44,9 @@ class OwnRouter:
         urls: list[str] = super()._get_socket_urls()  # type: ignore[misc]  # of the architect that this is mixed into
         if not self.has_own_router:
             return urls
-        digest = hmac.new(self._key.encode(), b"operator", hashlib.sha256).digest()
-        address = base64.urlsafe_b64encode(digest).decode().rstrip("=")[:32]
-        learn_secrets({"secret": [self._key, address]})  # Mephisto's socket logs where it connects to
-        return [f"{url}operator/{address}" for url in urls]
+        path = operator_path(self._key)
+        learn_secrets({"secret": [self._key, path.rpartition("/")[2]]})  # Mephisto's socket logs where it connects to
+        return [url + path for url in urls]
 
     def download_file(self, target_filename: str, save_dir: str) -> None:
         """Refuse: pages upload no files, and the name of one comes from outside.

@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from typing import IO, Any
 from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.configuration.places import work_dir
 from model_chat.errors import ConfigurationError
+from model_chat.records.writing import whole_file
 from model_chat.scripts._demo_sentences import conversations
 
 MODELS_DIR = work_dir() / "models"
@@ -139,12 +139,8 @@ def install(made: Path, names: Sequence[str], folder: Path, opt: Mapping[str, An
 
 
 def _write_whole(path: Path, source: IO[bytes]) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("wb") as file:
+    with whole_file(path, private=False) as file:
         shutil.copyfileobj(source, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
 
 
 # --- demo/blender_tiny ---

@@ -12,58 +12,55 @@ this machine only.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import logging
 import signal
+import tempfile
+import threading
 import webbrowser
+from contextlib import ExitStack
+from pathlib import Path
 
-import tornado.netutil
 from rich.console import Console
 
 from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.errors import ConfigurationError
 from model_chat.launch.logs import set_up_logging
-from model_chat.preview.server import http_server
+from model_chat.preview.operator import Operator
+from model_chat.preview.served_page import ServedPage
 from model_chat.preview.session import Preview
 
-HOST = "127.0.0.1"
 LOOK_SECONDS = 0.3
 """Between two looks at whether a file has changed."""
 REPLY = "This is the preview's model, which always says the same. The real ones will say something else here."
 
 
-async def serve(preview: Preview, port: int, browser: bool, console: Console) -> None:
+def serve(preview: Preview, page: ServedPage, browser: bool, console: Console) -> None:
     """Serve the preview until the process is interrupted or terminated.
 
     Raises:
-        ConfigurationError: the port can't be used.
+        ConfigurationError: the router does not come up.
     """
+    ended = threading.Event()
+    # Of its own: what a shell starts in the background is born deaf to SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    page.show(preview.study.shared.page_config, preview.state)
+    page.keep_running()
+    operator = Operator(page.operator_url, preview)
+    preview.send = operator.send
     try:
-        sockets = tornado.netutil.bind_sockets(port, HOST)
-    except OSError as error:
-        raise ConfigurationError(f"--port: {port} can't be used ({error.strerror}); try {port + 1}, or 0.") from None
-    server = http_server(preview)
-    server.add_sockets(sockets)
-    address = f"http://{HOST}:{sockets[0].getsockname()[1]}/"
-    stage = "onboarding" if preview.study.has_onboarding else "chat"
-    url = f"{address}?worker_id=preview&assignment_id={stage}"
-    console.print(f"Preview: {url}", highlight=False, soft_wrap=True)
-    console.print("Change a file, and the page starts over. Ctrl-C ends it.", highlight=False)
-    if browser:
-        webbrowser.open(url)
-    ended = asyncio.Event()
-    with contextlib.suppress(NotImplementedError):  # Windows; Ctrl-C works there all the same
-        # Of its own: what a shell starts in the background is born deaf to SIGINT.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    try:
-        while not ended.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), LOOK_SECONDS)
-            preview.look_for_changes()
+        stage = "onboarding" if preview.study.has_onboarding else "chat"
+        url = f"{page.address}?worker_id=preview&assignment_id={stage}"
+        console.print(f"Preview: {url}", highlight=False, soft_wrap=True)
+        console.print("Change a file, and the page starts over. Ctrl-C ends it.", highlight=False)
+        if browser:
+            webbrowser.open(url)
+        while not ended.wait(LOOK_SECONDS):
+            if preview.look_for_changes():
+                page.show(preview.study.shared.page_config, preview.state)
+            page.keep_running()
     finally:
-        server.stop()
+        operator.close()
 
 
 def main() -> int:
@@ -86,19 +83,20 @@ def main() -> int:
     console = Console(stderr=True, emoji=False)
     set_up_logging("warning", console)
     logging.getLogger("model_chat").setLevel(logging.WARNING)  # that the model has no file is no news here
-    preview = None
     try:
-        preview = Preview([f"conf={args.config}", *flags], args.reply, args.onboarding, console, args.model)
-        asyncio.run(serve(preview, args.port, not args.no_browser, console))
+        with ExitStack() as closing:
+            folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="model_chat_preview_"))
+            page = ServedPage(Path(folder) / "router", args.port)
+            preview = Preview([f"conf={args.config}", *flags], args.reply, args.onboarding, console, args.model)
+            closing.callback(preview.close)
+            closing.callback(page.stop)
+            serve(preview, page, not args.no_browser, console)
     except ConfigurationError as error:
         for text in error.faults:
             console.print(f"✗ {text}", highlight=False, soft_wrap=True, markup=False)
         return ExitCode.CONFIGURATION
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # while the study is read
         return 0
-    finally:
-        if preview is not None:
-            preview.close()
     return 0
 
 

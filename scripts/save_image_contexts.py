@@ -107,12 +107,11 @@ def tolerant_image_loading() -> Iterator[None]:
         ImageLoader.load = original
 
 
-def save_image_contexts(opt: Any, console: Console | None = None) -> Outcome:
+def save_image_contexts(opt: Any) -> Outcome:
     """Walk through the task of ``opt`` and save its images.
 
     Args:
         opt: parsed by :func:`make_parser`.
-        console: where progress is shown; standard error by default.
 
     Returns:
         what was saved and what not.
@@ -120,7 +119,7 @@ def save_image_contexts(opt: Any, console: Console | None = None) -> Outcome:
     Raises:
         ConfigurationError: an argument can't be used, the task can't be loaded, or it gave no image.
     """
-    console = console or Console(stderr=True, emoji=False)
+    console = Console(stderr=True, emoji=False)
     faults = []
     if not opt.get("task"):
         faults.append("--task: name the ParlAI task whose images are to be saved, for instance --task image_chat.")

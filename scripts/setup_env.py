@@ -65,9 +65,9 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
         raise SetupError(f"'{' '.join(words)}' failed in {cwd}; see its message above.")
 
 
-def digest(paths: Iterable[Path], extra: str = "") -> str:
+def digest(paths: Iterable[Path]) -> str:
     """Return a digest of the files' names and contents."""
-    total = hashlib.sha256(extra.encode())
+    total = hashlib.sha256()
     for path in sorted(paths):
         total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()

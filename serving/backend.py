@@ -138,7 +138,7 @@ def _open_endpoints(
             while waiting and not stopped():
                 waiting = wait(waiting, timeout=LOOK_SECONDS).not_done
     finally:
-        threads.shutdown(wait=False)  # a request that goes on ends by itself
+        threads.shutdown(wait=False)  # a request that is under way ends by itself
     if waiting:
         raise StoppedError
     for probe, nickname in probes.items():

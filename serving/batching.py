@@ -18,7 +18,7 @@ _RECIPE = ("observe", "act", "batch_act", "self_observe")
 
 
 class Asked(NamedTuple):
-    """A conversation's wish for a reply.
+    """A conversation's request for a reply.
 
     Attributes:
         clone: the conversation's agent.

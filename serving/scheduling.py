@@ -284,7 +284,7 @@ def _serve(requests: Sequence[_Request]) -> None:
     """Run weights for what was taken from their queue, and settle every future; any of the models has the weights."""
     try:
         outcomes = requests[0].model.answer([request.asked for request in requests])
-    except BaseException as error:  # it goes to whoever asked; the queue's thread goes on
+    except BaseException as error:  # it goes to whoever asked; the queue's thread continues
         outcomes = [error] * len(requests)
     for request, outcome in zip(requests, outcomes, strict=True):
         if isinstance(outcome, BaseException):

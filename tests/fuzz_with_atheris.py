@@ -40,7 +40,7 @@ with atheris.instrument_imports(include=["model_chat"]):
     from model_chat.records.journal import read_journal
     from model_chat.records.reading import ReadConversation, UnreadableError, parse_conversation
     from model_chat.serving.catalogue import models_in_opt_file, parse_conversations_needed
-    from model_chat.tests.seats import BUCKETS, message
+    from model_chat.tests.scripted_human import BUCKETS, message
     from model_chat.tests.test_fuzz import KEYS
 
 ONBOARDING = OnboardingConfig.model_validate(

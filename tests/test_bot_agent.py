@@ -15,13 +15,13 @@ from model_chat.serving.pool import ModelFailureError, ModelPool
 from model_chat.tests.parlai_agents import RAISE, ScriptedAgent
 
 
-def seat(*script: str, **opt: Any) -> BotAgent:
+def bot_agent(*script: str, **opt: Any) -> BotAgent:
     model = LoadedModel("m", ScriptedAgent(Opt({"script": list(script), **opt})), "/models/m/model")
     return BotAgent(ModelPool([model], 1, 30), "m")
 
 
 def test_what_is_observed_reaches_the_model_with_the_request_for_its_reply() -> None:
-    bot = seat()
+    bot = bot_agent()
     bot.observe_persona(["your persona: I like tea.", "your persona: I am old."])
     bot.observe({"id": "Speaker 1", "text": "Hello."})
     assert bot._clone.seen == []
@@ -33,7 +33,7 @@ def test_what_is_observed_reaches_the_model_with_the_request_for_its_reply() -> 
 
 
 def test_no_persona_is_no_observation() -> None:
-    bot = seat()
+    bot = bot_agent()
     bot.observe_persona([])
     bot.observe({"id": "Speaker 1", "text": "Hello."})
     bot.act()
@@ -41,7 +41,7 @@ def test_no_persona_is_no_observation() -> None:
 
 
 def test_a_seed_reply_stands_in_the_models_history() -> None:
-    bot = seat()
+    bot = bot_agent()
     bot.observe({"id": "Speaker 1", "text": "What is tea?"})
     bot.has_said("A drink.")
     assert (bot._clone.seen, bot._clone.said) == (["What is tea?"], ["A drink."])
@@ -59,18 +59,18 @@ def test_a_seed_reply_stands_in_the_models_history() -> None:
     ],
 )
 def test_replies_are_normalised(opt: dict[str, Any], text: str) -> None:
-    assert seat(text, **opt).act().text == "Well, I'm here. Who are you?"
+    assert bot_agent(text, **opt).act().text == "Well, I'm here. Who are you?"
 
 
 def test_a_model_with_dict_lower_false_keeps_its_own_spelling() -> None:
-    assert seat("NASA , they say .", dict_lower=False).act().text == "NASA , they say ."
+    assert bot_agent("NASA , they say .", dict_lower=False).act().text == "NASA , they say ."
 
 
 @pytest.mark.parametrize(
     "text", ["Well , I'm here . who are you ? i am fine .", "It 's 5 . o'clock , is n't it ?", "no"]
 )
 def test_what_is_shown_of_a_normalised_reply_while_it_grows_is_its_beginning(text: str) -> None:
-    bot = seat(text)
+    bot = bot_agent(text)
     bot.observe({"id": "Speaker 1", "text": "Hello."})
     whole = bot.act().text
     shown = [bot.so_far(text[:end]) for end in range(len(text) + 1)]
@@ -80,7 +80,7 @@ def test_what_is_shown_of_a_normalised_reply_while_it_grows_is_its_beginning(tex
 
 def test_what_is_shown_while_a_reply_grows_holds_no_secret_and_no_half_character() -> None:
     learn_secrets({"api_key": "kq83-model-key"})
-    bot = seat(dict_lower=False)
+    bot = bot_agent(dict_lower=False)
     assert bot.so_far("The key is kq83-mod") == "The key is"
     assert bot.so_far("The key is kq83-model-key.") == "The key is [secret]."
     assert bot.so_far(" Tea \ufffd") == "Tea"
@@ -88,8 +88,8 @@ def test_what_is_shown_while_a_reply_grows_holds_no_secret_and_no_half_character
 
 def test_failures_are_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelFailureError, match="m raised RuntimeError"):
-        seat(RAISE).act()
-    bot = seat()
+        bot_agent(RAISE).act()
+    bot = bot_agent()
 
     def self_observe(text: Any) -> None:
         raise ValueError("no history")
@@ -109,7 +109,7 @@ def test_two_conversations_have_two_histories() -> None:
 
 
 def test_the_opt_is_exported_without_secrets() -> None:
-    bot = seat(api_key="sk-1", override={"auth_token": "sk-2", "beam_size": 3})
+    bot = bot_agent(api_key="sk-1", override={"auth_token": "sk-2", "beam_size": 3})
     assert bot.model_file == "/models/m/model"
     assert bot.exported_opt["override"] == {"beam_size": 3}
     assert "sk-" not in json.dumps(bot.exported_opt)

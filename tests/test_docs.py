@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from model_chat.analysis.compile_results import ModelChatResultsCompiler
-from model_chat.configuration.flags import known_flags
+from model_chat.configuration.flags import all_flags
 from model_chat.launch.command_line import compose_config
 from model_chat.scripts import manage_workers, save_image_contexts
 from model_chat.scripts.manage_workers import SUBCOMMANDS
@@ -108,7 +108,7 @@ def test_files_of_ours_that_a_page_names_exist(page: Path) -> None:
 def test_flags_that_a_page_names_exist(page: Path) -> None:
     flag = r"\bmephisto\.(?:blueprint|task|architect|provider)\.[a-z_]+\b(?!\.\w)|\bmturk\.[a-z_]+_[a-z_]+"
     named = set(re.findall(flag, page.read_text(encoding="utf-8")))
-    assert named - set(known_flags()) == set()
+    assert named - set(all_flags()) == set()
 
 
 def test_the_page_on_the_analysis_names_every_flag_and_no_other() -> None:
@@ -173,7 +173,7 @@ def test_what_troubleshooting_quotes_is_what_the_program_says() -> None:
 def test_the_criterion_of_the_onboarding_page_is_one(tmp_path: Path) -> None:
     from model_chat.configuration.onboarding import OnboardingConfig
     from model_chat.configuration.world_file import load_world
-    from model_chat.tests.seats import BUCKETS, ScriptedHuman
+    from model_chat.tests.scripted_human import BUCKETS, ScriptedHuman
     from model_chat.worlds import OnboardingOptions
 
     page = (ROOT / "docs/onboarding.md").read_text(encoding="utf-8")

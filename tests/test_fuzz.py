@@ -27,7 +27,7 @@ from model_chat.records.collected import find_saved
 from model_chat.records.journal import read_journal
 from model_chat.records.reading import ReadConversation, UnreadableError, parse_conversation
 from model_chat.tests.mephisto_run import Run
-from model_chat.tests.seats import BUCKETS, message
+from model_chat.tests.scripted_human import BUCKETS, message
 
 EXAMPLES = int(os.environ.get("MODEL_CHAT_FUZZ_EXAMPLES", "0"))
 FUZZ = settings(

@@ -11,7 +11,6 @@ from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutE
 from parlai.core.opt import Opt
 
 from model_chat import worlds
-from model_chat.configuration.turn_time import longest_turn
 from model_chat.conversation.contexts import ContextSource
 from model_chat.conversation.quota import ModelCount
 from model_chat.errors import ModelFailureError
@@ -20,7 +19,7 @@ from model_chat.serving.loading import LoadedModel
 from model_chat.serving.model import StoppedError
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.parlai_agents import NO_TEXT, RAISE, ShortSightedAgent
-from model_chat.tests.seats import (
+from model_chat.tests.scripted_human import (
     MODEL_FILE,
     NICKNAME,
     Early,
@@ -612,10 +611,6 @@ def test_time_is_never_given_more_often_than_allowed(extensions: int, requests: 
         play(world)
     assert len(given(human)) == granted
     assert human.deadlines[-1] - human.deadlines[0] == pytest.approx(100 * granted)
-
-
-def test_the_longest_turn_holds_every_extension() -> None:
-    assert [longest_turn(180, extensions) for extensions in (0, 1, 3)] == [180, 360, 720]
 
 
 def test_a_run_that_ends_while_the_model_replies_is_no_failure_of_the_model() -> None:

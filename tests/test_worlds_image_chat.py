@@ -25,7 +25,7 @@ from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.image_agents import ChoosingAgent, LookingAgent
 from model_chat.tests.mephisto_run import Run
-from model_chat.tests.seats import MODEL_FILE, NICKNAME, SHORT_CHAT, ScriptedHuman, message, play, rating
+from model_chat.tests.scripted_human import MODEL_FILE, NICKNAME, SHORT_CHAT, ScriptedHuman, message, play, rating
 from model_chat.worlds import NoReservationLeftError, State
 from model_chat.worlds_image_chat import ImageChatOptions, ModelImageChatWorld, make_world
 

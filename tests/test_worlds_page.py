@@ -14,7 +14,7 @@ from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.configuration.world_file import load_world
 from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.blocks import BlockReason
-from model_chat.tests.seats import BUCKETS, ScriptedHuman, chat_options, message, play, rating
+from model_chat.tests.scripted_human import BUCKETS, ScriptedHuman, chat_options, message, play, rating
 from model_chat.worlds import OnboardingOptions
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/worlds.md").read_text(encoding="utf-8")

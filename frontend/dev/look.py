@@ -73,7 +73,7 @@ def _send_blocked(page: Page) -> None:
 
 def _too_long(page: Page) -> None:
     page.get_by_test_id("bucket-none_all_good").check()
-    page.get_by_test_id("composer").fill("This goes on and on. " * 96)
+    page.get_by_test_id("composer").fill("This is too long. " * 120)
 
 
 def _refused(page: Page) -> None:
@@ -188,9 +188,9 @@ LOOKS: dict[str, tuple[str, Steps]] = {
 
 
 @contextmanager
-def fake_router() -> Iterator[str]:
-    """Run the scripted router on a free port; yield its address."""
-    command = ["node", str(FRONTEND / "dev" / "fake-router.mjs"), "--port", "0"]
+def scripted_run() -> Iterator[str]:
+    """Start the scripted run on a free port; yield its address."""
+    command = ["node", str(FRONTEND / "dev" / "scripted-run.mjs"), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout is not None else ""
@@ -247,7 +247,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     args.out.mkdir(parents=True, exist_ok=True)
     out = None if args.no_pictures else args.out
-    with fake_router() as address, sync_playwright() as playwright:
+    with scripted_run() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGS)
         findings = sum(
             look(browser, address, name, size, scheme, out)

@@ -46,7 +46,7 @@ met.</li><li>After each reply, tick the boxes that apply to it.</li><li>At the e
 <h3>Please note</h3><ul><li>Don't give any personal information.</li><li>Your partner may say things that are wrong or
 strange; that is what this study is about. <a href="https://example.org/">More about the study</a></li></ul>
 <img src="icon.svg" width="32" alt="" onerror="window.hacked = true"><script>window.hacked = true</script>`,
-  left_pane_text: `<h3>How it works</h3><p>Write a message, wait for the reply, mark it, and go on from there. After the last
+  left_pane_text: `<h3>How it works</h3><p>Write a message, wait for the reply, mark it, and continue from there. After the last
 reply you rate the conversation.</p><p class="persona">[persona_string_1]</p><p class="persona">[persona_string_2]</p>
 <h3>Tips</h3><ul><li>Ask questions, and answer those of your partner.</li><li>Give no personal information.</li></ul>`,
   chat_title: "Chat with a partner",
@@ -359,7 +359,7 @@ export const scenarios = {
       agent.control("ended", {
         outcome: "incomplete",
         reason:
-          "The chat has a technical problem and can't go on. This is not your fault: please submit what you have done; it counts in full.",
+          "The chat has a technical problem and can't continue. This is not your fault: please submit what you have done; it counts in full.",
         task_done: true,
       });
     },
@@ -380,7 +380,7 @@ export const scenarios = {
       past(agent, MIDWAY);
       agent.control("model_failed", {
         reason:
-          "The chat partner has a technical problem and can't go on. This is not your fault: please submit what you have done; it counts in full.",
+          "The chat partner has a technical problem and can't continue. This is not your fault: please submit what you have done; it counts in full.",
       });
       agent.control("ended", { outcome: "incomplete", reason: "", task_done: true });
     },

@@ -112,7 +112,7 @@ test.each<[string, string, () => AgentDetails, string | null]>([
   ],
   [
     "model-failed",
-    "The chat can’t go on",
+    "The chat can’t continue",
     () =>
       details([
         ...opening(),

@@ -9,6 +9,7 @@ import {
 } from "react";
 import { ChatScreen } from "./components/ChatScreen";
 import { EarlyEnd } from "./components/EarlyEnd";
+import { HandIn } from "./components/HandIn";
 import { Icon } from "./components/Icon";
 import { Notice } from "./components/Notice";
 import { OnboardingScreen } from "./components/OnboardingScreen";
@@ -207,23 +208,7 @@ function Finish({
     <Notice key={screen} icon={failed || incomplete ? "away" : "done"} title={title}>
       {reason !== "" && <p data-testid="reason">{reason}</p>}
       <p>{t.text}</p>
-      {handIn === "failed" && (
-        <p className="alert" role="alert">
-          <Icon name="warning" />
-          <span>{t.failed}</span>
-        </p>
-      )}
-      <button
-        type="button"
-        className="primary-button large"
-        data-testid="submit"
-        aria-disabled={handIn === "sending"}
-        onClick={() => {
-          void session.handIn();
-        }}
-      >
-        {handIn === "sending" ? t.submitting : t.submit}
-      </button>
+      <HandIn snapshot={snapshot} session={session} />
     </Notice>
   );
 }

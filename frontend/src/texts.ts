@@ -207,7 +207,7 @@ export const texts = {
     },
     disconnected: {
       title: "The chat has ended",
-      text: "Your page was away for too long, so the chat could not go on. Please return the task; it doesn’t count against you.",
+      text: "Your page was away for too long, so the chat could not continue. Please return the task; it doesn’t count against you.",
     },
     stopped: {
       title: "The study was stopped",
@@ -218,10 +218,10 @@ export const texts = {
       title: "The study can’t be reached any more",
       reason:
         "Its server has not answered for some minutes, so it was probably stopped. This is not your fault, and all messages that were shown as sent are saved.",
-      text: "You can submit what you have done. The page goes on trying: if the server answers, the chat goes on.",
+      text: "You can submit what you have done. The page keeps trying: if the server answers, the chat continues.",
     },
     studyOver: {
-      title: "This chat can’t go on",
+      title: "This chat can’t continue",
       reason:
         "The study was stopped or started again while you were away. This is not your fault, and all messages that were shown as sent are saved.",
       text: "Press the button to hand in what you have done.",
@@ -244,7 +244,7 @@ export const texts = {
       text: "You have finished it already, or the page was away for too long. You can close it.",
     },
     modelFailed: {
-      title: "The chat can’t go on",
+      title: "The chat can’t continue",
       fallback: "Your chat partner has a technical problem. This isn’t your fault: please submit what you have done.",
     },
     finished: {

@@ -7,14 +7,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from parlai.core.agents import create_agent, create_agent_from_shared
-from parlai.core.params import ParlaiParser
+from parlai.core.agents import create_agent_from_shared
 
 from model_chat.agents._chat_model import ReplySettings
 from model_chat.agents._model_files import ModelLocation, load_chat_model
@@ -24,7 +21,6 @@ from model_chat.serving.catalogue import models_in_folder
 from model_chat.serving.loading import load_model
 from model_chat.tests.agents import tiny_models
 
-AGENT = "model_chat.agents.hugging_face:HuggingFaceChatAgent"
 GREEDY = {"do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": 24, "whole_sentences": False}
 
 
@@ -33,18 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.save(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def agent(folder: Path, **opt: Any) -> Any:
-    made = ParlaiParser(True, True).parse_args(["--model", AGENT])
-    made.update({"hf_model": str(folder), "system_prompt": "Be kind.", **GREEDY, **opt})
-    return create_agent(made)
+    return tiny_models.agent(folder, **{**GREEDY, **opt})
 
 
 def clone(parent: Any) -> Any:
@@ -73,7 +59,7 @@ def shown(speaker: Any, text: str, **more: Any) -> list[tuple[str, str]]:
 def test_a_model_opt_beside_the_weights_is_all_that_a_model_needs(tmp_path: Path) -> None:
     base = tmp_path / "models"
     tiny_models.save(base / "mine/chat")
-    (base / "mine/chat/model.opt").write_text(json.dumps({"model": AGENT}), encoding="utf-8")
+    (base / "mine/chat/model.opt").write_text(json.dumps({"model": tiny_models.AGENT}), encoding="utf-8")
     model = load_model(models_in_folder("flag", str(base))["mine/chat"], model_parallel=True)
     assert isinstance(model.agent, HuggingFaceChatAgent)
     assert model.opt["temperature"] == 0.7, "flags that the file leaves out have their defaults"
@@ -86,7 +72,7 @@ def test_paths_in_model_opt_start_from_its_folder(
     base = tmp_path / "models"
     (base / "mine").mkdir(parents=True)
     (tmp_path / "weights").symlink_to(folder)
-    opt = {"model": AGENT, "hf_model": "../../weights", **GREEDY, "system_prompt": "Be kind."}
+    opt = {"model": tiny_models.AGENT, "hf_model": "../../weights", **GREEDY, "system_prompt": "Be kind."}
     (base / "mine/model.opt").write_text(json.dumps(opt), encoding="utf-8")
     monkeypatch.chdir("/")
     model = load_model(models_in_folder("flag", str(base))["mine"], model_parallel=False)

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from parlai.core.agents import create_agent, create_agent_from_shared
-from parlai.core.params import ParlaiParser
+from parlai.core.agents import create_agent_from_shared
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
 from model_chat.errors import ConfigurationError
 from model_chat.tests.agents import tiny_models
 
-AGENT = "model_chat.agents.hugging_face:HuggingFaceChatAgent"
 WEIGHTS = "model.safetensors"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def agent(path: Path, **opt: Any) -> Any:
-    made = ParlaiParser(True, True).parse_args(["--model", AGENT])
-    made.update({"hf_model": str(path), "system_prompt": "Be kind.", "max_new_tokens": 6, **opt})
-    return create_agent(made)
+    return tiny_models.agent(path, **{"max_new_tokens": 6, **opt})
 
 
 def chats(path: Path, text: str = "Hello", **opt: Any) -> bool:

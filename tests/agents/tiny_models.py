@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from parlai.core.agents import create_agent
+from parlai.core.params import ParlaiParser
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+AGENT = "model_chat.agents.hugging_face:HuggingFaceChatAgent"
 TURN_END, TURN_START, TEXT_END = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
 MARKS = [TURN_END, TURN_START, TEXT_END]
 LETTERS = string.ascii_letters + string.digits + " .,:;!?'-()<>/|_\n\""
@@ -154,3 +157,10 @@ def _gguf_name(name: str) -> str:
     for theirs, ours in pairs.items():
         name = name.replace(theirs, ours)
     return name
+
+
+def agent(folder: Path, **opt: Any) -> Any:
+    """The agent of a model that was saved in a folder."""
+    made = ParlaiParser(True, True).parse_args(["--model", AGENT])
+    made.update({"hf_model": str(folder), "system_prompt": "Be kind.", **opt})
+    return create_agent(made)

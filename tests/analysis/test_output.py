@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_chat.analysis.latex import escape, number, p_value, with_interval
-from model_chat.analysis.output import whole_file, write_statistics
+from model_chat.analysis.output import write_statistics
+from model_chat.records.writing import whole_file
 
 FORMULAS = [
     "=cmd|' /C calc'!A0 and more words",
@@ -100,11 +101,11 @@ def test_any_text_survives_csv(
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    with pytest.raises(RuntimeError), whole_file(path) as file:
+    with pytest.raises(RuntimeError), whole_file(path, private=False) as file:
         file.write(b"half")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
-    with whole_file(path) as file:
+    with whole_file(path, private=False) as file:
         file.write(b"all")
     assert path.read_bytes() == b"all"
     umask = os.umask(0)

@@ -12,7 +12,7 @@ import pytest
 from model_chat.conversation import growing_reply
 from model_chat.conversation.growing_reply import MAX_PART_BYTES, GrowingReply, whole_characters
 from model_chat.conversation.pacing import ReplyDelivery
-from model_chat.tests.seats import ScriptedHuman
+from model_chat.tests.scripted_human import ScriptedHuman
 
 STREAMED = ReplyDelivery(stream=True)
 

@@ -15,7 +15,7 @@ from model_chat.conversation.onboarding_world import (
     make_onboarding_world,
     validate_onboarding,
 )
-from model_chat.tests.seats import BUCKETS, ScriptedHuman, message, play
+from model_chat.tests.scripted_human import BUCKETS, ScriptedHuman, message, play
 
 
 def model_line(*answers: str, explanation: str | None = None) -> dict[str, Any]:

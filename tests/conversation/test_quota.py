@@ -9,10 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from model_chat.conversation.quota import ConversationQuota, ModelCount, ModelReservation
+from model_chat.conversation.quota import ConversationQuota, ModelCount, Reservation
 
 
-def take_all(quota: ConversationQuota) -> list[ModelReservation]:
+def take_all(quota: ConversationQuota) -> list[Reservation]:
     places = []
     while (place := quota.take()) is not None:
         places.append(place)
@@ -41,7 +41,7 @@ def test_ten_arrivals_at_once_on_five_and_five_give_exactly_five_each() -> None:
     for seed in range(20):
         quota = ConversationQuota({"a": 5, "b": 5}, seed=seed)
         places = at_once(10, quota.take)
-        assert Counter(place.nickname for place in places) == {"a": 5, "b": 5}  # type: ignore[attr-defined]  # a ModelReservation
+        assert Counter(place.nickname for place in places) == {"a": 5, "b": 5}  # type: ignore[attr-defined]  # a Reservation
         assert quota.take() is None
 
 
@@ -158,7 +158,7 @@ class QuotaMachine(RuleBasedStateMachine):
         return {name: self.needed[name] - self.done[name] - self.in_flight[name] for name in self.needed}
 
     @rule(target=places)
-    def take(self) -> ModelReservation | None:
+    def take(self) -> Reservation | None:
         before = self.missing()
         place = self.quota.take()
         if max(before.values()) <= 0:
@@ -170,7 +170,7 @@ class QuotaMachine(RuleBasedStateMachine):
         return place
 
     @rule(target=settled, place=consumes(places), collected=st.booleans())
-    def settle(self, place: ModelReservation | None, collected: bool) -> ModelReservation | None:
+    def settle(self, place: Reservation | None, collected: bool) -> Reservation | None:
         if place is not None:
             (place.complete if collected else place.give_back)()
             self.in_flight[place.nickname] -= 1
@@ -178,7 +178,7 @@ class QuotaMachine(RuleBasedStateMachine):
         return place
 
     @rule(place=settled, collected=st.booleans())
-    def settle_again(self, place: ModelReservation | None, collected: bool) -> None:
+    def settle_again(self, place: Reservation | None, collected: bool) -> None:
         if place is not None:
             (place.complete if collected else place.give_back)()
 

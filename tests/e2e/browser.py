@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import selectors
@@ -162,3 +163,16 @@ class CuttableProxy:
                         key.data.sendall(data)
             except OSError:
                 return
+
+
+def _load_look() -> Any:
+    """The list of screens, and the scripted run that shows them."""
+    spec = importlib.util.spec_from_file_location("look", ROOT / "frontend/dev/look.py")
+    if spec is None or spec.loader is None:
+        raise AssertionError("frontend/dev/look.py is missing")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+LOOK = _load_look()

@@ -7,7 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
+from model_chat.tests.e2e.browser import LOOK, chromium
 from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model
 
 
@@ -17,6 +19,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def scripted() -> Iterator[str]:
+    """The address of a run that shows every screen with scripted conversations."""
+    with LOOK.scripted_run() as address:
+        yield address
 
 
 @pytest.fixture

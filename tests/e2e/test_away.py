@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
 from playwright.sync_api import Browser, expect
 
-from model_chat.tests.e2e.browser import CuttableProxy, chromium
+from model_chat.tests.e2e.browser import CuttableProxy
 from model_chat.tests.e2e.running_task import RunningTask
 from model_chat.tests.e2e.test_browser import on_screen, rate_and_submit, say, wait_for_messages
 
@@ -18,12 +17,6 @@ FLAGS = (
     "mephisto.blueprint.num_turns=1",
     "mephisto.task.submission_timeout=1",
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 def test_a_worker_who_closes_the_page_has_left_when_the_turn_is_over_and_the_next_one_gets_the_place(

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from model_chat.records.schema import Conversation
-from model_chat.tests.e2e.browser import CuttableProxy, Received, axe_findings, chromium
+from model_chat.tests.e2e.browser import CuttableProxy, Received, axe_findings
 from model_chat.tests.e2e.running_task import ROOT, RunningTask
 
 Start = Callable[..., RunningTask]
@@ -20,12 +20,6 @@ PHONE = {"width": 360, "height": 740}
 NO_ANNOTATION = "mephisto.blueprint.annotations_config_path=''"
 ONBOARDING = "mephisto.blueprint.onboarding_qualification=test_onboarding"
 DIALOGS = json.loads((ROOT / "task_config/onboard_task_data.json").read_text(encoding="utf-8"))["dialog"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

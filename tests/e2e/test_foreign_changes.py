@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from model_chat.tests.e2e.browser import STEP_MILLISECONDS, chromium
+from model_chat.tests.e2e.browser import LOOK, STEP_MILLISECONDS
 from model_chat.tests.e2e.foreign_changes import CHANGES, script_of
-from model_chat.tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.e2e.running_task import RunningTask
 from model_chat.tests.e2e.test_browser import (
     ONBOARDING,
     fill_onboarding,
@@ -25,31 +24,6 @@ from model_chat.tests.e2e.test_browser import (
 
 Start = Callable[..., RunningTask]
 every_change = pytest.mark.parametrize("change", list(CHANGES))
-
-
-def _load_look() -> Any:
-    """The list of screens, and the scripted server that shows them."""
-    spec = importlib.util.spec_from_file_location("look", ROOT / "frontend/dev/look.py")
-    if spec is None or spec.loader is None:
-        raise AssertionError("frontend/dev/look.py is missing")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-LOOK = _load_look()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[str]:
-    with LOOK.fake_router() as address:
-        yield address
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from model_chat.records.schema import Conversation
-from model_chat.tests.e2e.browser import Received, axe_findings, chromium
+from model_chat.tests.e2e.browser import Received, axe_findings
 from model_chat.tests.e2e.running_image_task import NO_ANNOTATION, B, Start, image_tasks
 from model_chat.tests.e2e.test_browser import on_screen, rate_and_submit, say, wait_for_messages
 
@@ -20,12 +20,6 @@ from model_chat.tests.e2e.test_browser import on_screen, rate_and_submit, say, w
 def start_image_task(tmp_path: Path) -> Iterator[Start]:
     with image_tasks(tmp_path) as start:
         yield start
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 def shown_image(page: Page) -> dict[str, Any]:

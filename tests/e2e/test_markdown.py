@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from model_chat.tests.e2e.browser import STEP_MILLISECONDS, Received, axe_findings, chromium
+from model_chat.tests.e2e.browser import STEP_MILLISECONDS, Received, axe_findings
 from model_chat.tests.e2e.running_task import RunningTask
 from model_chat.tests.e2e.test_browser import rate_and_submit
 from model_chat.tests.e2e.test_endpoint import models_file
-from model_chat.tests.e2e.test_foreign_changes import LOOK, scenario
+from model_chat.tests.e2e.test_foreign_changes import scenario
 from model_chat.tests.endpoint_server import EndpointServer, reply, serving
 
 Start = Callable[..., RunningTask]
@@ -31,18 +31,6 @@ def a_function_with_a_long_name(first: int, second: int, third: int) -> dict[str
 |---|---|---|---|---|
 | something | something | something | something | something |
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[str]:
-    with LOOK.fake_router() as address:
-        yield address
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The page on a phone, enlarged to 400 %, and before its script has arrived; shown by the scripted server."""
+"""The page on a phone, enlarged to 400 %, and before its script has arrived; shown by a scripted run."""
 
 from __future__ import annotations
 
@@ -9,24 +9,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 
-from model_chat.tests.e2e.browser import STEP_MILLISECONDS, axe_findings, chromium
-from model_chat.tests.e2e.test_foreign_changes import LOOK, scenario
+from model_chat.tests.e2e.browser import LOOK, STEP_MILLISECONDS, axe_findings
+from model_chat.tests.e2e.test_foreign_changes import scenario
 
 PHONE = {"width": 360, "height": 640}
 ENLARGED = {"width": 320, "height": 256}
 """A window of 1,280 × 1,024 at 400 %."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def scripted() -> Iterator[str]:
-    with LOOK.fake_router() as address:
-        yield address
 
 
 @contextmanager

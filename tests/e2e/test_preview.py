@@ -135,7 +135,7 @@ def test_a_study_is_seen_as_workers_will_see_it_and_follows_its_files(address: s
         expect(page.get_by_test_id("submitted")).to_be_visible()
 
         # Starting over begins a new conversation; onboarding is graded as in a run.
-        page.get_by_role("button", name="Start over").click()
+        page.get_by_role("link", name="Start over").click()
         on_screen(page, "chat")
         page.get_by_role("link", name="Onboarding").click()
         on_screen(page, "onboarding")

@@ -10,19 +10,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from model_chat.tests.e2e.browser import axe_findings, chromium
+from model_chat.tests.e2e.browser import axe_findings
 from model_chat.tests.e2e.running_task import RunningTask
 
 Start = Callable[..., RunningTask]
 NO_ANNOTATION = "mephisto.blueprint.annotations_config_path=''"
 PICTURES = os.environ.get("MODEL_CHAT_PICTURES")
 """A folder for pictures of the screens, to be looked at; unset: none are taken."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(params=[(1280, 800), (390, 780)], ids=["desktop", "phone"])

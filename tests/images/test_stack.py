@@ -38,6 +38,7 @@ def free_places(stack: ImageStack) -> int:
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """For thousands of draws whose durability is not the question: real files, without the wait for the platter."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "fdatasync", lambda _: None)
 
 
 def test_images_are_filled_in_order_and_every_place_once(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from model_chat.images._files import write_whole
 from model_chat.images._journal import Change, DamagedJournalError, Header, Journal, Verb, read_journal
 from model_chat.images.stack import ImageStack, Place, StackWriteError, read_stack
 
-DISK_CALLS = ("open", "write", "fsync", "ftruncate", "replace")
+DISK_CALLS = ("open", "fdopen", "write", "fsync", "fdatasync", "ftruncate", "replace")
 """Every function of ``os`` through which the stack reaches the disk (``Path.replace`` calls ``os.replace``)."""
 
 EVALS = 2
@@ -463,6 +463,25 @@ def test_a_second_run_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     ImageStack(1, ["a"], 1, tmp_path).close()
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOLCK, "files can't be locked there; name a folder on a local disk."),
+        (errno.EACCES, "it can't be made or written"),
+    ],
+)
+def test_a_folder_that_can_not_be_locked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: str
+) -> None:
+    def fail(*args: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("model_chat.records.locks.fcntl.flock", fail)
+    with pytest.raises(ConfigurationError) as raised:
+        ImageStack(1, ["a"], 1, tmp_path)
+    assert f"stack_folder={tmp_path}: {told}" in str(raised.value)
+
+
 def test_the_lock_of_a_killed_process_is_no_obstacle(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
@@ -510,5 +529,10 @@ def test_the_module_says_which_files_it_keeps(tmp_path: Path) -> None:
             _saved_stack.STACK_FILE,
             _saved_stack.JOURNAL_FILE,
             _saved_stack.LOCK_FILE,
-            _saved_stack.OWNER_FILE,
         }
+
+
+def test_what_names_workers_is_for_the_owner_alone(tmp_path: Path) -> None:
+    with ImageStack(1, ["a"], 1, tmp_path) as stack:
+        stack.get_next_image("w")
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}

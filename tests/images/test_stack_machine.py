@@ -165,6 +165,7 @@ def test_the_stack_does_what_its_rules_say(monkeypatch: pytest.MonkeyPatch, imag
     monkeypatch.setattr(_bookkeeping, "_BLOCK", images_in_a_mask)
     # The machine stops processes, not the power: the files are as real without waiting for the disk.
     monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "fdatasync", lambda _: None)
     run_state_machine_as_test(
         StackMachine,
         settings=settings(

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from model_chat.configuration.diagnosis import word_faults
 from model_chat.configuration.exit_codes import MEANINGS as EXIT_MEANINGS
 from model_chat.configuration.exit_codes import ExitCode
-from model_chat.configuration.flags import known_flags, nearest_flag
+from model_chat.configuration.flags import all_flags, nearest_flag
 from model_chat.configuration.help import FURTHER, GROUPS, config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.errors import ConfigurationError
@@ -98,7 +98,7 @@ def test_a_flag_added_with_a_plus_must_exist_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wish", "left"),
+    ("arguments", "action", "left"),
     [
         ([], Action.RUN, []),
         (["a=1", "--help"], Action.HELP, ["a=1"]),
@@ -110,10 +110,10 @@ def test_a_flag_added_with_a_plus_must_exist_too(tmp_path: Path) -> None:
     ],
 )
 def test_help_and_configuration_are_ours_and_the_rest_is_hydras(
-    arguments: list[str], wish: Action, left: list[str]
+    arguments: list[str], action: Action, left: list[str]
 ) -> None:
     line = read_arguments(arguments)
-    assert (line.wish, line.for_hydra) == (wish, left)
+    assert (line.action, line.for_hydra) == (action, left)
 
 
 @pytest.mark.parametrize("option", ["--config-dir=FOLDER", "--config-dir FOLDER", "-cd FOLDER"])
@@ -161,14 +161,14 @@ def test_an_option_that_is_none_is_said_with_what_to_write(arguments: list[str],
 
 def test_suggestions_are_flags_that_exist() -> None:
     cfg = composed()
-    for flag in known_flags():
+    for flag in all_flags():
         if not flag.startswith(("mephisto.architect.", "mephisto.provider.")) and "image" not in flag:
             assert OmegaConf.select(cfg, flag.rpartition(".")[0] or flag, throw_on_missing=False) is not None, flag
     assert nearest_flag("base_model_foldr") == f"{B}.base_model_folder"
 
 
 def test_every_flag_that_help_sorts_into_a_group_exists() -> None:
-    assert {flag for flags in GROUPS.values() for flag in flags} - set(known_flags()) == set()
+    assert {flag for flags in GROUPS.values() for flag in flags} - set(all_flags()) == set()
 
 
 def test_help_shows_examples_groups_meanings_and_the_values_in_force() -> None:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from model_chat.configuration.flags import known_flags
+from model_chat.configuration.flags import all_flags
 from model_chat.launch.reference import reference
 from model_chat.model_chat_blueprint import ModelChatBlueprintArgs, ModelImageChatBlueprintArgs
 from model_chat.scripts.write_reference import PAGE
@@ -30,7 +30,7 @@ def test_the_page_is_what_the_dataclasses_say() -> None:
 
 
 def test_every_flag_that_a_run_can_have_is_documented_with_type_default_and_meaning(rows: dict[str, list[str]]) -> None:
-    assert set(known_flags()) - NOT_FOR_REQUESTERS - set(rows) == set()
+    assert set(all_flags()) - NOT_FOR_REQUESTERS - set(rows) == set()
     assert {flag: cells for flag, cells in rows.items() if len(cells) != 3 or not all(cells)} == {}
 
 

@@ -17,7 +17,7 @@ from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.quality.blocks import has_no_more_work, platform_id
 from model_chat.quality.refusals import TEXTS, Refusal
 from model_chat.tests.mephisto_run import Run
-from model_chat.tests.seats import ScriptedHuman, chat_options
+from model_chat.tests.scripted_human import ScriptedHuman, chat_options
 
 BLOCK = "blocked"  # the name in Run's arguments
 UNITS: list[Any] = [object()]

@@ -32,7 +32,7 @@ from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.mephisto_run import PASSED, Page, Run, arrive
 from model_chat.tests.parlai_agents import GATES, RAISE, Gate, GatedAgent
-from model_chat.tests.seats import BUCKETS, NICKNAME, chat_options, message, rating
+from model_chat.tests.scripted_human import BUCKETS, NICKNAME, chat_options, message, rating
 from model_chat.worlds import OnboardingOptions
 
 

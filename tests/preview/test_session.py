@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import json
 import os
 import shutil
 import threading
@@ -23,12 +21,16 @@ from model_chat.bot_agent import BotAgent
 from model_chat.configuration.hydra import ROOT
 from model_chat.errors import ConfigurationError
 from model_chat.mephisto_task.shared_state import ModelChatSharedState
-from model_chat.preview.seat import PreviewHuman
-from model_chat.preview.session import Preview
+from model_chat.preview.agent import PreviewHuman
+from model_chat.preview.session import MOST_CONVERSATIONS, Preview
 from model_chat.tests.endpoint_server import reply, serving
-from model_chat.tests.seats import chat_options, message
+from model_chat.tests.scripted_human import chat_options, message
 
 B = "mephisto.blueprint"
+
+
+def nobody_listens(packet_type: str, agent_id: str, data: dict[str, Any]) -> None:
+    """Sends nothing."""
 
 
 @pytest.fixture
@@ -80,101 +82,95 @@ def test_all_faults_are_said_at_the_start_and_nothing_is_left_behind(tmp_path: P
 
 
 def test_the_page_learns_no_answers_and_no_model(preview: Preview) -> None:
-    async def ask() -> Any:
-        return preview.request_agent({"agent_registration_id": "preview-onboarding"})
-
-    details = str(asyncio.run(ask())) + str(preview.study.shared.page_config)
+    details = str(preview.request_agent({"agent_registration_id": "preview-onboarding"}))
+    details += str(preview.study.shared.page_config) + str(preview.state)
     assert "Do you have any pets?" in details
     for secret in ("answers", "explanation", "fixed_response", "model_chat_preview"):
         assert secret not in details
 
 
 def test_a_page_that_asks_again_gets_the_same_conversation_until_it_starts_over(preview: Preview) -> None:
-    async def ask() -> list[str]:
-        def agent_id() -> str:
-            answer = preview.request_agent({"agent_registration_id": "preview-chat"})
-            return str(answer["data"]["agent_id"])
+    def agent_id(worker: str = "preview") -> str:
+        return str(preview.request_agent({"agent_registration_id": f"{worker}-chat"})["agent_id"])
 
-        first, again = agent_id(), agent_id()
-        preview.start_over()
-        return [first, again, agent_id()]
+    first = agent_id()
+    assert agent_id() == first
+    assert agent_id("another") != first
+    preview.start_over()
+    assert agent_id() != first
 
-    first, again, other = asyncio.run(ask())
-    assert first == again != other
+
+def test_one_conversation_too_many_ends_the_oldest(preview: Preview) -> None:
+    humans = []
+    for number in range(MOST_CONVERSATIONS + 1):
+        agent_id = preview.request_agent({"agent_registration_id": f"{number}-chat"})["agent_id"]
+        humans.append(preview._agents[agent_id])
+    assert len(preview._agents) == MOST_CONVERSATIONS
+    assert [human._gone.is_set() for human in humans] == [True] + [False] * MOST_CONVERSATIONS
+    again = preview.request_agent({"agent_registration_id": "0-chat"})["agent_id"]
+    assert again != humans[0].agent_id, "its page gets a new one"
 
 
 class Onboarded:
-    """A page that has passed the preview's onboarding; to be used inside a running loop."""
+    """A page that has passed the preview's onboarding."""
 
-    REGISTRATION = "preview-onboarding"
-
-    def __init__(self, preview: Preview) -> None:
+    def __init__(self, preview: Preview, worker: str = "preview") -> None:
         self.preview = preview
+        self.registration = f"{worker}-onboarding"
 
-    def agent_id(self, registration: str = REGISTRATION) -> str:
-        return str(self.preview.request_agent({"agent_registration_id": registration})["data"]["agent_id"])
+    def agent_id(self) -> str:
+        return str(self.preview.request_agent({"agent_registration_id": self.registration})["agent_id"])
 
     @property
     def sees_onboarding(self) -> bool:
         return self.agent_id().startswith("onboarding")
 
-    async def passes(self) -> None:
+    def passes(self) -> None:
         agent_id = self.agent_id()
-        human = self.preview.agent(agent_id)
-        assert human is not None
-        answers = self.preview.study.shared.onboarding_world_opt.config.right_answers()
-        human.deliver({"update_id": "a", "task_data": {"message_id": "a", "onboarding_answers": answers}})
+        human = self.preview._agents[agent_id]
+        config = self.preview.study.shared.onboarding_world_opt.config
+        answers = {"message_id": "a", "onboarding_answers": config.right_answers()}
+        self.preview.deliver(agent_id, {"update_id": "a", "task_data": answers})
         while human.status != AgentState.STATUS_WAITING:
-            await asyncio.sleep(0.01)
-        assert not str(self.preview.submit_onboarding(agent_id)["data"]["agent_id"]).startswith("onboarding")
+            time.sleep(0.01)
+        assert not str(self.preview.submit_onboarding(agent_id)["agent_id"]).startswith("onboarding")
 
 
 def test_who_has_passed_onboarding_sees_the_chat_after_a_change_elsewhere(preview: Preview, texts: Path) -> None:
-    async def play() -> None:
-        page = Onboarded(preview)
-        assert page.sees_onboarding
-        write(texts / "left_pane_text.html", "<p>before it is passed</p>")
-        preview.look_for_changes()
-        assert page.sees_onboarding
-        await page.passes()
-        for name in ("left_pane_text.html", "task_description.html"):
-            write(texts / name, "<p>new</p>")
-            preview.look_for_changes()
-            assert not page.sees_onboarding, name
-
-    asyncio.run(play())
+    page = Onboarded(preview)
+    assert page.sees_onboarding
+    write(texts / "left_pane_text.html", "<p>before it is passed</p>")
+    assert preview.look_for_changes()
+    assert page.sees_onboarding
+    page.passes()
+    for name in ("left_pane_text.html", "task_description.html"):
+        write(texts / name, "<p>new</p>")
+        assert preview.look_for_changes()
+        assert not page.sees_onboarding, name
+    assert not preview.look_for_changes()
     assert preview.version == 3
 
 
 def test_a_changed_onboarding_is_shown_again(preview: Preview, texts: Path) -> None:
-    async def play() -> None:
-        page = Onboarded(preview)
-        await page.passes()
-        file = texts / "onboard_task_data.json"
-        write(file, file.read_text(encoding="utf-8").replace("Do you have any pets?", "Have you any pets?"))
-        preview.look_for_changes()
-        assert page.sees_onboarding
-
-    asyncio.run(play())
+    page = Onboarded(preview)
+    page.passes()
+    file = texts / "onboard_task_data.json"
+    write(file, file.read_text(encoding="utf-8").replace("Do you have any pets?", "Have you any pets?"))
+    preview.look_for_changes()
+    assert page.sees_onboarding
 
 
-@pytest.mark.parametrize("again", ["start_over", "repeat_onboarding"])
-def test_onboarding_can_be_seen_again_after_it_was_passed(preview: Preview, again: str) -> None:
-    async def play() -> bool:
-        page = Onboarded(preview)
-        await page.passes()
-        chat = page.agent_id("preview-chat")
-        getattr(preview, again)()
-        assert page.sees_onboarding
-        return page.agent_id("preview-chat") == chat
-
-    goes_on = asyncio.run(play())
-    assert goes_on is (again == "repeat_onboarding"), "the other page's chat is not the onboarding's"
+def test_another_worker_sees_the_onboarding_though_one_has_passed_it(preview: Preview) -> None:
+    page = Onboarded(preview)
+    page.passes()
+    assert Onboarded(preview, "another").sees_onboarding
+    assert not page.sees_onboarding
+    preview.start_over()
+    assert page.sees_onboarding
 
 
-def test_the_seat_takes_a_packet_once_and_ends_as_a_workers_does() -> None:
-    loop = asyncio.new_event_loop()
-    human = PreviewHuman("1", loop)
+def test_the_agent_takes_a_packet_once_and_ends_as_a_workers_does() -> None:
+    human = PreviewHuman("1", nobody_listens)
     human.deliver({"update_id": "a", "text": "one"})
     human.deliver({"update_id": "a", "text": "one"})
     human.deliver({"update_id": "b", "text": "two"})
@@ -185,7 +181,6 @@ def test_the_seat_takes_a_packet_once_and_ends_as_a_workers_does() -> None:
     human.leave()
     with pytest.raises(AgentShutdownError):
         human.receive(time.monotonic() + 5)
-    loop.close()
 
 
 def test_one_can_talk_to_a_model_of_the_study_that_is_behind_an_endpoint(texts: Path, tmp_path: Path) -> None:
@@ -210,30 +205,17 @@ def test_one_can_talk_to_a_model_of_the_study_that_is_behind_an_endpoint(texts: 
 
 
 def test_the_page_is_sent_parts_of_a_reply_which_are_not_kept() -> None:
-    loop = asyncio.new_event_loop()
-    human = PreviewHuman("1", loop)
-
-    class Page:
-        def __init__(self) -> None:
-            self.got: list[Any] = []
-
-        def send(self, packet: str) -> None:
-            self.got.append(json.loads(packet))
-
-    page = Page()
-    human.sockets.add(page)
+    sent: list[tuple[str, str, Any]] = []
+    human = PreviewHuman("1", lambda kind, agent_id, data: sent.append((kind, agent_id, data)))
     assert human.send_part(lambda: {"control": "reply_part", "part": 1, "text": "I"})
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
-    (packet,) = page.got
-    assert packet["packet_type"] == "client_bound_live_update"
-    assert packet["data"]["task_data"] == {"control": "reply_part", "part": 1, "text": "I"}
+    ((kind, agent_id, data),) = sent
+    assert (kind, agent_id) == ("client_bound_live_update", "1")
+    assert data["task_data"] == {"control": "reply_part", "part": 1, "text": "I"}
     assert human.updates == []
 
 
 def test_a_reply_that_is_held_back_ends_with_the_conversation() -> None:
-    loop = asyncio.new_event_loop()
-    human = PreviewHuman("1", loop)
+    human = PreviewHuman("1", nobody_listens)
     until = time.monotonic() + 0.1
     human.wait(until)
     assert time.monotonic() >= until
@@ -241,13 +223,11 @@ def test_a_reply_that_is_held_back_ends_with_the_conversation() -> None:
     waiting.start()
     human.leave()
     waiting.join(30)
-    loop.close()
     assert not waiting.is_alive()
 
 
 def test_who_runs_out_of_time_sees_what_a_worker_would(preview: Preview) -> None:
-    loop = asyncio.new_event_loop()
-    human = PreviewHuman("1", loop)
+    human = PreviewHuman("1", nobody_listens)
     shared = ModelChatSharedState(world_module=worlds, world_opt=chat_options(max_resp_time=1))
     chat = threading.Thread(target=preview._run_chat, args=(shared, human, "1-chat"))
     chat.start()
@@ -259,6 +239,5 @@ def test_who_runs_out_of_time_sees_what_a_worker_would(preview: Preview) -> None
         time.sleep(0.01)
     human.deliver(message("I like tea.", "bucket_0"))
     chat.join(30)
-    loop.close()
     ended = controls()[-1]
     assert (ended["control"], ended["outcome"], ended["cause"]) == ("ended", "incomplete", "timeout")

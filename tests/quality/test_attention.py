@@ -11,7 +11,7 @@ import pytest
 from model_chat.errors import ConfigurationError
 from model_chat.quality.attention import AttentionCheck, AttentionConfig, load_attention_checks
 from model_chat.quality.blocks import BlockReason
-from model_chat.tests.seats import BUCKETS, ScriptedHuman, chat_options, message, play, rating
+from model_chat.tests.scripted_human import BUCKETS, ScriptedHuman, chat_options, message, play, rating
 from model_chat.worlds import ModelChatWorld, make_world
 
 WORD = {"turn": 1, "text": "Please write orange.", "expect": ["orange", "an orange fruit"]}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model_chat.quality.timing import SLACK_SECONDS, plausible
 from model_chat.records.schema import Timing
-from model_chat.tests.seats import ScriptedHuman, chat_options, message, play, rating
+from model_chat.tests.scripted_human import ScriptedHuman, chat_options, message, play, rating
 from model_chat.worlds import make_world
 
 SENT = 1_760_000_100.0

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from model_chat.records import append_only_log
 from model_chat.records import journal as journals
 from model_chat.records.journal import Journal, read_journal
 
@@ -141,7 +142,7 @@ def test_a_journals_name_is_made_durable_once_and_before_anything_is_acknowledge
         if len(synced) == 1:
             raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(journals, "sync_folder", sync)
+    monkeypatch.setattr(append_only_log, "sync_folder", sync)
     monkeypatch.setattr(journals, "ATTEMPTS", 1)
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from model_chat.records import locks
-from model_chat.records.locks import DATA_LOCK, LOCKS_FOLDER, LockedError, hold, hold_data, runs_going_on, use_folder
+from model_chat.records.locks import (
+    DATA_LOCK,
+    LOCKS_FOLDER,
+    LockedError,
+    hold,
+    hold_alone_from_now,
+    hold_data,
+    runs_going_on,
+    use_folder,
+)
 
 
 def mode_of(path: Path) -> int:
@@ -78,6 +87,33 @@ def test_a_file_system_without_locks_stops_nobody(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with hold(tmp_path / "a.lock", alone=True), hold(tmp_path / "a.lock", alone=True):
         pass
+    before = len(list(Path("/dev/fd").iterdir()))
+    with pytest.raises(OSError, match="No locks"), hold(tmp_path / "a.lock", alone=True, required=True):
+        pytest.fail("there is no lock to hold")
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_who_is_refused_is_told_what_the_holder_noted(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    path.write_text("a longer note of an earlier run", encoding="utf-8")
+    with hold(path, alone=True, note="process 1"), pytest.raises(LockedError) as refused, hold(path, alone=True):
+        pytest.fail("both hold it")
+    assert refused.value.holder == "process 1"
+    with hold(tmp_path, alone=True), pytest.raises(LockedError) as refused, hold(tmp_path, alone=True):
+        pytest.fail("both hold it")
+    assert refused.value.holder == "", "a folder holds no note"
+
+
+def test_a_shared_lock_becomes_one_held_alone_only_when_nobody_shares_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    with hold(path, alone=False) as descriptor:
+        with hold(path, alone=False):
+            assert not hold_alone_from_now(descriptor)
+            with hold(path, alone=False):
+                pass
+        assert hold_alone_from_now(descriptor)
+        with pytest.raises(LockedError), hold(path, alone=False):
+            pytest.fail("it is held alone")
 
 
 @pytest.mark.parametrize("is_replaced", [True, False])

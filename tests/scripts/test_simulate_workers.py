@@ -18,7 +18,7 @@ from rich.console import Console
 from model_chat.conversation.incoming import Expected, check_packet
 from model_chat.router.local_architect import free_port
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, main, quantile, report, simulate
-from model_chat.tests.seats import BUCKETS
+from model_chat.tests.scripted_human import BUCKETS
 
 CONFIG = {
     "annotation": {"buckets": [{"value": value} for value in BUCKETS.values]},

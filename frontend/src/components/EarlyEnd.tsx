@@ -1,7 +1,8 @@
 import type { ReactElement } from "react";
 import type { Session, Snapshot } from "../session";
 import { texts } from "../texts";
-import { Icon, type IconName } from "./Icon";
+import { HandIn } from "./HandIn";
+import type { IconName } from "./Icon";
 import { Notice } from "./Notice";
 
 export type EarlyEndScreen = "stopped" | "timeout" | "gone";
@@ -16,30 +17,12 @@ export function EarlyEnd({
   snapshot: Snapshot;
   session: Session;
 }): ReactElement {
-  const { handIn } = snapshot;
-  const t = texts.screens.finished;
   const { icon, title, reason, text } = contentOf(screen, snapshot);
   return (
     <Notice key={screen} icon={icon} title={title}>
       <p data-testid="reason">{reason}</p>
       <p>{text}</p>
-      {handIn === "failed" && (
-        <p className="alert" role="alert">
-          <Icon name="warning" />
-          <span>{t.failed}</span>
-        </p>
-      )}
-      <button
-        type="button"
-        className="primary-button large"
-        data-testid="submit"
-        aria-disabled={handIn === "sending"}
-        onClick={() => {
-          void session.handIn();
-        }}
-      >
-        {handIn === "sending" ? t.submitting : t.submit}
-      </button>
+      <HandIn snapshot={snapshot} session={session} />
     </Notice>
   );
 }

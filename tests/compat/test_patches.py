@@ -553,7 +553,7 @@ def test_a_module_imported_before_is_mended_at_once(tmp_path: Path, monkeypatch:
         del sys.modules["early_module"]
 
 
-def test_mends_run_in_order_around_and_after_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patches_run_in_order_around_and_after_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from contextlib import contextmanager
 
     (tmp_path / "late_module.py").write_text("import builtins\nvalue = [*builtins.steps]\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-/** Types of fake-router.mjs, for the tests. */
+/** Types of scripted-run.mjs, for the tests. */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
 
@@ -10,10 +10,8 @@ export interface ReceivedPacket {
 
 export class Gone extends Error {}
 
-export class FakeAgent {
+export class ScriptedAgent {
   id: string;
-  status: string;
-  socket: unknown;
   received: ReceivedPacket[];
   seen: Set<string>;
   submitted: boolean;
@@ -32,24 +30,20 @@ export interface Scenario {
   config: unknown;
   kind?: "chat" | "onboarding";
   initData?: Record<string, unknown>;
-  run?: (agent: FakeAgent) => Promise<void>;
+  run?: (agent: ScriptedAgent) => Promise<void>;
   /** What follows a passed onboarding. */
   next?: Scenario;
   /** Answers a request itself when it returns true. */
-  http?: (
-    path: string,
-    sent: unknown,
-    tools: { json: (body: unknown, status?: number) => void; request: IncomingMessage; response: ServerResponse },
-  ) => boolean;
+  http?: (path: string, tools: { request: IncomingMessage; response: ServerResponse }) => boolean;
 }
 
-export interface FakeRouter {
+export interface ScriptedRun {
   url: string;
-  agents: Map<string, FakeAgent>;
   requests: { path: string; sent: unknown }[];
-  agentOf(registration: string): FakeAgent | undefined;
+  agentOf(registration: string): ScriptedAgent | undefined;
   setDown(down: boolean): void;
+  mute(): void;
   close(): Promise<void>;
 }
 
-export function startRouter(options?: { port?: number; scenarios?: Record<string, Scenario> }): Promise<FakeRouter>;
+export function startRun(options?: { port?: number; scenarios?: Record<string, Scenario> }): Promise<ScriptedRun>;

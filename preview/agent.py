@@ -1,15 +1,12 @@
-"""The worker's side of a conversation in the preview, without Mephisto."""
+"""The worker's side of a conversation in the preview, without Mephisto's database."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
@@ -23,33 +20,25 @@ MOST_PACKETS = 5_000
 """Of one conversation."""
 
 
-class Listener(Protocol):
-    """A page's connection."""
-
-    def send(self, packet: str) -> None:
-        """Send a packet, unless the page has gone meanwhile."""
-
-
 class PreviewHuman(HumanAgent):
-    """The worker's side in the preview: updates go to the page's sockets, packets come from a queue; no Mephisto.
+    """The worker's side in the preview: updates go to the operator, packets come from a queue.
 
-    The world's thread sends and receives, the server's loop reads and delivers; ``updates`` is only ever appended to, and
-    everything else goes through the queue and the loop.
+    The world's thread sends and receives, the operator's delivers; ``updates`` is only ever appended to, and everything else
+    goes through the queue.
 
     Args:
-        agent_id: as the page knows it.
-        loop: the server's.
+        agent_id: as the operator knows it.
+        send: sends a packet of a type, of an agent, with data, to the router.
     """
 
     hit_id = "preview"
     assignment_id = "preview"
 
-    def __init__(self, agent_id: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, agent_id: str, send: Callable[[str, str, dict[str, Any]], None]) -> None:
         self.agent_id = agent_id
         self.status = AgentState.STATUS_ONBOARDING if agent_id.startswith("onboarding") else AgentState.STATUS_IN_TASK
         self.updates: list[ServerUpdate] = []
-        self.sockets: set[Listener] = set()
-        self._loop = loop
+        self._send_packet = send
         self._packets: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._delivered: set[str] = set()
         self._gone = threading.Event()
@@ -80,22 +69,7 @@ class PreviewHuman(HumanAgent):
         self._tell("update_status", {"status": status})
 
     def _tell(self, packet_type: str, data: dict[str, Any]) -> None:
-        packet = json.dumps({"packet_type": packet_type, "subject_id": self.agent_id, "data": data})
-
-        def send() -> None:
-            for socket in list(self.sockets):
-                socket.send(packet)
-
-        with contextlib.suppress(RuntimeError):  # the server has stopped: nobody is there to be told
-            self._loop.call_soon_threadsafe(send)
-
-    def link(self, socket: Listener) -> None:
-        """Let a page's socket hear what is said, beginning with what it may have missed (it drops what it knows)."""
-        if socket not in self.sockets:
-            self.sockets.add(socket)
-            for update in list(self.updates):
-                self._tell("client_bound_live_update", update)
-        self._tell("update_status", {"status": self.status})
+        self._send_packet(packet_type, self.agent_id, data)
 
     def deliver(self, packet: Any) -> None:
         """Take a packet of the page, once; what is too much is dropped."""
