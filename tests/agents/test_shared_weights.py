@@ -22,7 +22,8 @@ from model_chat.serving.catalogue import ModelSource
 from model_chat.serving.loading import LoadedModel, load_model
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.agents import tiny_models
-from model_chat.tests.agents.test_hugging_face import AGENT, agent, clone, say
+from model_chat.tests.agents.test_hugging_face import agent, clone, say
+from model_chat.tests.agents.tiny_models import AGENT
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ("Hello there.", "What a day! And what do you do?", "Hm.")

@@ -357,9 +357,10 @@ def test_performance(walk: Walk, tiny_chat_model: Path) -> None:
     assert "2 turns, onboarding" in said
     assert "2 workers: " not in said, "which says that some did not get to the end"
     assert "random/blender_90m" in walk.run("python benchmarks/batching.py")
+    assert "2 of 2 replies of a mixed batch" in walk.run("python benchmarks/shared_weights.py")
     assert "N* = 2.0" in walk.run("python benchmarks/capacity.py")
     assert "2 conversations: " in walk.run("python benchmarks/endpoints.py")
-    assert "2 of 2 replies of a mixed batch" in walk.run("python benchmarks/shared_weights.py")
+    assert "first part" in walk.run("python benchmarks/streaming.py")
 
 
 @pytest.mark.slow
@@ -428,7 +429,7 @@ def test_every_command_is_typed_or_run_elsewhere_or_says_what_it_needs() -> None
 
 def test_what_a_command_needs_is_something_that_no_test_has() -> None:
     assert {command.needs for command in COMMANDS} - {None} <= NEEDS
-    assert sum(command.needs is not None for command in COMMANDS) < 30
+    assert sum(command.needs is not None for command in COMMANDS) < len(COMMANDS) / 3
 
 
 @pytest.mark.parametrize("line", RUN_ELSEWHERE)

@@ -19,9 +19,9 @@ import pytest
 
 from model_chat.errors import ConfigurationError
 from model_chat.images import _journal, _saved_stack
-from model_chat.images._files import write_whole
 from model_chat.images._journal import Change, DamagedJournalError, Header, Journal, Verb, read_journal
 from model_chat.images.stack import ImageStack, Place, StackWriteError, read_stack
+from model_chat.records.writing import whole_file
 
 DISK_CALLS = ("open", "fdopen", "write", "fsync", "fdatasync", "ftruncate", "replace")
 """Every function of ``os`` through which the stack reaches the disk (``Path.replace`` calls ``os.replace``)."""
@@ -238,7 +238,8 @@ def test_a_file_is_on_disk_before_it_has_its_name_and_the_name_is_after_it(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", watch)
-    write_whole(tmp_path / "stack.json", b"[]")
+    with whole_file(tmp_path / "stack.json") as file:
+        file.write(b"[]")
     assert steps == ["content", "folder"]
 
 
