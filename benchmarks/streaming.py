@@ -30,7 +30,6 @@ from _figures import add_json_flag, print_table, write_json
 from many_workers import Task, _warm_up
 
 from model_chat.scripts.simulate_workers import Behaviour, SimulatedWorker, quantile
-from model_chat.tests.endpoint_server import Exchange, serving
 
 FIRST, LAST = re.compile(r"first:(\d+\.\d+)"), re.compile(r"last:(\d+\.\d+)")
 SETTLING_SECONDS = 1.0
@@ -39,26 +38,40 @@ THINKS, OTHERS_THINK = 0.2, 3.0
 B = "mephisto.blueprint"
 
 
-def serve(tokens: int, rate: float) -> None:
+async def serve(tokens: int, rate: float) -> None:
     """Stream replies at a rate of tokens a second; print the address, and end with the standard input."""
 
-    async def speak(exchange: Exchange) -> None:
-        exchange.head(200, "text/event-stream")
+    def event(**content: Any) -> bytes:
+        return f"data: {json.dumps(content)}\n\n".encode()
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
         started = time.monotonic()
         for number in range(tokens):
             await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))
             word = f"word{number} "
             if number in (0, tokens - 1):
                 word = f"{'first' if number == 0 else 'last'}:{time.time():.6f} "
-            exchange.delta(content=word)
-        exchange.delta("stop")
-        exchange.event({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": tokens}})
-        exchange.event("[DONE]")
+            writer.write(event(model="m", choices=[{"index": 0, "delta": {"content": word}, "finish_reason": None}]))
+            await writer.drain()
+        writer.write(event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]))
+        writer.write(event(choices=[], usage={"prompt_tokens": 10, "completion_tokens": tokens}))
+        writer.write(b"data: [DONE]\n\n")
+        await writer.drain()
 
-    with serving() as server:
-        server.default = speak
-        print(server.url, flush=True)
-        sys.stdin.read()
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+            await reply(writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(converse, "127.0.0.1", 0, backlog=1024)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 class TimedWorker(SimulatedWorker):
@@ -224,7 +237,7 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve(args.tokens, args.rate)
+        asyncio.run(serve(args.tokens, args.rate))
         return
     command = [sys.executable, __file__, "--serve", "--tokens", str(args.tokens), "--rate", str(args.rate)]
     found = []

@@ -212,6 +212,11 @@ def test_analysis(walk: Walk) -> None:
         assert counted in walk.run("python analysis/compile_results.py --task-name")
         has_results(walk, "results", 1, 1)
     assert "--results-folders" in walk.run("python -m model_chat.analysis.compile_results")
+    (example,) = re.findall(r"```yaml\n(workers:.*?)```", (walk.copy / "docs/analysis.md").read_text(), flags=re.DOTALL)
+    # The spreads that the example takes from a pilot are given here.
+    known = re.sub(r"pilot:.*", "", example).replace("messages: 6}", "messages: 6, sd_worker: 0.1}")
+    (walk.copy / "design.yaml").write_text(known)
+    assert "two-sided tests at 0.05" in walk.run("python analysis/compile_results.py --plan design.yaml")
     assert re.search(r"^ +files +20 ", walk.run("python benchmarks/compile_results.py"), flags=re.MULTILINE)
 
 
