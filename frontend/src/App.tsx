@@ -1,5 +1,6 @@
 import { Component, useEffect, useSyncExternalStore, type ReactElement, type ReactNode } from "react";
 import { ChatScreen } from "./components/ChatScreen";
+import { EndingScreen } from "./components/EndingScreen";
 import { EarlyEnd } from "./components/EarlyEnd";
 import { Icon } from "./components/Icon";
 import { Notice } from "./components/Notice";
@@ -7,7 +8,7 @@ import { OnboardingScreen } from "./components/OnboardingScreen";
 import { Renewed } from "./components/Renewed";
 import { RichHtml } from "./components/RichHtml";
 import type { Session, Snapshot } from "./session";
-import { screenOf, type Screen } from "./state/screen";
+import { endingOf, screenOf, type Screen } from "./state/screen";
 import { texts } from "./texts";
 
 export function App({ session }: { session: Session }): ReactElement {
@@ -72,6 +73,11 @@ function CurrentScreen({
       break;
     case "preview":
       return <Preview html={config?.task_description ?? ""} title={config?.chat_title ?? ""} />;
+    case "ending": {
+      const ending = endingOf(snapshot);
+      if (ending !== null) return <EndingScreen ending={ending} />;
+      break;
+    }
     case "finished":
     case "model-failed":
       return <Finish screen={screen} snapshot={snapshot} session={session} />;
@@ -172,6 +178,15 @@ function Finish({
   return (
     <Notice key={screen} icon={failed || incomplete ? "away" : "done"} title={title}>
       {reason !== "" && <p data-testid="reason">{reason}</p>}
+      {!session.parts.isPanel && <HandIn handIn={handIn} session={session} />}
+    </Notice>
+  );
+}
+
+function HandIn({ handIn, session }: { handIn: Snapshot["handIn"]; session: Session }): ReactElement {
+  const t = texts.screens.finished;
+  return (
+    <>
       <p>{t.text}</p>
       {handIn === "failed" && (
         <p className="alert" role="alert">
@@ -190,7 +205,7 @@ function Finish({
       >
         {handIn === "sending" ? t.submitting : t.submit}
       </button>
-    </Notice>
+    </>
   );
 }
 

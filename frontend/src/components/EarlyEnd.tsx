@@ -18,6 +18,7 @@ export function EarlyEnd({
 }): ReactElement {
   const { handIn } = snapshot;
   const t = texts.screens.finished;
+  if (session.parts.isPanel) return <StudyLost />;
   const { icon, title, reason, text } = contentOf(screen, snapshot);
   return (
     <Notice key={screen} icon={icon} title={title}>
@@ -40,6 +41,17 @@ export function EarlyEnd({
       >
         {handIn === "sending" ? t.submitting : t.submit}
       </button>
+    </Notice>
+  );
+}
+
+/** A panel's participant gets their code from the server, which is gone: there is nothing that this page could hand in. */
+function StudyLost(): ReactElement {
+  const t = texts.screens.panelUnreachable;
+  return (
+    <Notice key="panel-unreachable" icon="offline" title={t.title}>
+      <p data-testid="reason">{t.reason}</p>
+      <p>{t.text}</p>
     </Notice>
   );
 }
