@@ -26,15 +26,13 @@ MOST_ARRIVALS = 20_000
 
 TEXTS: dict[EndingKind, str] = {
     EndingKind.COMPLETE: "Thank you! Your chat is saved, and your part is complete.",
-    EndingKind.INCOMPLETE: "The chat has ended before its end. This is not your fault, and what you have done is saved.",
-    EndingKind.SCREENED_OUT: "Thank you for trying. Your answers in the practice differed too often from the "
-    "guidelines, so this "
-    "study does not go on for you. This does not affect your standing.",
+    EndingKind.INCOMPLETE: "The chat has ended early. This is not your fault, and what you have done is saved.",
+    EndingKind.SCREENED_OUT: "Thank you for trying. Your answers in the practice differed too often from the guidelines, "
+    "so this study does not continue for you. This does not affect your standing.",
     EndingKind.DECLINED: "You have chosen not to take part. That is fine, and nothing counts against you.",
     EndingKind.NO_WORK: "There is no chat left for you in this study. This is not your fault. Thank you for coming!",
-    EndingKind.MODEL_FAILED: "The chat could not go on for a technical reason. This is not your fault: what you have "
-    "done counts "
-    "in full.",
+    EndingKind.MODEL_FAILED: "The chat could not continue for a technical reason. This is not your fault: what you have "
+    "done counts in full.",
     EndingKind.TIMED_OUT: "The time for your turn was up, so the chat has ended. What you have done is saved.",
     EndingKind.BLOCKED: "This study is not open to you. Nothing that you have done elsewhere is affected.",
 }
@@ -44,6 +42,8 @@ RETURN_SUBMISSION = (
 )
 RETURN_TASK = "Please go back to the page that you came from and return the study there; it does not count against you."
 CLOSE_PAGE = "You can close this page now."
+ENTER_CODE = "Please enter the code below on {label}."
+NOTE_CODE = "Please note the code below: the researchers may ask you for it. Then you can close this page."
 
 OF_REFUSALS: dict[Refusal, EndingKind] = {
     Refusal.ACCEPTABILITY: EndingKind.BLOCKED,
@@ -103,16 +103,18 @@ class Ending:
             "code": self.code,
             "url": url,
             "seconds": RETURN_SECONDS if url else 0,
-            "text": f"{TEXTS[self.kind]} {self._what_to_do(self.panel)}".strip(),
+            "text": f"{TEXTS[self.kind]} {self._what_to_do(self.panel, url)}".strip(),
         }
 
-    def _what_to_do(self, panel: Panel) -> str:
-        label = panel.kind.label
+    def _what_to_do(self, panel: Panel, url: str | None) -> str:
+        """What a participant does now; nothing where the page leads them back."""
         if self.code is not None:
-            return ""
+            if url is not None:
+                return ""
+            return NOTE_CODE if panel.provider == "link" else ENTER_CODE.format(label=panel.kind.label)
         if panel.provider == "link":
             return CLOSE_PAGE
-        return RETURN_TASK if panel.provider == "panel" else RETURN_SUBMISSION.format(label=label)
+        return RETURN_TASK if panel.provider == "panel" else RETURN_SUBMISSION.format(label=panel.kind.label)
 
 
 class Endings:

@@ -247,7 +247,6 @@ export const texts = {
       copy: "Copy the code",
       copied: "The code is copied.",
       selected: "The code is selected: copy it with your keyboard.",
-      enterCode: "Please enter this code on the page that you came from.",
       goBack: "Go back now",
       returning: (seconds: number) => `You are taken back in ${spokenTime(seconds)}.`,
       stay: "Stay on this page",

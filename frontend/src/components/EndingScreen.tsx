@@ -19,7 +19,6 @@ export function EndingScreen({
       <p data-testid="reason">{ending.text}</p>
       {ending.code !== null && <Code code={ending.code} />}
       {ending.url !== null && <WayBack url={ending.url} seconds={ending.seconds} leave={leave} />}
-      {ending.url === null && ending.code !== null && <p>{t.enterCode}</p>}
     </Notice>
   );
 }
