@@ -75,7 +75,7 @@ class PanelArgs(ProviderArgs):
     verify_links: bool = _flag(False, "Whether only signed addresses are taken (Prolific).")
     link_audience: str | None = _flag(
         None,
-        "The study's address without its parameters, for which links are signed; unset: mephisto.architect.public_url.",
+        "The study's address without its parameters, for which links are signed; given with verify_links.",
     )
     link_issuer: str = _flag("https://www.prolific.com", "Who signs the links.")
     link_keys_url: str = _flag(

@@ -294,3 +294,16 @@ def test_each_visitor_of_a_link_is_somebody_else_and_nobody_can_say_that_they_ar
     assert one.ending is not None
     assert one.ending["url"] is None
     assert os.fspath(Path("link/link.db")) in {str(path.relative_to(task.data)) for path in task.data.glob("*/*.db")}
+
+
+@pytest.mark.parametrize(("conf", "query"), [("conf=prolific", address("p1")), ("conf=link", "?")])
+def test_the_shipped_configurations_take_a_participant_in(start_task: Start, conf: str, query: str) -> None:
+    task = start_task(conf, PROLIFIC[1], "mephisto.provider.linger_seconds=0", needed="a:1")
+    with httpx.Client(base_url=task.url, trust_env=False) as http:
+        data = {"provider_type": "panel", "query": query, "visitor": None}
+        details = http.post("request_agent", json={"provider_data": data}).json()["data"]
+        if details.get("visitor"):
+            data["visitor"] = details["visitor"]
+            details = http.post("request_agent", json={"provider_data": data}).json()["data"]
+    assert details["agent_id"], task.log
+    assert "address" in task.log
