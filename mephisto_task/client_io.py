@@ -192,7 +192,7 @@ class BoundedClientIO(ExplainingClientIO):
 
     def _register_arrival(self, packet: Packet, channel_id: str, ids: dict[str, Any]) -> None:
         """Pass on what the page of a panel's participant says of who they are; the pool finds out."""
-        request_id, (query, visitor) = packet.data.get("request_id"), (ids.get("query"), ids.get("visitor"))
+        request_id, query, visitor = packet.data.get("request_id"), ids.get("query"), ids.get("visitor")
         # Visitors of one link whom nobody knows yet ask with the same words.
         named = visitor or self.arrivals is None or self.arrivals.names_participants
         who = (
@@ -200,7 +200,7 @@ class BoundedClientIO(ExplainingClientIO):
             if named and _is_hashable(query, visitor)
             else f"request {request_id!r:.100}"
         )
-        if self._enter(request_id, who):
+        if isinstance(request_id, str) and self._enter(request_id, who):
             self.request_id_to_channel_id[request_id] = channel_id
             self.request_id_to_packet[request_id] = packet
             live_run = self.get_live_run()

@@ -73,6 +73,8 @@ ONBOARDING_STOPPED = (
     "submit."
 )
 TIME_IS_UP = "The time for this turn is up, so the chat has ended. What you have done is saved: please submit it."
+CONFIRM_SECONDS = 30
+"""How long the page of a panel's participant is waited for to say that it shows the ending, which is kept in any case."""
 HAND_IN_SECONDS = 120
 """How long a worker who has run out of time may take to hand in, before somebody else gets the conversation."""
 
@@ -176,14 +178,15 @@ class ModelChatTaskRunner(TaskRunner):
         failed = OnboardingRequired.get_failed_qual(qualification)
         keep_result(agent.get_worker(), qualification, failed, passed)
 
-    def _await_submit(self, agent: Agent | OnboardingAgent) -> None:
-        """Wait until the page has submitted, at most ``mephisto.task.submission_timeout`` seconds.
+    def _await_submit(self, agent: Agent | OnboardingAgent, most: int | None = None) -> None:
+        """Wait until the page has submitted, at most ``mephisto.task.submission_timeout`` seconds, or ``most`` if it
+        is given.
 
         Raises:
             AbsentAgentError: the worker left, or took too long.
         """
         if not agent.await_submit(timeout=None):
-            agent.await_submit(timeout=self._submission_timeout)
+            agent.await_submit(timeout=most or self._submission_timeout)
 
     def cleanup_onboarding(self, agent: OnboardingAgent) -> None:
         """Nothing is left to clean up: :meth:`run_onboarding` frees everything itself."""
@@ -417,8 +420,9 @@ class ModelChatTaskRunner(TaskRunner):
 
         A panel's participant submits by seeing the ending: the page does it by itself, so that the run lasts until then.
         """
+        on_panel = self.shared_state.endings is not None
         try:
-            self._await_submit(agent)
+            self._await_submit(agent, CONFIRM_SECONDS if on_panel else None)
         except AbsentAgentError:
             logger.info("The worker of %s has finished but not pressed submit; the work counts", agent)
         _finish(agent)

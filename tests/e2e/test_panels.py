@@ -306,4 +306,4 @@ def test_the_shipped_configurations_take_a_participant_in(start_task: Start, con
             data["visitor"] = details["visitor"]
             details = http.post("request_agent", json={"provider_data": data}).json()["data"]
     assert details["agent_id"], task.log
-    assert "address" in task.log
+    assert f"http://localhost:{task.port}/" in task.log
