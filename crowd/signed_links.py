@@ -20,9 +20,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import jwt
 
 from model_chat.crowd.arrivals import Arrival, ArrivalRefusedError
+from model_chat.crowd.json_web_tokens import ExpiredTokenError, TokenError, read_key, verify_token
 from model_chat.crowd.panel_store import PanelStore
 from model_chat.crowd.panels import Panel
 from model_chat.errors import ConfigurationError, ModelChatError
@@ -30,10 +30,6 @@ from model_chat.quality.refusals import Refusal
 
 logger = logging.getLogger(__name__)
 
-ALGORITHM = "RS256"
-"""The only one that is taken, whatever a token says of itself."""
-LEEWAY_SECONDS = 30
-"""How far the two clocks may differ."""
 KEYS_SECONDS = 24 * 3600.0
 """How long keys are used before they are fetched again; Prolific asks for "at least daily"."""
 RETRY_SECONDS = 30.0
@@ -126,13 +122,10 @@ def fetch_keys(url: str) -> dict[str, Any]:
         if len(answer.content) > MOST_KEYS_BYTES:
             raise ValueError("it is too long")
         found = json.loads(answer.content)["keys"]
-        keys = {}
-        for key in found:
-            if key.get("kty") == "RSA" and key.get("use", "sig") == "sig" and key.get("alg", ALGORITHM) == ALGORITHM:
-                keys[str(key["kid"])] = jwt.PyJWK(key, algorithm=ALGORITHM).key
+        keys = dict(filter(None, map(read_key, found)))
         if not keys:
             raise ValueError("it has no RSA key for signatures")
-    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError) as error:
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise KeysUnavailableError(f"The panel's keys can't be read from {url} ({error!r:.200})") from error
     return keys
 
@@ -170,14 +163,14 @@ class SignedLinks:
             raise ArrivalRefusedError(Refusal.LINK_INVALID)
         participation = (arrival.participant, arrival.study or "", arrival.session or "")
         try:
-            claims = self._claims(token)
-        except jwt.ExpiredSignatureError:
+            claims = verify_token(token, self._keys.find, self._settings.issuer)
+        except ExpiredTokenError:
             # A page that is loaded again; its signature was right, or the store would not know this browser.
             if self._store.has_used_link(*participation, visitor):
                 return
             raise ArrivalRefusedError(Refusal.LINK_EXPIRED) from None
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
-            logger.warning("A signed link was refused: %.200r", error)
+        except TokenError as error:
+            logger.warning("A signed link was refused: %s", error)
             raise ArrivalRefusedError(Refusal.LINK_INVALID) from None
         except KeysUnavailableError:
             if self._store.has_used_link(*participation, visitor):
@@ -187,39 +180,16 @@ class SignedLinks:
         if not self._store.use_link(hashlib.sha256(token.encode()).hexdigest(), *participation, visitor):
             raise ArrivalRefusedError(Refusal.LINK_USED)
 
-    def _claims(self, token: str) -> dict[str, Any]:
-        """The claims of a token with a right signature.
-
-        Raises:
-            jwt.PyJWTError, ValueError, TypeError: it is none, or is not signed by the panel, or not for now.
-            KeysUnavailableError: the panel's keys are not known.
-        """
-        header = jwt.get_unverified_header(token)
-        if header.get("alg") != ALGORITHM or not isinstance(header.get("kid"), str):
-            raise jwt.InvalidTokenError("it is not signed as the panel signs")
-        key = self._keys.find(header["kid"])
-        if key is None:
-            raise jwt.InvalidTokenError("its key is not the panel's")
-        claims: dict[str, Any] = jwt.decode(
-            token,
-            key,
-            algorithms=[ALGORITHM],
-            issuer=self._settings.issuer,
-            leeway=LEEWAY_SECONDS,
-            # The audience is an address with parameters of its own, which are compared below.
-            options={"require": ["exp", "iat", "iss", "aud"], "verify_aud": False},
-        )
-        return claims
-
     def _compare(self, claims: Mapping[str, Any], params: Mapping[str, str], arrival: Arrival) -> None:
         """Refuse a token that is for another study, or another participant, than its address says."""
-        audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+        audience = claims.get("aud")
+        audiences = audience if isinstance(audience, list) else [audience]
         signed = claims.get(PARAMS_CLAIM)
         panel, settings = self._panel, self._settings
         named = {panel.participant_param: arrival.participant}
         named |= {name: params[name] for name in (panel.study_param, panel.session_param) if name in params}
         right = (
-            any(isinstance(audience, str) and is_same_address(audience, settings.audience) for audience in audiences)
+            any(isinstance(one, str) and is_same_address(one, settings.audience) for one in audiences)
             and isinstance(signed, Mapping)
             and str(signed.get(panel.participant_param, "")).lower() == arrival.participant.lower()
             and all(signed.get(name) == value for name, value in named.items() if name != panel.participant_param)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import threading
 import time
@@ -13,14 +14,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256, SHA512
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-jwt = pytest.importorskip("jwt", reason="PyJWT is not installed; run 'make setup'")
-from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: E402
-
-from model_chat.crowd.arrivals import ArrivalChecker, ArrivalRefusedError, NewVisitorError  # noqa: E402
-from model_chat.crowd.panel_store import PanelStore  # noqa: E402
-from model_chat.crowd.signed_links import (  # noqa: E402
+from model_chat.crowd.arrivals import ArrivalChecker, ArrivalRefusedError, NewVisitorError
+from model_chat.crowd.panel_store import PanelStore
+from model_chat.crowd.signed_links import (
     KEYS_SECONDS,
     RETRY_SECONDS,
     KeysUnavailableError,
@@ -30,9 +31,9 @@ from model_chat.crowd.signed_links import (  # noqa: E402
     check_keys,
     is_same_address,
 )
-from model_chat.errors import ConfigurationError  # noqa: E402
-from model_chat.quality.refusals import Refusal  # noqa: E402
-from model_chat.tests.crowd.test_panels import panel  # noqa: E402
+from model_chat.errors import ConfigurationError
+from model_chat.quality.refusals import Refusal
+from model_chat.tests.crowd.test_panels import panel
 
 ISSUER, AUDIENCE, PID = "https://www.prolific.com", "https://study.lab.edu/pets/", "60ffe5c8371090c7041d43f8"
 KEY, OTHER_KEY = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
@@ -66,14 +67,33 @@ class KeyServer:
         return f"http://127.0.0.1:{self.server.server_address[1]}/jwks.json"
 
 
+def encoded(data: bytes | dict[str, Any]) -> str:
+    """Base64url without padding, of JSON for a dictionary."""
+    data = json.dumps(data).encode() if isinstance(data, dict) else data
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
 def public(key_id: str, key: Any) -> dict[str, Any]:
     """A public key as a key set has it."""
-    return {
-        **json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key())),
-        "kid": key_id,
-        "use": "sig",
-        "alg": "RS256",
-    }
+    numbers = key.public_key().public_numbers()
+    parts = {name: encoded(getattr(numbers, name).to_bytes(256).lstrip(b"\0")) for name in ("n", "e")}
+    return {"kty": "RSA", "kid": key_id, "use": "sig", "alg": "RS256", **parts}
+
+
+WEAK_KEY = public("weak", rsa.generate_private_key(public_exponent=65537, key_size=1024))
+
+
+def signed_token(header: dict[str, Any], claims: dict[str, Any], key: Any) -> str:
+    """A token, signed as its header says."""
+    content = f"{encoded(header)}.{encoded(claims)}".encode()
+    if header["alg"] == "none":
+        signature = b""
+    elif header["alg"] == "HS256":
+        pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        signature = hmac.digest(pem, content, "sha256")
+    else:
+        signature = key.sign(content, PKCS1v15(), SHA512() if header["alg"] == "RS512" else SHA256())
+    return f"{content.decode()}.{encoded(signature)}"
 
 
 @pytest.fixture
@@ -104,8 +124,8 @@ def query(
         **claims,
     }
     signed = {name: value for name, value in signed.items() if value is not None}
-    headers = {} if key_id is None else {"kid": key_id}
-    token = jwt.encode(signed, key, algorithm=algorithm, headers=headers)
+    header = {"alg": algorithm, "typ": "JWT", **({} if key_id is None else {"kid": key_id})}
+    token = signed_token(header, signed, key)
     return "?" + urlencode({**ids, **(shown or {}), "prolific_token": token})
 
 
@@ -144,28 +164,14 @@ def test_a_genuine_address_names_its_participant_and_the_keys_are_fetched_once(
     assert keys.asked == 1
 
 
-def hmac_with_the_public_key() -> str:
-    """The classic confusion: the public key, which everybody knows, taken for a shared secret."""
-    pem = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    header, payload = (
-        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
-        for part in ({"alg": "HS256", "kid": "k1"}, {"iss": ISSUER})
-    )
-    import hmac
-
-    signature = base64.urlsafe_b64encode(hmac.digest(pem, header + b"." + payload, "sha256")).rstrip(b"=")
-    token = b".".join((header, payload, signature)).decode()
-    return f"?PROLIFIC_PID={PID}&STUDY_ID=s1&SESSION_ID=e1&prolific_token={token}"
-
-
 @pytest.mark.parametrize(
     "address",
     [
         pytest.param(lambda: query(key=OTHER_KEY), id="signed by somebody else"),
         pytest.param(lambda: query(key_id="k2"), id="a key that there is not"),
         pytest.param(lambda: query(key_id=None), id="no key named"),
-        pytest.param(lambda: query(key=None, algorithm="none"), id="not signed at all"),
-        pytest.param(hmac_with_the_public_key, id="the public key as a secret"),
+        pytest.param(lambda: query(algorithm="none"), id="not signed at all"),
+        pytest.param(lambda: query(algorithm="HS256"), id="the public key, which everybody knows, as a secret"),
         pytest.param(lambda: query(algorithm="RS512"), id="another algorithm"),
         pytest.param(lambda: query(shown={"PROLIFIC_PID": "somebody"}), id="another participant's id typed"),
         pytest.param(lambda: query(shown={"SESSION_ID": "e2"}), id="another session typed"),
@@ -184,7 +190,12 @@ def hmac_with_the_public_key() -> str:
         pytest.param(lambda: query(prolific={}), id="no ids signed"),
         pytest.param(lambda: query(iat=int(time.time()) + 3600), id="of the future"),
         pytest.param(lambda: query().split("&prolific_token")[0], id="no token"),
-        pytest.param(lambda: query() + "x", id="a changed signature"),
+        pytest.param(lambda: query() + "x", id="a longer signature"),
+        pytest.param(lambda: query()[:-6] + "AAAAAA", id="a changed signature"),
+        pytest.param(lambda: query(exp="soon"), id="valid until a word"),
+        pytest.param(lambda: query(exp=float("nan")), id="valid until no number"),
+        pytest.param(lambda: query(iat=None), id="no time of signing"),
+        pytest.param(lambda: query(nbf=int(time.time()) + 3600), id="not valid before later"),
         pytest.param(lambda: query() + "&prolific_token=x", id="two tokens"),
         pytest.param(lambda: query().split("&prolific_token")[0] + "&prolific_token=a.b.c", id="no token's form"),
         pytest.param(lambda: query().split("&prolific_token")[0] + f"&prolific_token={'x' * 4001}", id="overlong"),
