@@ -53,6 +53,8 @@ class HumanAgent:
         endings: what participants of a panel are told at the end; None for providers that are no panel.
     """
 
+    _endings: Endings | None = None
+
     def __init__(self, agent: Agent | OnboardingAgent, endings: Endings | None = None) -> None:
         self.mephisto_agent = agent
         self._endings = endings
@@ -115,11 +117,10 @@ class HumanAgent:
         Who has failed onboarding (`onboarding_failed`) is told an ending with it, unless ``ending`` is given.
         """
         if control == ONBOARDING_FAILED and "ending" not in task_data:
-            self.conclude(control, self.ending(EndingKind.SCREENED_OUT), **task_data)
-        else:
-            self._control(control, task_data)
-
-    def _control(self, control: str, task_data: dict[str, Any]) -> None:
+            self.conclude(control, EndingKind.SCREENED_OUT, **task_data)
+            return
+        if task_data.get("ending", True) is None:  # told as no key
+            del task_data["ending"]
         self._send(ServerUpdate(id="System", text="", episode_done=False, task_data={"control": control, **task_data}))
 
     def ending(self, kind: EndingKind | None) -> Ending:
@@ -132,17 +133,16 @@ class HumanAgent:
             return Ending(kind, self.mephisto_agent.get_worker().provider_type, self.worker_id)
         return self._endings.decide(self.worker_id, kind)
 
-    def conclude(self, control: str, ending: Ending, **task_data: Any) -> None:
+    def conclude(self, control: str, kind: EndingKind, **task_data: Any) -> None:
         """Send the last update of the worker's part. What a panel's participant is told is on disk before.
 
         Args:
             control: ``ended`` or ``onboarding_failed``.
-            ending: how it ends.
+            kind: how it ends.
             task_data: further keys of ``task_data``.
         """
-        if self._endings is not None:
-            task_data["ending"] = self._endings.keep(ending).packet()
-        self._control(control, task_data)
+        packet = None if self._endings is None else self._endings.keep(self.ending(kind)).packet()
+        self.control(control, **task_data, ending=packet)
 
     def _send(self, update: ServerUpdate) -> None:
         update["update_id"] = str(uuid4())

@@ -272,7 +272,7 @@ class ModelChatTaskRunner(TaskRunner):
                 tell_end(human, kind, "error", TECHNICAL_PROBLEM)
             else:
                 outcome = Completion.COMPLETE if collected else Completion.INCOMPLETE
-                human.conclude("ended", human.ending(kind), outcome=outcome.value, reason="", task_done=True)
+                human.conclude("ended", kind, outcome=outcome.value, reason="", task_done=True)
             block_for_conduct(world, agent, self._block_name, on_platform=True)
         finally:
             _guarded("shutdown", lambda: world.shutdown())
@@ -473,17 +473,20 @@ def tell_end(human: HumanAgent, kind: EndingKind, cause: str, reason: str) -> No
         reason: a sentence for the worker.
     """
     outcome = Completion.INCOMPLETE.value
-    human.conclude("ended", human.ending(kind), outcome=outcome, cause=cause, reason=reason, task_done=True)
+    human.conclude("ended", kind, outcome=outcome, cause=cause, reason=reason, task_done=True)
 
 
 def _ending_of(world: ConversationWorld, broken: bool) -> EndingKind:
     """How a conversation has ended that ran to its end, or broke down; a world may say it itself (``ending_kind``)."""
-    if world.completion is Completion.COMPLETE:
-        return EndingKind.COMPLETE
-    if broken:
-        return EndingKind.MODEL_FAILED
-    of_world = getattr(world, "ending_kind", None)
-    return EndingKind(of_world) if of_world in list(EndingKind) else EndingKind.INCOMPLETE
+    try:
+        if world.completion is Completion.COMPLETE:
+            return EndingKind.COMPLETE
+        of_world = getattr(world, "ending_kind", None)
+        if not broken:
+            return EndingKind(of_world) if of_world in list(EndingKind) else EndingKind.INCOMPLETE
+    except ANYTHING:  # the world's own code
+        logger.exception("How a conversation has ended could not be asked of its world")
+    return EndingKind.MODEL_FAILED
 
 
 def _abandon(world: ConversationWorld, reason: str) -> None:

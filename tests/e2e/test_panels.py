@@ -307,3 +307,27 @@ def test_the_shipped_configurations_take_a_participant_in(start_task: Start, con
             details = http.post("request_agent", json={"provider_data": data}).json()["data"]
     assert details["agent_id"], task.log
     assert f"http://localhost:{task.port}/" in task.log
+
+
+def test_with_signed_addresses_nobody_can_type_another_s_id(start_task: Start) -> None:
+    from model_chat.tests.crowd.test_signed_links import AUDIENCE, PID, KeyServer, query
+
+    keys = KeyServer()
+    task = start_task(
+        *PROLIFIC,
+        "mephisto.provider.verify_links=true",
+        f"mephisto.provider.link_audience={AUDIENCE}",
+        f"mephisto.provider.link_keys_url={keys.url}",
+        needed="a:2",
+    )
+    link = query()
+    assert "not one that the panel has made for you" in come(task, address(PID)).result
+    assert "not one that the panel has made for you" in come(task, query(shown={"PROLIFIC_PID": "somebody"})).result
+    assert task.agent_statuses() == []
+    outcome, worker = together(visit(task, link))[0]
+    assert outcome.result == "complete", task.log
+    assert "used in another browser" in come(task, link).result
+    assert together(visit(task, link, worker.visitor))[0][0].result == "told: complete"
+    assert keys.asked == 1
+    assert [part["participant"] for part in participations(task)] == [PID]
+    assert "prolific_token" not in task.log
