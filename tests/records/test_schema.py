@@ -30,6 +30,7 @@ KEYS = {
     "reason",
     "failed_generation",
     "task_name",
+    "participation",
 }
 
 
