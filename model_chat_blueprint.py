@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from model_chat.configuration.places import set_up_command
 from model_chat.errors import ConfigurationError
+from model_chat.mephisto_task import panel_providers as panel_providers  # registers them
 from model_chat.mephisto_task.agent_state import ModelChatAgentState, state_of
 from model_chat.mephisto_task.image_task_runner import ModelImageChatTaskRunner
 from model_chat.mephisto_task.shared_state import ModelChatSharedState as ModelChatSharedState

@@ -16,6 +16,7 @@ PACKAGES = find_packages(where=str(ROOT), exclude=NOT_SHIPPED)
 # 'python -m model_chat.scripts.setup_env' installs these two, and what they need, from the lock (docs/installing.md).
 RUN_TIME = [
     "boto3>=1.40",
+    "cryptography>=44",
     "httpx>=0.28",
     "huggingface-hub>=2",
     "hydra-core>=1.3,<1.4",
@@ -71,6 +72,7 @@ setup(
             "requirements.lock",
             "frontend/dist/**/*",
             "router/*.js",
+            "mephisto_task/*.js",
             "router/package*.json",
         ]
     },

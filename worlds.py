@@ -41,6 +41,7 @@ from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.attention import AttentionConfig
 from model_chat.quality.blocks import BlockReason
 from model_chat.quality.timing import plausible
+from model_chat.records.participation import EndingKind
 from model_chat.records.schema import (
     HUMAN_ID,
     HUMAN_IDX,
@@ -148,6 +149,8 @@ class ModelChatWorld:
         self.completion = Completion.INCOMPLETE
         self.reason: str | None = None
         """Why the conversation is incomplete."""
+        self.ending_kind: EndingKind | None = None
+        """Which ending a panel's participant is told for an incomplete conversation; None: ``incomplete``."""
         self.dialog: list[Utterance] = []
         self.context: Context | None = None
         self.exchanges_done = 0
@@ -251,6 +254,7 @@ class ModelChatWorld:
             logger.error("A conversation ends since its model failed: %s", failure)
             if failure.generation:
                 self.failed_generation = Generation.of(failure.generation)
+            self.ending_kind = EndingKind.MODEL_FAILED
             self.abandon(f"model failed: {failure}")
             self.human.control(
                 "model_failed",

@@ -97,6 +97,7 @@ CONVERSATION_SCHEMA = pa.schema(
         ("annotated_utterances", pa.int32()),
         ("median_seconds", pa.float64()),
         ("violation", pa.string()),
+        ("ending", pa.string()),
         ("day", pa.date32()),
         ("dialog_hash", pa.int64()),
     ]
@@ -163,6 +164,7 @@ class ChunkBuilder:
                 len(measures.ticks),
                 measures.median_seconds,
                 conversation.acceptability_violation,
+                conversation.ending,
                 source.day,
                 int.from_bytes(measures.dialog_hash, "big", signed=True),
             )

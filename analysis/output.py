@@ -22,6 +22,8 @@ from model_chat.records.writing import whole_file
 FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
 """How a text begins that spreadsheets take for a formula (OWASP, "CSV Injection")."""
 GUARD = "'"
+ENDING = "ending"
+"""The column of what panels' participants were told; only where there are such."""
 EXCLUDED_COLUMNS = ("source", "worker_id", "hit_id", "model_nickname", "reason", "detail")
 
 
@@ -41,9 +43,17 @@ def result_schema(corpus: Corpus, extra_columns: Mapping[str, type]) -> pa.Schem
             ("text", pa.string()),
             *((bucket, pa.bool_()) for bucket in settings.problem_buckets),
             *((name, pa.int8()) for name in rating_columns(corpus.questions)),
+            *([(ENDING, pa.string())] if _has_endings(corpus, extra_columns) else []),
             *((name, spooled.field(name).type) for name in extra_columns),
         ]
     )
+
+
+def _has_endings(corpus: Corpus, extra_columns: Mapping[str, type]) -> bool:
+    """Whether participants of a panel were told an ending, and no subclass has a column of that name."""
+    endings = corpus.conversations[ENDING]
+    taken = {*extra_columns, *corpus.settings.problem_buckets}
+    return ENDING not in taken and endings.null_count < len(endings)
 
 
 def result_batches(corpus: Corpus, extra_columns: Mapping[str, type]) -> Iterator[pa.RecordBatch]:
@@ -57,6 +67,8 @@ def result_batches(corpus: Corpus, extra_columns: Mapping[str, type]) -> Iterato
         }
         for name in ("folder", "worker_id", "hit_id", "model_nickname"):
             columns[name] = corpus.conversations[name].combine_chunks().take(conversation)
+        if ENDING in schema.names and ENDING not in columns:
+            columns[ENDING] = corpus.conversations[ENDING].combine_chunks().take(conversation)
         columns["conversation_idx"] = conversation
         for name, values in zip(rating_columns(corpus.questions), ratings, strict=True):
             columns[name] = pc.if_else(batch["rated"], values.take(conversation), pa.scalar(None, pa.int8()))

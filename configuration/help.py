@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from typing_extensions import TypeIs
 
 from model_chat.configuration.exit_codes import MEANINGS as MEANINGS_OF_CODES
+from model_chat.records.participation import EndingKind
 
 WIDTH = 110
 INDENT = "  "
@@ -89,7 +90,25 @@ GROUPS: dict[str, tuple[str, ...]] = {
         T + "maximum_units_per_worker",
     ),
     "Where data go": (B + "chat_data_folder", T + "task_name", "mephisto.datapath"),
-    "Going live on MTurk": (
+    "Participants of a panel": tuple(
+        f"mephisto.provider.{name}"
+        for name in (
+            "participant_param",
+            "study_param",
+            "session_param",
+            "completion_url",
+            *(f"codes.{kind}" for kind in EndingKind),
+            "codes.shared",
+            "linger_seconds",
+            "verify_links",
+            "link_audience",
+            "link_issuer",
+            "link_keys_url",
+            "link_token_param",
+            "link_study",
+        )
+    ),
+    "Going live on MTurk (announced to close on 30 September 2026, see docs/mturk.md)": (
         "confirm_cost",
         "mephisto.provider.requester_name",
         T + "task_reward",
@@ -129,7 +148,7 @@ MEANINGS = {
     "post_install_script": NO_EFFECT,
     "force_rebuild": NO_EFFECT,
     "tips_location": f"{OF_MEPHISTO}, since workers are shown no tips.",
-    "requester_name": "Who pays, as registered with 'scripts/mephisto_cli.py register'; the provider mock needs none.",
+    "requester_name": "Who pays, as registered with 'scripts/mephisto_cli.py register'; mock and panels need none.",
     "port": "Port of the worker's page on this machine; 0: any free one.",
     "hostname": "This machine's name in the links that are printed; the page listens on all of its addresses.",
     "server_type": "The kind of router; node is what model-chat is made for.",
@@ -161,9 +180,14 @@ EXAMPLES = (
     ),
     ("With onboarding", "", "python {script} mephisto.blueprint.onboarding_qualification=my_study_onboarding"),
     (
-        "On MTurk's sandbox (needs an account)",
+        "With participants of Prolific",
         B + "conversations_needed_string",
-        "python {script} conf=mturk_sandbox mephisto.provider.requester_name=NAME mephisto.architect.profile_name=PROFILE",
+        "python {script} conf=prolific mephisto.provider.codes.complete=CODE",
+    ),
+    (
+        "With your own people, by a link",
+        B + "conversations_needed_string",
+        "python {script} conf=link mephisto.provider.codes.complete=CODE",
     ),
 )
 """Title, the flag that a command must have for the example to make sense ("": any), command."""

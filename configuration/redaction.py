@@ -6,7 +6,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -77,6 +77,11 @@ def learn_secrets(*given: Mapping[Any, Any]) -> None:
     for options in (*given, os.environ):
         _collect(options, found)
     _known.add(found)
+
+
+def learn_values(values: Iterable[str]) -> None:
+    """Remember values that no text is to hold from now on."""
+    _known.add({value.strip() for value in values if _is_unmistakable(value.strip())})
 
 
 def learn_flags(flags: str) -> None:

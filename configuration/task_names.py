@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from model_chat.records.participation import PANELS
 from model_chat.records.writing import replace_file
 
 LOCAL, MTURK_SANDBOX, MOCK = "local", "mturk_sandbox", "mock"
@@ -18,11 +19,14 @@ OWNER_FILE = "task_name"
 def full_task_name(cfg: DictConfig) -> str:
     """Return the task's name with the suffix that keeps trial runs and paid ones apart.
 
-    The name itself is for work that is paid for. Runs with the mock provider have another name wherever their page is
+    The name itself is for work that is paid for, that of panels included. Runs with the mock provider have another
+    name wherever their page is
     served: a pilot with invited colleagues on EC2, say, must not count as collected in the paid run.
     """
     name: str = cfg.mephisto.task.task_name
     provider = cfg.mephisto.provider._provider_type
+    if provider in PANELS:  # their participants are paid, wherever the page is served
+        return name
     if cfg.mephisto.architect._architect_type == LOCAL:
         return f"{name}{LOCAL_SUFFIX}"
     if provider == MTURK_SANDBOX:

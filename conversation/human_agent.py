@@ -11,7 +11,9 @@ from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.agent import OnboardingAgent
 from mephisto.data_model.exceptions import AgentTimeoutError
 
+from model_chat.crowd.endings import Ending, Endings
 from model_chat.quality.blocks import platform_id
+from model_chat.records.participation import EndingKind
 
 if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 SHORTEST_WAIT = 0.01
 """Seconds; Mephisto takes a wait of 0 for "don't wait"."""
+ONBOARDING_FAILED = "onboarding_failed"
 LONGEST_WAIT = 0.5
 """Seconds between two looks at whether the worker is still there; a packet wakes at once."""
 LONGEST_PAUSE = 1.0
@@ -50,10 +53,14 @@ class HumanAgent:
 
     Args:
         agent: the Mephisto agent, or onboarding agent, of the worker.
+        endings: what participants of a panel are told at the end; None for providers that are no panel.
     """
 
-    def __init__(self, agent: Agent | OnboardingAgent) -> None:
+    _endings: Endings | None = None
+
+    def __init__(self, agent: Agent | OnboardingAgent, endings: Endings | None = None) -> None:
         self.mephisto_agent = agent
+        self._endings = endings
 
     @property
     def worker_id(self) -> str:
@@ -108,8 +115,37 @@ class HumanAgent:
         self._send(update)
 
     def control(self, control: str, **task_data: Any) -> None:
-        """Send a control update (section 2 of docs/protocol.md)."""
+        """Send a control update (section 2 of docs/protocol.md).
+
+        Who has failed onboarding (`onboarding_failed`) is told an ending with it, unless ``ending`` is given.
+        """
+        if control == ONBOARDING_FAILED and "ending" not in task_data:
+            self.conclude(control, EndingKind.SCREENED_OUT, **task_data)
+            return
+        if task_data.get("ending", True) is None:  # told as no key
+            del task_data["ending"]
         self._send(ServerUpdate(id="System", text="", episode_done=False, task_data={"control": control, **task_data}))
+
+    def ending(self, kind: EndingKind | None) -> Ending:
+        """Return how the worker's part ends, for the record and for :meth:`conclude`.
+
+        Args:
+            kind: None for a part that has not ended yet.
+        """
+        if self._endings is None:
+            return Ending(kind, self.mephisto_agent.get_worker().provider_type, self.worker_id)
+        return self._endings.decide(self.worker_id, kind)
+
+    def conclude(self, control: str, kind: EndingKind, **task_data: Any) -> None:
+        """Send the last update of the worker's part. What a panel's participant is told is on disk before.
+
+        Args:
+            control: ``ended`` or ``onboarding_failed``.
+            kind: how it ends.
+            task_data: further keys of ``task_data``.
+        """
+        packet = None if self._endings is None else self._endings.keep(self.ending(kind)).packet()
+        self.control(control, **task_data, ending=packet)
 
     def _send(self, update: ServerUpdate) -> None:
         update["update_id"] = str(uuid4())

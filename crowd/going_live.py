@@ -1,7 +1,8 @@
-"""Checks before work is offered on MTurk (docs/going-live.md)."""
+"""Checks before work is offered on MTurk (docs/mturk.md)."""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from typing import Any
@@ -14,6 +15,8 @@ from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
 from model_chat.crowd.panel_launch import announce_cost
 from model_chat.errors import ConfigurationError
 
+logger = logging.getLogger(__name__)
+
 MTURK, SANDBOX = "mturk", "mturk_sandbox"
 LIMITS = {"task_title": 128, "task_description": 2000, "task_tags": 1000}
 """Characters that MTurk allows."""
@@ -23,6 +26,10 @@ PERCENT_APPROVED, HITS_APPROVED, LOCALE = "000000000000000000L0", "0000000000000
 """MTurk's own qualification types."""
 REGISTER = "python scripts/mephisto_cli.py register"
 GUARDED = "DiscoverPreviewAndAccept"
+CLOSING = (
+    "AWS announced that Mechanical Turk closes for good on 30 September 2026 (MTurk API reference, page Welcome, as read on "
+    "27 November 2026). If it does not answer, see docs/going-live.md for where participants come from instead."
+)
 GRACE_SECONDS = 120
 """For reading the description, loading the page, being without a connection for a moment, and handing in."""
 
@@ -134,10 +141,10 @@ def _ec2_faults(cfg: Any) -> list[str]:
     profile = cfg.mephisto.architect.profile_name
     if not _has_profile(profile):
         faults.append(
-            f"mephisto.architect.profile_name: there is no '{profile}' in ~/.aws/credentials; see docs/going-live.md."
+            f"mephisto.architect.profile_name: there is no '{profile}' in ~/.aws/credentials; see docs/mturk.md."
         )
     if not os.path.exists(DEFAULT_FALLBACK_FILE):  # noqa: PTH110 (Mephisto's constant is a string)
-        faults.append("mephisto.architect: the EC2 fallback server is not set up; see docs/going-live.md, step 3.")
+        faults.append("mephisto.architect: the EC2 fallback server is not set up; see docs/mturk.md, step 3.")
     return faults
 
 
@@ -200,6 +207,7 @@ def check_before_launch(db: Any, cfg: Any, shared: Any, console: Any) -> None:
     if not is_on_mturk(cfg):
         announce_cost(cfg, shared.units, console)
         return
+    logger.warning(CLOSING)
     shared.mturk_specific_qualifications = requirements(cfg)
     provider, name = cfg.mephisto.provider._provider_type, cfg.mephisto.provider.requester_name
     requester = db.find_requesters(requester_name=name, provider_type=provider)[0]

@@ -16,6 +16,11 @@ The others are defined in the module that raises them::
     │   └── ProlificError               crowd.prolific_api
     │       ├── RefusedByProlificError
     │       └── NoAnswerError
+    ├── ArrivalRefusedError             crowd.arrivals
+    ├── NewVisitorError                 crowd.arrivals
+    ├── KeysUnavailableError            crowd.signed_links
+    ├── TokenError (ValueError)         crowd.json_web_tokens
+    │   └── ExpiredTokenError           crowd.json_web_tokens
     ├── LockedError                     records.locks
     ├── StackWriteError (OSError)       images.stack
     ├── UnreadableError                 records.reading

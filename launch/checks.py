@@ -26,6 +26,7 @@ from model_chat.conversation.contexts import HI, start_mode_fault
 from model_chat.conversation.pacing import delivery_faults
 from model_chat.crowd.going_live import configuration_faults, is_on_mturk
 from model_chat.crowd.panel_launch import pay_faults
+from model_chat.crowd.panels import is_panel, panel_faults
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import find_stack_faults
 from model_chat.launch.checked_task import CheckedImages, CheckedTask
@@ -180,7 +181,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         world_module=world_module,
         chat_data_folder=expand(args.chat_data_folder),
         task_name=full_task_name(cfg),
-        is_live=cfg.mephisto.provider._provider_type == MTURK,
+        is_live=cfg.mephisto.provider._provider_type == MTURK or is_panel(cfg),
         acceptability=acceptability,
         attention=attention,
         block_list=block_list,
@@ -346,6 +347,7 @@ def _find_models(
 def _check_mephisto(cfg: DictConfig, faults: Faults, attention_checks: int) -> None:
     faults.found += configuration_faults(cfg, attention_checks)
     faults.found += pay_faults(cfg)
+    faults.found += panel_faults(cfg)
     faults.add(data_folder_fault(cfg))
     task, architect = cfg.mephisto.task, cfg.mephisto.architect
     for name in TASK_TEXTS:

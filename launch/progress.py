@@ -15,6 +15,7 @@ from rich.text import Text
 from model_chat.configuration.lists import join_list, shell_command
 from model_chat.configuration.places import command_of
 from model_chat.conversation.quota import Quota
+from model_chat.launch.panel import study_lines
 from model_chat.records.schema import NONE_ALL_GOOD
 from model_chat.serving.spend import dollars
 
@@ -60,6 +61,9 @@ class Progress:
                 f"  Preview:           {base}/",
                 "  Each pair of worker_id and assignment_id is one conversation; change assignment_id for the next.",
             ]
+        endings = self._shared.endings
+        if endings is not None and base:
+            lines += study_lines(endings.panel, f"{base}/")
         lines += [
             f"  Conversations go to {chat_data_folder}",
             "  Ctrl-C stops the run after the open chats, twice: at once; starting it again continues it.",

@@ -34,6 +34,7 @@ from model_chat.records.locks import (
     hold_data,
     use_folder,
 )
+from model_chat.records.participation import PANELS
 from model_chat.records.schema import HUMAN_IDX, Completion, Generation, Utterance
 from model_chat.records.writing import save_conversation
 
@@ -46,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 CUT_OFF = "run died: the program ended without warning during the conversation"
 """Why a recovered conversation is incomplete."""
-DATABASES = (DATABASE, *(f"{provider}/{provider}.db" for provider in ("mock", "mturk", "mturk_sandbox")))
+DATABASES = (DATABASE, *(f"{provider}/{provider}.db" for provider in ("mock", "mturk", "mturk_sandbox", *PANELS)))
 """What Mephisto makes in its data folder when its database is opened."""
 _OPEN_UNITS = (AssignmentState.CREATED, AssignmentState.LAUNCHED, AssignmentState.ASSIGNED)
 
@@ -155,6 +156,7 @@ def recover(
     chat_data_folder: Path,
     is_live: bool,
     block: Callable[[Worker, dict[str, Any]], None] = lambda worker, saved: None,
+    remember_ending: Callable[[dict[str, Any]], None] = lambda saved: None,
 ) -> Recovered:
     """Put in order what earlier runs of a task left behind. To be called while no run of the task is active.
 
@@ -169,12 +171,13 @@ def recover(
         chat_data_folder: where conversations are saved.
         is_live: whether real crowd work was paid for.
         block: gets each worker whose conversation the run had saved but not ended, with that conversation.
+        remember_ending: gets each of these conversations: their participants may not have been told the ending yet.
     """
     cut_off = repaired = expired = 0
     for task in db.find_tasks(task_name=task_name):
         for agent in _unfinished_agents(db, task.db_id):
             try:
-                outcome = _recover_agent(agent, kept, chat_data_folder, is_live, block)
+                outcome = _recover_agent(agent, kept, chat_data_folder, is_live, block, remember_ending)
             except Exception:  # what one agent left may be damaged in any way; the others are recovered
                 logger.exception("What is left of %s could not be recovered", agent)
                 continue
@@ -214,6 +217,7 @@ def _recover_agent(
     chat_data_folder: Path,
     is_live: bool,
     block: Callable[[Worker, dict[str, Any]], None],
+    remember_ending: Callable[[dict[str, Any]], None],
 ) -> Completion | None:
     """Keep what an agent's journal holds.
 
@@ -233,6 +237,8 @@ def _recover_agent(
             save_conversation(chat_data_folder, saved, is_live)
             state.record_world_data({"custom_data": saved})
             outcome = Completion.INCOMPLETE
+    if state.recorded is not None:
+        remember_ending(state.recorded)  # first: as long as the journal is there, it is tried again
     state.head, state.generations = None, {}
     state.finish()
     if agent.db_status not in AgentState.complete():

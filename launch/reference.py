@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from model_chat.configuration.exit_codes import MEANINGS as MEANINGS_OF_CODES
 from model_chat.configuration.help import FURTHER, GROUPS, MEANINGS, OF_MEPHISTO, B, T
 from model_chat.configuration.hydra import ROOT, TaskConfig
+from model_chat.crowd.panels import KINDS as PANEL_KINDS
 from model_chat.launch import task_run as task_run  # registers blueprints, architects and providers
 from model_chat.launch.checks import MAY_BE_MISSING
 
@@ -26,9 +27,10 @@ ARCHITECTS = {
     "heroku": "A server on Heroku, over HTTPS.",
 }
 PROVIDERS = {
-    "mock": "Whoever has the address is a worker; nobody is paid.",
+    "mock": "Whoever has the address is a worker; nobody is paid. For tries.",
+    **{name: kind.about for name, kind in PANEL_KINDS.items()},
     "mturk_sandbox": "MTurk's sandbox: everything as on MTurk, with play money.",
-    "mturk": "MTurk: workers are paid.",
+    "mturk": "MTurk: workers are paid. AWS announced that MTurk closes for good on 30 September 2026 (docs/mturk.md).",
 }
 KINDS = {int: "whole number", float: "number", bool: "true or false", str: "text", dict: "mapping", list: "list"}
 UNSET, REQUIRED = "unset", "to be given"
@@ -134,6 +136,14 @@ def reference() -> str:
     for name, about in PROVIDERS.items():
         lines.append(f"- `{name}`: {about}")
     lines += ["", *_table([next(_stored("provider", "mturk", "mephisto.provider."))]), ""]
+    lines += [
+        "### Flags of the providers `" + "`, `".join(PANEL_KINDS) + "`",
+        "",
+        "See [panels](panels.md). The defaults are Prolific's; those of the other panels are there.",
+        "",
+        *_table(list(_stored("provider", "prolific", "mephisto.provider."))),
+        "",
+    ]
     lines += [
         "## Exit codes",
         "",

@@ -30,18 +30,21 @@ from model_chat.conversation.contexts import ContextSource, load_context_source
 from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.quota import ConversationQuota, Quota
 from model_chat.crowd.going_live import check_before_launch
+from model_chat.crowd.panels import is_panel
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import stack_files
 from model_chat.launch.checked_task import CheckedTask
 from model_chat.launch.checks import BLUEPRINT, check_task, mode_needs_context
 from model_chat.launch.command_line import Action, CannotComposeError, read_arguments, run_hydra_app
 from model_chat.launch.logs import adopt_parlai_logger, set_up_logging
+from model_chat.launch.panel import let_participants_return, open_endings, open_panel
 from model_chat.launch.progress import Progress
 from model_chat.launch.recovery import hold_task, recover, use_chat_data
+from model_chat.mephisto_task.panel_providers import find_or_make_requester
 from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.mephisto_task.stopping import END_ON_PLATFORM_SECONDS, STOP_SIGNALS, StopRequest, stop_on_signals
 from model_chat.mephisto_task.task_database import open_database
-from model_chat.mephisto_task.task_operator import TaskOperator, is_local
+from model_chat.mephisto_task.task_operator import TaskOperator, is_local, offers_nothing_outside
 from model_chat.quality.block_lists import block_workers
 from model_chat.quality.blocks import block_for_record, name_of
 from model_chat.records.collected import find_saved
@@ -178,6 +181,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             if quota.remaining() == 0:
                 return _nothing_left(task, console)
             check_before_launch(operator.db, cfg, shared, console)
+            open_panel(operator.db, cfg, shared, task.task_name)
             block_workers(operator.db, cfg, task.block_list)
             remember_data_folder(cfg)
             held.enter_context(use_chat_data(task.chat_data_folder))
@@ -202,7 +206,9 @@ def run_task(cfg: DictConfig, console: Console) -> int:
                     grace_seconds=cfg.mephisto.blueprint.stop_grace_time,
                     is_full=lambda: spend is not None and spend.is_reached(),
                 )
-            interrupted = stop.requested
+                interrupted = stop.requested
+                if shared.endings is not None and not interrupted:
+                    let_participants_return(operator, cfg.mephisto.provider.linger_seconds, progress.tick, stop)
             if interrupted:
                 stop.begin_end()
         progress.conclude(task.chat_data_folder, interrupted)
@@ -228,7 +234,9 @@ def resume_earlier_runs(
     kept = find_saved(task.chat_data_folder, data_folder / "database.db", task.task_name)
     qualification = name_of(cfg.mephisto.blueprint, "block_qualification")
     block = partial(block_for_record, qualification=qualification, attention=task.attention)
-    recovered = recover(db, task.task_name, kept, task.chat_data_folder, task.is_live, block)
+    endings = open_endings(db, cfg, task.task_name)
+    remember = (lambda saved: None) if endings is None else endings.remember
+    recovered = recover(db, task.task_name, kept, task.chat_data_folder, task.is_live, block, remember)
     if recovered.cut_off:  # what was cut off has cost something, too
         kept = find_saved(task.chat_data_folder, data_folder / "database.db", task.task_name)
     said = [recovered.sentence()]
@@ -275,7 +283,7 @@ def _nothing_left(task: CheckedTask, console: Console) -> int:
 def _wait_for_units(operator: TaskOperator, stop: StopRequest) -> None:
     """Wait until the first worker finds all units on offer, where offering them costs no calls to a crowd platform."""
     launcher = operator.live_run.task_launcher
-    if operator.live_run.provider.PROVIDER_TYPE == "mock" and launcher.max_num_concurrent_units == 0:
+    if offers_nothing_outside(operator.live_run.provider.PROVIDER_TYPE) and launcher.max_num_concurrent_units == 0:
         while any(unit.db_status == AssignmentState.CREATED for unit in launcher.units) and not stop.requested:
             time.sleep(0.02)
 
@@ -369,7 +377,8 @@ def prepare(
         is_live=task.is_live,
         units=quota.remaining(),
         spend=options.spend,
-        most_units=quota.remaining() if task.is_live else None,
+        # On MTurk each unit has been paid for; a panel has places, and sends others for those that are given back.
+        most_units=quota.remaining() if task.is_live and not is_panel(cfg) else None,
     )
     if task.onboarding is not None and task.annotations is not None:
         shared.onboarding_world_opt = OnboardingOptions(task.onboarding, task.annotations, args.max_onboard_time)
@@ -407,6 +416,8 @@ def open_operator(cfg: DictConfig, task: CheckedTask, data_folder: Path) -> Task
     with open_dict(cfg):
         if provider._provider_type == "mock":
             provider.requester_name = get_mock_requester(db).requester_name
+        elif is_panel(cfg):
+            provider.requester_name = find_or_make_requester(db, provider._provider_type, provider.requester_name)
         else:
             name = OmegaConf.select(cfg, "mephisto.provider.requester_name", default=None)
             known = [

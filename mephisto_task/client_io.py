@@ -27,13 +27,15 @@ from mephisto.operations.client_io_handler import PACKET_PROCESSING_LATENCY
 
 from model_chat.conversation.incoming import LONGEST_MESSAGE_ID
 from model_chat.mephisto_task.agent_state import state_of
-from model_chat.quality.blocks import canonical_id
-from model_chat.quality.refusals import MOST_WAITING, ExplainingClientIO
+from model_chat.quality.blocks import canonical_id, platform_id
+from model_chat.quality.refusals import MOST_WAITING, ExplainingClientIO, Refusal
 
 if TYPE_CHECKING:
     from mephisto.abstractions.database import MephistoDB
     from mephisto.data_model.agent import Agent
 
+    from model_chat.crowd.arrivals import ArrivalChecker
+    from model_chat.crowd.endings import Endings
     from model_chat.mephisto_task.live_run import TaskLiveRun
 
 logger = logging.getLogger(__name__)
@@ -84,6 +86,10 @@ class BoundedClientIO(ExplainingClientIO):
 
     def __init__(self, db: MephistoDB) -> None:
         super().__init__(db)
+        self.endings: Endings | None = None
+        """What participants of a panel are told at the end; None for providers that are no panel."""
+        self.arrivals: ArrivalChecker | None = None
+        """Who comes with which address; None likewise."""
         self._requests_lock = threading.Lock()
         self._requests: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """Pending request -> who asked, and when."""
@@ -186,6 +192,9 @@ class BoundedClientIO(ExplainingClientIO):
     def _register_agent(self, packet: Packet, channel_id: str) -> None:
         """Pass on a request for work, unless it is malformed, one too many, or for another worker's conversation."""
         ids = packet.data.get("provider_data")
+        if isinstance(ids, dict) and (self.arrivals is not None or "query" in ids):
+            self._register_arrival(packet, channel_id, ids)
+            return
         names = ("agent_registration_id", "assignment_id")
         if (
             not isinstance(ids, dict)
@@ -200,6 +209,37 @@ class BoundedClientIO(ExplainingClientIO):
             return
         if self._enter(packet.data.get("request_id"), f"worker {worker}"):
             super()._register_agent(packet, channel_id)
+
+    def _register_arrival(self, packet: Packet, channel_id: str, ids: dict[str, Any]) -> None:
+        """Pass on what the page of a panel's participant says of who they are; the pool finds out."""
+        request_id, query, visitor = packet.data.get("request_id"), ids.get("query"), ids.get("visitor")
+        # Visitors of one link whom nobody knows yet ask with the same words.
+        named = visitor or self.arrivals is None or self.arrivals.names_participants
+        who = (
+            f"page {hash((query, visitor))}"
+            if named and _is_hashable(query, visitor)
+            else f"request {request_id!r:.100}"
+        )
+        if isinstance(request_id, str) and self._enter(request_id, who):
+            self.request_id_to_channel_id[request_id] = channel_id
+            self.request_id_to_packet[request_id] = packet
+            live_run = self.get_live_run()
+            live_run.loop_wrap.execute_coro(live_run.worker_pool.register_arrival(packet, request_id))
+
+    def _with_ending(self, request_id: str, details: dict[str, Any]) -> dict[str, Any]:
+        endings, refusal = self.endings, details.get("refusal")
+        if endings is None or refusal is None or "ending" in details:
+            return details
+        try:
+            packet = self.request_id_to_packet[request_id]
+            agent = self.get_live_run().worker_pool.get_agent_for_id(packet.subject_id)
+            ids = packet.data.get("provider_data") or {}
+            participant = ids.get("worker_name") if agent is None else platform_id(agent.get_worker())
+            ending = endings.refused(participant, Refusal(refusal)) if participant else None
+            return details if ending is None else {**details, "ending": ending.packet()}
+        except Exception:  # the page must get its answer, with an ending or without
+            logger.exception("A refusal goes out without its ending")
+            return details
 
     def _canonical(self, worker_name: str) -> str:
         return canonical_id(self.get_live_run().provider.PROVIDER_TYPE, worker_name)
@@ -248,6 +288,10 @@ class BoundedClientIO(ExplainingClientIO):
         finally:
             with self._requests_lock:
                 self._forget(request_id)
+
+
+def _is_hashable(*values: Any) -> bool:
+    return all(value is None or isinstance(value, str) for value in values)
 
 
 def _is_id(value: Any) -> bool:

@@ -11,6 +11,7 @@ from model_chat.mephisto_task.task_runner import ModelChatTaskRunner, tell_end
 from model_chat.quality.blocks import platform_id
 from model_chat.quality.no_more_work import note_no_more_work
 from model_chat.quality.refusals import TEXTS, Refusal
+from model_chat.records.participation import EndingKind
 
 if TYPE_CHECKING:
     from mephisto.data_model.agent import Agent
@@ -57,4 +58,4 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
         if self._quota.remaining():
             self._launch_replacement()
         reason = f"{TEXTS[Refusal.NOTHING_NEW]} Please submit." if nothing else NOTHING_FREE
-        tell_end(human, "no_work", reason)
+        tell_end(human, EndingKind.NO_WORK, "no_work", reason)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mephisto.abstractions.blueprint import SharedTaskState
 from mephisto.abstractions.blueprints.mixins.onboarding_required import OnboardingSharedState
 
+from model_chat.crowd.arrivals import ArrivalChecker
+from model_chat.crowd.endings import Endings
 from model_chat.serving.spend import ModelSpend
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):
         units: how many conversations to offer.
         most_units: how many may be offered in all, replacements included; None: any number.
         spend: what the models cost; None where nobody counts it.
+        endings: what participants of a panel are told at the end; None for providers that are no panel.
+        arrivals: who comes with which address; None likewise.
     """
 
     world_module: WorldModule | None = None
@@ -45,6 +49,8 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):
     units: int = 0
     most_units: int | None = None
     spend: ModelSpend | None = None
+    endings: Endings | None = None
+    arrivals: ArrivalChecker | None = None
 
     def require_world_module(self) -> WorldModule:
         """Return :attr:`world_module`.

@@ -22,6 +22,7 @@ from model_chat.mephisto_task.task_database import is_over, open_units
 from model_chat.mephisto_task.task_launcher import TaskUnitLauncher
 from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.quality.blocks import bind_to_platform, prepare_qualifications
+from model_chat.records.participation import PANELS
 
 if TYPE_CHECKING:
     from mephisto.abstractions.architect import Architect
@@ -90,12 +91,15 @@ class TaskOperator(Operator):
         live_run.client_io.register_run(live_run)
         live_run.worker_pool = TaskWorkerPool(self.db)
         live_run.worker_pool.register_run(live_run)
+        shared = cast("ModelChatSharedState", shared_state)
+        for part in (live_run.client_io, live_run.worker_pool):
+            part.endings, part.arrivals = shared.endings, shared.arrivals
         live_run.task_launcher = TaskUnitLauncher(
             self.db,
             task_run,
             live_run.blueprint.get_initialization_data(),
             run_config.task.max_num_concurrent_units,
-            cast("ModelChatSharedState", shared_state).most_units,
+            shared.most_units,
         )
         bind_to_platform(task_run.get_requester(), shared_state.qualifications)
         return live_run
@@ -103,8 +107,8 @@ class TaskOperator(Operator):
     def launch_task_run_or_die(self, run_config: DictConfig, shared_state: SharedTaskState | None = None) -> str | None:
         """Launch a task; the database, which keeps its configuration, gets none of the secrets in it."""
         keep_secrets_out(self.db)
-        is_local = run_config.provider._provider_type == "mock"
-        mephisto_launcher.UNIT_GENERATOR_WAIT_SECONDS = LOOK_SECONDS if is_local else LOOK_ON_PLATFORM_SECONDS
+        is_free = offers_nothing_outside(run_config.provider._provider_type)
+        mephisto_launcher.UNIT_GENERATOR_WAIT_SECONDS = LOOK_SECONDS if is_free else LOOK_ON_PLATFORM_SECONDS
         return super().launch_task_run_or_die(run_config, shared_state)
 
     @property
@@ -134,6 +138,23 @@ class TaskOperator(Operator):
         """
         asyncio.set_event_loop(self._event_loop)
         self._event_loop.run_until_complete(self._serve(done, tick, stop, grace_seconds, is_full))
+
+    def linger(self, seconds: float, tick: Callable[[], None], stop: StopRequest) -> None:
+        """Go on answering pages when everything is collected, until the time is up or the run is to stop.
+
+        Args:
+            seconds: how long.
+            tick: called twice a second.
+            stop: what the requester wants.
+        """
+
+        async def answer() -> None:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end and not stop.requested and not _is_unreachable(self.live_run):
+                tick()
+                await asyncio.sleep(TICK_SECONDS)
+
+        self._event_loop.run_until_complete(answer())
 
     async def _serve(
         self,
@@ -281,7 +302,15 @@ class TaskOperator(Operator):
 
 def is_local(live_run: LiveTaskRun) -> bool:
     """Whether nothing outside of this machine has to be ended: no work on a crowd platform, no hosted server."""
-    return live_run.provider.PROVIDER_TYPE == "mock" and live_run.architect.ARCHITECT_TYPE in ("local", "mock")
+    return offers_nothing_outside(live_run.provider.PROVIDER_TYPE) and live_run.architect.ARCHITECT_TYPE in (
+        "local",
+        "mock",
+    )
+
+
+def offers_nothing_outside(provider_type: str) -> bool:
+    """Whether units of a provider are on offer in Mephisto's database only, so that no platform has to be asked for them."""
+    return provider_type == "mock" or provider_type in PANELS
 
 
 def _is_unreachable(live_run: LiveTaskRun) -> bool:

@@ -29,6 +29,7 @@ from model_chat.quality import no_more_work
 from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
 from model_chat.quality.failures import MOST_WORKERS_IN_A_ROW, Failures
 from model_chat.quality.onboarding import keep_result
+from model_chat.records.participation import EndingKind
 from model_chat.records.schema import Completion
 from model_chat.records.writing import save_conversation
 from model_chat.serving.model import StoppedError
@@ -72,6 +73,8 @@ ONBOARDING_STOPPED = (
     "submit."
 )
 TIME_IS_UP = "The time for this turn is up, so the chat has ended. What you have done is saved: please submit it."
+CONFIRM_SECONDS = 30
+"""How long the page of a panel's participant is waited for to say that it shows the ending, which is kept in any case."""
 HAND_IN_SECONDS = 120
 """How long a worker who has run out of time may take to hand in, before somebody else gets the conversation."""
 
@@ -135,7 +138,7 @@ class ModelChatTaskRunner(TaskRunner):
         thread waits for it, and a reload finds the qualification.
         """
         shared = self.shared_state
-        human = HumanAgent(agent)
+        human = HumanAgent(agent, shared.endings)
         world: OnboardingWorld | None = None
         try:
             world = shared.require_world_module().make_onboarding_world(
@@ -154,14 +157,16 @@ class ModelChatTaskRunner(TaskRunner):
         except AbsentAgentError as absent:
             _abandon_onboarding(world)
             if isinstance(absent, AgentShutdownError):
-                tell_end(human, "stopped", ONBOARDING_STOPPED)
+                tell_end(human, EndingKind.NO_WORK, "stopped", ONBOARDING_STOPPED)
             elif isinstance(absent, AgentTimeoutError):
                 agent.update_status(AgentState.STATUS_TIMEOUT)
             raise
         except ANYTHING:  # the world's own code
             _abandon_onboarding(world)
             logger.exception("An onboarding broke down; the worker is asked to come back later")
-            human.control("onboarding_failed", reason="This page has a technical problem. Please come back later.")
+            human.control(
+                "onboarding_failed", reason="This page has a technical problem. Please come back later.", ending=None
+            )
             agent.update_status(AgentState.STATUS_DISCONNECT)
         finally:
             _shut_down_onboarding(world)
@@ -173,14 +178,15 @@ class ModelChatTaskRunner(TaskRunner):
         failed = OnboardingRequired.get_failed_qual(qualification)
         keep_result(agent.get_worker(), qualification, failed, passed)
 
-    def _await_submit(self, agent: Agent | OnboardingAgent) -> None:
-        """Wait until the page has submitted, at most ``mephisto.task.submission_timeout`` seconds.
+    def _await_submit(self, agent: Agent | OnboardingAgent, most: int | None = None) -> None:
+        """Wait until the page has submitted, at most ``mephisto.task.submission_timeout`` seconds, or ``most`` if it
+        is given.
 
         Raises:
             AbsentAgentError: the worker left, or took too long.
         """
         if not agent.await_submit(timeout=None):
-            agent.await_submit(timeout=self._submission_timeout)
+            agent.await_submit(timeout=most or self._submission_timeout)
 
     def cleanup_onboarding(self, agent: OnboardingAgent) -> None:
         """Nothing is left to clean up: :meth:`run_onboarding` frees everything itself."""
@@ -194,7 +200,7 @@ class ModelChatTaskRunner(TaskRunner):
 
     def run_unit(self, unit: Unit, agent: Agent) -> None:
         """Run one conversation to its end, save it, and wait for the worker to submit."""
-        human = HumanAgent(agent)
+        human = HumanAgent(agent, self.shared_state.endings)
         try:
             self._hold(unit, agent, human)
         except AbsentAgentError:
@@ -202,7 +208,7 @@ class ModelChatTaskRunner(TaskRunner):
             raise
         except ANYTHING:  # what comes before or after a conversation: the database, or a crowd platform
             logger.exception("The end of a conversation has failed; the worker can submit")
-            tell_end(human, "error", TECHNICAL_PROBLEM)
+            tell_end(human, EndingKind.MODEL_FAILED, "error", TECHNICAL_PROBLEM)
         self._close(agent)
 
     def _hold(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
@@ -223,7 +229,7 @@ class ModelChatTaskRunner(TaskRunner):
     def end_without_reservation(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker for whom there is no place that there is nothing to do."""
         logger.warning("A unit was offered though no further conversation is to begin")
-        tell_end(human, "no_work", NO_MORE_WORK)
+        tell_end(human, EndingKind.NO_WORK, "no_work", NO_MORE_WORK)
 
     def _run_world(self, world: ConversationWorld, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Hold a conversation, save it once, count it once, and tell the worker how it ended."""
@@ -232,12 +238,15 @@ class ModelChatTaskRunner(TaskRunner):
             try:
                 self._talk(world, agent, human)
             except (AgentShutdownError, StoppedError):
-                self._end_incomplete(world, agent, human, STOPPED)
-                tell_end(human, "stopped", STUDY_STOPPED)
+                self._end_incomplete(world, agent, human, STOPPED, EndingKind.INCOMPLETE)
+                tell_end(human, EndingKind.INCOMPLETE, "stopped", STUDY_STOPPED)
                 return
             except AbsentAgentError as absent:
-                self._end_incomplete(world, agent, human, REASONS.get(type(absent), "left: the worker went away"))
-                if not isinstance(absent, AgentTimeoutError):
+                # Who has left is told nothing.
+                timed_out = isinstance(absent, AgentTimeoutError)
+                reason = REASONS.get(type(absent), "left: the worker went away")
+                self._end_incomplete(world, agent, human, reason, EndingKind.TIMED_OUT if timed_out else None)
+                if not timed_out:
                     raise
                 self._let_hand_in(world, unit, agent, human)
                 return
@@ -245,7 +254,12 @@ class ModelChatTaskRunner(TaskRunner):
                 logger.exception("A conversation broke down; the worker can submit what there is")
                 _abandon(world, f"error: {error!r}")
                 broken = True
-            collected = self._save(world, agent, human)
+            kind = _ending_of(world, broken)
+            collected = self._save(world, agent, human, kind)
+            if (
+                kind is EndingKind.COMPLETE and not collected
+            ):  # it could not be saved: the participant has done their part
+                kind = EndingKind.MODEL_FAILED
             # From here on the conversation is saved. Whatever fails now, it is neither saved nor counted again.
             _guarded("settle", lambda: world.settle(collected))
             if collected:
@@ -255,10 +269,10 @@ class ModelChatTaskRunner(TaskRunner):
                 self._launch_replacement()
             block_for_conduct(world, agent, self._block_name, on_platform=False)
             if broken and not collected:
-                tell_end(human, "error", TECHNICAL_PROBLEM)
+                tell_end(human, kind, "error", TECHNICAL_PROBLEM)
             else:
                 outcome = Completion.COMPLETE if collected else Completion.INCOMPLETE
-                human.control("ended", outcome=outcome.value, reason="", task_done=True)
+                human.conclude("ended", kind, outcome=outcome.value, reason="", task_done=True)
             block_for_conduct(world, agent, self._block_name, on_platform=True)
         finally:
             _guarded("shutdown", lambda: world.shutdown())
@@ -277,25 +291,33 @@ class ModelChatTaskRunner(TaskRunner):
                 raise StoppedError("The run has been stopped.")
             world.parley()
 
-    def _end_incomplete(self, world: ConversationWorld, agent: Agent, human: HumanAgent, reason: str) -> None:
+    def _end_incomplete(
+        self, world: ConversationWorld, agent: Agent, human: HumanAgent, reason: str, kind: EndingKind | None
+    ) -> None:
         """End a conversation as incomplete, keep what there is of it, and give its place back."""
         _abandon(world, reason)
-        collected = self._save(world, agent, human)
+        collected = self._save(world, agent, human, kind)
         _guarded("settle", lambda: world.settle(collected))
 
     def _let_hand_in(self, world: ConversationWorld, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Let a worker who has run out of time hand in what there is; somebody else gets a conversation meanwhile.
 
+        A panel's participant hands nothing in: they are told how their part ends.
+
         Raises:
             AgentTimeoutError: there is nothing, or they don't hand it in: the unit is not paid for.
         """
+        on_panel = self.shared_state.endings is not None
+        if on_panel or world.is_worth_keeping:
+            tell_end(human, EndingKind.TIMED_OUT, "timeout", TIME_IS_UP)
         if not world.is_worth_keeping:
             agent.update_status(AgentState.STATUS_TIMEOUT)
             raise AgentTimeoutError(None, agent.db_id)
-        tell_end(human, "timeout", TIME_IS_UP)
         replaced = self._launch_replacement()
         self.awaiting_hand_in.add(unit.db_id)
         try:
+            if on_panel:
+                raise AgentTimeoutError(None, agent.db_id)
             agent.await_submit(timeout=min(HAND_IN_SECONDS, self._submission_timeout or HAND_IN_SECONDS))
         except AgentTimeoutError:
             agent.update_status(AgentState.STATUS_TIMEOUT)
@@ -311,8 +333,8 @@ class ModelChatTaskRunner(TaskRunner):
         """Whether no conversation is open; workers who may still submit are not waited for."""
         return set(self.running_units) <= self.awaiting_hand_in
 
-    def _save(self, world: ConversationWorld, agent: Agent, human: HumanAgent) -> bool:
-        """Save a conversation in both places.
+    def _save(self, world: ConversationWorld, agent: Agent, human: HumanAgent, kind: EndingKind | None) -> bool:
+        """Save a conversation in both places, with the ending that its participant will be told.
 
         Returns:
             whether a complete conversation is safe in at least one of them, and thus collected.
@@ -323,7 +345,7 @@ class ModelChatTaskRunner(TaskRunner):
                 state_of(agent).head = None  # there is nothing to recover
                 return False
             world_data = world.prep_save_data([human])
-            world_data["custom_data"] = self._record(world, human, world_data)
+            world_data["custom_data"] = self._record(world, human, world_data, kind)
         except ANYTHING:  # the world's own code
             logger.exception("A conversation's data could not be put together")
             return False
@@ -349,16 +371,21 @@ class ModelChatTaskRunner(TaskRunner):
         return complete and safe
 
     def _record(
-        self, world: ConversationWorld, human: HumanAgent, world_data: dict[str, Any] | None = None
+        self,
+        world: ConversationWorld,
+        human: HumanAgent,
+        world_data: dict[str, Any] | None = None,
+        kind: EndingKind | None = None,
     ) -> dict[str, Any]:
         """A world's conversation as it is saved now, under the name of the task that it counts for."""
         custom_data = (world_data or world.prep_save_data([human]))["custom_data"]
-        return {**custom_data, "task_name": self.task_run.get_task().task_name}
+        participation = human.ending(kind).participation()
+        return {**custom_data, "task_name": self.task_run.get_task().task_name, "participation": participation}
 
     def _end_broken(self, human: HumanAgent) -> None:
         self.failures.failed(human.worker_id)
         self._launch_replacement()
-        tell_end(human, "error", TECHNICAL_PROBLEM)
+        tell_end(human, EndingKind.MODEL_FAILED, "error", TECHNICAL_PROBLEM)
 
     def _launch_replacement(self) -> bool:
         """Offer one more unit, since one is used up (and paid for) without a conversation that counts.
@@ -389,9 +416,13 @@ class ModelChatTaskRunner(TaskRunner):
         return offered
 
     def _close(self, agent: Agent) -> None:
-        """Wait for the worker to submit; one who closes the page instead has done the work all the same."""
+        """Wait for the worker to submit; one who closes the page instead has done the work all the same.
+
+        A panel's participant submits by seeing the ending: the page does it by itself, so that the run lasts until then.
+        """
+        on_panel = self.shared_state.endings is not None
         try:
-            self._await_submit(agent)
+            self._await_submit(agent, CONFIRM_SECONDS if on_panel else None)
         except AbsentAgentError:
             logger.info("The worker of %s has finished but not pressed submit; the work counts", agent)
         _finish(agent)
@@ -432,9 +463,30 @@ class ModelChatTaskRunner(TaskRunner):
         """Nothing is left to clean up: :meth:`run_unit` frees everything itself."""
 
 
-def tell_end(human: HumanAgent, cause: str, reason: str) -> None:
-    """Tell a page that its part is over before its end, and why (docs/protocol.md, section 2)."""
-    human.control("ended", outcome=Completion.INCOMPLETE.value, cause=cause, reason=reason, task_done=True)
+def tell_end(human: HumanAgent, kind: EndingKind, cause: str, reason: str) -> None:
+    """Tell a page that its part is over before its end, and why (docs/protocol.md, section 2).
+
+    Args:
+        human: whose page.
+        kind: the ending that a panel's participant is told.
+        cause: for the page.
+        reason: a sentence for the worker.
+    """
+    outcome = Completion.INCOMPLETE.value
+    human.conclude("ended", kind, outcome=outcome, cause=cause, reason=reason, task_done=True)
+
+
+def _ending_of(world: ConversationWorld, broken: bool) -> EndingKind:
+    """How a conversation has ended that ran to its end, or broke down; a world may say it itself (``ending_kind``)."""
+    try:
+        if world.completion is Completion.COMPLETE:
+            return EndingKind.COMPLETE
+        of_world = getattr(world, "ending_kind", None)
+        if not broken:
+            return EndingKind(of_world) if of_world in list(EndingKind) else EndingKind.INCOMPLETE
+    except ANYTHING:  # the world's own code
+        logger.exception("How a conversation has ended could not be asked of its world")
+    return EndingKind.MODEL_FAILED
 
 
 def _abandon(world: ConversationWorld, reason: str) -> None:

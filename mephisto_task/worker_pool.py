@@ -21,6 +21,7 @@ from mephisto.operations.datatypes import WorkerFailureReasons
 from mephisto.operations.worker_pool import AgentDetails, OnboardingInfo, WorkerPool
 from mephisto.utils.qualifications import worker_is_qualified
 
+from model_chat.crowd.arrivals import Arrival, ArrivalRefusedError, NewVisitorError
 from model_chat.mephisto_task.retired_agents import KEPT, RetiredAgents
 from model_chat.mephisto_task.task_database import launched_units
 from model_chat.quality.blocks import canonical_id, find_participant
@@ -30,9 +31,12 @@ from model_chat.quality.refusals import TEXTS, Refusal, units_of
 if TYPE_CHECKING:
     from mephisto.abstractions.database import MephistoDB
     from mephisto.data_model.agent import Agent
+    from mephisto.data_model.packet import Packet
     from mephisto.data_model.unit import Unit
     from mephisto.data_model.worker import Worker
 
+    from model_chat.crowd.arrivals import ArrivalChecker
+    from model_chat.crowd.endings import Endings
     from model_chat.mephisto_task.live_run import TaskLiveRun
 
 logger = logging.getLogger(__name__)
@@ -57,7 +61,11 @@ class TaskWorkerPool(WorkerPool):
 
     def __init__(self, db: MephistoDB) -> None:
         super().__init__(db)
-        self._arrivals = ThreadPoolExecutor(ARRIVING_AT_ONCE, thread_name_prefix="arrivals")
+        self.endings: Endings | None = None
+        """What participants of a panel are told at the end; None for providers that are no panel."""
+        self.arrivals: ArrivalChecker | None = None
+        """Who comes with which address; None likewise."""
+        self._threads = ThreadPoolExecutor(ARRIVING_AT_ONCE, thread_name_prefix="arrivals")
         self._retired = RetiredAgents(db)
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
         """Each worker's lock, and how many hold it or wait for it; of the event loop alone."""
@@ -97,12 +105,77 @@ class TaskWorkerPool(WorkerPool):
             return
         crowd_data = {**crowd_data, "worker_name": name}
         async with self._turn_of(name):
+            told = None if self.endings is None else await self._in_thread(self._told_ending, crowd_data)
+            if told is not None:
+                self._refuse(request_id, Refusal.ENDED, ending=told)
+                self._let_go_of(crowd_data["agent_registration_id"])
+                return
             # The page may have asked twice: loaded again, or sent again.
             known = self.get_live_run().client_io.agents_by_registration_id.get(crowd_data["agent_registration_id"])
-            if known is not None and not self._is_done_with_onboarding(known):
+            if known is not None and not self._is_done_with_onboarding(known) and not self._may_begin_anew(known):
                 await self.reconnect_agent(known, request_id)
                 return
             await self._in_turn(lambda: self._admit(crowd_data, request_id), request_id)
+
+    async def register_arrival(self, packet: Packet, request_id: str) -> None:
+        """Find out which participant of a panel has come, and let them in or on; or tell their page what to do.
+
+        A participant has one registration, whatever tab, browser or session they come with: it leads to their conversation.
+        """
+        arrivals, ids = self.arrivals, packet.data["provider_data"]
+        if arrivals is None:  # a page of an earlier run
+            self._refuse(request_id, Refusal.NO_ID)
+            return
+        try:
+            arrival = await self._in_thread(arrivals.identify, ids.get("query"), ids.get("visitor"))
+        except NewVisitorError as new:
+            self._send_answer(request_id, AgentDetails(), visitor=new.visitor)
+            return
+        except ArrivalRefusedError as refused:
+            self._refuse(request_id, refused.refusal)
+            return
+        except Exception:  # the store's disk
+            logger.exception("Nobody could find out who has come")
+            self._refuse(request_id, Refusal.TECHNICAL)
+            return
+        if self.endings is not None:
+            self.endings.arrived(arrival)
+        provider_type = self.get_live_run().provider.PROVIDER_TYPE
+        crowd_data = {
+            "worker_name": arrival.participant,
+            "agent_registration_id": f"{provider_type}:{arrival.participant}",
+            "assignment_id": arrival.session or arrival.participant,
+            "provider_type": provider_type,
+            "study": arrival.study,
+            "session": arrival.session,
+        }
+        packet.data["provider_data"] = crowd_data
+        await self.register_worker(crowd_data, request_id)
+
+    async def _in_thread(self, action: Callable[..., Any], *arguments: Any) -> Any:
+        """Do what may wait, for the disk or the network, in a thread of the pool."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, action, *arguments)
+
+    def _told_ending(self, crowd_data: dict[str, Any]) -> dict[str, Any] | None:
+        """What a panel's participant was told at the end of their part; None while it goes on."""
+        if self.endings is None:
+            return None
+        arrival = Arrival(crowd_data["worker_name"], crowd_data.get("study"), crowd_data.get("session"))
+        ending = self.endings.find(arrival)
+        return None if ending is None else ending.packet()
+
+    def _let_go_of(self, registration_id: str) -> None:
+        """Wait no longer for the page of a participant who has been told their ending now."""
+        agent = self.agents.get(self.get_live_run().client_io.agents_by_registration_id.get(registration_id, ""))
+        if agent is not None and not agent.did_submit.is_set():
+            agent.handle_submit({})
+
+    def _may_begin_anew(self, agent_id: str) -> bool:
+        """Whether the part of a panel's participant is over, who was told no ending for this session."""
+        if self.endings is None:
+            return False
+        agent = self.get_agent_for_id(agent_id)
+        return agent is None or agent.db_status in AgentState.complete()
 
     async def reconnect_agent(self, agent_id: str, request_id: str) -> None:
         """Answer a page that comes back; one that has passed onboarding and got no unit asks for one."""
@@ -159,7 +232,7 @@ class TaskWorkerPool(WorkerPool):
             return
         self.arriving += 1
         try:
-            await asyncio.get_running_loop().run_in_executor(self._arrivals, admit)
+            await asyncio.get_running_loop().run_in_executor(self._threads, admit)
         except (Exception, SystemExit):  # a database, a crowd platform, or a researcher's own code
             logger.exception("A worker could not be let in")
             with suppress(KeyError):  # it has been answered before that
@@ -198,8 +271,13 @@ class TaskWorkerPool(WorkerPool):
 
     def _refuse(self, request_id: str, refusal: Refusal, **details: Any) -> None:
         """Answer a page's request for work with a reason that only the pool knows."""
-        answer = AgentDetails(**details, failure_reason=TEXTS[refusal]).to_dict()
-        self.get_live_run().client_io.enqueue_agent_details(request_id, {**answer, "refusal": refusal.value})
+        ending = details.pop("ending", None)
+        more = {} if ending is None else {"ending": ending}
+        answer = AgentDetails(**details, failure_reason=TEXTS[refusal])
+        self._send_answer(request_id, answer, refusal=refusal.value, **more)
+
+    def _send_answer(self, request_id: str, answer: AgentDetails, **more: Any) -> None:
+        self.get_live_run().client_io.enqueue_agent_details(request_id, {**answer.to_dict(), **more})
 
     def _admit(self, crowd_data: dict[str, Any], request_id: str) -> None:
         live_run = self.get_live_run()
@@ -344,4 +422,4 @@ class TaskWorkerPool(WorkerPool):
     def shutdown(self) -> None:
         """Let nobody in any more."""
         super().shutdown()
-        self._arrivals.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -21,6 +21,7 @@ from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.mephisto_task.task_runner import TECHNICAL_PROBLEM, TIME_IS_UP, tell_end
 from model_chat.preview.agent import PreviewHuman
 from model_chat.preview.study import Study, state_of, watched_files
+from model_chat.records.participation import EndingKind
 from model_chat.serving.model import StoppedError
 
 logger = logging.getLogger(__name__)
@@ -198,7 +199,7 @@ class Preview:
                     if not world.is_worth_keeping:
                         raise
                     world.abandon("timeout")
-                    tell_end(human, "timeout", TIME_IS_UP)
+                    tell_end(human, EndingKind.TIMED_OUT, "timeout", TIME_IS_UP)
                     return
                 world.prep_save_data(
                     [human]

@@ -8,6 +8,7 @@ which the platform learns nothing: ``<block qualification>: <reason>``.
 from __future__ import annotations
 
 import logging
+import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -15,6 +16,7 @@ from weakref import WeakKeyDictionary
 from mephisto.data_model.qualification import QUAL_EXISTS
 from mephisto.utils.qualifications import find_or_create_qualification, make_qualification_dict
 
+from model_chat.records.participation import PANELS
 from model_chat.records.schema import AttentionResult, Completion
 from model_chat.records.worker_ids import normalise_worker_id
 
@@ -38,6 +40,10 @@ SANDBOX_SUFFIX = "_sandbox"
 
 UPPER_CASE_IDS = frozenset({"mturk", "mturk_sandbox"})
 """Providers whose ids are of capital letters and digits: how somebody types one makes no other worker of it."""
+
+
+_HEX_ID = re.compile(r"[0-9A-Fa-f]{24}")
+"""Prolific's ids, of which case is no part either."""
 
 
 class BlockReason(StrEnum):
@@ -250,6 +256,8 @@ def find_participant(db: Any, provider_type: str, platform_id: str) -> Worker | 
     """Find a worker by the crowd platform's own id alone, in whatever spelling; arguments as for :func:`find_worker`."""
     canonical = canonical_id(provider_type, platform_id)
     found = _find_by_name(db, provider_type, _mephisto_name(provider_type, canonical))
+    if found is None and canonical and provider_type in PANELS:
+        found = _find_by_name(db, provider_type, name_beside_others(provider_type, canonical))
     if found is not None or not canonical:
         return found
     earlier = _earlier_spellings(db, provider_type).get(canonical)
@@ -259,6 +267,14 @@ def find_participant(db: Any, provider_type: str, platform_id: str) -> Worker | 
 
     worker: Worker = Worker.get(db, earlier)
     return worker
+
+
+def name_beside_others(provider_type: str, participant: str) -> str:
+    """Return Mephisto's name of a panel's participant where another provider has a worker of that name already.
+
+    Mephisto's names of workers are unique over all providers.
+    """
+    return f"{provider_type}:{participant}"
 
 
 def _find_by_name(db: Any, provider_type: str, name: str) -> Worker | None:
@@ -278,6 +294,8 @@ def canonical_id(provider_type: str, worker_id: str) -> str:
         the id; "" where nothing of it can be seen.
     """
     spelled = normalise_worker_id(worker_id)
+    if provider_type == "prolific" and _HEX_ID.fullmatch(spelled):
+        return spelled.lower()
     return spelled.upper() if provider_type in UPPER_CASE_IDS else spelled
 
 
@@ -325,4 +343,6 @@ def platform_id(worker: Worker) -> str:
     if callable(of_mturk):
         return str(of_mturk())
     name: str = worker.worker_name
+    if worker.provider_type in PANELS:
+        return name.removeprefix(name_beside_others(worker.provider_type, ""))
     return name.removesuffix(SANDBOX_SUFFIX) if worker.provider_type == "mock" else name

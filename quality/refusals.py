@@ -64,6 +64,13 @@ class Refusal(StrEnum):
     STOPPED = "stopped"
     PRACTISING = "practising"
     NO_ID = "no_id"
+    UNFILLED_ID = "unfilled_id"
+    DOUBLED_ID = "doubled_id"
+    INVALID_ID = "invalid_id"
+    LINK_INVALID = "link_invalid"
+    LINK_EXPIRED = "link_expired"
+    LINK_USED = "link_used"
+    ENDED = "ended"
     TECHNICAL = "technical"
 
 
@@ -89,6 +96,23 @@ TEXTS: dict[Refusal, str] = {
     Refusal.PRACTISING: "You have the practice of this task open in another window. Finish it there; then come back here "
     "and reload the page.",
     Refusal.NO_ID: "The address of this page does not say who you are. Please open the task again from where you found it.",
+    Refusal.UNFILLED_ID: "The address of this page has a placeholder where your id should be. Please open the study "
+    "from the "
+    "panel's page, not by a copied address. If you did that, please tell the researchers: their study's address needs a "
+    "correction.",
+    Refusal.DOUBLED_ID: "The address of this page has your id twice. Please open the study again from the panel's "
+    "page. If this "
+    "comes again, please tell the researchers: their study's address needs a correction.",
+    Refusal.INVALID_ID: "The id in the address of this page is not one that the panel gives. Please open the study "
+    "again from "
+    "the panel's page.",
+    Refusal.LINK_INVALID: "The address of this page is not one that the panel has made for you. Please open the study again "
+    "from the panel's page.",
+    Refusal.LINK_EXPIRED: "The address of this page was valid for two minutes only. Please open the study again from the "
+    "panel's page.",
+    Refusal.LINK_USED: "The address of this page was used in another browser already. Please open the study again from the "
+    "panel's page.",
+    Refusal.ENDED: "Your part in this study is over.",
     Refusal.TECHNICAL: "This page has a technical problem. This is not your fault: please try again in a few minutes.",
 }
 """The sentences that workers read."""
@@ -184,8 +208,13 @@ class ExplainingClientIO(ClientIOHandler):
                 }
             except Exception:  # the page must get its answer, with a reason or without
                 logger.exception("A refusal goes out without its reason")
+        additional_data = self._with_ending(request_id, additional_data)
         with self._lock:
             super().enqueue_agent_details(request_id, additional_data)
+
+    def _with_ending(self, request_id: str, details: dict[str, Any]) -> dict[str, Any]:
+        """An answer with the ending that its participant is told, where there is one."""
+        return details
 
     def _explanation(self, request_id: str, mephisto_reason: str) -> dict[str, str]:
         live_run = self.get_live_run()

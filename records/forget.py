@@ -15,6 +15,7 @@ from typing import Any
 from model_chat.errors import ConfigurationError
 from model_chat.records.journal import JOURNAL_NAME
 from model_chat.records.locks import STACK_LOCK, LockedError, hold, hold_data, runs_going_on
+from model_chat.records.participation import PANELS
 from model_chat.records.reading import list_files
 from model_chat.records.writing import replace_file
 
@@ -22,7 +23,7 @@ SANDBOX_SUFFIX = "_sandbox"
 """What Mephisto appends to the names of workers on MTurk's sandbox, and of its mock provider."""
 STATE_NAMES = ("state.json", "agent_data.json", "agent_meta.json")
 STACK_NAMES = ("stack.json", "stack.journal")
-NAMING_KEYS = frozenset({"workers", "bad_workers", "worker_id", "worker_name", "workerId"})
+NAMING_KEYS = frozenset({"workers", "bad_workers", "worker_id", "worker_name", "workerId", "participant"})
 _PATIENCE = 10.0
 
 _PLACES = """
@@ -89,7 +90,8 @@ def forget_worker(
     """
     chats, stacks = [[*filter(Path.is_dir, folders)] for folders in (chat_data_folders, stack_folders)]
     pseudonym = f"forgotten-{secrets.token_hex(8)}"
-    change = _Change({worker_id: pseudonym, f"{worker_id}{SANDBOX_SUFFIX}": pseudonym}, dry_run, delete)
+    names = (worker_id, f"{worker_id}{SANDBOX_SUFFIX}", *(f"{panel}:{worker_id}" for panel in PANELS))
+    change = _Change(dict.fromkeys(names, pseudonym), dry_run, delete)
     with _alone(database.resolve().parent, chats, stacks):
         files = sum(change.conversation(Path(source.path)) for source in list_files(chats).sources)
         stack_files = sum(
@@ -100,9 +102,11 @@ def forget_worker(
                 ids = [
                     row_id
                     for (row_id,) in connection.execute(
-                        "SELECT worker_id FROM workers WHERE worker_name IN (?, ?)", tuple(change.names)
+                        f"SELECT worker_id FROM workers WHERE worker_name IN ({', '.join('?' * len(names))})", names
                     )
                 ]
+                if not dry_run:
+                    _forget_at_panels(database.resolve().parent, worker_id)
                 states = sum(_change_states(connection, database, row_id, change) for row_id in ids)
                 if not dry_run:
                     with connection:
@@ -116,6 +120,22 @@ def forget_worker(
         except (sqlite3.Error, UnicodeEncodeError) as error:
             raise ConfigurationError(f"--database-path: '{database}' can't be changed ({error}).") from error
     return Forgotten(pseudonym, files, states, len(ids), stack_files, tuple(map(str, change.unread)))
+
+
+def _forget_at_panels(data_folder: Path, participant: str) -> None:
+    """Remove what a participant of a panel was told at the end, and with which links they came.
+
+    Raises:
+        sqlite3.Error: a file can't be changed.
+    """
+    for panel in PANELS:
+        path = data_folder / panel / f"{panel}.db"
+        if path.is_file():
+            with closing(sqlite3.connect(path, timeout=_PATIENCE)) as connection:
+                with connection:
+                    for table in ("endings", "links"):
+                        connection.execute(f"DELETE FROM {table} WHERE participant = ?", (participant,))
+                connection.execute("VACUUM")
 
 
 @contextmanager
@@ -305,7 +325,17 @@ def _rename(value: Any, names: dict[str, str]) -> Any:
     if isinstance(value, list):
         return [_rename(entry, names) for entry in value]
     if isinstance(value, dict):
-        return {
+        renamed = {
             key: (_rename_anywhere if key in NAMING_KEYS else _rename)(entry, names) for key, entry in value.items()
         }
+        return _without_session(renamed, value, names)
     return value
+
+
+def _without_session(renamed: dict[str, Any], value: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """What else names a panel's participant: the id of their submission, and the address that led them back."""
+    if value.get("participant") in names and "session" in value:
+        renamed["session"] = None
+    if value.get("control") in ("ended", "onboarding_failed") and isinstance(value.get("ending"), dict):
+        renamed["ending"] = {**value["ending"], "url": None}
+    return renamed

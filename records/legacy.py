@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from model_chat.errors import ModelChatError
+from model_chat.records.participation import PANELS
 from model_chat.records.schema import HUMAN_ID, HUMAN_IDX, MODEL_ID, MODEL_IDX, RATING_SEPARATOR
 
 LOWEST_RATING = 1
@@ -77,8 +78,16 @@ def modernise(raw: object) -> dict[str, Any]:
         "reason": raw.get("reason"),
         "failed_generation": raw.get("failed_generation"),
         "comparisons": raw.get("comparisons"),
+        "ending": ending_of(raw),
         "raw": raw,
     }
+
+
+def ending_of(raw: Mapping[str, Any]) -> str | None:
+    """What a panel's participant was told at the end of a conversation; None for other providers, and in older files."""
+    part = raw.get("participation")
+    told = part.get("ending") if isinstance(part, dict) and part.get("provider") in PANELS else None
+    return told if isinstance(told, str) else None
 
 
 def nickname_of(raw: Mapping[str, Any]) -> str | None:

@@ -204,6 +204,8 @@ class ReadConversation(BaseModel):
     failed_generation: Annotated[Generation | None, BeforeValidator(_generation)] = None
     """Of the reply that the model could not give, where that ended the conversation."""
     comparisons: list[ReadComparison] | None = None
+    ending: str | None = None
+    """What a panel's participant was told at the end; None for other providers."""
     raw: Any = Field(default=None, repr=False)
     """The JSON as it was saved, for what this class leaves out."""
 

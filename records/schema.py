@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model_chat.records.participation import Participation
+
 HUMAN_IDX = 0
 """`agent_idx` of the worker's utterances."""
 MODEL_IDX = 1
@@ -194,6 +196,8 @@ class Conversation(_Strict):
     """In the order in which they were made; None when the task has none."""
     task_name: str | None = None
     """Mephisto's name of the task that the conversation counts for, with its suffix; None in older files."""
+    participation: Participation | None = None
+    """Where the participant came from and what they were told at the end; None in older files."""
 
     def to_dict(self) -> dict[str, Any]:
         """The dictionary that is saved, JSON types only.

@@ -1,4 +1,4 @@
-"""Serves the worker's page from EC2 or Heroku, with our own router (docs/going-live.md)."""
+"""Serves the worker's page from EC2 or Heroku, with our own router (docs/mturk.md)."""
 
 from __future__ import annotations
 

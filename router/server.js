@@ -499,11 +499,29 @@ const REQUIRED = ["worker_name", "agent_registration_id", "assignment_id"];
 const OPTIONAL = ["hit_id", "provider_type"];
 const invalid = (response, error) => response.status(400).json({ error });
 
+const QUERY_LIMIT = 4096; // as LONGEST_QUERY of crowd/arrivals.py
+const ARRIVAL = ["provider_type", "query", "visitor"];
+const isQuery = (value) => typeof value === "string" && value.length <= QUERY_LIMIT && !/[\p{Cc}\p{Cs}]/u.test(value);
+
+/** A page whose participant comes from a panel or by a link: the run script finds out who that is. */
+function onArrival(request, response, provider) {
+  const { query, visitor = null, provider_type: type = null } = provider;
+  if (!isQuery(query)) return invalid(response, "query is no query of an address");
+  if (visitor !== null && !isId(visitor)) return invalid(response, "visitor is no id");
+  if (type !== null && !isId(type)) return invalid(response, "provider_type is no id");
+  // Of those who come by a link for the first time nothing is known; for them the limits of their address count.
+  const known = visitor !== null || query.length > 1;
+  const page = known ? crypto.createHash("sha256").update(JSON.stringify([query, visitor])).digest("base64") : crypto.randomUUID();
+  if (known && !workerBuckets.take(`${addressOf(request)} page ${page}`)) return tooMany(response);
+  return askOperator(request, response, "register_agent", `page ${page}`, undefined, { provider_data: { query, visitor } });
+}
+
 app.post("/request_agent", (request, response) => {
   const { provider_data: provider, ...others } = request.body;
   if (!isRecord(provider)) return invalid(response, "provider_data is missing");
-  if (!hasOnly(others, ["client_timestamp"]) || !hasOnly(provider, [...REQUIRED, ...OPTIONAL]))
-    return invalid(response, "unknown keys");
+  const keys = provider.query === undefined ? [...REQUIRED, ...OPTIONAL] : ARRIVAL;
+  if (!hasOnly(others, ["client_timestamp"]) || !hasOnly(provider, keys)) return invalid(response, "unknown keys");
+  if (provider.query !== undefined) return onArrival(request, response, provider);
   for (const key of REQUIRED) if (!isId(provider[key])) return invalid(response, `${key} is missing, or no id`);
   for (const key of OPTIONAL)
     if ((provider[key] ?? null) !== null && !isId(provider[key])) return invalid(response, `${key} is no id`);

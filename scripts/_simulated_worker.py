@@ -64,8 +64,9 @@ class Outcome:
 
     Attributes:
         worker: the worker's name.
-        result: ``complete``, ``incomplete``, ``stopped``, ``time is up``, ``left``, ``no work: <why>``,
-            ``onboarding failed``, or ``error: <what>``.
+        result: ``complete``, ``incomplete``, ``stopped``, ``time is up``, ``left``, ``no work: <why>``, ``told:
+        <ending>`` for
+            a panel's participant who gets no chat, ``onboarding failed``, or ``error: <what>``.
         turns: seconds from sending each message to the model's reply.
         replied_at: when each of these replies came, on the clock of :func:`time.monotonic`, seconds.
         first_message: seconds from arriving to the model's first reply, or None.
@@ -73,6 +74,7 @@ class Outcome:
         refused: codes of what the server did not take.
         extensions: how many times the worker has asked for more time.
         cause: why the conversation ended before its end (docs/protocol.md), or None.
+        ending: what a panel's participant was told at the end (docs/protocol.md), or None.
         packets: everything that the server sent, decoded (for tests).
     """
 
@@ -85,6 +87,7 @@ class Outcome:
     refused: Counter[str] = field(default_factory=Counter)
     cause: str | None = None
     extensions: int = 0
+    ending: dict[str, Any] | None = None
     packets: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -98,16 +101,27 @@ class SimulatedWorker:
         behaviour: what the worker does.
         seed: of their words, ticks and ratings.
         http: HTTP client.
+        query: of the page's address, for a panel's participant or a visitor; None: the provider mock.
     """
 
     def __init__(
-        self, port: int, worker: str, assignment: str, behaviour: Behaviour, seed: int, http: httpx.AsyncClient
+        self,
+        port: int,
+        worker: str,
+        assignment: str,
+        behaviour: Behaviour,
+        seed: int,
+        http: httpx.AsyncClient,
+        query: str | None = None,
     ) -> None:
         self.base = f"localhost:{port}"
         self.worker = worker
         self.assignment = assignment
         self.behaviour = behaviour
         self.outcome = Outcome(worker)
+        self.query = query
+        self.visitor: str | None = None
+        """What the server has given this browser, as the page keeps it."""
         self._rng = random.Random(seed)
         self._http = http
         self._socket: ClientConnection | None = None
@@ -145,23 +159,27 @@ class SimulatedWorker:
 
     async def register(self) -> dict[str, Any]:
         """Ask for work; return the agent's details."""
-        answer = await self.post(
-            "request_agent",
-            {
-                "provider_data": {
-                    "worker_name": self.worker,
-                    "agent_registration_id": f"{self.assignment}-{self.worker}",
-                    "assignment_id": self.assignment,
-                    "provider_type": "mock",
-                },
-                "client_timestamp": time.time(),
-            },
-        )
+        answer = await self._request_agent()
+        if answer["data"].get("visitor"):
+            self.visitor = answer["data"]["visitor"]
+            answer = await self._request_agent()
         return await self.adopt(answer)
+
+    async def _request_agent(self) -> dict[str, Any]:
+        ids: dict[str, Any] = {
+            "worker_name": self.worker,
+            "agent_registration_id": f"{self.assignment}-{self.worker}",
+            "assignment_id": self.assignment,
+            "provider_type": "mock",
+        }
+        if self.query is not None:
+            ids = {"provider_type": "panel", "query": self.query, "visitor": self.visitor}
+        return await self.post("request_agent", {"provider_data": ids, "client_timestamp": time.time()})
 
     async def adopt(self, answer: dict[str, Any]) -> dict[str, Any]:
         """Become the agent that an answer names, and connect as it."""
         details: dict[str, Any] = answer["data"]
+        self.outcome.ending = details.get("ending") or self.outcome.ending
         self.agent_id = details.get("agent_id")
         if self.agent_id is not None:
             for update in (details.get("init_task_data") or {}).get("past_live_updates") or []:
@@ -234,7 +252,9 @@ class SimulatedWorker:
         if update.get("update_id") in self._seen:
             return
         self._seen.add(update["update_id"])
-        if (update.get("task_data") or {}).get("control") == "ended":
+        data = update.get("task_data") or {}
+        self.outcome.ending = data.get("ending") or self.outcome.ending
+        if data.get("control") == "ended":
             self._over.set()
         self._updates.put_nowait(update)
 
@@ -253,6 +273,9 @@ class SimulatedWorker:
                 details = await self.adopt(
                     await self.post("submit_onboarding", {"provider_data": {"USED_AGENT_ID": self.agent_id}})
                 )
+            if self.agent_id is None and details.get("ending"):
+                self.outcome.result = f"told: {details['ending']['kind']}"
+                return self.outcome
             if self.agent_id is None:
                 self.outcome.result = f"no work: {details.get('failure_reason')}"
                 return self.outcome

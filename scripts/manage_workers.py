@@ -26,6 +26,7 @@ from model_chat.configuration.exit_codes import exit_with
 from model_chat.crowd.workers import Task, chosen_ids
 from model_chat.errors import ConfigurationError
 from model_chat.launch.study import CONF_HELP, find_study
+from model_chat.mephisto_task import panel_providers as panel_providers  # registers them with Mephisto
 from model_chat.scripts import _manage_access as access
 from model_chat.scripts import _manage_pay as pay
 from model_chat.scripts import _manage_study as study

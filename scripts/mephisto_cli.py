@@ -10,6 +10,7 @@ from pathlib import Path
 
 from model_chat import compat as compat  # the patches, before mephisto is imported
 from model_chat.configuration.places import MEPHISTO_DATA
+from model_chat.mephisto_task import panel_providers as panel_providers  # registers them with Mephisto
 
 
 def _have_a_data_folder() -> None:

@@ -36,6 +36,7 @@ async def simulate(
     seed: int = 0,
     arrival_gap: float = 0.0,
     prefix: str = "simulated",
+    address: str | None = None,
 ) -> list[Outcome]:
     """Let workers arrive and live through the task.
 
@@ -47,6 +48,8 @@ async def simulate(
         seed: of everything random.
         arrival_gap: seconds between two arrivals; 0: all at once.
         prefix: of the workers' names.
+        address: what a panel adds to the study's address, from ``?`` on, with ``{participant}`` and ``{session}``; "" for
+            visitors of a link; None: the provider mock.
 
     Returns:
         one outcome for each conversation.
@@ -58,7 +61,10 @@ async def simulate(
         await asyncio.sleep(number * arrival_gap)
         # A client each, as browsers are; besides, the work of httpx's pool grows with the square of its connections.
         async with httpx.AsyncClient(timeout=120, verify=unused, trust_env=False) as http:
+            visitor: str | None = None
             for conversation in range(conversations):
+                session = f"{prefix}-{number}-{conversation}"
+                query = None if address is None else address.format(participant=f"{prefix}{number}", session=session)
                 worker = SimulatedWorker(
                     port,
                     f"{prefix}{number}",
@@ -66,8 +72,11 @@ async def simulate(
                     behaviours[number % len(behaviours)],
                     seed * 1_000_003 + number * 1_009 + conversation,
                     http,
+                    query=query,
                 )
+                worker.visitor = visitor  # one browser each
                 outcomes.append(await worker.run())
+                visitor = worker.visitor
 
     await asyncio.gather(*(live(number) for number in range(workers)))
     return outcomes
@@ -134,6 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--failing", type=int, default=0, help="how many of the workers fail onboarding")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
     parser.add_argument("--prefix", default="simulated", help="of the workers' names (default: simulated)")
+    parser.add_argument(
+        "--address",
+        help="what a panel adds to the study's address, such as "
+        "'?PROLIFIC_PID={participant}&STUDY_ID=s&SESSION_ID={session}'; "
+        "'?' for visitors of a link (default: the provider mock)",
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     args = parser.parse_args(arguments)
     answers = None
@@ -144,6 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--onboarding-file: '{args.onboarding_file}' can't be read ({error}).")
     if args.workers < 1 or args.conversations < 1:
         parser.error("--workers and --conversations must be at least 1.")
+    try:
+        (args.address or "").format(participant="p", session="s")
+    except (ValueError, KeyError, IndexError):
+        parser.error(f"--address: '{args.address}' may hold {{participant}} and {{session}}; double other braces.")
     behaviours = [
         Behaviour(
             think_time=args.think_time,
@@ -156,7 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         outcomes = asyncio.run(
             simulate(
-                args.port, args.workers, behaviours, args.conversations, args.seed, args.arrival_gap, prefix=args.prefix
+                args.port,
+                args.workers,
+                behaviours,
+                args.conversations,
+                args.seed,
+                args.arrival_gap,
+                args.prefix,
+                args.address,
             )
         )
     except KeyboardInterrupt:

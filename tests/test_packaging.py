@@ -23,6 +23,7 @@ from model_chat.scripts.setup_env import OLDEST_NODE, OLDEST_PYTHON, read_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ("conf", "task_config", "frontend/dist", "analysis/templates", "router/package.json", "router/package-lock.json")
+WRAPPER = "mephisto_task/wrap_panel.js"
 ROUTER = tuple(f"router/{file.name}" for file in ROOT.glob("router/*.js"))
 
 

@@ -29,6 +29,8 @@ function details(updates: ServerUpdate[] = [], more: Partial<AgentDetails> = {})
     agent_id: "1",
     failure_reason: null,
     refusal: null,
+    ending: null,
+    visitor: null,
     past_updates: updates,
     onboarding: null,
     clock_offset: 0,
@@ -294,4 +296,48 @@ test("a study without keeps replies as they are", async () => {
   const { container } = show(details([server.start(), server.say(1, "**Bold**"), server.yourTurn(0)]));
   await onScreen(container, "chat");
   expect(container.querySelector("[data-testid=message]")).toHaveTextContent("**Bold**");
+});
+
+const ENDING = { kind: "complete", code: "C1DONE88", url: null, seconds: 0, text: "Thank you!" };
+
+test("a panel's participant sees the ending in place of a submit button, and the run is told that they do", async () => {
+  const submitTask = vi.fn(() => Promise.resolve());
+  const ended = server.control("ended", { outcome: "complete", reason: "", ending: ENDING });
+  const { container, session } = show(details([...opening(), ended]), { isPanel: true });
+  session.parts.http.submitTask = submitTask;
+  await onScreen(container, "ending");
+  expect(screen.getByTestId("completion-code")).toHaveTextContent("C1DONE88");
+  expect(screen.queryByTestId("submit")).toBeNull();
+  await waitFor(() => {
+    expect(submitTask).toHaveBeenCalledOnce();
+  });
+  await onScreen(container, "ending");
+});
+
+test.each([
+  ["a participant who comes again", { refusal: "ended", ending: ENDING }],
+  ["one for whom there is nothing", { refusal: "all_done", ending: { ...ENDING, kind: "no_work" } }],
+])("%s is told the ending by the answer", async (_who, more) => {
+  const { container } = show(details([], { agent_id: null, failure_reason: "Over.", ...more }), { isPanel: true });
+  await onScreen(container, "ending");
+  expect(screen.getByTestId("completion-code")).toHaveTextContent("C1DONE88");
+});
+
+test("who fails onboarding is told the ending with it", async () => {
+  const failed = server.control("onboarding_failed", { reason: "No.", ending: { ...ENDING, kind: "screened_out" } });
+  const { container } = show(
+    details([failed], { agent_id: "onboarding_1", onboarding: { dialogs: [], annotation: ANNOTATION } }),
+    { isPanel: true },
+  );
+  await onScreen(container, "ending");
+});
+
+test("an address that leads back is one of the web, whatever the server says", async () => {
+  const ending = { ...ENDING, url: "javascript:alert(1)", seconds: 1 };
+  const { container } = show(
+    details([...opening(), server.control("ended", { outcome: "complete", reason: "", ending })]),
+    { isPanel: true },
+  );
+  await onScreen(container, "ending");
+  expect(screen.queryByTestId("return")).toBeNull();
 });

@@ -8,6 +8,7 @@ import {
   type ReactNode,
 } from "react";
 import { ChatScreen } from "./components/ChatScreen";
+import { EndingScreen } from "./components/EndingScreen";
 import { EarlyEnd } from "./components/EarlyEnd";
 import { HandIn } from "./components/HandIn";
 import { Icon } from "./components/Icon";
@@ -19,7 +20,7 @@ import { RichHtml } from "./components/RichHtml";
 import { replyRenderer } from "./lib/replyRenderer";
 import type { TaskConfig } from "./protocol";
 import type { Session, Snapshot } from "./session";
-import { screenOf, type Screen } from "./state/screen";
+import { endingOf, screenOf, type Screen } from "./state/screen";
 import { texts } from "./texts";
 
 export function App({ session }: { session: Session }): ReactElement {
@@ -107,6 +108,11 @@ function CurrentScreen({
       break;
     case "preview":
       return <Preview html={config?.task_description ?? ""} title={config?.chat_title ?? ""} />;
+    case "ending": {
+      const ending = endingOf(snapshot);
+      if (ending !== null) return <EndingScreen ending={ending} />;
+      break;
+    }
     case "finished":
     case "model-failed":
       return <Finish screen={screen} snapshot={snapshot} session={session} />;
@@ -207,11 +213,16 @@ function Finish({
   return (
     <Notice key={screen} icon={failed || incomplete ? "away" : "done"} title={title}>
       {reason !== "" && <p data-testid="reason">{reason}</p>}
-      <p>{t.text}</p>
-      <HandIn snapshot={snapshot} session={session} />
+      {!session.parts.isPanel && (
+        <>
+          <p>{t.text}</p>
+          <HandIn snapshot={snapshot} session={session} />
+        </>
+      )}
     </Notice>
   );
 }
+
 
 /** The ends at which there is nothing to do, and the screens before a beginning that can't be. */
 function Ending({ screen, snapshot }: { screen: Screen; snapshot: Snapshot }): ReactElement {

@@ -11,20 +11,28 @@ import "./styles.css";
 
 tolerateForeignChanges(Node.prototype);
 
-const provider = readProvider(window as unknown as Parameters<typeof readProvider>[0]);
-
-function storage(): Storage | null {
+function storage(kind: "sessionStorage" | "localStorage"): Storage | null {
   try {
-    return window.sessionStorage;
+    return window[kind];
   } catch {
     return null; // forbidden by the browser's settings
   }
 }
 
+const provider = readProvider(window as unknown as Parameters<typeof readProvider>[0], {
+  search: location.search,
+  path: location.pathname,
+  storage: storage("localStorage"),
+});
+
 const session = new Session({
   http: new RouterHttp(document.baseURI, provider),
   makeSocket: (agentId, listener) => new RouterSocket(socketAddress(document.baseURI), agentId, listener),
-  memory: new Memory(storage(), JSON.stringify(provider.registration)),
+  memory: new Memory(
+    storage("sessionStorage"),
+    // What a browser is given later is no part of it: it would make another work of the same one.
+    provider.isPanel ? location.search : JSON.stringify(provider.registration),
+  ),
   makeChannel: (name) =>
     typeof BroadcastChannel === "undefined" ? null : (new BroadcastChannel(name) as unknown as Channel),
   exclusively: (name, action) =>
@@ -32,6 +40,7 @@ const session = new Session({
   preview: isPreview(provider),
   phone: isPhone(navigator),
   hasPlatform: provider.hasPlatform,
+  isPanel: provider.isPanel,
   handInToProvider: provider.handIn,
 });
 

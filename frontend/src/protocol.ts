@@ -71,12 +71,27 @@ export interface Explanation extends Place {
   text: string;
 }
 
+/** How a panel participant's part has ended, as the server says. */
+export interface Ending {
+  kind: string;
+  code: string | null;
+  /** The way back; null without one. */
+  url: string | null;
+  /** After which the way back begins by itself. */
+  seconds: number;
+  text: string;
+}
+
 /** What `POST /request_agent` and `POST /submit_onboarding` answer. */
 export interface AgentDetails {
   agent_id: string | null;
   failure_reason: string | null;
   /** Which reason it is that there is no work (section 5 of docs/protocol.md); null where only Mephisto's sentence says. */
   refusal: string | null;
+  /** How a panel participant's part has ended; null while it goes on. */
+  ending: Ending | null;
+  /** What a browser that the server didn't know has been given; it asks again with it. */
+  visitor: string | null;
   past_updates: ServerUpdate[];
   onboarding: OnboardingData | null;
   /** The server's clock less ours, in milliseconds; 0 where it is not known. */
@@ -170,6 +185,18 @@ function readOnboarding(raw: unknown): OnboardingData | null {
   return { dialogs, annotation };
 }
 
+export function readEnding(raw: unknown): Ending | null {
+  if (!isRecord(raw) || typeof raw.kind !== "string") return null;
+  const url = typeof raw.url === "string" && /^https?:\/\//.test(raw.url) ? raw.url : null;
+  return {
+    kind: raw.kind,
+    code: typeof raw.code === "string" ? raw.code : null,
+    url,
+    seconds: number(raw.seconds, 0),
+    text: text(raw.text),
+  };
+}
+
 export function readAgentDetails(raw: unknown, clockOffset: number): AgentDetails {
   const data = isRecord(raw) && isRecord(raw.data) ? raw.data : {};
   const init = isRecord(data.init_task_data) ? data.init_task_data : {};
@@ -178,6 +205,8 @@ export function readAgentDetails(raw: unknown, clockOffset: number): AgentDetail
     agent_id: agentId,
     failure_reason: typeof data.failure_reason === "string" ? data.failure_reason : null,
     refusal: typeof data.refusal === "string" ? data.refusal : null,
+    ending: readEnding(data.ending),
+    visitor: typeof data.visitor === "string" ? data.visitor : null,
     past_updates: readUpdates(init.past_live_updates),
     onboarding: agentId !== null && isOnboardingAgent(agentId) ? readOnboarding(init.task_data) : null,
     clock_offset: clockOffset,

@@ -15,6 +15,7 @@ import {
   isRecord,
   readUpdate,
   type AgentDetails,
+  type Ending,
   type OnboardingData,
   type ServerUpdate,
   type TaskConfig,
@@ -41,7 +42,7 @@ export type Phase =
   /** No answer from the server; it is asked again. */
   | { kind: "unreachable" }
   /** The server gives this worker no work; `reason` is the server's sentence. */
-  | { kind: "turned-away"; reason: string; refusal: string | null }
+  | { kind: "turned-away"; reason: string; refusal: string | null; ending?: Ending }
   | { kind: "live"; agentId: string; onboarding: OnboardingData | null };
 
 export interface Snapshot {
@@ -81,6 +82,8 @@ export interface SessionParts {
   phone: boolean;
   /** Whether a crowd platform waits for the work, which leaves this page when it gets it. */
   hasPlatform: boolean;
+  /** Whether participants come from a panel, or by a link: they are told an ending, and submit nothing here. */
+  isPanel?: boolean;
   handInToProvider: (data: Record<string, unknown>) => void;
 }
 
@@ -273,10 +276,18 @@ export class Session {
     const before = this.parts.memory.recallAgent();
     if (agentId === null) {
       this.update({
-        phase: { kind: "turned-away", reason: details.failure_reason ?? "", refusal: details.refusal },
+        phase: {
+          kind: "turned-away",
+          reason: details.failure_reason ?? "",
+          refusal: details.refusal,
+          ...(details.ending === null ? {} : { ending: details.ending }),
+        },
         state: null,
-        // Nobody else than another run turns away a worker whose chat is open.
-        gone: details.refusal !== null && before !== null && !isOnboardingAgent(before) ? "over" : null,
+        // Nobody else than another run turns away a worker whose chat is open. A panel's participant is told an ending then.
+        gone:
+          !this.parts.isPanel && details.refusal !== null && before !== null && !isOnboardingAgent(before)
+            ? "over"
+            : null,
       });
       return;
     }
@@ -395,6 +406,10 @@ export class Session {
   }
 
   private afterNews(): void {
+    if (this.snapshot.state?.view.ended?.ending) {
+      void this.confirmEnding();
+      return;
+    }
     if (this.snapshot.state?.view.ended?.cause === "stopped") {
       // The run is about to go. A page that connected to the next one would be given a new conversation.
       this.socket?.stop();
@@ -402,6 +417,16 @@ export class Session {
       return;
     }
     if (this.isOnboarding && this.snapshot.state?.view.onboarding.outcome === "passed") void this.leaveOnboarding();
+  }
+
+  /** The participant sees the ending: the run need not wait for this page any more. Nothing on the screen depends on it. */
+  private async confirmEnding(): Promise<void> {
+    for (let attempt = 0; !this.stopped; attempt += 1) {
+      const { handIn } = this.snapshot;
+      if (handIn === "sending" || handIn === "done") return;
+      await this.handIn();
+      await new Promise((resolve) => setTimeout(resolve, RETRY_DELAYS[Math.min(attempt, RETRY_DELAYS.length - 1)]));
+    }
   }
 
   private get isOnboarding(): boolean {

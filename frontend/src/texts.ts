@@ -186,6 +186,12 @@ export const texts = {
         concurrent: "You have another chat open",
         practising: "You have the practice open elsewhere",
         no_id: "This address does not say who you are",
+        unfilled_id: "This address is not complete",
+        doubled_id: "This address is not right",
+        invalid_id: "This address is not right",
+        link_invalid: "This address is not right",
+        link_expired: "Please open the study again",
+        link_used: "Please open the study again",
         technical: "This page has a technical problem",
         trouble: "The chat has technical problems",
         all_taken: "All chats are taken just now",
@@ -219,6 +225,33 @@ export const texts = {
       reason:
         "Its server has not answered for some minutes, so it was probably stopped. This is not your fault, and all messages that were shown as sent are saved.",
       text: "You can submit what you have done. The page keeps trying: if the server answers, the chat continues.",
+    },
+    panelUnreachable: {
+      title: "The study can’t be reached any more",
+      reason:
+        "Its server has not answered for some minutes. This is not your fault, and all messages that were shown as sent are saved.",
+      text: "Please keep this page open for a while: it goes on trying, and continues by itself. If nothing happens, write to the researchers from the page that you came from; they can see what you have done.",
+    },
+    ending: {
+      title: "The chat has ended",
+      /** By the server's kind of the ending. */
+      titles: {
+        complete: "All done. Thank you!",
+        incomplete: "The chat has ended early",
+        screened_out: "Thank you for trying",
+        declined: "You are not taking part",
+        no_work: "There is no chat left for you",
+        model_failed: "The chat can’t go on",
+        timed_out: "The time is up",
+        blocked: "This study isn’t open to you",
+      } as Record<string, string>,
+      code: "Your code:",
+      copy: "Copy the code",
+      copied: "The code is copied.",
+      selected: "The code is selected: copy it with your keyboard.",
+      goBack: "Go back now",
+      returning: (seconds: number) => `You are taken back in ${spokenTime(seconds)}.`,
+      stay: "Stay on this page",
     },
     studyOver: {
       title: "This chat can’t continue",

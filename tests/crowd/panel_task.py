@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mephisto.abstractions._subcomponents.agent_state import AgentState
-from mephisto.abstractions.crowd_provider import CrowdProvider, ProviderArgs
 from mephisto.abstractions.databases.local_database import LocalMephistoDB
-from mephisto.data_model.agent import Agent
 from mephisto.data_model.assignment import Assignment, InitializationData
 from mephisto.data_model.constants.assignment_state import AssignmentState
-from mephisto.data_model.requester import Requester
 from mephisto.data_model.unit import Unit
-from mephisto.data_model.worker import Worker
-from mephisto.operations import registry
 from mephisto.operations.registry import get_crowd_provider_from_type
 from omegaconf import OmegaConf
 
+from model_chat.mephisto_task import panel_providers as panel_providers  # registers them with Mephisto
 from model_chat.model_chat_blueprint import BLUEPRINT_TYPE
 from model_chat.quality.blocks import find_worker
 from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
@@ -30,52 +24,6 @@ from model_chat.tests.crowd.prolific_server import STUDY
 
 START = 1_760_000_000.0
 TASK = "study"
-
-
-def register_panels() -> None:
-    """Make the panels' providers known to Mephisto: the project's own, or stand-ins where it has none."""
-    try:
-        importlib.import_module("model_chat.mephisto_task.panel_providers")
-    except ModuleNotFoundError:
-        for name in ("prolific", "connect", "sona", "panel", "link"):
-            providers: dict[str, Any] = vars(registry)["PROVIDERS"]
-            providers.setdefault(name, _stand_in(name))
-
-
-def _stand_in(name: str) -> type[CrowdProvider]:
-    of_panel = {"PROVIDER_TYPE": name}
-
-    def new_worker(cls: Any, db: Any, worker_id: str) -> Any:
-        return cls._register_worker(db, worker_id, name)
-
-    def new_unit(cls: Any, db: Any, assignment: Any, index: int, pay_amount: float) -> Any:
-        return cls._register_unit(db, assignment, index, pay_amount, name)
-
-    def new_agent(cls: Any, db: Any, worker: Any, unit: Any) -> Any:
-        return cls._register_agent(db, worker, unit, name)
-
-    def new_requester(cls: Any, db: Any, requester_name: str) -> Any:
-        return cls._register_requester(db, requester_name, name)
-
-    requester = type("R", (Requester,), {**of_panel, "new": classmethod(new_requester)})
-    worker = type("W", (Worker,), {**of_panel, "new": classmethod(new_worker)})
-    unit = type("U", (Unit,), {**of_panel, "new": classmethod(new_unit)})
-    agent = type(
-        "A",
-        (Agent,),
-        {
-            **of_panel,
-            "new": classmethod(new_agent),
-            "approve_work": lambda self: self.update_status(AgentState.STATUS_APPROVED),
-            "reject_work": lambda self, reason: self.update_status(AgentState.STATUS_REJECTED),
-        },
-    )
-    parts = {"RequesterClass": requester, "WorkerClass": worker, "UnitClass": unit, "AgentClass": agent}
-    more = {"ArgsClass": ProviderArgs, "initialize_provider_datastore": lambda self, path: None}
-    kind = type("P", (CrowdProvider,), {**of_panel, **parts, **more})
-    for part in (*parts.values(), kind):
-        part.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]  # what a test doesn't call may be missing
-    return kind
 
 
 @dataclass
@@ -98,7 +46,6 @@ class PanelTask:
     """
 
     def __init__(self, folder: Path, provider: str, capsys: pytest.CaptureFixture[str], **flags: Any) -> None:
-        register_panels()
         self.folder, self.provider, self._capsys = folder, provider, capsys
         self.db: Any = LocalMephistoDB(database_path=str(folder / "database.db"))
         args = {

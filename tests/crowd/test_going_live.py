@@ -215,7 +215,7 @@ def test_keys_that_are_missing_or_refused_are_said_before_the_launch(composed: C
 
 
 def test_the_pages_name_every_flag_and_file() -> None:
-    page: Any = (ROOT / "docs" / "going-live.md").read_text(encoding="utf-8")
+    page: Any = (ROOT / "docs" / "mturk.md").read_text(encoding="utf-8")
     for name in (
         "confirm_cost",
         "mturk_sandbox",

@@ -350,7 +350,7 @@ def test_a_process_that_is_killed_pays_each_bonus_once(task: PanelTask, server: 
     for transfer in Transfers(Ledger(task.folder), "prolific", TASK).with_state(TransferState.SET_UP):
         Transfers(Ledger(task.folder), "prolific", TASK).drop([transfer])  # so that the process sets it up itself
     code = (
-        "import sys; from model_chat.tests.crowd.panel_task import register_panels; register_panels();"
+        "import sys; from model_chat.mephisto_task import panel_providers;"
         "from model_chat.scripts.manage_workers import main; sys.exit(main(sys.argv[1:]))"
     )
     where = ["--task-name", TASK, "--database-path", str(task.folder)]

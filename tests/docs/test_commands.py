@@ -68,6 +68,16 @@ RUN_ELSEWHERE = {
         'hosts = "study.example.org, .lab.example"',
         "with a real router, whose answers are looked at",
     ),
+    "python run.py conf=prolific mephisto.provider.codes.complete=C1DONE88": (
+        "tests/e2e/test_panels.py",
+        '"conf=prolific"',
+        "over the wire, with a participant who comes",
+    ),
+    "python run.py conf=link mephisto.provider.codes.complete=THANK-YOU-42": (
+        "tests/e2e/test_panels.py",
+        '"conf=link"',
+        "likewise",
+    ),
     "python run.py conf=my_study mephisto.blueprint.serving=ray": (
         "tests/e2e/test_ray.py",
         "mephisto.blueprint.serving=ray",

@@ -31,6 +31,7 @@ KEYS = {
     "failed_generation",
     "comparisons",
     "task_name",
+    "participation",
 }
 
 

@@ -239,3 +239,11 @@ def test_each_worker_behaves_as_their_place_in_the_list_says() -> None:
 
     outcomes = asyncio.run(simulate(free_port(), 3, [Behaviour(), Behaviour(stay_silent=True)], prefix="x"))
     assert sorted(outcome.worker for outcome in outcomes) == ["x0", "x1", "x2"]
+
+
+def test_an_address_of_a_panel_that_names_something_else_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--address", "?PROLIFIC_PID={{%PROLIFIC_PID%}}&x={name}"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "--address: '?PROLIFIC_PID={{%PROLIFIC_PID%}}&x={name}' may hold {participant} and {session}" in said

@@ -17,12 +17,24 @@ export function EarlyEnd({
   snapshot: Snapshot;
   session: Session;
 }): ReactElement {
+  if (session.parts.isPanel) return <StudyLost />;
   const { icon, title, reason, text } = contentOf(screen, snapshot);
   return (
     <Notice key={screen} icon={icon} title={title}>
       <p data-testid="reason">{reason}</p>
       <p>{text}</p>
       <HandIn snapshot={snapshot} session={session} />
+    </Notice>
+  );
+}
+
+/** A panel's participant gets their code from the server, which is gone: there is nothing that this page could hand in. */
+function StudyLost(): ReactElement {
+  const t = texts.screens.panelUnreachable;
+  return (
+    <Notice key="panel-unreachable" icon="offline" title={t.title}>
+      <p data-testid="reason">{t.reason}</p>
+      <p>{t.text}</p>
     </Notice>
   );
 }

@@ -24,6 +24,9 @@ export class RouterHttp {
 
   /** Ask to take part; asked again, it answers with the same agent and everything that was said so far. */
   async requestAgent(): Promise<AgentDetails> {
+    const details = await this.agentRequest("request_agent", this.provider.registration);
+    if (details.visitor === null) return details;
+    this.provider.keepVisitor(details.visitor); // before anything is given to this browser: no answer that is lost costs a place
     return this.agentRequest("request_agent", this.provider.registration);
   }
 

@@ -1,6 +1,6 @@
 /** Which screen the page shows. */
 
-import { isOnboardingAgent } from "../protocol";
+import { isOnboardingAgent, type Ending } from "../protocol";
 import type { Snapshot } from "../session";
 import { isOver, type State } from "./conversation";
 
@@ -11,6 +11,7 @@ export type Screen =
   | "chat"
   | "rating"
   | "finished"
+  | "ending"
   | "failed"
   | "no-work"
   | "blocked"
@@ -29,8 +30,16 @@ const TASK_MISSING = "You appear to have already completed";
 /** Refusals that last, whatever work there is. */
 const CLOSED: ReadonlySet<string> = new Set(["acceptability", "attention", "blocked", "not_invited", "onboarding"]);
 
+/** How a panel participant's part has ended, once the server has said so; null before, and without a panel. */
+export function endingOf({ phase, state }: Snapshot): Ending | null {
+  if (phase.kind === "turned-away") return phase.ending ?? null;
+  if (phase.kind !== "live" || state === null) return null;
+  return state.view.ended?.ending ?? state.view.onboarding.ending ?? null;
+}
+
 export function screenOf(snapshot: Snapshot): Screen {
   const { phase, state, handIn } = snapshot;
+  if (endingOf(snapshot) !== null) return "ending";
   switch (phase.kind) {
     case "loading":
     case "preview":

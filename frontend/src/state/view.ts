@@ -6,7 +6,9 @@ import {
   isRecord,
   list,
   number,
+  readEnding,
   text,
+  type Ending,
   type Explanation,
   type Json,
   type Place,
@@ -79,6 +81,8 @@ export interface OnboardingView {
   } | null;
   outcome: "passed" | "failed" | null;
   failureReason: string;
+  /** Of a panel's participant who has failed. */
+  ending?: Ending;
   /** How many tries the server has answered. */
   answered: number;
 }
@@ -97,7 +101,8 @@ export interface View {
   arrived: ReadonlySet<string>;
   refusals: readonly Refusal[];
   modelFailed: string | null;
-  ended: { complete: boolean; reason: string; cause: Cause } | null;
+  /** `ending`: how it has ended for a panel's participant. */
+  ended: { complete: boolean; reason: string; cause: Cause; ending?: Ending } | null;
   onboarding: OnboardingView;
 }
 
@@ -210,7 +215,12 @@ function applyControl(view: View, control: string, data: Json, { update, receive
       return {
         ...view,
         turn: null,
-        ended: { complete: data.outcome === "complete", reason: text(data.reason), cause: readCause(data.cause) },
+        ended: {
+          complete: data.outcome === "complete",
+          reason: text(data.reason),
+          cause: readCause(data.cause),
+          ...withEnding(data),
+        },
       };
     case "onboarding_start":
       return withOnboarding(view, { triesLeft: tries(data), seconds, deadline });
@@ -231,6 +241,7 @@ function applyControl(view: View, control: string, data: Json, { update, receive
       return withOnboarding(view, {
         outcome: "failed",
         failureReason: text(data.reason),
+        ...withEnding(data),
         answered: view.onboarding.answered + 1,
       });
     default:
@@ -240,6 +251,11 @@ function applyControl(view: View, control: string, data: Json, { update, receive
 
 function withOnboarding(view: View, change: Partial<OnboardingView>): View {
   return { ...view, onboarding: { ...view.onboarding, ...change } };
+}
+
+function withEnding(data: Json): { ending?: Ending } {
+  const ending = readEnding(data.ending);
+  return ending === null ? {} : { ending };
 }
 
 function readCause(raw: unknown): Cause {

@@ -1,0 +1,114 @@
+"""Fifty participants of a panel, some of whom come twice, reload, forge, or fail; and the run is killed in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import ssl
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model_chat.scripts.simulate_workers import Behaviour, SimulatedWorker
+from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model
+from model_chat.tests.e2e.test_wire import DUMMY_ANNOTATION, DUMMY_ONBOARDING, ONBOARDING_ANSWERS
+
+PARTICIPANTS, RELOADING, TWICE, FAILING, FORGED = 50, range(5), range(5, 10), range(10, 12), 3
+CODES = {"complete": "C1DONE88", "screened_out": "C2SCREEN", "no_work": "C4FULL99"}
+PATIENCE = 240.0
+
+
+def address(number: int, session: str | None = None) -> str:
+    """A participant's address."""
+    return f"?PROLIFIC_PID=p{number}&STUDY_ID=s1&SESSION_ID={session or f'e{number}'}"
+
+
+class Participant:
+    """Comes again and again until the server says how their part ends, as somebody does who wants to be paid."""
+
+    def __init__(self, number: int, http: httpx.AsyncClient) -> None:
+        self.number = number
+        self.told: list[tuple[str, str | None]] = []
+        answers = None if number in FAILING else ONBOARDING_ANSWERS
+        self._behaviour = Behaviour(think_time=0.4, onboarding_answers=answers, step_timeout=20)
+        self._http = http
+
+    async def _visit(self, port: int) -> None:
+        worker = SimulatedWorker(port, "x", "1", self._behaviour, self.number, self._http, query=address(self.number))
+        await worker.run()
+        if worker.outcome.ending is not None:
+            self.told.append((worker.outcome.ending["kind"], worker.outcome.ending["code"]))
+
+    async def come(self, port: int) -> None:
+        """Take part until an ending is told; some do it in two browsers at once, some load the last screen again."""
+        while not self.told:
+            browsers = 2 if self.number in TWICE else 1
+            await asyncio.gather(*(self._visit(port) for _ in range(browsers)))
+            await asyncio.sleep(0.3)
+        if self.number in RELOADING:
+            await self._visit(port)
+
+
+@pytest.mark.slow
+def test_fifty_participants_get_one_conversation_and_the_right_code_each(tmp_path: Path) -> None:
+    make_fixed_model(tmp_path / "models/a")
+    completing = PARTICIPANTS - len(FAILING)
+    flags = [
+        f"mephisto.blueprint.base_model_folder={tmp_path / 'models'}",
+        f'mephisto.blueprint.conversations_needed_string="a:{completing}"',
+        "mephisto.blueprint.num_turns=2",
+        DUMMY_ANNOTATION,
+        DUMMY_ONBOARDING,
+        "mephisto.blueprint.onboarding_qualification=practised",
+        "mephisto/provider=prolific",
+        "mephisto.provider.linger_seconds=5",
+        *(f"mephisto.provider.codes.{kind}={code}" for kind, code in CODES.items()),
+    ]
+    task = RunningTask(tmp_path / "task", flags)
+
+    async def everybody() -> list[Participant]:
+        unused = ssl.create_default_context()
+        async with httpx.AsyncClient(trust_env=False, verify=unused, timeout=30) as http:
+            people = [Participant(number, http) for number in range(PARTICIPANTS)]
+            going = [asyncio.create_task(person.come(task.port)) for person in people]
+            while len(await asyncio.to_thread(task.conversations)) < completing // 3:
+                await asyncio.sleep(0.1)
+            process = task.process
+            assert process is not None
+            os.kill(process.pid, signal.SIGKILL)
+            await asyncio.to_thread(process.wait)
+            await asyncio.to_thread(task.__enter__)
+            for query in ("?PROLIFIC_PID={{%PROLIFIC_PID%}}", "?PROLIFIC_PID=p1&PROLIFIC_PID=p2", "?PROLIFIC_PID="):
+                forger = SimulatedWorker(task.port, "x", "1", Behaviour(), 1, http, query=query)
+                outcome = await forger.run()
+                assert outcome.result.startswith("no work")
+                assert outcome.ending is None
+            await asyncio.wait_for(asyncio.gather(*going), PATIENCE)
+            return people
+
+    try:
+        task.__enter__()
+        people = asyncio.run(everybody())
+        assert task.wait(60) == 0, task.log
+    finally:
+        task.__exit__()
+    for person in people:
+        kind = "screened_out" if person.number in FAILING else "complete"
+        assert set(person.told) == {(kind, CODES[kind])}, person.number
+    saved = [chat for chat in task.conversations() if chat["status"] == "complete"]
+    parts: list[dict[str, Any]] = [chat["participation"] for chat in saved]
+    counted = Counter(part["participant"] for part in parts)
+    assert counted == {f"p{number}": 1 for number in range(PARTICIPANTS) if number not in FAILING}
+    assert {(part["ending"], part["code"]) for part in parts} == {("complete", CODES["complete"])}
+    assert all(part["session"] == f"e{part['participant'][1:]}" for part in parts)
+    names = task.rows("SELECT worker_name FROM workers")
+    assert len(names) == len(set(names)) == PARTICIPANTS
+    assert not any(code in task.log for code in CODES.values())
+    assert json.dumps(sorted(map(json.dumps, saved))) == json.dumps(
+        sorted(json.dumps(chat) for chat in task.world_data() if chat["status"] == "complete")
+    )
