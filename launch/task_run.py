@@ -28,6 +28,7 @@ from model_chat.configuration.mephisto_data import find_data_folder, remember_da
 from model_chat.configuration.task_names import note_stack_owner
 from model_chat.conversation.contexts import ContextSource, load_context_source
 from model_chat.conversation.quota import ConversationQuota, Quota
+from model_chat.conversation.study_flow import FlowOptions
 from model_chat.crowd.going_live import check_before_launch
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import stack_files
@@ -228,7 +229,7 @@ def resume_earlier_runs(
     qualification = name_of(cfg.mephisto.blueprint, "block_qualification")
     block = partial(block_for_record, qualification=qualification, attention=task.attention)
     recovered = recover(db, task.task_name, kept, task.chat_data_folder, task.is_live, block)
-    if recovered.cut_off:  # what was cut off has cost something, too
+    if recovered.cut_off or recovered.repaired:  # what was cut off has cost something, too
         kept = find_saved(task.chat_data_folder, data_folder / "database.db", task.task_name)
     said = [recovered.sentence()]
     done = dict(kept.complete()) if cfg.mephisto.blueprint.resume else {}
@@ -324,6 +325,8 @@ def prepare(
         "attention": task.attention,
         "spend": ModelSpend(pool, task.max_model_spend_usd, spent),
     }
+    if task.study_flow is not None:
+        common["study_flow"] = FlowOptions(task.study_flow, args.max_page_time, args.random_seed)
     options: ChatOptions
     if task.images is not None:
         from model_chat.launch.image_task_run import (  # images take a while to import
@@ -359,6 +362,7 @@ def prepare(
             "use_onboarding": task.onboarding is not None,
             "block_mobile": args.block_mobile,
             "image_chat": task.images is not None,
+            "study_flow": task.study_flow is not None,
         },
         chat_data_folder=task.chat_data_folder,
         is_live=task.is_live,
