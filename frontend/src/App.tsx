@@ -1,7 +1,8 @@
-import { Component, useEffect, useSyncExternalStore, type ReactElement, type ReactNode } from "react";
+import { Component, Suspense, useEffect, useSyncExternalStore, type ReactElement, type ReactNode } from "react";
 import { ChatScreen } from "./components/ChatScreen";
 import { EarlyEnd } from "./components/EarlyEnd";
 import { Icon } from "./components/Icon";
+import { PageScreen, preload } from "./components/items/lazily";
 import { Notice } from "./components/Notice";
 import { OnboardingScreen } from "./components/OnboardingScreen";
 import { Renewed } from "./components/Renewed";
@@ -17,6 +18,10 @@ export function App({ session }: { session: Session }): ReactElement {
   useEffect(() => {
     document.title = title;
   }, [title]);
+  const hasFlow = snapshot.config?.study_flow === true;
+  useEffect(() => {
+    if (hasFlow) preload();
+  }, [hasFlow]);
   return (
     <div className="app" data-screen={screen} data-connection={snapshot.connection} lang={texts.language}>
       <ErrorBoundary session={session}>
@@ -39,6 +44,24 @@ function CurrentScreen({
   const { config, phase, state } = snapshot;
   const connected = snapshot.connection !== "lost";
   switch (screen) {
+    case "page":
+      if (config !== null && state !== null && state.view.page !== null) {
+        return (
+          <Suspense fallback={<Loading snapshot={snapshot} />}>
+            <PageScreen
+              config={config}
+              state={state}
+              page={state.view.page}
+              connected={connected}
+              justBack={snapshot.justBack}
+              dispatch={session.dispatch}
+              onSend={session.send}
+              onMoreTime={session.askMoreTime}
+            />
+          </Suspense>
+        );
+      }
+      break;
     case "chat":
     case "rating":
       if (config !== null && state !== null) {
@@ -161,18 +184,21 @@ function Finish({
   const failed = screen === "model-failed";
   const incomplete = ended !== null && !ended.complete;
   const nothing = incomplete && state?.view.messages.length === 0;
+  const declined = ended?.cause === "declined";
   const title = failed
     ? texts.screens.modelFailed.title
-    : nothing
-      ? t.nothingTitle
-      : incomplete
-        ? t.incompleteTitle
-        : t.title;
+    : declined
+      ? t.declinedTitle
+      : nothing
+        ? t.nothingTitle
+        : incomplete
+          ? t.incompleteTitle
+          : t.title;
   const reason = failed ? state?.view.modelFailed || texts.screens.modelFailed.fallback : (ended?.reason ?? "");
   return (
     <Notice key={screen} icon={failed || incomplete ? "away" : "done"} title={title}>
       {reason !== "" && <p data-testid="reason">{reason}</p>}
-      <p>{t.text}</p>
+      <p>{declined ? t.declinedText : t.text}</p>
       {handIn === "failed" && (
         <p className="alert" role="alert">
           <Icon name="warning" />
@@ -188,7 +214,7 @@ function Finish({
           void session.handIn();
         }}
       >
-        {handIn === "sending" ? t.submitting : t.submit}
+        {handIn === "sending" ? t.submitting : declined ? t.declinedSubmit : t.submit}
       </button>
     </Notice>
   );

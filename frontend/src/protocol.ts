@@ -25,6 +25,8 @@ export interface TaskConfig {
   use_onboarding: boolean;
   block_mobile: boolean;
   image_chat: boolean;
+  /** There are pages around the chat, or questions about replies. */
+  study_flow: boolean;
   /** The requester's preview, where a new chat begins with each change of the study's files. */
   is_preview: boolean;
 }
@@ -128,6 +130,7 @@ export function readTaskConfig(raw: unknown): TaskConfig {
     use_onboarding: config.use_onboarding === true,
     block_mobile: config.block_mobile === true,
     image_chat: config.image_chat === true,
+    study_flow: config.study_flow === true,
     is_preview: config.is_preview === true,
   };
 }
