@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from model_chat.analysis.answers import Given, answers_in, flow_text_of
 from model_chat.analysis.exclusions import Exclusion
 from model_chat.analysis.generations import ConversationGenerations
 from model_chat.analysis.measures import Measures, context_text
@@ -46,6 +47,8 @@ class Chunk:
             (:meth:`ChunkBuilder.add_excluded`).
         generations: what is known of the replies of every conversation that could be read, those in ``excluded`` included.
         descriptions: what the records say of their task, and how many do.
+        answers: to the items of study flows, with positions in ``conversations``.
+        flows: texts of study flows, and how many conversations have each.
     """
 
     utterances: pa.RecordBatch
@@ -57,6 +60,8 @@ class Chunk:
     candidates: list[tuple[bytes, Exclusion | None]]
     generations: list[ConversationGenerations]
     descriptions: Counter[Description]
+    answers: list[Given]
+    flows: Counter[str]
 
 
 TURN_DTYPE = np.dtype(
@@ -117,6 +122,8 @@ class ChunkBuilder:
         self._schema = utterance_schema(settings, extra_columns)
         self._candidates: list[tuple[bytes, Exclusion | None]] = []
         self._descriptions: Counter[Description] = Counter()
+        self._answers: list[Given] = []
+        self._flows: Counter[str] = Counter()
         self._conversations: list[tuple[Any, ...]] = []
         self._row_conversation, self._row_turn, self._row_agent = array("i"), array("i"), array("b")
         self._row_text: list[str] = []
@@ -165,6 +172,10 @@ class ChunkBuilder:
         )
         self._candidates.append((measures.digest, None))
         merge(self._descriptions, {describe(conversation.raw): 1})
+        flow = flow_text_of(conversation.raw)
+        if flow is not None:
+            self._flows[flow] += 1
+            self._answers += answers_in(conversation.raw, position)
         rows = len(conversation.dialog) + 1
         self._row_conversation.extend([position] * rows)
         self._row_turn.extend(range(CONTEXT_TURN, rows - 1))
@@ -203,6 +214,8 @@ class ChunkBuilder:
             candidates=self._candidates,
             generations=self.generations,
             descriptions=self._descriptions,
+            answers=self._answers,
+            flows=self._flows,
         )
 
     def _utterances(self) -> pa.RecordBatch:

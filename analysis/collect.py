@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model_chat.analysis.answers import Answers
 from model_chat.analysis.chunks import CONVERSATION_SCHEMA, TURN_DTYPE, Chunk, utterance_schema
 from model_chat.analysis.exclusions import Exclusion, ExclusionReason
 from model_chat.analysis.generations import GenerationTotals
@@ -24,6 +25,7 @@ from model_chat.analysis.parallel import run_builder
 from model_chat.analysis.rows import Hooks, RowBuilder
 from model_chat.analysis.settings import NO_LIMIT, Settings
 from model_chat.configuration.lists import unmatched
+from model_chat.errors import ConfigurationError
 from model_chat.records.mephisto_database import find_database, list_agents
 from model_chat.records.reading import Origin, Source, list_files
 
@@ -50,6 +52,7 @@ class Corpus:
         descriptions: what the records say of their task, and how many do.
         spool: the file with the utterances; :meth:`utterances` reads it.
         generations: what is known of how the models' replies were made.
+        answers: to the items of study flows.
     """
 
     settings: Settings
@@ -64,6 +67,7 @@ class Corpus:
     descriptions: Counter[Description]
     spool: Path
     generations: GenerationTotals = field(default_factory=GenerationTotals)
+    answers: Answers = field(default_factory=Answers)
 
     @property
     def questions(self) -> int:
@@ -92,6 +96,7 @@ class _Collector:
     seen: set[bytes] = field(default_factory=set)
     of_worker: Counter[str | None] = field(default_factory=Counter)
     kept: int = 0
+    answers: Answers = field(default_factory=Answers)
 
     def take(self, chunk: Chunk) -> tuple[pa.RecordBatch, pa.RecordBatch, np.ndarray, np.ndarray, list[Exclusion]]:
         """Apply the rules to a chunk and number what stays."""
@@ -123,6 +128,7 @@ class _Collector:
                     excluded.append(exclusion)
                 continue
             excluded.append(Exclusion(source, reason, detail, worker, hit, model))
+        self.answers.add(chunk.answers, chunk.flows, numbers.tolist())
         utterances = chunk.utterances
         turns, labels = chunk.turns, chunk.labels
         if (numbers < 0).any():
@@ -193,7 +199,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
             if progress is not None:
                 progress(done, total)
     conversations = pa.Table.from_batches(rows, CONVERSATION_SCHEMA).combine_chunks()
-    return Corpus(
+    corpus = Corpus(
         settings=settings,
         conversations=conversations,
         turns=np.concatenate(turns) if turns else np.zeros(0, TURN_DTYPE),
@@ -206,7 +212,20 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
         descriptions=descriptions,
         spool=spool,
         generations=generations,
+        answers=collector.answers,
     )
+    ConfigurationError.raise_if(_unknown_splits(corpus))
+    return corpus
+
+
+def _unknown_splits(corpus: Corpus) -> list[str]:
+    """Name what ``--by`` can't split by."""
+    known = corpus.answers.columns()
+    return [
+        f"--by names '{item}', which no study flow asks before the chat; give one of: {', '.join(known) or 'none'}."
+        for item in corpus.settings.by
+        if item not in known
+    ]
 
 
 def _excluded_unread(source: Source, settings: Settings) -> Exclusion | None:

@@ -198,6 +198,10 @@ class ModelChatResultsCompiler:
             "worker_quality": summary.quality,
             "generations": summary.generations,
         }
+        if corpus.answers:  # as before where no study flow was used
+            tables |= {"items": summary.items, "answers": summary.answers}
+        if settings.by:
+            tables["splits"] = summary.splits
         for name, frame in tables.items():
             output.write_frame(place(name, kind), kind, frame, guard)
         output.write_exclusions(place("excluded", "csv"), corpus.excluded, guard)

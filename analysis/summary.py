@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from model_chat.analysis import tables
+from model_chat.analysis import items, tables
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.settings import Settings
@@ -31,6 +31,9 @@ class Summary:
     agreement: pd.DataFrame
     quality: pd.DataFrame
     generations: pd.DataFrame
+    items: pd.DataFrame
+    answers: pd.DataFrame
+    splits: pd.DataFrame
 
     @property
     def settings(self) -> Settings:
@@ -41,6 +44,7 @@ class Summary:
 def summarise(corpus: Corpus) -> Summary:
     """Compute every table; the same corpus and seed give the same numbers, whatever the order of the files."""
     data = Data(corpus)
+    metrics = items.item_metrics(data)
     return Summary(
         data=data,
         models=tables.models(data),
@@ -52,6 +56,9 @@ def summarise(corpus: Corpus) -> Summary:
         agreement=tables.agreement(data),
         quality=tables.quality(data),
         generations=corpus.generations.table(),
+        items=items.items(data, metrics),
+        answers=items.answers(data),
+        splits=items.splits(data, metrics),
     )
 
 
