@@ -102,6 +102,7 @@ class StudyFlowRun:
         self._next_idx = 0
         self._known: dict[str, Any] = {}
         self._items = {page.id: self._draw(page) for page in self.flow.pages}
+        self._as_written = {item.id: item for _, item in self.flow.items()}
 
     # --- orders ---
 
@@ -192,7 +193,7 @@ class StudyFlowRun:
 
     def _check(self, page: Page, given: Any) -> dict[str, Any]:
         if isinstance(page, QuestionsPage):
-            return check_answers(self._items[page.id]["items"], given, self._known)
+            return check_answers(self._in_file_order(self._items[page.id]["items"]), given, self._known)
         if isinstance(page, ConsentPage):
             if not isinstance(given, dict) or CONSENT not in given:
                 raise RefusedError(MISSING, "Please say whether you want to take part.")
@@ -204,6 +205,10 @@ class StudyFlowRun:
         if given not in (None, {}):
             raise RefusedError(UNEXPECTED, "There is nothing to answer on this page. Please reload it.")
         return {}
+
+    def _in_file_order(self, items: Sequence[Item]) -> list[Item]:
+        """Items in the order shown, with their options as in the file: so that answers of different workers are alike."""
+        return [self._as_written[item.id] for item in items]
 
     def take(self, page: Page, accepted: AcceptedPage) -> None:
         """Keep the answers to a page, and go on to the next; of a page that was declined nothing is kept."""
@@ -261,7 +266,7 @@ class StudyFlowRun:
         Raises:
             RefusedError: it can't be taken.
         """
-        return check_answers(self._asked_of_reply(is_last), given, self._known, reply)
+        return check_answers(self._in_file_order(self._asked_of_reply(is_last)), given, self._known, reply)
 
     def take_reply(self, answers: Mapping[str, Any], utterance_idx: int, is_last: bool) -> None:
         """Keep the answers about a reply; those of every reply are nothing that ``show_if`` could look back at later."""

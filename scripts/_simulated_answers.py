@@ -29,7 +29,19 @@ def valid_answers(items: Sequence[Mapping[str, Any]], rng: random.Random, reply:
 
 def invalid_answers(items: Sequence[Mapping[str, Any]], rng: random.Random) -> dict[str, Any]:
     """Draw answers of which at least one has to be refused."""
-    junk = [None, "\ud83c", "x" * 20_000, [[]], {"other": {}}, -1, 10**9, 0.5, True, {"best": 1}, ["nothing"]]
+    junk: list[Any] = [
+        None,
+        "\ud83c",
+        "x" * 20_000,
+        [[]],
+        {"other": {}},
+        -1,
+        10**9,
+        0.5,
+        True,
+        {"best": 1},
+        ["nothing"],
+    ]
     answers = {item["id"]: rng.choice(junk) for item in items}
     answers["an item that nobody asked"] = rng.choice(junk[1:])
     return answers

@@ -390,3 +390,19 @@ def test_what_a_recovery_needs_changes_when_the_chat_begins() -> None:
     before = world.head_version
     play(world, until=lambda: world.state is State.HUMAN_TURN)
     assert world.head_version > before
+
+
+def test_options_are_saved_in_the_order_of_the_file_whatever_was_drawn() -> None:
+    flow = """
+pages:
+  - id: about
+    kind: questions
+    shuffle: options
+    items: [{id: uses, kind: choice, question: Uses, options: [a, b, c, d, e], many: true}]
+  - {id: chat, kind: chat}
+"""
+    world, _ = begin(page("about", {"uses": ["e", "a", "c"]}), AgentDisconnectedError("1"), flow=flow)
+    assert world.flow.orders["about"]["options"]["uses"] != ["a", "b", "c", "d", "e"]
+    with pytest.raises(AgentDisconnectedError):
+        play(world)
+    assert world.flow.answers[0].value == ["a", "c", "e"]

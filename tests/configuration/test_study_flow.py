@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from model_chat.configuration.study_flow import load_study_flow, pages_around_chat, parse_study_flow
+from model_chat.configuration.places import ROOT
+from model_chat.configuration.study_flow import PAGES, load_study_flow, pages_around_chat, parse_study_flow
+from model_chat.configuration.study_items import KINDS
 from model_chat.errors import ConfigurationError
 
 FLAG = "mephisto.blueprint.study_flow_path"
@@ -43,6 +46,18 @@ pages:
     text: Both were models.
     show_if: {age_band: [18-29, 30-49]}
 """
+
+
+def test_the_example_of_the_page_is_a_flow() -> None:
+    page = (ROOT / "docs/study-flow.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"<!-- example: study flow -->\n```yaml\n(.*?)```", page, flags=re.DOTALL)
+    flow = parse_study_flow(FLAG, "flow.yaml", example)
+    assert [page.id for page in flow.pages] == ["consent", "about_you", "chat", "after", "debriefing"]
+
+
+def test_the_page_names_every_kind() -> None:
+    page = (ROOT / "docs/study-flow.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)) == {*KINDS, *PAGES}
 
 
 def faults(text: str) -> list[str]:
