@@ -927,6 +927,6 @@ def test_answers_are_on_disk_before_the_page_is_told(flow_stage: FlowStage) -> N
             on_disk.append(update["update_id"] in (folder / JOURNAL_NAME).read_text())
         react(update)
 
-    flow_stage.react = watch  # type: ignore[method-assign]
+    flow_stage.react = watch  # type: ignore[method-assign]  # to look at the disk at that moment
     flow_stage.run()
     assert on_disk == [True, True, True]
