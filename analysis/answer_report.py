@@ -51,7 +51,8 @@ def answer_section(summary: Summary, level: str) -> dict[str, Any] | None:
                 "what": _WHAT[str(first["kind"])],
                 "rows": rows,
                 "answers": [int(count) for count in per_model],
-                "chart": _chart(own, list(data.models), level, len(entries)),
+                # That of a text would show the number of its words, which nobody asks for.
+                "chart": None if first["kind"] == "text" else _chart(own, list(data.models), level, len(entries)),
                 "texts": [
                     {"model": data.models[data.model[one.conversation]], "text": str(one.value)}
                     for one in given[:MOST_TEXTS]

@@ -85,13 +85,9 @@ def print_summary(summary: Summary, files: Mapping[str, Path], out: Console | No
     if len(summary.generations):
         rows = [[_cell(v) for v in row] for row in _rows(summary.generations[list(_GENERATION_COLUMNS)])]
         _print(out, "How replies were made", list(_GENERATION_COLUMNS.values()), rows)
-    if len(summary.items):
-        _print(
-            out,
-            "Questions of the study",
-            ["item", "", *names[:_MODELS_ACROSS]],
-            item_rows(summary, names[:_MODELS_ACROSS]),
-        )
+    for start in range(0, len(names) if len(summary.items) else 0, _MODELS_ACROSS):
+        here = names[start : start + _MODELS_ACROSS]
+        _print(out, "Questions of the study", ["item", "", *here], item_rows(summary, here))
     if len(summary.comparisons):
         differences = comparison_rows(summary)
         _print(out, "Differences between models", _COMPARISON_HEAD, differences[:_ROWS_SHOWN])

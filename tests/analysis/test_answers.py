@@ -15,6 +15,7 @@ from scipy import stats
 from model_chat.analysis.answers import value_text
 from model_chat.analysis.remarks import remarks
 from model_chat.errors import ConfigurationError
+from model_chat.tests.e2e.browser import axe_findings, chromium
 
 FLOW = """
 pages:
@@ -270,6 +271,29 @@ def test_the_report_shows_every_item_with_chart_table_and_texts(
     assert "&lt;script&gt;alert(1)&lt;/script&gt; 3" in page
     assert evil not in page
     assert "By age_band" in page
+
+
+def test_the_section_of_the_report_is_accessible(make: Make, save: Save, compiler: Callable[..., Any]) -> None:
+    for number in range(6):
+        save(studied(make, number, "ab"[number % 2], warmth=20 * number, better="Kinder."))
+    path = compiler(report=True, by="age_band").compile_and_save_results()["report"]
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 360, "height": 700})
+        page.goto(path.as_uri())
+        assert axe_findings(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_all_models_are_printed(
+    make: Make, save: Save, compiler: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(6):
+        save(studied(make, number, f"model{number}", warmth=10 * number))
+    compiler().compile_and_save_results()
+    printed = capsys.readouterr().out
+    assert printed.count("Questions of the study") == 2
+    for number in range(6):
+        assert f"model{number}" in printed.split("Questions of the study", 1)[1]
 
 
 def test_answers_as_text() -> None:

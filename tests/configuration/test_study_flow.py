@@ -239,6 +239,8 @@ def test_a_question_of_every_reply_may_be_looked_back_at_by_the_same_reply() -> 
         ("pages:\n  - {id: a, id: b, kind: chat}", "line 2: duplicate key 'id'"),
         ("pages: &a [*a]", "an alias (*name) refers to what it is part of"),
         ("pages: [!!binary aGk=]", "a value of the type tag:yaml.org,2002:binary is not read here"),
+        ("pages: !!bool x", "holds a value that can't be read"),
+        ("pages: !!int many", "holds a value that can't be read"),
         ("[" * 3000, "nested too deeply"),
     ],
 )
