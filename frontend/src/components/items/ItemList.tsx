@@ -1,4 +1,5 @@
 import { useId, type ReactElement } from "react";
+import { numberOf, takesText } from "../../lib/keys";
 import type { Checked, Entries, Entry, Item, Problem } from "../../study/items";
 import { texts } from "../../texts";
 import { BestWorstField, ChoiceField, MatrixField, NumberField, ScaleField, SliderField, TextField } from "./fields";
@@ -75,6 +76,10 @@ function ItemCard({
       data-problem={problem !== null}
       disabled={disabled}
       aria-describedby={invalid ? `${id}-problem` : undefined}
+      onKeyDown={(event) => {
+        // Number keys tick the boxes of the reply, but not while the worker answers something else.
+        if (numberOf(event.nativeEvent) !== null && !takesText(event.target)) event.preventDefault();
+      }}
     >
       <legend>
         {item.question}

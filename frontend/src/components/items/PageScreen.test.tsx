@@ -1,4 +1,4 @@
-import { render, screen, within } from "@testing-library/react";
+import { act, render, screen, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { useState, type ReactElement } from "react";
 import { describe, expect, it } from "vitest";
@@ -137,6 +137,30 @@ describe("a page of questions", () => {
       ends: { best: "tone", worst: "speed" },
       matrix: { a: 1, b: 1 },
     });
+  });
+
+  it("takes number keys for the points of a scale, and for nothing else but text", async () => {
+    const user = userEvent.setup();
+    const pressed: boolean[] = [];
+    const listen = (event: KeyboardEvent): void => {
+      pressed.push(event.defaultPrevented);
+    };
+    document.addEventListener("keydown", listen);
+    const { state } = open(questions(ALL_KINDS));
+    act(() => {
+      within(card("scale")).getByRole("radio", { name: "1, low" }).focus();
+    });
+    await user.keyboard("5");
+    expect(within(card("scale")).getByRole("radio", { name: "5" })).toBeChecked();
+    act(() => {
+      within(card("many")).getByRole("checkbox", { name: "facts" }).focus();
+    });
+    await user.keyboard("2");
+    expect(state().draft.forms["page:p"]).toEqual({ scale: 5 });
+    await user.type(within(card("number")).getByRole("textbox"), "7");
+    expect(state().draft.forms["page:p"]).toEqual({ scale: 5, number: "7" });
+    document.removeEventListener("keydown", listen);
+    expect(pressed).toEqual([true, true, false]);
   });
 
   it("leads to the first question without an answer", async () => {

@@ -1,6 +1,7 @@
 /** Fields for items that are answered by choosing or writing: scale, choice, text, number, slider, best and worst, matrix. */
 
 import { useId, useLayoutEffect, useRef, type CSSProperties, type ReactElement } from "react";
+import { numberOf } from "../../lib/keys";
 import { isRecord, list, text as asText } from "../../protocol";
 import { NOT_APPLICABLE, SLIDER_MAX, type Entry, type Item, type ItemOf, type Scale } from "../../study/items";
 import { texts } from "../../texts";
@@ -29,7 +30,17 @@ export function Points({
   const { points, low, high } = scale;
   return (
     <div className="points">
-      <div className="points-row" style={{ "--points": points } as CSSProperties}>
+      <div
+        className="points-row"
+        onKeyDown={(event) => {
+          const point = numberOf(event.nativeEvent);
+          if (point === null || point > points) return;
+          event.preventDefault(); // the number is no box's
+          event.currentTarget.querySelector<HTMLInputElement>(`input[value="${point}"]`)?.focus();
+          onChoose(point);
+        }}
+        style={{ "--points": points } as CSSProperties}
+      >
         {Array.from({ length: points }, (_, index) => index + 1).map((point) => (
           <label key={point} className="scale-option">
             <input
