@@ -145,6 +145,11 @@ class ModelChatWorld:
         place: the conversation's place in the model's quota.
     """
 
+    ending: str | None = None
+    """`declined` when the worker has declined to take part; None for every other ending."""
+    head_version = 0
+    """Grows when what a recovery needs beside the messages has changed."""
+
     def __init__(self, options: ChatOptions, human: HumanAgent, bot: BotAgent, place: Reservation) -> None:
         self.options = options
         self.human = human
@@ -166,10 +171,6 @@ class ModelChatWorld:
         """The worker's way through the study flow."""
         if options.study_flow is not None:
             self.flow = StudyFlowRun(options.study_flow, human.worker_id)
-        self.ending: str | None = None
-        """`declined` when the worker has declined to take part; None for every other ending."""
-        self.head_version = 0
-        """Grows when what a recovery needs beside the messages has changed."""
 
     # --- what subclasses change ---
 
