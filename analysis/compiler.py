@@ -214,7 +214,9 @@ class ModelChatResultsCompiler:
             "smallest_p_by_permutation": 1 / (settings.permutations + 1),
             "remarks": remarks(summary),
         }
-        output.write_statistics(place("statistics", "json"), tables, facts)
+        # The answers themselves, texts among them, are data and no statistics.
+        statistics = {name: frame for name, frame in tables.items() if name != "answers"}
+        output.write_statistics(place("statistics", "json"), statistics, facts)
         latex.write_tables(folder / "tables", summary, files["results"].name)
         files["tables"] = folder / "tables"
         if settings.report:

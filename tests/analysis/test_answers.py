@@ -284,6 +284,24 @@ def test_the_section_of_the_report_is_accessible(make: Make, save: Save, compile
         assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+def test_papers_and_programs_get_the_numbers_too(make: Make, save: Save, compiler: Callable[..., Any]) -> None:
+    for number in range(4):
+        save(studied(make, number, "a", warmth=20 * number, better="A secret text."))
+    files = compiler().compile_and_save_results()
+    latex = (files["tables"] / "items.tex").read_text(encoding="utf-8")
+    assert r"warmth &  & a & 30.00 [0.00, 71.09] & 4 \\" in latex
+    assert r"age\_band & young & a & 100.0 [" in latex
+    statistics = files["statistics"].read_text(encoding="utf-8")
+    assert '"warmth"' in statistics
+    assert "A secret text." not in statistics
+    save(make("a", "w9", "h9"))
+    for path in (files["tables"].parent.parent / "results").rglob("*.json"):
+        if "answers" in path.read_text(encoding="utf-8"):
+            path.unlink()
+    compiler().compile_and_save_results()
+    assert not (files["tables"] / "items.tex").exists(), "of an earlier run"
+
+
 def test_all_models_are_printed(
     make: Make, save: Save, compiler: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
