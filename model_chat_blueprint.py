@@ -119,6 +119,12 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
     final_rating_question: str = _flag(
         "How good was your chat partner overall?", "Asked at the end, answered 1 to 5; several are separated by |."
     )
+    study_flow_path: str = _flag(
+        "",
+        "YAML file of the study flow: consent, questions and texts around the chat, and questions about replies; empty: "
+        "none (docs/study-flow.md).",
+    )
+    max_page_time: int = _flag(600, "With a study flow: seconds a worker has for one page.")
     task_config_path: str = _flag("${task_dir}/task_config", "Folder of the files below.")
     task_description_file: str = _flag(
         "${mephisto.blueprint.task_config_path}/task_description.html", "HTML of the task's description."

@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from model_chat.bot_agent import BotAgent
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.redaction import redacted
 from model_chat.conversation.contexts import HI, Context, ContextSource
 from model_chat.conversation.growing_reply import GrowingReply
-from model_chat.conversation.human_agent import HumanAgent
+from model_chat.conversation.human_agent import AgentTimeoutError, HumanAgent
 from model_chat.conversation.incoming import (
     Accepted,
     Expected,
@@ -36,6 +36,7 @@ from model_chat.conversation.onboarding_world import make_onboarding_world as ma
 from model_chat.conversation.onboarding_world import validate_onboarding as validate_onboarding
 from model_chat.conversation.pacing import AS_IT_COMES, ReplyDelivery
 from model_chat.conversation.quota import Quota, Reservation
+from model_chat.conversation.study_flow import DECLINED, FlowOptions, StudyFlowRun
 from model_chat.errors import ModelChatError
 from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.attention import AttentionConfig
@@ -61,6 +62,8 @@ from model_chat.serving.spend import ModelSpend
 
 logger = logging.getLogger(__name__)
 
+Answered = TypeVar("Answered")
+
 GREETING = "Hi!"
 """What the worker is shown to have said in the start mode ``hi``."""
 
@@ -68,23 +71,28 @@ GREETING = "Hi!"
 class State(StrEnum):
     """Where a conversation is. It goes START → HUMAN_TURN ⇄ MODEL_TURN → FINAL_RATING → ENDED, or to ENDED at any time.
 
-    With an attention check, ATTENTION_CHECK comes between HUMAN_TURN and MODEL_TURN.
+    With an attention check, ATTENTION_CHECK comes between HUMAN_TURN and MODEL_TURN. With a study flow, PAGES_BEFORE comes
+    after START, and PAGES_AFTER before ENDED.
     """
 
     START = "start"
+    PAGES_BEFORE = "pages before the chat"
     HUMAN_TURN = "human turn"
     ATTENTION_CHECK = "attention check"
     MODEL_TURN = "model turn"
     FINAL_RATING = "final rating"
+    PAGES_AFTER = "pages after the chat"
     ENDED = "ended"
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.START: frozenset({State.HUMAN_TURN, State.ENDED}),
+    State.START: frozenset({State.PAGES_BEFORE, State.HUMAN_TURN, State.ENDED}),
+    State.PAGES_BEFORE: frozenset({State.HUMAN_TURN, State.ENDED}),
     State.HUMAN_TURN: frozenset({State.ATTENTION_CHECK, State.MODEL_TURN, State.ENDED}),
     State.ATTENTION_CHECK: frozenset({State.MODEL_TURN, State.ENDED}),
     State.MODEL_TURN: frozenset({State.HUMAN_TURN, State.FINAL_RATING, State.ENDED}),
-    State.FINAL_RATING: frozenset({State.ENDED}),
+    State.FINAL_RATING: frozenset({State.PAGES_AFTER, State.ENDED}),
+    State.PAGES_AFTER: frozenset({State.ENDED}),
     State.ENDED: frozenset(),
 }
 
@@ -110,6 +118,7 @@ class ChatOptions:
         attention: the attention checks, or None.
         spend: what the models may cost, or None.
         delivery: whether replies grow on the page, and at which pace.
+        study_flow: the pages before and after the chat, and the questions about replies, or None.
     """
 
     models: ModelPool
@@ -128,6 +137,7 @@ class ChatOptions:
     time_extensions: int = 0
     spend: ModelSpend | None = None
     delivery: ReplyDelivery = AS_IT_COMES
+    study_flow: FlowOptions | None = None
 
 
 class ModelChatWorld:
@@ -139,6 +149,11 @@ class ModelChatWorld:
         bot: the model's side.
         place: the conversation's place in the model's quota.
     """
+
+    ending: str | None = None
+    """`declined` when the worker has declined to take part; None for every other ending."""
+    head_version = 0
+    """Grows when what a recovery needs beside the messages has changed."""
 
     def __init__(self, options: ChatOptions, human: HumanAgent, bot: BotAgent, place: Reservation) -> None:
         self.options = options
@@ -159,6 +174,10 @@ class ModelChatWorld:
         self.failed_generation: Generation | None = None
         """What is known of the reply that the model could not give."""
         self._taken: set[str] = set()
+        self.flow: StudyFlowRun | None = None
+        """The worker's way through the study flow."""
+        if options.study_flow is not None:
+            self.flow = StudyFlowRun(options.study_flow, human.worker_id)
 
     # --- what subclasses change ---
 
@@ -232,9 +251,13 @@ class ModelChatWorld:
             StoppedError: the run was stopped while the model was asked for a reply.
         """
         try:
-            if self.state is State.START:
-                self.begin()
-                self._go(State.HUMAN_TURN)
+            if self.state is State.START and self._next_page(after_chat=False):
+                self._go(State.PAGES_BEFORE)
+            elif self.state is State.START:
+                self._begin_chat()
+            elif self.state is State.PAGES_BEFORE:
+                if not self._take_page(after_chat=False):
+                    self._begin_chat()
             elif self.state is State.HUMAN_TURN:
                 self._take_message()
                 self._go(State.ATTENTION_CHECK if self._attention_check_due() else State.MODEL_TURN)
@@ -248,8 +271,10 @@ class ModelChatWorld:
                 self._go(State.FINAL_RATING if over else State.HUMAN_TURN)
             elif self.state is State.FINAL_RATING:
                 self._take_final_rating()
-                self.completion = Completion.COMPLETE
-                self._go(State.ENDED)
+                self._go_on_after_chat()
+            elif self.state is State.PAGES_AFTER:
+                self._take_page(after_chat=True)
+                self._go_on_after_chat()
         except ModelFailureError as failure:
             logger.error("A conversation ends since its model failed: %s", failure)
             if failure.generation:
@@ -261,6 +286,66 @@ class ModelChatWorld:
                 reason="The chat partner has a technical problem and can't continue. This is not your fault: please submit "
                 "what you have done; it counts in full.",
             )
+
+    def _begin_chat(self) -> None:
+        if self.state is State.ENDED:  # the worker has declined
+            return
+        if self.flow is not None:
+            self.human.control("reply_items", **self.flow.reply_questions)
+        self.begin()
+        self.head_version += 1
+        self._go(State.HUMAN_TURN)
+
+    # --- the study flow ---
+
+    def _next_page(self, after_chat: bool) -> bool:
+        """Whether a page of the flow comes now."""
+        return self.flow is not None and self.flow.next_page(after_chat) is not None
+
+    def _take_page(self, after_chat: bool) -> bool:
+        """Show the page that comes now and take its answers; return whether another one follows.
+
+        Raises:
+            AgentTimeoutError: the worker took too long, and something is left that only they can answer.
+        """
+        flow, page = self.flow, None if self.flow is None else self.flow.next_page(after_chat)
+        if flow is None or page is None:
+            return False
+        try:
+            accepted = self._await_answer(
+                lambda packet: flow.check(page, packet, self._taken),
+                flow.page_idx,
+                flow.options.max_page_time,
+                ask="page",
+                **flow.told(page),
+            )
+        except AgentTimeoutError:
+            if self.completion is Completion.COMPLETE:  # it was only to be read
+                flow.skip_rest()
+                return False
+            raise
+        self._taken.add(accepted.message_id)
+        flow.take(page, accepted)
+        if accepted.is_decline:
+            self.ending_kind = EndingKind.DECLINED
+            self.abandon(f"{DECLINED}: the worker declined to take part")
+            return False
+        complete = {"complete": True} if after_chat and flow.only_texts_left else {}
+        self.human.control(
+            "page_done", page=page.id, message_id=accepted.message_id, answers=accepted.answers, **complete
+        )
+        return self._next_page(after_chat)
+
+    def _go_on_after_chat(self) -> None:
+        """Go to the pages after the chat, or end; what is only to be read keeps no conversation from being complete."""
+        if self.state is State.ENDED:  # the worker has declined
+            return
+        if self.flow is None or self.flow.only_texts_left:
+            self.completion = Completion.COMPLETE
+        if not self._next_page(after_chat=True):
+            self._go(State.ENDED)
+        elif self.state is not State.PAGES_AFTER:
+            self._go(State.PAGES_AFTER)
 
     def _go(self, state: State) -> None:
         if state not in TRANSITIONS[self.state]:
@@ -305,6 +390,14 @@ class ModelChatWorld:
         self._annotate(accepted)
         last = next(utterance for utterance in reversed(self.dialog) if utterance.agent_idx == MODEL_IDX)
         last.final_rating = RATING_SEPARATOR.join(str(rating) for rating in accepted.final_ratings or ())
+        if self.flow is not None and self.flow.next_page(after_chat=True) is not None:
+            self.human.control(
+                "rating_done",
+                message_id=accepted.message_id,
+                final_rating=accepted.final_ratings,
+                **self._told_of_reply(accepted, self._page_idx() - 1),
+                **({"complete": True} if self.flow.only_texts_left else {}),
+            )
 
     def _receive(
         self,
@@ -319,52 +412,72 @@ class ModelChatWorld:
             annotations: boxes to tick although the last thing said is no reply that is to be annotated.
             takes_text: whether the model can be shown a message; None where it isn't shown any.
         """
-        for early in self.human.discard_waiting():
-            if message_id_of(early) not in self._taken:
-                self._refuse(RefusedError("not_your_turn", "Please wait for the reply.", message_id_of(early)))
         expected = Expected(
             annotations=self.options.annotations if self._utterance_to_annotate() is not None else annotations,
             rating_questions=len(self.options.final_rating_questions) if ask == "final_rating" else 0,
             max_message_length=self.options.max_message_length,
             turn_idx=self.exchanges_done,
             takes_text=takes_text,
+            check_reply=self._reply_check(),
         )
-        deadline = time.monotonic() + self.options.max_resp_time
+        accepted = self._await_answer(
+            lambda packet: check_packet(packet, expected, self._taken),
+            self.exchanges_done,
+            self.options.max_resp_time,
+            ask=ask,
+            num_turns=self.options.num_turns,
+        )
+        self._taken.add(accepted.message_id)
+        return accepted
+
+    def _await_answer(
+        self, check: Callable[[Any], Answered | None], turn_idx: int, seconds: int, **told: Any
+    ) -> Answered:
+        """Tell the worker that it is their turn, and wait until something comes that can be taken.
+
+        Args:
+            check: returns what is taken of a packet, None for a repeat, and raises RefusedError.
+            turn_idx: which turn it is, for packets that name one.
+            seconds: for the turn, and again with each extension.
+            told: further keys of `your_turn`.
+        """
+        for early in self.human.discard_waiting():
+            if message_id_of(early) not in self._taken:
+                self._refuse(RefusedError("not_your_turn", "Please wait for the reply.", message_id_of(early)))
+        deadline = time.monotonic() + seconds
         extensions_left = self.options.time_extensions
         self.human.control(
             "your_turn",
-            ask=ask,
-            turn_idx=self.exchanges_done,
-            num_turns=self.options.num_turns,
-            seconds=self.options.max_resp_time,
+            **told,
+            turn_idx=turn_idx,
+            seconds=seconds,
             extensions_left=extensions_left,
             live_update_requested=True,
         )
         while True:
             packet = self.human.receive(deadline)
-            if asks_more_time(packet, self.exchanges_done):
+            if asks_more_time(packet, turn_idx):
                 if extensions_left and message_id_of(packet) not in self._taken:
                     extensions_left -= 1
-                    deadline += self.options.max_resp_time
-                    self._give_more_time(packet, deadline, extensions_left)
+                    deadline += seconds
+                    self._give_more_time(packet, turn_idx, deadline, extensions_left)
                 continue
             try:
-                accepted = check_packet(packet, expected, self._taken)
+                accepted = check(packet)
             except RefusedError as refused:
                 self._refuse(refused)
                 continue
             if accepted is not None:
-                self._taken.add(accepted.message_id)
                 return accepted
 
-    def _give_more_time(self, packet: Any, deadline: float, extensions_left: int) -> None:
+    def _give_more_time(self, packet: Any, turn_idx: int, deadline: float, extensions_left: int) -> None:
         """Tell the page until when the worker has now; a request that is sent again is not granted again."""
         message_id = message_id_of(packet)
         if message_id is not None:
             self._taken.add(message_id)
         self.human.control(
             "more_time",
-            turn_idx=self.exchanges_done,
+            turn_idx=turn_idx,
             seconds=round(deadline - time.monotonic(), 1),
             extensions_left=extensions_left,
         )
@@ -381,10 +494,34 @@ class ModelChatWorld:
             return None
         return len(self.dialog) - 1
 
+    def _reply_check(self) -> Callable[[Any], dict[str, Any]] | None:
+        """What checks the answers about the model's last reply; None where nothing is asked of it."""
+        flow, last = self.flow, self.dialog[-1] if self.dialog else None
+        is_last = self.exchanges_done >= self.options.num_turns
+        if flow is None or last is None or last.agent_idx != MODEL_IDX or last.fake_start:
+            return None
+        if not flow.has_reply_items(is_last):
+            return None
+        return lambda given: flow.check_reply(given, last.text, is_last)
+
     def _annotate(self, accepted: Accepted) -> None:
         annotated = self._utterance_to_annotate()
         if annotated is not None:
             self.dialog[annotated].problem_data = accepted.problem_data
+        if self.flow is not None and accepted.reply_answers:
+            is_last = self.exchanges_done >= self.options.num_turns
+            self.flow.take_reply(accepted.reply_answers, len(self.dialog) - 1, is_last)
+
+    def _told_of_reply(self, accepted: Accepted, page_idx: int) -> dict[str, Any]:
+        """What the page is told of its boxes and answers about the reply that it knows as ``page_idx``."""
+        told: dict[str, Any] = {}
+        if accepted.problem_data is not None:
+            told.update(problem_data=accepted.problem_data, annotated_utterance_idx=page_idx)
+        if self.flow is not None and accepted.reply_answers:
+            told.update(
+                reply_answers=accepted.reply_answers, answered_utterance_idx=page_idx, chat_page=self.flow.flow.chat.id
+            )
+        return told
 
     def _let_model_reply(self) -> None:
         with GrowingReply(self.human, self.options.delivery, self._page_idx(), presentable=self.bot.so_far) as growing:
@@ -415,10 +552,7 @@ class ModelChatWorld:
         )
         task_data: dict[str, Any] = {"utterance_idx": page_idx, "agent_idx": agent_idx}
         if accepted is not None:
-            task_data["message_id"] = accepted.message_id
-            if accepted.problem_data is not None:
-                task_data["problem_data"] = accepted.problem_data
-                task_data["annotated_utterance_idx"] = page_idx - 1
+            task_data |= {"message_id": accepted.message_id, **self._told_of_reply(accepted, page_idx - 1)}
         self.dialog.append(utterance)
         self.human.say(utterance.id, text, fake_start, None if generation is None else generation.saved(), **task_data)
 
@@ -442,13 +576,23 @@ class ModelChatWorld:
             reason: for the record; workers never see it.
         """
         if self.state is not State.ENDED:
-            self.completion = Completion.INCOMPLETE
-            self.reason = redacted(reason)
+            if self.completion is not Completion.COMPLETE or self.ending_kind is EndingKind.DECLINED:
+                self.completion = Completion.INCOMPLETE
+                self.reason = redacted(reason)
             self._go(State.ENDED)
 
     @property
+    def keeps_nothing(self) -> bool:
+        """Whether nothing that the worker did may be kept: they declined, or have not yet given their consent."""
+        return self.flow is not None and not self.flow.has_consent
+
+    @property
     def is_worth_keeping(self) -> bool:
-        """Whether the worker has said anything, or the model's replies have cost something that is to be counted."""
+        """Whether the worker has said or answered anything, or the model's replies have cost something that counts."""
+        if self.keeps_nothing:
+            return False
+        if self.flow is not None and self.flow.has_answers:
+            return True
         if self.failed_generation is not None:
             return True
         return any(
@@ -472,6 +616,7 @@ class ModelChatWorld:
                 model_file=self.bot.model_file,
                 model_opt=self.bot.exported_opt,
                 final_rating_question=RATING_SEPARATOR.join(self.options.final_rating_questions),
+                study_flow=None if self.flow is None else self.flow.flow.text,
             ),
             "personas": None if context is None else [list(context.human_persona), list(context.model_persona)],
             "context_dataset": None if context is None else context.dataset,
@@ -479,6 +624,8 @@ class ModelChatWorld:
             "person2_seed_utterance": None if context is None else context.model_seed,
             "additional_context": None if context is None else context.additional_context,
             "attention_checks": None if self.options.attention is None else self.attention_results,
+            "answers": None if self.flow is None else self.flow.answers,
+            "study_orders": None if self.flow is None else self.flow.orders,
             "status": self.completion,
             "reason": self.reason,
             "failed_generation": self.failed_generation,

@@ -160,6 +160,39 @@ def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str, call
         )
 
 
+def item_dots(items: pd.DataFrame, models: Sequence[str], level: str, name: str) -> str:
+    """Dot plot of one item: a row an aspect, a mark a model, each with its interval.
+
+    Args:
+        items: rows of :func:`model_chat.analysis.items.items` with one measure.
+        models: in order; the first eight are drawn.
+        level: of the intervals, as text.
+        name: of the drawing, unique in the page.
+    """
+    aspects = list(dict.fromkeys(items["aspect"]))
+    scale = 100.0 if (items["measure"] == "rate").all() else 1.0
+    shown = list(models)[:MOST_IN_A_CHART]
+    with mpl.rc_context(STYLE):
+        row = max(0.16 * len(shown) + 0.22, 0.4)
+        figure, (axes,) = make_figure(0.9 + row * len(aspects) + 0.2 * ((len(shown) + 1) // 2))
+        offsets = np.linspace(-0.27, 0.27, len(shown)) if len(shown) > 1 else np.zeros(1)
+        for i, model in enumerate(shown):
+            own = items[items["model_nickname"] == model].set_index("aspect").reindex(aspects)
+            value, low, high = (own[column].to_numpy(float) * scale for column in ("value", "low", "high"))
+            at = np.arange(len(aspects)) + offsets[i]
+            known = np.isfinite(low) & np.isfinite(high)
+            axes.hlines(at[known], low[known], high[known], color=SERIES[i], linewidth=1.6)
+            axes.plot(value, at, MARKERS[i], color=SERIES[i], markersize=5.5, label=short(model), clip_on=False)
+        axes.set_yticks(range(len(aspects)), [label(aspect) for aspect in aspects])
+        axes.set_ylim(len(aspects) - 0.5, -0.5)
+        axes.set_xlabel(f"{'percent' if scale > 1 else 'mean'}, with {level} interval")
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4)
+        asked = items["question"].iloc[0]
+        return as_svg(figure, name, f"Dot plot of {asked} for {len(shown)} models; the table has the numbers.")
+
+
 def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str, asked: str) -> str:
     """Distribution of a rating: a panel a model, the same scale in all.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from model_chat.analysis.answers import Given, answers_in, flow_text_of
 from model_chat.analysis.exclusions import Exclusion
 from model_chat.analysis.generations import ConversationGenerations
 from model_chat.analysis.judgements import JudgementRows
@@ -48,6 +49,8 @@ class Chunk:
         generations: what is known of the replies of every conversation that could be read, those in ``excluded`` included.
         descriptions: what the records say of their task, and how many do.
         judgements: a row a judgement of two replies; `conversation` is the position in ``conversations``.
+        answers: to the items of study flows, with positions in ``conversations``.
+        flows: texts of study flows, and how many conversations have each.
     """
 
     utterances: pa.RecordBatch
@@ -60,6 +63,8 @@ class Chunk:
     generations: list[ConversationGenerations]
     descriptions: Counter[Description]
     judgements: pa.RecordBatch
+    answers: list[Given]
+    flows: Counter[str]
 
 
 TURN_DTYPE = np.dtype(
@@ -121,6 +126,8 @@ class ChunkBuilder:
         self._schema = utterance_schema(settings, extra_columns)
         self._candidates: list[tuple[bytes, Exclusion | None]] = []
         self._descriptions: Counter[Description] = Counter()
+        self._answers: list[Given] = []
+        self._flows: Counter[str] = Counter()
         self._conversations: list[tuple[Any, ...]] = []
         self._judgements = JudgementRows()
         self._row_conversation, self._row_turn, self._row_agent = array("i"), array("i"), array("b")
@@ -172,6 +179,10 @@ class ChunkBuilder:
         self._candidates.append((measures.digest, None))
         merge(self._descriptions, {describe(conversation.raw): 1})
         self._judgements.add(position, conversation)
+        flow = flow_text_of(conversation.raw)
+        if flow is not None:
+            self._flows[flow] += 1
+            self._answers += answers_in(conversation.raw, position)
         rows = len(conversation.dialog) + 1
         self._row_conversation.extend([position] * rows)
         self._row_turn.extend(range(CONTEXT_TURN, rows - 1))
@@ -211,6 +222,8 @@ class ChunkBuilder:
             generations=self.generations,
             descriptions=self._descriptions,
             judgements=self._judgements.batch(),
+            answers=self._answers,
+            flows=self._flows,
         )
 
     def _utterances(self) -> pa.RecordBatch:

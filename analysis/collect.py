@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model_chat.analysis.answers import Answers
 from model_chat.analysis.chunks import CONVERSATION_SCHEMA, TURN_DTYPE, Chunk, utterance_schema
 from model_chat.analysis.exclusions import Exclusion, ExclusionReason
 from model_chat.analysis.generations import GenerationTotals
@@ -25,6 +26,7 @@ from model_chat.analysis.parallel import run_builder
 from model_chat.analysis.rows import Hooks, RowBuilder
 from model_chat.analysis.settings import NO_LIMIT, Settings
 from model_chat.configuration.lists import unmatched
+from model_chat.errors import ConfigurationError
 from model_chat.records.mephisto_database import find_database, list_agents
 from model_chat.records.reading import Origin, Source, list_files
 
@@ -52,6 +54,7 @@ class Corpus:
         spool: the file with the utterances; :meth:`utterances` reads it.
         generations: what is known of how the models' replies were made.
         judgements: a row a judgement of two replies, see `JUDGEMENT_SCHEMA`; `conversation` is `conversation_idx`.
+        answers: to the items of study flows.
     """
 
     settings: Settings
@@ -67,6 +70,7 @@ class Corpus:
     spool: Path
     generations: GenerationTotals = field(default_factory=GenerationTotals)
     judgements: pa.Table = field(default_factory=JUDGEMENT_SCHEMA.empty_table)
+    answers: Answers = field(default_factory=Answers)
 
     @property
     def questions(self) -> int:
@@ -95,6 +99,7 @@ class _Collector:
     seen: set[bytes] = field(default_factory=set)
     of_worker: Counter[str | None] = field(default_factory=Counter)
     kept: int = 0
+    answers: Answers = field(default_factory=Answers)
 
     def take(
         self, chunk: Chunk
@@ -128,6 +133,7 @@ class _Collector:
                     excluded.append(exclusion)
                 continue
             excluded.append(Exclusion(source, reason, detail, worker, hit, model))
+        self.answers.add(chunk.answers, chunk.flows, numbers.tolist())
         turns, labels = chunk.turns, chunk.labels
         if (numbers < 0).any():
             rows = rows.filter(pa.array(numbers >= 0))
@@ -205,7 +211,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
             if progress is not None:
                 progress(done, total)
     conversations = pa.Table.from_batches(rows, CONVERSATION_SCHEMA).combine_chunks()
-    return Corpus(
+    corpus = Corpus(
         settings=settings,
         conversations=conversations,
         turns=np.concatenate(turns) if turns else np.zeros(0, TURN_DTYPE),
@@ -219,7 +225,20 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
         spool=spool,
         generations=generations,
         judgements=pa.Table.from_batches(judgements, JUDGEMENT_SCHEMA).combine_chunks(),
+        answers=collector.answers,
     )
+    ConfigurationError.raise_if(_unknown_splits(corpus))
+    return corpus
+
+
+def _unknown_splits(corpus: Corpus) -> list[str]:
+    """Name what ``--by`` can't split by."""
+    known = corpus.answers.columns()
+    return [
+        f"--by names '{item}', which no study flow asks before the chat; give one of: {', '.join(known) or 'none'}."
+        for item in corpus.settings.by
+        if item not in known
+    ]
 
 
 def _excluded_unread(source: Source, settings: Settings) -> Exclusion | None:

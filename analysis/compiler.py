@@ -209,6 +209,10 @@ class ModelChatResultsCompiler:
             }
         if summary.sequential is not None:
             tables["sequential"] = summary.sequential
+        if corpus.answers:  # as before where no study flow was used
+            tables |= {"items": summary.items, "answers": summary.answers}
+        if settings.by:
+            tables["splits"] = summary.splits
         for name, frame in tables.items():
             output.write_frame(place(name, kind), kind, frame, guard)
         output.write_exclusions(place("excluded", "csv"), corpus.excluded, guard)
@@ -221,7 +225,9 @@ class ModelChatResultsCompiler:
             "smallest_p_by_permutation": 1 / (settings.permutations + 1),
             "remarks": remarks(summary),
         }
-        output.write_statistics(place("statistics", "json"), tables, facts)
+        # The answers themselves, texts among them, are data and no statistics.
+        statistics = {name: frame for name, frame in tables.items() if name != "answers"}
+        output.write_statistics(place("statistics", "json"), statistics, facts)
         latex.write_tables(folder / "tables", summary, files["results"].name)
         files["tables"] = folder / "tables"
         if settings.report:

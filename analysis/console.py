@@ -97,6 +97,9 @@ def print_summary(summary: Summary, files: Mapping[str, Path]) -> None:
     if len(summary.generations):
         rows = [[_cell(v) for v in row] for row in _rows(summary.generations[list(_GENERATION_COLUMNS)])]
         print_table(out, "How replies were made", list(_GENERATION_COLUMNS.values()), rows)
+    for start in range(0, len(names) if len(summary.items) else 0, _MODELS_ACROSS):
+        here = names[start : start + _MODELS_ACROSS]
+        print_table(out, "Questions of the study", ["item", "", *here], item_rows(summary, here))
     if len(summary.comparisons):
         differences = comparison_rows(summary)
         print_table(out, "Differences between models", _COMPARISON_HEAD, differences[:_ROWS_SHOWN])
@@ -159,6 +162,19 @@ def model_rows(summary: Summary, models: Sequence[str]) -> list[list[str]]:
     for own in frame.columns:  # what a subclass has added
         if own not in printed:
             add(str(own), str(own))
+    return rows
+
+
+def item_rows(summary: Summary, models: Sequence[str]) -> list[list[str]]:
+    """The items of the study flow, a row an aspect, a column a model; the mean or the share, with its interval."""
+    rows = []
+    for (_, item, aspect, measure), own in summary.items.groupby(["page", "item", "aspect", "measure"], sort=False):
+        show = _percent if measure == "rate" else _cell
+        cells = []
+        for row in records(own.set_index("model_nickname").reindex(list(models))):
+            interval = f" ({show(row.low)} to {show(row.high)})" if math.isfinite(row.low) else ""
+            cells.append(f"{show(row.value)}{interval}")
+        rows.append([str(item), str(aspect), *cells])
     return rows
 
 

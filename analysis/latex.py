@@ -77,7 +77,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str, l
 
 
 def write_tables(folder: Path, summary: Summary, source: str) -> list[Path]:
-    """Write `models.tex`, `buckets.tex`, `ratings.tex`, `comparisons.tex` and `agreement.tex`, as far as there is data.
+    """Write the tables as `models.tex`, `buckets.tex` and so on, as far as there is data.
 
     Args:
         folder: made when missing; tables of an earlier run are replaced.
@@ -161,8 +161,26 @@ def write_tables(folder: Path, summary: Summary, source: str) -> list[Path]:
             "agreement",
             source,
         )
+    if len(summary.items):
+        rows = [
+            [
+                escape(row.item),
+                escape(row.aspect),
+                escape(row.model_nickname),
+                with_interval(row.value, row.low, row.high, *((100, 1) if row.measure == "rate" else (1, 2))),
+                str(row.answers),
+            ]
+            for row in records(summary.items)
+        ]
+        texts["items"] = table(
+            ["Item", "Aspect", "Model", "Value", "Answers"],
+            rows,
+            f"Questions of the study (shares in percent) with {level} intervals clustered by worker.",
+            "items",
+            source,
+        )
     written = []
-    for name in ("models", "buckets", "ratings", "comparisons", "agreement"):
+    for name in ("models", "buckets", "ratings", "comparisons", "agreement", "items"):
         path = folder / f"{name}.tex"
         if name not in texts:
             path.unlink(missing_ok=True)  # an earlier run's table would not belong to these numbers

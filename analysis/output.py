@@ -44,6 +44,7 @@ def result_schema(corpus: Corpus, extra_columns: Mapping[str, type]) -> pa.Schem
             *((bucket, pa.bool_()) for bucket in settings.problem_buckets),
             *((name, pa.int8()) for name in rating_columns(corpus.questions)),
             *([(ENDING, pa.string())] if _has_endings(corpus, extra_columns) else []),
+            *((name, pa.string()) for name in settings.by),
             *((name, spooled.field(name).type) for name in extra_columns),
         ]
     )
@@ -60,6 +61,10 @@ def result_batches(corpus: Corpus, extra_columns: Mapping[str, type]) -> Iterato
     """The results table, a batch at a time: a row an utterance, the context's row first."""
     schema = result_schema(corpus, extra_columns)
     ratings = [_rating(corpus, question) for question in range(max(corpus.questions, 1))]
+    count = corpus.conversations.num_rows
+    split = {
+        name: pa.array(corpus.answers.column(name, count) or [None] * count, pa.string()) for name in corpus.settings.by
+    }
     for batch in corpus.utterances():
         conversation = batch["conversation"]
         columns: dict[str, pa.Array] = {
@@ -70,6 +75,8 @@ def result_batches(corpus: Corpus, extra_columns: Mapping[str, type]) -> Iterato
         if ENDING in schema.names and ENDING not in columns:
             columns[ENDING] = corpus.conversations[ENDING].combine_chunks().take(conversation)
         columns["conversation_idx"] = conversation
+        for name, values in split.items():
+            columns[name] = values.take(conversation)
         for name, values in zip(rating_columns(corpus.questions), ratings, strict=True):
             columns[name] = pc.if_else(batch["rated"], values.take(conversation), pa.scalar(None, pa.int8()))
         yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)

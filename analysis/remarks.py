@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from model_chat.analysis.arrays import Data
+from model_chat.analysis.items import MOST_LEVELS
 from model_chat.analysis.mixed import disagreements
 from model_chat.analysis.summary import Summary, records
 from model_chat.configuration.lists import join_list
@@ -76,6 +77,13 @@ def remarks(summary: Summary) -> list[str]:
     if summary.preferences is not None:
         said += summary.preferences.remarks
     said += corpus.generations.remarks()
+    for item in settings.by:
+        column = corpus.answers.column(item, count) or []
+        levels, silent = len({level for level in column if level is not None}), column.count(None)
+        if levels > MOST_LEVELS:
+            said.append(f"{item} has {levels:,} different answers, too many to split by (at most {MOST_LEVELS}).")
+        if silent:
+            said.append(f"{silent:,} of {count:,} conversations have no answer to {item}; no split counts them.")
     if corpus.other_files:
         said.append(f"{corpus.other_files:,} other files in the results folders are no conversations by their names.")
     return said

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from model_chat.analysis import charts
+from model_chat.analysis.answer_report import answer_section
 from model_chat.analysis.arrays import CLEAN
 from model_chat.analysis.chunks import CONTEXT_TURN
 from model_chat.analysis.collect import Corpus
@@ -135,6 +136,7 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "mixed": summary.mixed[summary.mixed["about"] == "difference"].to_dict("records"),
         "sequential": [] if summary.sequential is None else summary.sequential.to_dict("records"),
         "charts": _charts(summary, models, buckets, level),
+        "answers": answer_section(summary, level),
         "turns": summary.turns.to_dict("records"),
         "conversations": len(conversations),
         "conversation_data": _embedded(

@@ -42,6 +42,8 @@ class Settings:
     hit_block_list: frozenset[str] = frozenset()
     """Ids of HITs, and names of files."""
     worker_block_list: frozenset[str] = frozenset()
+    by: tuple[str, ...] = ()
+    """Items of a study flow, asked before the chat, that results are split by."""
     as_original: bool = False
     """Whether to count as the original task did (docs/moving-from-the-original.md)."""
     results_format: str = "csv"
@@ -177,6 +179,12 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     )
     numbers = parser.add_argument_group("statistics")
     numbers.add_argument(
+        "--by",
+        metavar="A,B",
+        default="",
+        help="items of the study flow, asked before the chat, to split results by; they become columns of the results, too",
+    )
+    numbers.add_argument(
         "--confidence", type=float, default=usual.confidence, help="of intervals (default: %(default)s)"
     )
     numbers.add_argument(
@@ -241,6 +249,9 @@ def settings_from(options: argparse.Namespace) -> Settings:
         )
     buckets = _buckets(options.problem_buckets, faults)
     start = _date(options.start_date, faults)
+    by = tuple(dict.fromkeys(_split("--by", options.by, faults)))
+    taken = [item for item in by if item in OWN_COLUMNS or item in buckets or item.startswith("final_rating")]
+    faults += [f"--by names '{item}', which is a column of the results already; rename the item." for item in taken]
     statuses = _split("--mephisto-statuses", options.mephisto_statuses, faults)
     try:
         check_statuses(statuses)
@@ -309,6 +320,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         min_word_count=options.min_word_count,
         hit_block_list=hits,
         worker_block_list=workers,
+        by=by,
         as_original=options.as_original,
         results_format=options.results_format,
         run_type=options.run_type,

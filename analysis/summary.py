@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from model_chat.analysis import tables
+from model_chat.analysis import items, tables
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.mixed import mixed
@@ -40,6 +40,9 @@ class Summary:
     """Of compared replies; None where no record has any."""
     sequential: pd.DataFrame | None
     """Confidence sequences; None without `--sequential`."""
+    items: pd.DataFrame
+    answers: pd.DataFrame
+    splits: pd.DataFrame
 
     @property
     def settings(self) -> Settings:
@@ -51,6 +54,7 @@ def summarise(corpus: Corpus) -> Summary:
     """Compute every table; the same corpus and seed give the same numbers, whatever the order of the files."""
     data = Data(corpus)
     estimates, compared = tables.estimates(data), _preferences(data)
+    metrics = items.item_metrics(data)
     return Summary(
         data=data,
         models=tables.models(data),
@@ -65,6 +69,9 @@ def summarise(corpus: Corpus) -> Summary:
         mixed=mixed(data),
         preferences=compared,
         sequential=_sequential(data, estimates, compared),
+        items=items.items(data, metrics),
+        answers=items.answers(data),
+        splits=items.splits(data, metrics),
     )
 
 

@@ -67,6 +67,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         B + "annotations_config_path",
         B + "annotation_question",
         B + "final_rating_question",
+        B + "study_flow_path",
+        B + "max_page_time",
     ),
     "Texts that workers see": (
         B + "task_config_path",

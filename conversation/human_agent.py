@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.agent import OnboardingAgent
-from mephisto.data_model.exceptions import AgentTimeoutError
+from mephisto.data_model.exceptions import AgentTimeoutError as AgentTimeoutError
 
 from model_chat.crowd.endings import Ending, Endings
 from model_chat.quality.blocks import platform_id
@@ -26,6 +26,9 @@ LONGEST_WAIT = 0.5
 """Seconds between two looks at whether the worker is still there; a packet wakes at once."""
 LONGEST_PAUSE = 1.0
 """The same while a reply is held back; one who leaves or hands in wakes at once."""
+
+TAKEN = ("page_done", "rating_done")
+"""Control updates that say that what a worker sent has been taken; they are on disk first."""
 
 
 class ServerUpdate(dict[str, Any]):
@@ -45,7 +48,7 @@ class ServerUpdate(dict[str, Any]):
     def acknowledges(self) -> bool:
         """Whether it tells the page that a message of the worker's has arrived."""
         task_data = self.get("task_data") or {}
-        return task_data.get("message_id") is not None and "control" not in task_data
+        return task_data.get("message_id") is not None and task_data.get("control") in (None, *TAKEN)
 
 
 class HumanAgent:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +10,13 @@ from typing import Any
 from model_chat.configuration.annotations import AnnotationsConfig, check_ticks
 from model_chat.errors import RefusedError as RefusedError
 from model_chat.records.schema import Timing
-from model_chat.records.visible_text import is_blank
+from model_chat.records.visible_text import is_blank, saveable
 
 LOWEST_RATING, HIGHEST_RATING = 1, 5
 LONGEST_MESSAGE_ID = 64
 LATEST_TIMESTAMP = 1e11
 """Epoch seconds; a page's clock beyond the year 5000 is not believed."""
-
-_UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-"""Control characters, and halves of characters, which can stand in JSON but in no UTF-8 file."""
+MALFORMED = "Your message arrived damaged. Please send it again."
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,7 @@ class Expected:
         max_message_length: characters.
         turn_idx: the exchange that is waited for; a packet that names another one was meant for another turn.
         takes_text: whether the model can be shown a message whole; None: any.
+        check_reply: checks the answers to the items of the last reply; None where nothing is asked of it.
     """
 
     annotations: AnnotationsConfig | None
@@ -39,6 +37,7 @@ class Expected:
     max_message_length: int
     turn_idx: int | None = None
     takes_text: Callable[[str], bool] | None = None
+    check_reply: Callable[[Any], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class Accepted:
         problem_data: bucket -> ticked for the last reply of the model, or None when it is not to be annotated.
         final_ratings: one a question, or None.
         timing: when it happened, by the page's clock.
+        reply_answers: item -> answer about the last reply of the model, or None when nothing is asked of it.
     """
 
     message_id: str
@@ -58,6 +58,7 @@ class Accepted:
     problem_data: dict[str, bool] | None
     final_ratings: list[int] | None
     timing: Timing | None
+    reply_answers: dict[str, Any] | None = None
 
 
 def message_id_of(packet: Any) -> str | None:
@@ -98,12 +99,12 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
     """
     message_id = message_id_of(packet)
     if message_id is None:
-        raise RefusedError("malformed", "Your message arrived damaged. Please send it again.")
+        raise RefusedError("malformed", MALFORMED)
     if message_id in taken:
         return None
     task_data = packet["task_data"]
     try:
-        _check_turn(task_data.get("turn_idx"), expected.turn_idx)
+        _check_turn(task_data, expected.turn_idx)
         if expected.rating_questions:
             text, ratings = _no_text(packet), _check_ratings(task_data.get("final_rating"), expected.rating_questions)
         else:
@@ -111,20 +112,32 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
                 raise RefusedError("rating_early", "The rating comes at the end of the chat. Please write a message.")
             text, ratings = check_text(packet.get("text"), expected.max_message_length), None
         ticks = _check_annotation(task_data.get("problem_data_for_prior_message"), expected.annotations)
+        reply_answers = _check_reply(task_data.get("reply_answers"), expected)
         if text and expected.takes_text is not None and not expected.takes_text(text):
             raise RefusedError("too_long", "Your message is too long for your chat partner to read. Please shorten it.")
     except RefusedError as refused:
         refused.message_id = message_id
         raise
-    return Accepted(message_id, text, ticks, ratings, read_timing(task_data.get("timing")))
+    return Accepted(message_id, text, ticks, ratings, read_timing(task_data.get("timing")), reply_answers)
 
 
-def _check_turn(turn_idx: Any, expected: int | None) -> None:
+def _check_reply(given: Any, expected: Expected) -> dict[str, Any] | None:
+    if expected.check_reply is not None:
+        return expected.check_reply(given)
+    if given is not None and given != {}:
+        raise RefusedError("answer_unexpected", "There is no reply to answer questions about. Please reload the page.")
+    return None
+
+
+def _check_turn(task_data: dict[str, Any], expected: int | None) -> None:
     """Refuse what was held back, in another tab say, while its turn went by. Pages need not name the turn."""
+    if task_data.get("page") is not None:
+        raise RefusedError("not_your_turn", "This page was already answered, perhaps in another tab.")
+    turn_idx = task_data.get("turn_idx")
     if turn_idx is None or expected is None:
         return
     if type(turn_idx) is not int:
-        raise RefusedError("malformed", "Your message arrived damaged. Please send it again.")
+        raise RefusedError("malformed", MALFORMED)
     if turn_idx != expected:
         raise RefusedError("not_your_turn", "This turn was already answered, perhaps in another tab.")
 
@@ -136,12 +149,12 @@ def check_text(text: Any, max_length: int) -> str:
         RefusedError: no text, empty, or longer than ``max_length`` characters.
     """
     if not isinstance(text, str):
-        raise RefusedError("malformed", "Your message arrived damaged. Please send it again.")
+        raise RefusedError("malformed", MALFORMED)
     if len(text) > max_length:
         raise RefusedError(
             "too_long", f"Your message is too long ({len(text):,} of {max_length:,} characters). Please shorten it."
         )
-    clean = _UNSAVEABLE.sub("", text).strip()
+    clean = saveable(text).strip()
     if is_blank(clean):
         raise RefusedError("empty", "Your message is empty. Please write something.")
     return clean

@@ -39,7 +39,11 @@ class OnboardingWorld(Protocol):
 
 
 class ConversationWorld(Protocol):
-    """One conversation between a worker and a model."""
+    """One conversation between a worker and a model.
+
+    What follows a study flow has three more attributes, which the task runner looks for (docs/worlds.md): ``ending``,
+    ``keeps_nothing`` and ``head_version``.
+    """
 
     @property
     def completion(self) -> Completion:

@@ -10,6 +10,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from omegaconf import OmegaConf
 
+from model_chat.configuration.study_flow import pages_around_chat
 from model_chat.configuration.turn_time import longest_pace
 from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
 from model_chat.crowd.panel_launch import announce_cost
@@ -84,8 +85,9 @@ def configuration_faults(cfg: Any, attention_checks: int = 0) -> list[str]:
 def longest_seconds(blueprint: Any, attention_checks: int) -> int:
     """Return how many seconds a worker may take from accepting to handing in, if they use up every limit.
 
-    That is onboarding; a turn for each message, each attention check and the final rating, each as long as it can be made;
-    the model's replies, that to an opening included, long ones where they have a pace; and :data:`GRACE_SECONDS`.
+    That is onboarding; each page of the study flow; a turn for each message, each attention check and the final rating, each
+    as long as it can be made; the model's replies, that to an opening included, long ones where they have a pace; and
+    :data:`GRACE_SECONDS`.
 
     Args:
         blueprint: the flags below ``mephisto.blueprint``.
@@ -93,12 +95,14 @@ def longest_seconds(blueprint: Any, attention_checks: int) -> int:
     """
     onboarding = blueprint.max_onboard_time if blueprint.onboarding_qualification else 0
     worker_turns = blueprint.num_turns + 1 + attention_checks
-    turn = blueprint.max_resp_time * (1 + int(blueprint.get("time_extensions", 0) or 0))
+    times = 1 + int(blueprint.get("time_extensions", 0) or 0)
+    turn = blueprint.max_resp_time * times
+    pages = pages_around_chat(blueprint.get("study_flow_path") or "") * (blueprint.get("max_page_time") or 0) * times
     replies = blueprint.num_turns + 1
     reply = blueprint.max_model_response_time + longest_pace(
         float(blueprint.get("reply_first_seconds", 0) or 0), float(blueprint.get("reply_chars_per_second", 0) or 0)
     )
-    return int(onboarding + worker_turns * turn + math.ceil(replies * reply) + GRACE_SECONDS)
+    return int(onboarding + pages + worker_turns * turn + math.ceil(replies * reply) + GRACE_SECONDS)
 
 
 def _given(cfg: Any, key: str) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.configuration.study_flow import StudyFlow
 from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.attention import AttentionConfig
 from model_chat.serving.catalogue import ModelSource
@@ -56,6 +57,7 @@ class CheckedTask:
         block_list: ids of workers to be soft-blocked.
         images: None in text chat.
         max_model_spend_usd: US dollars that the models may cost; None: no limit.
+        study_flow: the pages around the chat; None without.
     """
 
     needed: dict[str, int]
@@ -75,3 +77,4 @@ class CheckedTask:
     block_list: tuple[str, ...] = ()
     images: CheckedImages | None = None
     max_model_spend_usd: float | None = None
+    study_flow: StudyFlow | None = None

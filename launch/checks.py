@@ -19,6 +19,7 @@ from model_chat.configuration.mephisto_data import data_folder_fault
 from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
 from model_chat.configuration.places import set_up_command
 from model_chat.configuration.reply_format import reply_format_faults
+from model_chat.configuration.study_flow import StudyFlow, load_study_flow
 from model_chat.configuration.task_names import LOCAL, full_task_name, stack_owner_fault, task_name_fault
 from model_chat.configuration.traces import folder_fault
 from model_chat.configuration.world_file import load_world
@@ -63,6 +64,7 @@ SMALLEST: dict[str, int] = {
     "time_extensions": 0,
     "stop_grace_time": 0,
     "max_onboard_time": 1,
+    "max_page_time": 1,
     "max_message_length": 1,
     "max_concurrent_responses": 1,
     "max_batch_size": 1,
@@ -148,6 +150,10 @@ def check_task(cfg: DictConfig) -> CheckedTask:
             onboarding = load_onboarding(
                 f"{BLUEPRINT}.onboard_task_data_path", args.onboard_task_data_path, annotations
             )
+    study_flow: StudyFlow | None = None
+    if args.study_flow_path:
+        with faults.collecting():
+            study_flow = load_study_flow(f"{BLUEPRINT}.study_flow_path", args.study_flow_path)
     questions = tuple(question.strip() for question in args.final_rating_question.split("|"))
     if not all(questions):
         faults.add(
@@ -187,6 +193,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         block_list=block_list,
         images=images,
         max_model_spend_usd=args.max_model_spend_usd,
+        study_flow=study_flow,
     )
 
 

@@ -138,6 +138,9 @@ class Progress:
         notes, onboarding = list(self._quota.notes()), self._shared.onboarding_text()
         if onboarding:
             notes.append(f"onboarding: {onboarding}")
+        flow = getattr(self._shared.world_opt, "study_flow", None)
+        if flow is not None and flow.declined.count:
+            notes.append(f"{flow.declined.count} declined to take part")
         spent = "" if self._shared.spend is None else self._shared.spend.text()
         return [*notes, spent] if spent else notes
 

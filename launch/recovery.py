@@ -22,6 +22,7 @@ from model_chat.configuration.mephisto_data import DATABASE
 from model_chat.configuration.traces import NewPaths
 from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
+from model_chat.launch.recovered_answers import add_answers, flow_of, may_keep
 from model_chat.mephisto_task.agent_state import state_of
 from model_chat.records.collected import SavedConversations, message_ids_of
 from model_chat.records.journal import JOURNAL_NAME
@@ -227,16 +228,21 @@ def _recover_agent(
     state, outcome = state_of(agent), None
     if not state.is_recorded and state.head is not None:
         dialog = dialog_of(state.messages, state.generations)
+        flow = flow_of(state.head)
+        has_consent, has_answers = may_keep(flow, state.messages)
         path = kept.find_file((state.head.get("assignment_ids") or [None])[0], message_ids_of(dialog))
         if path is not None:
             saved = json.loads(path.read_bytes())
             state.record_world_data({"custom_data": saved})
             outcome = Completion(saved.get("status") or Completion.COMPLETE)
-        elif any(map(_is_worth_keeping, dialog)):
+        elif not has_consent:
+            state.forget()
+        elif has_answers or any(map(_is_worth_keeping, dialog)):
             saved = {**state.head, "dialog": dialog, "status": Completion.INCOMPLETE.value, "reason": CUT_OFF}
+            saved = add_answers(saved, flow, state.messages)
             save_conversation(chat_data_folder, saved, is_live)
             state.record_world_data({"custom_data": saved})
-            outcome = Completion.INCOMPLETE
+            outcome = Completion(saved["status"])
     if state.recorded is not None:
         remember_ending(state.recorded)  # first: as long as the journal is there, it is tried again
     state.head, state.generations = None, {}

@@ -29,6 +29,7 @@ from model_chat.configuration.task_names import note_stack_owner
 from model_chat.conversation.contexts import ContextSource, load_context_source
 from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.quota import ConversationQuota, Quota
+from model_chat.conversation.study_flow import FlowOptions
 from model_chat.crowd.going_live import check_before_launch
 from model_chat.crowd.panels import is_panel
 from model_chat.errors import ConfigurationError
@@ -237,7 +238,7 @@ def resume_earlier_runs(
     endings = open_endings(db, cfg, task.task_name)
     remember = (lambda saved: None) if endings is None else endings.remember
     recovered = recover(db, task.task_name, kept, task.chat_data_folder, task.is_live, block, remember)
-    if recovered.cut_off:  # what was cut off has cost something, too
+    if recovered.cut_off or recovered.repaired:  # what was cut off has cost something, too
         kept = find_saved(task.chat_data_folder, data_folder / "database.db", task.task_name)
     said = [recovered.sentence()]
     done = dict(kept.complete()) if cfg.mephisto.blueprint.resume else {}
@@ -334,6 +335,8 @@ def prepare(
         "delivery": ReplyDelivery.of(args),
         "spend": ModelSpend(pool, task.max_model_spend_usd, spent),
     }
+    if task.study_flow is not None:
+        common["study_flow"] = FlowOptions(task.study_flow, args.max_page_time, args.random_seed)
     options: ChatOptions
     if task.images is not None:
         from model_chat.launch.image_task_run import (  # images take a while to import
@@ -372,6 +375,7 @@ def prepare(
             "image_chat": task.images is not None,
             "reply_format": args.reply_format,
             "reply_links": args.reply_links,
+            "study_flow": task.study_flow is not None,
         },
         chat_data_folder=task.chat_data_folder,
         is_live=task.is_live,

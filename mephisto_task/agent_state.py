@@ -153,6 +153,19 @@ class ModelChatAgentState(ParlAIChatAgentState):
             self.head = head
             self._append({HEAD: head}, durable=False)
 
+    def forget(self) -> None:
+        """Remove all that was said: whoever declines to take part leaves nothing behind.
+
+        Raises:
+            OSError: the state can't be written; nothing is said to have been removed then.
+        """
+        with self._lock:
+            self.messages, self.head, self.generations = [], None, {}
+            self._unrecorded.clear()
+            self._unwritten.clear()
+            self._journal_holds_turns = False
+            self.save_data(durable=True)
+
     def _append(self, entry: dict[str, Any], durable: bool) -> None:
         """Append to the journal, along with what could not be written before.
 

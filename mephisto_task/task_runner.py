@@ -21,6 +21,7 @@ from mephisto.data_model.exceptions import (
 from omegaconf import OmegaConf
 
 from model_chat.conversation.human_agent import HumanAgent
+from model_chat.conversation.study_flow import DECLINED
 from model_chat.crowd.identity import check_worker
 from model_chat.crowd.platform import take_down
 from model_chat.mephisto_task.agent_state import state_of
@@ -71,6 +72,10 @@ STUDY_STOPPED = (
 ONBOARDING_STOPPED = (
     "The researchers have stopped the study. This is not your fault, and your practice does not count against you. Please "
     "submit."
+)
+NOT_TAKING_PART = (
+    "You have chosen not to take part. That is fine, and nothing of what you entered here has been kept. Thank you for your "
+    "time."
 )
 TIME_IS_UP = "The time for this turn is up, so the chat has ended. What you have done is saved: please submit it."
 CONFIRM_SECONDS = 30
@@ -262,20 +267,31 @@ class ModelChatTaskRunner(TaskRunner):
                 kind = EndingKind.MODEL_FAILED
             # From here on the conversation is saved. Whatever fails now, it is neither saved nor counted again.
             _guarded("settle", lambda: world.settle(collected))
+            declined = getattr(world, "ending_kind", None) is EndingKind.DECLINED
             if collected:
                 self.failures.collected(human.worker_id)
+            elif declined:  # no failure, and nothing that would speak against the worker
+                self._count_declined()
+                self._launch_replacement()
             else:
                 self.failures.failed(human.worker_id)
                 self._launch_replacement()
             block_for_conduct(world, agent, self._block_name, on_platform=False)
             if broken and not collected:
                 tell_end(human, kind, "error", TECHNICAL_PROBLEM)
+            elif declined:
+                tell_end(human, kind, DECLINED, NOT_TAKING_PART)
             else:
                 outcome = Completion.COMPLETE if collected else Completion.INCOMPLETE
                 human.conclude("ended", kind, outcome=outcome.value, reason="", task_done=True)
             block_for_conduct(world, agent, self._block_name, on_platform=True)
         finally:
             _guarded("shutdown", lambda: world.shutdown())
+
+    def _count_declined(self) -> None:
+        options = getattr(self.shared_state.world_opt, "study_flow", None)
+        if options is not None:
+            options.declined.add()
 
     def _talk(self, world: ConversationWorld, agent: Agent, human: HumanAgent) -> None:
         """Run a conversation to its end.
@@ -285,8 +301,12 @@ class ModelChatTaskRunner(TaskRunner):
             StoppedError: the run is ending.
         """
         world.parley()  # what it opens with belongs to the record; no worker can have said anything before
-        state_of(agent).record_head(self._record(world, human))
+        known = None
         while not world.episode_done():
+            version = getattr(world, "head_version", 0)  # a researcher's own world may have none
+            if version != known:
+                state_of(agent).record_head(self._record(world, human))
+                known = version
             if self._is_stopping:
                 raise StoppedError("The run has been stopped.")
             world.parley()
@@ -343,6 +363,8 @@ class ModelChatTaskRunner(TaskRunner):
             complete = world.completion is Completion.COMPLETE
             if not complete and not world.is_worth_keeping:
                 state_of(agent).head = None  # there is nothing to recover
+                if getattr(world, "keeps_nothing", False):
+                    state_of(agent).forget()
                 return False
             world_data = world.prep_save_data([human])
             world_data["custom_data"] = self._record(world, human, world_data, kind)

@@ -16,9 +16,10 @@ from mephisto.data_model.exceptions import AbsentAgentError, AgentTimeoutError
 from rich.console import Console
 
 from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.conversation.study_flow import DECLINED
 from model_chat.errors import ConfigurationError
 from model_chat.mephisto_task.shared_state import ModelChatSharedState
-from model_chat.mephisto_task.task_runner import TECHNICAL_PROBLEM, TIME_IS_UP, tell_end
+from model_chat.mephisto_task.task_runner import NOT_TAKING_PART, TECHNICAL_PROBLEM, TIME_IS_UP, tell_end
 from model_chat.preview.agent import PreviewHuman
 from model_chat.preview.study import Study, state_of, watched_files
 from model_chat.records.participation import EndingKind
@@ -204,6 +205,9 @@ class Preview:
                 world.prep_save_data(
                     [human]
                 )  # what a world of one's own adds to the record is tried, too; it goes nowhere
+                if getattr(world, "ending_kind", None) is EndingKind.DECLINED:
+                    tell_end(human, EndingKind.DECLINED, DECLINED, NOT_TAKING_PART)
+                    return
                 human.control("ended", outcome=world.completion.value, reason="", task_done=True)
             finally:
                 world.settle(collected=False)

@@ -28,6 +28,7 @@ FILES = (
     "left_pane_text_path",
     "onboard_task_data_path",
     "attention_checks_path",
+    "study_flow_path",
     "model_opt_path",
     "world_file",
 )

@@ -155,6 +155,21 @@ class Comparison(_Strict):
     """When the server took the judgement, epoch seconds."""
 
 
+class Answer(_Strict):
+    """One answer to an item of the study flow (docs/study-flow.md)."""
+
+    page: str
+    """Id of the page; that of the chat for items of a reply."""
+    item: str
+    """Id of the item; `consent` on a page of consent."""
+    value: Any
+    """JSON; which type it has depends on the item's kind."""
+    utterance_idx: int | None = None
+    """Which utterance of `dialog` it is about; None but for items of a reply."""
+    timestamp: float | None = None
+    """When the server took it, epoch seconds."""
+
+
 class TaskDescription(_Strict):
     """What was asked about which model."""
 
@@ -166,6 +181,8 @@ class TaskDescription(_Strict):
     """The model's whole opt, JSON-safe, without secrets."""
     final_rating_question: str | None = None
     """The final rating question(s), joined by `|`; None in older files."""
+    study_flow: str | None = None
+    """The text of the study flow's file, or None without one."""
 
 
 class Conversation(_Strict):
@@ -187,6 +204,10 @@ class Conversation(_Strict):
     image_idx: int | None = None
     attention_checks: list[AttentionResult] | None = None
     """In the order in which they came; None when the task has none."""
+    answers: list[Answer] | None = None
+    """Answers to the items of the study flow, in the order in which they came; None without a flow."""
+    study_orders: dict[str, Any] | None = None
+    """What was shuffled for the worker: page -> `items` (list -> ids) and `options` (item -> texts), in the order shown."""
     status: Completion = Completion.COMPLETE
     reason: str | None = None
     """Why an incomplete conversation ended."""

@@ -17,6 +17,8 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from model_chat.scripts._simulated_answers import invalid_answers, valid_answers
+
 KEEP_ALIVE_SECONDS = 5.0
 MEPHISTO_TASK_VERSION = "2.0.3"
 """What the router expects pages to say; anything else is logged."""
@@ -44,6 +46,9 @@ class Behaviour:
             each reply and so mostly fails.
         stay_silent: accepts and never writes.
         asks_more_time: asks for more time at the beginning of each turn, as often as it is offered.
+        declines: declines the first page of consent.
+        sends_invalid: sends answers that have to be refused before each page of a study flow, and before each message that
+            goes with answers about a reply.
         rating: answered to every question; None is drawn at random.
         step_timeout: seconds to wait for anything from the server before giving up.
     """
@@ -54,6 +59,8 @@ class Behaviour:
     onboarding_answers: dict[str, Any] | None = None
     stay_silent: bool = False
     asks_more_time: bool = False
+    declines: bool = False
+    sends_invalid: bool = False
     rating: int | None = None
     step_timeout: float = 120.0
 
@@ -64,9 +71,8 @@ class Outcome:
 
     Attributes:
         worker: the worker's name.
-        result: ``complete``, ``incomplete``, ``stopped``, ``time is up``, ``left``, ``no work: <why>``, ``told:
-        <ending>`` for
-            a panel's participant who gets no chat, ``onboarding failed``, or ``error: <what>``.
+        result: ``complete``, ``incomplete``, ``declined``, ``stopped``, ``time is up``, ``left``, ``no work: <why>``,
+            ``told: <ending>`` for a panel's participant who gets no chat, ``onboarding failed``, or ``error: <what>``.
         turns: seconds from sending each message to the model's reply.
         replied_at: when each of these replies came, on the clock of :func:`time.monotonic`, seconds.
         first_message: seconds from arriving to the model's first reply, or None.
@@ -325,6 +331,10 @@ class SimulatedWorker:
         said = 0
         sent_at: float | None = None
         to_annotate = False
+        reply = ""
+        asked: dict[str, Any] = {}
+        expecting_refusal = False
+        unanswered: dict[str, Any] = {}
         while True:
             update = await self.next_update()
             data = update.get("task_data") or {}
@@ -338,6 +348,7 @@ class SimulatedWorker:
                 self.outcome.doubles += key in texts
                 texts.append(key)
                 if data["agent_idx"] == 1:
+                    reply = "" if update.get("fake_start", False) or data.get("attention_check") else update["text"]
                     to_annotate = not update.get("fake_start", False) and data.get("annotate", True)
                     now = time.monotonic()
                     if self.outcome.first_message is None:
@@ -348,7 +359,27 @@ class SimulatedWorker:
                         sent_at = None
             elif control == "refused":
                 self.outcome.refused[data["code"]] += 1
-                return f"error: refused {data['code']}"
+                if not expecting_refusal:
+                    return f"error: refused {data['code']}"
+                expecting_refusal = False
+                await self.send_update(**unanswered)
+            elif control == "reply_items":
+                asked = data
+            elif control == "your_turn" and data["ask"] == "page":
+                if self.behaviour.stay_silent:
+                    return "left"
+                if self.behaviour.asks_more_time and data.get("extensions_left"):
+                    await self._ask_more_time(data["turn_idx"], data["extensions_left"])
+                if await self._think():
+                    continue
+                page = data["page"]
+                unanswered = {"task_data": {"page": page["id"], "answers": self._page_answers(page)}}
+                expecting_refusal = self.behaviour.sends_invalid
+                if expecting_refusal:
+                    wrong = invalid_answers(page["items"], self._rng)
+                    await self.send_update({"page": page["id"], "answers": wrong})
+                else:
+                    await self.send_update(**unanswered)
             elif control == "your_turn":
                 if self.behaviour.stay_silent or (
                     self.behaviour.leave_after is not None and said >= self.behaviour.leave_after
@@ -362,6 +393,12 @@ class SimulatedWorker:
                 if self.config.get("annotation") and to_annotate:
                     answer["problem_data_for_prior_message"] = self._ticks()
                     to_annotate = False
+                items = [
+                    *asked.get("every_reply", ()),
+                    *(asked.get("last_reply", ()) if data["ask"] != "message" else ()),
+                ]
+                if items and reply:
+                    answer["reply_answers"] = valid_answers(items, self._rng, reply)
                 if data["ask"] == "final_rating":
                     answer["final_rating"] = [
                         self.behaviour.rating or self._rng.randint(1, 5) for _ in self.config["final_rating_questions"]
@@ -371,12 +408,21 @@ class SimulatedWorker:
                     sent_at = time.monotonic()
                     lines = self.behaviour.lines
                     text = self._rng.choice(LINES) if lines is None else lines[said % len(lines)]
+                    expecting_refusal = self.behaviour.sends_invalid and "reply_answers" in answer
+                    unanswered = {"task_data": answer, "text": text}
+                    if expecting_refusal:
+                        answer = {**answer, "reply_answers": invalid_answers(items, self._rng)}
                     await self.send_update(answer, text=text)
                     said += 1
             elif control == "ended":
                 self.outcome.cause = data.get("cause")
                 await self._hand_in()
                 return self._ended_result(str(data["outcome"]))
+
+    def _page_answers(self, page: dict[str, Any]) -> dict[str, Any]:
+        if page["kind"] == "consent":
+            return {"consent": "decline" if self.behaviour.declines else "accept"}
+        return valid_answers(page["items"], self._rng)
 
     async def _ask_more_time(self, turn_idx: int, extensions: int) -> None:
         """Ask, as the page's button does, until none is left."""
@@ -385,7 +431,9 @@ class SimulatedWorker:
             self.outcome.extensions += 1
 
     def _ended_result(self, otherwise: str) -> str:
-        return {"stopped": "stopped", "timeout": "time is up"}.get(self.outcome.cause or "", otherwise)
+        return {"stopped": "stopped", "timeout": "time is up", "declined": "declined"}.get(
+            self.outcome.cause or "", otherwise
+        )
 
     async def _hand_in(self) -> None:
         """Submit, as the button does; a run that was stopped may be gone by then, and has saved everything."""

@@ -195,7 +195,12 @@ def check_task_configuration(cfg: DictConfig) -> tuple[Any | None, list[Finding]
     except ConfigurationError as error:
         return None, [fault("Configuration", text) for text in error.faults]
     counts = ", ".join(f"{nickname} {count}" for nickname, count in task.needed.items())
-    return task, [fine("Configuration", f"in order; conversations to collect: {counts or 'by image'}")]
+    found = [fine("Configuration", f"in order; conversations to collect: {counts or 'by image'}")]
+    if task.study_flow is not None:
+        items = sum(1 for _ in task.study_flow.items())
+        pages = ", ".join(page.id for page in task.study_flow.pages)
+        found.append(fine("Study flow", f"{len(task.study_flow.pages)} pages ({pages}) with {items} items"))
+    return task, found
 
 
 def check_port(cfg: DictConfig) -> Finding:

@@ -1,10 +1,11 @@
 """Lay out a study of your own, to be changed:  python scripts/new_study.py NAME
 
-    python scripts/new_study.py NAME [--endpoint URL --endpoint-model MODEL [--api-key-env VARIABLE]]
+    python scripts/new_study.py NAME [--flow] [--endpoint URL --endpoint-model MODEL [--api-key-env VARIABLE]]
 
 Makes `conf/NAME.yaml` and the folder `NAME/`: the texts that workers see, boxes, onboarding, and two small models to
-compare (the shipped demo model with two characters, or with `--endpoint` one behind an OpenAI-compatible endpoint). Nothing
-that is there already is touched.
+compare (the shipped demo model with two characters, or with `--endpoint` one behind an OpenAI-compatible endpoint). With
+`--flow`, a study flow, too: consent, questions before and after the chat, a debriefing. Nothing that is there already is
+touched.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from model_chat.configuration.places import ROOT, command_of, work_dir
 from model_chat.errors import ConfigurationError
 
 TEXTS = ("task_description.html", "left_pane_text.html", "annotations_config.json", "onboard_task_data.json")
+FLOW = "study_flow.yaml"
 CHARACTERS = {
     "warm": "You are warm and curious. Answer in one or two short sentences, and ask about the other one.",
     "curt": "You are in a hurry. Answer in at most five words, and never ask anything.",
@@ -38,13 +40,14 @@ READ_OTHERWISE = frozenset({"null", "none", "true", "false", "yes", "no", "on", 
 """Names that Hydra, or YAML of one version or another, takes for numbers, truth values or nothing."""
 
 
-def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None) -> list[Path]:
+def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None, with_flow: bool = False) -> list[Path]:
     """Make a study's files below ``place``.
 
     Args:
         name: of the study, of its folder and of its file in ``conf/``.
         place: the folder that holds ``conf/`` and the study's own.
         endpoint: settings of a model behind an endpoint, to be used in place of the demo model.
+        with_flow: make a study flow, too.
 
     Returns:
         what was made, the file of the configuration first.
@@ -65,6 +68,8 @@ def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None) -
     (folder / "texts").mkdir(parents=True)
     for text in TEXTS:
         made.append(Path(shutil.copyfile(ROOT / "task_config" / text, folder / "texts" / text)))
+    if with_flow:
+        made.append(Path(shutil.copyfile(ROOT / "task_config" / FLOW, folder / "texts" / FLOW)))
     if endpoint is not None:
         models = folder / "models.yaml"
         models.write_text(_endpoint_models(endpoint), encoding="utf-8")
@@ -75,7 +80,7 @@ def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None) -
         opt.write_text(_model_opt(prompt, opt.parent, place), encoding="utf-8")
         made.append(opt)
     conf.parent.mkdir(exist_ok=True)
-    conf.write_text(_configuration(name, with_endpoint=endpoint is not None), encoding="utf-8")
+    conf.write_text(_configuration(name, endpoint is not None, with_flow), encoding="utf-8")
     return made
 
 
@@ -117,7 +122,7 @@ def _endpoint_models(endpoint: Mapping[str, Any]) -> str:
     )
 
 
-def _configuration(name: str, with_endpoint: bool) -> str:
+def _configuration(name: str, with_endpoint: bool, with_flow: bool = False) -> str:
     """The shipped configuration with the study's own names, and onboarding switched on."""
     text = (ROOT / "conf" / "example.yaml").read_text(encoding="utf-8")
     needed = ",".join(f"{nickname}:{CONVERSATIONS_EACH}" for nickname in CHARACTERS)
@@ -132,7 +137,13 @@ def _configuration(name: str, with_endpoint: bool) -> str:
         r"base_model_folder: .*": models,
         r"chat_data_folder: .*": f"chat_data_folder: ${{work_dir}}/{name}/conversations\n"
         f"    # The texts that workers see.\n    task_config_path: ${{work_dir}}/{name}/texts",
-        r"num_turns: .*": "num_turns: 3",
+        r"num_turns: .*": "num_turns: 3"
+        + (
+            "\n    # Consent, questions and texts around the chat (docs/study-flow.md)."
+            f"\n    study_flow_path: ${{mephisto.blueprint.task_config_path}}/{FLOW}"
+            if with_flow
+            else ""
+        ),
         r"(# Remembers who has passed onboarding) .*\n *# (onboarding_qualification: ).*": rf"\1.\n    \2{name}_onboarding",
         r"task_name: .*": f'task_name: "{name}"',
     }
@@ -170,9 +181,14 @@ def main() -> int:
     parser.add_argument(
         "--api-key-env", metavar="VARIABLE", help="environment variable that holds the key, if it wants one"
     )
+    parser.add_argument(
+        "--flow",
+        action="store_true",
+        help="make a study flow, too: consent, questions, a debriefing (docs/study-flow.md)",
+    )
     args = parser.parse_args()
     try:
-        made = lay_out(args.name, work_dir(), _endpoint_of(args))
+        made = lay_out(args.name, work_dir(), _endpoint_of(args), args.flow)
     except ConfigurationError as error:
         print(f"✗ {error}", file=sys.stderr)
         return ExitCode.CONFIGURATION

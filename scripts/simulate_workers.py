@@ -141,6 +141,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--onboarding-file", type=Path, help="onboard_task_data.json to take the right answers from")
     parser.add_argument("--failing", type=int, default=0, help="how many of the workers fail onboarding")
+    parser.add_argument(
+        "--declining", type=int, default=0, help="how many of the workers decline to take part (with a study flow)"
+    )
+    parser.add_argument(
+        "--invalid-answers",
+        action="store_true",
+        help="send answers that have to be refused before the valid ones (with a study flow)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
     parser.add_argument("--prefix", default="simulated", help="of the workers' names (default: simulated)")
     parser.add_argument(
@@ -167,6 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Behaviour(
             think_time=args.think_time,
             leave_after=1 if number < args.leaving else None,
+            declines=number >= args.workers - args.declining,
+            sends_invalid=args.invalid_answers,
             onboarding_answers=None if args.leaving <= number < args.leaving + args.failing else answers,
         )
         for number in range(args.workers)

@@ -443,6 +443,8 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "additional_context": (str, type(None)),
     "image_idx": type(None),
     "attention_checks": type(None),
+    "answers": type(None),
+    "study_orders": type(None),
     "task_name": (str, type(None)),
     "status": str,
     "reason": (str, type(None)),
@@ -470,6 +472,7 @@ def test_every_key_is_saved_with_its_type(contexts: ContextSource | None, script
         "model_file": MODEL_FILE,
         "model_opt": {"script": list(script)},
         "final_rating_question": "How good?",
+        "study_flow": None,
     }
     assert "sk-secret" not in json.dumps(saved)
     assert world.prep_save_data([world.human]) == {"custom_data": saved}

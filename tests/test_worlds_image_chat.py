@@ -14,7 +14,9 @@ from mephisto.data_model.exceptions import AgentTimeoutError
 from parlai.core.opt import Opt
 from PIL import Image
 
+from model_chat.configuration.study_flow import parse_study_flow
 from model_chat.conversation.human_agent import HumanAgent
+from model_chat.conversation.study_flow import FlowOptions
 from model_chat.images.contexts import ImageContexts, ImageContextsWriter
 from model_chat.images.inputs import ImageInput
 from model_chat.images.quota import ImageQuota
@@ -237,3 +239,52 @@ def test_a_reload_shows_the_image_again_though_no_file_holds_it(mephisto_run: Ru
     assert not [path for path in folder.rglob("*") if path.is_file() and b"base64" in path.read_bytes()]
     read_again = ModelChatAgentState(agent)
     assert read_again.messages[0]["task_data"] == {"control": "start", "image_alt": "Grey"}
+
+
+FLOW = """
+pages:
+  - {id: consent, kind: consent, text: Please.}
+  - {id: chat, kind: chat, every_reply: [{id: trust, kind: scale, question: Trust}]}
+  - {id: after, kind: questions, items: [{id: warmth, kind: slider, question: Warmth}]}
+"""
+
+
+def on_page(page: str, **answers: Any) -> Any:
+    return {"text": "", "task_data": {"message_id": f"page {page}", "page": page, "answers": answers}}
+
+
+def test_a_study_flow_goes_around_a_chat_about_an_image(study: Study) -> None:
+    flow = FlowOptions(parse_study_flow("flow", "flow.yaml", FLOW), max_page_time=60)
+    rated = rating(4, ticks="none_all_good")
+    rated["task_data"]["reply_answers"] = {"trust": 5}
+    human = ScriptedHuman(
+        on_page("consent", consent="accept"),
+        message("One.", "bucket_0", reply_answers={"trust": 1}),
+        message("Two.", "bucket_0", reply_answers={"trust": 2}),
+        rated,
+        on_page("after", warmth=9),
+    )
+    world = make_world(study.options(study_flow=flow), [human])
+    world.parley()
+    assert human.updates == []
+    play(world)
+    saved = world.get_custom_task_data()
+    assert saved["status"] == "complete"
+    assert [(answer["item"], answer["value"], answer["utterance_idx"]) for answer in saved["answers"]] == [
+        ("consent", "accept", None),
+        ("trust", 1, 0),
+        ("trust", 2, 2),
+        ("trust", 5, 4),
+        ("warmth", 9, None),
+    ]
+
+
+def test_who_declines_has_not_seen_the_image(study: Study) -> None:
+    flow = FlowOptions(parse_study_flow("flow", "flow.yaml", FLOW), max_page_time=60)
+    world = make_world(study.options(study_flow=flow), [ScriptedHuman(on_page("consent", consent="decline"))])
+    play(world)
+    world.settle(collected=False)
+    world.shutdown()
+    assert world.ending_kind == "declined"
+    assert read_stack(study.folder / "stack") == [{NICKNAME: []}, {NICKNAME: []}]
+    assert study.quota.take(world.human.worker_id) is not None, "the worker may come again"

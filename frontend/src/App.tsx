@@ -1,5 +1,6 @@
 import {
   Component,
+  Suspense,
   useEffect,
   useMemo,
   useSyncExternalStore,
@@ -12,6 +13,7 @@ import { EndingScreen } from "./components/EndingScreen";
 import { EarlyEnd } from "./components/EarlyEnd";
 import { HandIn } from "./components/HandIn";
 import { Icon } from "./components/Icon";
+import { PageScreen, preload } from "./components/items/lazily";
 import { Notice } from "./components/Notice";
 import { OnboardingScreen } from "./components/OnboardingScreen";
 import { Renewed } from "./components/Renewed";
@@ -31,6 +33,10 @@ export function App({ session }: { session: Session }): ReactElement {
     document.title = title;
   }, [title]);
   const format = useReplyFormat(snapshot.config);
+  const hasFlow = snapshot.config?.study_flow === true;
+  useEffect(() => {
+    if (hasFlow) preload();
+  }, [hasFlow]);
   return (
     <div className="app" data-screen={screen} data-connection={snapshot.connection} lang={texts.language}>
       <ErrorBoundary session={session}>
@@ -75,6 +81,24 @@ function CurrentScreen({
   const { config, phase, state } = snapshot;
   const connected = snapshot.connection !== "lost";
   switch (screen) {
+    case "page":
+      if (config !== null && state !== null && state.view.page !== null) {
+        return (
+          <Suspense fallback={<Loading snapshot={snapshot} />}>
+            <PageScreen
+              config={config}
+              state={state}
+              page={state.view.page}
+              connected={connected}
+              justBack={snapshot.justBack}
+              dispatch={session.dispatch}
+              onSend={session.send}
+              onMoreTime={session.askMoreTime}
+            />
+          </Suspense>
+        );
+      }
+      break;
     case "chat":
     case "rating":
       if (config !== null && state !== null) {
@@ -202,21 +226,24 @@ function Finish({
   const failed = screen === "model-failed";
   const incomplete = ended !== null && !ended.complete;
   const nothing = incomplete && state?.view.messages.length === 0;
+  const declined = ended?.cause === "declined";
   const title = failed
     ? texts.screens.modelFailed.title
-    : nothing
-      ? t.nothingTitle
-      : incomplete
-        ? t.incompleteTitle
-        : t.title;
+    : declined
+      ? t.declinedTitle
+      : nothing
+        ? t.nothingTitle
+        : incomplete
+          ? t.incompleteTitle
+          : t.title;
   const reason = failed ? state?.view.modelFailed || texts.screens.modelFailed.fallback : (ended?.reason ?? "");
   return (
     <Notice key={screen} icon={failed || incomplete ? "away" : "done"} title={title}>
       {reason !== "" && <p data-testid="reason">{reason}</p>}
       {!session.parts.isPanel && (
         <>
-          <p>{t.text}</p>
-          <HandIn snapshot={snapshot} session={session} />
+          <p>{declined ? t.declinedText : t.text}</p>
+          <HandIn snapshot={snapshot} session={session} label={declined ? t.declinedSubmit : t.submit} />
         </>
       )}
     </Notice>

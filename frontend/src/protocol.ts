@@ -31,6 +31,8 @@ export interface TaskConfig {
   reply_format: ReplyFormat;
   /** Whether links of a Markdown reply can be clicked. */
   reply_links: boolean;
+  /** There are pages around the chat, or questions about replies. */
+  study_flow: boolean;
   /** The requester's preview, where a new chat begins with each change of the study's files. */
   is_preview: boolean;
 }
@@ -151,6 +153,7 @@ export function readTaskConfig(raw: unknown): TaskConfig {
     image_chat: config.image_chat === true,
     reply_format: config.reply_format === "markdown" ? "markdown" : "text",
     reply_links: config.reply_links === true,
+    study_flow: config.study_flow === true,
     is_preview: config.is_preview === true,
   };
 }

@@ -107,6 +107,7 @@ export const texts = {
     empty: "Write a message first.",
     too_long: (over: number) => `${many(over, "character", "characters")} too long.`,
     rating_missing: (left: number) => `${many(left, "question", "questions")} still to answer.`,
+    answers_missing: (left: number) => `${many(left, "question", "questions")} still to answer.`,
     onboarding_missing: (left: number) => `${many(left, "reply", "replies")} still without a tick.`,
   },
 
@@ -125,6 +126,69 @@ export const texts = {
       rating === 1 ? `1, ${lowest}` : rating === 5 ? `5, ${highest}` : String(rating),
     send: "Send answers",
     sending: "Sending…",
+  },
+
+  study: {
+    step: (index: number, all: number) => `Step ${index} of ${all}`,
+    consentTitle: "Taking part in this study",
+    questionsTitle: "A few questions",
+    textTitle: "Please read",
+    replyTitle: "About the last reply",
+    accept: "I agree to take part",
+    decline: "I do not want to take part",
+    next: "Continue",
+    saving: "Saving…",
+    optional: "optional",
+    notApplicable: "Does not apply",
+    other: "Other",
+    otherLabel: "Other, please say what",
+    point: (value: number, low: string, high: string, points: number) =>
+      value === 1 && low !== "" ? `1, ${low}` : value === points && high !== "" ? `${points}, ${high}` : String(value),
+    characters: (length: number, most: number) =>
+      `${length.toLocaleString("en")} of at most ${most.toLocaleString("en")} characters`,
+    atLeast: (least: number) => `at least ${many(least, "character", "characters")}`,
+    range: (least: number | null, most: number | null) =>
+      least !== null && most !== null
+        ? `A number from ${least} to ${most}`
+        : least !== null
+          ? `A number, at least ${least}`
+          : most !== null
+            ? `A number, at most ${most}`
+            : "A number",
+    sliderUnset: "Not set yet. Click, tap or use the arrow keys.",
+    sliderUnsetSpoken: "not set",
+    ranking: {
+      hint: "Choose the options in your order, the best first. You can move them afterwards.",
+      left: "Not placed yet",
+      placed: "Your order",
+      place: (option: string, next: number) => `Place “${option}” as number ${next}`,
+      up: (option: string) => `Move “${option}” up`,
+      down: (option: string) => `Move “${option}” down`,
+      remove: (option: string) => `Take “${option}” out of the order`,
+      moved: (option: string, place: number, all: number) => `“${option}” is number ${place} of ${all}.`,
+      removed: (option: string) => `“${option}” is out of the order.`,
+    },
+    bestWorst: {
+      best: "Best",
+      worst: "Worst",
+      isBest: (option: string) => `Best: ${option}`,
+      isWorst: (option: string) => `Worst: ${option}`,
+    },
+    highlight: {
+      hint: "Mark the words: click or tap them, or draw over several with the mouse. With the keyboard: arrow keys move, Space marks.",
+      label: "Words of the reply",
+      clear: "Remove all marks",
+      marked: (count: number) => (count === 0 ? "Nothing is marked." : `${many(count, "word", "words")} marked.`),
+    },
+    problems: {
+      missing: "Please answer this question.",
+      too_short: "Please write a little more.",
+      too_long: "Please shorten your text.",
+      not_a_number: "Please write a number.",
+      out_of_range: "This number is outside of the range.",
+      rows_missing: "Please answer every row.",
+      other_missing: "Please say what else it is.",
+    },
   },
 
   onboarding: {
@@ -283,6 +347,9 @@ export const texts = {
     finished: {
       title: "All done. Thank you!",
       incompleteTitle: "The chat has ended",
+      declinedTitle: "You are not taking part",
+      declinedText: "Press the button to leave, or return the task. It doesn’t count against you.",
+      declinedSubmit: "Leave",
       nothingTitle: "There is no chat left for you",
       text: "Press the button to hand in your work.",
       submit: "Submit",

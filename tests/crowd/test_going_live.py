@@ -117,6 +117,18 @@ def test_the_time_for_an_assignment_holds_all_that_a_worker_may_take(
     assert longest_seconds(OmegaConf.create({**FLAGS, **flags}), checks) == seconds
 
 
+def test_the_pages_of_a_study_flow_need_time_too(tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    pages = "pages: [{id: a, kind: consent, text: Hi}, {id: chat, kind: chat}, {id: b, kind: text, text: Thanks}]"
+    path.write_text(pages, encoding="utf-8")
+    without = longest_seconds(OmegaConf.create(FLAGS), 0)
+    flags = {**FLAGS, "study_flow_path": str(path), "max_page_time": 7}
+    assert longest_seconds(OmegaConf.create(flags), 0) == without + 2 * 7
+    assert longest_seconds(OmegaConf.create({**flags, "time_extensions": 1}), 0) == without + 2 * 14 + 40
+    path.write_text("pages: [", encoding="utf-8")  # which is said elsewhere
+    assert longest_seconds(OmegaConf.create(flags), 0) == without
+
+
 def test_attention_checks_need_time_too(composed: Compose) -> None:
     needed = longest_seconds(composed("mturk_live").mephisto.blueprint, 0)
     cfg = composed("mturk_live", f"mephisto.task.assignment_duration_in_seconds={needed}")

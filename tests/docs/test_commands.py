@@ -364,6 +364,26 @@ def test_paying_workers(walk: Walk) -> None:
     assert walk.run("python scripts/manage_workers.py cost").startswith("Cost: ")
 
 
+@walks("docs/study-flow.md")
+def test_study_flow(walk: Walk, tiny_chat_model: Path) -> None:
+    assert "my_survey/texts/study_flow.yaml" in walk.run("python scripts/new_study.py my_survey --flow")
+    walk.has_chat_model("demo/smollm2", tiny_chat_model)
+    with walk.runs("python scripts/preview.py --config my_survey") as preview:
+        assert '<div id="root">' in fetch(preview.hears(r"Preview: (http\S+)"))
+        preview.stop(0)
+    with walk.runs("python run.py conf=my_survey") as run:
+        run.hears("The task is up")
+        said = walk.run("python scripts/simulate_workers.py --workers 6 --declining 1 --invalid-answers")
+        assert "5  complete" in said
+        assert "1  declined" in said
+        assert "1 declined to take part" in run.stop()
+    assert len(list(walk.copy.glob("my_survey/conversations/*/*.json"))) == 5
+    walk.run("python analysis/compile_results.py --conf my_survey")
+    folder = walk.copy / "my_survey/results"
+    assert {row["item"] for row in rows_of(folder, "items")} >= {"age_band", "natural", "impression", "warmth"}
+    assert {row["by"] for row in rows_of(folder, "splits")} == {"age_band"}
+
+
 @walks("docs/performance.md")
 def test_performance(walk: Walk, tiny_chat_model: Path) -> None:
     walk.has_parlai_model("demo/blender_tiny")

@@ -241,6 +241,7 @@ def test_models_may_come_from_an_option_file_alone_or_beside_the_folder(
         "num_turns",
         "max_resp_time",
         "max_onboard_time",
+        "max_page_time",
         "max_message_length",
         "max_concurrent_responses",
         "max_batch_size",
@@ -284,6 +285,31 @@ def test_the_format_of_replies_is_checked(
         return
     (found,) = faults(check, **flags)
     assert found.startswith(f"{B}.{fault}")
+
+
+def test_faults_of_a_study_flow_are_said_with_all_others(check: Callable[..., CheckedTask], tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text("pages:\n  - {id: a, kind: consent}\n  - {id: b, kind: chats}\n", encoding="utf-8")
+    found = faults(check, **{f"{B}.study_flow_path": str(path), f"{B}.num_turns": "0"})
+    assert [fault.partition(f"'{path}', ")[2] or fault for fault in found] == [
+        f"{B}.num_turns: 0 is too small; give a whole number of at least 1.",
+        "line 1: there is no page of the kind chat; add '- {id: chat, kind: chat}' where the chat comes.",
+        "line 2: 'text' is missing; add it.",
+        "line 3: there is no kind of page 'chats'; give one of consent, questions, chat, text.",
+    ]
+    (missing,) = faults(check, **{f"{B}.study_flow_path": f"{path}s"})
+    assert missing == f"{B}.study_flow_path: the file '{path}s' does not exist; give the path of a file."
+
+
+def test_a_study_without_a_flow_has_none_and_one_with_it_has_it(
+    check: Callable[..., CheckedTask], tmp_path: Path
+) -> None:
+    assert check().study_flow is None
+    path = tmp_path / "flow.yaml"
+    path.write_text("pages: [{id: chat, kind: chat}]", encoding="utf-8")
+    flow = check(**{f"{B}.study_flow_path": str(path)}).study_flow
+    assert flow is not None
+    assert [page.id for page in flow.pages] == ["chat"]
 
 
 def test_a_limit_of_what_models_cost_needs_an_amount_and_the_prices(

@@ -241,3 +241,40 @@ def test_who_runs_out_of_time_sees_what_a_worker_would(preview: Preview) -> None
     chat.join(30)
     ended = controls()[-1]
     assert (ended["control"], ended["outcome"], ended["cause"]) == ("ended", "incomplete", "timeout")
+
+
+def test_the_preview_shows_a_study_flow_and_follows_its_file(texts: Path) -> None:
+    flow = texts / "study_flow.yaml"
+    flags = [f"{B}.task_config_path={texts}", f"{B}.study_flow_path={flow}"]
+    preview = Preview(flags, "Fixed.", False, Console(file=io.StringIO()))
+
+    preview.send = nobody_listens
+
+    def first_page(answer: str) -> list[dict[str, Any]]:
+        details = preview.request_agent({"agent_registration_id": f"{preview.version}-{answer}-chat"})
+        human = preview._agents[details["agent_id"]]
+        packet = {"message_id": "m1", "page": "consent", "answers": {"consent": answer}}
+        for _ in range(200):
+            if human.updates and "m1" not in human._delivered:
+                human.deliver({"text": "", "update_id": "m1", "task_data": packet})
+            if len(human.updates) >= 2:
+                break
+            time.sleep(0.05)
+        return [dict(update["task_data"]) for update in human.updates]
+
+    try:
+        asked, done, *_ = first_page("accept")
+        assert (asked["page"]["title"], done["control"]) == ("Taking part in this study", "page_done")
+        asked, ended = first_page("decline")
+        assert (ended["control"], ended["cause"]) == ("ended", "declined")
+        write(flow, flow.read_text(encoding="utf-8").replace("Taking part in this study", "Hello"))
+        preview.look_for_changes()
+        assert preview.version == 1
+        asked, *_ = first_page("accept")
+        assert asked["page"]["title"] == "Hello"
+        write(flow, "pages: []")
+        preview.look_for_changes()
+        assert preview.version == 1
+        assert f"{B}.study_flow_path" in preview.faults[0]
+    finally:
+        preview.close()

@@ -26,6 +26,8 @@ KEYS = {
     "additional_context",
     "image_idx",
     "attention_checks",
+    "answers",
+    "study_orders",
     "status",
     "reason",
     "failed_generation",
@@ -63,6 +65,7 @@ def test_every_key_is_always_saved() -> None:
             "model_file": None,
             "model_opt": {},
             "final_rating_question": None,
+            "study_flow": None,
         },
         "status": "complete",
     }

@@ -90,6 +90,16 @@ def test_where_all_is_in_order_every_check_says_so(study: list[str]) -> None:
     assert "answers 'Hi!' with 'Well.'" in findings[-1].text
 
 
+def test_a_study_flow_is_looked_at(study: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text("pages: [{id: hello, kind: text, text: Hi}, {id: chat, kind: chat}]", encoding="utf-8")
+    _, findings = examined([*study, f"{B}.study_flow_path={path}"])
+    assert {finding.subject: finding.text for finding in findings}["Study flow"] == "2 pages (hello, chat) with 0 items"
+    path.write_text("pages: []", encoding="utf-8")
+    _, findings = examined([*study, f"{B}.study_flow_path={path}"])
+    assert "it needs 'pages', a list of at least one page" in faults(findings)["Configuration"]
+
+
 def test_every_fault_of_the_configuration_is_said_once_and_nothing_is_launched(
     study: list[str], tmp_path: Path
 ) -> None:

@@ -118,3 +118,23 @@ def test_a_name_that_would_take_the_place_of_a_package_is_refused(tmp_path: Path
     with pytest.raises(ConfigurationError, match=f"'{name}' is the name of a .* used here; try {name}_study"):
         lay_out(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("endpoint", [None, {"base_url": "https://host/v1", "endpoint_model": "m"}])
+def test_with_a_flow_it_has_one_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: dict[str, str] | None
+) -> None:
+    made = lay_out("my_study", tmp_path, endpoint, with_flow=True)
+    assert tmp_path / "my_study/texts/study_flow.yaml" in made
+    monkeypatch.setattr(hydra_module, "work_dir", lambda: tmp_path)
+    cfg = compose_config("example", ["conf=my_study", "mephisto.architect.port=0"])
+    assert cfg.mephisto.blueprint.study_flow_path == str(tmp_path / "my_study/texts/study_flow.yaml")
+    flow = check_task(cfg).study_flow
+    assert flow is not None
+    assert [page.kind for page in flow.pages] == ["consent", "questions", "chat", "questions", "text"]
+
+
+def test_without_one_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out("my_study", tmp_path)
+    monkeypatch.setattr(hydra_module, "work_dir", lambda: tmp_path)
+    assert check_task(compose_config("example", ["conf=my_study", "mephisto.architect.port=0"])).study_flow is None

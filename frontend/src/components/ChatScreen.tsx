@@ -1,6 +1,6 @@
-import { useEffect, useRef, useState, type ReactElement } from "react";
+import { Suspense, useEffect, useRef, useState, type ReactElement } from "react";
 import { HUMAN, MODEL, type TaskConfig } from "../protocol";
-import { isTicked, mustAnnotate, sendingBlock, type Event, type State } from "../state/conversation";
+import { formOf, isTicked, mustAnnotate, sendingBlock, type Event, type State } from "../state/conversation";
 import { growingReply } from "../state/parts";
 import { isModelThinking } from "../state/view";
 import { texts } from "../texts";
@@ -14,6 +14,7 @@ import { leadTo, useGuidance } from "./guidance";
 import { ConnectionBanner, Progress } from "./Header";
 import { Icon } from "./Icon";
 import { ImagePanel } from "./ImagePanel";
+import { ReplyItems } from "./items/lazily";
 import { MoreTime } from "./MoreTime";
 import { PaneAndHeader } from "./PaneAndHeader";
 import { RatingCard, RatingFoot } from "./RatingCard";
@@ -43,6 +44,7 @@ export function ChatScreen({
   const { view, draft, pending, notice } = state;
   const rating = view.turn?.ask === "final_rating";
   const block = sendingBlock(state);
+  const asked = formOf(state) !== null && pending === null && view.turn !== null;
   const annotate = mustAnnotate(state) && pending === null && view.turn !== null;
   const [describing, setDescribing] = useState(false);
   const main = useRef<HTMLElement>(null);
@@ -88,6 +90,12 @@ export function ChatScreen({
     />
   );
 
+  const items = asked && (
+    <Suspense fallback={null}>
+      <ReplyItems state={state} pointedOut={guidance.pointedOut && block === "answers_missing"} dispatch={dispatch} />
+    </Suspense>
+  );
+
   return (
     <div className={view.image === null ? "chat-layout" : "chat-layout with-image"}>
       <PaneAndHeader
@@ -114,9 +122,11 @@ export function ChatScreen({
             {pending?.kind === "message" && <PendingMessage pending={pending} connected={connected} />}
             {isModelThinking(view) && pending === null && <Typing hidden={growing !== null} />}
             {!rating && boxes}
+            {!rating && items}
             {rating && (
               <RatingCard>
                 {boxes}
+                {items}
                 <RatingForm
                   questions={config.final_rating_questions}
                   ratings={draft.ratings}

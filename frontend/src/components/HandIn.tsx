@@ -4,7 +4,15 @@ import { texts } from "../texts";
 import { Icon } from "./Icon";
 
 /** The button by which a worker hands in, and what is said if that has failed. */
-export function HandIn({ snapshot, session }: { snapshot: Snapshot; session: Session }): ReactElement {
+export function HandIn({
+  snapshot,
+  session,
+  label = texts.screens.finished.submit,
+}: {
+  snapshot: Snapshot;
+  session: Session;
+  label?: string;
+}): ReactElement {
   const { handIn } = snapshot;
   const t = texts.screens.finished;
   return (
@@ -24,7 +32,7 @@ export function HandIn({ snapshot, session }: { snapshot: Snapshot; session: Ses
           void session.handIn();
         }}
       >
-        {handIn === "sending" ? t.submitting : t.submit}
+        {handIn === "sending" ? t.submitting : label}
       </button>
     </>
   );

@@ -5,8 +5,10 @@ import type { Block } from "../state/conversation";
 const TARGETS: Partial<Record<Block, string>> = {
   annotation_missing: '[data-answers="boxes"]',
   onboarding_missing: '[data-answers="boxes"][data-empty="true"]',
+  answers_missing: '[data-answers="item"][data-problem="true"]',
   rating_missing: '[data-answers="rating"][data-empty="true"]',
 };
+const FIELDS = "input:not(:disabled), textarea:not(:disabled), button:not(:disabled):not([tabindex='-1'])";
 const FIELD = "textarea";
 const WAITING = '[data-testid="typing"], [data-testid="pending-message"]';
 
@@ -19,7 +21,7 @@ export function leadTo(container: HTMLElement | null, block: Block): void {
     return;
   }
   const target = container?.querySelector<HTMLElement>(selector) ?? null;
-  target?.querySelector<HTMLElement>("input:not(:disabled)")?.focus({ preventScroll: true });
+  target?.querySelector<HTMLElement>(FIELDS)?.focus({ preventScroll: true });
   if (target !== null) reveal(target);
 }
 

@@ -1,4 +1,11 @@
-import { lengthOf, onboardingMissing, sendingBlock, type Block, type State } from "../state/conversation";
+import {
+  answersMissing,
+  lengthOf,
+  onboardingMissing,
+  sendingBlock,
+  type Block,
+  type State,
+} from "../state/conversation";
 import { texts } from "../texts";
 
 /** Why sending is not possible just now, in words; empty when it is, or when the page shows it anyway. */
@@ -11,6 +18,8 @@ export function reasonText(state: State): string {
       return texts.block.too_long(lengthOf(state.draft.text) - state.rules.maxMessageLength);
     case "rating_missing":
       return texts.block.rating_missing(state.draft.ratings.filter((rating) => rating === null).length);
+    case "answers_missing":
+      return texts.block.answers_missing(answersMissing(state));
     case "onboarding_missing":
       return texts.block.onboarding_missing(onboardingMissing(state));
     default:
@@ -29,5 +38,6 @@ export function noticeText(state: State): string | null {
 export function placeOfNotice(notice: State["notice"]): Block | null {
   if (notice?.kind !== "refused") return null;
   if (notice.code.startsWith("annotation_")) return "annotation_missing";
+  if (notice.code.startsWith("answer_")) return "answers_missing";
   return notice.code.startsWith("rating_") ? "rating_missing" : null;
 }

@@ -8,7 +8,20 @@
 import { isBlank } from "../lib/visibleText";
 import { HIGHEST_RATING, LOWEST_RATING, MODEL, NONE_ALL_GOOD, type AnnotationConfig, type Json } from "../protocol";
 import { isReplyPart, settledParts, withPart, type ReplyPart } from "./parts";
-import { EMPTY_VIEW, applyUpdate, utteranceToAnnotate, type Logged, type Ticks, type Turn, type View } from "./view";
+import { checkEntries, type Checked, type Entries, type Entry, type Item } from "../study/items";
+import {
+  EMPTY_VIEW,
+  applyUpdate,
+  replyToAnswer,
+  utteranceToAnnotate,
+  type Logged,
+  type Ticks,
+  type Turn,
+  type View,
+} from "./view";
+
+/** The item under which the answer to a page of consent is sent. */
+export const CONSENT = "consent";
 
 /** What of the task's configuration decides what may be sent. */
 export interface Rules {
@@ -30,17 +43,29 @@ export interface Draft {
   firstKeyAt: number | null;
   /** Ticked bucket values by dialogue and utterance. */
   onboarding: readonly (readonly (readonly string[])[])[];
+  /** What was entered into forms of the study flow, by form (`page:<id>`, `reply:<utterance>`) and item. */
+  forms: Readonly<Record<string, Entries>>;
+}
+
+/** What is to be filled in just now: a page of the study flow, or what is asked of the last reply. */
+export interface Form {
+  key: string;
+  items: readonly Item[];
+  /** The reply that the items are about. */
+  reply: string | null;
 }
 
 /** Something sent, of which the server has not said yet that it has arrived. */
 export interface Pending {
   messageId: string;
-  kind: "message" | "final_rating" | "onboarding";
+  kind: "message" | "final_rating" | "onboarding" | "page";
   turnIdx: number;
   draft: Draft;
   /** Epoch milliseconds. */
   shownAt: number | null;
   sentAt: number;
+  /** Answers to the study flow's items, and the page that they are of (null: of the last reply). */
+  answers?: { page: string | null; values: Json };
 }
 
 export type NoticeKind = "refused" | "overtaken";
@@ -67,6 +92,7 @@ export type Event =
   | { type: "typed"; text: string; at: number }
   | { type: "ticked"; value: string; on: boolean }
   | { type: "rated"; question: number; rating: number }
+  | { type: "entered"; form: string; item: string; entry: Entry }
   | { type: "onboarding_ticked"; dialog: number; utterance: number; value: string; on: boolean }
   | { type: "sent"; messageId: string; at: number }
   | { type: "sent_elsewhere"; messageId: string; turnIdx: number }
@@ -83,6 +109,7 @@ export type Block =
   | "too_long"
   | "empty"
   | "rating_missing"
+  | "answers_missing"
   | "onboarding_missing";
 
 export function emptyDraft(rules: Rules): Draft {
@@ -93,6 +120,7 @@ export function emptyDraft(rules: Rules): Draft {
     ratings: Array.from({ length: rules.ratingQuestions }, () => null),
     firstKeyAt: null,
     onboarding: rules.onboarding.map((dialog) => dialog.map(() => [])),
+    forms: {},
   };
 }
 
@@ -124,6 +152,8 @@ export function reduce(state: State, event: Event): State {
       return ticked(state, event.value, event.on);
     case "rated":
       return rated(state, event.question, event.rating);
+    case "entered":
+      return entered(state, event.form, event.item, event.entry);
     case "onboarding_ticked":
       return onboardingTicked(state, event.dialog, event.utterance, event.value, event.on);
     case "sent":
@@ -170,12 +200,18 @@ function withHistory(state: State, history: readonly Logged[]): State {
 
 /** Bring what is local into line with what the server has said. */
 function settle(state: State): State {
-  return settleTicks(settleElsewhere(settlePending(settleParts(state))));
+  return settleForms(settleTicks(settleElsewhere(settlePending(settleParts(state)))));
 }
 
 function settleParts(state: State): State {
   const parts = settledParts(state.parts, state.view);
   return parts === state.parts ? state : { ...state, parts };
+}
+
+/** Nothing of what somebody entered who declined to take part stays on their machine. */
+function settleForms(state: State): State {
+  const declined = state.view.ended?.cause === "declined" && Object.keys(state.draft.forms).length > 0;
+  return declined ? { ...state, draft: { ...state.draft, forms: {} } } : state;
 }
 
 function settlePending(state: State): State {
@@ -191,11 +227,21 @@ function settlePending(state: State): State {
     const answered = view.onboarding.answered > pending.turnIdx || view.onboarding.outcome !== null;
     return answered ? { ...state, pending: null, notice: null } : state;
   }
+  if (view.turn !== null && (pending.kind === "page" || view.turn.ask === "page")) {
+    // A page of which another tab has sent the answers; there is nothing to take back.
+    return view.turn.ask === "page" && `page:${view.page?.id}` === formOfPending(pending)
+      ? state
+      : { ...state, pending: null };
+  }
   if (view.turn !== null && view.turn.turnIdx !== pending.turnIdx) {
     // The turn was taken by a message from another tab; this one must not become the next turn's message.
     return takeBack(state, pending, { kind: "overtaken", reason: "", code: "overtaken" });
   }
   return state;
+}
+
+function formOfPending(pending: Pending): string {
+  return `page:${pending.answers?.page}`;
 }
 
 /** Give the worker back what was not taken, ahead of what has been typed since. */
@@ -279,6 +325,11 @@ function rated(state: State, question: number, rating: number): State {
   return { ...state, draft: { ...state.draft, ratings } };
 }
 
+function entered(state: State, form: string, item: string, entry: Entry): State {
+  const { forms } = state.draft;
+  return { ...state, draft: { ...state.draft, forms: { ...forms, [form]: { ...forms[form], [item]: entry } } } };
+}
+
 function onboardingTicked(state: State, dialog: number, utterance: number, value: string, on: boolean): State {
   const onboarding = state.draft.onboarding.map((row, dialogIdx) =>
     dialogIdx === dialog
@@ -291,6 +342,7 @@ function onboardingTicked(state: State, dialog: number, utterance: number, value
 function sent(state: State, messageId: string, at: number): State {
   if (sendingBlock(state) !== null) return state;
   const kind = state.rules.onboarding.length > 0 ? "onboarding" : (state.view.turn?.ask ?? "message");
+  const form = formOf(state);
   const lastReply = state.view.messages.findLast((message) => message.agentIdx === MODEL);
   const pending: Pending = {
     messageId,
@@ -299,12 +351,41 @@ function sent(state: State, messageId: string, at: number): State {
     draft: targetOfTicks(state) === null ? { ...state.draft, ticksFor: null, ticks: {} } : state.draft,
     shownAt: lastReply?.receivedAt ?? null,
     sentAt: at,
+    ...(form === null
+      ? {}
+      : { answers: { page: state.view.page?.id ?? null, values: checkForm(state, form).answers } }),
   };
   const draft = kind === "message" ? { ...state.draft, text: "", firstKeyAt: null } : state.draft;
   return { ...state, pending, draft, notice: null };
 }
 
 // --- what follows from the state ---
+
+/** What is to be filled in beside, or in place of, a message; null where nothing is. */
+export function formOf(state: State): Form | null {
+  const { turn, page } = state.view;
+  if (turn?.ask === "page") return page === null ? null : { key: `page:${page.id}`, items: page.items, reply: null };
+  const asked = replyToAnswer(state.view);
+  return asked === null
+    ? null
+    : { key: `reply:${asked.reply.utteranceIdx}`, items: asked.items, reply: asked.reply.text };
+}
+
+export function checkForm(state: State, form: Form): Checked {
+  const entries = state.draft.forms[form.key] ?? {};
+  // The answer to a page of consent is no item.
+  if (state.view.page?.kind === "consent") {
+    const given = entries[CONSENT] !== undefined;
+    return { shown: [], answers: { ...entries }, problems: given ? {} : { [CONSENT]: "missing" } };
+  }
+  return checkEntries(form.items, entries);
+}
+
+/** How many items of the form are not answered yet. */
+export function answersMissing(state: State): number {
+  const form = formOf(state);
+  return form === null ? 0 : Object.keys(checkForm(state, form).problems).length;
+}
 
 /** Whether the worker has nothing more to do but hand in. */
 export function isOver(state: State): boolean {
@@ -356,7 +437,9 @@ export function sendingBlock(state: State): Block | null {
   if (state.elsewhere !== null) return "elsewhere";
   if (rules.onboarding.length > 0) return onboardingMissing(state) > 0 ? "onboarding_missing" : null;
   if (view.turn === null) return "not_your_turn";
-  if (mustAnnotate(state) && !isTicked(draft)) return "annotation_missing";
+  if (view.turn.ask !== "page" && mustAnnotate(state) && !isTicked(draft)) return "annotation_missing";
+  if (answersMissing(state) > 0) return "answers_missing";
+  if (view.turn.ask === "page") return null;
   if (view.turn.ask === "final_rating") {
     const complete = draft.ratings.every(
       (rating) => rating !== null && rating >= LOWEST_RATING && rating <= HIGHEST_RATING,
@@ -385,7 +468,10 @@ function fitDraft(draft: Draft, rules: Rules): Draft {
 export function toPacket(pending: Pending, state: State): Json {
   const { draft } = pending;
   const taskData: Json = { message_id: pending.messageId };
-  if (pending.kind === "onboarding") {
+  if (pending.kind === "page") {
+    taskData.page = pending.answers?.page ?? null;
+    taskData.answers = pending.answers?.values ?? {};
+  } else if (pending.kind === "onboarding") {
     taskData.onboarding_answers = state.rules.onboarding.map((dialog, dialogIdx) =>
       dialog.map((agentIdx, utteranceIdx) =>
         agentIdx === MODEL ? (draft.onboarding[dialogIdx]?.[utteranceIdx] ?? []) : null,
@@ -398,6 +484,7 @@ export function toPacket(pending: Pending, state: State): Json {
         state.rules.annotation.buckets.map((bucket) => [bucket.value, draft.ticks[bucket.value] === true]),
       );
     }
+    if (pending.answers !== undefined) taskData.reply_answers = pending.answers.values;
     if (pending.kind === "final_rating") taskData.final_rating = draft.ratings;
     taskData.timing = {
       shown: inSeconds(pending.shownAt),

@@ -80,13 +80,15 @@ export class Memory {
 }
 
 function readDraft(raw: Record<string, unknown>, rules: Rules): Draft {
-  return { ...emptyDraft(rules), ...(raw as Partial<Draft>) };
+  const draft = { ...emptyDraft(rules), ...(raw as Partial<Draft>) };
+  return { ...draft, forms: isRecord(draft.forms) ? draft.forms : {} };
 }
 
 function readPending(raw: unknown, rules: Rules): Pending | null {
   if (!isRecord(raw) || typeof raw.messageId !== "string" || !isRecord(raw.draft)) return null;
   const kind = raw.kind;
-  if (kind !== "message" && kind !== "final_rating" && kind !== "onboarding") return null;
+  if (kind !== "message" && kind !== "final_rating" && kind !== "onboarding" && kind !== "page") return null;
+  const { answers } = raw;
   return {
     messageId: raw.messageId,
     kind,
@@ -94,5 +96,8 @@ function readPending(raw: unknown, rules: Rules): Pending | null {
     draft: readDraft(raw.draft, rules),
     shownAt: typeof raw.shownAt === "number" ? raw.shownAt : null,
     sentAt: number(raw.sentAt, 0),
+    ...(isRecord(answers) && isRecord(answers.values)
+      ? { answers: { page: typeof answers.page === "string" ? answers.page : null, values: answers.values } }
+      : {}),
   };
 }

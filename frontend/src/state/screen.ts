@@ -8,6 +8,7 @@ export type Screen =
   | "preview"
   | "loading"
   | "onboarding"
+  | "page"
   | "chat"
   | "rating"
   | "finished"
@@ -77,6 +78,8 @@ function chatScreen(state: State): Screen {
   const ended = endedByStatus(agentStatus);
   if (ended !== null) return ended;
   if (!view.started) return "loading";
+  if (view.page !== null) return "page";
+  if (view.awaitsPage) return "loading";
   return view.turn?.ask === "final_rating" ? "rating" : "chat";
 }
 

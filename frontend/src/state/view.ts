@@ -14,6 +14,7 @@ import {
   type Place,
   type ServerUpdate,
 } from "../protocol";
+import { readItems, readPage, type Item, type StudyPage } from "../study/items";
 
 /** A server update and when it reached the page (epoch milliseconds, the page's clock). */
 export interface Logged {
@@ -38,7 +39,7 @@ export interface Message {
   receivedAt: number;
 }
 
-export type Ask = "message" | "final_rating";
+export type Ask = "message" | "final_rating" | "page";
 
 /** The worker may send. */
 export interface Turn {
@@ -59,7 +60,7 @@ export interface Turn {
 }
 
 /** Why a conversation ended before its end; "" where it did not, or the server does not say. */
-export type Cause = "stopped" | "timeout" | "";
+export type Cause = "stopped" | "timeout" | "declined" | "";
 
 export interface Refusal {
   messageId: string | null;
@@ -97,6 +98,12 @@ export interface View {
   /** Accepted annotations, by utterance index. */
   annotations: Readonly<Record<number, Ticks>>;
   turn: Turn | null;
+  /** The page of the study flow that is shown; it stays until something else comes. */
+  page: StudyPage | null;
+  /** The final ratings have arrived, and a page follows. */
+  awaitsPage: boolean;
+  /** What is asked of every reply, and of the last one. */
+  replyItems: { every: readonly Item[]; last: readonly Item[] };
   /** Ids of the worker's messages that the server has taken. */
   arrived: ReadonlySet<string>;
   refusals: readonly Refusal[];
@@ -115,6 +122,9 @@ export const EMPTY_VIEW: View = {
   messages: [],
   annotations: {},
   turn: null,
+  page: null,
+  awaitsPage: false,
+  replyItems: { every: [], last: [] },
   arrived: new Set(),
   refusals: [],
   modelFailed: null,
@@ -157,6 +167,7 @@ function applyMessage(view: View, data: Json, { update, receivedAt }: Logged): V
   return {
     ...view,
     started: true,
+    page: null,
     messages: [...view.messages, message],
     annotations: withAnnotation(view, data),
     arrived: messageId === null ? view.arrived : new Set([...view.arrived, messageId]),
@@ -178,6 +189,7 @@ function applyControl(view: View, control: string, data: Json, { update, receive
       return {
         ...view,
         started: true,
+        page: null,
         displayName: text(data.agent_display_name),
         personas: list(data.personas).filter((line): line is string => typeof line === "string"),
         numTurns: number(data.num_turns, view.numTurns),
@@ -185,12 +197,15 @@ function applyControl(view: View, control: string, data: Json, { update, receive
       };
     case "your_turn": {
       const numTurns = number(data.num_turns, view.numTurns);
+      const page = data.ask === "page" ? readPage(data) : null;
       return {
         ...view,
         started: true,
         numTurns,
+        page,
+        awaitsPage: false,
         turn: {
-          ask: data.ask === "final_rating" ? "final_rating" : "message",
+          ask: page !== null ? "page" : data.ask === "final_rating" ? "final_rating" : "message",
           turnIdx: number(data.turn_idx, 0),
           numTurns,
           seconds,
@@ -207,6 +222,18 @@ function applyControl(view: View, control: string, data: Json, { update, receive
         ...view,
         turn: { ...view.turn, deadline, extensionsLeft: number(data.extensions_left, 0), given: seconds },
       };
+    case "page_done":
+      return { ...view, turn: null, arrived: withArrived(view, data) };
+    case "rating_done":
+      return {
+        ...view,
+        turn: null,
+        awaitsPage: true,
+        arrived: withArrived(view, data),
+        annotations: withAnnotation(view, data),
+      };
+    case "reply_items":
+      return { ...view, replyItems: { every: readItems(data.every_reply), last: readItems(data.last_reply) } };
     case "refused":
       return { ...view, refusals: [...view.refusals, readRefusal(data)] };
     case "model_failed":
@@ -249,6 +276,10 @@ function applyControl(view: View, control: string, data: Json, { update, receive
   }
 }
 
+function withArrived(view: View, data: Json): View["arrived"] {
+  return typeof data.message_id === "string" ? new Set([...view.arrived, data.message_id]) : view.arrived;
+}
+
 function withOnboarding(view: View, change: Partial<OnboardingView>): View {
   return { ...view, onboarding: { ...view.onboarding, ...change } };
 }
@@ -259,7 +290,7 @@ function withEnding(data: Json): { ending?: Ending } {
 }
 
 function readCause(raw: unknown): Cause {
-  return raw === "stopped" || raw === "timeout" ? raw : "";
+  return raw === "stopped" || raw === "timeout" || raw === "declined" ? raw : "";
 }
 
 function tries(data: Json): number | null {
@@ -287,6 +318,16 @@ export function utteranceToAnnotate(view: View): Message | null {
   const last = view.messages.at(-1);
   if (last === undefined || last.agentIdx !== MODEL || !last.annotate) return null;
   return view.annotations[last.utteranceIdx] === undefined ? last : null;
+}
+
+/** The model's last reply and what is asked of it, if something is; else null. */
+export function replyToAnswer(view: View): { reply: Message; items: readonly Item[] } | null {
+  const reply = view.messages.at(-1);
+  const { turn, replyItems } = view;
+  if (reply === undefined || turn === null || turn.ask === "page") return null;
+  if (reply.agentIdx !== MODEL || reply.fakeStart || reply.attentionCheck) return null;
+  const items = turn.ask === "final_rating" ? [...replyItems.every, ...replyItems.last] : replyItems.every;
+  return items.length === 0 ? null : { reply, items };
 }
 
 /** Whether the conversation is open and it is the model's turn. */

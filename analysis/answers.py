@@ -1,0 +1,164 @@
+"""Answers to the items of study flows, as they are read from saved conversations."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+from model_chat.configuration.study_flow import CONSENT, StudyFlow, parse_study_flow
+from model_chat.configuration.study_items import OTHER, Item
+from model_chat.errors import ConfigurationError
+
+
+class Given(NamedTuple):
+    """One answer.
+
+    Attributes:
+        conversation: which of the conversations.
+        page, item: ids.
+        utterance_idx: of the reply that it is about, or None.
+        value: as it was saved.
+    """
+
+    conversation: int
+    page: str
+    item: str
+    utterance_idx: int | None
+    value: Any
+
+
+def flow_text_of(raw: object) -> str | None:
+    """The study flow's text in a saved conversation, None without one."""
+    description = raw.get("task_description") if isinstance(raw, Mapping) else None
+    text = description.get("study_flow") if isinstance(description, Mapping) else None
+    return text if isinstance(text, str) else None
+
+
+def answers_in(raw: object, conversation: int) -> list[Given]:
+    """The answers in a saved conversation; what is malformed is left out."""
+    entries = raw.get("answers") if isinstance(raw, Mapping) else None
+    given = []
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, Mapping) or entry.get("value") is None:
+            continue
+        page, item, utterance = entry.get("page"), entry.get("item"), entry.get("utterance_idx")
+        if isinstance(page, str) and isinstance(item, str):
+            about = utterance if type(utterance) is int else None
+            given.append(Given(conversation, page, item, about, entry["value"]))
+    return given
+
+
+def value_text(value: Any) -> str:
+    """An answer for a table: text as it is, ``many`` options joined by ``; ``, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping) and value.keys() == {OTHER}:
+        return f"{OTHER}: {value[OTHER]}"
+    if isinstance(value, list) and all(
+        isinstance(entry, str) or (isinstance(entry, Mapping) and entry.keys() == {OTHER}) for entry in value
+    ):
+        return "; ".join(map(value_text, value))
+    return json.dumps(value, ensure_ascii=False)
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> StudyFlow | None:
+    try:
+        return parse_study_flow("study_flow", "of a conversation", text)
+    except ConfigurationError:
+        return None  # of another version; the answers stay in the table of answers
+
+
+@dataclass
+class Asked:
+    """One item, as the flows of the conversations have it.
+
+    Attributes:
+        page: id of its page.
+        item: the item; of several versions of it, the one that most conversations have.
+        is_before: whether its page comes before the chat.
+        of_reply: `every_reply`, `last_reply`, or None where it is about no reply.
+    """
+
+    page: str
+    item: Item
+    is_before: bool
+    of_reply: str | None
+
+
+@dataclass
+class Answers:
+    """All answers of the conversations that count.
+
+    Attributes:
+        given: in order of conversations.
+        flows: texts of study flows, and how many conversations have each.
+    """
+
+    given: list[Given] = field(default_factory=list)
+    flows: Counter[str] = field(default_factory=Counter)
+
+    def __bool__(self) -> bool:
+        return bool(self.flows)
+
+    def asked(self) -> list[Asked]:
+        """The items, in the order of the flow that most conversations have; those of other flows follow."""
+        found: dict[tuple[str, str], Asked] = {}
+        for text, _ in self.flows.most_common():
+            flow = _parsed(text)
+            if flow is None:
+                continue
+            every = {item.id for item in flow.chat.every_reply}
+            for index, page in enumerate(flow.pages):
+                for item in page.all_items:
+                    of_reply = None
+                    if page is flow.chat:
+                        of_reply = "every_reply" if item.id in every else "last_reply"
+                    found.setdefault((page.id, item.id), Asked(page.id, item, index < flow.chat_idx, of_reply))
+        return list(found.values())
+
+    @cached_property
+    def _by_item(self) -> dict[tuple[str, str], list[Given]]:
+        found: dict[tuple[str, str], list[Given]] = {}
+        for given in self.given:
+            found.setdefault((given.page, given.item), []).append(given)
+        return found
+
+    def of(self, page: str, item: str) -> list[Given]:
+        """The answers to one item. Asked once everything has been added."""
+        return self._by_item.get((page, item), [])
+
+    def column(self, item: str, conversations: int) -> list[str | None] | None:
+        """The answer of each conversation to an item from before the chat, as text.
+
+        Returns:
+            None where no flow asks it before the chat.
+        """
+        asked = next((asked for asked in self.asked() if asked.item.id == item and asked.is_before), None)
+        if asked is None:
+            return None
+        column: list[str | None] = [None] * conversations
+        for given in self.of(asked.page, item):
+            column[given.conversation] = value_text(given.value)
+        return column
+
+    def columns(self) -> list[str]:
+        """The items from before the chat."""
+        return [asked.item.id for asked in self.asked() if asked.is_before and asked.item.id != CONSENT]
+
+    def add(self, given: Iterable[Given], flows: Mapping[str, int], numbers: Sequence[int]) -> None:
+        """Add those of a chunk.
+
+        Args:
+            given: with the conversations' positions in the chunk.
+            flows: their texts.
+            numbers: by position, the conversation's number among all that count; negative: it does not.
+        """
+        self.given += [
+            one._replace(conversation=int(numbers[one.conversation])) for one in given if numbers[one.conversation] >= 0
+        ]
+        self.flows.update(flows)

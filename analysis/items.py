@@ -1,0 +1,332 @@
+"""Statistics of the items of a study flow: every item per model, with intervals clustered by worker.
+
+What is estimated depends on the item's kind, and each quantity is an *aspect* of the item: the mean of a scale, number or
+slider; the share of each option of a choice; the mean of each row of a matrix; the mean rank of each option of a ranking (1
+is best); of best and worst, the share of each and the score (best less worst, from -1 to 1: Finn & Louviere 1992, Journal
+of Public Policy & Marketing 11(2)); the words of a text; the share of replies in which something is highlighted. The
+estimates are those of :mod:`model_chat.analysis.estimates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from model_chat.analysis import statistics
+from model_chat.analysis.answers import Asked, Given, value_text
+from model_chat.analysis.arrays import Data
+from model_chat.analysis.estimates import Estimate, Floats
+from model_chat.configuration.study_items import (
+    NOT_APPLICABLE,
+    OTHER,
+    BestWorstItem,
+    ChoiceItem,
+    HighlightItem,
+    Item,
+    MatrixItem,
+    NumberItem,
+    RankingItem,
+    ScaleItem,
+    SliderItem,
+    TextItem,
+)
+from model_chat.quality.words import count_words
+
+RATE, MEAN = "rate", "mean"
+MOST_LEVELS = 50
+"""Values of an item that results are split by; a number that everybody answers otherwise is nothing to split by."""
+
+Measure = Callable[[Any], float | None]
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """One quantity of an item.
+
+    Attributes:
+        name: a row, an option, or what is counted; "" for the item's only one.
+        measure: `rate` or `mean`.
+        bounds: ends of the scale, None where there are none.
+        of: what one answer adds; None where it says nothing about it.
+    """
+
+    name: str
+    measure: str
+    bounds: tuple[float, float] | None
+    of: Measure
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else None
+
+
+def _is(wanted: Any) -> Measure:
+    return lambda value: float(value == wanted)
+
+
+def _chosen(option: Any) -> Measure:
+    def of(value: Any) -> float:
+        entries = value if isinstance(value, list) else [value]
+        if option == {OTHER}:
+            return float(any(isinstance(entry, dict) for entry in entries))
+        return float(option in entries)
+
+    return of
+
+
+def _row(row: str, of: Measure) -> Measure:
+    return lambda value: of(value[row]) if isinstance(value, dict) and row in value else None
+
+
+def _rank(option: str) -> Measure:
+    return lambda value: float(value.index(option) + 1) if isinstance(value, list) and option in value else None
+
+
+def _end(option: str, which: str) -> Measure:
+    return lambda value: float(value.get(which) == option) if isinstance(value, dict) else None
+
+
+def _score(option: str) -> Measure:
+    def of(value: Any) -> float | None:
+        if not isinstance(value, dict):
+            return None
+        return float(value.get("best") == option) - float(value.get("worst") == option)
+
+    return of
+
+
+def aspects_of(item: Item) -> Iterator[Aspect]:
+    """What is estimated of an item, in the order in which it is shown."""
+    if isinstance(item, ScaleItem):
+        yield Aspect("", MEAN, (1, item.points), _number)
+        if item.not_applicable:
+            yield Aspect(NOT_APPLICABLE, RATE, None, _is(NOT_APPLICABLE))
+    elif isinstance(item, SliderItem):
+        yield Aspect("", MEAN, (0, 100), _number)
+    elif isinstance(item, NumberItem):
+        bounds = None if item.min is None or item.max is None else (item.min, item.max)
+        yield Aspect("", MEAN, bounds, _number)
+    elif isinstance(item, ChoiceItem):
+        for option in item.options:
+            yield Aspect(option, RATE, None, _chosen(option))
+        if item.other:
+            yield Aspect(OTHER, RATE, None, _chosen({OTHER}))
+    elif isinstance(item, TextItem):
+        yield Aspect("words", MEAN, None, lambda value: float(count_words(value)) if isinstance(value, str) else None)
+    elif isinstance(item, RankingItem):
+        for option in item.options:
+            yield Aspect(option, MEAN, (1, len(item.options)), _rank(option))
+    elif isinstance(item, BestWorstItem):
+        for option in item.options:
+            yield Aspect(f"{option}: best", RATE, None, _end(option, "best"))
+            yield Aspect(f"{option}: worst", RATE, None, _end(option, "worst"))
+            yield Aspect(f"{option}: score", MEAN, (-1, 1), _score(option))
+    elif isinstance(item, MatrixItem):
+        for row in item.rows:
+            yield Aspect(row, MEAN, (1, item.points), _row(row, _number))
+            if item.not_applicable:
+                yield Aspect(f"{row}: {NOT_APPLICABLE}", RATE, None, _row(row, _is(NOT_APPLICABLE)))
+    elif isinstance(item, HighlightItem):
+        yield Aspect("marked", RATE, None, lambda value: float(bool(value)))
+
+
+@dataclass(frozen=True)
+class ItemMetric:
+    """An aspect of an item in every conversation.
+
+    Attributes:
+        asked: the item.
+        aspect: which quantity of it.
+        sums, totals: a number a conversation.
+    """
+
+    asked: Asked
+    aspect: Aspect
+    sums: Floats
+    totals: Floats
+
+    def estimate(self, own: NDArray[np.bool_], workers: NDArray[np.int64], confidence: float) -> Estimate:
+        """Estimate it over some conversations, clustered by worker."""
+        clusters = workers[own]
+        sums = statistics.cluster_sums(self.sums[own], clusters)
+        totals = statistics.cluster_sums(self.totals[own], clusters)
+        if self.aspect.measure == RATE:
+            return statistics.rate(sums, totals, confidence)
+        return statistics.mean(sums, totals, confidence, self.aspect.bounds)
+
+
+def item_metrics(data: Data) -> list[ItemMetric]:
+    """Every aspect of every item, in the order of the flow."""
+    count = len(data.model)
+    found = []
+    for asked in data.corpus.answers.asked():
+        given = data.corpus.answers.of(asked.page, asked.item.id)
+        for aspect in aspects_of(asked.item):
+            sums, totals = np.zeros(count), np.zeros(count)
+            for answer in given:
+                value = aspect.of(answer.value)
+                if value is not None:
+                    sums[answer.conversation] += value
+                    totals[answer.conversation] += 1
+            if isinstance(asked.item, HighlightItem):
+                # Whoever marks nothing has answered, too: the replies that were asked about are what counts.
+                replies = data.column("model_utterances") if asked.of_reply == "every_reply" else np.ones(count)
+                totals = np.maximum(totals, replies)
+            found.append(ItemMetric(asked, aspect, sums, totals))
+    return found
+
+
+ITEM_COLUMNS = (
+    "page",
+    "item",
+    "kind",
+    "question",
+    "aspect",
+    "measure",
+    "model_nickname",
+    "value",
+    "se",
+    "low",
+    "high",
+    "answers",
+    "workers",
+)
+
+
+def items(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
+    """A row an item, aspect and model: value, clustered error and interval."""
+    rows = []
+    for metric in metrics:
+        item = metric.asked.item
+        for number, name in enumerate(data.models):
+            found = metric.estimate(data.model == number, data.worker, data.settings.confidence)
+            rows.append(
+                {
+                    "page": metric.asked.page,
+                    "item": item.id,
+                    "kind": item.kind,
+                    "question": item.question,
+                    "aspect": metric.aspect.name,
+                    "measure": metric.aspect.measure,
+                    "model_nickname": name,
+                    "value": found.value,
+                    "se": found.se,
+                    "low": found.low,
+                    "high": found.high,
+                    "answers": found.total,
+                    "workers": found.clusters,
+                }
+            )
+    return pd.DataFrame(rows, columns=list(ITEM_COLUMNS))
+
+
+ANSWER_COLUMNS = ("conversation_idx", "worker_id", "model_nickname", "page", "item", "utterance_idx", "value")
+
+
+def answers(data: Data) -> pd.DataFrame:
+    """A row an answer, as it was given."""
+    rows = [
+        (
+            given.conversation,
+            data.workers[data.worker[given.conversation]],
+            data.models[data.model[given.conversation]],
+            given.page,
+            given.item,
+            given.utterance_idx,
+            value_text(given.value),
+        )
+        for given in data.corpus.answers.given
+    ]
+    frame = pd.DataFrame(rows, columns=list(ANSWER_COLUMNS))
+    frame["utterance_idx"] = frame["utterance_idx"].astype("Int64")
+    return frame
+
+
+def texts(data: Data) -> list[tuple[Asked, list[Given]]]:
+    """The free texts, by item: answers of the kind text, and what was written beside ``other``."""
+    found = []
+    for asked in data.corpus.answers.asked():
+        given = data.corpus.answers.of(asked.page, asked.item.id)
+        if isinstance(asked.item, ChoiceItem):
+            given = [one._replace(value=text) for one in given if (text := _own_text(one.value)) is not None]
+        elif not isinstance(asked.item, TextItem):
+            continue
+        if given:
+            found.append((asked, given))
+    return found
+
+
+def _own_text(value: Any) -> str | None:
+    entries = value if isinstance(value, list) else [value]
+    return next((entry[OTHER] for entry in entries if isinstance(entry, dict) and OTHER in entry), None)
+
+
+SPLIT_COLUMNS = (
+    "by",
+    "level",
+    "model_nickname",
+    "metric",
+    "aspect",
+    "measure",
+    "value",
+    "se",
+    "low",
+    "high",
+    "total",
+    "conversations",
+    "workers",
+)
+
+
+def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
+    """The buckets, ratings and items per model within each answer to the items of ``--by``.
+
+    Conversations without an answer are left out; results are not split by an item with more than :data:`MOST_LEVELS`
+    different answers.
+    """
+    rows: list[dict[str, object]] = []
+    confidence = data.settings.confidence
+    for item in data.settings.by:
+        column = np.array(data.corpus.answers.column(item, len(data.model)) or [], dtype=object)
+        levels = sorted({level for level in column if level is not None})
+        for level in levels if len(levels) <= MOST_LEVELS else ():
+            for number, name in enumerate(data.models):
+                own = (column == level) & (data.model == number)
+                common = {"by": item, "level": level, "model_nickname": name, "conversations": int(own.sum())}
+                for metric in data.metrics:
+                    sums = statistics.cluster_sums(metric.sums[own], data.worker[own])
+                    totals = statistics.cluster_sums(metric.totals[own], data.worker[own])
+                    is_rate = metric.kind == RATE
+                    estimate = (
+                        statistics.rate(sums, totals, confidence)
+                        if is_rate
+                        else statistics.mean(sums, totals, confidence, (1.0, 5.0))
+                    )
+                    rows.append(
+                        common | {"metric": metric.name, "aspect": ""} | _cells(RATE if is_rate else MEAN, estimate)
+                    )
+                for one in metrics:
+                    if one.asked.item.id == item:
+                        continue
+                    estimate = one.estimate(own, data.worker, confidence)
+                    named = {"metric": one.asked.item.id, "aspect": one.aspect.name}
+                    rows.append(common | named | _cells(one.aspect.measure, estimate))
+    return pd.DataFrame(rows, columns=list(SPLIT_COLUMNS))
+
+
+def _cells(measure: str, estimate: Estimate) -> dict[str, object]:
+    return {
+        "measure": measure,
+        "value": estimate.value,
+        "se": estimate.se,
+        "low": estimate.low,
+        "high": estimate.high,
+        "total": estimate.total,
+        "workers": estimate.clusters,
+    }
