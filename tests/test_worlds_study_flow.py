@@ -11,7 +11,7 @@ from mephisto.data_model.exceptions import AgentDisconnectedError, AgentTimeoutE
 from model_chat.configuration.study_flow import parse_study_flow
 from model_chat.conversation.study_flow import FlowOptions
 from model_chat.records.schema import Completion, Conversation
-from model_chat.tests.seats import Early, ScriptedHuman, chat_options, message, play, rating
+from model_chat.tests.scripted_human import Early, ScriptedHuman, chat_options, message, play, rating
 from model_chat.worlds import ModelChatWorld, State, make_world
 
 FLOW = """
