@@ -78,7 +78,7 @@ class Identities:
     def pseudonym(self, worker_id: str) -> str:
         """The worker's name in the export."""
         spelled = normalise_worker_id(worker_id).removesuffix(SANDBOX_SUFFIX)
-        return f"worker-{self._digest('worker', spelled)[:16]}"
+        return f"anon-{self._digest('worker', spelled)[:16]}"
 
     def conversation_id(self, digest: bytes) -> str:
         """The id of a conversation; 32 hexadecimal digits."""

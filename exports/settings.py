@@ -208,8 +208,8 @@ def settings_from(options: argparse.Namespace) -> ExportSettings:
     faults: list[str] = []
     output = Path(options.output).expanduser()
     reading = _reading(options, faults)
-    if reading is not None:
-        faults += [*_missing(reading), *_misplaced(output, reading)]
+    folders = _folders(options.results_folders)
+    faults += [*_missing(options, folders), *_misplaced(output, folders)]
     faults += taken_places(output, options.format, options.overwrite)
     salt_file = _salt_file(options, output, faults)
     if options.consent_pages and not options.only_consented:
@@ -251,29 +251,36 @@ def _reading(options: argparse.Namespace, faults: list[str]) -> analysis.Setting
         return None
 
 
-def _missing(reading: analysis.Settings) -> list[str]:
+def _folders(text: str | None) -> list[Path]:
+    try:
+        return [Path(folder).expanduser() for folder in split_list("--results-folders", text)]
+    except ConfigurationError:
+        return []  # the analysis' settings say so
+
+
+def _missing(options: argparse.Namespace, folders: list[Path]) -> list[str]:
     """Faults of folders, a database or a task that are not there."""
     faults: list[str] = []
     try:
-        list_files(folder for folder in reading.results_folders if not Path(folder).is_dir())
+        list_files(folder for folder in folders if not folder.is_dir())
     except ConfigurationError as error:
         faults += error.faults
-    if reading.task_name:
+    if options.task_name:
         try:
-            list_agents(find_database(reading.database_path), reading.task_name)
+            list_agents(find_database(options.database_path), options.task_name)
         except ConfigurationError as error:
             faults += error.faults
     return faults
 
 
-def _misplaced(output: Path, reading: analysis.Settings) -> list[str]:
+def _misplaced(output: Path, folders: list[Path]) -> list[str]:
     """Faults of an output folder whose files would be read as conversations."""
     place = output.resolve()
+    is_of_a_day = _DATE_FOLDER.fullmatch(place.name) is not None
     return [
         f"--output is '{output}', which holds the conversations of --results-folders '{folder}'; give a folder outside it."
-        for folder in reading.results_folders
-        if place == Path(folder).resolve()
-        or (place.parent == Path(folder).resolve() and _DATE_FOLDER.fullmatch(place.name))
+        for folder in folders
+        if folder.resolve() in ((place, place.parent) if is_of_a_day else (place,))
     ]
 
 
