@@ -6,10 +6,12 @@ import csv
 import io
 import json
 import re
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import orjson
 import pyarrow as pa
@@ -183,20 +185,53 @@ def write_rows(path: Path, settings: ExportSettings, rows: Iterable[dict[str, An
     with whole_file(path) as file:
         if settings.format == HF_DATASET:
             return _write_parquet(file, rows)
-        as_csv = settings.format == CSV
-        if as_csv:
-            file.write(_csv_line(_CSV_COLUMNS, guard=False))
-        count = 0
-        for row in rows:
-            if as_csv:
-                file.write(_csv_line([row[name] for name in _CSV_COLUMNS], settings.csv_guard))
+        return _write_csv(file, rows, settings.csv_guard) if settings.format == CSV else _write_lines(file, rows, path.parent)
+
+
+def _write_lines(file: IO[bytes], rows: Iterable[dict[str, Any]], folder: Path) -> int:
+    """Write a JSON object a line, first those that are the first to have a value where others before them had none.
+
+    `datasets` takes the types of a file's columns from its first 10 MB, and refuses a later value where it had seen none.
+    """
+    first: list[bytes] = []
+    valued: set[str] = set()
+    count = 0
+    with tempfile.TemporaryFile(dir=folder) as others:
+        for count, row in enumerate(rows, 1):  # noqa: B007 (the last count is returned)
+            line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+            found = set(_valued(row, ""))
+            if found <= valued:
+                others.write(line)
             else:
-                file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
-            count += 1
-        return count
+                valued |= found
+                first.append(line)
+        file.writelines(first)
+        others.seek(0)
+        shutil.copyfileobj(others, file)
+    return count
 
 
-def _write_parquet(file: Any, rows: Iterable[dict[str, Any]]) -> int:
+def _valued(value: Any, path: str) -> Iterator[str]:
+    """Name the places in a row that hold a value, lists' entries as one."""
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            yield from _valued(entry, f"{path}.{name}")
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _valued(entry, f"{path}[]")
+    elif value is not None:
+        yield path
+
+
+def _write_csv(file: IO[bytes], rows: Iterable[dict[str, Any]], guard: bool) -> int:
+    file.write(_csv_line(_CSV_COLUMNS, guard=False))
+    count = 0
+    for count, row in enumerate(rows, 1):  # noqa: B007 (as above)
+        file.write(_csv_line([row[name] for name in _CSV_COLUMNS], guard))
+    return count
+
+
+def _write_parquet(file: IO[bytes], rows: Iterable[dict[str, Any]]) -> int:
     count = 0
     with pa.parquet.ParquetWriter(file, HF_SCHEMA, compression="zstd") as writer:
         batch: list[dict[str, Any]] = []
