@@ -185,7 +185,9 @@ def write_rows(path: Path, settings: ExportSettings, rows: Iterable[dict[str, An
     with whole_file(path) as file:
         if settings.format == HF_DATASET:
             return _write_parquet(file, rows)
-        return _write_csv(file, rows, settings.csv_guard) if settings.format == CSV else _write_lines(file, rows, path.parent)
+        if settings.format == CSV:
+            return _write_csv(file, rows, settings.csv_guard)
+        return _write_lines(file, rows, path.parent)
 
 
 def _write_lines(file: IO[bytes], rows: Iterable[dict[str, Any]], folder: Path) -> int:

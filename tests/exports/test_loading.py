@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from model_chat.configuration.places import ROOT
 from model_chat.exports.settings import FORMATS
 from model_chat.tests.exports.conftest import CONSENT, Place, comparison
 
@@ -144,3 +146,16 @@ def test_trl_takes_conversations_and_what_sharegpt_calls_them(full: Place) -> No
     assert text.startswith("<system>your persona: I bake.</system><user>Hello there, you.</user><assistant>reply 0<")
     converted = maybe_convert_to_chatml({"conversations": shared["conversations"]})["messages"]
     assert [message["content"] for message in converted] == [message["content"] for message in plain["messages"]]
+
+
+def test_the_example_of_the_page_runs(full: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, format_name in (("export", "openai"), ("export", "trl-unpaired"), ("published", "hf-dataset")):
+        full.output = full.folder / folder
+        flags = ["--good-buckets", "none_all_good"] if format_name == "trl-unpaired" else []
+        assert full.run(format_name, *flags) == 0
+    page = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"<!-- example: loading -->\n```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(full.folder)
+    found: dict[str, Any] = {}
+    exec(example, found)
+    assert [len(found[name]) for name in ("conversations", "published", "labelled")] == [2, 2, 2]
