@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,8 +20,11 @@ from model_chat.exports.identities import Identities, read_salt
 from model_chat.exports.messages import exported
 from model_chat.exports.selection import Selection
 from model_chat.exports.settings import ExportSettings, card_name, file_of, manifest_name, taken_places
+from model_chat.records.locks import LockedError, hold
 
 MANIFEST_VERSION = 1
+STAGING = ".export-"
+"""How the folder begins in which files are made."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def export(settings: ExportSettings, progress: Callable[[int], None] | None = No
     made = [folder for folder in (settings.output, *settings.output.parents) if not folder.exists()]
     try:
         settings.output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=settings.output, prefix=".export-") as place:
+        with _alone(settings.output), tempfile.TemporaryDirectory(dir=settings.output, prefix=STAGING) as place:
             staged = Path(place)
             (staged / data).parent.mkdir(exist_ok=True)
             rows = _rows(selection, maker, identities, facts, progress)
@@ -107,6 +111,24 @@ def export(settings: ExportSettings, progress: Callable[[int], None] | None = No
         damaged=tuple(selection.damaged),
         replaced_in_texts=identities.replaced_in_texts if identities else 0,
     )
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Hold the folder, so that two exports don't write to it at once, and remove what a killed one has left there.
+
+    Raises:
+        ConfigurationError: another export holds it.
+    """
+    try:
+        with hold(output, alone=True):
+            for left in output.glob(f"{STAGING}*"):
+                shutil.rmtree(left)
+            yield
+    except LockedError:
+        raise ConfigurationError(
+            f"--output is '{output}', where another export is being written; wait for its end, or give another folder."
+        ) from None
 
 
 def _rows(

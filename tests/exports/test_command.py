@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from model_chat.exports import export as exporting
+from model_chat.records.locks import hold
 from model_chat.tests.exports.conftest import Place, comparison
 
 
@@ -190,3 +191,21 @@ def test_a_faulty_file_of_a_study_is_named(place: Place, capsys: pytest.CaptureF
 
     assert export.main(["--conf", "no_such_study", "--output", str(place.output), "--format", "openai"]) == 2
     assert "no_such_study" in capsys.readouterr().err
+
+
+def test_what_a_killed_export_has_left_goes_with_the_next(place: Place) -> None:
+    place.add()
+    left = place.output / ".export-killed"
+    left.mkdir(parents=True)
+    (left / "openai.jsonl").write_text("texts of people")
+    place.rows("openai")
+    assert not left.exists()
+
+
+def test_two_exports_do_not_write_to_one_folder_at_once(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.add()
+    place.output.mkdir()
+    with hold(place.output, alone=True):
+        (told,) = faults_of(place, capsys, "openai")
+    assert "where another export is being written" in told
+    assert len(place.rows("openai")) == 1
