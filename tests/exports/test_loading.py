@@ -159,3 +159,31 @@ def test_the_example_of_the_page_runs(full: Place, monkeypatch: pytest.MonkeyPat
     found: dict[str, Any] = {}
     exec(example, found)
     assert [len(found[name]) for name in ("conversations", "published", "labelled")] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "format_name"), [("SFT", "openai"), ("DPO", "trl-preference"), ("KTO", "trl-unpaired")]
+)
+def test_trl_trains_a_step_on_the_file_as_it_is(full: Place, trainer: str, format_name: str) -> None:
+    import trl
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    full.add(worker="w3", hit="h3", labels=[(), ["odd"]], comparisons=[comparison()])
+    flags = ["--good-buckets", "none_all_good"] if format_name == "trl-unpaired" else []
+    assert full.run(format_name, *flags) == 0
+    words, folder = tokenizer(), full.folder / "model"
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(words), n_layer=1, n_head=1, n_embd=8)).save_pretrained(folder)
+    settings = getattr(trl, f"{trainer}Config")(
+        output_dir=str(full.folder / "trained"),
+        max_steps=1,
+        per_device_train_batch_size=2,
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    training = getattr(trl, f"{trainer}Trainer")(
+        model=str(folder), args=settings, train_dataset=loaded(full, format_name), processing_class=words
+    )
+    assert training.train().global_step == 1
