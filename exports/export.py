@@ -77,7 +77,7 @@ def export(settings: ExportSettings, progress: Callable[[int], None] | None = No
         with _alone(settings.output), tempfile.TemporaryDirectory(dir=settings.output, prefix=STAGING) as place:
             staged = Path(place)
             (staged / data).parent.mkdir(exist_ok=True)
-            rows = _rows(selection, maker, identities, facts, progress)
+            rows = _rows(selection, maker, identities, settings.persona, facts, progress)
             count = write_rows(staged / data, settings, rows)
             maker.check()
             text = card(facts, _positive(selection.left_out), settings).encode()
@@ -135,11 +135,12 @@ def _rows(
     selection: Selection,
     maker: Rows,
     identities: Identities | None,
+    persona: bool,
     facts: CardFacts,
     progress: Callable[[int], None] | None,
 ) -> Iterator[dict[str, Any]]:
     for selected in selection:
-        conversation = exported(selected, identities)
+        conversation = exported(selected, identities, persona)
         facts.add(conversation)
         yield from maker.rows(conversation)
         if progress is not None:

@@ -50,6 +50,7 @@ HF_SCHEMA = pa.schema(
         ("id", pa.string()),
         ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
         ("model", pa.string()),
+        ("message_models", pa.list_(pa.struct([("message", pa.int32()), ("model", pa.string())]))),
         ("served_models", _TEXTS),
         ("worker", pa.string()),
         ("hit_id", pa.string()),

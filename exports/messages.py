@@ -14,6 +14,8 @@ from model_chat.records.reading import ReadComparison, ReadConversation, ReadUtt
 from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, RATING_SEPARATOR
 
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
+COMPARED_SEPARATOR = "|"
+"""Joins the nicknames of two models whose replies were compared."""
 _PERSONA = "your persona:"
 
 Message = dict[str, str]
@@ -48,16 +50,17 @@ class ExportedConversation:
         return conversation.image_idx is not None or conversation.image_id is not None
 
 
-def exported(selected: Selected, identities: Identities | None) -> ExportedConversation:
+def exported(selected: Selected, identities: Identities | None, persona: bool = True) -> ExportedConversation:
     """Bring a conversation into the shape of the export.
 
     Args:
         selected: what was read.
         identities: that replace workers' ids; None to keep them.
+        persona: whether the model's persona and the further context are in the system's message.
     """
     conversation = selected.conversation
     messages: list[Message] = []
-    context = system_text(conversation)
+    context = system_text(conversation, persona)
     if context:
         messages.append({"role": SYSTEM, "content": context})
     first_turn = len(messages)
@@ -72,18 +75,19 @@ def exported(selected: Selected, identities: Identities | None) -> ExportedConve
     return ExportedConversation(messages, metadata, selected, first_turn)
 
 
-def system_text(conversation: ReadConversation) -> str:
+def system_text(conversation: ReadConversation, persona: bool) -> str:
     """What the model was told before the conversation: its system prompt, its persona lines, and the further context.
 
-    The human's persona is not part of it, for the model never saw it.
+    The human's persona is not part of it. Without ``persona`` it is the system prompt alone: a record holds the persona of its
+    context even where nobody was told.
     """
     parts: list[str] = []
-    prompt = _task(conversation, "model_opt").get("system_prompt")
-    if isinstance(prompt, str) and prompt.strip():
-        parts.append(prompt.strip())
-    lines = conversation.personas[-1] if conversation.personas else []
+    prompts = {_prompt(opt) for opt in _options(conversation)}
+    if len(prompts) == 1:  # two models that are compared may have different ones
+        parts += filter(None, prompts)
+    lines = conversation.personas[-1] if persona and conversation.personas else []
     about = [line if line.startswith(_PERSONA) else f"{_PERSONA} {line}" for line in lines if line.strip()]
-    if conversation.additional_context:
+    if persona and conversation.additional_context:
         about.append(conversation.additional_context)
     if about:
         parts.append("\n".join(about))
@@ -100,11 +104,31 @@ def ticks_of(utterance: ReadUtterance) -> dict[str, bool]:
     return {str(name): tick for name, value in data.items() if (tick := as_bool(value)) is not None}
 
 
-def _task(conversation: ReadConversation, key: str) -> Mapping[str, Any]:
-    """A dictionary of the record's description of its task; empty where there is none."""
+def _options(conversation: ReadConversation) -> list[Mapping[str, Any]]:
+    """The options of the conversation's model, or of each of the two whose replies were compared."""
     task = conversation.raw.get("task_description")
-    value = task.get(key) if isinstance(task, dict) else None
-    return value if isinstance(value, dict) else {}
+    options = task.get("model_opt") if isinstance(task, dict) else None
+    if not isinstance(options, dict):
+        return []
+    of_each = [options.get(name) for name in conversation.model_nickname.split(COMPARED_SEPARATOR)]
+    return [entry for entry in of_each if isinstance(entry, dict)] or [options]
+
+
+def _prompt(options: Mapping[str, Any]) -> str:
+    prompt = options.get("system_prompt")
+    return prompt.strip() if isinstance(prompt, str) else ""
+
+
+def _speakers(conversation: ReadConversation, first_turn: int) -> list[dict[str, Any]]:
+    """Which model said a message, where the record names it for each: replies of two models were compared."""
+    dialog = conversation.raw.get("dialog")
+    if not isinstance(dialog, list) or len(dialog) != len(conversation.dialog):
+        return []
+    return [
+        {"message": first_turn + position, "model": name}
+        for position, entry in enumerate(dialog)
+        if isinstance(entry, dict) and isinstance(name := entry.get("model_nickname"), str)
+    ]
 
 
 def _metadata(selected: Selected, first_turn: int) -> dict[str, Any]:
@@ -118,6 +142,7 @@ def _metadata(selected: Selected, first_turn: int) -> dict[str, Any]:
     return {
         "id": selected.digest.hex(),
         "model": conversation.model_nickname,
+        "message_models": _speakers(conversation, first_turn),
         "served_models": sorted(name for name in served if name),
         "worker": conversation.worker_id,
         "hit_id": conversation.hit_id,
@@ -184,7 +209,7 @@ def _text(value: object) -> str | None:
 
 
 _SAID_IN_COMPARISONS = ("left_text", "right_text", "reason")
-_NAMES_OF_THE_STUDY = ("id", "model", "served_models", "day", "consent", "annotations", "comparisons")
+_NAMES_OF_THE_STUDY = ("id", "model", "message_models", "served_models", "day", "consent", "annotations", "comparisons")
 """Values that hold no worker's id: a worker may be called like a model or a box."""
 
 

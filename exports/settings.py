@@ -69,6 +69,7 @@ class ExportSettings:
         reading: which conversations are read, and which of them count.
         output: the folder of the files.
         format: one of :data:`FORMATS`.
+        persona: whether the model's persona and further context are in the system message.
         overwrite: whether files that are there are replaced.
         deidentify: whether workers' ids are replaced by pseudonyms.
         salt_file: where the salt of the pseudonyms is kept.
@@ -83,6 +84,7 @@ class ExportSettings:
     reading: analysis.Settings
     output: Path
     format: str
+    persona: bool = True
     overwrite: bool = False
     deidentify: bool = False
     salt_file: Path | None = None
@@ -144,6 +146,13 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     output = parser.add_argument_group("what to write")
     output.add_argument("--output", metavar="DIR", required=True, help="folder of the files; made when missing")
     output.add_argument("--format", choices=FORMATS, required=True, help="see docs/exports.md")
+    output.add_argument(
+        "--persona",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the model's persona and further context in the system message; turn it off for a study with "
+        "include_persona=false, whose records hold them although nobody was told (default: on)",
+    )
     output.add_argument("--overwrite", action="store_true", help="replace the files of an earlier export")
     output.add_argument("--license", metavar="ID", help="licence of the data, for the card (for instance cc-by-4.0)")
     output.add_argument("--pay-text", metavar="TEXT", help="what people were paid, in a sentence for the card")
@@ -225,6 +234,7 @@ def settings_from(options: argparse.Namespace) -> ExportSettings:
         reading=reading,
         output=output,
         format=options.format,
+        persona=options.persona,
         overwrite=options.overwrite,
         deidentify=options.deidentify,
         salt_file=salt_file,

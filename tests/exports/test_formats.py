@@ -51,6 +51,26 @@ def test_what_the_model_was_told_is_the_system_message_and_the_persona_of_the_hu
     }
     assert row["metadata"]["annotations"][0]["message"] == 2
     assert "I am the human" not in json.dumps(row)
+    (row,) = place.rows("openai", "--no-persona", "--overwrite")
+    assert row["messages"][0] == {"role": "system", "content": "Be kind."}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "told"), [(("Be kind.", "Be kind."), ["Be kind."]), (("Be kind.", "Be curt."), [])]
+)
+def test_compared_models_have_a_system_message_where_theirs_is_the_same(
+    place: Place, prompts: tuple[str, str], told: list[str]
+) -> None:
+    options = {name: {"system_prompt": prompt} for name, prompt in zip("ab", prompts, strict=True)}
+    dialog: list[dict[str, Any]] = [
+        {"agent_idx": 0, "text": "hello"},
+        {"agent_idx": 1, "text": "reply 0", "model_nickname": "b"},
+    ]
+    place.add(dialog=dialog, task_description={"model_nickname": "a|b", "model_opt": options})
+    (row,) = place.rows("openai")
+    assert [message["content"] for message in row["messages"] if message["role"] == "system"] == told
+    assert row["metadata"]["message_models"] == [{"message": len(told) + 1, "model": "b"}]
+    assert row["metadata"]["model"] == "a|b"
 
 
 def test_sharegpt_names_the_speakers_as_its_readers_do(place: Place) -> None:
