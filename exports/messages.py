@@ -78,8 +78,8 @@ def exported(selected: Selected, identities: Identities | None, persona: bool = 
 def system_text(conversation: ReadConversation, persona: bool) -> str:
     """What the model was told before the conversation: its system prompt, its persona lines, and the further context.
 
-    The human's persona is not part of it. Without ``persona`` it is the system prompt alone: a record holds the persona of its
-    context even where nobody was told.
+    The human's persona is not part of it. Without ``persona`` it is the system prompt alone: a record holds the persona of
+    its context even where nobody was told.
     """
     parts: list[str] = []
     prompts = {_prompt(opt) for opt in _options(conversation)}

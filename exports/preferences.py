@@ -101,8 +101,8 @@ def _has_request(prompt: list[Message]) -> bool:
 class LabelledReplies:
     """Rows of `trl-unpaired`: `{"prompt", "completion", "label"}`, one for each reply that a rule calls good or bad.
 
-    Where only good or only bad replies are named, of boxes or of ratings, the other annotated or rated ones are the
-    opposite. A reply that boxes and rating judge differently is left out.
+    Where only good or only bad replies are named, of boxes or of ratings, the other ones that were offered these boxes, or
+    were rated, are the opposite. A reply that boxes and rating judge differently is left out.
 
     Args:
         rules: what is good and what is bad.
@@ -146,15 +146,13 @@ class LabelledReplies:
 
     def _by_boxes(self, ticks: dict[str, bool]) -> set[bool]:
         rules = self._rules
-        if not ticks or not (rules.good_buckets or rules.bad_buckets):
-            return set()
         ticked = {name for name, is_ticked in ticks.items() if is_ticked}
         labels = {True} if ticked & rules.good_buckets else set()
         if ticked & rules.bad_buckets:
             labels.add(False)
-        if not labels and not rules.bad_buckets:
+        if not labels and not rules.bad_buckets and ticks.keys() & rules.good_buckets:
             return {False}
-        if not labels and not rules.good_buckets:
+        if not labels and not rules.good_buckets and ticks.keys() & rules.bad_buckets:
             return {True}
         return labels
 

@@ -173,6 +173,15 @@ def test_labels_come_from_boxes_and_ratings(
     assert all(list(row) == ["prompt", "completion", "label"] for row in rows)
 
 
+def test_a_reply_that_was_not_offered_the_box_has_no_label_from_it(place: Place) -> None:
+    place.add()
+    place.add(dialog=[{"agent_idx": 0, "text": "hi"}, {"agent_idx": 1, "text": "ho", "problem_data": {"new": False}}])
+    for flag, label in (("--good-buckets", False), ("--bad-buckets", True)):
+        rows = place.rows("trl-unpaired", flag, "new", "--overwrite")
+        assert [(row["completion"][0]["content"], row["label"]) for row in rows] == [("ho", label)]
+        assert place.manifest("trl-unpaired")["left_out_rows"] == {"no_label": 1}
+
+
 def test_a_box_that_no_reply_had_is_refused_before_wrong_labels_are_written(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
