@@ -141,8 +141,9 @@ def test_a_preference_before_the_first_message_of_a_person_is_left_out(place: Pl
     assert place.manifest("trl-preference")["left_out_rows"] == {"no_message_before_reply": 1}
 
 
-def test_the_turn_of_a_comparison_may_be_told_by_its_text(place: Place) -> None:
-    place.add(said=TWO, labels=[None, None], comparisons=[comparison("left", 0, "reply 1", "other")])
+@pytest.mark.parametrize("turn_idx", [0, 7])
+def test_the_turn_of_a_comparison_may_be_told_by_its_text(place: Place, turn_idx: int) -> None:
+    place.add(said=TWO, labels=[None, None], comparisons=[comparison("left", turn_idx, "reply 1", "other")])
     (row,) = place.rows("trl-preference")
     assert row["prompt"] == said("hello there you", "reply 0", "and what then")
 
