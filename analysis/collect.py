@@ -173,7 +173,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
     wanted: list[Source] = []
     refused: list[Source] = []
     for source in (*listing.sources, *agents):
-        exclusion = _excluded_unread(source, settings)
+        exclusion = excluded_unread(source, settings)
         if exclusion is None:
             wanted.append(source)
             continue
@@ -183,7 +183,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
 
     builder = RowBuilder(settings, hooks)
     # A file does not know that a reviewer rejected it: its twin in the database does.
-    condemned = _contents(builder, refused) if listing.sources else {}
+    condemned = contents_of(builder, refused) if listing.sources else {}
     collector = _Collector(settings, condemned)
     rows: list[pa.RecordBatch] = []
     turns: list[np.ndarray] = []
@@ -241,7 +241,7 @@ def _unknown_splits(corpus: Corpus) -> list[str]:
     ]
 
 
-def _excluded_unread(source: Source, settings: Settings) -> Exclusion | None:
+def excluded_unread(source: Source, settings: Settings) -> Exclusion | None:
     """Rules that need no look into the conversation."""
     if source.origin is Origin.DATABASE and source.status not in settings.mephisto_statuses:
         return Exclusion(source.name, ExclusionReason.MEPHISTO_STATUS, source.status or "none", source.worker_id)
@@ -280,7 +280,8 @@ def _unmatched(
     ]
 
 
-def _contents(builder: RowBuilder, refused: list[Source]) -> dict[bytes, str]:
+def contents_of(builder: RowBuilder, refused: list[Source]) -> dict[bytes, str]:
+    """Content of conversations whose agent has a status that does not count -> that status."""
     contents: dict[bytes, str] = {}
     for source in refused:
         digest = builder.digest(source)

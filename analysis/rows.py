@@ -53,7 +53,7 @@ class RowBuilder:
         for source in sources:
             try:
                 conversation = read_conversation(source)
-                measures = self._measure(conversation, columns.unknown_labels)
+                measures = self.measure(conversation, columns.unknown_labels)
             except UnreadableError as error:
                 columns.excluded.append(
                     Exclusion(source.name, ExclusionReason(error.reason.value), error.detail, source.worker_id)
@@ -66,11 +66,11 @@ class RowBuilder:
             generations = generations_of(conversation, measures.digest)
             if generations is not None:
                 columns.generations.append(generations)
-            reason, detail = self._early_rejection(conversation)
+            reason, detail = self.early_rejection(conversation)
             if reason is not None:
                 columns.excluded.append(_excluded(source, conversation, reason, detail))
                 continue
-            reason, detail = self._rejection(conversation, measures)
+            reason, detail = self.rejection(conversation, measures)
             extras: Sequence[Mapping[str, Any]] = ()
             if reason is None and self.hooks.extra_columns:
                 try:
@@ -88,15 +88,20 @@ class RowBuilder:
     def digest(self, source: Source) -> bytes | None:
         """The content of one conversation as a hash that tells duplicates; None when it can't be read."""
         try:
-            return self._measure(read_conversation(source), {}).digest
+            return self.measure(read_conversation(source), {}).digest
         except Exception:  # as above; nothing is lost, for this source is left out already
             return None
 
-    def _measure(self, conversation: ReadConversation, unknown: dict[str, int]) -> Measures:
+    def measure(self, conversation: ReadConversation, unknown: dict[str, int]) -> Measures:
+        """Count one conversation; ``unknown`` counts ticks of other buckets, and is added to.
+
+        Raises:
+            UnreadableError: a value that is no tick is where a tick should be.
+        """
         settings = self.settings
         return measure(conversation, settings.problem_buckets, self._known, unknown, settings.as_original)
 
-    def _early_rejection(self, conversation: ReadConversation) -> tuple[ExclusionReason, str] | tuple[None, str]:
+    def early_rejection(self, conversation: ReadConversation) -> tuple[ExclusionReason, str] | tuple[None, str]:
         """The first rule that leaves a conversation out before any limit counts it."""
         settings = self.settings
         if conversation.status is Completion.INCOMPLETE and not settings.include_incomplete:
@@ -106,7 +111,7 @@ class RowBuilder:
                 return ExclusionReason.BLOCKED_HIT, name
         return None, ""
 
-    def _rejection(
+    def rejection(
         self, conversation: ReadConversation, measures: Measures
     ) -> tuple[ExclusionReason, str] | tuple[None, str]:
         """The first of the other rules of :class:`ExclusionReason` that a single conversation breaks."""

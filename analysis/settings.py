@@ -305,7 +305,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
     output = Path(options.output_folder).expanduser()
     if output.exists() and not output.is_dir():
         faults.append(f"--output-folder is '{options.output_folder}', which is a file; give a folder.")
-    elif not os.access(_existing_parent(output), os.W_OK):
+    elif not os.access(existing_parent(output), os.W_OK):
         faults.append(f"--output-folder is '{options.output_folder}', where you may not write; give another folder.")
     ConfigurationError.raise_if(faults)
     return Settings(
@@ -391,7 +391,8 @@ def _date(text: str, faults: list[str]) -> datetime.date | None:
     return None
 
 
-def _existing_parent(path: Path) -> Path:
+def existing_parent(path: Path) -> Path:
+    """The nearest folder above ``path``, or itself, that is there."""
     for place in _self_and_parents(path.resolve()):
         if place.exists():
             return place

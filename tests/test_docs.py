@@ -5,6 +5,7 @@ Their commands are typed in tests/docs/test_commands.py; of those that need what
 
 from __future__ import annotations
 
+import argparse
 import ast
 import itertools
 import re
@@ -15,6 +16,7 @@ import pytest
 
 from model_chat.analysis.compile_results import ModelChatResultsCompiler
 from model_chat.configuration.flags import all_flags
+from model_chat.exports import settings as export_settings
 from model_chat.launch.command_line import compose_config
 from model_chat.scripts import manage_workers, save_image_contexts
 from model_chat.scripts.manage_workers import SUBCOMMANDS
@@ -117,6 +119,14 @@ def test_the_page_on_the_analysis_names_every_flag_and_no_other() -> None:
     named = set(re.findall(r"`[^`\n]*?(--[a-z][a-z-]*)", (ROOT / "docs/analysis.md").read_text(encoding="utf-8")))
     assert flags - named == set()
     assert named - flags == set()
+
+
+def test_the_page_on_exports_names_every_flag_and_no_other() -> None:
+    parser = export_settings.add_flags(argparse.ArgumentParser())
+    flags = {flag for flag in parser._option_string_actions if flag.startswith("--")} - {"--help"}
+    named = set(re.findall(r"`[^`\n]*?(--[a-z][a-z-]*)", (ROOT / "docs/exports.md").read_text(encoding="utf-8")))
+    assert flags - named == set()
+    assert named - flags == {"--delete", "--help"}
 
 
 def test_the_page_on_pay_names_every_command_for_workers() -> None:

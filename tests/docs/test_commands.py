@@ -298,6 +298,19 @@ def files_below(folder: Path) -> set[Path]:
     return {file for file in folder.rglob("*") if "__pycache__" not in file.parts}
 
 
+@walks("docs/exports.md")
+def test_exports(walk: Walk) -> None:
+    with collected(walk, "my_task_sandbox"):
+        assert "1 conversations, 1 rows: export/openai.jsonl" in walk.run("python scripts/export.py --results-folders")
+        said = walk.run("python scripts/export.py --task-name")
+        assert "1 conversations, 1 rows: published/data/train-00000-of-00001.parquet" in said
+        assert (walk.home / ".config/model-chat/export_salt").is_file()
+        assert "1 rows" in walk.run(
+            "python scripts/export.py --results-folders ./chat_data --output ./export --format trl"
+        )
+    assert "--only-consented" in walk.run("python scripts/export.py --help")
+
+
 @walks("docs/image-chat.md")
 def test_image_chat(walk: Walk) -> None:
     # In place of a training of minutes; docs/image-stack.md has the command for that, which is typed there.

@@ -17,7 +17,7 @@ from model_chat.scripts.setup_env import SetupError, digest, find_chromium, is_d
 
 def test_the_lock_has_both_groups_and_pins_every_package_once() -> None:
     groups = read_lock()
-    assert groups.keys() == {"run", "dev", "scale", "ray"}
+    assert groups.keys() == {"run", "dev", "scale", "ray", "exports"}
     names = [pin.split("==")[0] for pins in groups.values() for pin in pins]
     assert len(names) == len(set(names))
     assert {"mephisto", "parlai", "torch", "hydra-core"} <= {pin.split("==")[0] for pin in groups["run"]}

@@ -1,0 +1,1 @@
+"""Collected conversations in the formats that other tools train on and publish."""

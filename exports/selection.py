@@ -1,0 +1,180 @@
+"""Which conversations are exported: read one at a time, with the rules of the analysis, and consent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from model_chat.analysis.collect import contents_of, excluded_unread
+from model_chat.analysis.exclusions import ExclusionReason
+from model_chat.analysis.rows import RowBuilder
+from model_chat.exports.settings import ExportSettings
+from model_chat.records.mephisto_database import find_database, list_agents
+from model_chat.records.reading import (
+    FileListing,
+    ReadConversation,
+    ReadUtterance,
+    Source,
+    UnreadableError,
+    list_files,
+    read_conversation,
+)
+
+CONSENT_ITEM, ACCEPTED = "consent", "accept"
+"""How a record's `answers` hold that a page of consent was accepted."""
+NO_CONSENT = "no_consent"
+"""The reason of conversations left out by `--only-consented`."""
+_MOST_DAMAGED = 20
+
+
+class Consent(StrEnum):
+    """What a record holds of the worker's consent."""
+
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    NOT_RECORDED = "not_recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A conversation that is exported.
+
+    Attributes:
+        conversation: as it was read.
+        source: where it was.
+        digest: of its content; tells it from every other.
+        consent: what its record holds of consent.
+    """
+
+    conversation: ReadConversation
+    source: Source
+    digest: bytes
+    consent: Consent
+
+
+class _NoHooks:
+    """An export has no columns and rules of a lab's own."""
+
+    extra_columns: Mapping[str, type] = {}
+
+    def reject(self, conversation: ReadConversation) -> str | None:
+        return None
+
+    def row_columns(
+        self, conversation: ReadConversation, utterance: ReadUtterance | None, turn_idx: int
+    ) -> Mapping[str, Any]:
+        return {}
+
+
+class Selection:
+    """The conversations of one export.
+
+    Args:
+        settings: the checked flags.
+
+    Raises:
+        ConfigurationError: a folder, database or task does not exist.
+    """
+
+    def __init__(self, settings: ExportSettings) -> None:
+        self._settings = settings
+        reading = settings.reading
+        folders = reading.results_folders
+        listing = list_files(folders, skip=[settings.output]) if folders else FileListing()
+        agents: list[Source] = []
+        if reading.task_name:
+            agents = list_agents(find_database(reading.database_path), reading.task_name)
+        self._sources = [*listing.sources, *agents]
+        self._builder = RowBuilder(reading, _NoHooks())
+        self.left_out: Counter[str] = Counter()
+        """How many conversations were left out, by reason; complete when the iteration is."""
+        self.damaged: list[str] = []
+        """The first files that could not be read, with the reason."""
+
+    def worker_ids(self) -> set[str]:
+        """The ids of all workers that any source names, counted or not; reads every source once."""
+        ids = {source.worker_id for source in self._sources if source.worker_id}
+        for source in self._sources:
+            try:
+                conversation = read_conversation(source)
+            except UnreadableError:
+                continue
+            ids.update([conversation.worker_id, *conversation.bad_workers])
+            participation = conversation.raw.get("participation")
+            participant = participation.get("participant") if isinstance(participation, dict) else None
+            if isinstance(participant, str):
+                ids.add(participant)
+        return ids
+
+    def __iter__(self) -> Iterator[Selected]:
+        """Read the conversations in a fixed order: files by name, which begins with the time, then agents by number."""
+        self.left_out.clear()
+        self.damaged.clear()
+        wanted: list[Source] = []
+        refused: list[Source] = []
+        for source in self._sources:
+            exclusion = excluded_unread(source, self._settings.reading)
+            if exclusion is None:
+                wanted.append(source)
+                continue
+            self.left_out[exclusion.reason.value] += 1
+            if exclusion.reason is ExclusionReason.MEPHISTO_STATUS:
+                refused.append(source)
+        # A file does not know that a reviewer rejected it: its twin in the database does.
+        condemned = contents_of(self._builder, refused) if self._settings.reading.results_folders else {}
+        seen: set[bytes] = set()
+        for source in wanted:
+            selected, reason = self._selected(source, condemned, seen)
+            if selected is not None:
+                yield selected
+            else:
+                self.left_out[reason] += 1
+
+    def _selected(
+        self, source: Source, condemned: Mapping[bytes, str], seen: set[bytes]
+    ) -> tuple[Selected | None, str]:
+        try:
+            conversation = read_conversation(source)
+            measures = self._builder.measure(conversation, {})
+        except UnreadableError as error:
+            if len(self.damaged) < _MOST_DAMAGED:
+                self.damaged.append(f"{source.name}: {error.detail}")
+            return None, error.reason.value
+        reason, _ = self._builder.early_rejection(conversation)
+        if reason is None:
+            reason, _ = self._builder.rejection(conversation, measures)
+        if reason is None and measures.digest in condemned:
+            reason = ExclusionReason.MEPHISTO_STATUS
+        if reason is None and measures.digest in seen:
+            reason = ExclusionReason.DUPLICATE
+        if reason is not None:
+            return None, reason.value
+        seen.add(measures.digest)
+        consent = consent_of(conversation, self._settings.consent_pages)
+        if self._settings.only_consented and consent is not Consent.ACCEPTED:
+            return None, NO_CONSENT
+        return Selected(conversation, source, measures.digest, consent), ""
+
+
+def consent_of(conversation: ReadConversation, pages: frozenset[str] = frozenset()) -> Consent:
+    """What a record's `answers` hold of consent.
+
+    It is accepted where every answer to a page of consent is, and there is one; the last answer of a page counts.
+
+    Args:
+        conversation: as it was read.
+        pages: the only pages that count, each of which has to be accepted; empty: all pages of consent.
+    """
+    answers = conversation.raw.get("answers")
+    given: dict[str, bool] = {}
+    for answer in answers if isinstance(answers, list) else []:
+        if isinstance(answer, dict) and answer.get("item") == CONSENT_ITEM:
+            given[str(answer.get("page"))] = answer.get("value") == ACCEPTED
+    if pages:
+        given = {page: accepted for page, accepted in given.items() if page in pages}
+    if not all(given.values()):
+        return Consent.DECLINED
+    return Consent.ACCEPTED if given and given.keys() >= pages else Consent.NOT_RECORDED
