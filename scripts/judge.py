@@ -202,7 +202,7 @@ def _checked(
     output = expand(options.output)
     if output.exists() and not output.is_dir():
         faults.append(f"--output: '{options.output}' is a file; give a folder.")
-    given = tried(lambda: _settings_given(options), {})
+    given: dict[str, object] = tried(lambda: _settings_given(options), {})
     ConfigurationError.raise_if(faults)
     return EndpointSettings.model_validate(given), boxes, [str(expand(folder)) for folder in folders], statuses
 
