@@ -340,9 +340,10 @@ def test_judges(walk: Walk) -> None:
         endpoint.default = reply(json.dumps(ticks))
         here = re.sub("base_url: .*", f"base_url: {endpoint.url}", settings)
         (walk.copy / "judges.yaml").write_text(here, encoding="utf-8")
-        assert "To ask: 1 prompts" in walk.run("python scripts/judge.py")
+        assert "To ask: 1 prompts" in walk.run("python scripts/judge.py --estimate")
         assert endpoint.requests == []
-        assert "1 replies judged, 0 without a usable answer, 0 not asked about" in walk.run("python scripts/judge.py")
+        said = walk.run("python scripts/judge.py --max-spend-usd 5")
+        assert "1 replies judged, 0 without a usable answer, 0 not asked about" in said
     assert "Judges beside people" in walk.run("python analysis/compile_results.py")
     assert {row["judged"]: row["raw"] for row in rows_of(walk.copy / "results", "judge_agreement")}["odd"] == "1"
 
