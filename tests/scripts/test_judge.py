@@ -160,6 +160,8 @@ def test_no_text_of_a_chat_ends_the_block_of_data(study: Study, server: Endpoint
     assert shown.count("</chat_data>") == shown.count("<chat_data>") == 1
     data = shown.partition("<chat_data>")[2].partition("</chat_data>")[0]
     assert attack in [message["text"] for message in json.loads(data)]
+    assert "<" not in data
+    assert ">" not in data
 
 
 def test_what_people_could_not_annotate_is_not_judged(
@@ -487,16 +489,18 @@ def test_no_request_is_sent_that_may_exceed_the_limit(
     study: Study, server: EndpointServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with_prices(study)
+    study.settings["max_tokens"] = 1000  # so that an answer may cost 2 cents and a bit, asked for twice
     for number in range(5):
         study.add(number)
-    server.default = says(GOOD, prompt=30_000, completion=0, wait=0.02)  # $0.03, far above the estimate
-    assert study.run("--max-spend-usd", "0.08") == 1
-    assert 1 <= len(server.requests) <= 5, "those that run beside each other can't be called back"
-    assert len(study.lines) == len(server.requests)
-    assert "of --max-spend-usd is spent" in capsys.readouterr().err
-    asked = len(server.requests)
-    assert study.run("--max-spend-usd", "0.08") == 2, "what earlier runs have cost counts"
-    assert len(server.requests) == asked
+    server.default = says(GOOD, prompt=0, completion=2000, wait=0.05)
+    assert study.run("--max-spend-usd", "0.05") == 1
+    assert len(server.requests) == 2, "a third one beside the second might have cost too much"
+    assert len(study.lines) == 2
+    assert "$0.0400 of the $0.0500 of --max-spend-usd is spent, and the next answer may cost" in capsys.readouterr().err
+    assert study.run("--max-spend-usd", "0.041") == 2, "what earlier runs have cost counts"
+    assert len(server.requests) == 2
+    assert study.run("--max-spend-usd", "0.5") == 0
+    assert len(study.lines) == 10
 
 
 def test_a_limit_needs_prices(study: Study, server: EndpointServer, capsys: pytest.CaptureFixture[str]) -> None:
