@@ -17,10 +17,12 @@ import pyarrow as pa
 from model_chat.analysis import latex, output
 from model_chat.analysis.collect import Corpus, collect
 from model_chat.analysis.console import print_summary
+from model_chat.analysis.judge_agreement import judge_agreement
 from model_chat.analysis.remarks import remarks
 from model_chat.analysis.settings import OWN_COLUMNS, Settings, add_flags, settings_from
 from model_chat.analysis.summary import Summary, summarise
 from model_chat.errors import ConfigurationError
+from model_chat.records.llm_judgments import read_llm_judgments
 from model_chat.records.reading import ReadConversation, ReadUtterance
 
 logger = logging.getLogger(__name__)
@@ -160,6 +162,8 @@ class ModelChatResultsCompiler:
 
     def _summarise(self, corpus: Corpus) -> Summary:
         summary = summarise(corpus)
+        if self.settings.judgments is not None:
+            summary.judges = judge_agreement(summary.data, read_llm_judgments("--judgments", self.settings.judgments))
         if type(self).model_columns is not ModelChatResultsCompiler.model_columns:
             conversations = corpus.conversations.to_pandas()
             rows = [
@@ -213,6 +217,8 @@ class ModelChatResultsCompiler:
             tables |= {"items": summary.items, "answers": summary.answers}
         if settings.by:
             tables["splits"] = summary.splits
+        if summary.judges is not None:
+            tables["judge_agreement"] = summary.judges.table
         for name, frame in tables.items():
             output.write_frame(place(name, kind), kind, frame, guard)
         output.write_exclusions(place("excluded", "csv"), corpus.excluded, guard)
@@ -225,6 +231,8 @@ class ModelChatResultsCompiler:
             "smallest_p_by_permutation": 1 / (settings.permutations + 1),
             "remarks": remarks(summary),
         }
+        if summary.judges is not None:
+            facts["judge_remarks"] = summary.judges.remarks
         # The answers themselves, texts among them, are data and no statistics.
         statistics = {name: frame for name, frame in tables.items() if name != "answers"}
         output.write_statistics(place("statistics", "json"), statistics, facts)

@@ -78,6 +78,19 @@ _RANKING_COLUMNS = {
 }
 
 
+_JUDGE_COLUMNS = {
+    "judge": "judge",
+    "judged": "box",
+    "judgments": "pairs",
+    "raw": "agreement",
+    "kappa": "kappa",
+    "alpha": "alpha",
+    "person_alpha": "alpha of people",
+    "judge_rate": "judge's rate",
+    "person_rate": "people's rate",
+}
+
+
 def print_summary(summary: Summary, files: Mapping[str, Path]) -> None:
     """Print everything a person wants to see at once."""
     out = console()
@@ -122,7 +135,12 @@ def print_summary(summary: Summary, files: Mapping[str, Path]) -> None:
         left = len(workers) - _ROWS_SHOWN
         if left > 0:
             out.print(f"… and {left} more in the file.")
-    for sentence in remarks(summary):
+    judges = summary.judges
+    if judges is not None:
+        overall = judges.table[judges.table["by"] == "all"]
+        rows = [[_cell(value) for value in row] for row in _rows(overall[list(_JUDGE_COLUMNS)])]
+        print_table(out, "Judges beside people", list(_JUDGE_COLUMNS.values()), rows)
+    for sentence in [*remarks(summary), *(judges.remarks if judges is not None else [])]:
         out.print(f"Note: {escape(sentence)}")
     for name, path in files.items():
         out.print(f"{name}: {escape(str(path))}")

@@ -92,8 +92,7 @@ def measure(
         UnreadableError: a value that is no tick is where a tick should be.
     """
     measures = Measures()
-    history = hashlib.blake2b(digest_size=8)
-    history.update(f"{conversation.model_nickname}\0{context_text(conversation)}\0".encode())
+    history = _history_of(conversation)
     times: list[float | None] = []
     for position, utterance in enumerate(conversation.dialog):
         history.update(f"{utterance.agent_idx}{utterance.text}\0".encode())
@@ -140,6 +139,26 @@ def measure(
     )
     measures.digest = content.digest()
     return measures
+
+
+def _history_of(conversation: ReadConversation) -> hashlib.blake2b:
+    """The hash of what a conversation begins with; each utterance is added to it."""
+    history = hashlib.blake2b(digest_size=8)
+    history.update(f"{conversation.model_nickname}\0{context_text(conversation)}\0".encode())
+    return history
+
+
+def item_digests(conversation: ReadConversation) -> list[bytes]:
+    """A hash for each utterance of it with everything said before: the `histories` of :func:`measure`, 8 bytes each.
+
+    That of the last utterance is the hash of the whole dialogue.
+    """
+    history = _history_of(conversation)
+    digests = []
+    for utterance in conversation.dialog:
+        history.update(f"{utterance.agent_idx}{utterance.text}\0".encode())
+        digests.append(history.digest())
+    return digests
 
 
 def _holds_tick(data: Mapping[str, Any], known: frozenset[str]) -> bool:

@@ -129,6 +129,8 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "comparisons": summary.comparisons.to_dict("records"),
         "families": len(models) * (len(models) - 1) // 2,
         "agreement": [row for row in summary.agreement.to_dict("records") if row["items"] > 0],
+        "judges": [] if summary.judges is None else summary.judges.table.to_dict("records"),
+        "judge_remarks": [] if summary.judges is None else summary.judges.remarks,
         "worker_rows": _worker_rows(summary),
         "more_workers": max(0, len(summary.workers) - _ROWS_SHOWN),
         "preferences": preference_content(summary.preferences, level),

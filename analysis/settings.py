@@ -12,6 +12,7 @@ from pathlib import Path
 
 from model_chat.configuration.lists import ids_of, split_list
 from model_chat.errors import ConfigurationError
+from model_chat.records.llm_judgments import read_llm_judgments
 from model_chat.records.mephisto_database import AGENT_STATUSES, DEFAULT_STATUSES, check_statuses
 from model_chat.records.schema import NONE_ALL_GOOD
 
@@ -65,6 +66,8 @@ class Settings:
     rating_difference: float = 0.25
     report: bool = True
     report_conversations: int = 500
+    judgments: str | None = None
+    """File of judgments by a model, which stay apart from people's."""
     processes: int = 0
     """0: as many as pay on this machine."""
     dask_scheduler: str | None = None
@@ -206,6 +209,11 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         metavar="FILE",
         help="read no conversations; print the power of the study that the YAML file plans (docs/analysis.md)",
     )
+    numbers.add_argument(
+        "--judgments",
+        metavar="FILE",
+        help="judgments.jsonl of scripts/judge.py: adds how far the model that judged agrees with people (docs/judges.md)",
+    )
     numbers.add_argument("--power", type=float, default=usual.power, help="wanted (default: %(default)s)")
     numbers.add_argument(
         "--rate-difference",
@@ -302,6 +310,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
     ):
         if not fits:
             faults.append(f"{flag} is {value}; it has to be {right}.")
+    faults += _judgments_faults(options.judgments, buckets)
     output = Path(options.output_folder).expanduser()
     if output.exists() and not output.is_dir():
         faults.append(f"--output-folder is '{options.output_folder}', which is a file; give a folder.")
@@ -341,6 +350,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         rating_difference=options.rating_difference,
         report=options.report,
         report_conversations=options.report_conversations,
+        judgments=options.judgments,
         processes=options.processes,
         dask_scheduler=options.dask_scheduler,
     )
@@ -354,6 +364,18 @@ def _split(
     except ConfigurationError as error:
         faults.extend(error.faults)
         return ()
+
+
+def _judgments_faults(path: str | None, buckets: tuple[str, ...]) -> list[str]:
+    if path is None:
+        return []
+    if not buckets:
+        return [f"--judgments is '{path}', but --problem-buckets is none; name the buckets that were judged."]
+    try:
+        read_llm_judgments("--judgments", path)
+    except ConfigurationError as error:
+        return list(error.faults)
+    return []
 
 
 def _is_empty(text: str | None) -> bool:

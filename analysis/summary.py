@@ -15,6 +15,7 @@ from model_chat.analysis.mixed import mixed
 from model_chat.analysis.settings import Settings
 
 if TYPE_CHECKING:
+    from model_chat.analysis.judge_agreement import JudgeAgreement
     from model_chat.analysis.preferences import Preferences
 
 
@@ -43,6 +44,8 @@ class Summary:
     items: pd.DataFrame
     answers: pd.DataFrame
     splits: pd.DataFrame
+    judges: JudgeAgreement | None = None
+    """Models that judged, beside people; None without `--judgments`. No other table knows of them."""
 
     @property
     def settings(self) -> Settings:

@@ -25,6 +25,7 @@ from model_chat.records.schema import Completion, Conversation, TaskDescription,
 from model_chat.router.local_architect import ROUTER_PACKAGES
 from model_chat.tests.docs.pages import COMMANDS, NEEDS, ROOT, commands_of
 from model_chat.tests.docs.place import Walk, fetch, find
+from model_chat.tests.endpoint_server import reply, serving
 from model_chat.tests.mephisto_run import PASSED, Run
 
 BUCKETS = ("contradiction", "off_topic", "repetition", "unlikely_claim", "unkind", "none_all_good")
@@ -342,6 +343,37 @@ def test_models(walk: Walk, tiny_chat_model: Path) -> None:
     walk.has_chat_model("demo/smollm2", tiny_chat_model)
     assert "replies of 2 tokens" in walk.run("python benchmarks/reply_time.py")
     assert "my_study/models.yaml" in walk.run("python scripts/new_study.py my_study --endpoint")
+
+
+@walks("docs/judges.md")
+def test_judges(walk: Walk) -> None:
+    boxes = {box: {"name": box.title()} for box in ("rude", "odd", "none_all_good")}
+    ticks = {box: box == "none_all_good" for box in boxes}
+    record = Conversation(
+        dialog=[
+            Utterance(agent_idx=0, text="I like to walk in the hills.", id="Speaker 1"),
+            Utterance(agent_idx=1, text="Me too.", id="Speaker 2", problem_data=ticks),
+        ],
+        workers=["WORKER"],
+        hit_ids=["1"],
+        assignment_ids=["1"],
+        task_description=TaskDescription(model_nickname="m", annotations_config=json.dumps({"config": boxes})),
+    ).to_dict()
+    day = walk.copy / "my_study/conversations/2026_11_20"
+    day.mkdir(parents=True)
+    (day / "20261120_120000_1_sandbox.json").write_text(json.dumps(record), encoding="utf-8")
+    (settings,) = re.findall(r"```yaml\n(.*?)```", (ROOT / walk.page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    walk.environment["OPENAI_API_KEY"] = "sk-0123456789"
+    with serving() as endpoint:
+        endpoint.default = reply(json.dumps(ticks))
+        here = re.sub("base_url: .*", f"base_url: {endpoint.url}", settings)
+        (walk.copy / "judges.yaml").write_text(here, encoding="utf-8")
+        assert "To ask: 1 prompts" in walk.run("python scripts/judge.py --estimate")
+        assert endpoint.requests == []
+        said = walk.run("python scripts/judge.py --max-spend-usd 5")
+        assert "1 replies judged, 0 without a usable answer, 0 not asked about" in said
+    assert "Judges beside people" in walk.run("python analysis/compile_results.py")
+    assert {row["judged"]: row["raw"] for row in rows_of(walk.copy / "results", "judge_agreement")}["odd"] == "1"
 
 
 @walks("docs/moving-from-the-original.md")
