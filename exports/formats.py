@@ -17,10 +17,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
-from model_chat.analysis.output import FORMULA, GUARD, whole_file
+from model_chat.analysis.output import FORMULA, GUARD
 from model_chat.exports.messages import ASSISTANT, SYSTEM, USER, ExportedConversation
 from model_chat.exports.preferences import LabelledReplies, PreferencePairs
 from model_chat.exports.settings import CSV, HF_DATASET, OPENAI, PREFERENCE, SHAREGPT, UNPAIRED, ExportSettings
+from model_chat.records.writing import whole_file
 
 _SHAREGPT_NAMES = {SYSTEM: "system", USER: "human", ASSISTANT: "gpt"}
 _BATCH = 500
