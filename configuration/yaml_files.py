@@ -51,7 +51,7 @@ def read_yaml(flag: str, path: str, tree: Mapping[str, Any] | None = None) -> Ya
         node = loader.get_single_node()
         if node is None:
             return YamlFile(None)
-        ConfigurationError.raise_if(f"{flag}: '{path}', {fault}." for fault in _faults_of_keys(node))
+        ConfigurationError.raise_if(f"{flag}: '{path}', {fault}." for fault in faults_of_keys(node))
         file = YamlFile(None)
         _mark(node, tree or {}, "", file.lines)
         file.content = loader.construct_document(node)
@@ -59,14 +59,15 @@ def read_yaml(flag: str, path: str, tree: Mapping[str, Any] | None = None) -> Ya
     except ConfigurationError:
         raise
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{flag}: '{path}' is not valid YAML{_problem(error, text)}.") from None
+        raise ConfigurationError(f"{flag}: '{path}' is not valid YAML{problem_of(error, text)}.") from None
     except RecursionError:
         raise ConfigurationError(f"{flag}: '{path}' is not valid YAML: it is nested too deeply.") from None
     except (ValueError, TypeError) as error:  # such as !!int "many", a set of lists
         raise ConfigurationError(f"{flag}: '{path}' holds a value that can't be read ({error}).") from None
 
 
-def _problem(error: yaml.YAMLError, text: str) -> str:
+def problem_of(error: yaml.YAMLError, text: str) -> str:
+    """Return what is wrong and where, to follow "is not valid YAML"."""
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         code = error.character if isinstance(error.character, int) else ord(error.character[:1])
@@ -76,7 +77,7 @@ def _problem(error: yaml.YAMLError, text: str) -> str:
     return f"{where}: {getattr(error, 'problem', None) or 'it can not be parsed'}"
 
 
-def _faults_of_keys(root: yaml.Node) -> Iterator[str]:
+def faults_of_keys(root: yaml.Node) -> Iterator[str]:
     """Find keys that a mapping has twice, and keys that are no text, at any depth, in order of lines."""
     pending, seen = [root], set()
     faults: list[tuple[int, str]] = []

@@ -15,6 +15,7 @@ from model_chat.serving.catalogue import ModelSource
 if TYPE_CHECKING:
     from model_chat.conversation.world import WorldModule
     from model_chat.images.contexts import ImageContexts
+    from model_chat.launch.design_checks import CheckedDesign
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class CheckedTask:
         block_list: ids of workers to be soft-blocked.
         images: None in text chat.
         max_model_spend_usd: US dollars that the models may cost; None: no limit.
+        design: the study's conditions; None without.
     """
 
     needed: dict[str, int]
@@ -75,3 +77,4 @@ class CheckedTask:
     block_list: tuple[str, ...] = ()
     images: CheckedImages | None = None
     max_model_spend_usd: float | None = None
+    design: CheckedDesign | None = None

@@ -30,6 +30,7 @@ KEYS = {
     "reason",
     "failed_generation",
     "comparisons",
+    "conditions",
     "task_name",
 }
 

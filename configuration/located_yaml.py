@@ -1,0 +1,152 @@
+"""A YAML file as plain data with the line of every value, for files that are checked in depth.
+
+A number or a truth value that is written without quotes keeps how it is written (:class:`Plain`): an option ``no`` or an age
+band ``007`` is the text that the requester wrote, and ``required: no`` is still False.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import yaml
+from omegaconf._utils import get_yaml_loader
+from pydantic import BeforeValidator, Field, ValidationError
+
+from model_chat.configuration.yaml_files import faults_of_keys, problem_of
+from model_chat.errors import ConfigurationError
+
+Path = tuple[str | int, ...]
+"""Keys and indexes from the outermost value inwards."""
+MOST_VALUES = 20_000
+"""In one file; a few aliases of aliases stand for millions."""
+_TYPED = frozenset(f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float"))
+_TEXT, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A number or truth value, written without quotes.
+
+    Attributes:
+        value: what YAML makes of it.
+        text: how it is written.
+    """
+
+    value: bool | int | float
+    text: str
+
+
+def as_text(value: Any) -> Any:
+    """What is written for a text."""
+    return value.text.strip() if isinstance(value, Plain) else value.strip() if isinstance(value, str) else value
+
+
+def as_value(value: Any) -> Any:
+    """What is written for a number or a truth value."""
+    return value.value if isinstance(value, Plain) else value
+
+
+Text = Annotated[str, Field(min_length=1), BeforeValidator(as_text)]
+Whole = Annotated[int, Field(strict=True), BeforeValidator(as_value)]
+Number = Annotated[float, Field(allow_inf_nan=False, strict=True), BeforeValidator(as_value)]
+Switch = Annotated[bool, Field(strict=True), BeforeValidator(as_value)]
+
+
+@dataclass
+class LocatedYaml:
+    """What a YAML file holds.
+
+    Attributes:
+        flag, path: what named the file, and how, for messages.
+        content: mappings, lists, texts, None and :class:`Plain`.
+        lines: the line of each value, from 1.
+    """
+
+    flag: str
+    path: str
+    content: Any = None
+    lines: dict[Path, int] = field(default_factory=dict)
+
+    def fault(self, location: Path, problem: str) -> str:
+        """Return the sentence about a fault at a place, or at what is nearest around it."""
+        while location not in self.lines and location:
+            location = location[:-1]
+        return f"{self.flag}: '{self.path}', line {self.lines.get(location, 1)}: {problem.rstrip('.')}."
+
+    def validation_faults(self, start: Path, error: ValidationError) -> list[str]:
+        """Turn pydantic's findings about the value at ``start`` into one sentence each."""
+        faults = []
+        for finding in error.errors(include_url=False):
+            location = start
+            for part in finding["loc"]:
+                location = (*location, part) if (*location, part) in self.lines else location
+            name = finding["loc"][-1] if finding["loc"] else ""
+            if finding["type"] == "extra_forbidden":
+                problem = f"unknown key '{name}'; remove it or correct its spelling"
+            elif finding["type"] == "missing":
+                problem = f"'{name}' is missing; add it"
+            else:
+                message = finding["msg"].removeprefix("Value error, ")
+                problem = message if finding["type"] == "value_error" else f"'{name}': {message}"
+            faults.append(self.fault(location, problem))
+        return faults
+
+
+def parse_located_yaml(flag: str, path: str, text: str) -> LocatedYaml:
+    """Read YAML.
+
+    Args:
+        flag: the flag that named the file, for messages.
+        path: the file as the requester wrote it.
+        text: its text.
+
+    Raises:
+        ConfigurationError: no YAML (with line and column), duplicate keys (each with its line), too much, or what refers to
+            itself.
+    """
+    file = LocatedYaml(flag, path)
+    try:
+        loader = get_yaml_loader()(text)
+        node = loader.get_single_node()
+        if node is None:
+            return file
+        ConfigurationError.raise_if(f"{flag}: '{path}', {fault}." for fault in faults_of_keys(node))
+        file.content = _read(loader, node, (), file, [])
+    except ConfigurationError:
+        raise
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{flag}: '{path}' is not valid YAML{problem_of(error, text)}.") from None
+    except RecursionError:
+        raise ConfigurationError(f"{flag}: '{path}' is not valid YAML: it is nested too deeply.") from None
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(f"{flag}: '{path}' holds a value that can't be read ({error}).") from None
+    return file
+
+
+def _read(loader: Any, node: yaml.Node, place: Path, file: LocatedYaml, above: Sequence[yaml.Node]) -> Any:
+    """Return the plain data of a node, and note its lines."""
+    line = node.start_mark.line + 1
+    file.lines.setdefault(place, line)
+    if len(file.lines) > MOST_VALUES:
+        raise ConfigurationError(f"{file.flag}: '{file.path}' holds more than {MOST_VALUES:,} values; shorten it.")
+    if any(node is outer for outer in above):
+        raise ConfigurationError(file.fault(place, "an alias (*name) refers to what it is part of; write it out"))
+    inside = [*above, node]
+    if isinstance(node, yaml.SequenceNode):
+        return [_read(loader, entry, (*place, index), file, inside) for index, entry in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        loader.flatten_mapping(node)  # what is merged in by <<
+        found = {}
+        for key, value in node.value:
+            file.lines[(*place, key.value)] = key.start_mark.line + 1
+            found[key.value] = _read(loader, value, (*place, key.value), file, inside)
+        return found
+    if node.tag == _NULL:
+        return None
+    if isinstance(node, yaml.ScalarNode) and node.tag in _TYPED and node.style is None:
+        return Plain(loader.construct_object(node), node.value)
+    if node.tag == _TEXT or node.tag in _TYPED:
+        return str(node.value)
+    raise ConfigurationError(file.fault(place, f"a value of the type {node.tag} is not read here; write text"))
