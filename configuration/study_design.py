@@ -19,7 +19,16 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from model_chat.configuration.files import read_text
-from model_chat.configuration.located_yaml import LocatedYaml, Path, Plain, Text, Whole, as_text, parse_located_yaml
+from model_chat.configuration.located_yaml import (
+    LocatedYaml,
+    Path,
+    Plain,
+    Text,
+    Whole,
+    as_text,
+    as_value,
+    parse_located_yaml,
+)
 from model_chat.errors import ConfigurationError
 
 MODEL, PROMPT = "model", "prompt"
@@ -266,11 +275,12 @@ class _Reader:
                 level = self._level(here, name, key if isinstance(given, dict) else as_text(value), value)
                 if level is None:
                     continue
+                worth = as_text(value) if name in (MODEL, PROMPT) else as_value(value)
                 if level in levels:
                     self._add(here, f"'{name}' has a duplicate level '{level}'; remove one")
-                elif (other := next((one for one, has in levels.items() if has == _plain(value)), None)) is not None:
+                elif (other := next((one for one, has in levels.items() if has == worth), None)) is not None:
                     self._add(here, f"'{name}': the levels '{other}' and '{level}' are the same; remove one")
-                levels[level] = _plain(value)
+                levels[level] = worth
             if len(given) < 2:
                 self._add(place, f"'{name}' has fewer than two levels; a factor compares at least two")
             yield Factor(name, levels)
@@ -380,10 +390,6 @@ class _Reader:
                 f"the within factors make {most} conditions for each worker, and at most {MOST_WITHIN} are possible; make a "
                 "factor a between factor",
             )
-
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, Plain) else as_text(value)
 
 
 def _line_of(fault: str) -> tuple[int, str]:

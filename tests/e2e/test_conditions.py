@@ -1,4 +1,4 @@
-"""A study with conditions, over the real wire: a 2 x 2 design with a kill in the middle, from first worker to last record."""
+"""A study with conditions, over the real wire: a 2 x 2 design with a kill in the middle, down to the records."""
 
 from __future__ import annotations
 
