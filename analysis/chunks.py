@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from model_chat.analysis.exclusions import Exclusion
@@ -99,6 +100,7 @@ CONVERSATION_SCHEMA = pa.schema(
         ("violation", pa.string()),
         ("day", pa.date32()),
         ("dialog_hash", pa.int64()),
+        ("conditions", pa.string()),
     ]
 )
 
@@ -165,6 +167,7 @@ class ChunkBuilder:
                 conversation.acceptability_violation,
                 source.day,
                 int.from_bytes(measures.dialog_hash, "big", signed=True),
+                None if conversation.conditions is None else orjson.dumps(conversation.conditions).decode(),
             )
         )
         self._candidates.append((measures.digest, None))

@@ -21,6 +21,7 @@ from model_chat.analysis import charts
 from model_chat.analysis.arrays import CLEAN
 from model_chat.analysis.chunks import CONTEXT_TURN
 from model_chat.analysis.collect import Corpus
+from model_chat.analysis.conditions import condition_content
 from model_chat.analysis.console import p_text
 from model_chat.analysis.exclusions import ExclusionReason
 from model_chat.analysis.output import whole_file
@@ -132,6 +133,7 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "more_workers": max(0, len(summary.workers) - _ROWS_SHOWN),
         "preferences": preference_content(summary.preferences, level),
         "effect_names": EFFECT_NAMES,
+        "conditions": condition_content(summary.conditions),
         "mixed": summary.mixed[summary.mixed["about"] == "difference"].to_dict("records"),
         "sequential": [] if summary.sequential is None else summary.sequential.to_dict("records"),
         "charts": _charts(summary, models, buckets, level),
