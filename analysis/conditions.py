@@ -84,7 +84,7 @@ def conditions(data: Data) -> Conditions | None:
         return None
     factors = max(sorted(set(known)), key=known.count)
     used = np.array([one == factors for one in names])
-    keys = [tuple(one[factor] for factor in factors) for one, own in zip(given, used, strict=True) if own]
+    keys = [tuple(one[factor] for factor in factors) for one, own in zip(given, used, strict=True) if one and own]
     levels = {factor: sorted({key[at] for key in keys}, key=_order) for at, factor in enumerate(factors)}
     cells = sorted(set(keys), key=lambda key: [_order(level) for level in key])
     numbers = {cell: number for number, cell in enumerate(cells)}

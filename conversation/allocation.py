@@ -183,13 +183,13 @@ class Allocation:
             sequence = self.draw()
             if sequence is None:
                 return []
-            entries.append({"event": Event.ARRIVE.value, "worker": worker, "sequence": list(sequence)})
+            entries.append({"event": Event.ARRIVE.value, "worker_id": worker, "sequence": list(sequence)})
             cell = next((cell for cell in sequence if self.has_room(cell)), None)
         else:
             cell = self.next_cell(worker)
         if cell is None:
             return []
-        taken = {"number": self._next_number, "worker": worker, "cell": cell}
+        taken = {"number": self._next_number, "worker_id": worker, "cell": cell}
         conditions = self.design.cells[cell].conditions
         return [*entries, {"event": Event.TAKE.value, **taken, "conditions": conditions}]
 
@@ -224,7 +224,7 @@ class Allocation:
         for worker, cell in sorted(saved.keys() | known.keys()):
             by = saved[worker, cell] - known[worker, cell]
             if by:
-                entry: Entry = {"event": Event.COUNT.value, "worker": worker, "cell": cell, "by": by}
+                entry: Entry = {"event": Event.COUNT.value, "worker_id": worker, "cell": cell, "by": by}
                 if by > 0 and self.design.strata is not None:
                     entry["answers"] = answers[worker, cell][-by:]
                 entries.append(entry)
@@ -250,10 +250,10 @@ class Allocation:
                 self._forget()
             self.fingerprint, self.per_cell = entry["design"], entry["conversations_per_cell"]
         elif event is Event.ARRIVE:
-            self.workers[entry["worker"]] = WorkerState(tuple(entry["sequence"]))
+            self.workers[entry["worker_id"]] = WorkerState(tuple(entry["sequence"]))
             self._arrivals += 1
         elif event is Event.TAKE:
-            self._take(entry["number"], entry["worker"], entry["cell"])
+            self._take(entry["number"], entry["worker_id"], entry["cell"])
         elif event is Event.STRATUM:
             self.taken[entry["number"]].answer = entry["answer"]
             self.strata_in_flight[entry["answer"]] += 1
@@ -284,7 +284,7 @@ class Allocation:
 
     def _count(self, entry: Mapping[str, Any]) -> None:
         cell, by = entry["cell"], entry["by"]
-        state = self.workers.setdefault(entry["worker"], WorkerState(self._sequence_with(cell)))
+        state = self.workers.setdefault(entry["worker_id"], WorkerState(self._sequence_with(cell)))
         with self._counting(state):
             state.finished[cell] += by
         self.done[cell] += by

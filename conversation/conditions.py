@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from model_chat.conversation.contexts import HI
@@ -31,6 +32,24 @@ def with_conditions(options: Options, place: Reservation) -> Options:
 def prompt_of(place: Reservation) -> str | None:
     """Return what is added to the model's system prompt, or None."""
     return place.prompt if isinstance(place, DesignReservation) else None
+
+
+def is_admitted(place: Reservation, answers: Mapping[str, Any]) -> bool:
+    """Count a conversation for the stratum of its worker; False when the stratum is full, or not wanted.
+
+    To be called once, after what is asked before the chat; where it is False, the conversation ends as
+    :data:`~model_chat.conversation.allocation.SCREENED_OUT`.
+
+    Args:
+        place: the conversation's.
+        answers: item -> answer.
+
+    Raises:
+        OSError: it could not be put on disk.
+    """
+    if not isinstance(place, DesignReservation) or place.quota.design.strata is None:
+        return True
+    return place.enter_stratum(str(answers.get(place.quota.design.strata.item)))
 
 
 def conditions_of(place: Reservation) -> dict[str, str] | None:

@@ -13,12 +13,10 @@ from model_chat.configuration.study_design import MODEL, PROMPT, Cell, StudyDesi
 from model_chat.conversation.allocation import Allocation, AllocationError, Entry, Event, replay
 from model_chat.conversation.quota import ModelCount, Outlook
 from model_chat.errors import ConfigurationError
+from model_chat.records.journal import ALLOCATION_NAME as ALLOCATION_NAME
 from model_chat.records.journal import Journal, read_journal
 
 logger = logging.getLogger(__name__)
-
-ALLOCATION_NAME = "allocation.jsonl"
-"""In ``mephisto.blueprint.chat_data_folder``."""
 
 
 @dataclass

@@ -9,11 +9,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from model_chat.conversation.allocation import cell_of
-from model_chat.conversation.design_quota import ALLOCATION_NAME, DesignQuota
+from model_chat.conversation.design_quota import DesignQuota
 from model_chat.conversation.quota import ConversationQuota, Quota
 from model_chat.errors import ConfigurationError
 from model_chat.launch.checked_task import CheckedTask
 from model_chat.records.collected import find_saved
+from model_chat.records.journal import ALLOCATION_NAME
 from model_chat.records.locks import LockedError, hold
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from model_chat.configuration.files import expand
 from model_chat.configuration.lists import join_list
 from model_chat.configuration.places import ROOT, work_dir
+from model_chat.configuration.study_design import load_study_design
 from model_chat.errors import ConfigurationError
 from model_chat.launch.checks import check_task
 from model_chat.launch.command_line import compose_config
@@ -30,6 +31,7 @@ FILES = (
     "attention_checks_path",
     "model_opt_path",
     "world_file",
+    "design_path",
 )
 """Flags under ``mephisto.blueprint`` that name the files of a study."""
 
@@ -76,6 +78,9 @@ class Study:
             raise ConfigurationError(
                 "The preview shows text chat; for image chat give a text configuration of the same texts."
             )
+        if cfg.mephisto.blueprint.design_path:
+            load_study_design(f"{B}.design_path", cfg.mephisto.blueprint.design_path)
+            changes[f"{B}.design_path"] = ""  # its faults are said; the chat shown has no condition
         if model is not None:
             changes[f"{B}.conversations_needed_string"] = join_list([f"{model}:999999"])
             del changes[f"{B}.base_model_folder"], changes[f"{B}.model_opt_path"]

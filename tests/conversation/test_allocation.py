@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from model_chat.conversation.allocation import AllocationError, cell_of, replay
+from model_chat.conversation.conditions import is_admitted
 from model_chat.conversation.design_quota import ALLOCATION_NAME, DesignQuota
 from model_chat.conversation.latin_squares import williams_square
-from model_chat.conversation.quota import Outlook
+from model_chat.conversation.quota import ConversationQuota, ModelReservation, Outlook
 from model_chat.errors import ConfigurationError
 from model_chat.records.journal import read_journal
 from model_chat.tests.designs import BETWEEN, MIXED, TASK, arrivals, design_of, end, quota_of
@@ -392,6 +393,22 @@ def test_a_full_stratum_takes_no_more_and_who_leaves_gives_its_place_back(tmp_pa
     assert quota.notes() == ["age_band young: 0 of 5", "age_band old: 1 of 3"]
     again = quota_of(design_of(STRATA), tmp_path, finished=[("w4", olds[4].cell.index, "old")])
     assert again.notes() == ["age_band young: 0 of 5", "age_band old: 1 of 3"]
+
+
+def test_who_is_admitted_is_decided_by_the_item_of_the_strata(tmp_path: Path) -> None:
+    quota = quota_of(design_of(STRATA), tmp_path)
+    first, second = quota.take("w1"), quota.take("w2")
+    assert first is not None
+    assert second is not None
+
+    assert is_admitted(first, {"age_band": "young", "other": "old"})
+    assert not is_admitted(second, {"other": "old"})
+    assert is_admitted(ModelReservation("m", ConversationQuota({"m": 1})), {})
+    unstratified = quota_of(design_of(BETWEEN % 1), tmp_path / "b", resume=False)
+    (tmp_path / "b").mkdir()
+    place = unstratified.take("w")
+    assert place is not None
+    assert is_admitted(place, {})
 
 
 def test_saved_conditions_are_those_of_one_cell() -> None:
