@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from model_chat.configuration.study_design import load_study_design
 from model_chat.conversation.allocation import cell_of
 from model_chat.conversation.design_quota import DesignQuota
 from model_chat.conversation.quota import ConversationQuota, Quota
 from model_chat.errors import ConfigurationError
 from model_chat.launch.checked_task import CheckedTask
-from model_chat.records.collected import find_saved
+from model_chat.launch.design_checks import FLAG
+from model_chat.records.collected import SavedConversation, find_saved
 from model_chat.records.journal import ALLOCATION_NAME
 from model_chat.records.locks import LockedError, hold
 
@@ -47,6 +50,22 @@ def make_quota(cfg: DictConfig, task: CheckedTask, database: Path, done: Mapping
         finished,
         args.resume,
     )
+
+
+def conversations_left(design_path: str, saved: Iterable[SavedConversation]) -> int:
+    """Return how many conversations the cells of a design still need.
+
+    Args:
+        design_path: the design's file.
+        saved: what is collected.
+
+    Raises:
+        ConfigurationError: the file has faults.
+    """
+    design = load_study_design(FLAG, design_path)
+    found = (cell_of(design, kept.conditions) for kept in saved if kept.complete)
+    done = Counter(cell.index for cell in found if cell is not None)
+    return sum(max(0, design.conversations_per_cell - done[cell.index]) for cell in design.cells)
 
 
 @contextmanager
