@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import requests
 
+from model_chat.analysis import compile_results
 from model_chat.configuration.study_design import load_study_design
 from model_chat.conversation.allocation import replay
 from model_chat.records.journal import read_journal
 from model_chat.scripts.simulate_workers import Behaviour, simulate
-from model_chat.tests.e2e.running_task import RunningTask
+from model_chat.tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.endpoint_server import serving
 
 Start = Callable[..., RunningTask]
 DESIGN = """
@@ -86,3 +88,60 @@ def test_a_changed_design_is_refused_before_anything_is_offered(start_task: Star
 
     with pytest.raises(AssertionError, match="has begun with other factors"):
         start_task(*flags, needed="")
+
+
+def test_the_example_of_the_page_on_designs_goes_from_file_to_report(
+    start_task: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXAMPLE_KEY", "sk-example-0123456789")
+    page = (ROOT / "docs" / "study-design.md").read_text(encoding="utf-8")
+    text = page.split("```yaml")[1].split("```")[0].replace("conversations_per_cell: 50", "conversations_per_cell: 2")
+    path = tmp_path / "design.yaml"
+    path.write_text(text, encoding="utf-8")
+    design = load_study_design("design_path", str(path))
+    models = tmp_path / "models.yaml"
+    with serving() as server:
+        one = {"base_url": server.url, "api_key_env": "EXAMPLE_KEY", "system_prompt": "You are a chat partner."}
+        names = [str(design.value(cell, "model")) for cell in design.cells]
+        models.write_text(json.dumps({name: {**one, "endpoint_model": f"served-{name}"} for name in names}))
+        task = start_task(
+            f"mephisto.blueprint.design_path={path}",
+            "mephisto.blueprint.conversations_needed_string=null",
+            f"mephisto.blueprint.model_opt_path={models}",
+            "mephisto.blueprint.num_turns=2",
+            needed="",
+        )
+        server.requests.clear()  # those before the launch
+        outcomes = asyncio.run(simulate(task.port, 4, [Behaviour()], conversations=2))
+        assert [outcome.result for outcome in outcomes] == ["complete"] * 8, task.log
+        assert task.wait() == 0, task.log
+
+    chats = task.conversations()
+    asked = Counter(
+        (exchange.body["model"], exchange.body["messages"][0]["content"])
+        for exchange in server.requests
+        if exchange.body["messages"][0]["role"] == "system"
+    )
+    replies = 2 * 3  # a cell has two conversations, each a greeting and two exchanges
+    assert asked == {
+        (f"served-{design.value(cell, 'model')}", f"You are a chat partner.\n\n{design.value(cell, 'prompt')}"): replies
+        for cell in design.cells
+    }
+    told = json.dumps([outcome.packets for outcome in outcomes])
+    assert not any(word in told for word in ("matter-of-fact", "warm", "neutral", "mine/"))
+    orders: dict[str, list[str]] = {chat["workers"][0]: [] for chat in chats}
+    for chat in sorted(chats, key=lambda chat: chat["dialog"][0]["timestamp"]):
+        orders[chat["workers"][0]].append(chat["conditions"]["prompt"])
+    assert Counter(map(tuple, orders.values())) == {("warm", "neutral"): 2, ("neutral", "warm"): 2}
+
+    out = tmp_path / "results"
+    folders = ["--results-folders", str(task.chats), "--output-folder", str(out)]
+    flags = ["--problem-buckets", "none", "--min-word-count", "0", "--bootstrap", "200", "--permutations", "99"]
+    assert compile_results.main([*folders, *flags]) == 0
+    (statistics,) = out.glob("statistics_*.json")
+    found = json.loads(statistics.read_text())
+    cells = {(row["factor_model"], row["factor_prompt"]): row["conversations"] for row in found["conditions"]}
+    assert cells == {(cell.conditions["model"], cell.conditions["prompt"]): 2 for cell in design.cells}
+    kinds = {row["factor"]: row["kind"] for row in found["effects"]}
+    assert kinds == {"model": "between", "prompt": "within"}
+    assert '<h2 id="conditions">' in next(out.glob("report_*.html")).read_text()
