@@ -4,9 +4,11 @@ The main effect of a factor is the mean, over the combinations of all other fact
 levels: each combination weighs alike, however many conversations it has (unweighted cell means; Searle 1987, "Linear Models
 for Unbalanced Data"). Combinations in which a level does not occur are left out. Its error is clustered by worker: with the
 weight ``w_c`` of cell ``c`` and its mean ``m_c`` over ``N_c`` observations, worker ``g`` contributes
-``u_g = Σ_c w_c (x_gc - m_c n_gc) / N_c``, and the variance is ``G/(G-1) Σ u_g²`` (Liang & Zeger 1986, Biometrika 73). This
-holds for factors between workers and within them alike: what a worker's conversations have in common cancels where they saw
-both levels.
+``u_g = Σ_c w_c (x_gc - m_c n_gc) / N_c``, and the variance is ``G/(G-K) Σ u_g²`` (Liang & Zeger 1986, Biometrika 73), with
+``G-K`` degrees of freedom. ``K`` is the number of groups of workers who share no cell, in each of which the ``u_g`` add up
+to 0: 1 where all factors are within, so that this is the paired t test for two levels that each worker saw once, and 2 for two
+levels between workers, so that it is the t test of two groups of one size. What a worker's conversations have in common
+cancels where they saw both levels.
 
 Conventions at the edges: see :mod:`model_chat.analysis.estimates`.
 """
@@ -190,16 +192,36 @@ class _Design:
         scores: Floats = weights[cell] * (sums[here] - means[cell] * totals[here]) / observed[cell]
         of_workers = cluster_sums(scores, self.worker[here])
         workers = len(of_workers)
+        freedom = workers - _groups(cell, self.worker[here])
         value = float(weights @ means)
         se = low = high = p = math.nan
-        if workers >= 2:
-            se = math.sqrt(workers / (workers - 1) * float(of_workers @ of_workers))
+        if freedom >= 1:
+            se = math.sqrt(workers / freedom * float(of_workers @ of_workers))
         if se > TIE:
-            width = float(special.stdtrit(workers - 1, (1 + confidence) / 2)) * se
+            width = float(special.stdtrit(freedom, (1 + confidence) / 2)) * se
             low, high = value - width, value + width
-            p = 2 * float(special.stdtr(workers - 1, -abs(value) / se))
+            p = 2 * float(special.stdtr(freedom, -abs(value) / se))
         counts = {"conversations": int(here.sum()), "workers": workers}
         return {"value": value, "se": se, "low": low, "high": high, "p": p, **counts}
+
+
+def _groups(cell: NDArray[np.int64], worker: NDArray[np.int64]) -> int:
+    """How many groups of workers there are who share no cell, directly or by others.
+
+    Args:
+        cell, worker: of each conversation.
+    """
+    joined: dict[int, int] = {}
+
+    def first(number: int) -> int:
+        while joined.setdefault(number, number) != number:
+            number = joined[number]
+        return number
+
+    cell_of: dict[int, int] = {}
+    for own, who in zip(cell.tolist(), worker.tolist(), strict=True):
+        joined[first(own)] = first(cell_of.setdefault(who, own))
+    return sum(first(number) == number for number in list(joined))
 
 
 def condition_content(found: Conditions | None) -> dict[str, Any] | None:

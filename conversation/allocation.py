@@ -59,11 +59,13 @@ class WorkerState:
     Attributes:
         sequence: cells, in the order of the conversations.
         finished, in_flight: cell -> conversations.
+        answers: cell -> to the item of the strata, in finished conversations.
     """
 
     sequence: tuple[int, ...]
     finished: Counter[int] = field(default_factory=Counter)
     in_flight: Counter[int] = field(default_factory=Counter)
+    answers: dict[int, list[str]] = field(default_factory=dict)
 
     @property
     def is_active(self) -> bool:
@@ -280,7 +282,8 @@ class Allocation:
         self.done[taken.cell] += finished
         if taken.answer is not None:
             self.strata_in_flight[taken.answer] -= 1
-            self.strata_done[taken.answer] += finished
+            if finished:
+                self._keep_answer(state, taken.cell, taken.answer)
 
     def _count(self, entry: Mapping[str, Any]) -> None:
         cell, by = entry["cell"], entry["by"]
@@ -288,7 +291,15 @@ class Allocation:
         with self._counting(state):
             state.finished[cell] += by
         self.done[cell] += by
-        self.strata_done.update(answer for answer in entry.get("answers", ()) if answer is not None)
+        for answer in entry.get("answers", ()):
+            if answer is not None:
+                self._keep_answer(state, cell, answer)
+        for _ in range(min(-by, len(state.answers.get(cell, ())))):  # rejected: its stratum has room again
+            self.strata_done[state.answers[cell].pop()] -= 1
+
+    def _keep_answer(self, state: WorkerState, cell: int, answer: str) -> None:
+        state.answers.setdefault(cell, []).append(answer)
+        self.strata_done[answer] += 1
 
     def _sequence_with(self, cell: int) -> tuple[int, ...]:
         """A sequence for a worker of whom only the records know."""

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from model_chat.analysis import compile_results
+from model_chat.analysis.conditions import _Design
 
 from .conftest import make_conversation, saver
 
@@ -33,7 +34,7 @@ def compile_all(tmp_path: Path) -> Compile:
         for number, (worker, conditions, rating) in enumerate(chats):
             said = [f"this has {number} five plain words"]
             model = (conditions or {}).get("model", "a")
-            more = {} if conditions is None else {"conditions": conditions}
+            more: dict[str, Any] = {} if conditions is None else {"conditions": conditions}
             write(make_conversation(model, worker, f"h{number}", said=said, rating=str(rating), **more))
         out = tmp_path / "out"
         folders = ["--results-folders", str(tmp_path / "results"), "--output-folder", str(out)]
@@ -79,10 +80,10 @@ def test_cells_and_main_effects_are_as_by_hand(compile_all: Compile) -> None:
     assert prompt["value"] == pytest.approx(((4.5 - 3.5) + (2.5 - 1)) / 2)
     # Each worker's part: half the distance from each cell's mean, over the cell's conversations; cool has the other sign.
     parts = [0.5 * 0.5 / 2 - 0.5 * -0.5 / 2, 0.5 * -0.5 / 2 - 0.5 * 0.5 / 2, 0.5 * 0.5 / 2, 0.5 * -0.5 / 2]
-    se = math.sqrt(4 / 3 * sum(part**2 for part in parts))
+    se = math.sqrt(4 / (4 - 2) * sum(part**2 for part in parts))  # the workers of each model are a group
     assert prompt["se"] == pytest.approx(se)
-    assert prompt["high"] == pytest.approx(1.25 + special.stdtrit(3, 0.975) * se)
-    assert prompt["p"] == pytest.approx(2 * special.stdtr(3, -1.25 / se))
+    assert prompt["high"] == pytest.approx(1.25 + special.stdtrit(2, 0.975) * se)
+    assert prompt["p"] == pytest.approx(2 * special.stdtr(2, -1.25 / se))
     (model,) = rows(found, "effects", factor="model")
     assert (model["kind"], model["level_a"], model["level_b"]) == ("between", "b", "a")
     assert model["value"] == pytest.approx(-((4.5 - 2.5) + (3.5 - 1)) / 2)
@@ -135,18 +136,56 @@ def test_without_conditions_nothing_is_added(compile_all: Compile) -> None:
     assert 'id="conditions"' not in found["report"]
 
 
-def test_intervals_hold_their_level_between_and_within_workers() -> None:
+class Ratings:
+    """One rating a conversation, as a metric."""
+
+    name, kind = "final_rating", "rating"
+
+    def __init__(self, sums: Any) -> None:
+        self.sums, self.totals = np.asarray(sums, dtype=float), np.ones(len(sums))
+
+
+def one_factor(cell: list[int], worker: list[int], ratings: list[float]) -> dict[str, Any]:
+    """The effect of a factor with two levels."""
+    design = _Design(
+        ("f",), {"f": ["x", "y"]}, [("x",), ("y",)], np.array(cell), np.ones(len(cell), dtype=bool), np.array(worker)
+    )
+    (row,) = design.effect_rows(Ratings(ratings), 0.95)  # type: ignore[arg-type]
+    return row
+
+
+def test_two_levels_that_each_worker_saw_give_the_paired_t_test() -> None:
+    first, second = [1.0, 4.0, 2.0, 5.0], [3.0, 4.0, 5.0, 4.0]
+
+    row = one_factor([0] * 4 + [1] * 4, [0, 1, 2, 3] * 2, first + second)
+
+    expected = stats.ttest_rel(second, first)
+    assert (row["kind"], row["p"]) == ("within", pytest.approx(expected.pvalue))
+    assert (row["low"], row["high"]) == pytest.approx(tuple(expected.confidence_interval()))
+
+
+def test_two_groups_of_workers_of_one_size_give_the_t_test() -> None:
+    first, second = [1.0, 4.0, 2.0, 5.0], [3.0, 4.0, 5.0, 4.0]
+
+    row = one_factor([0] * 4 + [1] * 4, list(range(8)), first + second)
+
+    expected = stats.ttest_ind(second, first)
+    assert (row["kind"], row["p"]) == ("between", pytest.approx(expected.pvalue))
+
+
+def test_one_worker_a_level_gives_no_interval() -> None:
+    row = one_factor([0, 1], [0, 1], [1.0, 3.0])
+
+    assert row["value"] == 2
+    assert math.isnan(row["se"])
+    assert math.isnan(row["p"])
+
+
+@pytest.mark.parametrize("workers", [8, 40])
+def test_intervals_hold_their_level_between_and_within_workers(workers: int) -> None:
     """The interval of an effect that is 0 contains 0 in about 95 of 100 studies of workers who differ."""
-    from model_chat.analysis.conditions import _Design
-
-    class Ratings:
-        name, kind = "final_rating", "rating"
-
-        def __init__(self, sums: Any) -> None:
-            self.sums, self.totals = sums, np.ones(len(sums))
-
     rng = np.random.default_rng(4)
-    workers, studies = 40, 400
+    studies = 400
     worker = np.repeat(np.arange(workers), 4)
     cell = np.array([2 * (number % 2) + at % 2 for number in range(workers) for at in range(4)])
     design = _Design(

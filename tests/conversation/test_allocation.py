@@ -278,14 +278,18 @@ def test_what_was_rejected_or_is_only_in_the_records_is_counted_anew(tmp_path: P
 
 def test_without_resume_everything_starts_afresh(tmp_path: Path) -> None:
     design = design_of(BETWEEN % 1)
+    cells = []
     for _ in range(3):
         quota = quota_of(design, tmp_path, resume=False)
         place = quota.take("w")
         assert place is not None
+        cells.append(place.cell.index)
         place.complete()
         quota.close()
 
-    assert sum(done(quota_of(design, tmp_path, finished=[("w", place.cell.index, None)]))) == 1
+    again = quota_of(design, tmp_path, finished=[("w", cells[-1], None)])
+    assert sum(done(again)) == 1
+    assert again.outlook("w") is Outlook.NOTHING
 
 
 def test_another_tasks_draws_in_the_same_file_do_not_count(tmp_path: Path) -> None:
@@ -393,6 +397,11 @@ def test_a_full_stratum_takes_no_more_and_who_leaves_gives_its_place_back(tmp_pa
     assert quota.notes() == ["age_band young: 0 of 5", "age_band old: 1 of 3"]
     again = quota_of(design_of(STRATA), tmp_path, finished=[("w4", olds[4].cell.index, "old")])
     assert again.notes() == ["age_band young: 0 of 5", "age_band old: 1 of 3"]
+    rejected = quota_of(design_of(STRATA), tmp_path)
+    assert rejected.notes() == ["age_band young: 0 of 5", "age_band old: 0 of 3"]
+    (tmp_path / "new").mkdir()
+    lost = quota_of(design_of(STRATA), tmp_path / "new", finished=[("w4", olds[4].cell.index, "old"), ("w5", 0, None)])
+    assert lost.notes() == ["age_band young: 0 of 5", "age_band old: 1 of 3"]
 
 
 def test_who_is_admitted_is_decided_by_the_item_of_the_strata(tmp_path: Path) -> None:
