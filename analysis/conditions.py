@@ -6,8 +6,8 @@ for Unbalanced Data"). Combinations in which a level does not occur are left out
 weight ``w_c`` of cell ``c`` and its mean ``m_c`` over ``N_c`` observations, worker ``g`` contributes
 ``u_g = Σ_c w_c (x_gc - m_c n_gc) / N_c``, and the variance is ``G/(G-K) Σ u_g²`` (Liang & Zeger 1986, Biometrika 73), with
 ``G-K`` degrees of freedom. ``K`` is the number of groups of workers who share no cell, in each of which the ``u_g`` add up
-to 0: 1 where all factors are within, so that this is the paired t test for two levels that each worker saw once, and 2 for two
-levels between workers, so that it is the t test of two groups of one size. What a worker's conversations have in common
+to 0: 1 where all factors are within, so that this is the paired t test for two levels that each worker saw once, and 2 for
+two levels between workers, so that it is the t test of two groups of one size. What a worker's conversations have in common
 cancels where they saw both levels.
 
 Conventions at the edges: see :mod:`model_chat.analysis.estimates`.

@@ -22,7 +22,7 @@ def with_conditions(options: Options, place: Reservation) -> Options:
     """
     if not isinstance(place, DesignReservation) or not place.flags:
         return options
-    changed: Any = dataclasses.replace(options, **place.flags)  # type: ignore[type-var]
+    changed: Any = dataclasses.replace(options, **place.flags)  # type: ignore[type-var]  # a dataclass, which a layer above makes
     if changed.start_mode == HI and not changed.include_persona:  # others of the run may have contexts
         changed = dataclasses.replace(changed, contexts=None)
     result: Options = changed

@@ -35,7 +35,7 @@ def design_of(text: str) -> StudyDesign:
 
 def quota_of(design: StudyDesign, folder: Path, **more: object) -> DesignQuota:
     """A quota that writes to a folder, for a task without records unless ``finished`` gives them."""
-    return DesignQuota(design, folder / ALLOCATION_NAME, TASK, model="m", **more)  # type: ignore[arg-type]
+    return DesignQuota(design, folder / ALLOCATION_NAME, TASK, model="m", **more)  # type: ignore[arg-type]  # further arguments of a quota
 
 
 def arrivals(
