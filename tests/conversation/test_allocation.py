@@ -19,7 +19,7 @@ from model_chat.conversation.allocation import AllocationError, cell_of, replay
 from model_chat.conversation.conditions import is_admitted
 from model_chat.conversation.design_quota import ALLOCATION_NAME, DesignQuota
 from model_chat.conversation.latin_squares import williams_square
-from model_chat.conversation.quota import ConversationQuota, ModelReservation, Outlook
+from model_chat.conversation.quota import ConversationQuota, Outlook
 from model_chat.errors import ConfigurationError
 from model_chat.records.journal import read_journal
 from model_chat.tests.designs import BETWEEN, MIXED, TASK, arrivals, design_of, end, quota_of
@@ -412,7 +412,9 @@ def test_who_is_admitted_is_decided_by_the_item_of_the_strata(tmp_path: Path) ->
 
     assert is_admitted(first, {"age_band": "young", "other": "old"})
     assert not is_admitted(second, {"other": "old"})
-    assert is_admitted(ModelReservation("m", ConversationQuota({"m": 1})), {})
+    without_design = ConversationQuota({"m": 1}).take("w")
+    assert without_design is not None
+    assert is_admitted(without_design, {})
     unstratified = quota_of(design_of(BETWEEN % 1), tmp_path / "b", resume=False)
     (tmp_path / "b").mkdir()
     place = unstratified.take("w")
