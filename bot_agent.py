@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from model_chat.agents._chat_history import PROMPT_ID
 from model_chat.configuration.redaction import without_known, without_known_so_far
 from model_chat.records.schema import MODEL_ID, Generation
 from model_chat.serving.opt_export import exportable_opt
@@ -67,6 +68,10 @@ class BotAgent:
         """
         if lines:
             self.observe({"id": "persona", "text": "\n".join(lines)})
+
+    def observe_prompt(self, text: str) -> None:
+        """Add a text to the model's system prompt before the conversation starts; only chat models have one."""
+        self.observe({"id": PROMPT_ID, "text": text})
 
     def observe(self, message: dict[str, Any]) -> None:
         """Let the model see a message; it reaches the model together with the request for its next reply."""

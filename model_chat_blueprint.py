@@ -147,6 +147,7 @@ class ModelChatBlueprintArgs(BaseModelChatBlueprintArgs):
         default="ModelChatBlueprint", metadata={"help": "Workers chat with models and annotate their responses."}
     )
     conversations_needed_string: str | None = _flag(None, "Conversations to collect: nickname:count,nickname:count.")
+    design_path: str = _flag("", "YAML file of the study's conditions (docs/study-design.md); empty: none.")
     base_model_folder: str | None = _flag("${task_dir}/models", "Folder of models, <nickname>/model.opt and so on.")
     model_opt_path: str | None = _flag(
         None, "YAML file, nickname to a string of ParlAI flags or an endpoint's settings; beside the base folder."

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from model_chat.bot_agent import BotAgent
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.redaction import redacted
+from model_chat.conversation.conditions import conditions_of, prompt_of, with_conditions
 from model_chat.conversation.contexts import HI, Context, ContextSource
 from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.human_agent import AgentTimeoutError, HumanAgent
@@ -629,6 +630,7 @@ class ModelChatWorld:
             "status": self.completion,
             "reason": self.reason,
             "failed_generation": self.failed_generation,
+            "conditions": conditions_of(self.place),
             **self.additional_record(),
         }
         return Conversation(**record).to_dict()
@@ -676,7 +678,11 @@ def make_world(
     if place is None:
         raise NoReservationLeftError("Every model has all the conversations it needs.")
     try:
-        return world_class(opt, agents[0], BotAgent(opt.models, place.nickname), place)
+        bot = BotAgent(opt.models, place.nickname)
+        prompt = prompt_of(place)
+        if prompt is not None:
+            bot.observe_prompt(prompt)
+        return world_class(with_conditions(opt, place), agents[0], bot, place)
     except BaseException:
         place.give_back()
         raise

@@ -9,6 +9,8 @@ SILENCE = "__SILENCE__"
 """ParlAI's text for "nobody has said anything yet"."""
 OPENING_CUE = "(The other one waits for you to begin the conversation.)"
 """Stands for the first message where the model has the first word."""
+PROMPT_ID = "system_prompt"
+"""`id` of an observation that was not said: its text is added to the system prompt."""
 _PERSONA = "your persona:"
 _PARTNER = "partner's persona:"
 
@@ -28,8 +30,11 @@ class ChatHistory:
         self._turns: list[dict[str, Any]] = []
 
     def observe(self, observation: Mapping[str, Any]) -> None:
-        """Take in what the other one said, or the persona (lines that begin with ``your persona:``)."""
+        """Take in what the other one said, the persona (lines that begin with ``your persona:``), or more of the prompt."""
         text = observation.get("text") or ""
+        if observation.get("id") == PROMPT_ID:
+            self._system_prompt = f"{self._system_prompt}\n\n{text}".strip()
+            return
         said = self._take_persona(text, all_of_it=observation.get("id") == "persona")
         if said and said != SILENCE:
             self._turns.append({"role": "user", "content": said})

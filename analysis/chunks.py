@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from model_chat.analysis.answers import Given, answers_in, flow_text_of
@@ -105,6 +106,7 @@ CONVERSATION_SCHEMA = pa.schema(
         ("ending", pa.string()),
         ("day", pa.date32()),
         ("dialog_hash", pa.int64()),
+        ("conditions", pa.string()),
     ]
 )
 
@@ -174,6 +176,7 @@ class ChunkBuilder:
                 conversation.ending,
                 source.day,
                 int.from_bytes(measures.dialog_hash, "big", signed=True),
+                None if conversation.conditions is None else orjson.dumps(conversation.conditions).decode(),
             )
         )
         self._candidates.append((measures.digest, None))

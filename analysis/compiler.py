@@ -211,6 +211,8 @@ class ModelChatResultsCompiler:
                 "comparison_effects": compared.effects,
                 "win_curves": compared.curves,
             }
+        if summary.conditions is not None:
+            tables |= {"conditions": summary.conditions.cells, "effects": summary.conditions.effects}
         if summary.sequential is not None:
             tables["sequential"] = summary.sequential
         if corpus.answers:  # as before where no study flow was used

@@ -76,6 +76,17 @@ _RANKING_COLUMNS = {
     "judgements": "judgements",
     "workers": "workers",
 }
+_EFFECT_COLUMNS = {
+    "factor": "factor",
+    "metric": "metric",
+    "level_a": "level",
+    "level_b": "less level",
+    "value": "difference",
+    "low": "low",
+    "high": "high",
+    "p": "p",
+    "workers": "workers",
+}
 
 
 _JUDGE_COLUMNS = {
@@ -120,6 +131,9 @@ def print_summary(summary: Summary, files: Mapping[str, Path]) -> None:
         if left > 0:
             out.print(f"… and {left} more in the file.")
         out.print(WHICH_P)
+    if summary.conditions is not None:
+        rows = [[_cell(value) for value in row] for row in _rows(summary.conditions.effects[list(_EFFECT_COLUMNS)])]
+        print_table(out, "Main effects of the conditions", list(_EFFECT_COLUMNS.values()), rows)
     compared = summary.preferences
     if compared is not None and len(compared.ranking):
         rows = [[_cell(value) for value in row] for row in _rows(compared.ranking[list(_RANKING_COLUMNS)])]

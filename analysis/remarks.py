@@ -74,6 +74,8 @@ def remarks(summary: Summary) -> list[str]:
             f"The mixed models and the clustered estimates disagree on whether these differ: {pairs}"
             f"{' and others' if len(apart) > _MOST_NAMED else ''}; workers with many messages may judge differently."
         )
+    if summary.conditions is not None:
+        said += summary.conditions.remarks
     if summary.preferences is not None:
         said += summary.preferences.remarks
     said += corpus.generations.remarks()

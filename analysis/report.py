@@ -22,6 +22,7 @@ from model_chat.analysis.answer_report import answer_section
 from model_chat.analysis.arrays import CLEAN
 from model_chat.analysis.chunks import CONTEXT_TURN
 from model_chat.analysis.collect import Corpus
+from model_chat.analysis.conditions import condition_content
 from model_chat.analysis.console import p_text
 from model_chat.analysis.exclusions import ExclusionReason
 from model_chat.analysis.preference_report import EFFECT_NAMES, preference_content
@@ -135,6 +136,7 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "more_workers": max(0, len(summary.workers) - _ROWS_SHOWN),
         "preferences": preference_content(summary.preferences, level),
         "effect_names": EFFECT_NAMES,
+        "conditions": condition_content(summary.conditions),
         "mixed": summary.mixed[summary.mixed["about"] == "difference"].to_dict("records"),
         "sequential": [] if summary.sequential is None else summary.sequential.to_dict("records"),
         "charts": _charts(summary, models, buckets, level),

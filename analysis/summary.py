@@ -11,6 +11,7 @@ import pandas as pd
 from model_chat.analysis import items, tables
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.collect import Corpus
+from model_chat.analysis.conditions import Conditions, conditions
 from model_chat.analysis.mixed import mixed
 from model_chat.analysis.settings import Settings
 
@@ -39,6 +40,8 @@ class Summary:
     mixed: pd.DataFrame
     preferences: Preferences | None
     """Of compared replies; None where no record has any."""
+    conditions: Conditions | None
+    """Of the study's design; None where no record has conditions."""
     sequential: pd.DataFrame | None
     """Confidence sequences; None without `--sequential`."""
     items: pd.DataFrame
@@ -71,6 +74,7 @@ def summarise(corpus: Corpus) -> Summary:
         generations=corpus.generations.table(),
         mixed=mixed(data),
         preferences=compared,
+        conditions=conditions(data),
         sequential=_sequential(data, estimates, compared),
         items=items.items(data, metrics),
         answers=items.answers(data),

@@ -19,6 +19,7 @@ B, T = "mephisto.blueprint.", "mephisto.task."
 GROUPS: dict[str, tuple[str, ...]] = {
     "Models and how many conversations": (
         B + "conversations_needed_string",
+        B + "design_path",
         B + "num_conversations",
         B + "image_models",
         B + "resume",

@@ -6,7 +6,19 @@ import random
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
+
+
+class Outlook(Enum):
+    """What there is for a worker."""
+
+    WORK = "work"
+    """A place that they may have now."""
+    LATER = "later"
+    """Nothing now, but something that others hold, and may give back."""
+    NOTHING = "nothing"
+    """Nothing, whatever others do."""
 
 
 class ModelCount(NamedTuple):

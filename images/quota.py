@@ -7,23 +7,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import Enum
 
 from model_chat.conversation.quota import ModelCount, Reservation
+from model_chat.conversation.quota import Outlook as Outlook
 from model_chat.images.stack import ImageStack, StackWriteError
 
 logger = logging.getLogger(__name__)
-
-
-class Outlook(Enum):
-    """What there is for a worker."""
-
-    WORK = "work"
-    """A place that they may have now."""
-    LATER = "later"
-    """Nothing now, but something that others hold, and may give back."""
-    NOTHING = "nothing"
-    """Nothing, whatever others do."""
 
 
 @dataclass

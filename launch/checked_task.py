@@ -16,6 +16,7 @@ from model_chat.serving.catalogue import ModelSource
 if TYPE_CHECKING:
     from model_chat.conversation.world import WorldModule
     from model_chat.images.contexts import ImageContexts
+    from model_chat.launch.design_checks import CheckedDesign
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class CheckedTask:
         images: None in text chat.
         max_model_spend_usd: US dollars that the models may cost; None: no limit.
         study_flow: the pages around the chat; None without.
+        design: the study's conditions; None without.
     """
 
     needed: dict[str, int]
@@ -78,3 +80,4 @@ class CheckedTask:
     images: CheckedImages | None = None
     max_model_spend_usd: float | None = None
     study_flow: StudyFlow | None = None
+    design: CheckedDesign | None = None

@@ -31,6 +31,7 @@ from model_chat.crowd.panels import is_panel, panel_faults
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import find_stack_faults
 from model_chat.launch.checked_task import CheckedImages, CheckedTask
+from model_chat.launch.design_checks import CheckedDesign, check_design, prompt_faults, variant
 from model_chat.model_chat_blueprint import FRONTEND_DIST, IMAGE_BLUEPRINT_TYPE
 from model_chat.quality.acceptability import AcceptabilityChecker, offensive_matcher
 from model_chat.quality.attention import AttentionConfig, load_attention_checks
@@ -119,17 +120,24 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     needed: dict[str, int] = {}
     sources: dict[str, ModelSource] = {}
     images: CheckedImages | None = None
+    design: CheckedDesign | None = None
     if is_image_chat(cfg):
         images, sources = _check_images(args, full_task_name(cfg), faults)
         if images is not None:
             needed = dict.fromkeys(sources, len(images.contexts) * images.evals_per_image_model_combo)
     else:
+        flag = f"{BLUEPRINT}.conversations_needed_string"
         with faults.collecting():
-            needed = parse_conversations_needed(
-                f"{BLUEPRINT}.conversations_needed_string", args.conversations_needed_string
-            )
+            if args.design_path:
+                design, needed, found = check_design(args, cfg.mephisto.task.get("maximum_units_per_worker", None))
+                flag = flag if design.model else f"{BLUEPRINT}.design_path"
+                faults.found += found
+            else:
+                needed = parse_conversations_needed(flag, args.conversations_needed_string)
         with faults.collecting():
-            sources = _find_models(args, needed, faults)
+            sources = _find_models(args, needed, faults, flag)
+        if design is not None:
+            faults.found += prompt_faults(design.design, sources)
         faults.add(start_mode_fault(f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode))
 
     for fault in spend_faults(f"{BLUEPRINT}.max_model_spend_usd", args.max_model_spend_usd, sources):
@@ -170,8 +178,9 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     with faults.collecting():
         world_module = cast("WorldModule", load_world(f"{BLUEPRINT}.world_file", args.world_file))
     faults.add(folder_fault(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder))
-    acceptability, attention, block_list = check_quality(cfg, annotations, faults)
-    _check_mephisto(cfg, faults, 0 if attention is None else len(attention.checks))
+    shortest, longest = (variant(cfg, None if design is None else design.design, choose) for choose in (min, max))
+    acceptability, attention, block_list = check_quality(shortest, annotations, faults)
+    _check_mephisto(longest, faults, 0 if attention is None else len(attention.checks))
     ConfigurationError.raise_if(faults.found)
     if world_module is None:
         raise RuntimeError("a world file was neither loaded nor refused")
@@ -192,6 +201,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         attention=attention,
         block_list=block_list,
         images=images,
+        design=design,
         max_model_spend_usd=args.max_model_spend_usd,
         study_flow=study_flow,
     )

@@ -37,6 +37,8 @@ from model_chat.images.stack import stack_files
 from model_chat.launch.checked_task import CheckedTask
 from model_chat.launch.checks import BLUEPRINT, check_task, mode_needs_context
 from model_chat.launch.command_line import Action, CannotComposeError, read_arguments, run_hydra_app
+from model_chat.launch.design_checks import variant
+from model_chat.launch.design_run import hold_allocation, make_quota
 from model_chat.launch.logs import adopt_parlai_logger, set_up_logging
 from model_chat.launch.panel import let_participants_return, open_endings, open_panel
 from model_chat.launch.progress import Progress
@@ -168,7 +170,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             models = closing.enter_context(ExitStack())
             closing.callback(operator.stop)
             done, spent = resume_earlier_runs(operator.db, cfg, task, data_folder, console)
-            if task.images is None and ConversationQuota(task.needed, done).remaining() == 0:
+            if task.images is None and task.design is None and ConversationQuota(task.needed, done).remaining() == 0:
                 return _nothing_left(task, console)
             if task.max_model_spend_usd is not None and spent >= task.max_model_spend_usd:
                 return _nothing_to_spend(task, spent, console)
@@ -186,6 +188,8 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             block_workers(operator.db, cfg, task.block_list)
             remember_data_folder(cfg)
             held.enter_context(use_chat_data(task.chat_data_folder))
+            if task.design is not None:
+                held.enter_context(hold_allocation(task.chat_data_folder))
             if task.images is not None:
                 note_stack_owner(task.images.stack_folder, task.task_name)
             operator.launch_task_run_or_die(cfg.mephisto, shared)
@@ -271,8 +275,9 @@ def _nothing_to_spend(task: CheckedTask, spent: float, console: Console) -> int:
 def _nothing_left(task: CheckedTask, console: Console) -> int:
     """Say that everything is collected; return the exit code."""
     more = "conversations_needed_string" if task.images is None else "num_conversations"
+    more = f"{BLUEPRINT}.{more}" if task.design is None else "conversations_per_cell of the design"
     console.print(
-        f"Everything is collected that '{task.task_name}' asks for; for more, raise {BLUEPRINT}.{more}, or give another "
+        f"Everything is collected that '{task.task_name}' asks for; for more, raise {more}, or give another "
         "mephisto.task.task_name.",
         highlight=False,
         soft_wrap=True,
@@ -317,7 +322,7 @@ def prepare(
     """
     args = cfg.mephisto.blueprint
     adopt_parlai_logger()
-    contexts = None if task.images is not None else _load_contexts(args, console)
+    contexts = None if task.images is not None else _load_contexts(_with_any_context(cfg, task), console)
     flag = f"{BLUEPRINT}.{'conversations_needed_string' if task.images is None else 'image_models'}"
     pool = open_pool(args, task.sources, flag, lambda what: console.status(_escaped(what)), stopped)
     closing.callback(pool.shutdown)
@@ -349,7 +354,7 @@ def prepare(
     else:
         options = ChatOptions(
             **common,
-            quota=ConversationQuota(task.needed, done, seed=args.random_seed),
+            quota=make_quota(cfg, task, data_folder / "database.db", done),
             start_mode=args.conversation_start_mode,
             contexts=contexts,
             include_persona=args.include_persona,
@@ -392,6 +397,11 @@ def prepare(
             "annotation": annotation,
         }
     return shared, quota
+
+
+def _with_any_context(cfg: DictConfig, task: CheckedTask) -> Any:
+    """The flags, with contexts if any conversation has one."""
+    return variant(cfg, None if task.design is None else task.design.design, max).mephisto.blueprint
 
 
 def _load_contexts(args: Any, console: Console) -> ContextSource | None:

@@ -25,6 +25,7 @@ from model_chat.conversation.study_flow import DECLINED
 from model_chat.crowd.identity import check_worker
 from model_chat.crowd.platform import take_down
 from model_chat.mephisto_task.agent_state import state_of
+from model_chat.mephisto_task.design_workers import has_condition_for, has_nothing_for, has_open_cells
 from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.quality import no_more_work
 from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
@@ -108,17 +109,21 @@ class ModelChatTaskRunner(TaskRunner):
 
     def readmit(self, worker: Worker) -> None:
         """Let a worker in who had seen everything that another study has; called on arrival, before who may is checked."""
+        if has_nothing_for(self.shared_state.world_opt, worker):
+            return
         no_more_work.readmit(worker, self._block_name)
 
     def filter_units_for_worker(self, units: list[Unit], worker: Worker) -> list[Unit]:
         """Return the units; called by Mephisto.
 
-        There are none for a worker whose conversations broke down again and again, and for anybody once the models have cost
-        what they may.
+        There are none for a worker whose conversations broke down again and again, for anybody once the models have cost
+        what they may, and for a worker who has no condition of the study's design now.
         """
         spend = self.shared_state.spend
         is_full = spend is not None and spend.is_reached()
-        return [] if is_full or self.failures.too_many_of(platform_id(worker)) else units
+        if is_full or self.failures.too_many_of(platform_id(worker)):
+            return []
+        return units if has_condition_for(self.shared_state.world_opt, worker, self._block_name) else []
 
     def get_init_data_for_agent(self, agent: Agent) -> dict[str, Any] | None:
         """Return what a page needs to show its conversation: all updates so far; the same again after a reload."""
@@ -233,7 +238,10 @@ class ModelChatTaskRunner(TaskRunner):
 
     def end_without_reservation(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Tell a worker for whom there is no place that there is nothing to do."""
-        logger.warning("A unit was offered though no further conversation is to begin")
+        if has_open_cells(self.shared_state.world_opt):  # it was somebody else's a moment ago, who may leave
+            self._launch_replacement()
+        else:
+            logger.warning("A unit was offered though no further conversation is to begin")
         tell_end(human, EndingKind.NO_WORK, "no_work", NO_MORE_WORK)
 
     def _run_world(self, world: ConversationWorld, unit: Unit, agent: Agent, human: HumanAgent) -> None:

@@ -14,8 +14,9 @@ from rich.console import Console
 from model_chat.configuration.files import expand
 from model_chat.configuration.lists import join_list
 from model_chat.configuration.places import ROOT, work_dir
+from model_chat.configuration.study_design import load_study_design
 from model_chat.errors import ConfigurationError
-from model_chat.launch.checks import check_task
+from model_chat.launch.checks import Faults, check_task
 from model_chat.launch.command_line import compose_config
 from model_chat.launch.task_run import prepare
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
@@ -31,6 +32,7 @@ FILES = (
     "study_flow_path",
     "model_opt_path",
     "world_file",
+    "design_path",
 )
 """Flags under ``mephisto.blueprint`` that name the files of a study."""
 
@@ -77,6 +79,8 @@ class Study:
             raise ConfigurationError(
                 "The preview shows text chat; for image chat give a text configuration of the same texts."
             )
+        design_path = cfg.mephisto.blueprint.design_path
+        changes[f"{B}.design_path"] = ""  # its faults are said; the chat shown has no condition
         if model is not None:
             changes[f"{B}.conversations_needed_string"] = join_list([f"{model}:999999"])
             del changes[f"{B}.base_model_folder"], changes[f"{B}.model_opt_path"]
@@ -87,7 +91,13 @@ class Study:
         self.cfg: DictConfig = cfg
         self.shared: ModelChatSharedState
         with ExitStack() as closing:
-            task = check_task(cfg)
+            faults = Faults()
+            with faults.collecting():
+                if design_path:
+                    load_study_design(f"{B}.design_path", design_path)
+            with faults.collecting():
+                task = check_task(cfg)
+            ConfigurationError.raise_if(faults.found)
             if model is not None and not task.sources[model].is_endpoint:
                 raise ConfigurationError(
                     f"--model: '{model}' is not behind an endpoint; the preview loads no weights. Talk to it with run.py."

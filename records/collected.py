@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class SavedConversation:
         message_ids: the page's ids of what the worker said.
         path: of the file, or None where only the database has it.
         cost_usd: what the model's replies have cost, as far as it is known; US dollars.
+        conditions: factor -> level; None without a design.
     """
 
     nickname: str
@@ -53,6 +54,7 @@ class SavedConversation:
     message_ids: frozenset[str]
     path: Path | None
     cost_usd: float = 0.0
+    conditions: Mapping[str, str] | None = None
 
 
 @dataclass
@@ -179,4 +181,5 @@ def _kept(conversation: ReadConversation, path: Path | None) -> SavedConversatio
         message_ids=message_ids_of(conversation.raw.get("dialog")),
         path=path,
         cost_usd=conversation.cost_usd(),
+        conditions=conversation.conditions,
     )

@@ -20,6 +20,8 @@ from model_chat.records.append_only_log import AppendOnlyLog
 logger = logging.getLogger(__name__)
 
 JOURNAL_NAME = "journal.jsonl"
+ALLOCATION_NAME = "allocation.jsonl"
+"""Beside the conversations: who got which condition of a study's design."""
 ATTEMPTS = 4
 PAUSE_SECONDS = 0.5
 """Between two attempts: a disk that is full for a moment costs a worker two seconds rather than the conversation."""

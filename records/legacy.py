@@ -73,6 +73,7 @@ def modernise(raw: object) -> dict[str, Any]:
         "person2_seed_utterance": raw.get("person2_seed_utterance"),
         "additional_context": raw.get("additional_context") or first_value(act.get("text")),
         "image_idx": raw.get("image_idx"),
+        "conditions": raw.get("conditions"),
         "image_id": first_value(act.get("image_id")),
         "status": raw.get("status") or "complete",
         "reason": raw.get("reason"),

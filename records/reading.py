@@ -197,6 +197,7 @@ class ReadConversation(BaseModel):
     person2_seed_utterance: str | None = None
     additional_context: str | None = None
     image_idx: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    conditions: dict[str, str] | None = None
     image_id: str | None = None
     """The image teacher's own id, where the record holds the act about the image."""
     status: Completion = Completion.COMPLETE

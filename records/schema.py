@@ -215,6 +215,8 @@ class Conversation(_Strict):
     """What is known of the reply that the model could not give, its cost among it."""
     comparisons: list[Comparison] | None = None
     """In the order in which they were made; None when the task has none."""
+    conditions: dict[str, str] | None = None
+    """Factor of the study's design -> level of this conversation; None without a design."""
     task_name: str | None = None
     """Mephisto's name of the task that the conversation counts for, with its suffix; None in older files."""
     participation: Participation | None = None

@@ -71,13 +71,17 @@ def places_left(cfg: Any, chat_data_folder: Path, database: Path, task_name: str
         ConfigurationError: the configuration does not say how many it needs.
     """
     from model_chat.launch.checks import BLUEPRINT, is_image_chat
-    from model_chat.records.collected import find_saved
+    from model_chat.launch.design_run import conversations_left
+    from model_chat.records.collected import SavedConversations, find_saved
     from model_chat.serving.catalogue import parse_conversations_needed
 
     resumes = cfg.mephisto.blueprint.resume
-    done = find_saved(chat_data_folder, database, task_name).complete() if resumes else {}
+    saved = find_saved(chat_data_folder, database, task_name) if resumes else SavedConversations()
+    done = saved.complete()
     if is_image_chat(cfg):
         return max(0, int(cfg.mephisto.blueprint.num_conversations) - sum(done.values()))
+    if cfg.mephisto.blueprint.design_path:
+        return conversations_left(cfg.mephisto.blueprint.design_path, saved)
     needed = parse_conversations_needed(
         f"{BLUEPRINT}.conversations_needed_string", cfg.mephisto.blueprint.conversations_needed_string
     )

@@ -195,6 +195,9 @@ def check_task_configuration(cfg: DictConfig) -> tuple[Any | None, list[Finding]
     except ConfigurationError as error:
         return None, [fault("Configuration", text) for text in error.faults]
     counts = ", ".join(f"{nickname} {count}" for nickname, count in task.needed.items())
+    if task.design is not None:
+        design = task.design.design
+        counts += f" ({len(design.cells)} cells of the design, {design.conversations_per_cell} each)"
     found = [fine("Configuration", f"in order; conversations to collect: {counts or 'by image'}")]
     if task.study_flow is not None:
         items = sum(1 for _ in task.study_flow.items())

@@ -51,6 +51,20 @@ class ModelSource:
             return ENDPOINT_AGENT in (self.flags or "")
         return _read_opt(self.folder).get("model") == ENDPOINT_AGENT
 
+    @property
+    def agent(self) -> str | None:
+        """ParlAI's name of its agent, as far as it is known before the model is loaded."""
+        if self.endpoint is not None:
+            return ENDPOINT_AGENT
+        if self.folder is not None:
+            return str(_read_opt(self.folder).get("model"))
+        words = shlex.split(self.flags or "")
+        names = [word.partition("=") for word in words]
+        for at, (name, given, value) in enumerate(names):
+            if name in ("-m", "--model"):
+                return value if given else (words[at + 1] if at + 1 < len(words) else None)
+        return None
+
     def missing_prices(self) -> list[str]:
         """Return the prices that an endpoint model's settings leave out."""
         if self.endpoint is not None:

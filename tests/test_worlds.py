@@ -450,6 +450,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "reason": (str, type(None)),
     "failed_generation": type(None),
     "comparisons": type(None),
+    "conditions": type(None),
 }
 
 

@@ -215,6 +215,31 @@ def test_without_a_qualification_there_is_no_onboarding(check: Callable[..., Che
     assert task.onboarding is None
 
 
+def test_a_design_is_checked_with_everything_else(check: Callable[..., CheckedTask], tmp_path: Path) -> None:
+    path = tmp_path / "design.yaml"
+    flags = {f"{B}.design_path": str(path), f"{B}.conversations_needed_string": "null"}
+    path.write_text("factors: {model: [a, group/b], num_turns: [1, 9]}\nconversations_per_cell: 3\n", encoding="utf-8")
+    task = check(**flags)
+    assert task.needed == {"a": 6, "group/b": 6}
+    assert list(task.sources) == ["a", "group/b"]
+    assert task.design is not None
+    assert task.design.design.total == 12
+
+    (tmp_path / "attention.json").write_text(
+        json.dumps({"checks": [{"turn": 2, "text": "Please answer yes.", "expect": ["yes"]}]}), encoding="utf-8"
+    )
+    attention = {f"{B}.attention_checks_path": f"{tmp_path}/attention.json"}
+    assert any("turn 2 never comes" in fault for fault in faults(check, **flags, **attention))
+    path.write_text("factors: {model: [a, c], prompt: {x: X., y: Y.}}\nconversations_per_cell: 3\n", encoding="utf-8")
+    found = faults(check, **flags, **{f"{B}.max_resp_time": "0"})
+    assert any(fault.startswith(f"{B}.design_path: there is no model 'c'") for fault in found)
+    assert any("max_resp_time" in fault for fault in found)
+    path.write_text(
+        "factors: {model: [a, group/b], prompt: {x: X., y: Y.}}\nconversations_per_cell: 3\n", encoding="utf-8"
+    )
+    assert [fault.split("and '")[1].split("'")[0] for fault in faults(check, **flags)] == ["a", "group/b"]
+
+
 def test_models_may_come_from_an_option_file_alone_or_beside_the_folder(
     check: Callable[..., CheckedTask], tmp_path: Path
 ) -> None:

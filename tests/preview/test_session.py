@@ -74,11 +74,23 @@ def test_a_changed_file_starts_over_and_a_fault_leaves_what_was_there(preview: P
 
 def test_all_faults_are_said_at_the_start_and_nothing_is_left_behind(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    flags = [f"{B}.left_pane_text_path=no.html", f"{B}.num_turns=0"]
+    flags = [f"{B}.left_pane_text_path=no.html", f"{B}.num_turns=0", f"{B}.design_path=no.yaml"]
     with pytest.raises(ConfigurationError) as caught:
         Preview(flags, "Fixed.", False, Console(file=io.StringIO()))
-    assert len(caught.value.faults) == 2
+    assert len(caught.value.faults) == 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_with_a_design_is_shown_without_a_condition(tmp_path: Path) -> None:
+    design = tmp_path / "design.yaml"
+    design.write_text("factors: {model: [large_one, small_one]}\nconversations_per_cell: 5\n", encoding="utf-8")
+    flags = [f"{B}.design_path={design}", f"{B}.conversations_needed_string=null"]
+
+    preview = Preview(flags, "Fixed.", False, Console(file=io.StringIO()))
+    try:
+        assert "large_one" not in str(preview.study.shared.page_config)
+    finally:
+        preview.close()
 
 
 def test_the_page_learns_no_answers_and_no_model(preview: Preview) -> None:

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
+from model_chat.conversation.allocation import replay
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import ImageStack
 from model_chat.launch.recovery import hold_task, use_chat_data
 from model_chat.records import forget, locks
 from model_chat.records.collected import find_saved
 from model_chat.records.forget import forget_worker
-from model_chat.records.journal import JOURNAL_NAME, read_journal
+from model_chat.records.journal import ALLOCATION_NAME, JOURNAL_NAME, read_journal
 from model_chat.records.writing import save_conversation
+from model_chat.tests.designs import MIXED, design_of, quota_of
 from model_chat.tests.launch.test_recovery import TASK, begin, finished
 from model_chat.tests.mephisto_run import Run
 
@@ -84,6 +86,27 @@ def test_no_record_names_the_worker_any_more_and_everything_still_counts(run: Ru
     again.close()
     nothing = forget_worker(WHO, database, [chats], [stacks])
     assert (nothing.files, nothing.states, nothing.rows, nothing.stacks) == (0, 0, 0, 0)
+
+
+def test_the_draws_of_a_design_name_the_worker_no_more_and_still_add_up(run: Run, tmp_path: Path) -> None:
+    folder, design = tmp_path / "chats", design_of(MIXED % ("latin_square", 2))
+    folder.mkdir()
+    quota = quota_of(design, folder)
+    for who in (WHO, "worker-2", WHO):
+        place = quota.take(who)
+        assert place is not None
+        place.complete()
+    quota.close()
+    before = replay(design, read_journal(folder / ALLOCATION_NAME)).done
+
+    dry = forget_worker(WHO, Path(run.db.db_path), [folder], dry_run=True)
+    assert (dry.files, len(mentions(folder, WHO))) == (1, 1)
+    gone = forget_worker(WHO, Path(run.db.db_path), [folder])
+
+    assert mentions(folder, WHO) == []
+    state = replay(design, read_journal(folder / ALLOCATION_NAME), check_draws=True)
+    assert state.done == before
+    assert set(state.workers) == {gone.pseudonym, "worker-2"}
 
 
 def test_deleting_leaves_nothing_that_the_worker_wrote(run: Run, tmp_path: Path) -> None:

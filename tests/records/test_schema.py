@@ -32,6 +32,7 @@ KEYS = {
     "reason",
     "failed_generation",
     "comparisons",
+    "conditions",
     "task_name",
     "participation",
 }

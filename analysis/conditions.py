@@ -1,0 +1,236 @@
+"""Results per cell of a study's design, and the main effects of its factors.
+
+The main effect of a factor is the mean, over the combinations of all other factors, of the difference between two of its
+levels: each combination weighs alike, however many conversations it has (unweighted cell means; Searle 1987, "Linear Models
+for Unbalanced Data"). Combinations in which a level does not occur are left out. Its error is clustered by worker: with the
+weight ``w_c`` of cell ``c`` and its mean ``m_c`` over ``N_c`` observations, worker ``g`` contributes
+``u_g = Σ_c w_c (x_gc - m_c n_gc) / N_c``, and the variance is ``G/(G-K) Σ u_g²`` (Liang & Zeger 1986, Biometrika 73), with
+``G-K`` degrees of freedom. ``K`` is the number of groups of workers who share no cell, in each of which the ``u_g`` add up
+to 0: 1 where all factors are within, so that this is the paired t test for two levels that each worker saw once, and 2 for
+two levels between workers, so that it is the t test of two groups of one size. What a worker's conversations have in common
+cancels where they saw both levels.
+
+Conventions at the edges: see :mod:`model_chat.analysis.estimates`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import special
+
+from model_chat.analysis.comparison import holm
+from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
+
+if TYPE_CHECKING:
+    from model_chat.analysis.arrays import Data, Metric
+
+RATING_BOUNDS = (1.0, 5.0)
+CELL_COLUMNS = ("metric", "value", "se", "low", "high", "observations", "conversations", "workers")
+"""After a column for each factor, `factor_<name>`."""
+EFFECT_COLUMNS = (
+    "factor",
+    "kind",
+    "metric",
+    "level_a",
+    "level_b",
+    "value",
+    "se",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "conversations",
+    "workers",
+)
+BETWEEN, WITHIN = "between", "within"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The tables.
+
+    Attributes:
+        factors: names, sorted.
+        cells: a row a cell and metric.
+        effects: a row a factor, pair of its levels and metric: `value` is `level_a` less `level_b`; `kind` is `within` where
+            any worker saw two levels, else `between`; `p_holm` is corrected over the pairs of levels of the factor.
+        remarks: sentences.
+    """
+
+    factors: tuple[str, ...]
+    cells: pd.DataFrame
+    effects: pd.DataFrame
+    remarks: list[str]
+
+
+def conditions(data: Data) -> Conditions | None:
+    """Compute the tables; None where no conversation has conditions.
+
+    Conversations without conditions, or with other factors than most, are left out, and a remark says so.
+    """
+    given = [
+        None if text is None else orjson.loads(text) for text in data.corpus.conversations["conditions"].to_pylist()
+    ]
+    names = [None if not one else tuple(sorted(one)) for one in given]
+    known = [one for one in names if one is not None]
+    if not known:
+        return None
+    factors = max(sorted(set(known)), key=known.count)
+    used = np.array([one == factors for one in names])
+    keys = [tuple(one[factor] for factor in factors) for one, own in zip(given, used, strict=True) if one and own]
+    levels = {factor: sorted({key[at] for key in keys}, key=_order) for at, factor in enumerate(factors)}
+    cells = sorted(set(keys), key=lambda key: [_order(level) for level in key])
+    numbers = {cell: number for number, cell in enumerate(cells)}
+    design = _Design(factors, levels, cells, np.array([numbers[key] for key in keys]), used, data.worker[used])
+    confidence = data.settings.confidence
+    remarks = []
+    if not used.all():
+        remarks.append(
+            f"{int((~used).sum())} conversations have no conditions, or not those of the factors {', '.join(factors)}; they "
+            "are in the results per model, not in those per cell."
+        )
+    return Conditions(
+        factors=factors,
+        cells=pd.DataFrame(
+            [row for metric in data.metrics for row in design.cell_rows(metric, confidence)],
+            columns=[*(f"factor_{name}" for name in factors), *CELL_COLUMNS],
+        ),
+        effects=pd.DataFrame(
+            [row for metric in data.metrics for row in design.effect_rows(metric, confidence)],
+            columns=list(EFFECT_COLUMNS),
+        ),
+        remarks=remarks,
+    )
+
+
+def _order(level: str) -> tuple[int, float, str]:
+    """Numbers by size, then texts by name."""
+    try:
+        number = float(level)
+    except ValueError:
+        return 1, 0.0, level
+    return (0, number, level) if math.isfinite(number) else (1, 0.0, level)
+
+
+@dataclass(frozen=True)
+class _Design:
+    """The conversations with conditions.
+
+    Attributes:
+        factors, levels, cells: names, their levels, and the combinations that occur.
+        cell: of each conversation that is used.
+        used: which conversations of the corpus these are.
+        worker: of each conversation that is used.
+    """
+
+    factors: tuple[str, ...]
+    levels: Mapping[str, Sequence[str]]
+    cells: Sequence[tuple[str, ...]]
+    cell: NDArray[np.int64]
+    used: NDArray[np.bool_]
+    worker: NDArray[np.int64]
+
+    def cell_rows(self, metric: Metric, confidence: float) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        sums, totals = metric.sums[self.used], metric.totals[self.used]
+        for number, cell in enumerate(self.cells):
+            here = self.cell == number
+            x, n = (cluster_sums(values[here], self.worker[here]) for values in (sums, totals))
+            found = rate(x, n, confidence) if metric.kind == "rate" else mean(x, n, confidence, RATING_BOUNDS)
+            names = {f"factor_{name}": level for name, level in zip(self.factors, cell, strict=True)}
+            numbers = {"value": found.value, "se": found.se, "low": found.low, "high": found.high}
+            counts = {"observations": found.total, "conversations": int(here.sum()), "workers": found.clusters}
+            rows.append({**names, "metric": metric.name, **numbers, **counts})
+        return rows
+
+    def effect_rows(self, metric: Metric, confidence: float) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        for at, factor in enumerate(self.factors):
+            found = [
+                {"factor": factor, "kind": self._kind(at), "metric": metric.name, "level_a": a, "level_b": b, **effect}
+                for b, a in itertools.combinations(self.levels[factor], 2)
+                if (effect := self._effect(metric, at, a, b, confidence)) is not None
+            ]
+            corrected = holm([float(str(row["p"])) for row in found])
+            rows += [{**row, "p_holm": float(p)} for row, p in zip(found, corrected, strict=True)]
+        return rows
+
+    def _kind(self, at: int) -> str:
+        seen: dict[int, str] = {}
+        for worker, cell in zip(self.worker.tolist(), self.cell.tolist(), strict=True):
+            if seen.setdefault(worker, self.cells[cell][at]) != self.cells[cell][at]:
+                return WITHIN
+        return BETWEEN
+
+    def _effect(self, metric: Metric, at: int, a: str, b: str, confidence: float) -> dict[str, object] | None:
+        """The difference between two levels; None where no combination of the others has both."""
+        sums, totals = metric.sums[self.used], metric.totals[self.used]
+        observed = np.bincount(self.cell, totals, len(self.cells))
+        others: dict[tuple[str, ...], dict[str, int]] = {}
+        for number, cell in enumerate(self.cells):
+            if observed[number] > 0:
+                others.setdefault((*cell[:at], *cell[at + 1 :]), {})[cell[at]] = number
+        pairs = [(own[a], own[b]) for own in others.values() if a in own and b in own]
+        if not pairs:
+            return None
+        weights = np.zeros(len(self.cells))
+        for first, second in pairs:
+            weights[first] += 1 / len(pairs)
+            weights[second] -= 1 / len(pairs)
+        means = np.bincount(self.cell, sums, len(self.cells)) / np.where(observed > 0, observed, 1)
+        here = (weights[self.cell] != 0) & (totals > 0)
+        cell = self.cell[here]
+        scores: Floats = weights[cell] * (sums[here] - means[cell] * totals[here]) / observed[cell]
+        of_workers = cluster_sums(scores, self.worker[here])
+        workers = len(of_workers)
+        freedom = workers - _groups(cell, self.worker[here])
+        value = float(weights @ means)
+        se = low = high = p = math.nan
+        if freedom >= 1:
+            se = math.sqrt(workers / freedom * float(of_workers @ of_workers))
+        if se > TIE:
+            width = float(special.stdtrit(freedom, (1 + confidence) / 2)) * se
+            low, high = value - width, value + width
+            p = 2 * float(special.stdtr(freedom, -abs(value) / se))
+        counts = {"conversations": int(here.sum()), "workers": workers}
+        return {"value": value, "se": se, "low": low, "high": high, "p": p, **counts}
+
+
+def _groups(cell: NDArray[np.int64], worker: NDArray[np.int64]) -> int:
+    """How many groups of workers there are who share no cell, directly or by others.
+
+    Args:
+        cell, worker: of each conversation.
+    """
+    joined: dict[int, int] = {}
+
+    def first(number: int) -> int:
+        while joined.setdefault(number, number) != number:
+            number = joined[number]
+        return number
+
+    cell_of: dict[int, int] = {}
+    for own, who in zip(cell.tolist(), worker.tolist(), strict=True):
+        joined[first(own)] = first(cell_of.setdefault(who, own))
+    return sum(first(number) == number for number in list(joined))
+
+
+def condition_content(found: Conditions | None) -> dict[str, Any] | None:
+    """Return what the report's section shows; None without a design."""
+    if found is None:
+        return None
+    return {
+        "factors": found.factors,
+        "metrics": list(dict.fromkeys(found.cells["metric"])),
+        "cells": found.cells.to_dict("records"),
+        "effects": found.effects.to_dict("records"),
+    }

@@ -1,0 +1,57 @@
+"""What the condition of a conversation says: to its world, to its model, and to its record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from model_chat.conversation.contexts import HI
+from model_chat.conversation.design_quota import DesignReservation
+from model_chat.conversation.quota import Reservation
+
+Options = TypeVar("Options")
+
+
+def with_conditions(options: Options, place: Reservation) -> Options:
+    """Return the options of one conversation: those of the run, but for the flags that its condition sets.
+
+    Args:
+        options: ``ChatOptions``.
+        place: the conversation's; without a design the options are returned as they are.
+    """
+    if not isinstance(place, DesignReservation) or not place.flags:
+        return options
+    changed: Any = dataclasses.replace(options, **place.flags)  # type: ignore[type-var]  # a dataclass, which a layer above makes
+    if changed.start_mode == HI and not changed.include_persona:  # others of the run may have contexts
+        changed = dataclasses.replace(changed, contexts=None)
+    result: Options = changed
+    return result
+
+
+def prompt_of(place: Reservation) -> str | None:
+    """Return what is added to the model's system prompt, or None."""
+    return place.prompt if isinstance(place, DesignReservation) else None
+
+
+def is_admitted(place: Reservation, answers: Mapping[str, Any]) -> bool:
+    """Count a conversation for the stratum of its worker; False when the stratum is full, or not wanted.
+
+    To be called once, after what is asked before the chat; where it is False, the conversation ends as
+    :data:`~model_chat.conversation.allocation.SCREENED_OUT`.
+
+    Args:
+        place: the conversation's.
+        answers: item -> answer.
+
+    Raises:
+        OSError: it could not be put on disk.
+    """
+    if not isinstance(place, DesignReservation) or place.quota.design.strata is None:
+        return True
+    return place.enter_stratum(str(answers.get(place.quota.design.strata.item)))
+
+
+def conditions_of(place: Reservation) -> dict[str, str] | None:
+    """Return factor -> level, as it is saved; None without a design."""
+    return place.conditions if isinstance(place, DesignReservation) else None

@@ -1,0 +1,224 @@
+"""The quota of a design: cells in place of models, and every draw on disk before it counts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model_chat.configuration.study_design import MODEL, PROMPT, Cell, StudyDesign
+from model_chat.conversation.allocation import Allocation, AllocationError, Entry, Event, replay
+from model_chat.conversation.quota import ModelCount, Outlook, Reservation
+from model_chat.errors import ConfigurationError
+from model_chat.records.journal import ALLOCATION_NAME as ALLOCATION_NAME
+from model_chat.records.journal import Journal, read_journal
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class DesignReservation(Reservation):
+    """A conversation's place in a cell.
+
+    Attributes:
+        cell: the conversation's.
+        number: of the conversation in ``allocation.jsonl``.
+        quota: that gave it out.
+    """
+
+    cell: Cell
+    number: int
+    quota: DesignQuota = field(repr=False)
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Factor -> level, as it is saved."""
+        return dict(self.cell.conditions)
+
+    @property
+    def prompt(self) -> str | None:
+        """What is added to the model's system prompt; None where that is no factor."""
+        text = self.quota.design.value(self.cell, PROMPT)
+        return None if text is None else str(text)
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """Flags of the run that this conversation has other values of."""
+        return self.quota.design.flag_values(self.cell)
+
+    def enter_stratum(self, answer: str) -> bool:
+        """Count the conversation for the stratum of an answer; return False if it is full, or not wanted.
+
+        The caller then ends the conversation with :data:`~model_chat.conversation.allocation.SCREENED_OUT`, and gives the
+        place back.
+
+        Raises:
+            OSError: it could not be put on disk.
+        """
+        return self.quota._enter_stratum(self, answer)
+
+
+class DesignQuota:
+    """Gives out the cells of a design (:class:`~model_chat.conversation.quota.Quota`).
+
+    ``_lock`` guards the allocation and its journal: a draw is made, put on disk and counted under it. An ending that can't
+    be written (full disk) counts at once and is written with the next event; should the run die before, the records tell how
+    the conversation ended (:meth:`~model_chat.conversation.allocation.Allocation.reconcile`).
+
+    Args:
+        design: the design.
+        path: of ``allocation.jsonl``; nothing is written before the first draw.
+        task_name: in full; the file may hold other tasks' events, too.
+        model: of every conversation, where the model is no factor.
+        finished: worker, conditions and stratum of each complete conversation in the records; none with ``resume`` off.
+        resume: whether what earlier runs collected counts.
+
+    Raises:
+        ConfigurationError: the file was made by another design, or is damaged.
+    """
+
+    def __init__(
+        self,
+        design: StudyDesign,
+        path: Path,
+        task_name: str,
+        model: str | None = None,
+        finished: Iterable[tuple[str, int, str | None]] = (),
+        resume: bool = True,
+    ) -> None:
+        self.design = design
+        self._task_name = task_name
+        self._model = model
+        self._lock = threading.Lock()
+        self._journal = Journal(path)
+        self._state = self._earlier(path) if resume else Allocation(design)
+        self._to_write: list[Entry] = []
+        start = self._state.start(resume)
+        self._state.apply(start)
+        self._to_write.append(start)
+        for entry in self._state.reconcile(finished):
+            self._state.apply(entry)
+            self._to_write.append(entry)
+
+    def _earlier(self, path: Path) -> Allocation:
+        """What earlier runs of the task have given out."""
+        entries = [entry for entry in read_journal(path) if entry.get("task") == self._task_name]
+        starts = [
+            at for at, entry in enumerate(entries) if entry.get("event") == Event.START and not entry.get("resume")
+        ]
+        entries = entries[starts[-1] :] if starts else entries
+        made_by = [entry.get("design") for entry in entries if entry.get("event") == Event.START]
+        if any(one != self.design.fingerprint() for one in made_by):
+            raise ConfigurationError(
+                f"mephisto.blueprint.design_path: '{self._task_name}' has begun with other factors, levels, orders or "
+                f"another seed ('{path}'); restore the design, or give another mephisto.task.task_name."
+            )
+        try:
+            return replay(self.design, entries)
+        except AllocationError as error:
+            raise ConfigurationError(
+                f"mephisto.blueprint.design_path: '{path}' is damaged: {error}. Restore it from a copy, or move it away: "
+                "what is collected counts all the same."
+            ) from None
+
+    def take(self, worker: str = "") -> DesignReservation | None:
+        """Take a place in the cell that comes next for a worker.
+
+        Args:
+            worker: the platform's id of the worker, as it is saved.
+
+        Returns:
+            the place; None when there is none for this worker now.
+
+        Raises:
+            OSError: the draw could not be put on disk, and does not count.
+        """
+        with self._lock:
+            entries = self._state.take(worker)
+            if not entries:
+                return None
+            self._write(entries)
+            for entry in entries:
+                self._state.apply(entry)
+            cell = self.design.cells[entries[-1]["cell"]]
+            nickname = self.design.value(cell, MODEL) or self._model
+            return DesignReservation(str(nickname), self._settle, cell, entries[-1]["number"], self)
+
+    def _write(self, entries: list[Entry]) -> None:
+        """Put events on disk, after those that could not be written before."""
+        lines = [{"task": self._task_name, **entry} for entry in [*self._to_write, *entries]]
+        self._journal.append(lines, durable=True)
+        self._to_write.clear()
+
+    def _settle(self, place: DesignReservation, collected: bool) -> None:
+        with self._lock:
+            if place.is_ended:
+                return
+            place.is_ended = True
+            entry: Entry = {"event": (Event.FINISH if collected else Event.LEAVE).value, "number": place.number}
+            self._state.apply(entry)
+            try:
+                self._write([entry])
+            except OSError as error:
+                logger.error("The end of a conversation can't be written to %s (%s)", self._journal.path, error)
+                self._to_write.append(entry)
+
+    def _enter_stratum(self, place: DesignReservation, answer: str) -> bool:
+        with self._lock:
+            entries = self._state.enter_stratum(place.number, answer)
+            if entries:
+                self._write(entries)
+                self._state.apply(entries[0])
+            return bool(entries)
+
+    def outlook(self, worker: str) -> Outlook:
+        """Say what there is for a worker; takes nothing."""
+        with self._lock:
+            now, later = self._state.may_come(worker)
+        return Outlook.WORK if now else Outlook.LATER if later else Outlook.NOTHING
+
+    def counts(self) -> list[ModelCount]:
+        """Return how far each cell is; ``nickname`` is the cell's conditions."""
+        with self._lock:
+            return [
+                ModelCount(
+                    cell.label,
+                    self._state.done[cell.index],
+                    self._state.in_flight[cell.index],
+                    self.design.conversations_per_cell,
+                )
+                for cell in self.design.cells
+            ]
+
+    def remaining(self) -> int:
+        """Return how many conversations are still wanted in all, those in flight included."""
+        with self._lock:
+            return sum(max(0, self.design.conversations_per_cell - done) for done in self._state.done)
+
+    def wanted(self) -> int:
+        """Return how many conversations are wanted in all."""
+        return self.design.total
+
+    def notes(self) -> list[str]:
+        """Return how far the strata are."""
+        strata = self.design.strata
+        if strata is None:
+            return []
+        with self._lock:
+            done = dict(self._state.strata_done)
+        return [
+            f"{strata.item} {answer}: {done.get(answer, 0)} of {wanted}" for answer, wanted in strata.counts.items()
+        ]
+
+    def close(self) -> None:
+        """Write what could not be written before, and close the file."""
+        with self._lock:
+            if self._to_write and self._journal.path.exists():
+                try:
+                    self._write([])
+                except OSError as error:  # the records tell the next run
+                    logger.error("%s can't be written (%s)", self._journal.path, error)
+            self._journal.close()

@@ -1,0 +1,86 @@
+"""The quota of a run, with a design or without, and the file that a design's draws are written to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from model_chat.configuration.study_design import load_study_design
+from model_chat.conversation.allocation import cell_of
+from model_chat.conversation.design_quota import DesignQuota
+from model_chat.conversation.quota import ConversationQuota, Quota
+from model_chat.errors import ConfigurationError
+from model_chat.launch.checked_task import CheckedTask
+from model_chat.launch.design_checks import FLAG
+from model_chat.records.collected import SavedConversation, find_saved
+from model_chat.records.journal import ALLOCATION_NAME
+from model_chat.records.locks import LockedError, hold
+
+
+def make_quota(cfg: DictConfig, task: CheckedTask, database: Path, done: Mapping[str, int]) -> Quota:
+    """Make the quota of a text chat.
+
+    Args:
+        cfg: the whole configuration.
+        task: what it says, checked.
+        database: Mephisto's.
+        done: conversations that were collected with each model before.
+
+    Raises:
+        ConfigurationError: the draws of earlier runs were made by another design, or their file is damaged.
+    """
+    args = cfg.mephisto.blueprint
+    if task.design is None:
+        return ConversationQuota(task.needed, done, seed=args.random_seed)
+    finished: list[tuple[str, int, str | None]] = []
+    if args.resume:
+        for kept in find_saved(task.chat_data_folder, database, task.task_name):
+            cell = cell_of(task.design.design, kept.conditions) if kept.complete else None
+            if cell is not None:
+                finished.append((kept.worker_id, cell.index, None))
+    return DesignQuota(
+        task.design.design,
+        task.chat_data_folder / ALLOCATION_NAME,
+        task.task_name,
+        task.design.model,
+        finished,
+        args.resume,
+    )
+
+
+def conversations_left(design_path: str, saved: Iterable[SavedConversation]) -> int:
+    """Return how many conversations the cells of a design still need.
+
+    Args:
+        design_path: the design's file.
+        saved: what is collected.
+
+    Raises:
+        ConfigurationError: the file has faults.
+    """
+    design = load_study_design(FLAG, design_path)
+    found = (cell_of(design, kept.conditions) for kept in saved if kept.complete)
+    done = Counter(cell.index for cell in found if cell is not None)
+    return sum(max(0, design.conversations_per_cell - done[cell.index]) for cell in design.cells)
+
+
+@contextmanager
+def hold_allocation(folder: Path) -> Iterator[None]:
+    """Keep other tasks from writing their draws to the same file meanwhile.
+
+    Raises:
+        ConfigurationError: another task writes there.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold(folder / ALLOCATION_NAME, alone=True))
+        except LockedError:
+            raise ConfigurationError(
+                f"mephisto.blueprint.chat_data_folder: another task with a design is running in '{folder}'; give another "
+                "folder, or start again when it is over."
+            ) from None
+        yield

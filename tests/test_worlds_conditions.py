@@ -1,0 +1,98 @@
+"""What a condition changes in a conversation, and that no page is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model_chat.agents._chat_history import ChatHistory
+from model_chat.bot_agent import BotAgent
+from model_chat.conversation.contexts import ContextSource
+from model_chat.tests.designs import design_of, quota_of
+from model_chat.tests.seats import ScriptedHuman, chat_options, message, play, rating
+from model_chat.tests.test_worlds import Contexts
+from model_chat.worlds import ModelChatWorld, make_world
+
+MODEL = "secret-nickname/v2"
+DESIGN = """
+factors:
+  prompt: {warm_level: Be very warm., cool_level: Be cool.}
+  num_turns: {short_level: 1, long_level: 2}
+within: [prompt, num_turns]
+order: fixed
+conversations_per_cell: 1
+"""
+
+
+def hold(world: ModelChatWorld) -> None:
+    play(world)
+    world.settle(collected=True)
+
+
+def test_each_conversation_has_its_own_flags_and_saves_its_conditions(tmp_path: Path) -> None:
+    quota = quota_of(design_of(DESIGN), tmp_path)
+    quota._model = MODEL
+    options = chat_options(["One.", "Two.", "Three."] * 4, quota=quota, annotations=None, num_turns=9)
+
+    saved, told = [], ""
+    for turns in (1, 2, 1, 2):
+        human = ScriptedHuman(*[message() for _ in range(turns)], rating(3))
+        world = make_world(options, [human])
+        hold(world)
+        saved.append(world.get_custom_task_data()["conditions"])
+        assert {data["num_turns"] for data in human.controls("start", "your_turn")} == {turns}
+        told += json.dumps(human.updates)
+
+    assert saved == [cell.conditions for cell in quota.design.cells]
+    assert options.num_turns == 9
+    assert not any(word in told for word in ("_level", "prompt", "condition", "Be very warm"))
+
+
+def test_the_prompt_reaches_the_model_before_anything_that_is_said(tmp_path: Path) -> None:
+    quota = quota_of(design_of(DESIGN), tmp_path)
+    quota._model = MODEL
+    world = make_world(chat_options(["Hello."], quota=quota), [ScriptedHuman()])
+
+    world.begin()
+
+    assert isinstance(world.bot, BotAgent)
+    assert world.bot._clone.seen[:2] == ["Be very warm.", "Hi!"]
+
+
+@pytest.mark.parametrize("own", ["You are Ada.", ""])
+def test_a_chat_model_adds_the_prompt_to_its_system_prompt(own: str) -> None:
+    history = ChatHistory(own)
+    history.observe({"id": "system_prompt", "text": "your persona: Be warm.\nAlways."})
+    history.observe({"id": "Speaker 1", "text": "Hi!"})
+
+    assert history.messages() == [
+        {"role": "system", "content": f"{own}\n\nyour persona: Be warm.\nAlways.".strip()},
+        {"role": "user", "content": "Hi!"},
+    ]
+
+
+def test_a_persona_is_a_condition_of_its_own(tmp_path: Path) -> None:
+    text = (
+        "factors: {include_persona: [true, false]}\nwithin: include_persona\norder: fixed\nconversations_per_cell: 1\n"
+    )
+    quota = quota_of(design_of(text), tmp_path)
+    quota._model = MODEL
+    options = chat_options(["One."] * 9, quota=quota, annotations=None, contexts=ContextSource(Contexts()))
+
+    personas = []
+    for _ in range(2):
+        human = ScriptedHuman(message(), message(), rating(3))
+        world = make_world(options, [human])
+        hold(world)
+        (start,) = human.controls("start")
+        personas.append((bool(start["personas"]), world.get_custom_task_data()["personas"] is not None))
+
+    assert personas == [(True, True), (False, False)]
+
+
+def test_without_a_design_nothing_is_saved() -> None:
+    world = make_world(chat_options(["One."]), [ScriptedHuman()])
+
+    assert world.get_custom_task_data()["conditions"] is None
