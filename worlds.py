@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from model_chat.bot_agent import BotAgent
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.redaction import redacted
-from model_chat.conversation.conditions import conditions_of, prompt_of, with_conditions
+from model_chat.conversation.conditions import conditions_of, is_admitted, prompt_of, with_conditions
 from model_chat.conversation.contexts import HI, Context, ContextSource
 from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.human_agent import AgentTimeoutError, HumanAgent
@@ -291,6 +291,10 @@ class ModelChatWorld:
     def _begin_chat(self) -> None:
         if self.state is State.ENDED:  # the worker has declined
             return
+        if not is_admitted(self.place, {} if self.flow is None else self.flow.known):
+            self.ending_kind = EndingKind.SCREENED_OUT
+            self.abandon("screened out: the study has enough people who gave this answer")
+            return
         if self.flow is not None:
             self.human.control("reply_items", **self.flow.reply_questions)
         self.begin()
@@ -340,6 +344,10 @@ class ModelChatWorld:
     def _go_on_after_chat(self) -> None:
         """Go to the pages after the chat, or end; what is only to be read keeps no conversation from being complete."""
         if self.state is State.ENDED:  # the worker has declined
+            return
+        if not is_admitted(self.place, {} if self.flow is None else self.flow.known):
+            self.ending_kind = EndingKind.SCREENED_OUT
+            self.abandon("screened out: the study has enough people who gave this answer")
             return
         if self.flow is None or self.flow.only_texts_left:
             self.completion = Completion.COMPLETE

@@ -104,6 +104,11 @@ class StudyFlowRun:
         self._items = {page.id: self._draw(page) for page in self.flow.pages}
         self._as_written = {item.id: item for _, item in self.flow.items()}
 
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """The answers so far, by item."""
+        return self._known
+
     # --- orders ---
 
     def _draw(self, page: Page) -> dict[str, list[Item]]:

@@ -11,6 +11,9 @@ from omegaconf import DictConfig
 
 from model_chat.agents.endpoint_settings import ENDPOINT_AGENT
 from model_chat.configuration.study_design import DIFFERING_FLAGS, MODEL, PROMPT, StudyDesign, load_study_design
+from model_chat.configuration.study_flow import load_study_flow
+from model_chat.configuration.study_items import ChoiceItem
+from model_chat.errors import ConfigurationError
 from model_chat.serving.catalogue import ModelSource, parse_conversations_needed
 
 BLUEPRINT = "mephisto.blueprint"
@@ -121,8 +124,21 @@ def prompt_faults(design: StudyDesign, sources: Mapping[str, ModelSource]) -> li
 
 
 def items_before_chat(args: DictConfig) -> Mapping[str, Collection[str] | None]:
-    """Return the items that are asked before the chat, with the answers that they have, None for any answer."""
-    return {}
+    """Return the choices of one option that everybody makes before the chat, with the options; None for any answer."""
+    path = args.get("study_flow_path")
+    try:
+        flow = load_study_flow(f"{BLUEPRINT}.study_flow_path", path) if path else None
+    except ConfigurationError:  # which is said with the flow's own faults
+        flow = None
+    if flow is None:
+        return {}
+    return {
+        item.id: None if item.other else item.options
+        for page in flow.pages[: flow.chat_idx]
+        if not page.show_if
+        for item in page.all_items
+        if isinstance(item, ChoiceItem) and not item.many and item.required and not item.show_if
+    }
 
 
 def strata_faults(design: StudyDesign, items: Mapping[str, Collection[str] | None]) -> list[str]:

@@ -78,6 +78,10 @@ NOT_TAKING_PART = (
     "You have chosen not to take part. That is fine, and nothing of what you entered here has been kept. Thank you for your "
     "time."
 )
+ENOUGH_OF_A_KIND = (
+    "Thank you for your answers. The study already has enough participants with answers like these, so there is no chat for "
+    "you. This is not your fault."
+)
 TIME_IS_UP = "The time for this turn is up, so the chat has ended. What you have done is saved: please submit it."
 CONFIRM_SECONDS = 30
 """How long the page of a panel's participant is waited for to say that it shows the ending, which is kept in any case."""
@@ -281,6 +285,8 @@ class ModelChatTaskRunner(TaskRunner):
             elif declined:  # no failure, and nothing that would speak against the worker
                 self._count_declined()
                 self._launch_replacement()
+            elif kind is EndingKind.SCREENED_OUT:  # neither is this
+                self._launch_replacement()
             else:
                 self.failures.failed(human.worker_id)
                 self._launch_replacement()
@@ -289,6 +295,8 @@ class ModelChatTaskRunner(TaskRunner):
                 tell_end(human, kind, "error", TECHNICAL_PROBLEM)
             elif declined:
                 tell_end(human, kind, DECLINED, NOT_TAKING_PART)
+            elif kind is EndingKind.SCREENED_OUT:
+                tell_end(human, kind, "no_work", ENOUGH_OF_A_KIND)
             else:
                 outcome = Completion.COMPLETE if collected else Completion.INCOMPLETE
                 human.conclude("ended", kind, outcome=outcome.value, reason="", task_done=True)

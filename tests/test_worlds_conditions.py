@@ -6,12 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from model_chat.agents._chat_history import ChatHistory
 from model_chat.bot_agent import BotAgent
+from model_chat.configuration.study_flow import parse_study_flow
 from model_chat.conversation.contexts import ContextSource
+from model_chat.conversation.study_flow import FlowOptions
+from model_chat.launch.design_checks import items_before_chat
+from model_chat.records.schema import Completion
 from model_chat.tests.designs import design_of, quota_of
-from model_chat.tests.seats import ScriptedHuman, chat_options, message, play, rating
+from model_chat.tests.scripted_human import ScriptedHuman, chat_options, message, play, rating
 from model_chat.tests.test_worlds import Contexts
 from model_chat.worlds import ModelChatWorld, make_world
 
@@ -96,3 +101,55 @@ def test_without_a_design_nothing_is_saved() -> None:
     world = make_world(chat_options(["One."]), [ScriptedHuman()])
 
     assert world.get_custom_task_data()["conditions"] is None
+
+
+STRATA = """
+factors: {time_extensions: {none: 0, one: 1}}
+between: time_extensions
+conversations_per_cell: 1
+strata: {age: {young: 1, old: 1}}
+"""
+FLOW = """
+pages:
+  - {id: about, kind: questions, items: [{id: age, kind: choice, question: Age, options: [young, old, ancient]}]}
+  - {id: chat, kind: chat}
+"""
+
+
+def test_whose_stratum_is_full_is_screened_out_and_gives_the_place_back(tmp_path: Path) -> None:
+    quota = quota_of(design_of(STRATA), tmp_path)
+    quota._model = MODEL
+    flow = FlowOptions(parse_study_flow("flow", "flow.yaml", FLOW), 600, 42)
+    options = chat_options(["One."] * 9, quota=quota, annotations=None, num_turns=1, study_flow=flow)
+
+    def come(age: str) -> ModelChatWorld:
+        answer = {
+            "text": "",
+            "task_data": {"message_id": f"{age}-{quota.remaining()}", "page": "about", "answers": {"age": age}},
+        }
+        world = make_world(options, [ScriptedHuman(answer, message(), rating(3))])
+        play(world)
+        world.settle(collected=world.completion is Completion.COMPLETE)
+        return world
+
+    first, full, unwanted, other = [come(age) for age in ("young", "young", "ancient", "old")]
+    assert [world.ending_kind for world in (first, full, unwanted, other)] == [
+        None,
+        "screened_out",
+        "screened_out",
+        None,
+    ]
+    assert (full.completion, full.dialog) == (Completion.INCOMPLETE, [])
+    assert [answer.value for answer in full.flow.answers] == ["young"]  # type: ignore[union-attr]  # there is a flow
+    assert quota.remaining() == 0
+
+
+def test_strata_are_of_a_choice_that_everybody_makes_before_the_chat(tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text(
+        FLOW.replace("items: [", "items: [{id: maybe, kind: choice, question: M, options: [a, b], required: false}, "),
+        encoding="utf-8",
+    )
+    args = OmegaConf.create({"study_flow_path": str(path)})
+    assert items_before_chat(args) == {"age": ["young", "old", "ancient"]}
+    assert items_before_chat(OmegaConf.create({"study_flow_path": ""})) == {}

@@ -14,7 +14,7 @@ from model_chat.quality.blocks import has_no_more_work, platform_id
 from model_chat.tests.designs import design_of, quota_of
 from model_chat.tests.mephisto_run import Run
 from model_chat.tests.mephisto_task.test_task_runner import Stage
-from model_chat.tests.seats import NICKNAME
+from model_chat.tests.scripted_human import NICKNAME
 
 BLOCK = "blocked"
 DESIGN = "factors: {num_turns: [1, 2]}\nwithin: num_turns\norder: fixed\nconversations_per_cell: 2\n"
