@@ -31,7 +31,8 @@ from model_chat.quality.acceptability import AcceptabilityChecker, offensive_mat
 from model_chat.quality.attention import AttentionConfig, load_attention_checks
 from model_chat.quality.block_lists import read_block_lists
 from model_chat.quality.blocks import name_of
-from model_chat.router.local_architect import ROUTER_PACKAGES, fault_of_port, faults_of_addresses
+from model_chat.router.addresses import faults_of_addresses
+from model_chat.router.local_architect import ROUTER_PACKAGES, fault_of_port
 from model_chat.serving.catalogue import (
     ModelSource,
     choose_sources,

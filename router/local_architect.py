@@ -30,7 +30,9 @@ from mephisto.operations.registry import register_mephisto_abstraction
 from model_chat.configuration.places import set_up_command
 from model_chat.configuration.redaction import is_secret
 from model_chat.errors import ConfigurationError
+from model_chat.router.addresses import LOOPBACK, entries_of, host_of, proxies_of
 from model_chat.router.own_router import ROUTER_SOURCE, OwnRouter, router_source
+from model_chat.router.public_address import LAST_PORT, public_address_of
 
 if TYPE_CHECKING:
     from mephisto.abstractions.blueprint import SharedTaskState
@@ -46,10 +48,8 @@ START_SECONDS = 20.0
 STOP_SECONDS = 5.0
 MOST_RESTARTS, RESTARTS_SECONDS = 5, 60.0
 """A router that ends more often in so many seconds is not started again."""
-LOOPBACK = "127.0.0.1"
 QUIET_PORTS = range(20_000, 32_768)
 """Above those of Ray's workers, below those that systems lend to outgoing connections."""
-LAST_PORT = 65535
 
 
 @dataclass
@@ -75,6 +75,14 @@ class TaskLocalArchitectArgs(LocalArchitectArgs):
         metadata={
             "help": "Comma-separated addresses or networks (10.0.0.0/8) of your reverse proxies. Limits then count for the "
             "address that these report in X-Forwarded-For; nobody else's X-Forwarded-For is believed."
+        },
+    )
+    public_url: str = field(
+        default="",
+        metadata={
+            "help": "The page's address behind a reverse proxy with TLS, such as https://study.example.org/pets/ "
+            "(docs/self-hosting.md). Links follow it, and requests for any other host or from any other site are refused; "
+            "the proxy may pass the path on or leave it out. Empty: no such proxy."
         },
     )
 
@@ -104,11 +112,13 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
         super().__init__(db, args, shared_state, task_run, build_dir_root)
         options = args.architect
         self.bind_address = str(options.get("bind_address") or LOOPBACK)
+        self.public_address = public_address_of(options)
         hosts = [host_of(self.hostname or ""), *entries_of(options.get("allowed_hosts"))]
         self._settings = {
             "bind": self.bind_address,
             "hosts": [host for host in hosts if host],
-            "proxies": entries_of(options.get("trusted_proxies")),
+            "proxies": proxies_of(options),
+            "publicUrl": None if self.public_address is None else self.public_address.url,
         }
         self._log: Any = None
         self._lock = threading.RLock()
@@ -133,6 +143,13 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
             address = ipaddress.ip_address(LOOPBACK if address.version == 4 else "::1")
         return f"[{address}]:{self.port}" if address.version == 6 else f"{address}:{self.port}"
 
+    @property
+    def page_url(self) -> str:
+        """Where workers find the page; ends in a slash."""
+        if self.public_address is not None:
+            return self.public_address.url
+        return f"http://{host_of(self.hostname or '')}:{self.port}/"
+
     def prepare(self) -> str:
         """Put the router together in a temporary folder; return that folder.
 
@@ -152,7 +169,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
         return built
 
     def deploy(self) -> str:
-        """Start the router and wait until it answers; return its address, ``host:port``.
+        """Start the router and wait until it answers; return its address: the public one, or ``host:port``.
 
         Raises:
             ConfigurationError: the port is taken, there is no node, or the router does not come up.
@@ -175,7 +192,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
         self._start()
         self._wait_until_up()
         threading.Thread(target=self._watch, name="router watch", daemon=True).start()
-        return f"{self.hostname}:{self.port}"
+        return f"{self.hostname}:{self.port}" if self.public_address is None else self.public_address.url
 
     def _start(self) -> None:
         """Start the process.
@@ -268,59 +285,6 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
             self._log.close()
         if self.running_dir is not None:
             shutil.rmtree(self.running_dir, ignore_errors=True)
-
-
-def host_of(address: str) -> str:
-    """Return the host's name in what Mephisto takes as ``hostname``: a name, perhaps with ``https://`` before it."""
-    return address.partition("://")[2] or address
-
-
-def entries_of(text: str | None) -> list[str]:
-    """Return the entries of a comma-separated list."""
-    return [entry.strip() for entry in str(text or "").split(",") if entry.strip()]
-
-
-_HOST_PATTERN = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
-
-
-def faults_of_addresses(architect: DictConfig) -> list[str]:
-    """Say what is wrong with the local architect's flags about addresses and hosts, one sentence for each fault."""
-    faults = []
-    bind = str(architect.get("bind_address") or LOOPBACK)
-    if not _is_address(bind):
-        faults.append(
-            f"mephisto.architect.bind_address: '{bind:.80}' is not an IP address; give 0.0.0.0 for every network, or "
-            f"{LOOPBACK} for this machine only."
-        )
-    faults += [
-        f"mephisto.architect.allowed_hosts: '{host:.80}' is not a host name; give names like study.example.org, without "
-        "http:// and port."
-        for host in entries_of(architect.get("allowed_hosts"))
-        if not _HOST_PATTERN.fullmatch(host)
-    ]
-    faults += [
-        f"mephisto.architect.trusted_proxies: '{proxy:.80}' is neither an IP address nor a network; give entries like "
-        "10.0.0.5 or 10.0.0.0/8."
-        for proxy in entries_of(architect.get("trusted_proxies"))
-        if not _is_network(proxy)
-    ]
-    return faults
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return "%" not in text
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return "%" not in text
 
 
 def free_port() -> int:

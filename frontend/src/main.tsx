@@ -21,10 +21,13 @@ function storage(): Storage | null {
   }
 }
 
+// Two studies behind one reverse proxy share an origin, and so its storage; their paths differ.
+const work = new URL("./", document.baseURI).pathname + JSON.stringify(provider.registration);
+
 const session = new Session({
   http: new RouterHttp(document.baseURI, provider),
   makeSocket: (agentId, listener) => new RouterSocket(socketAddress(document.baseURI), agentId, listener),
-  memory: new Memory(storage(), JSON.stringify(provider.registration)),
+  memory: new Memory(storage(), work),
   makeChannel: (name) =>
     typeof BroadcastChannel === "undefined" ? null : (new BroadcastChannel(name) as unknown as Channel),
   exclusively: (name, action) =>
