@@ -26,6 +26,7 @@ from model_chat.crowd.going_live import configuration_faults, is_on_mturk
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import find_stack_faults
 from model_chat.launch.checked_task import CheckedImages, CheckedTask
+from model_chat.launch.metrics import metrics_faults
 from model_chat.model_chat_blueprint import FRONTEND_DIST, IMAGE_BLUEPRINT_TYPE
 from model_chat.quality.acceptability import AcceptabilityChecker, offensive_matcher
 from model_chat.quality.attention import AttentionConfig, load_attention_checks
@@ -162,6 +163,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         world_module = cast("WorldModule", load_world(f"{BLUEPRINT}.world_file", args.world_file))
     faults.add(folder_fault(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder))
     acceptability, attention, block_list = check_quality(cfg, annotations, faults)
+    faults.found += metrics_faults(args, cfg.mephisto.architect)
     _check_mephisto(cfg, faults, 0 if attention is None else len(attention.checks))
     ConfigurationError.raise_if(faults.found)
     if world_module is None:

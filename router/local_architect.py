@@ -300,15 +300,21 @@ def free_port() -> int:
     raise OSError(errno.EADDRNOTAVAIL, f"no free port found from {QUIET_PORTS.start} to {QUIET_PORTS.stop - 1}")
 
 
-def fault_of_port(port: str) -> str | None:
-    """Say what is wrong with the port of the local architect: no number, out of range, or taken; None if nothing."""
+def fault_of_port(port: str, flag: str = "mephisto.architect.port", host: str = "0.0.0.0") -> str | None:
+    """Say what is wrong with a port of this machine: no number, out of range, or taken; None if nothing.
+
+    Args:
+        port: what was given.
+        flag: where it was given.
+        host: IP address that it is used with.
+    """
     if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= LAST_PORT:
-        return f"mephisto.architect.port: '{port:.40}' is not a port; give a number from 1 to {LAST_PORT}."
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        return f"{flag}: '{port:.40}' is not a port; give a number from 1 to {LAST_PORT}."
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", int(port)))
+            probe.bind((host, int(port)))
         except OSError as error:
             other = int(port) + 1 if int(port) < LAST_PORT else 3000
-            return f"mephisto.architect.port: {port} can't be used ({error.strerror}); try {other}."
+            return f"{flag}: {port} can't be used ({error.strerror}); try {other}."
     return None
