@@ -26,6 +26,7 @@ from model_chat.errors import ConfigurationError
 from model_chat.launch.logs import set_up_logging
 from model_chat.preview.server import http_server
 from model_chat.preview.session import Preview
+from model_chat.router.public_address import public_address_of
 
 HOST = "127.0.0.1"
 LOOK_SECONDS = 0.3
@@ -49,6 +50,9 @@ async def serve(preview: Preview, port: int, browser: bool, console: Console) ->
     stage = "onboarding" if preview.study.has_onboarding else "chat"
     url = f"{address}?worker_id=preview&assignment_id={stage}"
     console.print(f"Preview: {url}", highlight=False, soft_wrap=True)
+    public = public_address_of(preview.study.cfg.mephisto.architect)
+    if public is not None:
+        console.print(f"Workers of the run: {public.url}", highlight=False, soft_wrap=True)
     console.print("Change a file, and the page starts over. Ctrl-C ends it.", highlight=False)
     if browser:
         webbrowser.open(url)

@@ -22,16 +22,16 @@ function storage(): Storage | null {
 }
 
 // Two studies behind one reverse proxy share an origin, and so its storage; their paths differ.
-const work = new URL("./", document.baseURI).pathname + JSON.stringify(provider.registration);
+const here = new URL("./", document.baseURI).pathname;
 
 const session = new Session({
   http: new RouterHttp(document.baseURI, provider),
   makeSocket: (agentId, listener) => new RouterSocket(socketAddress(document.baseURI), agentId, listener),
-  memory: new Memory(storage(), work),
+  memory: new Memory(storage(), here + JSON.stringify(provider.registration)),
   makeChannel: (name) =>
     typeof BroadcastChannel === "undefined" ? null : (new BroadcastChannel(name) as unknown as Channel),
   exclusively: (name, action) =>
-    "locks" in navigator ? navigator.locks.request(`model-chat:${name}`, action) : action(),
+    "locks" in navigator ? navigator.locks.request(`model-chat:${here}${name}`, action) : action(),
   preview: isPreview(provider),
   phone: isPhone(navigator),
   hasPlatform: provider.hasPlatform,
