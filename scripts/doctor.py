@@ -215,6 +215,8 @@ def check_public_address(cfg: DictConfig) -> list[Finding]:
     from model_chat.router.public_address import public_address_of
 
     architect = cfg.mephisto.architect
+    if architect._architect_type != "local":
+        return []
     try:
         address = public_address_of(architect)
     except ConfigurationError:

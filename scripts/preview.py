@@ -22,6 +22,7 @@ import tornado.netutil
 from rich.console import Console
 
 from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.configuration.task_names import LOCAL
 from model_chat.errors import ConfigurationError
 from model_chat.launch.logs import set_up_logging
 from model_chat.preview.server import http_server
@@ -50,7 +51,8 @@ async def serve(preview: Preview, port: int, browser: bool, console: Console) ->
     stage = "onboarding" if preview.study.has_onboarding else "chat"
     url = f"{address}?worker_id=preview&assignment_id={stage}"
     console.print(f"Preview: {url}", highlight=False, soft_wrap=True)
-    public = public_address_of(preview.study.cfg.mephisto.architect)
+    architect = preview.study.cfg.mephisto.architect
+    public = public_address_of(architect) if architect._architect_type == LOCAL else None
     if public is not None:
         console.print(f"Workers of the run: {public.url}", highlight=False, soft_wrap=True)
     console.print("Change a file, and the page starts over. Ctrl-C ends it.", highlight=False)

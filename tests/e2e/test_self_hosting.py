@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from model_chat.router.local_architect import free_port
 from model_chat.tests.e2e.browser import Received, chromium
@@ -131,7 +133,8 @@ def refused_and_answered_through_the_proxy(
         with contextlib.ExitStack() as stack:
             if status != 200:
                 stack.enter_context(pytest.raises(InvalidStatus, match="403"))
-            stack.enter_context(connect(page.replace("https", "wss"), ssl=trusting, origin=origin))  # type: ignore[arg-type]
+            names = cast("Origin", origin)
+            stack.enter_context(connect(page.replace("https", "wss"), ssl=trusting, origin=names))
     direct = http.get(f"http://localhost:{task.port}/studies/pets/")
     assert direct.status_code == 421
     assert http.get(f"http://127.0.0.1:{task.port}/healthz").json()["status"] == "ok"

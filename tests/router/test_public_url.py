@@ -386,7 +386,7 @@ def test_each_fault_of_a_public_address_is_said(text: str, faults: list[str]) ->
 )
 def test_flags_that_contradict_the_public_address_are_said(flags: dict[str, str], faults: list[str]) -> None:
     defaults = OmegaConf.structured(TaskLocalArchitectArgs)
-    found = faults_of_addresses(OmegaConf.merge(defaults, {"public_url": PUBLIC, **flags}))  # type: ignore[arg-type]
+    found = faults_of_addresses(OmegaConf.merge(defaults, {"public_url": PUBLIC, **flags}))  # type: ignore[arg-type]  # a union
     assert len(found) == len(faults), found
     for sentence, beginning in zip(found, faults, strict=True):
         assert sentence.startswith(f"mephisto.architect.{beginning}")
