@@ -33,5 +33,5 @@ USER worker
 VOLUME /data
 EXPOSE 3000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=180s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:3000/is_alive', timeout=4)"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:3000/healthz', timeout=4)"]
 ENTRYPOINT ["python", "run.py", "mephisto.datapath=/data/mephisto", "mephisto.blueprint.chat_data_folder=/data/conversations", "mephisto.blueprint.base_model_folder=/models", "mephisto.architect.bind_address=0.0.0.0"]

@@ -136,6 +136,13 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
         "${mephisto.blueprint.task_config_path}/onboard_task_data.json", "JSON file of the onboarding dialogues."
     )
     block_mobile: bool = _flag(False, "Ask workers on a phone to come back on a computer.")
+    metrics_port: int | None = _flag(
+        None, "Port of this machine for the run's metrics at /metrics, as Prometheus reads them; unset: none."
+    )
+    metrics_host: str = _flag(
+        "127.0.0.1",
+        "Address of this machine on which the metrics are served, to whoever asks; 0.0.0.0 stands for every network.",
+    )
 
 
 @dataclass

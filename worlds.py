@@ -345,10 +345,6 @@ class ModelChatWorld:
         """Go to the pages after the chat, or end; what is only to be read keeps no conversation from being complete."""
         if self.state is State.ENDED:  # the worker has declined
             return
-        if not is_admitted(self.place, {} if self.flow is None else self.flow.known):
-            self.ending_kind = EndingKind.SCREENED_OUT
-            self.abandon("screened out: the study has enough people who gave this answer")
-            return
         if self.flow is None or self.flow.only_texts_left:
             self.completion = Completion.COMPLETE
         if not self._next_page(after_chat=True):

@@ -32,12 +32,14 @@ from model_chat.errors import ConfigurationError
 from model_chat.images.stack import find_stack_faults
 from model_chat.launch.checked_task import CheckedImages, CheckedTask
 from model_chat.launch.design_checks import CheckedDesign, check_design, prompt_faults, variant
+from model_chat.launch.metrics import metrics_faults
 from model_chat.model_chat_blueprint import FRONTEND_DIST, IMAGE_BLUEPRINT_TYPE
 from model_chat.quality.acceptability import AcceptabilityChecker, offensive_matcher
 from model_chat.quality.attention import AttentionConfig, load_attention_checks
 from model_chat.quality.block_lists import read_block_lists
 from model_chat.quality.blocks import name_of
-from model_chat.router.local_architect import ROUTER_PACKAGES, fault_of_port, faults_of_addresses
+from model_chat.router.addresses import faults_of_addresses
+from model_chat.router.local_architect import ROUTER_PACKAGES, fault_of_port
 from model_chat.serving.catalogue import (
     ModelSource,
     choose_sources,
@@ -180,6 +182,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     faults.add(folder_fault(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder))
     shortest, longest = (variant(cfg, None if design is None else design.design, choose) for choose in (min, max))
     acceptability, attention, block_list = check_quality(shortest, annotations, faults)
+    faults.found += metrics_faults(args, cfg.mephisto.architect)
     _check_mephisto(longest, faults, 0 if attention is None else len(attention.checks))
     ConfigurationError.raise_if(faults.found)
     if world_module is None:

@@ -53,12 +53,12 @@ class Progress:
             chat_data_folder: as configured.
         """
         architect = live_run.architect
-        base = f"http://{architect.hostname}:{architect.port}" if hasattr(architect, "port") else ""
+        base = getattr(architect, "page_url", "")
         lines = [f"The task is up ({launch_seconds:.1f} s)."]
         if live_run.provider.PROVIDER_TYPE == "mock" and base:
             lines += [
-                f"  Chat as a worker:  {base}/?worker_id=me&assignment_id=1",
-                f"  Preview:           {base}/",
+                f"  Chat as a worker:  {base}?worker_id=me&assignment_id=1",
+                f"  Preview:           {base}",
                 "  Each pair of worker_id and assignment_id is one conversation; change assignment_id for the next.",
             ]
         endings = self._shared.endings

@@ -40,6 +40,7 @@ from model_chat.launch.command_line import Action, CannotComposeError, read_argu
 from model_chat.launch.design_checks import variant
 from model_chat.launch.design_run import hold_allocation, make_quota
 from model_chat.launch.logs import adopt_parlai_logger, set_up_logging
+from model_chat.launch.metrics import serve_metrics
 from model_chat.launch.panel import let_participants_return, open_endings, open_panel
 from model_chat.launch.progress import Progress
 from model_chat.launch.recovery import hold_task, recover, use_chat_data
@@ -192,6 +193,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
                 held.enter_context(hold_allocation(task.chat_data_folder))
             if task.images is not None:
                 note_stack_owner(task.images.stack_folder, task.task_name)
+            metrics = closing.enter_context(serve_metrics(cfg.mephisto.blueprint, shared, quota))
             operator.launch_task_run_or_die(cfg.mephisto, shared)
             if not is_local(operator.live_run):
                 stop.end_seconds = END_ON_PLATFORM_SECONDS
@@ -202,6 +204,8 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             _wait_for_units(operator, stop)
             progress = Progress(quota, shared, console, cfg.monitoring_log_rate)
             progress.announce(operator.live_run, time.monotonic() - started, task.chat_data_folder)
+            if metrics is not None:
+                console.print(f"  Metrics:           {metrics}", highlight=False, soft_wrap=True, markup=False)
             runner, spend = operator.live_run.task_runner, shared.spend
             with progress:
                 operator.run_until(

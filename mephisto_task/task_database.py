@@ -169,6 +169,20 @@ def open_units(database: Any, task_run_id: str) -> list[Unit]:
     ]
 
 
+def worker_counts(database: Any, task_run_id: str) -> dict[tuple[str, str], int]:
+    """Return how many workers of a run are in each state: ``("onboarding", status)`` and ``("task", status)`` -> number."""
+    counts: dict[tuple[str, str], int] = {}
+    with database.table_access_condition:
+        connection = database._get_connection()
+        for stage, table in (("onboarding", "onboarding_agents"), ("task", "agents")):
+            rows = connection.execute(
+                f"SELECT status, COUNT(*) AS number FROM {table} WHERE task_run_id = ? GROUP BY status",
+                (int(task_run_id),),
+            )
+            counts.update({(stage, str(row["status"])): int(row["number"]) for row in rows})
+    return counts
+
+
 def is_over(database: Any, task_run_id: str) -> bool:
     """Whether nothing of a run will be on offer, is on offer, or is worked on any more.
 

@@ -73,6 +73,8 @@ class Study:
             f"{B}.max_model_spend_usd": None,
             f"{B}.chat_data_folder": str(folder / "conversations"),
             "mephisto.architect.port": "0",
+            f"{B}.metrics_port": None,
+            f"{B}.metrics_host": "127.0.0.1",
             "mephisto.provider._provider_type": "mock",  # nothing here costs anything, whatever the study will
         }
         if "image_context_path" in cfg.mephisto.blueprint:

@@ -25,7 +25,9 @@ from mephisto.operations.registry import register_mephisto_abstraction
 
 from model_chat.configuration.places import set_up_command
 from model_chat.errors import ConfigurationError
+from model_chat.router.addresses import LOOPBACK, entries_of, host_of, proxies_of
 from model_chat.router.own_router import ROUTER_SOURCE, OwnRouter, router_source
+from model_chat.router.public_address import LAST_PORT, public_address_of
 from model_chat.router.router_process import fault_at_start, start_router, stop_router
 
 if TYPE_CHECKING:
@@ -41,10 +43,8 @@ ROUTER_PACKAGES = ROUTER_SOURCE / "node_modules"
 STOP_SECONDS = 5.0
 MOST_RESTARTS, RESTARTS_SECONDS = 5, 60.0
 """A router that ends more often in so many seconds is not started again."""
-LOOPBACK = "127.0.0.1"
 QUIET_PORTS = range(20_000, 32_768)
 """Above those of Ray's workers, below those that systems lend to outgoing connections."""
-LAST_PORT = 65535
 
 
 @dataclass
@@ -70,6 +70,14 @@ class TaskLocalArchitectArgs(LocalArchitectArgs):
         metadata={
             "help": "Comma-separated addresses or networks (10.0.0.0/8) of your reverse proxies. Limits then count for the "
             "address that these report in X-Forwarded-For; nobody else's X-Forwarded-For is believed."
+        },
+    )
+    public_url: str = field(
+        default="",
+        metadata={
+            "help": "The page's address behind a reverse proxy with TLS, such as https://study.example.org/pets/ "
+            "(docs/self-hosting.md). Links follow it, and requests for any other host or from any other site are refused; "
+            "the proxy may pass the path on or leave it out. Empty: no such proxy."
         },
     )
 
@@ -99,11 +107,13 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
         super().__init__(db, args, shared_state, task_run, build_dir_root)
         options = args.architect
         self.bind_address = str(options.get("bind_address") or LOOPBACK)
+        self.public_address = public_address_of(options)
         hosts = [host_of(self.hostname or ""), *entries_of(options.get("allowed_hosts"))]
         self._settings = {
             "bind": self.bind_address,
             "hosts": [host for host in hosts if host],
-            "proxies": entries_of(options.get("trusted_proxies")),
+            "proxies": proxies_of(options),
+            "publicUrl": None if self.public_address is None else self.public_address.url,
         }
         self._lock = threading.RLock()
         self._is_stopping = False
@@ -127,6 +137,13 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
             address = ipaddress.ip_address(LOOPBACK if address.version == 4 else "::1")
         return f"[{address}]:{self.port}" if address.version == 6 else f"{address}:{self.port}"
 
+    @property
+    def page_url(self) -> str:
+        """Where workers find the page; ends in a slash."""
+        if self.public_address is not None:
+            return self.public_address.url
+        return f"http://{host_of(self.hostname or '')}:{self.port}/"
+
     def prepare(self) -> str:
         """Put the router together in a temporary folder; return that folder.
 
@@ -146,7 +163,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
         return built
 
     def deploy(self) -> str:
-        """Start the router and wait until it answers; return its address, ``host:port``.
+        """Start the router and wait until it answers; return its address: the public one, or ``host:port``.
 
         Raises:
             ConfigurationError: the port is taken, there is no node, or the router does not come up.
@@ -172,7 +189,7 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
                 self.shutdown()
                 raise ConfigurationError(f"mephisto.architect.port={self.port}: the router did not come up: {fault}")
         threading.Thread(target=self._watch, name="router watch", daemon=True).start()
-        return f"{self.hostname}:{self.port}"
+        return f"{self.hostname}:{self.port}" if self.public_address is None else self.public_address.url
 
     def _start(self) -> None:
         """Start the process.
@@ -227,59 +244,6 @@ class TaskLocalArchitect(OwnRouter, LocalArchitect):
             shutil.rmtree(self.running_dir, ignore_errors=True)
 
 
-def host_of(address: str) -> str:
-    """Return the host's name in what Mephisto takes as ``hostname``: a name, perhaps with ``https://`` before it."""
-    return address.partition("://")[2] or address
-
-
-def entries_of(text: str | None) -> list[str]:
-    """Return the entries of a comma-separated list."""
-    return [entry.strip() for entry in str(text or "").split(",") if entry.strip()]
-
-
-_HOST_PATTERN = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
-
-
-def faults_of_addresses(architect: DictConfig) -> list[str]:
-    """Say what is wrong with the local architect's flags about addresses and hosts, one sentence for each fault."""
-    faults = []
-    bind = str(architect.get("bind_address") or LOOPBACK)
-    if not _is_address(bind):
-        faults.append(
-            f"mephisto.architect.bind_address: '{bind:.80}' is not an IP address; give 0.0.0.0 for every network, or "
-            f"{LOOPBACK} for this machine only."
-        )
-    faults += [
-        f"mephisto.architect.allowed_hosts: '{host:.80}' is not a host name; give names like study.example.org, without "
-        "http:// and port."
-        for host in entries_of(architect.get("allowed_hosts"))
-        if not _HOST_PATTERN.fullmatch(host)
-    ]
-    faults += [
-        f"mephisto.architect.trusted_proxies: '{proxy:.80}' is neither an IP address nor a network; give entries like "
-        "10.0.0.5 or 10.0.0.0/8."
-        for proxy in entries_of(architect.get("trusted_proxies"))
-        if not _is_network(proxy)
-    ]
-    return faults
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return "%" not in text
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return "%" not in text
-
-
 def free_port() -> int:
     """Return a port that is free, and that nobody else is likely to be given before it is used.
 
@@ -293,15 +257,21 @@ def free_port() -> int:
     raise OSError(errno.EADDRNOTAVAIL, f"no free port found from {QUIET_PORTS.start} to {QUIET_PORTS.stop - 1}")
 
 
-def fault_of_port(port: str) -> str | None:
-    """Say what is wrong with the port of the local architect: no number, out of range, or taken; None if nothing."""
+def fault_of_port(port: str, flag: str = "mephisto.architect.port", host: str = "0.0.0.0") -> str | None:
+    """Say what is wrong with a port of this machine: no number, out of range, or taken; None if nothing.
+
+    Args:
+        port: what was given.
+        flag: where it was given.
+        host: IP address that it is used with.
+    """
     if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= LAST_PORT:
-        return f"mephisto.architect.port: '{port:.40}' is not a port; give a number from 1 to {LAST_PORT}."
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        return f"{flag}: '{port:.40}' is not a port; give a number from 1 to {LAST_PORT}."
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", int(port)))
+            probe.bind((host, int(port)))
         except OSError as error:
             other = int(port) + 1 if int(port) < LAST_PORT else 3000
-            return f"mephisto.architect.port: {port} can't be used ({error.strerror}); try {other}."
+            return f"{flag}: {port} can't be used ({error.strerror}); try {other}."
     return None

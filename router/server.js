@@ -20,7 +20,18 @@ const express = require("express");
 const http = require("http");
 const path = require("path");
 const { WebSocket, WebSocketServer } = require("ws");
-const { addressOf, hasAllowedHost, isProxy, isSameSite, toCounted } = require("./addresses");
+const {
+  PUBLIC,
+  addressOf,
+  hasAllowedHost,
+  hasLocalHost,
+  isProxy,
+  isSameSite,
+  redirectOf,
+  socketSources,
+  toCounted,
+  withoutPrefix,
+} = require("./addresses");
 const { compressedFiles } = require("./compressedFiles");
 const { onlyFilesOf } = require("./files");
 const { hasOnly, isRecord, parse, toPrintable } = require("./json");
@@ -76,6 +87,7 @@ const seconds = () => Date.now() / 1000;
 const timeOf = (value) => (typeof value === "number" && Number.isFinite(value) ? value : undefined);
 
 let operator = null;
+let operatorHeard = 0; // when, in milliseconds
 const forOperator = { packets: [], bytes: 0, ofAgent: new Map() };
 const waitingRequests = new Map();
 const agents = new Map();
@@ -276,7 +288,9 @@ const app = express();
 const server = http.createServer(
   { maxHeaderSize: 16384, connectionsCheckingInterval: 5_000 },
   (request, response) => {
-    if (isOnlyRequestOf(request.socket, response)) app(request, response);
+    if (!isOnlyRequestOf(request.socket, response)) return;
+    request.url = withoutPrefix(request.url);
+    app(request, response);
   },
 );
 server.headersTimeout = LIMITS.secondsForHeaders * 1000;
@@ -316,10 +330,14 @@ const forRun = new WebSocketServer({ ...WEBSOCKETS, maxPayload: 64 * 1024 * 1024
 
 server.on("upgrade", (request, socket, head) => {
   socket.on("error", () => socket.destroy());
-  const { url = "/", headers } = request;
+  const { headers } = request;
+  const url = withoutPrefix(request.url ?? "/");
   if (busy.has(socket)) return socket.destroy(); // a request on this connection waits for its answer
-  if (!hasAllowedHost(request)) return refuse(socket, "421 Misdirected Request");
-  if (url.startsWith("/operator/")) {
+  const isForOperator = url.startsWith("/operator/");
+  // The run script connects at the router's own address, whatever name pages have for it.
+  if (!hasAllowedHost(request) && !(isForOperator && hasLocalHost(request)))
+    return refuse(socket, "421 Misdirected Request");
+  if (isForOperator) {
     if (!isSame(url, OPERATOR_PATH) || headers.origin !== undefined) return refuse(socket, "403 Forbidden");
     return forRun.handleUpgrade(request, socket, head, onOperator);
   }
@@ -342,6 +360,7 @@ function refuse(socket, status) {
 function onOperator(webSocket) {
   if (operator) operator.close(1000);
   operator = webSocket;
+  operatorHeard = Date.now();
   console.log("The operator is connected.");
   for (const text of takeForOperator()) webSocket.send(text, () => {});
   webSocket.on("error", (error) => log("the operator's socket failed", error));
@@ -349,6 +368,7 @@ function onOperator(webSocket) {
     if (operator === webSocket) operator = null;
   });
   webSocket.on("message", (raw) => {
+    operatorHeard = Date.now();
     try {
       const packet = JSON.parse(raw);
       if (isRecord(packet)) onOperatorPacket(packet);
@@ -403,6 +423,8 @@ function isValidPacket(webSocket, raw) {
 
 // ---- requests ----
 
+const HEALTH_PATHS = new Set(["/is_alive", "/healthz"]); // asked for by programs on this machine, too
+
 app.disable("x-powered-by");
 app.set("query parser", "simple");
 
@@ -410,7 +432,7 @@ const ANCESTORS = "'self' https://mturk.com https://*.mturk.com https://*.mturkc
 const HANDING_IN = "'self' https://www.mturk.com https://workersandbox.mturk.com https://*.mturk.com";
 app.use((request, response, next) => {
   const isAllowed = hasAllowedHost(request);
-  const sockets = isAllowed ? ` ws://${request.headers.host} wss://${request.headers.host}` : "";
+  const sockets = isAllowed ? ` ${socketSources(request)}` : "";
   response.set({
     "Content-Security-Policy":
       // style-src-attr: the requester's task description may have style="…"; no text of a worker or a model is ever markup.
@@ -424,11 +446,19 @@ app.use((request, response, next) => {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": request.path.startsWith("/assets/") ? "public, max-age=31536000, immutable" : "no-store",
   });
-  if (isAllowed) return next();
+  if (isAllowed || (HEALTH_PATHS.has(request.path) && hasLocalHost(request))) return next();
   return response
     .status(421)
     .type("text/plain")
-    .send("This server doesn't answer to that name. Its owner can allow the name with mephisto.architect.allowed_hosts.\n");
+    .send(
+      PUBLIC === null
+        ? "This server doesn't answer to that name. Its owner can allow the name with mephisto.architect.allowed_hosts.\n"
+        : `This server answers as ${PUBLIC.host} alone (mephisto.architect.public_url). A reverse proxy must pass the Host header on.\n`,
+    );
+});
+app.use((request, response, next) => {
+  const elsewhere = redirectOf(request.url);
+  return elsewhere === null ? next() : response.redirect(308, elsewhere);
 });
 
 const JSON_TYPE = /^application\/json(?:\s*;\s*charset="?utf-8"?)?$/i;
@@ -575,6 +605,13 @@ function forget(agentId) {
 }
 
 app.get("/is_alive", (_request, response) => response.json({ status: "Alive!" }));
+app.get("/healthz", (_request, response) => {
+  const hears = Date.now() - operatorHeard < LIMITS.secondsOperatorSilent * 1000;
+  const hasOperator = operator?.readyState === WebSocket.OPEN && hears;
+  return response
+    .status(hasOperator ? 200 : 503)
+    .json({ status: hasOperator ? "ok" : "unavailable", router: true, operator: hasOperator });
+});
 app.use(onlyFilesOf(STATIC));
 app.use(compressedFiles(STATIC));
 app.use(express.static(STATIC, { dotfiles: "deny", redirect: false, cacheControl: false }));

@@ -24,6 +24,7 @@ const LIMITS = {
   secondsToSayWho: 5,
   secondsToClose: 2, // for the other end to agree to a close
   minutesSilent: 5, // of a socket; pages say something every 5 s, in a background tab once a minute
+  secondsOperatorSilent: 60, // before /healthz reports it as gone; it asks for statuses every few seconds
   minutesIdle: 15, // of an agent without a socket
   requestsPerSecond: 100, // for work or handing in, from one address
   requestsAtOnce: 1000,
@@ -52,7 +53,8 @@ const LIMITS = {
 /**
  * key: the secret, at least 32 characters. bind: the address to listen on; "": all. hosts: names, besides `localhost` and IP
  * addresses, under which the page may be asked for; ".example.org" stands for all names below it, "*" for any. proxies:
- * how many reverse proxies stand before this process, or the addresses and networks of those that are trusted.
+ * how many reverse proxies stand before this process, or the addresses and networks of those that are trusted. publicUrl: the
+ * page's address behind a reverse proxy, as browsers write it, with a slash at the end; then no other host or site is answered.
  */
 function readSettings() {
   let settings = JSON.parse(process.env.MODEL_CHAT_ROUTER_SETTINGS || "{}");
@@ -63,7 +65,7 @@ function readSettings() {
   else if (fs.existsSync(file)) settings = JSON.parse(fs.readFileSync(file, "utf8"));
   if (typeof settings.key !== "string" || settings.key.length < 32)
     throw new Error("MODEL_CHAT_ROUTER_KEY is missing, or shorter than 32 characters");
-  return { bind: "127.0.0.1", hosts: [], proxies: [], ...settings };
+  return { bind: "127.0.0.1", hosts: [], proxies: [], publicUrl: null, ...settings };
 }
 
 module.exports = { LIMITS, SETTINGS: readSettings() };

@@ -10,13 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import uuid4
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Origin
 
+from model_chat.router.public_address import parse_public_url
 from model_chat.scripts._simulated_answers import invalid_answers, valid_answers
 
 KEEP_ALIVE_SECONDS = 5.0
@@ -98,7 +100,7 @@ class Outcome:
 
 
 class SimulatedWorker:
-    """One worker on one assignment of a task that runs at ``http://localhost:<port>``.
+    """One worker on one assignment of a task that runs on this machine.
 
     Args:
         port: the router's port.
@@ -108,6 +110,8 @@ class SimulatedWorker:
         seed: of their words, ticks and ratings.
         http: HTTP client.
         query: of the page's address, for a panel's participant or a visitor; None: the provider mock.
+        public_url: the task's ``mephisto.architect.public_url``, if it has one: the worker asks the router on this machine
+            as the reverse proxy would for a page of this address.
     """
 
     def __init__(
@@ -119,8 +123,12 @@ class SimulatedWorker:
         seed: int,
         http: httpx.AsyncClient,
         query: str | None = None,
+        public_url: str | None = None,
     ) -> None:
-        self.base = f"localhost:{port}"
+        address = None if public_url is None else parse_public_url(public_url)
+        self.base = f"localhost:{port}{'' if address is None else address.prefix.rstrip('/')}"
+        self._port = port
+        self._names = {} if address is None else {"Host": address.origin.split("://")[1], "Origin": address.origin}
         self.worker = worker
         self.assignment = assignment
         self.behaviour = behaviour
@@ -148,7 +156,9 @@ class SimulatedWorker:
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """POST to the router and return its answer."""
-        response = await self._http.post(f"http://{self.base}/{path}", json=body, timeout=self.behaviour.step_timeout)
+        response = await self._http.post(
+            f"http://{self.base}/{path}", json=body, headers=self._names, timeout=self.behaviour.step_timeout
+        )
         response.raise_for_status()
         answer: dict[str, Any] = response.json()
         self.outcome.packets.append(answer)
@@ -157,7 +167,9 @@ class SimulatedWorker:
     async def load_config(self) -> dict[str, Any]:
         """Fetch what every page is told."""
         response = await self._http.get(
-            f"http://{self.base}/task_config.json", params={"mephisto_task_version": MEPHISTO_TASK_VERSION}
+            f"http://{self.base}/task_config.json",
+            params={"mephisto_task_version": MEPHISTO_TASK_VERSION},
+            headers=self._names,
         )
         response.raise_for_status()
         self.config = response.json()
@@ -196,7 +208,16 @@ class SimulatedWorker:
     async def connect(self) -> None:
         """Open the socket, say which agent this is, and listen."""
         await self.disconnect()
-        self._socket = await connect(f"ws://{self.base}/", max_size=None, ping_interval=None)
+        # The address names the host for the Host header; the connection is to this machine either way.
+        _, slash, path = self.base.partition("/")
+        self._socket = await connect(
+            f"ws://{self._names.get('Host', f'localhost:{self._port}')}{slash}{path}/",
+            origin=cast("Origin | None", self._names.get("Origin")),
+            host="localhost",
+            port=self._port,
+            max_size=None,
+            ping_interval=None,
+        )
         await self.send_packet("alive", {})
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._keep_alive())]
 

@@ -217,6 +217,24 @@ def check_port(cfg: DictConfig) -> Finding:
     return fine("Port", "any free one" if port == "0" else f"{port} is free") if text is None else fault("Port", text)
 
 
+def check_public_address(cfg: DictConfig) -> list[Finding]:
+    """Say where workers will find the page behind a reverse proxy; nothing without one, or where its address is faulty."""
+    from model_chat.errors import ConfigurationError
+    from model_chat.router.public_address import public_address_of
+
+    architect = cfg.mephisto.architect
+    if architect._architect_type != "local":
+        return []
+    try:
+        address = public_address_of(architect)
+    except ConfigurationError:
+        return []  # a fault of the configuration
+    if address is None:
+        return []
+    to = f"{architect.bind_address}:{architect.port}"
+    return [fine("Public address", f"{address.url}, which the reverse proxy has to pass on to {to}")]
+
+
 def check_disk(cfg: DictConfig) -> Finding:
     """Check that conversations have room."""
     from model_chat.configuration.files import expand
@@ -428,7 +446,7 @@ def examine(arguments: list[str], load_models: bool, say: Callable[[Finding], No
         note(*(fault("Configuration", text) for text in error.faults))
         return False
     port, data = check_port(cfg), check_mephisto_data(cfg)
-    note(port, check_disk(cfg), *data)
+    note(port, *check_public_address(cfg), check_disk(cfg), *data)
     task, findings = check_task_configuration(cfg)
     # The launch's own checks find the port, the data folder, the page and the router again.
     said = (

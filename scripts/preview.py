@@ -23,11 +23,13 @@ from pathlib import Path
 from rich.console import Console
 
 from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.configuration.task_names import LOCAL
 from model_chat.errors import ConfigurationError
 from model_chat.launch.logs import set_up_logging
 from model_chat.preview.operator import Operator
 from model_chat.preview.served_page import ServedPage
 from model_chat.preview.session import Preview
+from model_chat.router.public_address import public_address_of
 
 LOOK_SECONDS = 0.3
 """Between two looks at whether a file has changed."""
@@ -52,6 +54,10 @@ def serve(preview: Preview, page: ServedPage, browser: bool, console: Console) -
         stage = "onboarding" if preview.study.has_onboarding else "chat"
         url = f"{page.address}?worker_id=preview&assignment_id={stage}"
         console.print(f"Preview: {url}", highlight=False, soft_wrap=True)
+        architect = preview.study.cfg.mephisto.architect
+        public = public_address_of(architect) if architect._architect_type == LOCAL else None
+        if public is not None:
+            console.print(f"Workers of the run: {public.url}", highlight=False, soft_wrap=True)
         console.print("Change a file, and the page starts over. Ctrl-C ends it.", highlight=False)
         if browser:
             webbrowser.open(url)

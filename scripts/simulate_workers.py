@@ -23,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.errors import ConfigurationError
+from model_chat.router.public_address import FLAG, parse_public_url
 from model_chat.scripts._simulated_worker import LINES, Behaviour, Outcome, SimulatedWorker
 
 __all__ = ["LINES", "Behaviour", "Outcome", "SimulatedWorker", "main", "quantile", "report", "simulate"]
@@ -37,6 +39,7 @@ async def simulate(
     arrival_gap: float = 0.0,
     prefix: str = "simulated",
     address: str | None = None,
+    public_url: str | None = None,
 ) -> list[Outcome]:
     """Let workers arrive and live through the task.
 
@@ -50,6 +53,7 @@ async def simulate(
         prefix: of the workers' names.
         address: what a panel adds to the study's address, from ``?`` on, with ``{participant}`` and ``{session}``; "" for
             visitors of a link; None: the provider mock.
+        public_url: the task's ``mephisto.architect.public_url``, if it has one.
 
     Returns:
         one outcome for each conversation.
@@ -73,6 +77,7 @@ async def simulate(
                     seed * 1_000_003 + number * 1_009 + conversation,
                     http,
                     query=query,
+                    public_url=public_url,
                 )
                 worker.visitor = visitor  # one browser each
                 outcomes.append(await worker.run())
@@ -132,6 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0 when no simulated worker failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--port", type=int, default=3000, help="port of the running task (default: 3000)")
+    parser.add_argument(
+        "--public-url",
+        metavar="URL",
+        help="the task's mephisto.architect.public_url, if it has one: its router answers to no other name",
+    )
     parser.add_argument("--workers", type=int, default=10, help="how many workers (default: 10)")
     parser.add_argument("--conversations", type=int, default=1, help="conversations of each worker (default: 1)")
     parser.add_argument("--think-time", type=float, default=0.0, help="mean seconds before each message (default: 0)")
@@ -171,6 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (args.address or "").format(participant="p", session="s")
     except (ValueError, KeyError, IndexError):
         parser.error(f"--address: '{args.address}' may hold {{participant}} and {{session}}; double other braces.")
+        if args.public_url is not None:
+            parse_public_url(args.public_url)
+    except ConfigurationError as error:
+        parser.error(" ".join(error.faults).replace(FLAG, "--public-url"))
     behaviours = [
         Behaviour(
             think_time=args.think_time,
@@ -193,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 args.arrival_gap,
                 args.prefix,
                 args.address,
+                public_url=args.public_url,
             )
         )
     except KeyboardInterrupt:
@@ -203,6 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"✗ Nothing answers on port {args.port}: start a task first, or give its port with --port.", file=sys.stderr
         )
+    if any("421 Misdirected Request" in outcome.result for outcome in outcomes):
+        print("✗ The task answers to its public address alone: give it with --public-url.", file=sys.stderr)
     if args.json is not None:
         turns, firsts = _latencies(outcomes)
         figures = {

@@ -14,6 +14,7 @@ from model_chat.records.visible_text import is_blank
 from model_chat.serving.batching import Asked
 from model_chat.serving.model import ModelFailureError as ModelFailureError
 from model_chat.serving.model import ServedModel, StoppedError
+from model_chat.serving.reply_meter import ReplyMeter, metered
 from model_chat.serving.scheduling import Scheduler, ServingCount
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class ModelPool:
         self._close = close
         self._models = {model.nickname: model for model in models}
         self._response_timeout = response_timeout
+        self.meter = ReplyMeter(self._models)
         self._lock = threading.Lock()
         self._spent = dict.fromkeys(self._models, 0.0)
         self._beside = {nickname: ServingCount(0, 0, 0.0) for nickname in self._models}
@@ -69,6 +71,7 @@ class ModelPool:
         """Return a model by nickname."""
         return self._models[nickname]
 
+    @metered
     def reply(
         self, nickname: str, clone: Any, observations: Sequence[Any], tell: Callable[[str], None] | None = None
     ) -> Any:

@@ -26,6 +26,10 @@ class ModelSpend:
         """Return the US dollars so far, earlier runs included."""
         return self.earlier + sum(self._pool.spent_usd().values())
 
+    def by_model(self) -> dict[str, float]:
+        """Return the US dollars that each model has cost in this run."""
+        return self._pool.spent_usd()
+
     def is_reached(self) -> bool:
         """Whether there is a limit, and no further conversation is to begin."""
         return self.limit is not None and self.total() >= self.limit

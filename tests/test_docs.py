@@ -102,7 +102,7 @@ def test_files_of_ours_that_a_page_names_exist(page: Path) -> None:
     named = set(re.findall(rf"`((?:{folders})/[\w./-]*\w)`", text)) - {"models/demo/smollm2"}
     made = ("data/", "models/", "frontend/dist", "build/")  # by a run, or by make
     unknown = {name for name in named if not (ROOT / name).exists() and not name.startswith(made)}
-    own = {"conf/NAME.yaml", "conf/my_study.yaml", "scripts/NAME"}
+    own = {"conf/NAME.yaml", "conf/my_study.yaml", "scripts/NAME", "deploy/.env", "deploy/secrets.env"}
     assert unknown - own == set()
 
 

@@ -102,7 +102,7 @@ def test_the_container_copies_what_exists_runs_as_nobody_special_and_says_whethe
         assert [source for source in sources if not (ROOT / source).exists() or source in ignored] == []
     last = steps[max(number for number, step in enumerate(steps) if step.startswith("FROM ")) :]
     assert [step.split()[1] for step in last if step.startswith("USER ")] == ["worker"]
-    assert any(step.startswith("HEALTHCHECK ") and "/is_alive" in step for step in last)
+    assert any(step.startswith("HEALTHCHECK ") and "/healthz" in step for step in last)
     entry = next(step for step in last if step.startswith("ENTRYPOINT "))
     _, script, *flags = json.loads(entry.removeprefix("ENTRYPOINT "))
     assert script == "run.py"

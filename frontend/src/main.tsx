@@ -24,6 +24,8 @@ const provider = readProvider(window as unknown as Parameters<typeof readProvide
   path: location.pathname,
   storage: storage("localStorage"),
 });
+// Two studies behind one reverse proxy share an origin, and so its storage; their paths differ.
+const here = new URL("./", document.baseURI).pathname;
 
 const session = new Session({
   http: new RouterHttp(document.baseURI, provider),
@@ -31,12 +33,12 @@ const session = new Session({
   memory: new Memory(
     storage("sessionStorage"),
     // What a browser is given later is no part of it: it would make another work of the same one.
-    provider.isPanel ? location.search : JSON.stringify(provider.registration),
+    here + (provider.isPanel ? location.search : JSON.stringify(provider.registration)),
   ),
   makeChannel: (name) =>
     typeof BroadcastChannel === "undefined" ? null : (new BroadcastChannel(name) as unknown as Channel),
   exclusively: (name, action) =>
-    "locks" in navigator ? navigator.locks.request(`model-chat:${name}`, action) : action(),
+    "locks" in navigator ? navigator.locks.request(`model-chat:${here}${name}`, action) : action(),
   preview: isPreview(provider),
   phone: isPhone(navigator),
   hasPlatform: provider.hasPlatform,

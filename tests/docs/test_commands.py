@@ -64,10 +64,26 @@ RUN_ELSEWHERE = {
         "python benchmarks/many_workers.py --workers 8,64,128",
         "the same with another number, and a test takes its own",
     ),
-    "python run.py mephisto.architect.allowed_hosts=study.example.org mephisto.architect.trusted_proxies=127.0.0.1": (
-        "tests/router/test_router_limits.py",
-        'hosts = "study.example.org, .lab.example"',
-        "with a real router, whose answers are looked at",
+    "python run.py conf=my_study mephisto.architect.public_url=https://study.example.org/pets/": (
+        "tests/e2e/test_self_hosting.py",
+        'start_task(f"mephisto.architect.public_url={ports.origin}/pets/"',
+        "with Caddy and Chromium",
+    ),
+    "python run.py conf=pets   mephisto.architect.port=3000 mephisto.architect.public_url=https://study.example.org/pets/": (
+        "tests/e2e/test_self_hosting.py",
+        "pets = start_task(",
+        "with Caddy and Chromium",
+    ),
+    "python run.py conf=plants mephisto.architect.port=3001 "
+    "mephisto.architect.public_url=https://study.example.org/plants/": (
+        "tests/e2e/test_self_hosting.py",
+        "plants = start_task(",
+        "beside the one before",
+    ),
+    "python scripts/simulate_workers.py --workers 2 --public-url https://study.example.org/pets/": (
+        "tests/e2e/test_self_hosting.py",
+        '"--workers", "2", "--public-url", public',
+        "with a run that has this address",
     ),
     "python run.py conf=prolific mephisto.provider.codes.complete=C1DONE88": (
         "tests/e2e/test_panels.py",

@@ -31,7 +31,8 @@ def texts(tmp_path: Path) -> Path:
 def address(tmp_path: Path, texts: Path) -> Iterator[str]:
     """A preview of two turns with onboarding, as a process of its own."""
     command = [sys.executable, "scripts/preview.py", "--config=example", f"--reply={REPLY}", "--onboarding", "--port=0"]
-    flags = ["--no-browser", f"mephisto.blueprint.task_config_path={texts}", "mephisto.blueprint.num_turns=1"]
+    flags = ["--no-browser", "mephisto.architect.public_url=https://study.example.org/pets/"]
+    flags += [f"mephisto.blueprint.task_config_path={texts}", "mephisto.blueprint.num_turns=1"]
     home = tmp_path / "home"
     home.mkdir()
     with subprocess.Popen(
@@ -57,6 +58,7 @@ def address(tmp_path: Path, texts: Path) -> Iterator[str]:
                 process.kill()
                 raise
     assert process.returncode == 0, said
+    assert "Workers of the run: https://study.example.org/pets/" in said
     # No database and no conversation anywhere, and its own temporary files are gone.
     left = [path.name for path in tmp_path.rglob("*") if path.suffix == ".db" or "conversation" in path.name]
     assert left == []

@@ -504,6 +504,25 @@ def test_a_taken_port_is_said(check: Callable[..., CheckedTask]) -> None:
     assert fault.startswith(f"mephisto.architect.port: {port} can't be used (Address already in use); try ")
 
 
+def test_faults_of_the_public_address_and_the_metrics_are_said_with_all_others(
+    check: Callable[..., CheckedTask],
+) -> None:
+    changes = {
+        "mephisto.architect.public_url": "http://study.example.org/?q",
+        "mephisto.architect.bind_address": "0.0.0.0",
+        f"{B}.metrics_port": "0",
+        f"{B}.num_turns": "0",
+    }
+    assert [fault.split(":")[0] for fault in faults(check, **changes)] == [
+        f"{B}.num_turns",
+        f"{B}.metrics_port",
+        "mephisto.architect.public_url",
+        "mephisto.architect.public_url",
+        "mephisto.architect.trusted_proxies",
+    ]
+    assert check(**{"mephisto.architect.public_url": "https://study.example.org/pets/"}).needed
+
+
 def test_missing_values_are_all_named(compose_cfg: Compose, tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "bare.yaml").write_text(f"# @package _global_{BARE}", encoding="utf-8")

@@ -107,25 +107,31 @@ def test_a_terminal_gets_a_table(clock: Clock, caplog: pytest.LogCaptureFixture)
 class LiveRun:
     """What is announced of a running task."""
 
-    def __init__(self, provider: str, port: int | None) -> None:
+    def __init__(self, provider: str, page_url: str | None) -> None:
         self.provider = type("Provider", (), {"PROVIDER_TYPE": provider})()
-        attributes: dict[str, Any] = {} if port is None else {"hostname": "localhost", "port": port}
+        attributes: dict[str, Any] = {} if page_url is None else {"page_url": page_url}
         self.architect = type("Architect", (), attributes)()
 
 
-def test_the_link_for_workers_is_printed_once_on_this_machine() -> None:
+@pytest.mark.parametrize("page_url", ["http://localhost:4321/", "https://study.example.org/pets/"])
+def test_the_link_for_workers_is_printed_once(page_url: str) -> None:
     console = plain()
-    Progress(ConversationQuota({"a": 1}), shared(), console, 30).announce(LiveRun("mock", 4321), 5.25, Path("/chats"))
+    live_run = LiveRun("mock", page_url)
+    Progress(ConversationQuota({"a": 1}), shared(), console, 30).announce(live_run, 5.25, Path("/chats"))
     text = written(console)
-    assert text.count("http://localhost:4321/?worker_id=me&assignment_id=1") == 1
+    assert text.count(f"{page_url}?worker_id=me&assignment_id=1") == 1
+    assert f"Preview:           {page_url}\n" in text
     assert "The task is up (5.2 s)." in text
     assert "Conversations go to /chats" in text
 
 
-@pytest.mark.parametrize(("provider", "port"), [("mturk", None), ("mturk_sandbox", 4321), ("mock", None)])
-def test_no_link_is_printed_where_it_would_lead_nowhere(provider: str, port: int | None) -> None:
+@pytest.mark.parametrize(
+    ("provider", "page_url"), [("mturk", None), ("mturk_sandbox", "http://localhost:4321/"), ("mock", None)]
+)
+def test_no_link_is_printed_where_it_would_lead_nowhere(provider: str, page_url: str | None) -> None:
     console = plain()
-    Progress(ConversationQuota({"a": 1}), shared(), console, 30).announce(LiveRun(provider, port), 1, Path("/chats"))
+    live_run = LiveRun(provider, page_url)
+    Progress(ConversationQuota({"a": 1}), shared(), console, 30).announce(live_run, 1, Path("/chats"))
     assert "worker_id=me" not in written(console)
 
 

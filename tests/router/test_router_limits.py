@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
-from model_chat.router.local_architect import faults_of_addresses
+from model_chat.router.addresses import faults_of_addresses
 from model_chat.tests.mephisto_run import Run
 from model_chat.tests.router.test_local_architect import Served, make_architect, packets
 

@@ -100,6 +100,18 @@ def test_a_study_flow_is_looked_at(study: list[str], tmp_path: Path) -> None:
     assert "it needs 'pages', a list of at least one page" in faults(findings)["Configuration"]
 
 
+def test_the_public_address_is_named_with_where_the_proxy_passes_it_on(study: list[str]) -> None:
+    sound, findings = examined([*study, "mephisto.architect.public_url=https://Study.example.org/pets"])
+    assert sound
+    (text,) = (finding.text for finding in findings if finding.subject == "Public address")
+    assert text == "https://study.example.org/pets/, which the reverse proxy has to pass on to 127.0.0.1:0"
+    sound, findings = examined([*study, "mephisto.architect.public_url=http://study.example.org/"])
+    assert not sound
+    (only,) = (finding.text for finding in findings if "public_url" in finding.text)
+    assert "is not encrypted" in only
+    assert "Public address" not in [finding.subject for finding in findings]
+
+
 def test_every_fault_of_the_configuration_is_said_once_and_nothing_is_launched(
     study: list[str], tmp_path: Path
 ) -> None:
