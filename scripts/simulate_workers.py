@@ -181,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (args.address or "").format(participant="p", session="s")
     except (ValueError, KeyError, IndexError):
         parser.error(f"--address: '{args.address}' may hold {{participant}} and {{session}}; double other braces.")
+    try:
         if args.public_url is not None:
             parse_public_url(args.public_url)
     except ConfigurationError as error:
