@@ -25,6 +25,10 @@ LONGEST_PAUSE = 1.0
 """The same while a reply is held back; one who leaves or hands in wakes at once."""
 
 
+COMPARISON_DONE = "comparison_done"
+"""The control of the update that says a judgement of two replies back."""
+
+
 class ServerUpdate(dict[str, Any]):
     """A live update that the server made.
 
@@ -40,9 +44,9 @@ class ServerUpdate(dict[str, Any]):
 
     @property
     def acknowledges(self) -> bool:
-        """Whether it tells the page that a message of the worker's has arrived."""
+        """Whether it tells the page that something of the worker's has arrived: a message, or a judgement of two replies."""
         task_data = self.get("task_data") or {}
-        return task_data.get("message_id") is not None and "control" not in task_data
+        return task_data.get("message_id") is not None and task_data.get("control") in (None, COMPARISON_DONE)
 
 
 class HumanAgent:
@@ -107,9 +111,17 @@ class HumanAgent:
         update.generation = generation
         self._send(update)
 
-    def control(self, control: str, **task_data: Any) -> None:
-        """Send a control update (section 2 of docs/protocol.md)."""
-        self._send(ServerUpdate(id="System", text="", episode_done=False, task_data={"control": control, **task_data}))
+    def control(self, control: str, generation: dict[str, Any] | None = None, /, **task_data: Any) -> None:
+        """Send a control update (section 2 of docs/protocol.md).
+
+        Args:
+            control: its name.
+            generation: how replies that it shows were made; the page does not get it.
+            task_data: further keys of `task_data`.
+        """
+        update = ServerUpdate(id="System", text="", episode_done=False, task_data={"control": control, **task_data})
+        update.generation = generation
+        self._send(update)
 
     def _send(self, update: ServerUpdate) -> None:
         update["update_id"] = str(uuid4())

@@ -448,6 +448,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "status": str,
     "reason": (str, type(None)),
     "failed_generation": type(None),
+    "comparisons": type(None),
 }
 
 
