@@ -195,7 +195,12 @@ def check_task_configuration(cfg: DictConfig) -> tuple[Any | None, list[Finding]
     except ConfigurationError as error:
         return None, [fault("Configuration", text) for text in error.faults]
     counts = ", ".join(f"{nickname} {count}" for nickname, count in task.needed.items())
-    return task, [fine("Configuration", f"in order; conversations to collect: {counts or 'by image'}")]
+    found = [fine("Configuration", f"in order; conversations to collect: {counts or 'by image'}")]
+    compared = cfg.mephisto.blueprint.comparison
+    if compared is not None:
+        points, ties = cfg.mephisto.blueprint.comparison_points, cfg.mephisto.blueprint.comparison_ties
+        found.append(fine("Comparisons", f"{compared}, on {points} points, further answers: {ties}"))
+    return task, found
 
 
 def check_port(cfg: DictConfig) -> Finding:

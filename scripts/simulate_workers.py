@@ -132,6 +132,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--onboarding-file", type=Path, help="onboard_task_data.json to take the right answers from")
     parser.add_argument("--failing", type=int, default=0, help="how many of the workers fail onboarding")
+    parser.add_argument(
+        "--prefer-longer",
+        action="store_true",
+        help="where two replies are compared, pick the longer one (else any answer)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
     parser.add_argument("--prefix", default="simulated", help="of the workers' names (default: simulated)")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
@@ -148,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Behaviour(
             think_time=args.think_time,
             leave_after=1 if number < args.leaving else None,
+            prefers_longer=args.prefer_longer,
             onboarding_answers=None if args.leaving <= number < args.leaving + args.failing else answers,
         )
         for number in range(args.workers)
