@@ -5,6 +5,7 @@ import { isModelThinking } from "../state/view";
 import { texts } from "../texts";
 import { Alert } from "./Alert";
 import { AnnotationBoxes } from "./AnnotationBoxes";
+import { ComparisonCard } from "./ComparisonCard";
 import { ChatLog, PendingMessage, Typing } from "./ChatLog";
 import { useChatScroll } from "./chatScroll";
 import { Composer } from "./Composer";
@@ -41,6 +42,7 @@ export function ChatScreen({
 }): ReactElement {
   const { view, draft, pending, notice } = state;
   const rating = view.turn?.ask === "final_rating";
+  const comparing = view.comparison !== null;
   const block = sendingBlock(state);
   const annotate = mustAnnotate(state) && pending === null && view.turn !== null;
   const [describing, setDescribing] = useState(false);
@@ -49,7 +51,9 @@ export function ChatScreen({
   const last = useRef<HTMLLIElement>(null);
   const scroll = useChatScroll(box, last, state);
   const guidance = useGuidance(main);
-  useReplySignals(view.messages.filter((message) => message.agentIdx === MODEL && !message.fakeStart).length);
+  useReplySignals(
+    view.messages.filter((message) => message.agentIdx === MODEL && !message.fakeStart).length + (comparing ? 1 : 0),
+  );
 
   useEffect(() => {
     const place = placeOfNotice(notice);
@@ -60,7 +64,7 @@ export function ChatScreen({
     (message) => message.agentIdx === HUMAN && !message.fakeStart && !message.attentionCheck,
   ).length;
   const checking = view.messages.at(-1)?.attentionCheck === true;
-  const waitingForReply = (view.turn === null || checking) && exchanges > 0;
+  const waitingForReply = (view.turn === null || checking || comparing) && exchanges > 0;
   const done = waitingForReply ? exchanges - 1 : exchanges;
   const send = (): void => {
     if (block !== null) {
@@ -111,6 +115,23 @@ export function ChatScreen({
             <ChatLog view={view} annotation={config.annotation} lastRef={last} />
             {pending?.kind === "message" && <PendingMessage pending={pending} connected={connected} />}
             {isModelThinking(view) && pending === null && <Typing />}
+            {view.comparison !== null && (
+              <ComparisonCard
+                comparison={view.comparison}
+                scale={view.turn?.scale ?? null}
+                choice={draft.choice}
+                disabled={pending !== null}
+                pointedOut={guidance.pointedOut && block === "comparison_missing"}
+                maxLength={config.max_message_length}
+                onChoose={(answer) => {
+                  dispatch({ type: "chosen", answer });
+                }}
+                onReason={(reason) => {
+                  dispatch({ type: "reasoned", reason });
+                }}
+                onSend={send}
+              />
+            )}
             {!rating && boxes}
             {rating && (
               <RatingCard>
@@ -141,8 +162,9 @@ export function ChatScreen({
           <div className="column">
             <Alert text={noticeText(state)} testId="refusal" />
             {guidance.announcement}
-            {rating ? (
+            {rating || comparing ? (
               <RatingFoot
+                label={comparing ? texts.comparison.send : texts.rating.send}
                 reason={reasonText(state)}
                 strong={strong}
                 blocked={block !== null}

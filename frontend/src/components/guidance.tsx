@@ -5,6 +5,7 @@ import type { Block } from "../state/conversation";
 const TARGETS: Partial<Record<Block, string>> = {
   annotation_missing: '[data-answers="boxes"]',
   onboarding_missing: '[data-answers="boxes"][data-empty="true"]',
+  comparison_missing: '[data-answers="comparison"]',
   rating_missing: '[data-answers="rating"][data-empty="true"]',
 };
 const FIELD = "textarea";

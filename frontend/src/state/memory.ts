@@ -86,7 +86,7 @@ function readDraft(raw: Record<string, unknown>, rules: Rules): Draft {
 function readPending(raw: unknown, rules: Rules): Pending | null {
   if (!isRecord(raw) || typeof raw.messageId !== "string" || !isRecord(raw.draft)) return null;
   const kind = raw.kind;
-  if (kind !== "message" && kind !== "final_rating" && kind !== "onboarding") return null;
+  if (kind !== "message" && kind !== "comparison" && kind !== "final_rating" && kind !== "onboarding") return null;
   return {
     messageId: raw.messageId,
     kind,

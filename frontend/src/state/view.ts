@@ -12,6 +12,7 @@ import {
   type Place,
   type ServerUpdate,
 } from "../protocol";
+import { readComparison, readScale, type Comparison, type Scale } from "./comparison";
 
 /** A server update and when it reached the page (epoch milliseconds, the page's clock). */
 export interface Logged {
@@ -36,7 +37,7 @@ export interface Message {
   receivedAt: number;
 }
 
-export type Ask = "message" | "final_rating";
+export type Ask = "message" | "comparison" | "final_rating";
 
 /** The worker may send. */
 export interface Turn {
@@ -54,6 +55,8 @@ export interface Turn {
   extensionsLeft: number;
   /** Seconds that the worker has got on request, from when they were given; null without. */
   given: number | null;
+  /** How two replies are compared; null when something else is asked. */
+  scale: Scale | null;
 }
 
 /** Why a conversation ended before its end; "" where it did not, or the server does not say. */
@@ -93,6 +96,8 @@ export interface View {
   /** Accepted annotations, by utterance index. */
   annotations: Readonly<Record<number, Ticks>>;
   turn: Turn | null;
+  /** Two replies of which the worker is to say which is better. */
+  comparison: Comparison | null;
   /** Ids of the worker's messages that the server has taken. */
   arrived: ReadonlySet<string>;
   refusals: readonly Refusal[];
@@ -110,6 +115,7 @@ export const EMPTY_VIEW: View = {
   messages: [],
   annotations: {},
   turn: null,
+  comparison: null,
   arrived: new Set(),
   refusals: [],
   modelFailed: null,
@@ -156,6 +162,7 @@ function applyMessage(view: View, data: Json, { update, receivedAt }: Logged): V
     annotations: withAnnotation(view, data),
     arrived: messageId === null ? view.arrived : new Set([...view.arrived, messageId]),
     turn: agentIdx === HUMAN ? null : view.turn,
+    comparison: null,
   };
 }
 
@@ -185,7 +192,8 @@ function applyControl(view: View, control: string, data: Json, { update, receive
         started: true,
         numTurns,
         turn: {
-          ask: data.ask === "final_rating" ? "final_rating" : "message",
+          ask: data.ask === "final_rating" || data.ask === "comparison" ? data.ask : "message",
+          scale: data.ask === "comparison" ? readScale(data) : null,
           turnIdx: number(data.turn_idx, 0),
           numTurns,
           seconds,
@@ -202,14 +210,24 @@ function applyControl(view: View, control: string, data: Json, { update, receive
         ...view,
         turn: { ...view.turn, deadline, extensionsLeft: number(data.extensions_left, 0), given: seconds },
       };
+    case "comparison":
+      return { ...view, started: true, turn: null, comparison: readComparison(data) };
+    case "comparison_done":
+      return {
+        ...view,
+        turn: null,
+        comparison: null,
+        arrived: typeof data.message_id === "string" ? new Set([...view.arrived, data.message_id]) : view.arrived,
+      };
     case "refused":
       return { ...view, refusals: [...view.refusals, readRefusal(data)] };
     case "model_failed":
-      return { ...view, turn: null, modelFailed: text(data.reason) };
+      return { ...view, turn: null, comparison: null, modelFailed: text(data.reason) };
     case "ended":
       return {
         ...view,
         turn: null,
+        comparison: null,
         ended: { complete: data.outcome === "complete", reason: text(data.reason), cause: readCause(data.cause) },
       };
     case "onboarding_start":
@@ -275,5 +293,7 @@ export function utteranceToAnnotate(view: View): Message | null {
 
 /** Whether the conversation is open and it is the model's turn. */
 export function isModelThinking(view: View): boolean {
-  return view.started && view.turn === null && view.ended === null && view.modelFailed === null;
+  return (
+    view.started && view.turn === null && view.comparison === null && view.ended === null && view.modelFailed === null
+  );
 }
