@@ -17,10 +17,10 @@ from enum import StrEnum
 from typing import Any
 
 from model_chat.bot_agent import BotAgent
+from model_chat.compared_bots import ComparedBots, ComparedReplies
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.configuration.redaction import redacted
-from model_chat.conversation.comparison import ComparedBots, ComparedReplies
 from model_chat.conversation.contexts import HI, Context, ContextSource
 from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.human_agent import COMPARISON_DONE, HumanAgent
@@ -147,9 +147,7 @@ class ModelChatWorld:
         place: the conversation's place in the model's quota.
     """
 
-    def __init__(
-        self, options: ChatOptions, human: HumanAgent, bot: BotAgent | ComparedBots, place: Reservation
-    ) -> None:
+    def __init__(self, options: ChatOptions, human: HumanAgent, bot: BotAgent, place: Reservation) -> None:
         self.options = options
         self.human = human
         self.bot = bot
@@ -584,7 +582,7 @@ def make_world(
     if place is None:
         raise NoReservationLeftError("Every model has all the conversations it needs.")
     try:
-        bot: BotAgent | ComparedBots
+        bot: BotAgent
         if opt.comparison is None:
             bot = BotAgent(opt.models, place.nickname)
         else:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_chat.bot_agent import BotAgent
-from model_chat.conversation.comparison import ComparedBots
+from model_chat.compared_bots import ComparedBots
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.images.contexts import ImageContext, ImageContexts
 from model_chat.images.inputs import ImageInput, first_message, repeated_keys
@@ -74,7 +74,7 @@ class ImageBotAgent(BotAgent):
         super().observe({**repeated_keys(self._act), **message, "image": self._image})
 
 
-class ComparedImageBots(ComparedBots):
+class ComparedImageBots(ComparedBots, ImageBotAgent):
     """Two models that are shown the same image, and whose replies are compared."""
 
     def observe_image(self) -> None:
@@ -93,15 +93,11 @@ class ModelImageChatWorld(ModelChatWorld):
     """
 
     options: ImageChatOptions
-    bot: ImageBotAgent | ComparedImageBots
+    bot: ImageBotAgent
     place: ImageReservation
 
     def __init__(
-        self,
-        options: ImageChatOptions,
-        human: HumanAgent,
-        bot: ImageBotAgent | ComparedImageBots,
-        place: ImageReservation,
+        self, options: ImageChatOptions, human: HumanAgent, bot: ImageBotAgent, place: ImageReservation
     ) -> None:
         super().__init__(options, human, bot, place)
         self.image: ImageContext = options.images[place.image_idx]

@@ -11,8 +11,8 @@ from mephisto.data_model.exceptions import AgentTimeoutError
 from parlai.core.message import Message
 from parlai.core.opt import Opt
 
+from model_chat.compared_bots import ComparedBots
 from model_chat.configuration.comparison import ComparisonSettings
-from model_chat.conversation.comparison import ComparedBots
 from model_chat.conversation.contexts import ContextSource
 from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.quota import ConversationQuota
@@ -199,7 +199,8 @@ def test_a_pair_has_failed_when_one_of_its_models_fails(side: str, failing: str)
     human = ScriptedHuman(message("One."))
     world = make_world(options(models), [human])
     world.parley()
-    for bot in world.bot.bots:  # type: ignore[union-attr]
+    assert isinstance(world.bot, ComparedBots)
+    for bot in world.bot.bots:
         if bot.nickname == side:
             bot._clone.script = [failing]
     cost_before = sum(line.generation.cost_usd or 0 for line in world.dialog if line.generation)

@@ -85,9 +85,12 @@ def test_no_page_that_comes_back_is_told_whose_replies_they_are(mephisto_run: Ru
 def test_a_judgement_is_on_disk_before_the_page_is_told(mephisto_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     durable: list[bool] = []
     append = Journal.append
-    monkeypatch.setattr(
-        Journal, "append", lambda self, entries, last: (durable.append(last), append(self, entries, last))[1]
-    )
+
+    def note(journal: Journal, entries: Any, last: bool) -> None:
+        durable.append(last)
+        append(journal, entries, last)
+
+    monkeypatch.setattr(Journal, "append", note)
     agent = begin(mephisto_run)
     controls = [message["task_data"].get("control") for message in agent.state.messages]
     assert len(durable) == len(controls) + 1, "the head is a line, too"

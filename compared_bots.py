@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from model_chat.bot_agent import BotAgent, Reply
 from model_chat.configuration.comparison import ComparisonSettings, models_of
 from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.pacing import ReplyDelivery
-from model_chat.records.schema import MODEL_ID, ComparedReply, Comparison, Generation
+from model_chat.records.schema import ComparedReply, Comparison, Generation
 from model_chat.serving.pool import ModelFailureError
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class ComparedReplies:
         return sum(reply.generation.cost_usd or 0.0 for reply in self.replies)
 
 
-class ComparedBots:
-    """Both models of a pair in one conversation; it stands where a single :class:`~model_chat.bot_agent.BotAgent` does.
+class ComparedBots(BotAgent):
+    """Both models of a pair in one conversation, as one side of it: what happens to the side happens to both.
 
     The conversation's thread calls it; :meth:`answer` asks the models from a thread each.
 
@@ -58,14 +59,16 @@ class ComparedBots:
         make: makes the model's side of a conversation by the model's nickname.
         settings: how replies are compared.
         seed: of this conversation's draws: sides, opening, and what it goes on with.
-    """
 
-    agent_id = MODEL_ID
+    Attributes:
+        nickname: of the pair.
+        settings: how replies are compared.
+    """
 
     def __init__(
         self, nickname: str, make: Callable[[str], BotAgent], settings: ComparisonSettings, seed: str | int
     ) -> None:
-        self.nickname = nickname
+        self.nickname = nickname  # and nothing of a single model: each of the two has its own
         self.settings = settings
         self._make = make
         self._models = models_of(nickname)
@@ -84,7 +87,7 @@ class ComparedBots:
         """None: a pair has no single one; :attr:`exported_opt` has both."""
         return None
 
-    @property
+    @cached_property
     def exported_opt(self) -> dict[str, Any]:
         """The whole opts of both models, by nickname, JSON-safe, without secrets."""
         return {bot.nickname: bot.exported_opt for bot in self._bots}
