@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from parlai.core.opt import Opt
 
 from model_chat.compared_bots import ComparedBots
 from model_chat.configuration.comparison import ComparisonSettings
+from model_chat.conversation import growing_reply
 from model_chat.conversation.contexts import ContextSource
+from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.quota import ConversationQuota
 from model_chat.records.schema import Completion, Conversation
@@ -319,3 +322,39 @@ def test_the_quota_of_a_pair_is_exact() -> None:
     made = options({"a": {}, "b": {}})
     make_world(made, [ScriptedHuman()])
     assert made.quota.take("another") is None
+
+
+class TellingModel(LoadedModel):
+    """Tells the beginning of each reply before it gives the whole."""
+
+    def answer(self, batch: Any) -> Any:
+        acts = super().answer(batch)
+        for asked, act in zip(batch, acts, strict=True):
+            if asked.tell is not None:
+                asked.tell(act["text"][:1])
+        return acts
+
+
+def test_both_replies_grow_under_their_sides_and_no_part_tells_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    growing: list[GrowingReply] = []
+    monkeypatch.setattr(growing_reply.SENDER, "add", growing.append)
+    human = ScriptedHuman(*TWO_TURNS)
+    models = [TellingModel(name, NamedAgent(Opt({"name": name, "dict_lower": False})), None) for name in "ab"]
+    chat = replace(options({}, delivery=ReplyDelivery(stream=True)), models=ModelPool(models, 2, 60))
+    hold_back = GrowingReply.hold_back
+
+    def hold_back_and_send(reply: GrowingReply, text: str) -> None:
+        hold_back(reply, text)
+        reply.send_part()
+
+    monkeypatch.setattr(GrowingReply, "hold_back", hold_back_and_send)
+    play(make_world(chat, [human]))
+    shown = human.controls("comparison")
+    assert len(shown) == 2
+    for told in shown:
+        parts = [part for part in human.parts if part["utterance_idx"] == told["utterance_idx"]]
+        assert {part["side"] for part in parts} == {"left", "right"}
+        for part in parts:
+            assert set(part) == {"control", "utterance_idx", "side", "part", "text"}
+            assert told[part["side"]]["text"].startswith(part["text"])
+    assert {part["side"] for part in human.parts} == {None, "left", "right"}, "the opening has no side"

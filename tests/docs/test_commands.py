@@ -25,6 +25,7 @@ from model_chat.records.schema import Completion, Conversation, TaskDescription,
 from model_chat.router.local_architect import ROUTER_PACKAGES
 from model_chat.tests.docs.pages import COMMANDS, NEEDS, ROOT, commands_of
 from model_chat.tests.docs.place import Walk, fetch, find
+from model_chat.tests.e2e.running_task import make_fixed_model
 from model_chat.tests.mephisto_run import PASSED, Run
 
 BUCKETS = ("contradiction", "off_topic", "repetition", "unlikely_claim", "unkind", "none_all_good")
@@ -213,6 +214,13 @@ def test_analysis(walk: Walk) -> None:
         has_results(walk, "results", 1, 1)
     assert "--results-folders" in walk.run("python -m model_chat.analysis.compile_results")
     assert re.search(r"^ +files +20 ", walk.run("python benchmarks/compile_results.py"), flags=re.MULTILINE)
+
+
+@walks("docs/comparisons.md")
+def test_comparisons(walk: Walk) -> None:
+    for nickname in "abc":
+        make_fixed_model(walk.copy / "models/mine" / nickname, f"Reply of {nickname}.")
+    walk.opens("python run.py mephisto.blueprint.comparison=per_turn")
 
 
 @walks("docs/configuration.md")
