@@ -286,7 +286,7 @@ class ModelChatWorld:
         """Let both models answer, and show both replies at once."""
         self._to_compare = replies = bots.answer(self.human, self.options.delivery, self._page_idx())
         told = {"turn_idx": self.exchanges_done, "utterance_idx": self._page_idx(), **replies.for_page()}
-        self.human.control("comparison", bots.recorded(replies), **told)
+        self.human.show_replies(bots.recorded(replies), **told)
 
     def _take_judgement(self, bots: ComparedBots) -> None:
         """Take the worker's judgement of the two replies, and go on with one of them."""

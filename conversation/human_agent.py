@@ -25,8 +25,8 @@ LONGEST_PAUSE = 1.0
 """The same while a reply is held back; one who leaves or hands in wakes at once."""
 
 
-COMPARISON_DONE = "comparison_done"
-"""The control of the update that says a judgement of two replies back."""
+COMPARISON, COMPARISON_DONE = "comparison", "comparison_done"
+"""The controls of the update that shows two replies, and of the one that says the judgement of them back."""
 
 
 class ServerUpdate(dict[str, Any]):
@@ -111,22 +111,25 @@ class HumanAgent:
         update.generation = generation
         self._send(update)
 
-    def control(self, control: str, generation: dict[str, Any] | None = None, /, **task_data: Any) -> None:
-        """Send a control update (section 2 of docs/protocol.md).
-
-        Args:
-            control: its name.
-            generation: how replies that it shows were made; the page does not get it.
-            task_data: further keys of `task_data`.
-        """
-        update = ServerUpdate(id="System", text="", episode_done=False, task_data={"control": control, **task_data})
-        update.generation = generation
-        self._send(update)
+    def control(self, control: str, **task_data: Any) -> None:
+        """Send a control update (section 2 of docs/protocol.md)."""
+        self._send(ServerUpdate(id="System", text="", episode_done=False, task_data={"control": control, **task_data}))
 
     def _send(self, update: ServerUpdate) -> None:
         update["update_id"] = str(uuid4())
         update["timestamp"] = time.time()
         self.mephisto_agent.observe(update)
+
+    def show_replies(self, generation: dict[str, Any], **task_data: Any) -> None:
+        """Show two replies that are to be compared.
+
+        Args:
+            generation: whose they are, and how they were made; recorded, and the page does not get it.
+            task_data: further keys of `task_data`.
+        """
+        update = ServerUpdate(as_update({"control": COMPARISON, **task_data}))
+        update.generation = generation
+        self._send(update)
 
     def send_part(self, take: Callable[[], dict[str, Any]]) -> bool:
         """Send a part of a reply that is being made; it is recorded nowhere, and dropped where the page can't take it now.

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from model_chat.conversation.human_agent import COMPARISON_DONE
+from model_chat.conversation.human_agent import COMPARISON, COMPARISON_DONE
 from model_chat.records.schema import Comparison, Generation
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def comparisons_of(messages: Iterable[dict[str, Any]], generations: Mapping[str,
         data = message.get("task_data")
         if not isinstance(data, dict):
             continue
-        if data.get("control") == "comparison":
+        if data.get("control") == COMPARISON:
             shown[data.get("turn_idx")] = message
         elif data.get("control") == COMPARISON_DONE and (earlier := shown.pop(data.get("turn_idx"), None)) is not None:
             try:
@@ -42,8 +42,8 @@ def cost_of_unjudged(messages: Iterable[dict[str, Any]], generations: Mapping[st
     last: dict[str, Any] = {}
     for message in messages:
         control = (message.get("task_data") or {}).get("control")
-        if control in ("comparison", COMPARISON_DONE):
-            last = message if control == "comparison" else {}
+        if control in (COMPARISON, COMPARISON_DONE):
+            last = message if control == COMPARISON else {}
     made = generations.get(str(last.get("update_id")), {})
     sides = [made.get(side) for side in ("left", "right")] if isinstance(made, Mapping) else []
     return sum(Generation.of(side.get("generation")).cost_usd or 0.0 for side in sides if isinstance(side, Mapping))
