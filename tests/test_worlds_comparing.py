@@ -21,6 +21,7 @@ from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.quota import ConversationQuota
 from model_chat.records.schema import Completion, Conversation
 from model_chat.serving.loading import LoadedModel
+from model_chat.serving.model import StoppedError
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.parlai_agents import GATES, NO_TEXT, RAISE, Gate, GatedAgent, ScriptedAgent, ShortSightedAgent
 from model_chat.tests.seats import SHORT_CHAT, ScriptedHuman, message, play, rating
@@ -358,3 +359,37 @@ def test_both_replies_grow_under_their_sides_and_no_part_tells_more(monkeypatch:
             assert set(part) == {"control", "utterance_idx", "side", "part", "text"}
             assert told[part["side"]]["text"].startswith(part["text"])
     assert {part["side"] for part in human.parts} == {None, "left", "right"}, "the opening has no side"
+
+
+def test_more_time_can_be_had_for_a_judgement_too() -> None:
+    more = message("", control="more_time", turn_idx=0)
+    world, human = talk(
+        message("One."), more, pick("left"), message("Two."), pick("left"), rating(3), time_extensions=1
+    )
+    assert len(human.controls("more_time")) == 1
+    assert human.deadlines[2] - human.deadlines[1] == 100, "the seconds of a turn, once more"
+    assert world.completion is Completion.COMPLETE
+
+
+def test_a_run_that_is_stopped_while_both_models_write_waits_for_neither() -> None:
+    gate = GATES["stopping"] = Gate()
+    models: dict[str, Any] = {name: {"kind": GatedAgent, "gate": "stopping"} for name in "ab"}
+    made = options(models, start_mode="seeded")
+    world = make_world(made, [ScriptedHuman(message("One."))])
+    world.parley()
+    world.parley()
+    ended: list[BaseException] = []
+
+    def answer() -> None:
+        try:
+            world.parley()
+        except StoppedError as stopped:
+            ended.append(stopped)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert gate.entered.acquire(timeout=30)
+    made.models.interrupt()
+    thread.join(30)
+    gate.open.set()
+    assert len(ended) == 1

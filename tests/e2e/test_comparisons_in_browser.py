@@ -42,6 +42,7 @@ def picture(page: Page, name: str) -> None:
 
 def say(page: Page, text: str) -> None:
     page.get_by_test_id("composer").fill(text)
+    expect(page.get_by_test_id("send")).to_have_attribute("aria-disabled", "false", timeout=60_000)  # it is their turn
     page.get_by_test_id("composer").press("Enter")
     expect(page.get_by_test_id("choices")).to_be_visible(timeout=60_000)
 
