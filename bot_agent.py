@@ -22,10 +22,12 @@ class Reply(NamedTuple):
     Attributes:
         text: as the worker is to read it.
         generation: how it was made.
+        model_nickname: of the model, where several speak in the conversation.
     """
 
     text: str
     generation: Generation
+    model_nickname: str | None = None
 
 
 class BotAgent:

@@ -87,6 +87,15 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
     reply_chars_per_second: float = _flag(
         0.0, "Characters a second by which a reply flows, the same for all models; 0: as it comes."
     )
+    comparison: str | None = _flag(
+        None,
+        "per_turn: two models answer each message, and the worker picks a reply (docs/comparisons.md); unset: one model.",
+    )
+    comparison_points: int = _flag(2, "Points of the scale between the two replies: 2, 3, 5 or 7.")
+    comparison_ties: str = _flag("both", "Further answers: none, tie, both_bad or both.")
+    comparison_continue: str = _flag("pick", "Reply that the chat goes on with: pick, or random.")
+    comparison_allow_self: bool = _flag(False, "Let a model be compared with itself.")
+    comparison_reason: bool = _flag(False, "Let workers say why, in their own words.")
     max_model_spend_usd: float | None = _flag(
         None,
         "US dollars that the models of the task may cost, all its runs together; once reached, no new conversation begins. "
@@ -153,7 +162,9 @@ class ModelChatBlueprintArgs(BaseModelChatBlueprintArgs):
     _group: str = field(
         default="ModelChatBlueprint", metadata={"help": "Workers chat with models and annotate their responses."}
     )
-    conversations_needed_string: str | None = _flag(None, "Conversations to collect: nickname:count,nickname:count.")
+    conversations_needed_string: str | None = _flag(
+        None, "Conversations to collect: nickname:count,nickname:count; pairs with comparison: a|b:count."
+    )
     design_path: str = _flag("", "YAML file of the study's conditions (docs/study-design.md); empty: none.")
     base_model_folder: str | None = _flag("${task_dir}/models", "Folder of models, <nickname>/model.opt and so on.")
     model_opt_path: str | None = _flag(
@@ -200,7 +211,9 @@ class ModelImageChatBlueprintArgs(BaseModelChatBlueprintArgs):
         None, "Folder of models, <nickname>/model.opt and so on; beside the YAML file, or instead of it."
     )
     image_models: str | None = _flag(
-        None, "Comma-separated nicknames of the models to talk to; unset: all of the YAML file and the folder."
+        None,
+        "Comma-separated nicknames of the models to talk to; unset: all of the YAML file and the folder. "
+        "With comparison: pairs, a|b,a|c.",
     )
 
 

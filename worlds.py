@@ -17,12 +17,14 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from model_chat.bot_agent import BotAgent
+from model_chat.compared_bots import ComparedBots, ComparedReplies
 from model_chat.configuration.annotations import AnnotationsConfig
+from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.configuration.redaction import redacted
 from model_chat.conversation.conditions import conditions_of, is_admitted, prompt_of, with_conditions
 from model_chat.conversation.contexts import HI, Context, ContextSource
 from model_chat.conversation.growing_reply import GrowingReply
-from model_chat.conversation.human_agent import AgentTimeoutError, HumanAgent
+from model_chat.conversation.human_agent import COMPARISON_DONE, AgentTimeoutError, HumanAgent
 from model_chat.conversation.incoming import (
     Accepted,
     Expected,
@@ -51,6 +53,7 @@ from model_chat.records.schema import (
     MODEL_IDX,
     RATING_SEPARATOR,
     AttentionResult,
+    Comparison,
     Completion,
     Conversation,
     Generation,
@@ -72,8 +75,8 @@ GREETING = "Hi!"
 class State(StrEnum):
     """Where a conversation is. It goes START → HUMAN_TURN ⇄ MODEL_TURN → FINAL_RATING → ENDED, or to ENDED at any time.
 
-    With an attention check, ATTENTION_CHECK comes between HUMAN_TURN and MODEL_TURN. With a study flow, PAGES_BEFORE comes
-    after START, and PAGES_AFTER before ENDED.
+    With an attention check, ATTENTION_CHECK comes between HUMAN_TURN and MODEL_TURN; where replies are compared, COMPARISON
+    comes after MODEL_TURN. With a study flow, PAGES_BEFORE comes after START, and PAGES_AFTER before ENDED.
     """
 
     START = "start"
@@ -81,6 +84,7 @@ class State(StrEnum):
     HUMAN_TURN = "human turn"
     ATTENTION_CHECK = "attention check"
     MODEL_TURN = "model turn"
+    COMPARISON = "comparison"
     FINAL_RATING = "final rating"
     PAGES_AFTER = "pages after the chat"
     ENDED = "ended"
@@ -91,7 +95,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.PAGES_BEFORE: frozenset({State.HUMAN_TURN, State.ENDED}),
     State.HUMAN_TURN: frozenset({State.ATTENTION_CHECK, State.MODEL_TURN, State.ENDED}),
     State.ATTENTION_CHECK: frozenset({State.MODEL_TURN, State.ENDED}),
-    State.MODEL_TURN: frozenset({State.HUMAN_TURN, State.FINAL_RATING, State.ENDED}),
+    State.MODEL_TURN: frozenset({State.COMPARISON, State.HUMAN_TURN, State.FINAL_RATING, State.ENDED}),
+    State.COMPARISON: frozenset({State.HUMAN_TURN, State.FINAL_RATING, State.ENDED}),
     State.FINAL_RATING: frozenset({State.PAGES_AFTER, State.ENDED}),
     State.PAGES_AFTER: frozenset({State.ENDED}),
     State.ENDED: frozenset(),
@@ -120,6 +125,7 @@ class ChatOptions:
         spend: what the models may cost, or None.
         delivery: whether replies grow on the page, and at which pace.
         study_flow: the pages before and after the chat, and the questions about replies, or None.
+        comparison: how the replies of two models are compared, or None where there is one reply.
     """
 
     models: ModelPool
@@ -139,6 +145,7 @@ class ChatOptions:
     spend: ModelSpend | None = None
     delivery: ReplyDelivery = AS_IT_COMES
     study_flow: FlowOptions | None = None
+    comparison: ComparisonSettings | None = None
 
 
 class ModelChatWorld:
@@ -147,7 +154,7 @@ class ModelChatWorld:
     Args:
         options: see :class:`ChatOptions`.
         human: the worker's side of the conversation.
-        bot: the model's side.
+        bot: the model's side, or that of both models where replies are compared.
         place: the conversation's place in the model's quota.
     """
 
@@ -174,6 +181,8 @@ class ModelChatWorld:
         self.attention_results: list[AttentionResult] = []
         self.failed_generation: Generation | None = None
         """What is known of the reply that the model could not give."""
+        self.comparisons: list[Comparison] = []
+        self._to_compare: ComparedReplies | None = None
         self._taken: set[str] = set()
         self.flow: StudyFlowRun | None = None
         """The worker's way through the study flow."""
@@ -265,11 +274,15 @@ class ModelChatWorld:
             elif self.state is State.ATTENTION_CHECK:
                 self._check_attention()
                 self._go(State.MODEL_TURN)
+            elif self.state is State.MODEL_TURN and isinstance(self.bot, ComparedBots):
+                self._show_replies(self.bot)
+                self._go(State.COMPARISON)
+            elif self.state is State.COMPARISON and isinstance(self.bot, ComparedBots):
+                self._take_judgement(self.bot)
+                self._end_exchange()
             elif self.state is State.MODEL_TURN:
                 self._let_model_reply()
-                self.exchanges_done += 1
-                over = self.exchanges_done >= self.options.num_turns
-                self._go(State.FINAL_RATING if over else State.HUMAN_TURN)
+                self._end_exchange()
             elif self.state is State.FINAL_RATING:
                 self._take_final_rating()
                 self._go_on_after_chat()
@@ -357,6 +370,38 @@ class ModelChatWorld:
             raise RuntimeError(f"A conversation can't go from '{self.state}' to '{state}'.")
         self.state = state
 
+    def _end_exchange(self) -> None:
+        self.exchanges_done += 1
+        over = self.exchanges_done >= self.options.num_turns
+        self._go(State.FINAL_RATING if over else State.HUMAN_TURN)
+
+    def _show_replies(self, bots: ComparedBots) -> None:
+        """Let both models answer, and show both replies at once."""
+        self._to_compare = replies = bots.answer(self.human, self.options.delivery, self._page_idx())
+        told = {"turn_idx": self.exchanges_done, "utterance_idx": self._page_idx(), **replies.for_page()}
+        self.human.show_replies(bots.recorded(replies), **told)
+
+    def _take_judgement(self, bots: ComparedBots) -> None:
+        """Take the worker's judgement of the two replies, and go on with one of them."""
+        accepted = self._receive("comparison")
+        replies = self._to_compare
+        if replies is None or accepted.judgement is None:
+            raise RuntimeError("There is nothing to judge.")
+        judged = bots.judge(self.exchanges_done, replies, accepted.judgement, time.time())
+        self.human.control(
+            COMPARISON_DONE,
+            turn_idx=self.exchanges_done,
+            utterance_idx=self._page_idx(),
+            **judged.model_dump(mode="json", include={"pick", "strength", "reason", "continued_with"}),
+            message_id=accepted.message_id,
+        )
+        self.comparisons.append(judged)
+        self._to_compare = None
+        side = judged.continued_with or "left"
+        reply = bots.reply_on(side, replies)
+        self._add_utterance(MODEL_IDX, reply.text, generation=reply.generation, model_nickname=reply.model_nickname)
+        bots.continue_with(side, replies)
+
     def _take_message(self) -> None:
         accepted = self._receive("message", takes_text=self.bot.takes_text)
         self._annotate(accepted)
@@ -413,10 +458,11 @@ class ModelChatWorld:
         """Ask the worker for a message or the final ratings until something that can be taken comes.
 
         Args:
-            ask: ``message`` or ``final_rating``.
+            ask: ``message``, ``comparison`` or ``final_rating``.
             annotations: boxes to tick although the last thing said is no reply that is to be annotated.
             takes_text: whether the model can be shown a message; None where it isn't shown any.
         """
+        comparison = self.options.comparison if ask == "comparison" else None
         expected = Expected(
             annotations=self.options.annotations if self._utterance_to_annotate() is not None else annotations,
             rating_questions=len(self.options.final_rating_questions) if ask == "final_rating" else 0,
@@ -424,6 +470,7 @@ class ModelChatWorld:
             turn_idx=self.exchanges_done,
             takes_text=takes_text,
             check_reply=self._reply_check(),
+            comparison=comparison,
         )
         accepted = self._await_answer(
             lambda packet: check_packet(packet, expected, self._taken),
@@ -431,6 +478,7 @@ class ModelChatWorld:
             self.options.max_resp_time,
             ask=ask,
             num_turns=self.options.num_turns,
+            **({} if comparison is None else comparison.for_page()),
         )
         self._taken.add(accepted.message_id)
         return accepted
@@ -533,7 +581,7 @@ class ModelChatWorld:
             reply = self.bot.act(growing.tell)
             growing.hold_back(reply.text)
         generation = reply.generation.model_copy(update={"paced": growing.paced})
-        self._add_utterance(MODEL_IDX, reply.text, generation=generation)
+        self._add_utterance(MODEL_IDX, reply.text, generation=generation, model_nickname=reply.model_nickname)
 
     def _add_utterance(
         self,
@@ -542,6 +590,7 @@ class ModelChatWorld:
         accepted: Accepted | None = None,
         fake_start: bool = False,
         generation: Generation | None = None,
+        model_nickname: str | None = None,
     ) -> None:
         now, page_idx = time.time(), self._page_idx()
         utterance = Utterance(
@@ -554,12 +603,16 @@ class ModelChatWorld:
             message_id=accepted.message_id if accepted is not None else None,
             timing=None if accepted is None else self._plausible_timing(accepted, now),
             generation=generation,
+            model_nickname=model_nickname,
         )
         task_data: dict[str, Any] = {"utterance_idx": page_idx, "agent_idx": agent_idx}
         if accepted is not None:
             task_data |= {"message_id": accepted.message_id, **self._told_of_reply(accepted, page_idx - 1)}
         self.dialog.append(utterance)
-        self.human.say(utterance.id, text, fake_start, None if generation is None else generation.saved(), **task_data)
+        recorded = None if generation is None else generation.saved()
+        if recorded is not None and model_nickname is not None:
+            recorded["model_nickname"] = model_nickname
+        self.human.say(utterance.id, text, fake_start, recorded, **task_data)
 
     def _plausible_timing(self, accepted: Accepted, now: float) -> Timing | None:
         """The page's times of a message, as far as they can be true."""
@@ -584,6 +637,8 @@ class ModelChatWorld:
             if self.completion is not Completion.COMPLETE or self.ending_kind is EndingKind.DECLINED:
                 self.completion = Completion.INCOMPLETE
                 self.reason = redacted(reason)
+            if self._to_compare is not None and (cost := self._to_compare.cost_usd()):
+                self.failed_generation = Generation(cost_usd=cost)
             self._go(State.ENDED)
 
     @property
@@ -635,6 +690,7 @@ class ModelChatWorld:
             "reason": self.reason,
             "failed_generation": self.failed_generation,
             "conditions": conditions_of(self.place),
+            "comparisons": self.comparisons if isinstance(self.bot, ComparedBots) else None,
             **self.additional_record(),
         }
         return Conversation(**record).to_dict()
@@ -682,7 +738,16 @@ def make_world(
     if place is None:
         raise NoReservationLeftError("Every model has all the conversations it needs.")
     try:
-        bot = BotAgent(opt.models, place.nickname)
+        bot: BotAgent
+        if opt.comparison is None:
+            bot = BotAgent(opt.models, place.nickname)
+        else:
+            bot = ComparedBots(
+                place.nickname,
+                lambda nickname: BotAgent(opt.models, nickname),
+                opt.comparison,
+                opt.comparison.seed_of(agents[0].assignment_id),
+            )
         prompt = prompt_of(place)
         if prompt is not None:
             bot.observe_prompt(prompt)

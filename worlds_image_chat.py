@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_chat.bot_agent import BotAgent
+from model_chat.compared_bots import ComparedBots
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.images.contexts import ImageContext, ImageContexts
 from model_chat.images.inputs import ImageInput, first_message, repeated_keys
@@ -71,6 +72,14 @@ class ImageBotAgent(BotAgent):
     def observe(self, message: dict[str, Any]) -> None:
         """Let the model see a message, and the image again."""
         super().observe({**repeated_keys(self._act), **message, "image": self._image})
+
+
+class ComparedImageBots(ComparedBots, ImageBotAgent):
+    """Two models that are shown the same image, and whose replies are compared."""
+
+    def observe_image(self) -> None:
+        """Let both models see the image before anything is said."""
+        self.tell_both(lambda bot: bot.observe_image() if isinstance(bot, ImageBotAgent) else None)
 
 
 class ModelImageChatWorld(ModelChatWorld):
@@ -148,9 +157,16 @@ def make_world(
     if place is None:
         raise NoReservationLeftError("There is no image for this worker.")
     try:
-        images = opt.inputs[place.nickname]
-        bot = ImageBotAgent(opt.models, place.nickname, images[place.image_idx], images.act(place.image_idx))
-        return world_class(opt, human, bot, place)
+
+        def make_bot(nickname: str) -> ImageBotAgent:
+            images = opt.inputs[nickname]
+            return ImageBotAgent(opt.models, nickname, images[place.image_idx], images.act(place.image_idx))
+
+        if opt.comparison is None:
+            return world_class(opt, human, make_bot(place.nickname), place)
+        seed = opt.comparison.seed_of(human.assignment_id)
+        bots = ComparedImageBots(place.nickname, make_bot, opt.comparison, seed)
+        return world_class(opt, human, bots, place)
     except BaseException:
         place.give_back()
         raise

@@ -27,7 +27,10 @@ LONGEST_WAIT = 0.5
 LONGEST_PAUSE = 1.0
 """The same while a reply is held back; one who leaves or hands in wakes at once."""
 
-TAKEN = ("page_done", "rating_done")
+
+COMPARISON, COMPARISON_DONE = "comparison", "comparison_done"
+"""The controls of the update that shows two replies, and of the one that says the judgement of them back."""
+TAKEN = ("page_done", "rating_done", COMPARISON_DONE)
 """Control updates that say that what a worker sent has been taken; they are on disk first."""
 
 
@@ -46,7 +49,7 @@ class ServerUpdate(dict[str, Any]):
 
     @property
     def acknowledges(self) -> bool:
-        """Whether it tells the page that a message of the worker's has arrived."""
+        """Whether it tells the page that something of the worker's has arrived: a message, or a judgement of two replies."""
         task_data = self.get("task_data") or {}
         return task_data.get("message_id") is not None and task_data.get("control") in (None, *TAKEN)
 
@@ -154,6 +157,17 @@ class HumanAgent:
         update["update_id"] = str(uuid4())
         update["timestamp"] = time.time()
         self.mephisto_agent.observe(update)
+
+    def show_replies(self, generation: dict[str, Any], **task_data: Any) -> None:
+        """Show two replies that are to be compared.
+
+        Args:
+            generation: whose they are, and how they were made; recorded, and the page does not get it.
+            task_data: further keys of `task_data`.
+        """
+        update = ServerUpdate(as_update({"control": COMPARISON, **task_data}))
+        update.generation = generation
+        self._send(update)
 
     def send_part(self, take: Callable[[], dict[str, Any]]) -> bool:
         """Send a part of a reply that is being made; it is recorded nowhere, and dropped where the page can't take it now.

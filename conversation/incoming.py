@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_chat.configuration.annotations import AnnotationsConfig, check_ticks
+from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.errors import RefusedError as RefusedError
-from model_chat.records.schema import Timing
+from model_chat.records.schema import Pick, Timing
 from model_chat.records.visible_text import is_blank, saveable
 
 LOWEST_RATING, HIGHEST_RATING = 1, 5
@@ -30,6 +31,7 @@ class Expected:
         turn_idx: the exchange that is waited for; a packet that names another one was meant for another turn.
         takes_text: whether the model can be shown a message whole; None: any.
         check_reply: checks the answers to the items of the last reply; None where nothing is asked of it.
+        comparison: how replies are compared, when that is asked for.
     """
 
     annotations: AnnotationsConfig | None
@@ -38,6 +40,22 @@ class Expected:
     turn_idx: int | None = None
     takes_text: Callable[[str], bool] | None = None
     check_reply: Callable[[Any], dict[str, Any]] | None = None
+    comparison: ComparisonSettings | None = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Which of two replies a worker finds better.
+
+    Attributes:
+        pick: the reply, or that there is none.
+        strength: how much better it is, from 1 up; None without degrees, and without a better one.
+        reason: in the worker's words, or None.
+    """
+
+    pick: Pick
+    strength: int | None
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,7 @@ class Accepted:
         final_ratings: one a question, or None.
         timing: when it happened, by the page's clock.
         reply_answers: item -> answer about the last reply of the model, or None when nothing is asked of it.
+        judgement: of two replies, or None.
     """
 
     message_id: str
@@ -59,6 +78,7 @@ class Accepted:
     final_ratings: list[int] | None
     timing: Timing | None
     reply_answers: dict[str, Any] | None = None
+    judgement: Judgement | None = None
 
 
 def message_id_of(packet: Any) -> str | None:
@@ -105,7 +125,13 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
     task_data = packet["task_data"]
     try:
         _check_turn(task_data, expected.turn_idx)
-        if expected.rating_questions:
+        judgement: Judgement | None = None
+        if expected.comparison is not None:
+            text, ratings = "", None
+            judgement = check_judgement(task_data.get("comparison"), expected.comparison, expected.max_message_length)
+        elif task_data.get("comparison") is not None:
+            raise RefusedError("not_your_turn", "There are no two replies to compare now.")
+        elif expected.rating_questions:
             text, ratings = _no_text(packet), _check_ratings(task_data.get("final_rating"), expected.rating_questions)
         else:
             if task_data.get("final_rating") is not None:
@@ -118,7 +144,8 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
     except RefusedError as refused:
         refused.message_id = message_id
         raise
-    return Accepted(message_id, text, ticks, ratings, read_timing(task_data.get("timing")), reply_answers)
+    timing = read_timing(task_data.get("timing"))
+    return Accepted(message_id, text, ticks, ratings, timing, reply_answers, judgement)
 
 
 def _check_reply(given: Any, expected: Expected) -> dict[str, Any] | None:
@@ -158,6 +185,42 @@ def check_text(text: Any, max_length: int) -> str:
     if is_blank(clean):
         raise RefusedError("empty", "Your message is empty. Please write something.")
     return clean
+
+
+def check_judgement(answer: Any, settings: ComparisonSettings, max_length: int) -> Judgement:
+    """Return how a worker judges two replies.
+
+    Args:
+        answer: of any JSON type.
+        settings: which answers there are.
+        max_length: of the reason, characters.
+
+    Raises:
+        RefusedError: there is no answer, or none of those that there are.
+    """
+    if answer is None:
+        raise RefusedError("comparison_missing", "Please choose one of the two replies first.")
+    damaged = RefusedError("comparison_invalid", "Your choice arrived damaged. Please choose again.")
+    if not isinstance(answer, dict) or answer.get("pick") not in list(Pick):
+        raise damaged
+    pick, strength, reason = Pick(answer["pick"]), answer.get("strength"), answer.get("reason")
+    if (pick is Pick.TIE and not settings.allows_tie) or (pick is Pick.BOTH_BAD and not settings.allows_both_bad):
+        raise RefusedError("comparison_invalid", "Please choose one of the two replies.")
+    if pick in (Pick.TIE, Pick.BOTH_BAD) or not settings.levels:
+        if strength is not None:
+            raise damaged
+    elif type(strength) is not int or not 1 <= strength <= settings.levels:
+        raise RefusedError("comparison_invalid", "Please choose how much better the reply is.")
+    if reason in (None, ""):
+        return Judgement(pick, strength, None)
+    if not settings.reason or not isinstance(reason, str):
+        raise damaged
+    if len(reason) > max_length:
+        raise RefusedError(
+            "too_long", f"Your reason is too long ({len(reason):,} of {max_length:,} characters). Please shorten it."
+        )
+    clean = saveable(reason).strip()
+    return Judgement(pick, strength, None if is_blank(clean) else clean)
 
 
 def _no_text(packet: dict[str, Any]) -> str:

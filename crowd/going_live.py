@@ -85,8 +85,9 @@ def configuration_faults(cfg: Any, attention_checks: int = 0) -> list[str]:
 def longest_seconds(blueprint: Any, attention_checks: int) -> int:
     """Return how many seconds a worker may take from accepting to handing in, if they use up every limit.
 
-    That is onboarding; each page of the study flow; a turn for each message, each attention check and the final rating, each
-    as long as it can be made; the model's replies, that to an opening included, long ones where they have a pace; and
+    That is onboarding; each page of the study flow; a turn for each message, each comparison, each attention check and the
+    final rating, each as long as it can be made; the model's replies, that to an opening included, long ones where they have
+    a pace; and
     :data:`GRACE_SECONDS`.
 
     Args:
@@ -94,7 +95,8 @@ def longest_seconds(blueprint: Any, attention_checks: int) -> int:
         attention_checks: in one conversation.
     """
     onboarding = blueprint.max_onboard_time if blueprint.onboarding_qualification else 0
-    worker_turns = blueprint.num_turns + 1 + attention_checks
+    judgements = blueprint.num_turns if blueprint.get("comparison", None) else 0
+    worker_turns = blueprint.num_turns + judgements + 1 + attention_checks
     times = 1 + int(blueprint.get("time_extensions", 0) or 0)
     turn = blueprint.max_resp_time * times
     pages = pages_around_chat(blueprint.get("study_flow_path") or "") * (blueprint.get("max_page_time") or 0) * times

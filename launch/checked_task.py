@@ -25,6 +25,7 @@ class CheckedImages:
 
     Attributes:
         contexts: the images, open.
+        combos: what an image is talked about with: nicknames of models, or pairs of them.
         num_conversations: to be collected in all.
         evals_per_image_model_combo: most conversations about each image with each model.
         stack_folder: where the stack lives.
@@ -32,6 +33,7 @@ class CheckedImages:
     """
 
     contexts: ImageContexts
+    combos: tuple[str, ...]
     num_conversations: int
     evals_per_image_model_combo: int
     stack_folder: Path
@@ -43,7 +45,7 @@ class CheckedTask:
     """A task whose configuration holds together.
 
     Attributes:
-        needed: nickname -> conversations; in image chat, the most that the images have room for.
+        needed: nickname, or pair -> conversations; in image chat, the most that the images have room for.
         sources: nickname -> where the model comes from.
         annotations, annotations_text: None when responses are not annotated.
         onboarding: None without onboarding.

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from model_chat.configuration.annotations import AnnotationsConfig, load_annotations
+from model_chat.configuration.comparison import comparison_faults, models_named, pair_faults
 from model_chat.configuration.files import expand, read_text
 from model_chat.configuration.lists import split_list
 from model_chat.configuration.mephisto_data import data_folder_fault
@@ -116,7 +117,12 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     for name, smallest in SMALLEST.items():
         if args[name] < smallest:
             faults.add(f"{BLUEPRINT}.{name}: {args[name]} is too small; give a whole number of at least {smallest}.")
-    for fault in (*serving_faults(args), *delivery_faults(BLUEPRINT, args), *reply_format_faults(BLUEPRINT, args)):
+    for fault in (
+        *serving_faults(args),
+        *delivery_faults(BLUEPRINT, args),
+        *reply_format_faults(BLUEPRINT, args),
+        *comparison_faults(BLUEPRINT, args),
+    ):
         faults.add(fault)
 
     needed: dict[str, int] = {}
@@ -126,7 +132,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     if is_image_chat(cfg):
         images, sources = _check_images(args, full_task_name(cfg), faults)
         if images is not None:
-            needed = dict.fromkeys(sources, len(images.contexts) * images.evals_per_image_model_combo)
+            needed = dict.fromkeys(images.combos, len(images.contexts) * images.evals_per_image_model_combo)
     else:
         flag = f"{BLUEPRINT}.conversations_needed_string"
         with faults.collecting():
@@ -136,8 +142,16 @@ def check_task(cfg: DictConfig) -> CheckedTask:
                 faults.found += found
             else:
                 needed = parse_conversations_needed(flag, args.conversations_needed_string)
+        if args.design_path and args.comparison is not None:
+            faults.add(
+                f"{BLUEPRINT}.comparison: '{args.comparison}' can't be combined with design_path yet; leave one out."
+            )
+        mistaken = pair_faults(flag, needed, BLUEPRINT, args)
+        faults.found += mistaken
         with faults.collecting():
-            sources = _find_models(args, needed, faults, flag)
+            # What is a pair by mistake is searched as one: all faults are said at once.
+            are_pairs = args.comparison is not None or bool(mistaken)
+            sources = _find_models(args, models_named(needed, are_pairs), faults, flag)
         if design is not None:
             faults.found += prompt_faults(design.design, sources)
         faults.add(start_mode_fault(f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode))
@@ -240,8 +254,18 @@ def _check_images(args: Any, task_name: str, faults: Faults) -> tuple[CheckedIma
             return None, {}
     sources: dict[str, ModelSource] = {}
     contexts: ImageContexts | None = None
+    is_compared = args.comparison is not None
+    if is_compared and nicknames is None:
+        faults.add(
+            f"{flag}: is unset, and names the pairs that are compared; write it as nickname|nickname,nickname|nickname."
+        )
+        return None, {}
+    mistaken = pair_faults(flag, nicknames or (), BLUEPRINT, args)
+    faults.found += mistaken
     with faults.collecting():
-        sources = _find_models(args, nicknames, faults, flag)
+        wanted = None if nicknames is None else models_named(nicknames, is_compared or bool(mistaken))
+        sources = _find_models(args, wanted, faults, flag)
+    combos = tuple(nicknames) if nicknames is not None and is_compared else tuple(sources)
     with faults.collecting():
         from model_chat.images.contexts import ImageContexts  # a fifth of a second, which text chat need not wait
 
@@ -254,7 +278,7 @@ def _check_images(args: Any, task_name: str, faults: Faults) -> tuple[CheckedIma
         return None, sources
     faults.found += find_stack_faults(
         num_images=len(contexts),
-        models=list(sources),
+        models=list(combos),
         evals_per_image_model_combo=max(1, args.evals_per_image_model_combo),
         stack_folder=args.stack_folder,
         on_model_change=args.stack_on_model_change,
@@ -262,6 +286,7 @@ def _check_images(args: Any, task_name: str, faults: Faults) -> tuple[CheckedIma
     )
     images = CheckedImages(
         contexts=contexts,
+        combos=combos,
         num_conversations=args.num_conversations,
         evals_per_image_model_combo=args.evals_per_image_model_combo,
         stack_folder=expand(args.stack_folder),

@@ -51,7 +51,7 @@ def make_image_options(
     ConfigurationError.raise_if(faults)
     stack = ImageStack(
         num_images=len(images.contexts),
-        models=list(inputs),
+        models=images.combos,
         evals_per_image_model_combo=images.evals_per_image_model_combo,
         stack_folder=images.stack_folder,
         rng=seed,

@@ -23,6 +23,7 @@ from model_chat.configuration.traces import NewPaths
 from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
 from model_chat.launch.recovered_answers import add_answers, flow_of, may_keep
+from model_chat.launch.recovered_comparisons import comparisons_of, cost_of_unjudged
 from model_chat.mephisto_task.agent_state import state_of
 from model_chat.records.collected import SavedConversations, message_ids_of
 from model_chat.records.journal import JOURNAL_NAME
@@ -240,6 +241,10 @@ def _recover_agent(
         elif has_answers or any(map(_is_worth_keeping, dialog)):
             saved = {**state.head, "dialog": dialog, "status": Completion.INCOMPLETE.value, "reason": CUT_OFF}
             saved = add_answers(saved, flow, state.messages)
+            if state.head.get("comparisons") is not None:
+                saved["comparisons"] = comparisons_of(state.messages, state.generations)
+                if cost := cost_of_unjudged(state.messages, state.generations):
+                    saved["failed_generation"] = {"cost_usd": cost}
             save_conversation(chat_data_folder, saved, is_live)
             state.record_world_data({"custom_data": saved})
             outcome = Completion(saved["status"])
@@ -291,10 +296,16 @@ def dialog_of(
         generation = generations.get(str(message.get("update_id")))
         if generation is not None:
             utterance.generation = Generation.of(generation)
+            utterance.model_nickname = _text_or_none(generation, "model_nickname")
         dialog.append(utterance)
         page_idx = data.get("utterance_idx")
         by_page_idx[page_idx if isinstance(page_idx, int) else len(dialog) - 1] = utterance
     return [utterance.to_dict() for utterance in dialog]
+
+
+def _text_or_none(known: Any, key: str) -> str | None:
+    value = known.get(key) if isinstance(known, Mapping) else None
+    return value if isinstance(value, str) else None
 
 
 def _utterance_of(message: dict[str, Any], data: dict[str, Any]) -> tuple[Utterance, int, dict[str, bool] | None]:

@@ -21,6 +21,7 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
+from model_chat.configuration.comparison import ComparisonSettings, counted_as_named
 from model_chat.configuration.exit_codes import ExitCode
 from model_chat.configuration.help import config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
@@ -249,7 +250,7 @@ def resume_earlier_runs(
     if recovered.cut_off or recovered.repaired:  # what was cut off has cost something, too
         kept = find_saved(task.chat_data_folder, data_folder / "database.db", task.task_name)
     said = [recovered.sentence()]
-    done = dict(kept.complete()) if cfg.mephisto.blueprint.resume else {}
+    done = counted_as_named(kept.complete(), task.needed) if cfg.mephisto.blueprint.resume else {}
     if done and task.images is None:
         collected = ", ".join(
             f"{done.get(nickname, 0)} of {needed} {nickname}" for nickname, needed in task.needed.items()
@@ -342,6 +343,7 @@ def prepare(
         "acceptability": task.acceptability,
         "attention": task.attention,
         "delivery": ReplyDelivery.of(args),
+        "comparison": ComparisonSettings.of(args),
         "spend": ModelSpend(pool, task.max_model_spend_usd, spent),
     }
     if task.study_flow is not None:

@@ -21,7 +21,9 @@ from model_chat.launch.command_line import compose_config
 from model_chat.launch.task_run import prepare
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
 
-NICKNAME = "preview"
+NICKNAME, SECOND = "preview", "preview_second"
+SECOND_REPLY = "Another reply:"
+"""What the second model says before the fixed reply, where replies are compared."""
 B = "mephisto.blueprint"
 FILES = (
     "annotations_config_path",
@@ -60,10 +62,11 @@ class Study:
         console: Console,
         model: str | None = None,
     ) -> None:
-        fixed = folder / "models" / NICKNAME
-        fixed.mkdir(parents=True, exist_ok=True)
-        opt = {"model": "fixed_response", "fixed_response": reply, "dict_lower": False}
-        (fixed / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
+        for nickname, text in ((NICKNAME, reply), (SECOND, f"{SECOND_REPLY} {reply}")):
+            fixed = folder / "models" / nickname
+            fixed.mkdir(parents=True, exist_ok=True)
+            opt = {"model": "fixed_response", "fixed_response": text, "dict_lower": False}
+            (fixed / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
         cfg = compose_config("example", overrides)
         changes: dict[str, Any] = {
             f"{B}.conversations_needed_string": f"{NICKNAME}:999999",
@@ -86,6 +89,10 @@ class Study:
         if model is not None:
             changes[f"{B}.conversations_needed_string"] = join_list([f"{model}:999999"])
             del changes[f"{B}.base_model_folder"], changes[f"{B}.model_opt_path"]
+        if cfg.mephisto.blueprint.comparison is not None:
+            pair = f"{NICKNAME}|{SECOND}" if model is None else f"{model}|{model}"
+            changes[f"{B}.conversations_needed_string"] = join_list([f"{pair}:999999"])
+            changes[f"{B}.comparison_allow_self"] = True
         for key, value in changes.items():
             OmegaConf.update(cfg, key, value)
         if onboarding and not cfg.mephisto.blueprint.onboarding_qualification:

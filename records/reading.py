@@ -162,6 +162,7 @@ class ReadComparedReply(BaseModel):
 
     model_nickname: Annotated[str, Field(min_length=1)]
     text: str | None = None
+    generation: Annotated[Generation | None, BeforeValidator(_generation)] = None
 
 
 class ReadComparison(BaseModel):
@@ -213,6 +214,9 @@ class ReadConversation(BaseModel):
     def cost_usd(self) -> float:
         """Return what the model's replies have cost, as far as it is known; US dollars."""
         made = [*(utterance.generation for utterance in self.dialog), self.failed_generation]
+        for comparison in self.comparisons or ():  # the other reply is in the dialogue
+            if comparison.continued_with is not None:
+                made.append((comparison.right if comparison.continued_with == "left" else comparison.left).generation)
         return sum(generation.cost_usd or 0.0 for generation in made if generation is not None)
 
 

@@ -98,6 +98,8 @@ class Utterance(_Strict):
     timing: Timing | None = None
     generation: Generation | None = None
     """Of model utterances."""
+    model_nickname: str | None = None
+    """Of model utterances, where replies of two models are compared."""
 
     def to_dict(self) -> dict[str, Any]:
         """The utterance as saved: `agent_idx`, `text` and `id` always, the rest only where there is a value."""
@@ -176,9 +178,11 @@ class TaskDescription(_Strict):
     annotations_config: str | None = None
     """The text of the annotation configuration file, or None when responses were not annotated."""
     model_nickname: str
+    """`a|b` where the replies of two models are compared."""
     model_file: str | None = None
+    """None where replies of two models are compared."""
     model_opt: dict[str, Any] = Field(default_factory=dict)
-    """The model's whole opt, JSON-safe, without secrets."""
+    """The model's whole opt, JSON-safe, without secrets; where replies of two models are compared, both by nickname."""
     final_rating_question: str | None = None
     """The final rating question(s), joined by `|`; None in older files."""
     study_flow: str | None = None
@@ -212,7 +216,8 @@ class Conversation(_Strict):
     reason: str | None = None
     """Why an incomplete conversation ended."""
     failed_generation: Generation | None = None
-    """What is known of the reply that the model could not give, its cost among it."""
+    """What is known of the reply that the model could not give, its cost among it; the cost alone of two replies that were
+    to be compared when the conversation ended."""
     comparisons: list[Comparison] | None = None
     """In the order in which they were made; None when the task has none."""
     conditions: dict[str, str] | None = None
@@ -231,6 +236,9 @@ class Conversation(_Strict):
         data = self.model_dump(mode="json", exclude={"dialog"})
         if self.failed_generation is not None:
             data["failed_generation"] = self.failed_generation.saved()
+        for saved, comparison in zip(data["comparisons"] or (), self.comparisons or (), strict=True):
+            for side, reply in (("left", comparison.left), ("right", comparison.right)):
+                saved[side]["generation"] = None if reply.generation is None else reply.generation.saved()
         return {"dialog": [utterance.to_dict() for utterance in self.dialog], **data}
 
     @classmethod

@@ -70,6 +70,7 @@ def places_left(cfg: Any, chat_data_folder: Path, database: Path, task_name: str
     Raises:
         ConfigurationError: the configuration does not say how many it needs.
     """
+    from model_chat.configuration.comparison import counted_as_named
     from model_chat.launch.checks import BLUEPRINT, is_image_chat
     from model_chat.launch.design_run import conversations_left
     from model_chat.records.collected import SavedConversations, find_saved
@@ -85,7 +86,8 @@ def places_left(cfg: Any, chat_data_folder: Path, database: Path, task_name: str
     needed = parse_conversations_needed(
         f"{BLUEPRINT}.conversations_needed_string", cfg.mephisto.blueprint.conversations_needed_string
     )
-    return sum(max(0, number - done.get(nickname, 0)) for nickname, number in needed.items())
+    counted = counted_as_named(done, needed)
+    return sum(max(0, number - counted.get(nickname, 0)) for nickname, number in needed.items())
 
 
 def finished(task: Task) -> list[Finished]:

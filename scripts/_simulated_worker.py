@@ -52,6 +52,7 @@ class Behaviour:
         sends_invalid: sends answers that have to be refused before each page of a study flow, and before each message that
             goes with answers about a reply.
         rating: answered to every question; None is drawn at random.
+        prefers_longer: picks the longer of two replies, a tie where they are equally long; else any answer.
         step_timeout: seconds to wait for anything from the server before giving up.
     """
 
@@ -64,6 +65,7 @@ class Behaviour:
     declines: bool = False
     sends_invalid: bool = False
     rating: int | None = None
+    prefers_longer: bool = False
     step_timeout: float = 120.0
 
 
@@ -356,6 +358,7 @@ class SimulatedWorker:
         asked: dict[str, Any] = {}
         expecting_refusal = False
         unanswered: dict[str, Any] = {}
+        shown: dict[str, Any] = {}
         while True:
             update = await self.next_update()
             data = update.get("task_data") or {}
@@ -375,8 +378,7 @@ class SimulatedWorker:
                     if self.outcome.first_message is None:
                         self.outcome.first_message = now - started
                     if sent_at is not None:
-                        self.outcome.turns.append(now - sent_at)
-                        self.outcome.replied_at.append(now)
+                        self._note_reply(sent_at)
                         sent_at = None
             elif control == "refused":
                 self.outcome.refused[data["code"]] += 1
@@ -401,6 +403,11 @@ class SimulatedWorker:
                     await self.send_update({"page": page["id"], "answers": wrong})
                 else:
                     await self.send_update(**unanswered)
+            elif control == "comparison":
+                shown = data
+                if sent_at is not None:
+                    self._note_reply(sent_at)
+                    sent_at = None
             elif control == "your_turn":
                 if self.behaviour.stay_silent or (
                     self.behaviour.leave_after is not None and said >= self.behaviour.leave_after
@@ -416,11 +423,13 @@ class SimulatedWorker:
                     to_annotate = False
                 items = [
                     *asked.get("every_reply", ()),
-                    *(asked.get("last_reply", ()) if data["ask"] != "message" else ()),
+                    *(asked.get("last_reply", ()) if data["ask"] == "final_rating" else ()),
                 ]
-                if items and reply:
+                if items and reply and data["ask"] != "comparison":
                     answer["reply_answers"] = valid_answers(items, self._rng, reply)
-                if data["ask"] == "final_rating":
+                if data["ask"] == "comparison":
+                    await self.send_update({"comparison": self._judge(data, shown)})
+                elif data["ask"] == "final_rating":
                     answer["final_rating"] = [
                         self.behaviour.rating or self._rng.randint(1, 5) for _ in self.config["final_rating_questions"]
                     ]
@@ -463,6 +472,24 @@ class SimulatedWorker:
         except httpx.HTTPError:
             if self.outcome.cause != "stopped":
                 raise
+
+    def _note_reply(self, sent_at: float) -> None:
+        now = time.monotonic()
+        self.outcome.turns.append(now - sent_at)
+        self.outcome.replied_at.append(now)
+
+    def _judge(self, asked: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+        """Answer which of two replies is better."""
+        further = {"tie": ["tie"], "both_bad": ["both_bad"], "both": ["tie", "both_bad"]}.get(asked["ties"], [])
+        pick = self._rng.choice(["left", "right", *further])
+        left, right = (len(shown[side]["text"]) for side in ("left", "right"))
+        if self.behaviour.prefers_longer and left != right:
+            pick = "left" if left > right else "right"
+        elif self.behaviour.prefers_longer and "tie" in further:
+            pick = "tie"
+        levels = (asked["points"] - 1) // 2
+        has_strength = pick in ("left", "right") and levels
+        return {"pick": pick, "strength": self._rng.randint(1, levels) if has_strength else None, "reason": ""}
 
     def _ticks(self) -> dict[str, bool]:
         values = [bucket["value"] for bucket in self.config["annotation"]["buckets"]]

@@ -203,6 +203,10 @@ def check_task_configuration(cfg: DictConfig) -> tuple[Any | None, list[Finding]
         items = sum(1 for _ in task.study_flow.items())
         pages = ", ".join(page.id for page in task.study_flow.pages)
         found.append(fine("Study flow", f"{len(task.study_flow.pages)} pages ({pages}) with {items} items"))
+    compared = cfg.mephisto.blueprint.comparison
+    if compared is not None:
+        points, ties = cfg.mephisto.blueprint.comparison_points, cfg.mephisto.blueprint.comparison_ties
+        found.append(fine("Comparisons", f"{compared}, on {points} points, further answers: {ties}"))
     return task, found
 
 

@@ -159,6 +159,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="send answers that have to be refused before the valid ones (with a study flow)",
     )
+    parser.add_argument(
+        "--prefer-longer",
+        action="store_true",
+        help="where two replies are compared, pick the longer one (else any answer)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
     parser.add_argument("--prefix", default="simulated", help="of the workers' names (default: simulated)")
     parser.add_argument(
@@ -192,6 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             leave_after=1 if number < args.leaving else None,
             declines=number >= args.workers - args.declining,
             sends_invalid=args.invalid_answers,
+            prefers_longer=args.prefer_longer,
             onboarding_answers=None if args.leaving <= number < args.leaving + args.failing else answers,
         )
         for number in range(args.workers)

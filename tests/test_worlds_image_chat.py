@@ -14,6 +14,7 @@ from mephisto.data_model.exceptions import AgentTimeoutError
 from parlai.core.opt import Opt
 from PIL import Image
 
+from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.configuration.study_flow import parse_study_flow
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.conversation.study_flow import FlowOptions
@@ -29,7 +30,7 @@ from model_chat.tests.image_agents import ChoosingAgent, LookingAgent
 from model_chat.tests.mephisto_run import Run
 from model_chat.tests.scripted_human import MODEL_FILE, NICKNAME, SHORT_CHAT, ScriptedHuman, message, play, rating
 from model_chat.worlds import NoReservationLeftError, State
-from model_chat.worlds_image_chat import ImageChatOptions, ModelImageChatWorld, make_world
+from model_chat.worlds_image_chat import ComparedImageBots, ImageChatOptions, ModelImageChatWorld, make_world
 
 
 class Study:
@@ -288,3 +289,39 @@ def test_who_declines_has_not_seen_the_image(study: Study) -> None:
     assert world.ending_kind == "declined"
     assert read_stack(study.folder / "stack") == [{NICKNAME: []}, {NICKNAME: []}]
     assert study.quota.take(world.human.worker_id) is not None, "the worker may come again"
+
+
+def test_a_pair_of_models_is_compared_about_an_image_by_the_rules_of_the_stack(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.quota.close()
+    stack = ImageStack(2, ["x|y"], 1, tmp_path / "pairs", rng=1)
+    models = [
+        LoadedModel(name, LookingAgent(Opt({"image_mode": "raw", "dict_lower": False})), MODEL_FILE) for name in "xy"
+    ]
+    options = study.options(
+        models=ModelPool(models, 1, 60),
+        quota=ImageQuota(stack, 2),
+        inputs={model.nickname: ImageInput(model, study.images) for model in models},
+        comparison=ComparisonSettings(),
+        annotations=None,
+        num_turns=1,
+    )
+    human = ScriptedHuman(message("What else?"), message("", comparison={"pick": "left"}), rating(4))
+    world = make_world(options, [human])
+    play(world)
+    world.settle(collected=True)
+    assert isinstance(world.bot, ComparedImageBots)
+    for bot in world.bot.bots:
+        assert len(bot._clone.shown) == 2, "both have seen the image first of all, and with the message"
+        assert None not in bot._clone.shown
+    saved = world.get_custom_task_data()
+    assert saved["task_description"]["model_nickname"] == "x|y"
+    assert len(saved["comparisons"]) == 1
+    places = read_stack(tmp_path / "pairs")
+    assert places is not None
+    assert [place["x|y"] for place in places] == [["worker-7"], []]
+    assert make_world(options, [ScriptedHuman()]).place.image_idx == 1, "no worker gets an image twice"
+    with pytest.raises(NoReservationLeftError):
+        make_world(options, [ScriptedHuman()])
+    options.quota.close()
+    study.images.close()

@@ -8,6 +8,7 @@ import { RouterSocket, socketAddress } from "./mephisto/socket";
 import { Session, type Channel } from "./session";
 import { Memory } from "./state/memory";
 import "./styles.css";
+import "./comparison.css";
 
 tolerateForeignChanges(Node.prototype);
 

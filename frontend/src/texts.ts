@@ -106,6 +106,7 @@ export const texts = {
     annotation_missing: "First tick at least one box for the last reply.",
     empty: "Write a message first.",
     too_long: (over: number) => `${many(over, "character", "characters")} too long.`,
+    comparison_missing: "First choose which reply is better.",
     rating_missing: (left: number) => `${many(left, "question", "questions")} still to answer.`,
     answers_missing: (left: number) => `${many(left, "question", "questions")} still to answer.`,
     onboarding_missing: (left: number) => `${many(left, "reply", "replies")} still without a tick.`,
@@ -189,6 +190,21 @@ export const texts = {
       rows_missing: "Please answer every row.",
       other_missing: "Please say what else it is.",
     },
+  },
+
+  comparison: {
+    title: "Your chat partner has two replies",
+    reply: (number: number) => `Reply ${number}`,
+    question: "Which reply is better?",
+    answer: (pick: "left" | "right" | "tie" | "both_bad", strength: number | null, points: number) => {
+      if (pick === "tie") return "About the same";
+      if (pick === "both_bad") return "Both are bad";
+      const degrees = points < 5 ? ["better"] : ["slightly better", ...(points < 7 ? [] : ["better"]), "much better"];
+      return `Reply ${pick === "left" ? 1 : 2} is ${degrees[(strength ?? 1) - 1] ?? "better"}`;
+    },
+    keys: "Keys: 1 or 2 chooses a reply, the arrow keys change the answer",
+    reason: "Why? (optional)",
+    send: "Continue",
   },
 
   onboarding: {

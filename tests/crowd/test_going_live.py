@@ -106,6 +106,7 @@ FLAGS = {
         ({"time_extensions": None}, 0, 1000 + 40 + 400 + GRACE_SECONDS),
         ({"onboarding_qualification": None}, 0, 40 + 400 + GRACE_SECONDS),
         ({"num_turns": 1}, 0, 1000 + 20 + 200 + GRACE_SECONDS),
+        ({"comparison": "per_turn"}, 0, 1000 + 40 + 30 + 400 + GRACE_SECONDS),  # a judgement each turn
         ({"max_model_response_time": 1}, 0, 1000 + 40 + 4 + GRACE_SECONDS),
         ({"reply_first_seconds": 2.5}, 0, 1000 + 40 + 410 + GRACE_SECONDS),
         ({"reply_chars_per_second": 30.0}, 0, 1000 + 40 + 600 + GRACE_SECONDS),  # 1500 characters take 50 s

@@ -25,6 +25,7 @@ from model_chat.records.schema import Completion, Conversation, TaskDescription,
 from model_chat.router.local_architect import ROUTER_PACKAGES
 from model_chat.tests.docs.pages import COMMANDS, NEEDS, ROOT, commands_of
 from model_chat.tests.docs.place import Walk, fetch, find
+from model_chat.tests.e2e.running_task import make_fixed_model
 from model_chat.tests.endpoint_server import reply, serving
 from model_chat.tests.mephisto_run import PASSED, Run
 
@@ -245,6 +246,13 @@ def test_analysis(walk: Walk) -> None:
     (walk.copy / "design.yaml").write_text(known)
     assert "two-sided tests at 0.05" in walk.run("python analysis/compile_results.py --plan design.yaml")
     assert re.search(r"^ +files +20 ", walk.run("python benchmarks/compile_results.py"), flags=re.MULTILINE)
+
+
+@walks("docs/comparisons.md")
+def test_comparisons(walk: Walk) -> None:
+    for nickname in "abc":
+        make_fixed_model(walk.copy / "models/mine" / nickname, f"Reply of {nickname}.")
+    walk.opens("python run.py mephisto.blueprint.comparison=per_turn")
 
 
 @walks("docs/configuration.md")

@@ -705,3 +705,62 @@ def test_what_a_world_file_says_of_itself_is_checked_before_the_launch(tmp_path:
     (fault,) = error.value.faults
     assert fault.startswith(f"mephisto.blueprint.world_file: get_world_params of '{file}' {said}")
     assert fault.endswith('let it return {"agent_count": 1}.')
+
+
+# --- comparisons ---
+
+
+def test_pairs_are_counted_as_pairs_and_their_models_loaded_once(check: Callable[..., CheckedTask]) -> None:
+    task = check(
+        **{
+            f"{B}.comparison": "per_turn",
+            f"{B}.comparison_allow_self": "true",
+            f"{B}.conversations_needed_string": "'a|group/b:2,a|a:1'",
+        }
+    )
+    assert task.needed == {"a|group/b": 2, "a|a": 1}
+    assert list(task.sources) == ["a", "group/b"]
+
+
+@pytest.mark.parametrize(
+    ("needed", "comparison", "said"),
+    [
+        ("'a:1'", "per_turn", ["'a' is not a pair of models"]),
+        ("'a|group/b|a:1'", "per_turn", ["'a|group/b|a' is not a pair of models"]),
+        ("'a|:1'", "per_turn", ["'a|' is not a pair of models"]),
+        ("'a|a:1'", "per_turn", ["'a|a' compares a model with itself"]),
+        ("'a|group/b:1,group/b|a:1'", "per_turn", ["'group/b|a' and 'a|group/b' are one pair"]),
+        ("'a|nobody:1'", "per_turn", ["there is no model 'nobody'"]),
+        ("'a|group/b:1'", "null", ["'a|group/b' is a pair of models, and nothing is compared"]),
+        ("'a|nobody:1'", "null", ["'a|nobody' is a pair of models", "there is no model 'nobody'"]),
+        ("'a:1,a|nobody:1'", "per_turn", ["'a' is not a pair", "there is no model 'nobody'"]),
+    ],
+)
+def test_pairs_that_are_none_are_said_before_the_launch(
+    check: Callable[..., CheckedTask], needed: str, comparison: str, said: list[str]
+) -> None:
+    found = faults(check, **{f"{B}.conversations_needed_string": needed, f"{B}.comparison": comparison})
+    assert len(found) == len(said)
+    for fault, text in zip(found, said, strict=True):
+        assert fault.startswith(f"{B}.conversations_needed_string: ")
+        assert text in fault
+
+
+def test_all_faults_of_comparison_flags_are_said_at_once(check: Callable[..., CheckedTask]) -> None:
+    pairs = {f"{B}.conversations_needed_string": "'a|group/b:1'", f"{B}.comparison": "per_turn"}
+    found = faults(
+        check,
+        **{**pairs, f"{B}.comparison": "paired"},
+        **{f"{B}.comparison_{name}": "4" for name in ("points", "ties", "continue")},
+        **{f"{B}.stream_replies": "true"},
+    )
+    assert [fault.split(": ")[0].removeprefix(f"{B}.") for fault in found] == [
+        "comparison", "comparison_points", "comparison_ties", "comparison_continue", "stream_replies",
+    ]  # fmt: skip
+    (fault,) = faults(check, **pairs, **{f"{B}.comparison_points": "5", f"{B}.comparison_ties": "none"})
+    assert fault.startswith(f"{B}.comparison_ties: 'none' allows no tie")
+    streamed = {**pairs, f"{B}.stream_replies": "true"}
+    for pace in ("first_seconds", "chars_per_second"):
+        (fault,) = faults(check, **streamed, **{f"{B}.reply_{pace}": "5"})
+        assert fault.startswith(f"{B}.stream_replies: ")
+    assert check(**streamed, **{f"{B}.reply_first_seconds": "2", f"{B}.reply_chars_per_second": "50"})

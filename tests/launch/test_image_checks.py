@@ -137,6 +137,10 @@ def test_models_come_from_the_folder_the_yaml_file_or_both(
         ({"image_models": "'\"a\",z'"}, "image_models: there is no model 'z'"),
         ({"image_models": "'a,a'"}, "empty or a repeated nickname"),
         ({"image_models": "'z'"}, "image_models: there is no model 'z'"),
+        ({"image_models": "'a|b'"}, "'a|b' is a pair of models, and nothing is compared"),
+        ({"image_models": "'a|z'", "comparison": "per_turn"}, "image_models: there is no model 'z'"),
+        ({"image_models": "'a'", "comparison": "per_turn"}, "'a' is not a pair of models"),
+        ({"comparison": "per_turn"}, "image_models: is unset, and names the pairs"),
         ({"base_model_folder": "null"}, "base_model_folder: is empty"),
         ({"image_context_path": "nowhere.parquet"}, "make it with: python scripts/save_image_contexts.py"),
         ({"stack_folder": "/proc/stack"}, "stack_folder: '/proc/stack' can't be written to"),
@@ -165,3 +169,11 @@ def test_a_stack_of_other_models_or_images_is_found_before_the_launch(
     ImageStack(4, ["a"], 1, tmp_path / "other").close()
     (sentence,) = faults(check, stack_folder=f"{tmp_path}/other")
     assert "4 images" in sentence
+
+
+def test_pairs_take_the_place_of_models_in_the_stack(check: Callable[..., CheckedTask]) -> None:
+    task = check(image_models="'a|b,b|b'", comparison="per_turn", comparison_allow_self="true")
+    assert task.images is not None
+    assert task.images.combos == ("a|b", "b|b")
+    assert task.needed == {"a|b": 3, "b|b": 3}
+    assert sorted(task.sources) == ["a", "b"]

@@ -24,7 +24,7 @@ from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.preview.agent import PreviewHuman
 from model_chat.preview.session import MOST_CONVERSATIONS, Preview
 from model_chat.tests.endpoint_server import reply, serving
-from model_chat.tests.scripted_human import chat_options, message
+from model_chat.tests.scripted_human import ScriptedHuman, chat_options, message, play
 
 B = "mephisto.blueprint"
 
@@ -290,3 +290,20 @@ def test_the_preview_shows_a_study_flow_and_follows_its_file(texts: Path) -> Non
         assert f"{B}.study_flow_path" in preview.faults[0]
     finally:
         preview.close()
+
+
+def test_a_study_with_comparisons_shows_two_replies(texts: Path) -> None:
+    flags = [f"{B}.task_config_path={texts}", f"{B}.num_turns=1", f"{B}.comparison=per_turn"]
+    made = Preview(flags, "Fixed.", False, Console(file=io.StringIO()))
+    try:
+        options = made.study.shared.world_opt
+        assert options is not None
+        human = ScriptedHuman(
+            message("One.", "none_all_good"), message("", comparison={"pick": "left", "strength": None})
+        )
+        world = worlds.make_world(options, [human])
+        play(world, until=lambda: bool(human.controls("comparison_done")))
+        (shown,) = human.controls("comparison")
+        assert {shown["left"]["text"], shown["right"]["text"]} == {"Fixed.", "Another reply: Fixed."}
+    finally:
+        made.close()

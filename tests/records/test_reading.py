@@ -105,6 +105,18 @@ def test_how_replies_were_made_is_read_and_their_known_costs_are_added() -> None
     assert parse_conversation(old_file(failed_generation="lost")).failed_generation is None
 
 
+@pytest.mark.parametrize(("goes_on", "cost"), [("left", 0.5 + 0.25), ("right", 0.5 + 0.125), (None, 0.5)])
+def test_a_reply_with_which_the_chat_did_not_go_on_has_cost_something_too(goes_on: str | None, cost: float) -> None:
+    conversation = old_file()
+    conversation["dialog"][1]["generation"] = {"cost_usd": 0.5}
+    sides = {
+        side: {"model_nickname": side, "text": "x", "generation": {"cost_usd": spent}}
+        for side, spent in (("left", 0.125), ("right", 0.25))
+    }
+    conversation["comparisons"] = [{"turn_idx": 0, **sides, "pick": "tie", "continued_with": goes_on}]
+    assert parse_conversation(conversation).cost_usd() == cost
+
+
 def test_an_utterance_whose_fake_start_is_null_was_said() -> None:
     conversation = old_file()
     conversation["dialog"][0]["fake_start"] = None

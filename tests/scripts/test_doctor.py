@@ -158,6 +158,16 @@ def test_a_model_whose_agent_does_not_exist_is_a_fault_and_the_others_are_looked
     assert "no_such_agent" in faults(findings)["Model b"]
 
 
+def test_how_replies_are_compared_is_said_and_a_pair_that_is_none_is_a_fault(study: list[str]) -> None:
+    compared = [*study, f"{B}.comparison=per_turn", f"{B}.comparison_points=5"]
+    _, findings = examined([*compared, f'{B}.conversations_needed_string="a|a:3"', f"{B}.comparison_allow_self=true"])
+    said = {finding.subject: finding.text for finding in findings}
+    assert said["Comparisons"] == "per_turn, on 5 points, further answers: both"
+    assert "a|a 3" in said["Configuration"]
+    _, findings = examined([*compared, f'{B}.conversations_needed_string="a|a:3"'])
+    assert "compares a model with itself" in faults(findings)["Configuration"]
+
+
 def test_what_a_panel_costs_is_said_and_prolific_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(prolific_server.VARIABLE, prolific_server.TOKEN)
     with prolific_server.serving() as server:

@@ -6,6 +6,7 @@ import { isModelThinking } from "../state/view";
 import { texts } from "../texts";
 import { Alert } from "./Alert";
 import { AnnotationBoxes } from "./AnnotationBoxes";
+import { ComparisonCard, ReplyPair } from "./ComparisonCard";
 import { ChatLog, PendingMessage, Typing } from "./ChatLog";
 import { useChatScroll } from "./chatScroll";
 import { Composer } from "./Composer";
@@ -43,6 +44,7 @@ export function ChatScreen({
 }): ReactElement {
   const { view, draft, pending, notice } = state;
   const rating = view.turn?.ask === "final_rating";
+  const comparing = view.comparison !== null;
   const block = sendingBlock(state);
   const asked = formOf(state) !== null && pending === null && view.turn !== null;
   const annotate = mustAnnotate(state) && pending === null && view.turn !== null;
@@ -51,9 +53,13 @@ export function ChatScreen({
   const box = useRef<HTMLDivElement>(null);
   const last = useRef<HTMLLIElement>(null);
   const growing = growingReply(state.parts);
+  const [left, right] = [growingReply(state.parts, "left"), growingReply(state.parts, "right")];
+  const sides = left === null && right === null ? null : { left, right };
   const scroll = useChatScroll(box, last, state);
   const guidance = useGuidance(main);
-  useReplySignals(view.messages.filter((message) => message.agentIdx === MODEL && !message.fakeStart).length);
+  useReplySignals(
+    view.messages.filter((message) => message.agentIdx === MODEL && !message.fakeStart).length + (comparing ? 1 : 0),
+  );
 
   useEffect(() => {
     const place = placeOfNotice(notice);
@@ -64,7 +70,7 @@ export function ChatScreen({
     (message) => message.agentIdx === HUMAN && !message.fakeStart && !message.attentionCheck,
   ).length;
   const checking = view.messages.at(-1)?.attentionCheck === true;
-  const waitingForReply = (view.turn === null || checking) && exchanges > 0;
+  const waitingForReply = (view.turn === null || checking || comparing) && exchanges > 0;
   const done = waitingForReply ? exchanges - 1 : exchanges;
   const send = (): void => {
     if (block !== null) {
@@ -120,7 +126,29 @@ export function ChatScreen({
           <div className="column">
             <ChatLog view={view} annotation={config.annotation} growing={growing} lastRef={last} />
             {pending?.kind === "message" && <PendingMessage pending={pending} connected={connected} />}
-            {isModelThinking(view) && pending === null && <Typing hidden={growing !== null} />}
+            {isModelThinking(view) && pending === null && <Typing hidden={growing !== null || sides !== null} />}
+            {sides !== null && (
+              <div aria-hidden="true">
+                <ReplyPair left={sides.left?.text ?? ""} right={sides.right?.text ?? ""} />
+              </div>
+            )}
+            {view.comparison !== null && (
+              <ComparisonCard
+                comparison={view.comparison}
+                scale={view.turn?.scale ?? null}
+                choice={draft.choice}
+                disabled={pending !== null}
+                pointedOut={guidance.pointedOut && block === "comparison_missing"}
+                maxLength={config.max_message_length}
+                onChoose={(answer) => {
+                  dispatch({ type: "chosen", answer });
+                }}
+                onReason={(reason) => {
+                  dispatch({ type: "reasoned", reason });
+                }}
+                onSend={send}
+              />
+            )}
             {!rating && boxes}
             {!rating && items}
             {rating && (
@@ -153,8 +181,9 @@ export function ChatScreen({
           <div className="column">
             <Alert text={noticeText(state)} testId="refusal" />
             {guidance.announcement}
-            {rating ? (
+            {rating || comparing ? (
               <RatingFoot
+                label={comparing ? texts.comparison.send : texts.rating.send}
                 reason={reasonText(state)}
                 strong={strong}
                 blocked={block !== null}

@@ -22,12 +22,15 @@ export function RatingFoot({
   strong,
   blocked,
   sending,
+  label = texts.rating.send,
   onSend,
 }: {
   reason: string;
   strong: boolean;
   blocked: boolean;
   sending: boolean;
+  /** Of the button. */
+  label?: string;
   onSend: () => void;
 }): ReactElement {
   const id = useId();
@@ -44,7 +47,7 @@ export function RatingFoot({
         aria-describedby={id}
         onClick={onSend}
       >
-        {texts.rating.send}
+        {label}
       </button>
     </div>
   );

@@ -48,6 +48,7 @@ export function useChatScroll(
 
   useLayoutEffect(() => {
     if (messages.length === 0 && pendingId === undefined) return;
+    if (state.view.comparison !== null) return; // the two replies come into sight by themselves
     if (first.current || atEnd.current || pendingId !== undefined) follow(!first.current);
     else setBelow(true);
     first.current = false;

@@ -6,6 +6,7 @@ const TARGETS: Partial<Record<Block, string>> = {
   annotation_missing: '[data-answers="boxes"]',
   onboarding_missing: '[data-answers="boxes"][data-empty="true"]',
   answers_missing: '[data-answers="item"][data-problem="true"]',
+  comparison_missing: '[data-answers="comparison"]',
   rating_missing: '[data-answers="rating"][data-empty="true"]',
 };
 const FIELDS = "input:not(:disabled), textarea:not(:disabled), button:not(:disabled):not([tabindex='-1'])";

@@ -39,5 +39,6 @@ export function placeOfNotice(notice: State["notice"]): Block | null {
   if (notice?.kind !== "refused") return null;
   if (notice.code.startsWith("annotation_")) return "annotation_missing";
   if (notice.code.startsWith("answer_")) return "answers_missing";
+  if (notice.code.startsWith("comparison_")) return "comparison_missing";
   return notice.code.startsWith("rating_") ? "rating_missing" : null;
 }

@@ -15,6 +15,7 @@ function turn(secondsLeft: number, more: Partial<Turn> = {}): Turn {
     deadline: NOW + secondsLeft * 1000,
     extensionsLeft: 1,
     given: null,
+    scale: null,
     ...more,
   };
 }

@@ -7,6 +7,7 @@
 
 import { isBlank } from "../lib/visibleText";
 import { HIGHEST_RATING, LOWEST_RATING, MODEL, NONE_ALL_GOOD, type AnnotationConfig, type Json } from "../protocol";
+import { NO_CHOICE, isAnswer, toJson, type Answer, type Choice } from "./comparison";
 import { isReplyPart, settledParts, withPart, type ReplyPart } from "./parts";
 import { checkEntries, type Checked, type Entries, type Entry, type Item } from "../study/items";
 import {
@@ -40,6 +41,7 @@ export interface Draft {
   ticksFor: number | null;
   ticks: Ticks;
   ratings: readonly (number | null)[];
+  choice: Choice;
   firstKeyAt: number | null;
   /** Ticked bucket values by dialogue and utterance. */
   onboarding: readonly (readonly (readonly string[])[])[];
@@ -58,7 +60,7 @@ export interface Form {
 /** Something sent, of which the server has not said yet that it has arrived. */
 export interface Pending {
   messageId: string;
-  kind: "message" | "final_rating" | "onboarding" | "page";
+  kind: "message" | "comparison" | "final_rating" | "onboarding" | "page";
   turnIdx: number;
   draft: Draft;
   /** Epoch milliseconds. */
@@ -93,6 +95,8 @@ export type Event =
   | { type: "ticked"; value: string; on: boolean }
   | { type: "rated"; question: number; rating: number }
   | { type: "entered"; form: string; item: string; entry: Entry }
+  | { type: "chosen"; answer: Answer }
+  | { type: "reasoned"; reason: string }
   | { type: "onboarding_ticked"; dialog: number; utterance: number; value: string; on: boolean }
   | { type: "sent"; messageId: string; at: number }
   | { type: "sent_elsewhere"; messageId: string; turnIdx: number }
@@ -110,6 +114,7 @@ export type Block =
   | "empty"
   | "rating_missing"
   | "answers_missing"
+  | "comparison_missing"
   | "onboarding_missing";
 
 export function emptyDraft(rules: Rules): Draft {
@@ -118,6 +123,7 @@ export function emptyDraft(rules: Rules): Draft {
     ticksFor: null,
     ticks: {},
     ratings: Array.from({ length: rules.ratingQuestions }, () => null),
+    choice: NO_CHOICE,
     firstKeyAt: null,
     onboarding: rules.onboarding.map((dialog) => dialog.map(() => [])),
     forms: {},
@@ -154,6 +160,10 @@ export function reduce(state: State, event: Event): State {
       return rated(state, event.question, event.rating);
     case "entered":
       return entered(state, event.form, event.item, event.entry);
+    case "chosen":
+      return withChoice(state, event.answer);
+    case "reasoned":
+      return withChoice(state, { reason: event.reason });
     case "onboarding_ticked":
       return onboardingTicked(state, event.dialog, event.utterance, event.value, event.on);
     case "sent":
@@ -200,7 +210,7 @@ function withHistory(state: State, history: readonly Logged[]): State {
 
 /** Bring what is local into line with what the server has said. */
 function settle(state: State): State {
-  return settleForms(settleTicks(settleElsewhere(settlePending(settleParts(state)))));
+  return settleForms(settleChoice(settleTicks(settleElsewhere(settlePending(settleParts(state))))));
 }
 
 function settleParts(state: State): State {
@@ -233,7 +243,7 @@ function settlePending(state: State): State {
       ? state
       : { ...state, pending: null };
   }
-  if (view.turn !== null && view.turn.turnIdx !== pending.turnIdx) {
+  if (view.turn !== null && (view.turn.turnIdx !== pending.turnIdx || view.turn.ask !== pending.kind)) {
     // The turn was taken by a message from another tab; this one must not become the next turn's message.
     return takeBack(state, pending, { kind: "overtaken", reason: "", code: "overtaken" });
   }
@@ -254,7 +264,7 @@ function takeBack(state: State, pending: Pending, notice: State["notice"]): Stat
     notice,
     draft: {
       ...pending.draft,
-      text: draft.text === "" ? pending.draft.text : `${pending.draft.text}\n${draft.text}`,
+      text: [pending.draft.text, draft.text].filter((text) => text !== "").join("\n"),
       ticksFor: same ? pending.draft.ticksFor : draft.ticksFor,
       ticks: same ? pending.draft.ticks : draft.ticks,
     },
@@ -285,6 +295,13 @@ function settleTicks(state: State): State {
   if (state.draft.ticksFor === target) return state;
   if (target === null) return state; // between two replies: nothing to tick, nothing lost
   return { ...state, draft: { ...state.draft, ticksFor: target, ticks: {} } };
+}
+
+/** A choice belongs to two replies; the next two begin without one. */
+function settleChoice(state: State): State {
+  const target = state.view.comparison?.utteranceIdx ?? null;
+  if (state.pending !== null || target === null || state.draft.choice.target === target) return state;
+  return { ...state, draft: { ...state.draft, choice: { ...NO_CHOICE, target } } };
 }
 
 function targetOfTicks(state: State): number | null {
@@ -330,6 +347,11 @@ function entered(state: State, form: string, item: string, entry: Entry): State 
   return { ...state, draft: { ...state.draft, forms: { ...forms, [form]: { ...forms[form], [item]: entry } } } };
 }
 
+function withChoice(state: State, change: Partial<Choice>): State {
+  if (state.view.comparison === null || state.pending !== null) return state;
+  return { ...state, draft: { ...state.draft, choice: { ...state.draft.choice, ...change } } };
+}
+
 function onboardingTicked(state: State, dialog: number, utterance: number, value: string, on: boolean): State {
   const onboarding = state.draft.onboarding.map((row, dialogIdx) =>
     dialogIdx === dialog
@@ -348,7 +370,11 @@ function sent(state: State, messageId: string, at: number): State {
     messageId,
     kind,
     turnIdx: kind === "onboarding" ? state.view.onboarding.answered : (state.view.turn?.turnIdx ?? 0),
-    draft: targetOfTicks(state) === null ? { ...state.draft, ticksFor: null, ticks: {} } : state.draft,
+    draft: {
+      ...state.draft,
+      ...(targetOfTicks(state) === null ? { ticksFor: null, ticks: {} } : {}),
+      ...(kind === "comparison" ? { text: "" } : {}), // what is being written stays where it is
+    },
     shownAt: lastReply?.receivedAt ?? null,
     sentAt: at,
     ...(form === null
@@ -446,6 +472,7 @@ export function sendingBlock(state: State): Block | null {
     );
     return complete ? null : "rating_missing";
   }
+  if (view.turn.scale !== null) return isAnswer(draft.choice, view.turn.scale) ? null : "comparison_missing";
   const length = lengthOf(draft.text);
   if (length === 0) return "empty";
   return length > rules.maxMessageLength ? "too_long" : null;
@@ -460,6 +487,7 @@ function fitDraft(draft: Draft, rules: Rules): Draft {
   return {
     ...draft,
     ratings: draft.ratings.length === empty.ratings.length ? draft.ratings : empty.ratings,
+    choice: { ...NO_CHOICE, ...draft.choice },
     onboarding: sameForm ? draft.onboarding : empty.onboarding,
   };
 }
@@ -485,6 +513,7 @@ export function toPacket(pending: Pending, state: State): Json {
       );
     }
     if (pending.answers !== undefined) taskData.reply_answers = pending.answers.values;
+    if (pending.kind === "comparison") taskData.comparison = toJson(draft.choice);
     if (pending.kind === "final_rating") taskData.final_rating = draft.ratings;
     taskData.timing = {
       shown: inSeconds(pending.shownAt),

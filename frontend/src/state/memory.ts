@@ -84,10 +84,16 @@ function readDraft(raw: Record<string, unknown>, rules: Rules): Draft {
   return { ...draft, forms: isRecord(draft.forms) ? draft.forms : {} };
 }
 
+const PENDING_KINDS: readonly unknown[] = ["message", "comparison", "final_rating", "onboarding", "page"];
+
+function isPendingKind(kind: unknown): kind is Pending["kind"] {
+  return PENDING_KINDS.includes(kind);
+}
+
 function readPending(raw: unknown, rules: Rules): Pending | null {
   if (!isRecord(raw) || typeof raw.messageId !== "string" || !isRecord(raw.draft)) return null;
   const kind = raw.kind;
-  if (kind !== "message" && kind !== "final_rating" && kind !== "onboarding" && kind !== "page") return null;
+  if (!isPendingKind(kind)) return null;
   const { answers } = raw;
   return {
     messageId: raw.messageId,

@@ -15,6 +15,7 @@ import {
   type ServerUpdate,
 } from "../protocol";
 import { readItems, readPage, type Item, type StudyPage } from "../study/items";
+import { readComparison, readScale, type Comparison, type Scale } from "./comparison";
 
 /** A server update and when it reached the page (epoch milliseconds, the page's clock). */
 export interface Logged {
@@ -39,7 +40,7 @@ export interface Message {
   receivedAt: number;
 }
 
-export type Ask = "message" | "final_rating" | "page";
+export type Ask = "message" | "comparison" | "final_rating" | "page";
 
 /** The worker may send. */
 export interface Turn {
@@ -57,6 +58,8 @@ export interface Turn {
   extensionsLeft: number;
   /** Seconds that the worker has got on request, from when they were given; null without. */
   given: number | null;
+  /** How two replies are compared; null when something else is asked. */
+  scale: Scale | null;
 }
 
 /** Why a conversation ended before its end; "" where it did not, or the server does not say. */
@@ -104,6 +107,8 @@ export interface View {
   awaitsPage: boolean;
   /** What is asked of every reply, and of the last one. */
   replyItems: { every: readonly Item[]; last: readonly Item[] };
+  /** Two replies of which the worker is to say which is better. */
+  comparison: Comparison | null;
   /** Ids of the worker's messages that the server has taken. */
   arrived: ReadonlySet<string>;
   refusals: readonly Refusal[];
@@ -125,6 +130,7 @@ export const EMPTY_VIEW: View = {
   page: null,
   awaitsPage: false,
   replyItems: { every: [], last: [] },
+  comparison: null,
   arrived: new Set(),
   refusals: [],
   modelFailed: null,
@@ -172,6 +178,7 @@ function applyMessage(view: View, data: Json, { update, receivedAt }: Logged): V
     annotations: withAnnotation(view, data),
     arrived: messageId === null ? view.arrived : new Set([...view.arrived, messageId]),
     turn: agentIdx === HUMAN ? null : view.turn,
+    comparison: null,
   };
 }
 
@@ -205,7 +212,8 @@ function applyControl(view: View, control: string, data: Json, { update, receive
         page,
         awaitsPage: false,
         turn: {
-          ask: page !== null ? "page" : data.ask === "final_rating" ? "final_rating" : "message",
+          ask: page !== null ? "page" : data.ask === "final_rating" || data.ask === "comparison" ? data.ask : "message",
+          scale: data.ask === "comparison" ? readScale(data) : null,
           turnIdx: number(data.turn_idx, 0),
           numTurns,
           seconds,
@@ -234,14 +242,24 @@ function applyControl(view: View, control: string, data: Json, { update, receive
       };
     case "reply_items":
       return { ...view, replyItems: { every: readItems(data.every_reply), last: readItems(data.last_reply) } };
+    case "comparison":
+      return { ...view, started: true, turn: null, comparison: readComparison(data) };
+    case "comparison_done":
+      return {
+        ...view,
+        turn: null,
+        comparison: null,
+        arrived: withArrived(view, data),
+      };
     case "refused":
       return { ...view, refusals: [...view.refusals, readRefusal(data)] };
     case "model_failed":
-      return { ...view, turn: null, modelFailed: text(data.reason) };
+      return { ...view, turn: null, comparison: null, modelFailed: text(data.reason) };
     case "ended":
       return {
         ...view,
         turn: null,
+        comparison: null,
         ended: {
           complete: data.outcome === "complete",
           reason: text(data.reason),
@@ -332,5 +350,7 @@ export function replyToAnswer(view: View): { reply: Message; items: readonly Ite
 
 /** Whether the conversation is open and it is the model's turn. */
 export function isModelThinking(view: View): boolean {
-  return view.started && view.turn === null && view.ended === null && view.modelFailed === null;
+  return (
+    view.started && view.turn === null && view.comparison === null && view.ended === null && view.modelFailed === null
+  );
 }

@@ -1,0 +1,77 @@
+"""Judgements of two replies, put together again from what a conversation's page was sent and what was recorded beside it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from model_chat.conversation.human_agent import COMPARISON, COMPARISON_DONE
+from model_chat.records.schema import Comparison, Generation
+
+logger = logging.getLogger(__name__)
+
+
+def comparisons_of(messages: Iterable[dict[str, Any]], generations: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the judgements of a conversation as they are saved; what is damaged is left out.
+
+    Args:
+        messages: updates of the server, in order.
+        generations: what is known of replies, and whose they are, by the ids of their updates.
+    """
+    found: list[dict[str, Any]] = []
+    shown: dict[Any, dict[str, Any]] = {}
+    for message in messages:
+        data = message.get("task_data")
+        if not isinstance(data, dict):
+            continue
+        if data.get("control") == COMPARISON:
+            shown[data.get("turn_idx")] = message
+        elif data.get("control") == COMPARISON_DONE and (earlier := shown.pop(data.get("turn_idx"), None)) is not None:
+            try:
+                found.append(_judgement(earlier, data, message.get("timestamp"), generations))
+            except (ValidationError, KeyError, TypeError) as error:
+                logger.warning("A damaged comparison is left out of a conversation that is recovered: %s", error)
+    return found
+
+
+def cost_of_unjudged(messages: Iterable[dict[str, Any]], generations: Mapping[str, Any]) -> float:
+    """Return what two replies have cost that were shown and never judged; US dollars."""
+    last: dict[str, Any] = {}
+    for message in messages:
+        control = (message.get("task_data") or {}).get("control")
+        if control in (COMPARISON, COMPARISON_DONE):
+            last = message if control == COMPARISON else {}
+    made = generations.get(str(last.get("update_id")), {})
+    sides = [made.get(side) for side in ("left", "right")] if isinstance(made, Mapping) else []
+    return sum(Generation.of(side.get("generation")).cost_usd or 0.0 for side in sides if isinstance(side, Mapping))
+
+
+def _judgement(
+    shown: dict[str, Any], done: dict[str, Any], timestamp: Any, generations: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put one together.
+
+    Raises:
+        ValidationError, KeyError, TypeError: it is damaged.
+    """
+    made = generations[shown["update_id"]]
+    sides = {
+        side: {
+            "model_nickname": made[side]["model_nickname"],
+            "text": shown["task_data"][side]["text"],
+            "generation": Generation.of(made[side].get("generation")).saved(),
+        }
+        for side in ("left", "right")
+    }
+    entry = {
+        "turn_idx": done["turn_idx"],
+        "question": None,
+        **sides,
+        **{key: done.get(key) for key in ("pick", "strength", "reason", "continued_with")},
+        "timestamp": timestamp,
+    }
+    Comparison.model_validate(entry)
+    return entry

@@ -1,0 +1,395 @@
+"""A conversation in which two models answer each message and the worker compares them, with real ParlAI agents."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from mephisto.data_model.exceptions import AgentTimeoutError
+from parlai.core.message import Message
+from parlai.core.opt import Opt
+
+from model_chat.compared_bots import ComparedBots
+from model_chat.configuration.comparison import ComparisonSettings
+from model_chat.conversation import growing_reply
+from model_chat.conversation.contexts import ContextSource
+from model_chat.conversation.growing_reply import GrowingReply
+from model_chat.conversation.pacing import ReplyDelivery
+from model_chat.conversation.quota import ConversationQuota
+from model_chat.records.schema import Completion, Conversation
+from model_chat.serving.loading import LoadedModel
+from model_chat.serving.model import StoppedError
+from model_chat.serving.pool import ModelPool
+from model_chat.tests.parlai_agents import GATES, NO_TEXT, RAISE, Gate, GatedAgent, ScriptedAgent, ShortSightedAgent
+from model_chat.tests.scripted_human import SHORT_CHAT, ScriptedHuman, message, play, rating
+from model_chat.worlds import ChatOptions, ModelChatWorld, make_world
+
+
+class NamedAgent(ScriptedAgent):
+    """Says what it is called and what it remembers; each reply costs what its opt says."""
+
+    def act(self) -> Any:
+        line = self.script.pop(0) if self.script else ""
+        if line in (RAISE, NO_TEXT):
+            self.script.insert(0, line)
+            return super().act()
+        text = f"{self.opt['name']}{len(self.seen)}"
+        self.self_observe({"text": text})
+        return Message({"id": "x", "text": text, "generation": {"cost_usd": self.opt.get("cost", 0.0)}})
+
+
+class SeedContexts:
+    """A ParlAI ``ContextGenerator`` of one context, with an opening of two lines."""
+
+    def get_context(self) -> dict[str, Any]:
+        return {
+            "context_dataset": "x",
+            "persona_1_strings": ["I am the human."],
+            "persona_2_strings": ["I am the model."],
+            "person1_seed_utterance": "What is tea?",
+            "person2_seed_utterance": "A drink.",
+            "additional_context": None,
+        }
+
+
+def options(models: dict[str, Any], pair: str = "a|b", **changes: Any) -> ChatOptions:
+    settings = changes.pop("comparison", {})
+    loaded = []
+    for name, opt in models.items():
+        kind = opt.pop("kind", NamedAgent)
+        loaded.append(LoadedModel(name, kind(Opt({"name": name, "dict_lower": False, **opt})), f"/models/{name}"))
+    chat: dict[str, Any] = {
+        **SHORT_CHAT,
+        "annotations": None,
+        "models": ModelPool(loaded, 2, 60),
+        "quota": ConversationQuota({pair: 1}),
+        "comparison": ComparisonSettings(**settings),
+    }
+    return ChatOptions(**{**chat, **changes})
+
+
+def pick(side: str, **more: Any) -> Any:
+    return message("", comparison={"pick": side, **more})
+
+
+def talk(*sent: Any, a: dict[str, Any] | None = None, b: dict[str, Any] | None = None, **changes: Any) -> Any:
+    """Hold a conversation between models ``a`` and ``b`` to its end."""
+    human = ScriptedHuman(*sent)
+    world = make_world(options({"a": a or {}, "b": b or {}}, **changes), [human])
+    play(world)
+    return world, human
+
+
+TWO_TURNS = (message("One."), pick("left"), message("Two."), pick("right"), rating(4))
+
+
+def histories(world: ModelChatWorld) -> list[tuple[list[str], list[str]]]:
+    """What each model's clone has heard, with what is still to be heard, and what it has said."""
+    assert isinstance(world.bot, ComparedBots)
+    return [([*bot._clone.seen, *(act["text"] for act in bot._unseen)], bot._clone.said) for bot in world.bot.bots]
+
+
+def test_both_models_answer_each_message_and_the_picked_reply_goes_on() -> None:
+    world, human = talk(*TWO_TURNS)
+    assert [step for step in human.steps() if step in ("comparison", "comparison_done", "your_turn", "One.", "Two.")] == [
+        "your_turn", "One.", "comparison", "your_turn", "comparison_done",
+        "your_turn", "Two.", "comparison", "your_turn", "comparison_done", "your_turn",
+    ]  # fmt: skip
+    assert [turn["ask"] for turn in human.controls("your_turn")] == [
+        "message", "comparison", "message", "comparison", "final_rating",
+    ]  # fmt: skip
+    assert world.completion is Completion.COMPLETE
+    shown = human.controls("comparison")
+    said = [line.text for line in world.dialog if line.agent_idx == 1][1:]
+    assert said == [shown[0]["left"]["text"], shown[1]["right"]["text"]]
+    assert [line.model_nickname for line in world.dialog if line.agent_idx == 0] == [None] * 3
+
+
+def test_the_record_names_sides_models_and_what_went_on() -> None:
+    world, human = talk(*TWO_TURNS, a={"cost": 0.5}, b={"cost": 0.25})
+    saved = Conversation.from_dict(world.get_custom_task_data()).to_dict()
+    assert saved["task_description"]["model_nickname"] == "a|b"
+    assert saved["task_description"]["model_file"] is None
+    assert set(saved["task_description"]["model_opt"]) == {"a", "b"}
+    first, second = saved["comparisons"]
+    assert [entry["turn_idx"] for entry in saved["comparisons"]] == [0, 1]
+    assert (first["pick"], first["continued_with"], second["pick"], second["continued_with"]) == (
+        "left", "left", "right", "right",
+    )  # fmt: skip
+    for entry, shown in zip(saved["comparisons"], human.controls("comparison"), strict=True):
+        assert {entry["left"]["model_nickname"], entry["right"]["model_nickname"]} == {"a", "b"}
+        for side in ("left", "right"):
+            assert entry[side]["text"] == shown[side]["text"]
+            name = entry[side]["model_nickname"]
+            assert entry[side]["text"].startswith(name)
+            assert entry[side]["generation"]["cost_usd"] == {"a": 0.5, "b": 0.25}[name]
+    replies = [line for line in saved["dialog"] if line["agent_idx"] == 1]
+    assert [line["model_nickname"] for line in replies[1:]] == [
+        first["left"]["model_nickname"], second["right"]["model_nickname"],
+    ]  # fmt: skip
+    assert replies[0]["model_nickname"] in ("a", "b"), "the opening is one model's"
+    assert all("model_nickname" not in line for line in saved["dialog"] if line["agent_idx"] == 0)
+
+
+@pytest.mark.parametrize("assignment", ["1", "2", "3", "4", "5"])
+def test_neither_model_remembers_a_reply_that_was_not_picked(assignment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScriptedHuman, "assignment_id", assignment)
+    world, _ = talk(*TWO_TURNS)
+    said = [line.text for line in world.dialog if line.agent_idx == 1]
+    for heard, own in histories(world):
+        assert heard == ["Hi!", "One.", "Two."]
+        assert own == said
+
+
+def test_a_seeded_opening_is_in_both_histories_and_nobodys_reply() -> None:
+    contexts = ContextSource(SeedContexts())
+    world, _ = talk(*TWO_TURNS, start_mode="blended_skill_talk", contexts=contexts, include_persona=True)
+    for heard, own in histories(world):
+        assert heard[1:] == ["What is tea?", "One.", "Two."]
+        assert "I am the model." in heard[0]
+        assert own[0] == "A drink."
+        assert len(own) == 3
+    assert world.dialog[1].model_nickname is None
+    assert len(world.comparisons) == 2
+
+
+def test_sides_are_drawn_anew_and_the_same_again_for_the_same_seed_and_assignment() -> None:
+    turns = [entry for number in range(12) for entry in (message(f"Line {number}."), pick("tie"))]
+
+    def sides(seed: int) -> tuple[list[str], list[str | None]]:
+        world, _ = talk(*turns, rating(3), num_turns=12, comparison={"seed": seed})
+        made = world.comparisons
+        return [entry.left.model_nickname for entry in made], [entry.continued_with for entry in made]
+
+    lefts, goes_on = sides(1)
+    assert set(lefts) == {"a", "b"}
+    assert set(goes_on) == {"left", "right"}, "after a tie a coin decides"
+    assert sides(1) == (lefts, goes_on)
+    assert sides(2) != (lefts, goes_on)
+
+
+def test_with_continue_random_a_coin_decides_whatever_is_picked() -> None:
+    turns = [entry for number in range(12) for entry in (message(f"Line {number}."), pick("left"))]
+    world, human = talk(*turns, rating(3), num_turns=12, comparison={"continue_with": "random"})
+    assert {entry.continued_with for entry in world.comparisons} == {"left", "right"}
+    shown = human.controls("comparison")
+    replies = [line.text for line in world.dialog if line.agent_idx == 1][1:]
+    assert replies == [told[entry.continued_with]["text"] for told, entry in zip(shown, world.comparisons, strict=True)]
+
+
+def test_no_packet_tells_which_model_it_is() -> None:
+    _, human = talk(
+        *TWO_TURNS,
+        a={"name": "one", "model_file": "/secret-a", "cost": 0.5},
+        b={"name": "two", "model_file": "/secret-b"},
+        pair="a|b",
+    )
+    packets = json.dumps(human.updates)
+    for told in ("model_nickname", "secret", "cost", "generation", '"a"', '"b"', "a|b"):
+        assert told not in packets
+    for shown in human.controls("comparison"):
+        assert set(shown) == {"control", "turn_idx", "utterance_idx", "left", "right"}
+        assert list(shown["left"]) == list(shown["right"]) == ["text"]
+
+
+@pytest.mark.parametrize("failing", [RAISE, NO_TEXT])
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_a_pair_has_failed_when_one_of_its_models_fails(side: str, failing: str) -> None:
+    other = {"a": "b", "b": "a"}[side]
+    models: dict[str, Any] = {side: {}, other: {"cost": 0.25}}
+    human = ScriptedHuman(message("One."))
+    world = make_world(options(models), [human])
+    world.parley()
+    assert isinstance(world.bot, ComparedBots)
+    for bot in world.bot.bots:
+        if bot.nickname == side:
+            bot._clone.script = [failing]
+    cost_before = sum(line.generation.cost_usd or 0 for line in world.dialog if line.generation)
+    play(world)
+    assert world.completion is Completion.INCOMPLETE
+    assert world.reason is not None
+    assert world.reason.startswith("model failed: ")
+    assert human.controls("comparison") == [], "the reply of the other model is not shown"
+    assert world.comparisons == []
+    assert human.steps()[-1] == "model_failed"
+    assert world.failed_generation is not None
+    assert world.failed_generation.cost_usd == 0.25, "what the other reply has cost is counted"
+    assert cost_before in (0, 0.25)
+
+
+def test_neither_reply_is_shown_before_both_are_there() -> None:
+    gate = GATES["comparing"] = Gate()
+    human = ScriptedHuman(*TWO_TURNS)
+    world = make_world(
+        options({"a": {"kind": GatedAgent, "gate": "comparing"}, "b": {"script": []}}, start_mode="seeded"), [human]
+    )
+    world.parley()
+    world.parley()  # the worker's message
+    thread = threading.Thread(target=world.parley)
+    thread.start()
+    assert gate.entered.acquire(timeout=30)
+    assert human.controls("comparison") == []
+    gate.open.set()
+    thread.join(30)
+    assert len(human.controls("comparison")) == 1
+
+
+def test_both_replies_are_held_back_to_one_pace() -> None:
+    _, human = talk(*TWO_TURNS, delivery=ReplyDelivery(False, 5.0, 100.0))
+    assert len(human.waits) == 5, "the opening, and two replies at each of two turns"
+
+
+def test_a_pick_that_is_no_answer_is_refused_and_asked_for_again() -> None:
+    world, human = talk(
+        message("One."),
+        message("Too early."),
+        pick("middle"),
+        pick("left", strength=1),
+        pick("left", turn_idx=0),
+        message("Two."),
+        pick("both_bad"),
+        rating(2),
+    )
+    refused = [data["code"] for data in human.controls("refused")]
+    assert refused == ["comparison_missing", "comparison_invalid", "comparison_invalid"]
+    assert [entry.pick for entry in world.comparisons] == ["left", "both_bad"]
+
+
+def test_the_same_pick_sent_again_is_one_pick() -> None:
+    once = pick("left")
+    world, human = talk(message("One."), once, once, message("Two."), once, pick("tie"), rating(2))
+    assert [entry.pick for entry in world.comparisons] == ["left", "tie"]
+    assert human.controls("refused") == []
+
+
+def test_strength_and_reason_are_kept() -> None:
+    world, human = talk(
+        message("One."),
+        pick("right", strength=2, reason="  It is\u0000 kinder. "),
+        message("Two."),
+        pick("tie", reason=""),
+        rating(2),
+        comparison={"points": 5, "reason": True},
+    )
+    first, second = world.comparisons
+    assert (first.strength, first.reason) == (2, "It is kinder.")
+    assert (second.strength, second.reason) == (None, None)
+    asked = human.controls("your_turn")[1]
+    assert (asked["points"], asked["ties"], asked["reason"]) == (5, "both", True)
+
+
+def test_a_worker_who_runs_out_of_time_at_a_comparison_keeps_what_was_said_and_what_it_cost() -> None:
+    human = ScriptedHuman(message("One."), AgentTimeoutError(None, "1"))
+    world = make_world(options({"a": {"cost": 0.5}, "b": {"cost": 0.5}}), [human])
+    with pytest.raises(AgentTimeoutError):
+        play(world)
+    world.abandon("timeout")
+    saved = world.get_custom_task_data()
+    assert [line["text"] for line in saved["dialog"]][-1] == "One."
+    assert saved["comparisons"] == []
+    assert saved["failed_generation"] == {"cost_usd": 1.0}
+
+
+def test_a_model_may_be_compared_with_itself() -> None:
+    human = ScriptedHuman(*TWO_TURNS)
+    world = make_world(options({"a": {}}, pair="a|a"), [human])
+    play(world)
+    assert world.completion is Completion.COMPLETE
+    assert world.get_custom_task_data()["task_description"]["model_nickname"] == "a|a"
+
+
+def test_a_message_that_one_model_cannot_read_is_refused() -> None:
+    _, human = talk(
+        message("This is too long for b."), message("One."), pick("left"), message("Two."), pick("left"), rating(3),
+        b={"kind": ShortSightedAgent},
+    )  # fmt: skip
+    assert [data["code"] for data in human.controls("refused")] == ["too_long"]
+
+
+def test_boxes_are_for_the_reply_that_went_on() -> None:
+    world, _ = talk(
+        message("One.", "bucket_0"), pick("left"),
+        message("Two.", "bucket_1"), pick("right"),
+        rating(4, ticks="none_all_good"),
+        annotations=SHORT_CHAT["annotations"],
+    )  # fmt: skip
+    assert [line.problem_data is not None for line in world.dialog if line.agent_idx == 1] == [True, True, True]
+
+
+def test_the_quota_of_a_pair_is_exact() -> None:
+    made = options({"a": {}, "b": {}})
+    make_world(made, [ScriptedHuman()])
+    assert made.quota.take("another") is None
+
+
+class TellingModel(LoadedModel):
+    """Tells the beginning of each reply before it gives the whole."""
+
+    def answer(self, batch: Any) -> Any:
+        acts = super().answer(batch)
+        for asked, act in zip(batch, acts, strict=True):
+            if asked.tell is not None:
+                asked.tell(act["text"][:1])
+        return acts
+
+
+def test_both_replies_grow_under_their_sides_and_no_part_tells_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    growing: list[GrowingReply] = []
+    monkeypatch.setattr(growing_reply.SENDER, "add", growing.append)
+    human = ScriptedHuman(*TWO_TURNS)
+    models = [TellingModel(name, NamedAgent(Opt({"name": name, "dict_lower": False})), None) for name in "ab"]
+    chat = replace(options({}, delivery=ReplyDelivery(stream=True)), models=ModelPool(models, 2, 60))
+    hold_back = GrowingReply.hold_back
+
+    def hold_back_and_send(reply: GrowingReply, text: str) -> None:
+        hold_back(reply, text)
+        reply.send_part()
+
+    monkeypatch.setattr(GrowingReply, "hold_back", hold_back_and_send)
+    play(make_world(chat, [human]))
+    shown = human.controls("comparison")
+    assert len(shown) == 2
+    for told in shown:
+        parts = [part for part in human.parts if part["utterance_idx"] == told["utterance_idx"]]
+        assert {part["side"] for part in parts} == {"left", "right"}
+        for part in parts:
+            assert set(part) == {"control", "utterance_idx", "side", "part", "text"}
+            assert told[part["side"]]["text"].startswith(part["text"])
+    assert {part["side"] for part in human.parts} == {None, "left", "right"}, "the opening has no side"
+
+
+def test_more_time_can_be_had_for_a_judgement_too() -> None:
+    more = message("", control="more_time", turn_idx=0)
+    world, human = talk(
+        message("One."), more, pick("left"), message("Two."), pick("left"), rating(3), time_extensions=1
+    )
+    assert len(human.controls("more_time")) == 1
+    assert human.deadlines[2] - human.deadlines[1] == 100, "the seconds of a turn, once more"
+    assert world.completion is Completion.COMPLETE
+
+
+def test_a_run_that_is_stopped_while_both_models_write_waits_for_neither() -> None:
+    gate = GATES["stopping"] = Gate()
+    models: dict[str, Any] = {name: {"kind": GatedAgent, "gate": "stopping"} for name in "ab"}
+    made = options(models, start_mode="seeded")
+    world = make_world(made, [ScriptedHuman(message("One."))])
+    world.parley()
+    world.parley()
+    ended: list[BaseException] = []
+
+    def answer() -> None:
+        try:
+            world.parley()
+        except StoppedError as stopped:
+            ended.append(stopped)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert gate.entered.acquire(timeout=30)
+    made.models.interrupt()
+    thread.join(30)
+    gate.open.set()
+    assert len(ended) == 1
