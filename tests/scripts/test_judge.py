@@ -326,7 +326,9 @@ def test_a_busy_endpoint_is_asked_again(study: Study, server: EndpointServer) ->
 
 
 @pytest.mark.parametrize(
-    "refusal", [status(401), status(404), status(429, {"error": {"message": "insufficient_quota"}})], ids=str
+    "refusal",
+    [status(401), status(404), status(429, {"error": {"message": "insufficient_quota"}})],
+    ids=["key", "model", "credit"],
 )
 def test_an_endpoint_that_refuses_everything_is_given_up_at_once(
     study: Study, server: EndpointServer, refusal: Behaviour, capsys: pytest.CaptureFixture[str]
