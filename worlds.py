@@ -163,6 +163,9 @@ class ModelChatWorld:
     head_version = 0
     """Grows when what a recovery needs beside the messages has changed."""
 
+    ending_kind: EndingKind | None = None
+    """How a panel's participant is told that it ended, where it is not plain from the outcome."""
+
     def __init__(self, options: ChatOptions, human: HumanAgent, bot: BotAgent, place: Reservation) -> None:
         self.options = options
         self.human = human
@@ -172,8 +175,6 @@ class ModelChatWorld:
         self.completion = Completion.INCOMPLETE
         self.reason: str | None = None
         """Why the conversation is incomplete."""
-        self.ending_kind: EndingKind | None = None
-        """Which ending a panel's participant is told for an incomplete conversation; None: ``incomplete``."""
         self.dialog: list[Utterance] = []
         self.context: Context | None = None
         self.exchanges_done = 0

@@ -99,6 +99,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         T + "maximum_units_per_worker",
     ),
     "Where data go": (B + "chat_data_folder", T + "task_name", "mephisto.datapath"),
+    "Metrics of the running study": (B + "metrics_port", B + "metrics_host"),
     "Participants of a panel": tuple(
         f"mephisto.provider.{name}"
         for name in (
@@ -115,6 +116,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
             "link_keys_url",
             "link_token_param",
             "link_study",
+            "fee_percent",
+            "currency",
+            "estimated_minutes",
+            "api_token_env",
+            "api_url",
+            "study_id",
+            "workspace_id",
+            "blocked_group",
+            "allowed_group",
         )
     ),
     "Going live on MTurk (announced to close on 30 September 2026, see docs/mturk.md)": (

@@ -451,6 +451,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "failed_generation": type(None),
     "comparisons": type(None),
     "conditions": type(None),
+    "participation": type(None),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from parlai.core.opt import Opt
 
+from model_chat.configuration import redaction
 from model_chat.conversation import growing_reply
 from model_chat.conversation.contexts import ContextSource
 from model_chat.conversation.growing_reply import GrowingReply
@@ -46,6 +47,12 @@ def telling(*script: str, monkeypatch: pytest.MonkeyPatch, human: ScriptedHuman,
     monkeypatch.setattr(TellingModel, "look", staticmethod(lambda word: open_replies[-1].send_part()))
     model = TellingModel(NICKNAME, ScriptedAgent(Opt({"script": list(script), "dict_lower": False})), MODEL_FILE)
     return make_world(chat_options(models=ModelPool([model], 1, 60), **changes), [human])
+
+
+@pytest.fixture(autouse=True)
+def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is held back because it could begin a secret that another test has told."""
+    monkeypatch.setattr(redaction, "_known", redaction._Known())
 
 
 def test_a_reply_grows_on_the_page_under_the_index_of_its_message(monkeypatch: pytest.MonkeyPatch) -> None:

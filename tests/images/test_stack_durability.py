@@ -21,7 +21,8 @@ from model_chat.errors import ConfigurationError
 from model_chat.images import _journal, _saved_stack
 from model_chat.images._journal import Change, DamagedJournalError, Header, Journal, Verb, read_journal
 from model_chat.images.stack import ImageStack, Place, StackWriteError, read_stack
-from model_chat.records.writing import whole_file
+from model_chat.records import append_only_log
+from model_chat.records.writing import replace_file
 
 DISK_CALLS = ("open", "fdopen", "write", "fsync", "fdatasync", "ftruncate", "replace")
 """Every function of ``os`` through which the stack reaches the disk (``Path.replace`` calls ``os.replace``)."""
@@ -238,8 +239,7 @@ def test_a_file_is_on_disk_before_it_has_its_name_and_the_name_is_after_it(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", watch)
-    with whole_file(tmp_path / "stack.json") as file:
-        file.write(b"[]")
+    replace_file(tmp_path / "stack.json", b"[]")
     assert steps == ["content", "folder"]
 
 
@@ -282,13 +282,13 @@ def test_no_change_is_confirmed_before_the_name_of_its_journal_is_durable(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     journal = Journal(tmp_path / "stack.journal", HEADER)
-    monkeypatch.setattr(_journal, "sync_folder", fail)
+    monkeypatch.setattr(append_only_log, "sync_folder", fail)
     for _ in range(2):
         with pytest.raises(OSError, match="No space left"):
             journal.append([TAKEN])
     assert read_journal(tmp_path / "stack.journal") == (HEADER, [])
     assert synced == [tmp_path] * 2
-    monkeypatch.setattr(_journal, "sync_folder", synced.append)
+    monkeypatch.setattr(append_only_log, "sync_folder", synced.append)
     journal.append([TAKEN])
     journal.append([FINISHED])
     journal.close()
@@ -304,7 +304,7 @@ def test_a_change_that_was_refused_because_it_could_not_be_synced_is_not_read_af
 
     journal = Journal(tmp_path / "stack.journal", HEADER)
     journal.append([TAKEN])
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fdatasync", fail)
     with pytest.raises(OSError, match="Input/output"):
         journal.append([FINISHED])
     journal.close()
@@ -320,7 +320,7 @@ def test_a_refused_line_that_could_not_be_removed_at_once_is_removed_before_the_
     journal = Journal(tmp_path / "stack.journal", HEADER)
     journal.append([TAKEN])
     with monkeypatch.context() as broken:
-        broken.setattr(os, "fsync", fail)
+        broken.setattr(os, "fdatasync", fail)
         broken.setattr(os, "ftruncate", fail)
         with pytest.raises(OSError, match="Input/output"):
             journal.append([Change(Verb.GIVE_BACK, TAKEN.place)])

@@ -177,7 +177,7 @@ def test_help_shows_examples_groups_meanings_and_the_values_in_force() -> None:
     headings = [line for line in text.splitlines() if line and not line.startswith(" ")]
     assert headings[2:-1] == [
         "Examples",
-        *(group for group in GROUPS if group != "The images"),
+        *(group for group in GROUPS if group not in ("The images", "Participants of a panel")),
         FURTHER,
         "Options",
         "Exit codes",

@@ -291,4 +291,4 @@ def test_after_the_end_no_thread_lets_anybody_in(desk: Desk) -> None:
     desk.pool.shutdown()
     assert desk.pool.is_shutdown
     with pytest.raises(RuntimeError):
-        desk.pool._arrivals.submit(print)
+        desk.pool._threads.submit(print)
