@@ -140,6 +140,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "mephisto.architect.port",
         "mephisto.architect.hostname",
         "mephisto.architect.bind_address",
+        "mephisto.architect.public_url",
         "mephisto.architect.allowed_hosts",
         "mephisto.architect.trusted_proxies",
         T + "submission_timeout",
