@@ -21,6 +21,9 @@ The others are defined in the module that raises them::
     ├── KeysUnavailableError            crowd.signed_links
     ├── TokenError (ValueError)         crowd.json_web_tokens
     │   └── ExpiredTokenError           crowd.json_web_tokens
+    ├── AllocationError (ValueError)    conversation.allocation
+    ├── JudgeStoppedError               scripts._judge_asking
+    ├── WrongAnswerError                scripts._judge_prompt
     ├── LockedError                     records.locks
     ├── StackWriteError (OSError)       images.stack
     ├── UnreadableError                 records.reading

@@ -81,8 +81,9 @@ def places_left(cfg: Any, chat_data_folder: Path, database: Path, task_name: str
     done = saved.complete()
     if is_image_chat(cfg):
         return max(0, int(cfg.mephisto.blueprint.num_conversations) - sum(done.values()))
-    if cfg.mephisto.blueprint.design_path:
-        return conversations_left(cfg.mephisto.blueprint.design_path, saved)
+    design_path = cfg.mephisto.blueprint.get("design_path")  # image chat has none
+    if design_path:
+        return conversations_left(design_path, saved)
     needed = parse_conversations_needed(
         f"{BLUEPRINT}.conversations_needed_string", cfg.mephisto.blueprint.conversations_needed_string
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -122,12 +123,16 @@ def test_whose_stratum_is_full_is_screened_out_and_gives_the_place_back(tmp_path
     flow = FlowOptions(parse_study_flow("flow", "flow.yaml", FLOW), 600, 42)
     options = chat_options(["One."] * 9, quota=quota, annotations=None, num_turns=1, study_flow=flow)
 
+    numbers = count()
+
     def come(age: str) -> ModelChatWorld:
         answer = {
             "text": "",
             "task_data": {"message_id": f"{age}-{quota.remaining()}", "page": "about", "answers": {"age": age}},
         }
-        world = make_world(options, [ScriptedHuman(answer, message(), rating(3))])
+        human = ScriptedHuman(answer, message(), rating(3))
+        human.worker_id = f"worker {next(numbers)}"
+        world = make_world(options, [human])
         play(world)
         world.settle(collected=world.completion is Completion.COMPLETE)
         return world
