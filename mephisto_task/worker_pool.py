@@ -15,6 +15,7 @@ from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.abstractions.blueprints.mixins.onboarding_required import OnboardingRequired
 from mephisto.abstractions.blueprints.mixins.screen_task_required import ScreenTaskRequired
 from mephisto.abstractions.blueprints.mixins.use_gold_unit import UseGoldUnit
+from mephisto.abstractions.database import EntryAlreadyExistsException
 from mephisto.data_model.agent import OnboardingAgent
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.datatypes import WorkerFailureReasons
@@ -308,8 +309,17 @@ class TaskWorkerPool(WorkerPool):
 
     def _find_or_make_worker(self, crowd_data: dict[str, Any]) -> Worker:
         provider = self.get_live_run().provider
-        found = find_participant(self.db, provider.PROVIDER_TYPE, crowd_data["worker_name"])
-        return found or provider.WorkerClass.new_from_provider_data(self.db, crowd_data)
+        name = crowd_data["worker_name"]
+        found = find_participant(self.db, provider.PROVIDER_TYPE, name)
+        if found is not None:
+            return found
+        try:
+            return provider.WorkerClass.new_from_provider_data(self.db, crowd_data)
+        except EntryAlreadyExistsException:  # another run with the same database was faster
+            found = find_participant(self.db, provider.PROVIDER_TYPE, name)
+            if found is None:
+                raise
+            return found
 
     def _is_practising(self, worker: Worker) -> bool:
         """Whether a worker has an onboarding open."""

@@ -215,7 +215,7 @@ def test_blocked_and_timed_out_participants_are_asked_to_return_the_submission(s
     assert "return your submission on Prolific" in told["text"]
     talked = come(task, address("p2"), behaviour=Behaviour(leave_after=1))
     assert talked.result == "left"
-    until(lambda: len(task.conversations()) == 1)
+    until(lambda: len(task.conversations()) == len(list(task.world_data())) == 1)
     assert participations(task)[0]["ending"] == "timed_out"
     assert come(task, address("p3")).result == "complete", task.log
 
