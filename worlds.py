@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from model_chat.bot_agent import BotAgent
-from model_chat.compared_bots import ComparedBots, ComparedReplies
+from model_chat.bot_agent import BotAgent, ComparedBots, ComparedReplies
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.configuration.redaction import redacted

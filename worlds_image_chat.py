@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_chat.bot_agent import BotAgent
-from model_chat.compared_bots import ComparedBots
+from model_chat.bot_agent import BotAgent, ComparedBots
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.images.contexts import ImageContext, ImageContexts
 from model_chat.images.inputs import ImageInput, first_message, repeated_keys

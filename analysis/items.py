@@ -52,7 +52,7 @@ class Aspect:
         name: a row, an option, or what is counted; "" for the item's only one.
         measure: `rate` or `mean`.
         bounds: ends of the scale, None where there are none.
-        of: what one answer adds; None where it says nothing about it.
+        of: what one answer adds; None where it does not count for it.
     """
 
     name: str

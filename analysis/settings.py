@@ -78,15 +78,17 @@ class Settings:
         return bool(self.problem_buckets)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Declare every flag of the command on ``parser``, and return it."""
-    usual = Settings()
+def add_source_flags(parser: argparse.ArgumentParser, of_conf: str | None = None) -> None:
+    """Declare the flags that say which conversations a command reads.
+
+    Args:
+        parser: the command's.
+        of_conf: what ``--conf`` gives where no other flag does; None: the command has no such flag.
+    """
     source = parser.add_argument_group("what to read (one of the two, or both)")
-    source.add_argument(
-        "--conf",
-        metavar="NAME",
-        help="the file conf/NAME.yaml of a study: its folder, its task and its boxes, where no other flag gives them",
-    )
+    if of_conf is not None:
+        about = f"the file conf/NAME.yaml of a study: {of_conf}, where no other flag gives them"
+        source.add_argument("--conf", metavar="NAME", help=about)
     source.add_argument(
         "--results-folders",
         metavar="A,B",
@@ -100,6 +102,12 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         default=",".join(DEFAULT_STATUSES),
         help=f"agents' statuses to accept (default: %(default)s; known: {', '.join(AGENT_STATUSES)})",
     )
+
+
+def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Declare every flag of the command on ``parser``, and return it."""
+    usual = Settings()
+    add_source_flags(parser, "its folder, its task and its boxes")
     output = parser.add_argument_group("what to write")
     output.add_argument("--output-folder", metavar="PATH", help="where results go; made when missing")
     output.add_argument("--results-format", choices=FORMATS, default=usual.results_format, help="default: %(default)s")

@@ -102,7 +102,7 @@ def _refuse(item: Item, remedy: str) -> RefusedError:
 
 
 def _checked(item: Item, value: Any, reply: str | None) -> Any:
-    """Return an answer as it is saved; None for one that says nothing."""
+    """Return an answer as it is saved; None for an empty one."""
     match item:
         case ScaleItem():
             return _point(item, value, item.points, item.not_applicable)

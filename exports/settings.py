@@ -13,7 +13,7 @@ from model_chat.configuration.lists import split_list
 from model_chat.errors import ConfigurationError
 from model_chat.exports.identities import default_salt_file
 from model_chat.records.legacy import HIGHEST_RATING, LOWEST_RATING
-from model_chat.records.mephisto_database import AGENT_STATUSES, DEFAULT_STATUSES, find_database, list_agents
+from model_chat.records.mephisto_database import find_database, list_agents
 from model_chat.records.reading import list_files
 
 OPENAI, SHAREGPT, PREFERENCE, UNPAIRED, HF_DATASET, CSV = FORMATS = (
@@ -128,21 +128,7 @@ def taken_places(output: Path, format_name: str, overwrite: bool) -> list[str]:
 
 def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Declare every flag of the command on ``parser``, and return it."""
-    source = parser.add_argument_group("what to read (one of the two, or both)")
-    source.add_argument(
-        "--conf",
-        metavar="NAME",
-        help="the file conf/NAME.yaml of a study: its folder and its task, if no flag gives them",
-    )
-    source.add_argument("--results-folders", metavar="A,B", help="folders of saved JSON files (in date folders)")
-    source.add_argument("--task-name", metavar="NAME", help="a task in Mephisto's database, in full (NAME_local, …)")
-    source.add_argument("--database-path", metavar="PATH", help="database.db (default: the one Mephisto uses)")
-    source.add_argument(
-        "--mephisto-statuses",
-        metavar="A,B",
-        default=",".join(DEFAULT_STATUSES),
-        help=f"agents' statuses to accept (default: %(default)s; known: {', '.join(AGENT_STATUSES)})",
-    )
+    analysis.add_source_flags(parser, "its folder and its task")
     output = parser.add_argument_group("what to write")
     output.add_argument("--output", metavar="DIR", required=True, help="folder of the files; made when missing")
     output.add_argument("--format", choices=FORMATS, required=True, help="see docs/exports.md")

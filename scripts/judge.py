@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from model_chat.agents.endpoint_settings import EndpointSettings
+from model_chat.analysis.settings import add_source_flags
 from model_chat.configuration.annotations import AnnotationsConfig, load_annotations
 from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.configuration.files import expand
@@ -30,7 +31,7 @@ from model_chat.configuration.lists import split_list
 from model_chat.errors import ConfigurationError
 from model_chat.records.llm_judgments import Judge, JudgmentUsage, LlmJudgment
 from model_chat.records.locks import LockedError, hold
-from model_chat.records.mephisto_database import DEFAULT_STATUSES, check_statuses
+from model_chat.records.mephisto_database import check_statuses
 from model_chat.records.writing import sync_folder, whole_file
 from model_chat.scripts._judge_asking import Asker, JudgeLog, JudgeStoppedError, Prices, ask_all
 from model_chat.scripts._judge_input import (
@@ -54,19 +55,8 @@ _Result = TypeVar("_Result")
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    source = parser.add_argument_group("what to judge (one of the two, or both)")
-    source.add_argument(
-        "--results-folders", metavar="A,B", help="folders of saved JSON files, as for compile_results.py"
-    )
-    source.add_argument("--task-name", metavar="NAME", help="a task in Mephisto's database, in full (NAME_local, …)")
-    source.add_argument("--database-path", metavar="PATH", help="database.db (default: the one Mephisto uses)")
-    source.add_argument(
-        "--mephisto-statuses",
-        metavar="A,B",
-        default=",".join(DEFAULT_STATUSES),
-        help="agents' statuses to accept (default: %(default)s)",
-    )
-    source.add_argument(
+    add_source_flags(parser)
+    parser.add_argument(
         CONFIG_FLAG,
         metavar="FILE",
         help="the boxes (default: those that the records hold); conversations that nobody annotated are then judged, too",

@@ -12,7 +12,7 @@ from mephisto.data_model.exceptions import AgentTimeoutError
 from parlai.core.message import Message
 from parlai.core.opt import Opt
 
-from model_chat.compared_bots import ComparedBots
+from model_chat.bot_agent import ComparedBots
 from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.conversation import growing_reply
 from model_chat.conversation.contexts import ContextSource

@@ -86,7 +86,7 @@ def test_a_participant_gets_the_code_with_the_last_message_and_finds_it_again(st
     *before, last = [text for text in map(json.dumps, outcome.packets) if "update_status" not in text]
     assert outcome.ending is not None
     assert outcome.ending["url"] == f"https://app.prolific.com/submissions/complete?cc={CODE}"
-    # After it there is the answer to handing in, which says nothing.
+    # After it there is the answer to handing in, which is empty.
     last = next(text for text in [last, *reversed(before)] if '"ended"' in text)
     assert CODE in last
     for secret in (CODE, "C4FULL99"):
