@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model_chat.agents._chat_history import PROMPT_ID
@@ -298,13 +299,13 @@ class ComparedBots(BotAgent):
         speakers = (left, 1 - left)
         # A reply that is whole stays open until the other one is, so that its last part is shown, too.
         with ExitStack() as open_replies, ThreadPoolExecutor(2, "compared-reply") as threads:
-            asked = []
+            asked, start = [], _CommonStart()
             for side, speaker in zip(SIDES, speakers, strict=True):
                 bot = self._bots[speaker]
                 growing = open_replies.enter_context(
                     GrowingReply(human, delivery, utterance_idx, side=side, presentable=bot.so_far)
                 )
-                asked.append(threads.submit(_reply, bot, growing))
+                asked.append(threads.submit(_reply, bot, growing, side, start))
             first, second = _both(asked)
         return ComparedReplies(speakers, (first, second))
 
@@ -368,8 +369,56 @@ class ComparedBots(BotAgent):
         self._bots[other] = bot
 
 
-def _reply(bot: BotAgent, growing: GrowingReply) -> Reply:
-    reply = bot.act(growing.tell)
+class _CommonStart:
+    """Holds back what either side has of its reply until both have some, so that the faster model does not show.
+
+    Both models' threads call it; ``_lock`` guards what they have told.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, Callable[[], None]] = {}
+        self._begun: set[str] = set()
+        self._both_begun = threading.Event()
+
+    def held(self, side: str, tell: Callable[[str], None]) -> Callable[[str], None]:
+        """Return what one side is to tell its text in place of ``tell``, which gets the newest text after the start."""
+
+        def tell_after_start(text: str) -> None:
+            with self._lock:
+                if not self._both_begun.is_set():
+                    self._held[side] = partial(tell, text)
+                    self._begin(side)
+                    return
+            tell(text)
+
+        return tell_after_start
+
+    def begin(self, side: str) -> None:
+        """Take note that one side has its whole reply, or has failed."""
+        with self._lock:
+            self._begin(side)
+
+    def _begin(self, side: str) -> None:
+        self._begun.add(side)
+        if len(self._begun) == len(SIDES) and not self._both_begun.is_set():
+            for release in self._held.values():
+                release()
+            self._both_begun.set()
+
+    def wait(self) -> None:
+        """Wait until both sides have begun; each does, at the latest when its model's time is over."""
+        self._both_begun.wait()
+
+
+def _reply(bot: BotAgent, growing: GrowingReply, side: str, start: _CommonStart) -> Reply:
+    tell = growing.tell
+    try:
+        reply = bot.act(None if tell is None else start.held(side, tell))
+    finally:
+        start.begin(side)
+    if tell is not None:  # else both are shown when both are whole, in any case
+        start.wait()
     growing.hold_back(reply.text)
     return reply._replace(generation=reply.generation.model_copy(update={"paced": growing.paced}))
 

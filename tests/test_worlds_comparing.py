@@ -12,14 +12,14 @@ from mephisto.data_model.exceptions import AgentTimeoutError
 from parlai.core.message import Message
 from parlai.core.opt import Opt
 
-from model_chat.bot_agent import ComparedBots
+from model_chat.bot_agent import ComparedBots, Reply, _CommonStart, _reply
 from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.conversation import growing_reply
 from model_chat.conversation.contexts import ContextSource
 from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.quota import ConversationQuota
-from model_chat.records.schema import Completion, Conversation
+from model_chat.records.schema import Completion, Conversation, Generation
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.model import StoppedError
 from model_chat.serving.pool import ModelPool
@@ -359,6 +359,57 @@ def test_both_replies_grow_under_their_sides_and_no_part_tells_more(monkeypatch:
             assert set(part) == {"control", "utterance_idx", "side", "part", "text"}
             assert told[part["side"]]["text"].startswith(part["text"])
     assert {part["side"] for part in human.parts} == {None, "left", "right"}, "the opening has no side"
+
+
+def test_neither_side_is_shown_before_both_have_begun() -> None:
+    """The faster model would show, where one side begins before the other."""
+    told: list[tuple[str, str]] = []
+    start = _CommonStart()
+    left = start.held("left", lambda text: told.append(("left", text)))
+    right = start.held("right", lambda text: told.append(("right", text)))
+    left("I")
+    left("I like")
+    assert told == []
+    right("We")
+    assert sorted(told) == [("left", "I like"), ("right", "We")], "the newest text of each"
+    left("I like tea")
+    assert told[2:] == [("left", "I like tea")]
+
+
+@pytest.mark.parametrize("late", ["left", "right"])
+def test_a_side_that_is_whole_or_has_failed_holds_nobody_back(late: str) -> None:
+    told: list[str] = []
+    start = _CommonStart()
+    early = "left" if late == "right" else "right"
+    start.held(early, told.append)("I like tea.")
+    start.begin(early)
+    waiting = threading.Thread(target=start.wait)
+    waiting.start()
+    assert told == []
+    start.begin(late)
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert told == ["I like tea."]
+
+
+def test_the_reply_of_the_faster_model_waits_for_the_other_one() -> None:
+    start, has_told = _CommonStart(), threading.Event()
+
+    class Fast:
+        def act(self, tell: Any) -> Reply:
+            tell("I like")
+            has_told.set()
+            return Reply("I like tea.", Generation())
+
+    with GrowingReply(ScriptedHuman(), ReplyDelivery(stream=True), 1, side="left") as growing:
+        replying = threading.Thread(target=_reply, args=(Fast(), growing, "left", start))
+        replying.start()
+        assert has_told.wait(30)
+        replying.join(0.2)
+        assert (replying.is_alive(), growing._text) == (True, "")
+        start.begin("right")
+        replying.join(30)
+        assert (replying.is_alive(), growing._text) == (False, "I like tea.")
 
 
 def test_more_time_can_be_had_for_a_judgement_too() -> None:

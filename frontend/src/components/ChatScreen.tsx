@@ -128,7 +128,8 @@ export function ChatScreen({
             {pending?.kind === "message" && <PendingMessage pending={pending} connected={connected} />}
             {isModelThinking(view) && pending === null && <Typing hidden={growing !== null || sides !== null} />}
             {sides !== null && (
-              <div aria-hidden="true">
+              <div className="comparison" aria-hidden="true">
+                <h2>{texts.comparison.title}</h2>
                 <ReplyPair left={sides.left?.text ?? ""} right={sides.right?.text ?? ""} />
               </div>
             )}
