@@ -12,7 +12,6 @@ Workers are named by the crowd platform's own ids. See docs/paying-workers.md.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from model_chat import compat as compat  # the patches, before mephisto is impor
 from model_chat.configuration.exit_codes import exit_with
 from model_chat.crowd.workers import Task, chosen_ids
 from model_chat.errors import ConfigurationError
+from model_chat.launch.logs import set_up_logging
 from model_chat.launch.study import CONF_HELP, find_study
 from model_chat.mephisto_task import panel_providers as panel_providers  # registers them with Mephisto
 from model_chat.scripts import _manage_access as access
@@ -127,11 +127,8 @@ def _complete(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    from mephisto.utils.logger_core import set_mephisto_log_level
-
     args = make_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    set_mephisto_log_level(level="warning")  # it writes to standard output
+    set_up_logging("warning", Console(stderr=True))
     out = Output(Console(emoji=False), args.dry_run)
     try:
         subcommand = SUBCOMMANDS[args.command]

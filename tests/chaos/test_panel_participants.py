@@ -1,10 +1,14 @@
-"""Fifty participants of a panel, some of whom come twice, reload, forge, or fail; and the run is killed in the middle."""
+"""Fifty participants of a panel, some of whom come twice, reload, forge, or fail; the run is killed in the middle.
+
+Those who have finished are then approved and paid on a Prolific that loses answers.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 import signal
 import ssl
 from collections import Counter
@@ -14,7 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
+from model_chat.scripts.manage_workers import main as manage_workers
 from model_chat.scripts.simulate_workers import Behaviour, SimulatedWorker
+from model_chat.tests.crowd.prolific_server import STUDY, TOKEN, VARIABLE, ProlificServer, dropped, refused, serving
 from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model
 from model_chat.tests.e2e.test_wire import DUMMY_ANNOTATION, DUMMY_ONBOARDING, ONBOARDING_ANSWERS
 
@@ -25,7 +31,7 @@ PATIENCE = 240.0
 
 def address(number: int, session: str | None = None) -> str:
     """A participant's address."""
-    return f"?PROLIFIC_PID=p{number}&STUDY_ID=s1&SESSION_ID={session or f'e{number}'}"
+    return f"?PROLIFIC_PID=p{number}&STUDY_ID={STUDY}&SESSION_ID={session or f'e{number}'}"
 
 
 class Participant:
@@ -54,8 +60,47 @@ class Participant:
             await self._visit(port)
 
 
+def pay(task: RunningTask, server: ProlificServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Approve all who have finished and give each a bonus, several times over, while the panel's answers get lost."""
+
+    def command(*words: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = manage_workers([words[0], "--task-name", "model_chat", "--database-path", str(task.data), *words[1:]])
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    server.order("POST", "/transition/", dropped(), refused(503), dropped(acts=False))
+    for _ in range(2):
+        code, said = command("approve", "--all")
+    assert code == 0, said
+    bonus = ("bonus", "--all", "--amount", "0.75", "--reason", "Thank you.")
+    _, said = command(*bonus)
+    total = re.search(r"--confirm (\d+\.\d\d)", said)
+    assert total is not None, said
+    server.order("POST", "/pay/$", dropped())
+    for _ in range(3):
+        code, said = command(*bonus, "--confirm", total[1])
+    assert code == 0, said
+
+
 @pytest.mark.slow
-def test_fifty_participants_get_one_conversation_and_the_right_code_each(tmp_path: Path) -> None:
+def test_fifty_participants_get_one_conversation_the_right_code_and_one_bonus_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(VARIABLE, TOKEN)
+    with serving() as prolific:
+        for number in range(PARTICIPANTS):
+            prolific.add_submission(f"e{number}", f"p{number}")
+        task = collect(tmp_path, prolific)
+        pay(task, prolific, capsys)
+        completed = {f"e{number}" for number in range(PARTICIPANTS) if number not in FAILING}
+        assert prolific.paid() == {session: [75] for session in completed}
+        approved = {session for session, one in prolific.submissions.items() if one["status"] == "APPROVED"}
+        assert approved == completed, "who was screened out has their own code, and Prolific's own review"
+
+
+def collect(tmp_path: Path, prolific: ProlificServer) -> RunningTask:
+    """Let everybody take part; check what they were told and what was saved."""
     make_fixed_model(tmp_path / "models/a")
     completing = PARTICIPANTS - len(FAILING)
     flags = [
@@ -66,6 +111,11 @@ def test_fifty_participants_get_one_conversation_and_the_right_code_each(tmp_pat
         DUMMY_ONBOARDING,
         "mephisto.blueprint.onboarding_qualification=practised",
         "mephisto/provider=prolific",
+        f"mephisto.provider.api_url={prolific.url}",
+        f"mephisto.provider.api_token_env={VARIABLE}",
+        f"mephisto.provider.study_id={STUDY}",
+        "mephisto.provider.currency=GBP",
+        "mephisto.task.task_reward=1.5",
         "mephisto.provider.linger_seconds=5",
         *(f"mephisto.provider.codes.{kind}={code}" for kind, code in CODES.items()),
     ]
@@ -112,3 +162,4 @@ def test_fifty_participants_get_one_conversation_and_the_right_code_each(tmp_pat
     assert json.dumps(sorted(map(json.dumps, saved))) == json.dumps(
         sorted(json.dumps(chat) for chat in task.world_data() if chat["status"] == "complete")
     )
+    return task

@@ -134,6 +134,16 @@ def test_studies_of_two_currencies_are_not_paid_together(task: PanelTask, server
     assert "total $1.05" in task.command("bonus", "p8", *BONUS[2:]).out
 
 
+def test_the_command_prints_its_answer_and_no_requests(task: PanelTask, server: ProlificServer) -> None:
+    command = [sys.executable, "-m", "model_chat.scripts.manage_workers", BONUS[0], "--task-name", TASK]
+    where = ["--database-path", str(task.folder)]
+    done = subprocess.run([*command, *where, *BONUS[1:], "--confirm", "2.10"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    total, *paid = done.stdout.splitlines()
+    assert total.startswith("2 bonuses, total")
+    assert [line.split(":")[0] for line in paid] == ["p1, submission s1", "p2, submission s2"]
+
+
 # --- what breaks ---
 
 
