@@ -437,9 +437,14 @@ def examine(arguments: list[str], load_models: bool, say: Callable[[Finding], No
     note(*needed, check_node(), check_page(), check_router())
     if any(finding.mark is Mark.FAULT for finding in needed):
         return False  # nothing further can be imported
+    from rich.console import Console
+
     from model_chat.errors import ConfigurationError
     from model_chat.launch.checks import check_task
     from model_chat.launch.command_line import CannotComposeError, compose_config
+    from model_chat.launch.logs import set_up_logging
+
+    set_up_logging("warning", Console(stderr=True))
 
     try:
         cfg = compose_config("example", arguments)

@@ -283,14 +283,19 @@ def test_the_command_prints_the_findings_and_its_exit_code_says_whether_a_run_wo
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
         )
 
-    good, bad = run(), run("nonsense=1")
+    with serving() as server:
+        models = tmp_path / "models.yaml"
+        models.write_text(f"e: {{base_url: {server.url}, endpoint_model: x}}\n", encoding="utf-8")
+        asks = [f"{B}.model_opt_path={models}", f'{B}.conversations_needed_string="a:1,e:1"']
+        good, bad = run(*asks), run("nonsense=1")
     assert (good.returncode, good.stderr) == (0, "")
-    assert good.stdout.endswith("\nA run would start.\n")
-    assert "✗" not in good.stdout
+    *findings, blank, last = good.stdout.splitlines()
+    assert (blank, last) == ("", "A run would start.")
+    assert all(line.startswith(("✓ ", "! ")) for line in findings), "no line of a library, such as of its HTTP requests"
     assert bad.returncode == 1
     assert bad.stdout.endswith("\nPut right what is marked ✗, and run this again.\n")
     # Mephisto itself makes its configuration folder on import; nothing else is there that wasn't.
-    assert {path.name for path in tmp_path.iterdir()} == {"models", ".mephisto"}
+    assert {path.name for path in tmp_path.iterdir()} == {"models", "models.yaml", ".mephisto"}
 
 
 def test_where_nothing_is_installed_it_says_so_with_the_standard_library_alone() -> None:
