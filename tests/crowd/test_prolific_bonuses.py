@@ -137,7 +137,9 @@ def test_studies_of_two_currencies_are_not_paid_together(task: PanelTask, server
 def test_the_command_prints_its_answer_and_no_requests(task: PanelTask, server: ProlificServer) -> None:
     command = [sys.executable, "-m", "model_chat.scripts.manage_workers", BONUS[0], "--task-name", TASK]
     where = ["--database-path", str(task.folder)]
-    done = subprocess.run([*command, *where, *BONUS[1:], "--confirm", "2.10"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, *where, *BONUS[1:], "--confirm", "2.10"], capture_output=True, text=True, check=True
+    )
     assert done.stderr == ""
     total, *paid = done.stdout.splitlines()
     assert total.startswith("2 bonuses, total")
