@@ -25,6 +25,9 @@ REST_SECONDS = 0.5
 """How long the end of a response is waited for after the last event."""
 MAX_NAME_CHARACTERS = 200
 """Of what a server says its model is called."""
+TOLD_AT_ONCE = 4_000
+"""Characters of a reply up to which every event is told; beyond, it is told each time it has grown by about a hundredth:
+telling costs as much as the reply is long, and all endpoints' replies are read in one thread."""
 _UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """Control characters, which have no place in a chat."""
 
@@ -143,15 +146,19 @@ async def read_stream(
         RequestFailedError: the stream holds an error, no JSON, or too much text.
         EventTooLargeError: an event is too long.
     """
+    import httpx
+
     reading = _Reading()
-    completion, told = reading.completion, ""
+    completion, told, told_length = reading.completion, "", 0
     try:
         async for data in event_data(chunks):
             if data == "[DONE]":
                 await _read_rest(chunks)
                 break
             _take(reading, data, name, started)
-            if tell is not None:
+            length = len(completion.text)
+            if tell is not None and length > told_length + max(0, length - TOLD_AT_ONCE) // 100:
+                told_length = length
                 visible = without_open_thoughts(_sayable(completion.text), begun_inside).strip()
                 if visible != told and not is_blank(visible):
                     told = visible
@@ -161,6 +168,10 @@ async def read_stream(
                     f"{name} gave a reply of more than {MAX_REPLY_CHARACTERS} characters that does not end.",
                     unusable=True,
                 )
+    except httpx.TransportError:
+        if completion.finish_reason is None:
+            raise
+        # The connection broke off behind the end of the reply, which is whole and has been paid for.
     finally:
         usage.add(reading.usage)
     return completion
@@ -168,12 +179,14 @@ async def read_stream(
 
 async def _read_rest(chunks: AsyncIterator[bytes]) -> None:
     """Read what follows the last event, which is nothing, so that the connection can be used again."""
+    import httpx
+
     try:
         async with asyncio.timeout(REST_SECONDS):
             async for _ in chunks:
                 pass
-    except TimeoutError:
-        return  # the server keeps the response open; the connection is closed
+    except (TimeoutError, httpx.TransportError):
+        return  # the server keeps the response open, or breaks it off; the connection is closed
 
 
 def _take(reading: _Reading, data: str, name: str, started: float) -> None:

@@ -47,7 +47,7 @@ def answers_in(raw: object, conversation: int) -> list[Given]:
             continue
         page, item, utterance = entry.get("page"), entry.get("item"), entry.get("utterance_idx")
         if isinstance(page, str) and isinstance(item, str):
-            about = utterance if type(utterance) is int else None
+            about = utterance if type(utterance) is int and 0 <= utterance < 2**31 else None
             given.append(Given(conversation, page, item, about, entry["value"]))
     return given
 

@@ -27,10 +27,14 @@ from model_chat.errors import ConfigurationError
 COLUMNS = ("measure", "kind", "difference", "workers", "conversations", "se", "power", "workers_needed", "detectable")
 MOST_WORKERS = 100_000
 """Workers up to which the number that is needed is looked for."""
-
+LARGEST = 1e9
+"""Of a spread or a difference; nothing is rated on a longer scale."""
+MOST_COUNTED = 1_000_000
+"""Conversations of a worker, and messages or judgements of a conversation."""
 _CERTAIN = 8.0
 """Standard errors beyond the critical value at which a difference is found for certain."""
-_Spread = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Spread = Annotated[float, Field(ge=0, le=LARGEST)]
+_Count = Annotated[int, Field(ge=1, le=MOST_COUNTED)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -64,7 +68,7 @@ class Rate(_Nested):
     value: _Share
     """Of the first model."""
     difference: Annotated[float, Field(gt=0, lt=1)]
-    messages: Annotated[int, Field(ge=1)] = 1
+    messages: _Count = 1
     """Judged in a conversation."""
 
 
@@ -72,8 +76,8 @@ class Rating(_Nested):
     """A mean of one number a conversation, such as a final rating."""
 
     kind: Literal["rating"]
-    difference: Annotated[float, Field(gt=0)]
-    sd_residual: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    difference: Annotated[float, Field(gt=0, le=LARGEST)]
+    sd_residual: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
     """Between a worker's ratings of one model; None: from the pilot."""
 
 
@@ -86,7 +90,7 @@ class Comparison(_Strict):
     """The share that the better model wins, above one half."""
     ties: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The share of judgements that are ties."""
-    judgements: Annotated[int, Field(ge=1)] = 1
+    judgements: _Count = 1
     """In a conversation."""
     sd_worker: _Spread | None = None
     """Between workers' shares; None: from the pilot."""
@@ -108,7 +112,7 @@ class Plan(_Strict):
     """
 
     workers: Annotated[list[Annotated[int, Field(ge=4, le=MOST_WORKERS)]], Field(min_length=1)]
-    conversations_per_worker: Annotated[int, Field(ge=1)] = 1
+    conversations_per_worker: _Count = 1
     design: Design = Design.BETWEEN
     measures: Annotated[list[Annotated[Rate | Rating | Comparison, Field(discriminator="kind")]], Field(min_length=1)]
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
@@ -171,7 +175,14 @@ def _filled(
     measure: Rate | Rating | Comparison, pilot: Mapping[str, Any] | None, path: str, faults: list[str]
 ) -> Rate | Rating | Comparison:
     """Take what a measure leaves open from the pilot."""
-    known = _of_pilot(measure, pilot or {})
+    try:
+        known = _of_pilot(measure, pilot or {})
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        faults.append(
+            f"--plan: '{path}', measure '{measure.name}': the pilot is damaged ({error!r}); give a statistics_*.json of "
+            "compile_results.py as it was written."
+        )
+        return measure
     wanted = [name for name in ("sd_worker", "sd_residual") if getattr(measure, name, 0.0) is None]
     missing = [name for name in wanted if known.get(name) is None]
     if missing:
@@ -187,12 +198,25 @@ def _of_pilot(measure: Rate | Rating | Comparison, pilot: Mapping[str, Any]) -> 
     if isinstance(measure, Comparison):
         for row in pilot.get("wins", []):
             if row["se"] and row["workers"] and row["workers"] > 1:
-                return {"sd_worker": _worker_spread(row)}
+                return {"sd_worker": _spread(_worker_spread(row))}
         return {}
     for row in pilot.get("mixed", []):
         if row["metric"] == measure.name:
-            return {name: row[name] for name in ("sd_worker", "sd_conversation", "sd_residual")}
+            return {name: _spread(row[name]) for name in ("sd_worker", "sd_conversation", "sd_residual")}
     return {}
+
+
+def _spread(value: Any) -> float | None:
+    """A spread of a pilot; None where it has none.
+
+    Raises:
+        ValueError: it is no spread.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST:
+        raise ValueError(f"{value!r:.40} is no standard deviation")
+    return float(value)
 
 
 def _worker_spread(row: Mapping[str, Any]) -> float:

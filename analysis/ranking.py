@@ -37,7 +37,8 @@ LEFT, RIGHT, EVEN = 0, 1, 2
 """Outcomes of a judgement; `both_bad` is a tie here."""
 MOST_STEPS = 100
 LARGEST = 30.0
-"""Log odds beyond which a parameter is taken for one that has no finite estimate; odds of 10^13."""
+"""Log odds, of a parameter or of one model against the other in a judgement, beyond which there is taken to be no finite
+estimate; odds of 10^13."""
 CELLS_AT_ONCE = 2_000_000
 """Most numbers in an array of the bootstrap that are held at a time (16 MB)."""
 
@@ -263,7 +264,8 @@ def _maximise(cells: _Cells, weights: Floats, start: Floats) -> Floats:
             size[worse] /= 2
         theta[active] += size[:, None] * step
         value[active] = new
-        lost = np.abs(theta[active]).max(axis=1) > LARGEST
+        gap = theta[active][:, : cells.half.shape[1]] @ cells.half.T * 2
+        lost = np.abs(np.concatenate([theta[active], gap], axis=1)).max(axis=1) > LARGEST
         theta[active[lost]] = np.nan
         active, chances = active[~lost], chances[~lost]
     else:

@@ -209,7 +209,7 @@ class _File(BaseModel):
     strata: dict[str, dict[str, Annotated[Whole, Field(ge=1, le=1_000_000)]]] | None = None
     excluded: list[dict[str, Text]] = Field(default_factory=list)
     conversations_per_cell: Annotated[Whole, Field(ge=1, le=1_000_000)]
-    seed: Whole = 42
+    seed: Annotated[Whole, Field(ge=-(10**15), le=10**15)] = 42
 
 
 @dataclass

@@ -13,6 +13,8 @@ from model_chat.configuration.files import read_text
 from model_chat.configuration.flags import Flag
 from model_chat.errors import ConfigurationError
 
+MOST_MERGED = 10_000
+"""Keys of one mapping, those included that are merged in."""
 MOST_LINES = 10_000
 """Keys whose lines are noted: a few aliases of aliases stand for millions."""
 TEXT, NULL, MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"
@@ -77,6 +79,47 @@ def problem_of(error: yaml.YAMLError, text: str) -> str:
     return f"{where}: {getattr(error, 'problem', None) or 'it can not be parsed'}"
 
 
+def fault_of_merges(root: yaml.Node) -> str | None:
+    """Say that ``<<`` would make a mapping of more than :data:`MOST_MERGED` keys, before anything is merged.
+
+    A few merges of merges stand for millions of keys.
+
+    Raises:
+        RecursionError: they are nested too deeply.
+    """
+    sizes: dict[int, int] = {}
+
+    def merged(node: yaml.Node) -> int:
+        if not isinstance(node, yaml.MappingNode):
+            return 0
+        if id(node) not in sizes:
+            sizes[id(node)] = own = 0  # one that is merged into itself gets nothing by that
+            for key, value in node.value:
+                if key.tag != MERGE:
+                    own += 1
+                elif isinstance(value, yaml.SequenceNode):
+                    own += sum(map(merged, value.value))
+                else:
+                    own += merged(value)
+            sizes[id(node)] = own
+        return sizes[id(node)]
+
+    pending, seen = [root], set()
+    while pending:
+        node = pending.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            pending += node.value
+        elif isinstance(node, yaml.MappingNode):
+            if merged(node) > MOST_MERGED:
+                line = node.start_mark.line + 1
+                return f"line {line}: the merges (<<) make more than {MOST_MERGED:,} keys; write out what is needed"
+            pending += [value for _, value in node.value]
+    return None
+
+
 def faults_of_keys(root: yaml.Node) -> Iterator[str]:
     """Find keys that a mapping has twice, and keys that are no text, at any depth, in order of lines."""
     pending, seen = [root], set()
@@ -101,6 +144,9 @@ def faults_of_keys(root: yaml.Node) -> Iterator[str]:
                 keys.add(key.value)
             pending += [key, value]
     yield from (fault for _, fault in sorted(faults))
+    too_many = fault_of_merges(root)
+    if too_many is not None:
+        yield too_many
 
 
 def _mark(node: yaml.Node, tree: Mapping[str, Any], prefix: str, lines: dict[str, int]) -> None:

@@ -243,20 +243,25 @@ class Allocation:
         try:
             self._apply(entry)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise AllocationError(f"the entry {dict(entry)} does not fit ({error!r})") from None
+            raise AllocationError(f"the entry {dict(entry)} does not fit ({error!r:.200})") from None
 
     def _apply(self, entry: Mapping[str, Any]) -> None:
         event = Event(entry["event"])
         if event is Event.START:
             if not entry["resume"]:
                 self._forget()
-            self.fingerprint, self.per_cell = entry["design"], entry["conversations_per_cell"]
+            self.fingerprint, self.per_cell = entry["design"], _whole(entry["conversations_per_cell"])
         elif event is Event.ARRIVE:
-            self.workers[entry["worker_id"]] = WorkerState(tuple(entry["sequence"]))
+            sequence = tuple(self._cell(cell) for cell in entry["sequence"])
+            if not sequence or entry["worker_id"] in self.workers:
+                raise ValueError("no sequence, or a second one")
+            self.workers[entry["worker_id"]] = WorkerState(sequence)
             self._arrivals += 1
         elif event is Event.TAKE:
-            self._take(entry["number"], entry["worker_id"], entry["cell"])
+            self._take(_whole(entry["number"]), entry["worker_id"], self._cell(entry["cell"]))
         elif event is Event.STRATUM:
+            if self.taken[entry["number"]].answer is not None:
+                raise ValueError("the conversation has a stratum")
             self.taken[entry["number"]].answer = entry["answer"]
             self.strata_in_flight[entry["answer"]] += 1
         elif event is Event.COUNT:
@@ -264,8 +269,15 @@ class Allocation:
         else:
             self._settle(entry["number"], event is Event.FINISH)
 
+    def _cell(self, cell: Any) -> int:
+        if _whole(cell) >= len(self.done):
+            raise ValueError(f"there is no cell {cell}")
+        return int(cell)
+
     def _take(self, number: int, worker: str, cell: int) -> None:
         state = self.workers[worker]
+        if number < self._next_number:
+            raise ValueError(f"the number {number} is given already")
         with self._counting(state):
             state.in_flight[cell] += 1
         self.in_flight[cell] += 1
@@ -286,7 +298,7 @@ class Allocation:
                 self._keep_answer(state, taken.cell, taken.answer)
 
     def _count(self, entry: Mapping[str, Any]) -> None:
-        cell, by = entry["cell"], entry["by"]
+        cell, by = self._cell(entry["cell"]), entry["by"]
         state = self.workers.setdefault(entry["worker_id"], WorkerState(self._sequence_with(cell)))
         with self._counting(state):
             state.finished[cell] += by
@@ -308,6 +320,17 @@ class Allocation:
 
     def _counting(self, state: WorkerState) -> _RowCount:
         return _RowCount(self._used, state)
+
+
+def _whole(value: Any) -> int:
+    """A number that a file holds.
+
+    Raises:
+        ValueError: it is no whole number of at least 0.
+    """
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r:.40} is no whole number of at least 0")
+    return value
 
 
 class _RowCount:

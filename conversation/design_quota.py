@@ -168,6 +168,8 @@ class DesignQuota:
 
     def _enter_stratum(self, place: DesignReservation, answer: str) -> bool:
         with self._lock:
+            if place.is_ended:  # what is written now could not be replayed
+                return False
             entries = self._state.enter_stratum(place.number, answer)
             if entries:
                 self._write(entries)

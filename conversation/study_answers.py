@@ -235,6 +235,8 @@ def _spans(item: HighlightItem, value: Any, reply: str) -> list[dict[str, Any]] 
         start, end = entry["start"], entry["end"]
         if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(reply):
             raise _refuse(item, "Please mark the passages again.")
+        if is_blank(reply[start:end]):
+            raise _refuse(item, "Please mark words, not only the space between them.")
         spans.append((start, end))
     spans.sort()
     if any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans)):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,6 +25,10 @@ SHORTEST_KEY = 2048
 """Bits (RFC 7518, section 3.3)."""
 LEEWAY_SECONDS = 30
 """How far the two clocks may differ."""
+
+
+LATEST_TIME = 1e11
+"""Epoch seconds; what is beyond the year 5000 is no time."""
 
 
 class TokenError(ModelChatError, ValueError):
@@ -124,6 +127,6 @@ def _object(data: bytes) -> dict[str, Any]:
 
 def _time(value: Any) -> float:
     """Epoch seconds, as a claim gives them."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LATEST_TIME:
         raise TokenError("it does not say when it is valid")
     return value

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from typing import Any
 
 SIGNS = {"USD": "$", "GBP": "£", "EUR": "€"}
+MOST_MINOR = 10**12
+"""Hundredths; nobody is paid more."""
 NAMES = {"USD": "dollars", "GBP": "pounds", "EUR": "euros"}
 
 
@@ -18,9 +20,9 @@ def to_minor(amount: Any, currency: str = "USD") -> int:
     name = NAMES.get(currency, currency)
     try:
         minor = Decimal(str(amount)) * 100
-    except InvalidOperation:
+    except ArithmeticError:  # no number, or one beyond what decimals hold
         raise ValueError(f"'{amount}' is no amount of {name}") from None
-    if not minor.is_finite() or minor < 0 or minor != minor.to_integral_value():
+    if not minor.is_finite() or not 0 <= minor <= MOST_MINOR or minor != minor.to_integral_value():
         raise ValueError(f"'{amount}' is no amount of {name} and whole {'pence' if currency == 'GBP' else 'cents'}")
     return int(minor)
 

@@ -376,7 +376,10 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         date = email.utils.parsedate_tz(text) if text else None
         if date is None:
             return None
-        seconds = email.utils.mktime_tz(date) - time.time()
+        try:
+            seconds = email.utils.mktime_tz(date) - time.time()
+        except (ValueError, OverflowError):  # no date of this calendar
+            return None
     return max(0.0, seconds) if seconds == seconds else None
 
 

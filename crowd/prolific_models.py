@@ -29,7 +29,7 @@ class RejectionCategory(StrEnum):
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
 
 class Study(_Answer):

@@ -116,18 +116,36 @@ def fetch_keys(url: str) -> dict[str, Any]:
         KeysUnavailableError: it does not answer, or what it answers holds no such key.
     """
     try:
-        with httpx.Client(timeout=FETCH_SECONDS, follow_redirects=False) as client:
-            answer = client.get(url)
-        answer.raise_for_status()
-        if len(answer.content) > MOST_KEYS_BYTES:
-            raise ValueError("it is too long")
-        found = json.loads(answer.content)["keys"]
-        keys = dict(filter(None, map(read_key, found)))
+        keys = dict(filter(None, map(_usable_key, json.loads(_download(url))["keys"])))
         if not keys:
             raise ValueError("it has no RSA key for signatures")
-    except (httpx.HTTPError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, RecursionError) as error:
         raise KeysUnavailableError(f"The panel's keys can't be read from {url} ({error!r:.200})") from error
     return keys
+
+
+def _download(url: str) -> bytes:
+    """Return what is at an address, which may send no more than :data:`MOST_KEYS_BYTES`."""
+    content = bytearray()
+    with (
+        httpx.Client(timeout=FETCH_SECONDS, follow_redirects=False) as client,
+        client.stream("GET", url) as answer,
+    ):
+        answer.raise_for_status()
+        for chunk in answer.iter_bytes():
+            content += chunk
+            if len(content) > MOST_KEYS_BYTES:
+                raise ValueError("it is too long")
+    return bytes(content)
+
+
+def _usable_key(key: Any) -> tuple[str, Any] | None:
+    """Read one entry of a key set. One that is malformed, or too weak, is left out (RFC 7517, section 5)."""
+    try:
+        return read_key(key)
+    except TokenError as error:
+        logger.warning("A key of the panel's is not used: %s", error)
+        return None
 
 
 class SignedLinks:
@@ -176,23 +194,23 @@ class SignedLinks:
             if self._store.has_used_link(*participation, visitor):
                 return
             raise ArrivalRefusedError(Refusal.TECHNICAL) from None
-        self._compare(claims, params, arrival)
+        self._compare(claims, arrival)
         if not self._store.use_link(hashlib.sha256(token.encode()).hexdigest(), *participation, visitor):
             raise ArrivalRefusedError(Refusal.LINK_USED)
 
-    def _compare(self, claims: Mapping[str, Any], params: Mapping[str, str], arrival: Arrival) -> None:
+    def _compare(self, claims: Mapping[str, Any], arrival: Arrival) -> None:
         """Refuse a token that is for another study, or another participant, than its address says."""
         audience = claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
         signed = claims.get(PARAMS_CLAIM)
         panel, settings = self._panel, self._settings
-        named = {panel.participant_param: arrival.participant}
-        named |= {name: params[name] for name in (panel.study_param, panel.session_param) if name in params}
+        named = {panel.study_param: arrival.study, panel.session_param: arrival.session}
         right = (
             any(isinstance(one, str) and is_same_address(one, settings.audience) for one in audiences)
             and isinstance(signed, Mapping)
             and str(signed.get(panel.participant_param, "")).lower() == arrival.participant.lower()
-            and all(signed.get(name) == value for name, value in named.items() if name != panel.participant_param)
+            # An id that was signed can't be left out of the address either: it would be another participation.
+            and all(signed.get(name) == value for name, value in named.items() if name)
             and (arrival.session is None or claims.get("sub", arrival.session) == arrival.session)
             and (not settings.study or arrival.study == settings.study)
         )

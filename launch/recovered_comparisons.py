@@ -22,14 +22,15 @@ def comparisons_of(messages: Iterable[dict[str, Any]], generations: Mapping[str,
         generations: what is known of replies, and whose they are, by the ids of their updates.
     """
     found: list[dict[str, Any]] = []
-    shown: dict[Any, dict[str, Any]] = {}
+    shown: dict[str, dict[str, Any]] = {}
     for message in messages:
         data = message.get("task_data")
         if not isinstance(data, dict):
             continue
+        turn = str(data.get("turn_idx"))  # of any JSON type, in a damaged journal
         if data.get("control") == COMPARISON:
-            shown[data.get("turn_idx")] = message
-        elif data.get("control") == COMPARISON_DONE and (earlier := shown.pop(data.get("turn_idx"), None)) is not None:
+            shown[turn] = message
+        elif data.get("control") == COMPARISON_DONE and (earlier := shown.pop(turn, None)) is not None:
             try:
                 found.append(_judgement(earlier, data, message.get("timestamp"), generations))
             except (ValidationError, KeyError, TypeError) as error:
@@ -41,7 +42,8 @@ def cost_of_unjudged(messages: Iterable[dict[str, Any]], generations: Mapping[st
     """Return what two replies have cost that were shown and never judged; US dollars."""
     last: dict[str, Any] = {}
     for message in messages:
-        control = (message.get("task_data") or {}).get("control")
+        data = message.get("task_data")
+        control = data.get("control") if isinstance(data, dict) else None
         if control in (COMPARISON, COMPARISON_DONE):
             last = message if control == COMPARISON else {}
     made = generations.get(str(last.get("update_id")), {})

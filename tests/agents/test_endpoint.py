@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,8 @@ def test_a_server_says_how_long_to_wait(server: EndpointServer) -> None:
         ({"retry-after-ms": "1500", "retry-after": "7"}, 1.5),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
+        ({"retry-after": "Fri, 01 Jan 999999 00:00:00 GMT"}, None),
+        ({"retry-after": "Fri, 99 Jan 99999999999 00:00:00 GMT"}, None),
         ({}, None),
     ],
 )
@@ -429,6 +432,48 @@ def test_a_response_that_stays_open_after_its_end_holds_no_reply_back(
     monkeypatch.setattr(_endpoint_reply, "REST_SECONDS", 0.05)
     server.default = events(text_event("Done.", "stop"), "[DONE]", 30.0)
     assert say(make(server), seconds=15)["text"] == "Done."
+
+
+@pytest.mark.parametrize("marker", [True, False], ids=["after [DONE]", "after the reason of the end"])
+def test_a_connection_that_breaks_behind_a_whole_reply_costs_no_second_one(
+    server: EndpointServer, marker: bool
+) -> None:
+    async def broken(exchange: Exchange) -> None:
+        exchange.head(200, "text/event-stream", Content_Length="1000000")
+        exchange.event(text_event("Whole.", "stop"))
+        if marker:
+            exchange.event("[DONE]")
+        await exchange.writer.drain()
+
+    server.default = broken
+    act = say(make(server))
+    assert (act["text"], act["generation"]["retries"], len(server.requests)) == ("Whole.", 0, 1)
+
+
+def test_a_connection_that_breaks_before_the_end_of_a_reply_is_asked_again(server: EndpointServer) -> None:
+    async def broken(exchange: Exchange) -> None:
+        exchange.head(200, "text/event-stream", Content_Length="1000000")
+        exchange.event(text_event("Half"))
+        await exchange.writer.drain()
+
+    server.then(broken)
+    act = say(make(server))
+    assert (act["text"], act["generation"]["retries"]) == ("Hello there.", 1)
+
+
+def test_a_reply_of_many_events_is_told_often_and_not_each_time_at_full_length() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20_000):
+            yield f"data: {json.dumps(text_event('a '))}\n\n".encode()
+        yield f"data: {json.dumps(text_event('', 'stop'))}\n\n".encode()
+
+    told: list[int] = []
+    read = _endpoint_reply.read_stream(chunks(), "m", 0.0, _endpoint_reply.Usage(), lambda text: told.append(len(text)))
+    assert len(asyncio.run(read).text) == 40_000
+    short = [length for length in told if length <= _endpoint_reply.TOLD_AT_ONCE]
+    assert len(short) == _endpoint_reply.TOLD_AT_ONCE // 2
+    assert max(after / before for before, after in pairwise(told[len(short) :])) < 1.02
+    assert sum(told) < 20_000_000  # each time at full length, it would be 400 million characters
 
 
 def test_a_silent_connection_is_given_up_and_asked_again(server: EndpointServer) -> None:

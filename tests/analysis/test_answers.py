@@ -226,6 +226,7 @@ def test_malformed_answers_and_flows_cost_nothing_else(make: Make, save: Save, c
     good = studied(make, 1, "a", warmth=70)
     junk = studied(make, 2, "a", warmth="hot", order="tone", ends=7, agree=[1], trust=[None, [1]], wrong=[None, 3])
     junk["answers"] += [7, {"page": 7}, {"page": "after", "item": "warmth"}, answer("nowhere", "nothing", 1)]
+    junk["answers"] += [answer("chat", "wrong", 1, 10**400), answer("chat", "wrong", 1, -1)]
     odd = studied(make, 3, "a")
     odd["answers"] = "none"
     broken = make("a", "w4", "h4")

@@ -204,3 +204,59 @@ def test_the_command_prints_a_table_and_reads_no_conversations(
     assert pd.read_csv(tmp_path / "out" / "plan.csv")["workers"].tolist() == [40, 80]
     assert compile_results.main(["--plan", str(tmp_path / "none.yaml")]) == 2
     assert "--plan" in capsys.readouterr().err
+
+
+WINS = {"wins_a": 6, "wins_b": 4, "ties": 0, "both_bad": 0, "win_rate_a": 0.6, "se": 0.1, "workers": 5}
+MIXED = {"metric": "m", "sd_worker": 0.5, "sd_conversation": 0.1, "sd_residual": 1.0}
+
+
+@pytest.mark.parametrize(
+    "pilot",
+    [
+        {"wins": None},
+        {"wins": 3},
+        {"wins": [3]},
+        {"wins": [{}]},
+        {"wins": [{**WINS, "se": "x"}]},
+        {"wins": [{**WINS, "se": 1e200}]},
+        {"wins": [{**WINS, "wins_a": 0, "wins_b": 0}]},
+        {"mixed": [{}]},
+        {"mixed": [{"metric": "m"}]},
+        {"mixed": [{**MIXED, "sd_worker": "x"}]},
+        {"mixed": [{**MIXED, "sd_residual": [1]}]},
+        {"mixed": [{**MIXED, "sd_worker": -1}]},
+        {"mixed": [{**MIXED, "sd_worker": True}]},
+        {"mixed": [{**MIXED, "sd_worker": math.inf}]},
+    ],
+    ids=repr,
+)
+def test_a_damaged_pilot_is_said(tmp_path: Path, pilot: dict[str, Any]) -> None:
+    (tmp_path / "pilot.json").write_text(json.dumps(pilot))
+    measure: dict[str, Any] = {"name": "m", "kind": "rating", "difference": 1}
+    if "wins" in pilot:
+        measure = {"name": "m", "kind": "comparison", "value": 0.6}
+    with pytest.raises(ConfigurationError, match="measure 'm': the pilot is damaged"):
+        plan.read_plan(write(tmp_path, workers=[20], pilot="pilot.json", measures=[measure]))
+
+
+def test_a_pilot_whose_spread_is_no_number_leaves_it_open(tmp_path: Path) -> None:
+    (tmp_path / "pilot.json").write_text(json.dumps({"mixed": [{**MIXED, "sd_worker": math.nan}]}))
+    measure = {"name": "m", "kind": "rating", "difference": 1}
+    with pytest.raises(ConfigurationError, match="measure 'm': sd_worker is not given"):
+        plan.read_plan(write(tmp_path, workers=[20], pilot="pilot.json", measures=[measure]))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"difference": math.inf}, {"difference": 1e300}, {"sd_worker": 1e200}, {"sd_residual": math.inf}],
+    ids=repr,
+)
+def test_numbers_that_no_study_has_are_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    measure = {"name": "m", "kind": "rating", "difference": 1.0, "sd_worker": 1.0, "sd_residual": 1.0, **changed}
+    with pytest.raises(ConfigurationError, match="less than or equal to 1000000000"):
+        plan.read_plan(write(tmp_path, workers=[20], measures=[measure]))
+    good = {"name": "m", "kind": "rating", "difference": 1.0, "sd_worker": 1.0, "sd_residual": 1.0}
+    with pytest.raises(
+        ConfigurationError, match="conversations_per_worker: input should be less than or equal to 1000000"
+    ):
+        plan.read_plan(write(tmp_path, workers=[20], conversations_per_worker=10**400, measures=[good]))

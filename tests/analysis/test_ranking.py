@@ -276,3 +276,14 @@ def test_resamples_without_a_finite_maximum_leave_no_interval() -> None:
     assert 0.25 < lost < 0.45  # (9/10)^10 = 0.349
     low, _ = resampled.interval(np.zeros(2), 0.95)
     assert np.isnan(low).all()
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 2.0, 5.0, 20.0])
+def test_a_covariate_that_tells_winners_from_losers_without_fault_has_no_effect_of_a_size(scale: float) -> None:
+    """The likelihood grows for ever, whatever unit the covariate is in."""
+    rng = np.random.default_rng(3)
+    found = simulate(rng, 40, 5)
+    decided = found.where(found.outcome != EVEN)
+    gap = np.where(decided.outcome == LEFT, 1.0, -1.0) * scale * (1 + rng.random(len(decided)))
+    assert ranking.fit(decided) is not None
+    assert ranking.fit(decided, gap[:, None]) is None

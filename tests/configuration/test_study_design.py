@@ -135,3 +135,9 @@ def test_a_study_goes_on_with_more_conversations_but_not_with_another_design(old
     text = BETWEEN % 3
 
     assert (design_of(text).fingerprint() == design_of(text.replace(old, new)).fingerprint()) is is_same
+
+
+@pytest.mark.parametrize("seed", [10**15 + 1, -(10**15) - 1, "0x" + "f" * 5000])
+def test_a_seed_of_thousands_of_digits_is_refused(seed: int | str) -> None:
+    with pytest.raises(ConfigurationError, match=r"line 3: 'seed': Input should be"):
+        parse_study_design("f", "p", f"factors: {{num_turns: [1, 2]}}\nconversations_per_cell: 1\nseed: {seed}\n")

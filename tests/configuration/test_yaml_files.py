@@ -40,6 +40,18 @@ WRITTEN = [
 ]
 
 
+MERGES = "".join(
+    f"m{number}: &m{number} {{<<: [*m{number - 1}, *m{number - 1}], k{number}: 1}}\n" if number else "m0: &m0 {k0: 1}\n"
+    for number in range(19)
+)
+"""Each mapping is merged into the next one twice: half a million keys."""
+NESTED_MERGES = "m: &m19 {k: 1}\n"
+for _number in range(18, -1, -1):
+    NESTED_MERGES = NESTED_MERGES.replace(
+        f"&m{_number + 1} {{", f"&m{_number + 1} {{<<: [&m{_number} {{k: 1}}, *m{_number}], "
+    )
+
+
 def composed(place: Path, *words: str, **files: str) -> DictConfig:
     """Compose ``conf=mine`` of a folder's files."""
     (place / "conf").mkdir(exist_ok=True)
@@ -155,6 +167,8 @@ def test_what_is_merged_in_is_no_duplicate(tmp_path: Path, text: str, content: A
         ("- 1\n", "must map flags to values"),
         ("a: ${x\n", "correct it"),
         ("mephisto: &a {blueprint: {<<: *a}}\n", "contains itself"),
+        (MERGES, "the merges (<<) make more than 10,000 keys"),
+        (NESTED_MERGES, "the merges (<<) make more than 10,000 keys"),
         (
             "mephisto: {provider: mock}\n",
             "'mephisto.provider' is chosen in the list 'defaults', as  - /mephisto/provider: mock",

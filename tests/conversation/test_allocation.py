@@ -323,6 +323,41 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         quota_of(design, tmp_path)
 
 
+ARRIVE = {"event": "arrive", "worker_id": "w", "sequence": [0]}
+TAKE = {"event": "take", "number": 0, "worker_id": "w", "cell": 0}
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        *(
+            [{**ARRIVE, "sequence": sequence}]
+            for sequence in ([99], [-1], [], ["0"], [None], [True], [1.5], [[0]], "0", 3)
+        ),
+        [ARRIVE, ARRIVE],
+        [{**ARRIVE, "worker_id": ["w"]}],
+        *([ARRIVE, {**TAKE, "cell": cell}] for cell in (99, -1, "0", None, True, 0.0)),
+        *([ARRIVE, {**TAKE, "number": number}] for number in (-1, "0", None, True, 0.5)),
+        [ARRIVE, TAKE, TAKE],
+        [TAKE],
+        [ARRIVE, TAKE, *[{"event": "stratum", "number": 0, "answer": "old"}] * 2],
+        [ARRIVE, TAKE, {"event": "stratum", "number": 1, "answer": "old"}],
+        [{"event": "count", "worker_id": "w", "cell": -1, "by": 1}],
+        [{"event": "count", "worker_id": "w", "cell": 0, "by": "1"}],
+        *(
+            [{"event": "start", "design": "d", "conversations_per_cell": many, "resume": True}]
+            for many in (None, "2", -1, 2.5)
+        ),
+        [{"event": "unknown"}],
+        [{}],
+    ],
+    ids=lambda entries: json.dumps(entries)[-60:],
+)
+def test_entries_that_no_run_has_written_are_refused_and_break_nothing_later(entries: list[dict[str, object]]) -> None:
+    with pytest.raises(AllocationError):
+        replay(design_of(STRATA), entries)
+
+
 CHILD = """
 import sys
 from pathlib import Path
@@ -402,6 +437,17 @@ def test_a_full_stratum_takes_no_more_and_who_leaves_gives_its_place_back(tmp_pa
     (tmp_path / "new").mkdir()
     lost = quota_of(design_of(STRATA), tmp_path / "new", finished=[("w4", olds[4].cell.index, "old"), ("w5", 0, None)])
     assert lost.notes() == ["age_band young: 0 of 5", "age_band old: 1 of 3"]
+
+
+def test_a_conversation_that_is_over_enters_no_stratum_and_leaves_the_file_whole(tmp_path: Path) -> None:
+    quota = quota_of(design_of(STRATA), tmp_path)
+    place = quota.take("w")
+    assert place is not None
+    place.give_back()
+
+    assert not place.enter_stratum("old")
+    quota.close()
+    assert quota_of(design_of(STRATA), tmp_path).notes() == ["age_band young: 0 of 5", "age_band old: 0 of 3"]
 
 
 def test_who_is_admitted_is_decided_by_the_item_of_the_strata(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ JUNK: list[Any] = [
     ["tone", "tone", "facts"],
     ["tone", "facts"],
     [{"start": 0, "end": 0}],
+    [{"start": 1, "end": 2}],
     [{"start": 3, "end": 1}],
     [{"start": -1, "end": 2}],
     [{"start": 0, "end": 10**9}],

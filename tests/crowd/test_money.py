@@ -60,6 +60,12 @@ def test_an_amount_that_is_none_is_called_by_its_currency() -> None:
         to_minor("-1", "CHF")
 
 
+@pytest.mark.parametrize("amount", ["1e999999", "-1e999999", "1e400", "1e11", "inf", "nan", "sNaN", 10**400])
+def test_an_amount_that_nobody_is_paid_is_none(amount: Any) -> None:
+    with pytest.raises(ValueError, match="is no amount of dollars"):
+        to_minor(amount)
+
+
 def test_amounts_are_written_with_the_sign_or_the_code_of_their_currency() -> None:
     assert [written(123456, code) for code in ("USD", "GBP", "EUR", "CHF")] == [
         "$1,234.56",

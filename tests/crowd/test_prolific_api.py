@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import logging
+import math
 import time
 from collections.abc import Iterator
 
@@ -155,6 +156,15 @@ def test_another_sum_than_was_meant_is_refused(client: ProlificClient, prolific:
         client.set_up_bonuses(STUDY, [BonusLine("s1", 500)])
 
 
+@pytest.mark.parametrize("sum_of", [{"total_amount": math.inf}, {"total_amount": 700, "amount": math.nan}], ids=repr)
+def test_a_sum_that_is_no_number_is_no_answer(
+    client: ProlificClient, prolific: ProlificServer, sum_of: dict[str, float]
+) -> None:
+    prolific.order("POST", "bonus-payments", garbled({"id": "x", **sum_of}, 201))
+    with pytest.raises(NoAnswerError, match="Input should be a finite number"):
+        client.set_up_bonuses(STUDY, [BonusLine("s1", 500)])
+
+
 def test_unknown_ids_are_named(client: ProlificClient) -> None:
     with pytest.raises(
         RefusedByProlificError, match=r"answered 400 to POST /submissions/bonus-payments/: .* unknown: nobody"
@@ -245,7 +255,9 @@ def test_retry_after_is_kept_to_in_seconds_or_as_a_date(
     assert 25 <= pauses[1] <= 31 * 1.25
 
 
-@pytest.mark.parametrize("text", ["soon", "nan", "", "-5"])
+@pytest.mark.parametrize(
+    "text", ["soon", "nan", "", "-5", "Fri, 01 Jan 999999 00:00:00 GMT", "Fri, 99 Jan 99999999999 00:00:00 GMT"]
+)
 def test_a_retry_after_that_says_nothing_is_no_reason_to_wait_long(
     client: ProlificClient, prolific: ProlificServer, pauses: list[float], text: str
 ) -> None:

@@ -23,12 +23,14 @@ from model_chat.crowd.arrivals import ArrivalChecker, ArrivalRefusedError, NewVi
 from model_chat.crowd.panel_store import PanelStore
 from model_chat.crowd.signed_links import (
     KEYS_SECONDS,
+    MOST_KEYS_BYTES,
     RETRY_SECONDS,
     KeysUnavailableError,
     LinkSettings,
     PanelKeys,
     SignedLinks,
     check_keys,
+    fetch_keys,
     is_same_address,
 )
 from model_chat.errors import ConfigurationError
@@ -176,6 +178,11 @@ def test_a_genuine_address_names_its_participant_and_the_keys_are_fetched_once(
         pytest.param(lambda: query(shown={"PROLIFIC_PID": "somebody"}), id="another participant's id typed"),
         pytest.param(lambda: query(shown={"SESSION_ID": "e2"}), id="another session typed"),
         pytest.param(lambda: query(shown={"STUDY_ID": "s2"}), id="another study typed"),
+        pytest.param(lambda: query().replace("&SESSION_ID=e1", ""), id="the session left out"),
+        pytest.param(lambda: query().replace("&STUDY_ID=s1", ""), id="the study left out"),
+        pytest.param(
+            lambda: query(prolific={"PROLIFIC_PID": PID, "STUDY_ID": "s1"}), id="a session that is not signed"
+        ),
         pytest.param(lambda: query(sub="e2"), id="another subject"),
         pytest.param(lambda: query(aud="https://study.lab.edu/cats/?x"), id="another study's address"),
         pytest.param(lambda: query(aud="https://evil.example/pets/"), id="another site"),
@@ -194,6 +201,8 @@ def test_a_genuine_address_names_its_participant_and_the_keys_are_fetched_once(
         pytest.param(lambda: query()[:-6] + "AAAAAA", id="a changed signature"),
         pytest.param(lambda: query(exp="soon"), id="valid until a word"),
         pytest.param(lambda: query(exp=float("nan")), id="valid until no number"),
+        pytest.param(lambda: query(exp=10**400), id="valid until a number that no clock reaches"),
+        pytest.param(lambda: query(iat=-(10**400)), id="signed before all time"),
         pytest.param(lambda: query(iat=None), id="no time of signing"),
         pytest.param(lambda: query(nbf=int(time.time()) + 3600), id="not valid before later"),
         pytest.param(lambda: query() + "&prolific_token=x", id="two tokens"),
@@ -279,6 +288,34 @@ def test_what_is_no_key_set_is_said_before_a_launch(keys: KeyServer, status: int
         PanelKeys(keys.url).find("k1")
     with pytest.raises(ConfigurationError, match=r"mephisto\.provider\.link_keys_url: no keys can be read"):
         check_keys(LinkSettings(keys.url, ISSUER, AUDIENCE, "prolific_token"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(WEAK_KEY, id="too weak"),
+        pytest.param({"kty": "RSA", "n": "AQ", "e": "AQAB"}, id="no id"),
+        pytest.param({"kty": "RSA", "kid": "k1", "n": "?"}, id="no numbers"),
+        pytest.param(7, id="no object"),
+    ],
+)
+def test_one_bad_key_of_a_set_takes_none_of_the_good_ones_away(keys: KeyServer, other: Any) -> None:
+    keys.keys = {"keys": [other, public("k1", KEY), other]}
+    assert list(fetch_keys(keys.url)) == ["k1"]
+    keys.keys = {"keys": [other]}
+    with pytest.raises(KeysUnavailableError, match="no RSA key for signatures"):
+        fetch_keys(keys.url)
+
+
+def test_no_more_of_a_key_set_is_read_than_one_can_be_long(keys: KeyServer) -> None:
+    keys.keys = json.dumps({"keys": [public("k1", KEY)]}).encode() + b" " * MOST_KEYS_BYTES
+    with pytest.raises(KeysUnavailableError, match="it is too long"):
+        fetch_keys(keys.url)
+
+
+def test_an_address_that_no_client_takes_is_said_before_a_launch() -> None:
+    with pytest.raises(ConfigurationError, match=r"link_keys_url: no keys can be read"):
+        check_keys(LinkSettings("https://keys.example/\x7f", ISSUER, AUDIENCE, "prolific_token"))
 
 
 @pytest.mark.parametrize(

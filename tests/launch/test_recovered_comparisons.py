@@ -12,7 +12,7 @@ from model_chat.launch.recovered_comparisons import comparisons_of, cost_of_unju
 from model_chat.launch.recovery import Recovered
 from model_chat.mephisto_task.agent_state import ModelChatAgentState
 from model_chat.records.journal import Journal
-from model_chat.records.schema import Conversation
+from model_chat.records.schema import Comparison, Conversation
 from model_chat.tests.launch.test_recovery import die, files, head_of, start
 from model_chat.tests.mephisto_run import Run
 
@@ -108,3 +108,17 @@ def test_what_is_damaged_is_left_out(made: dict[str, Any]) -> None:
     done = {"task_data": {"control": "comparison_done", "turn_idx": 0, "pick": "left", "continued_with": "left"}}
     assert comparisons_of([shown, done], made) == []
     assert cost_of_unjudged([shown], made) == 0.0
+
+
+@pytest.mark.parametrize("turn", [[0], {"a": 1}, None, "x"], ids=repr)
+@pytest.mark.parametrize("data", [[1], "x", 3, None], ids=repr)
+def test_updates_of_a_damaged_journal_are_no_judgements(turn: Any, data: Any) -> None:
+    sides = {side: {"text": "x"} for side in ("left", "right")}
+    shown = {"update_id": "u1", "task_data": {"control": "comparison", "turn_idx": turn, **sides}}
+    done = {"task_data": {"control": "comparison_done", "turn_idx": turn, "pick": "left", "continued_with": "left"}}
+    made = {"u1": {side: {"model_nickname": "a", "generation": {"cost_usd": 0.25}} for side in ("left", "right")}}
+    messages = [{"task_data": data}, shown, {"task_data": data}, {"update_id": ["u"], "task_data": data}]
+    assert cost_of_unjudged(messages, made) == 0.5
+    found = comparisons_of([*messages, done], made)
+    assert all(Comparison.model_validate(entry) for entry in found)
+    assert [entry["turn_idx"] for entry in found] == ([None] if turn is None else [])
