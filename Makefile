@@ -14,6 +14,8 @@ ARGS ?=
 JOBS ?= 2
 PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
 export PYTHONUNBUFFERED := 1
+# Tests start some five hundred Pythons: each would compile this repository anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup setup-dev models run image image-models test test-page test-unit test-e2e coverage chaos lint lint-python lint-page bench clean
 

@@ -238,7 +238,7 @@ def test_neither_reply_is_shown_before_both_are_there() -> None:
 
 
 def test_both_replies_are_held_back_to_one_pace() -> None:
-    _, human = talk(*TWO_TURNS, delivery=ReplyDelivery(False, 5.0, 100.0))
+    _, human = talk(*TWO_TURNS, delivery=ReplyDelivery(False, 50.0, 100.0))
     assert len(human.waits) == 5, "the opening, and two replies at each of two turns"
 
 

@@ -71,13 +71,13 @@ def test_a_reply_grows_on_the_page_under_the_index_of_its_message(monkeypatch: p
 
 def test_nobody_is_told_unless_replies_are_to_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     human = ScriptedHuman(*WHOLE)
-    play(telling(monkeypatch=monkeypatch, human=human, delivery=ReplyDelivery(first_seconds=1.0)))
+    play(telling(monkeypatch=monkeypatch, human=human, delivery=ReplyDelivery(first_seconds=50.0)))
     assert human.parts == []
 
 
 def test_a_model_that_fails_in_the_middle_leaves_its_parts_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     human = ScriptedHuman(message("One.", "bucket_0"))
-    world = telling("Hello.", RAISE, monkeypatch=monkeypatch, human=human, delivery=ReplyDelivery(True, 1.0, 10.0))
+    world = telling("Hello.", RAISE, monkeypatch=monkeypatch, human=human, delivery=ReplyDelivery(True, 50.0, 10.0))
     play(world)
     assert human.steps()[-2:] == ["One.", "model_failed"]
     assert len(human.waits) == 1, "a failure is not held back"
@@ -86,7 +86,7 @@ def test_a_model_that_fails_in_the_middle_leaves_its_parts_behind(monkeypatch: p
 
 
 def test_every_reply_of_a_model_is_paced_and_says_whether_it_kept_the_pace() -> None:
-    world, human = chat(*WHOLE, delivery=ReplyDelivery(first_seconds=1.0, chars_per_second=10.0))
+    world, human = chat(*WHOLE, delivery=ReplyDelivery(first_seconds=50.0, chars_per_second=10.0))
     assert len(human.waits) == 3, "that to the greeting too, which was shown as said at once"
     assert [line.generation.paced for line in world.dialog if line.generation is not None] == [True] * 3
     saved = world.get_custom_task_data()["dialog"]
@@ -103,7 +103,7 @@ def test_what_was_never_generated_and_attention_checks_are_not_paced() -> None:
         rating(4, ticks="none_all_good"),
         start_mode="blended_skill_talk",
         contexts=ContextSource(Contexts()),
-        delivery=ReplyDelivery(first_seconds=1.0),
+        delivery=ReplyDelivery(first_seconds=50.0),
         attention=AttentionConfig.model_validate({"checks": checks}),
     )
     assert len(human.waits) == 2, "of two replies"

@@ -190,8 +190,8 @@ def test_retry_after_is_seconds_milliseconds_or_a_date(
 def test_a_retry_after_beyond_the_time_limit_fails_at_once_with_its_reason(server: EndpointServer) -> None:
     server.then(status(429, Retry_After="3600"))
     begun = time.monotonic()
-    assert "answered 429" in failure(make(server), seconds=5)
-    assert time.monotonic() - begun < 5
+    assert "answered 429" in failure(make(server), seconds=100)
+    assert time.monotonic() - begun < 60, "it does not wait for its time to be up"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_an_unusable_reply_is_asked_for_again_a_few_times_and_then_fails(
     server.queue.clear()
     server.default = fault
     begun = len(server.requests)
-    assert words in failure(make(server), seconds=1.5)
+    assert words in failure(make(server), seconds=1.5 if fault is hang_up else 60)
     if fault is not hang_up:
         assert len(server.requests) - begun == 1 + _endpoint_client.MAX_REPLIES_ASKED_AGAIN
 
@@ -242,11 +242,10 @@ def test_tokens_of_failed_attempts_are_counted(server: EndpointServer) -> None:
 @pytest.mark.parametrize("fault", [silent, endless])
 def test_the_time_limit_holds_for_the_whole_reply_and_closes_the_connection(server: EndpointServer, fault: Any) -> None:
     server.default = fault
-    begun = time.monotonic()
+    end = time.monotonic() + 60
     failure(make(server), seconds=0.7)
-    assert time.monotonic() - begun < 5
     while server.open_now:
-        assert time.monotonic() - begun < 20, "the connection stays open"
+        assert time.monotonic() < end, "the connection stays open"
         time.sleep(0.01)
 
 
@@ -260,17 +259,28 @@ def test_the_end_of_the_run_ends_requests(server: EndpointServer) -> None:
     server.default = silent
     model = make(server)
     pool = ModelPool([model], 1, 60)
-    threading.Timer(0.3, pool.shutdown).start()
+
+    def stop() -> None:
+        while not server.requests:
+            time.sleep(0.01)
+        pool.shutdown()
+
+    threading.Thread(target=stop, daemon=True).start()
     with pytest.raises((ModelFailureError, StoppedError), match="The run ended"):
         pool.reply("m", model.clone(), [heard("Hi!")])
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while server.open_now:
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
 def test_requests_run_beside_each_other_up_to_the_limit(server: EndpointServer) -> None:
-    server.default = reply(wait=0.1)
+    async def until_three_are_open(exchange: Exchange) -> None:
+        while len(server.requests) < 3:
+            await asyncio.sleep(0.01)
+        await reply(wait=0.1)(exchange)  # a fourth would come meanwhile
+
+    server.default = until_three_are_open
     model = make(server, requests_at_once=3)
     pool = ModelPool([model], 1, 30)
     threads = [threading.Thread(target=pool.reply, args=("m", model.clone(), [heard("Hi!")])) for _ in range(9)]
@@ -285,9 +295,10 @@ def test_requests_run_beside_each_other_up_to_the_limit(server: EndpointServer) 
 
 def test_requests_per_minute_hold_a_request_back(server: EndpointServer) -> None:
     model = make(server, requests_per_minute=2)
-    pool = ModelPool([model], 1, 1)
+    pool = ModelPool([model], 1, 30)
     for _ in range(2):
         pool.reply("m", model.clone(), [heard("Hi!")])
+    pool._response_timeout = 0.5  # for the third one
     with pytest.raises(ModelFailureError):
         pool.reply("m", model.clone(), [heard("Hi!")])
     assert len(server.requests) == 2
@@ -478,16 +489,16 @@ def test_a_reply_of_many_events_is_told_often_and_not_each_time_at_full_length()
 
 def test_a_silent_connection_is_given_up_and_asked_again(server: EndpointServer) -> None:
     server.then(silent)
-    act = say(make(server, read_timeout=0.3))
+    act = say(make(server, read_timeout=2.0))
     assert act["text"] == "Hello there."
     assert act["generation"]["retries"] == 1
 
 
 def test_a_slow_drip_is_no_silence(server: EndpointServer) -> None:
-    drip = [item for letter in "slow" for item in (text_event(letter), 0.2)]
+    drip = [item for letter in "drizzle" for item in (text_event(letter), 0.5)]
     server.then(events(*drip, text_event("", "stop")))
-    act = say(make(server, read_timeout=0.5))
-    assert act["text"] == "slow"
+    act = say(make(server, read_timeout=3.0))
+    assert act["text"] == "drizzle"
     assert act["generation"]["retries"] == 0
 
 
@@ -502,7 +513,8 @@ def test_no_credit_is_not_waited_for_though_its_status_is_that_of_too_many_reque
 def test_all_requests_at_once_learn_a_dialect(server: EndpointServer) -> None:
     async def strict(exchange: Exchange) -> None:
         if "max_tokens" in exchange.body:
-            await asyncio.sleep(0.2)  # until all have asked
+            while len(server.requests) < 4:  # until all have asked
+                await asyncio.sleep(0.01)
             await status(400, {"error": {"message": "Unsupported parameter: 'max_tokens'."}})(exchange)
         else:
             await reply()(exchange)
@@ -526,7 +538,7 @@ def test_what_was_used_before_the_time_was_up_is_counted(server: EndpointServer)
     used = {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 2}}
     server.then(events(text_event("", "stop"), used), silent)
     model = make(server, usd_per_million_input_tokens=1e6)
-    pool = ModelPool([model], 1, 1.5)
+    pool = ModelPool([model], 1, 4.0)
     with pytest.raises(ModelFailureError, match=r"no whole reply in time; before, .* empty reply"):
         pool.reply("m", model.clone(), [heard("Hi!")])
     assert pool.spent_usd() == {"m": 10}

@@ -283,7 +283,7 @@ class Router:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
         self.connected = threading.Event()
-        if not self._up.wait(10):
+        if not self._up.wait(60):
             raise RuntimeError("the server did not start")
 
     async def _serve(self) -> None:
@@ -304,12 +304,12 @@ class Router:
             await self._stop.wait()
 
     def send(self, text: str) -> None:
-        assert self.connected.wait(10)
-        asyncio.run_coroutine_threadsafe(self._connection.send(text), self._loop).result(10)
+        assert self.connected.wait(60)
+        asyncio.run_coroutine_threadsafe(self._connection.send(text), self._loop).result(60)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
 
 
 @pytest.fixture
@@ -333,7 +333,7 @@ def channel(router: Router) -> Any:
         f"ws://127.0.0.1:{router.port}/",
     )
     channel.open()
-    assert opened.wait(10)
+    assert opened.wait(60)
     channel.packets = packets
     yield channel
     channel.close()
@@ -347,7 +347,7 @@ def test_mephistos_channel_writes_to_its_connection(channel: Any, router: Router
     assert not hasattr(ClientConnection, "closed"), "websockets has the property again: the patch can go"
     assert channel.socket.closed is False
     channel.enqueue_send(Packet(packet_type="alive", subject_id="mephisto"))
-    assert router.received.get(timeout=10)["packet_type"] == "alive"
+    assert router.received.get(timeout=60)["packet_type"] == "alive"
 
 
 def test_packets_of_many_threads_all_arrive_each_threads_own_in_order_and_share_tasks(
@@ -375,19 +375,19 @@ def test_packets_of_many_threads_all_arrive_each_threads_own_in_order_and_share_
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     busy.set()
-    arrived = [router.received.get(timeout=10) for _ in range(400)]
+    arrived = [router.received.get(timeout=60) for _ in range(400)]
     assert len({packet["subject_id"] for packet in arrived}) == len(threads)
     for name in {packet["subject_id"] for packet in arrived}:
         assert [packet["data"]["number"] for packet in arrived if packet["subject_id"] == name] == list(range(50))
     assert started < 40
     send("afterwards")
-    assert [router.received.get(timeout=10)["data"]["number"] for _ in range(50)] == list(range(50))
+    assert [router.received.get(timeout=60)["data"]["number"] for _ in range(50)] == list(range(50))
 
 
 def test_a_closed_connection_is_known_to_be_closed(channel: Any) -> None:
-    asyncio.run_coroutine_threadsafe(channel.socket.close(), channel.loop_wrap.loop).result(10)
+    asyncio.run_coroutine_threadsafe(channel.socket.close(), channel.loop_wrap.loop).result(60)
     assert channel.socket.closed is True
 
 
@@ -416,7 +416,7 @@ def test_a_handshake_that_breaks_off_is_tried_again(router: Router) -> None:
                 upwards = threading.Thread(target=pump, args=(connection, onward), daemon=True)
                 upwards.start()
                 pump(onward, connection)
-                upwards.join(10)
+                upwards.join(60)
 
         server = threading.Thread(target=serve, daemon=True)
         server.start()
@@ -425,11 +425,11 @@ def test_a_handshake_that_breaks_off_is_tried_again(router: Router) -> None:
             "test", lambda _: opened.set(), lambda _: lost.set(), lambda *_: None, f"ws://127.0.0.1:{port}/"
         )
         channel.open()
-        assert opened.wait(15)
+        assert opened.wait(60)
         assert not lost.is_set()
         channel.close()
         channel.loop_wrap.loop.close()
-        server.join(10)
+        server.join(60)
     assert router.connections == 1
 
 
@@ -457,7 +457,7 @@ def test_malformed_packets_become_log_lines_and_the_connection_stays(channel: An
     for packet in MALFORMED:
         router.send(json.dumps(packet))
     router.send(json.dumps(GOOD))
-    got = [channel.packets.get(timeout=10) for _ in range(len(MALFORMED) + 1)]
+    got = [channel.packets.get(timeout=60) for _ in range(len(MALFORMED) + 1)]
     assert [packet.type for packet in got] == [PACKET_TYPE_ERROR] * len(MALFORMED) + ["alive"]
     assert (got[-1].subject_id, got[-1].data) == ("agent", {"n": 1})
     assert router.connections == 1

@@ -296,17 +296,17 @@ def test_one_thread_sends_the_parts_of_all_replies_and_ends_with_the_last() -> N
     for growing in replies:
         growing.__enter__()
         tell(growing, "I like")
-    sending = [thread for thread in threading.enumerate() if thread.name == "reply-parts"]
-    assert len(sending) == 1
     while not all(human.parts for human in humans):
         time.sleep(0.01)
+    sending = [thread for thread in threading.enumerate() if thread.name == "reply-parts"]
+    assert len(sending) == 1
     for growing in replies:
         tell(growing, "I like tea.")
     while not all(len(human.parts) == 2 for human in humans):
         time.sleep(0.01)
     for growing in replies:
         growing.__exit__()
-    sending[0].join(10)
+    sending[0].join(60)
     assert not sending[0].is_alive()
 
 

@@ -176,11 +176,13 @@ def test_a_reply_is_held_back_until_its_time(agent: Any) -> None:
 
 
 def test_a_packet_does_not_end_the_pause_and_is_still_there(agent: Any) -> None:
-    world = Pausing(agent, time.monotonic() + 0.5)
+    world = Pausing(agent, soon())
     arrive(agent, {"n": 0})
     world.join(0.2)
     assert world.is_alive()
+    agent.did_submit.set()
     world.join(30)
+    assert not world.is_alive()
     assert HumanAgent(agent).discard_waiting() == [{"n": 0}]
 
 

@@ -19,7 +19,7 @@ from model_chat.router.local_architect import free_port
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120.0
 FIRST_SIGNAL_SECONDS = 3.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 60.0
 
 
 def make_fixed_model(folder: Path, reply: str = "That is what I think, too.") -> None:
@@ -121,7 +121,7 @@ class RunningTask:
         """The address at which a worker takes part."""
         return f"{self.url}?worker_id={worker}&assignment_id={assignment}"
 
-    def wait(self, seconds: float = 60.0) -> int:
+    def wait(self, seconds: float = 120.0) -> int:
         """Wait until run.py has ended by itself; return its exit code."""
         if self.process is None:
             raise RuntimeError("not started")

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +72,6 @@ def test_a_run_that_is_killed_at_a_comparison_goes_on_with_what_is_missing(start
     assert task.process is not None
     os.killpg(task.process.pid, signal.SIGKILL)
     task.process.wait()
-    time.sleep(0.2)  # the router notices that nobody is left
     again = start_task(PER_TURN, TURNS, needed="b|a:2")
     assert "1 of 2 b|a" in again.log, again.log
     (second,) = asyncio.run(simulate(again.port, 1, [Behaviour()], prefix="later"))

@@ -27,10 +27,11 @@ every_change = pytest.mark.parametrize("change", list(CHANGES))
 
 
 @contextmanager
-def changed_page(browser: Browser, change: str, **options: Any) -> Iterator[tuple[Page, list[str]]]:
+def changed_page(browser: Browser, *changes: str, **options: Any) -> Iterator[tuple[Page, list[str]]]:
     """A page that is changed from outside from its first element on; and the errors in it."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce", **options)
-    context.add_init_script(script_of(change))
+    for change in changes:
+        context.add_init_script(script_of(change))
     page = context.new_page()
     page.set_default_timeout(STEP_MILLISECONDS)
     errors: list[str] = []
@@ -52,12 +53,11 @@ def pressed(locator: Locator) -> None:
     locator.dispatch_event("click")
 
 
-@pytest.mark.parametrize("change", ["translated whole", "with insertions"])
-def test_every_screen_is_shown(browser: Browser, scripted: str, change: str) -> None:
+def test_every_screen_is_shown(browser: Browser, scripted: str) -> None:
     failed = {}
     for name, (script, steps) in LOOK.LOOKS.items():
         options = {"user_agent": LOOK.IPHONE} if name == "mobile-blocked" else {}
-        with changed_page(browser, change, **options) as (page, errors):
+        with changed_page(browser, "translated whole", "with insertions", **options) as (page, errors):
             page.goto(scenario(scripted, script))
             page.locator(".app").wait_for()
             page.wait_for_timeout(100)

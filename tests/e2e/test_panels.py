@@ -68,7 +68,7 @@ def participations(task: RunningTask) -> list[dict[str, Any]]:
     return in_files
 
 
-def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something that happens in the run."""
     end = time.monotonic() + seconds
     while not holds():

@@ -133,7 +133,7 @@ def test_failed_attention_checks_are_saved_and_keep_a_worker_out(start_task: Sta
     asleep, again = come(task, "asleep", 2)
     assert asleep.result == "complete", task.log
     assert refusal_of(again) == "attention"
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while len(saved := task.conversations()) < 2 and time.monotonic() < end:
         time.sleep(0.1)
     by_worker = {chat["workers"][0].removesuffix("0"): chat for chat in saved}

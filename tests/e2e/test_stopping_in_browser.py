@@ -64,7 +64,7 @@ def test_a_study_that_is_stopped_says_so_and_lets_the_worker_submit(start_task: 
     on_screen(page, "stopped")
     expect(page.get_by_test_id("reason")).to_contain_text("This is not your fault")
     look_at(page, "stopped")
-    assert task.wait(10) == 130, task.log
+    assert task.wait() == 130, task.log
     submit(page)
     (chat,) = task.conversations()
     assert chat["reason"].startswith("stopped: ")
@@ -137,5 +137,5 @@ def test_an_onboarding_that_is_stopped_says_so(start_task: Start, context: Brows
     task.interrupt()
     on_screen(page, "stopped")
     look_at(page, "onboarding-stopped")
-    assert task.wait(10) == 130, task.log
+    assert task.wait() == 130, task.log
     submit(page)

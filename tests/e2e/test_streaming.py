@@ -212,7 +212,7 @@ def test_a_model_that_fails_in_the_middle_of_a_reply_sends_no_part_afterwards(
 ) -> None:
     broken = Dictation(ends_well=False)
     server.then(reply("Hi."), *([broken, status(401)] if end == "refused" else [endless]))
-    limit = "mephisto.blueprint.max_model_response_time=3"
+    limit = "mephisto.blueprint.max_model_response_time=6"
     pace = "mephisto.blueprint.reply_first_seconds=1"
     task = start_task(TWO_TURNS, STREAM, PLAIN, pace, limit, models_file(tmp_path, server.url), needed="e:1")
 

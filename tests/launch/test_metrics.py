@@ -84,14 +84,14 @@ def test_replies_failures_conversations_workers_and_spend_are_shown(shared: Any)
     quota = ConversationQuota({nickname: 5}, {nickname: 2})
     quota.take()
     with served(shared, quota) as address:
-        before = values(requests.get(address, timeout=10).text)
+        before = values(requests.get(address, timeout=60).text)
         assert before[f"model_chat_reply_seconds_count{{{label}}}"] == 0
         assert before[f"model_chat_reply_failures_total{{{label}}}"] == 0
         ask(pool, nickname, clone)
         with pytest.raises(ModelFailureError):
             ask(pool, nickname, clone)
         ask(pool, nickname, clone)
-        answer = requests.get(address, timeout=10)
+        answer = requests.get(address, timeout=60)
     now = values(answer.text)
     assert now[f"model_chat_reply_seconds_count{{{label}}}"] == 2
     assert now[f'model_chat_reply_seconds_bucket{{le="+Inf",{label}}}'] == 2
@@ -112,7 +112,7 @@ def test_nobodys_id_and_nothing_of_mephistos_own_metrics_is_shown(shared: Any, m
     worker = mephisto_run.db.new_worker(SECRET_WORKER, "mock")
     assert worker
     with served(shared, ConversationQuota({"a": 1})) as address:
-        text = requests.get(address, timeout=10).text
+        text = requests.get(address, timeout=60).text
     for secret in (
         SECRET_WORKER,
         "worker_id",
@@ -129,7 +129,7 @@ def test_nobodys_id_and_nothing_of_mephistos_own_metrics_is_shown(shared: Any, m
 def test_before_the_launch_no_worker_is_counted(shared: Any) -> None:
     shared.live_run = shared.spend = None
     with served(shared, ConversationQuota({"a": 1})) as address:
-        text = requests.get(address, timeout=10).text
+        text = requests.get(address, timeout=60).text
     assert "model_chat_workers{" not in text
     assert "spend" not in text
     assert 'model_chat_conversations_needed{model="a"} 1.0' in text
@@ -138,7 +138,7 @@ def test_before_the_launch_no_worker_is_counted(shared: Any) -> None:
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/metrics/x", "/favicon.ico", "/healthz"])
 def test_only_the_metrics_are_served(shared: Any, path: str) -> None:
     with served(shared, ConversationQuota({"a": 1})) as address:
-        answer = requests.get(address.replace("/metrics", path), timeout=10)
+        answer = requests.get(address.replace("/metrics", path), timeout=60)
     assert (answer.status_code, answer.text) == (404, "Not found\n")
 
 
@@ -147,7 +147,7 @@ def test_a_database_that_cannot_be_read_is_an_answer_and_no_traceback(
 ) -> None:
     with served(shared, ConversationQuota({"a": 1})) as address:
         Path(mephisto_run.db.db_path).write_bytes(b"no database" * 1000)
-        answer = requests.get(address, timeout=10)
+        answer = requests.get(address, timeout=60)
     assert (answer.status_code, answer.text) == (503, "The database can't be read\n")
     assert "Traceback" not in capfd.readouterr().err
 

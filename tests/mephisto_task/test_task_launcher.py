@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,11 @@ class Offer:
         return len(self.run.db.find_units(task_run_id=self.run.task_run.db_id, status=status))
 
     def wait(self, launched: int) -> None:
-        end = threading.Event()
-        for _ in range(1000):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
             if self.count(AssignmentState.LAUNCHED) == launched and self.count(AssignmentState.CREATED) == 0:
                 return
-            end.wait(0.01)
+            time.sleep(0.01)
         raise AssertionError([self.count(status) for status in (AssignmentState.LAUNCHED, AssignmentState.CREATED)])
 
     def use_up(self) -> None:
@@ -72,14 +73,14 @@ def test_all_units_are_launched_and_then_the_launcher_is_through(make: Make) -> 
     offer = make(3)
     offer.begin()
     offer.wait(launched=3)
-    offer.launcher.units_thread.join(10)
+    offer.launcher.units_thread.join(60)
     assert offer.launcher.finished_generators
 
 
 def test_a_replacement_is_launched_after_the_launcher_was_through(make: Make) -> None:
     offer = make(1)
     offer.begin()
-    offer.launcher.units_thread.join(10)
+    offer.launcher.units_thread.join(60)
     assert offer.launcher.replace()
     offer.wait(launched=2)
 
@@ -87,7 +88,7 @@ def test_a_replacement_is_launched_after_the_launcher_was_through(make: Make) ->
 def test_replacements_keep_to_the_limit_of_units_at_once(make: Make) -> None:
     offer = make(LIMIT, max_num_concurrent_units=LIMIT)
     offer.begin()
-    offer.launcher.units_thread.join(10)
+    offer.launcher.units_thread.join(60)
     assert offer.launcher.replace()
     assert offer.launcher.replace()
     for _ in range(20):
@@ -124,7 +125,7 @@ def test_what_waits_for_room_is_not_launched_once_the_run_ends(make: Make) -> No
         threading.Event().wait(0.01)
     offer.launcher.stop_launching()
     offer.use_up()
-    offer.launcher.units_thread.join(10)
+    offer.launcher.units_thread.join(60)
     assert not offer.launcher.units_thread.is_alive()
     assert offer.count(AssignmentState.LAUNCHED) == 0
 
@@ -136,5 +137,5 @@ def test_many_replacements_at_once_are_all_launched(make: Make) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     offer.wait(launched=11)

@@ -119,7 +119,10 @@ def test_one_worker_who_comes_from_many_browsers_at_once_gets_one_unit_and_all_g
     assert desk.pool._turns == {}
 
 
-def test_who_comes_again_before_what_they_handed_in_is_saved_waits_for_that(tmp_path: Path) -> None:
+def test_who_comes_again_before_what_they_handed_in_is_saved_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_pool, "FINISHING_SECONDS", 60.0)
     desk = Desk(tmp_path, allowed_concurrent=1)
     desk.run.unit()
     desk.run.unit()

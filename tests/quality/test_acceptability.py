@@ -166,7 +166,7 @@ def test_the_matcher_is_built_once_even_when_all_conversations_ask_at_the_same_m
     start, found = threading.Barrier(8), []
 
     def ask() -> None:
-        start.wait(10)
+        start.wait(60)
         found.append(offensive_matcher(str(SHIPPED_WORDS)).__self__)  # type: ignore[attr-defined]  # a bound method
 
     threads = [threading.Thread(target=ask) for _ in range(8)]

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +86,14 @@ class Served:
     def operator(self) -> Iterator[ClientConnection]:
         """A connection of the run script."""
         (url,) = self.architect._get_socket_urls()
-        with connect(url) as connection:
+        with connect(url, max_queue=None) as connection:  # a pong is never kept waiting behind packets
             connection.send(json.dumps({"packet_type": "alive", "subject_id": "mephisto", "data": {}}))
             yield connection
 
     @contextmanager
     def page(self, page_id: str) -> Iterator[ClientConnection]:
         """A connection of the page of an agent."""
-        with connect(f"ws://{self.base}/") as connection:
+        with connect(f"ws://{self.base}/", max_queue=None) as connection:
             connection.send(json.dumps({"packet_type": "alive", "subject_id": page_id, "data": {}}))
             yield connection
 
@@ -105,11 +105,11 @@ class Served:
             target=lambda: answers.append(requests.post(f"http://{self.base}/request_agent", json=body, timeout=30))
         )
         asking.start()
-        while (packet := json.loads(operator.recv(timeout=10)))["packet_type"] != "register_agent":
+        while (packet := json.loads(operator.recv(timeout=60)))["packet_type"] != "register_agent":
             pass
         data = {"request_id": packet["data"]["request_id"], "agent_id": agent_id}
         operator.send(json.dumps({"packet_type": "agent_details", "subject_id": data["request_id"], "data": data}))
-        asking.join(30)
+        asking.join(60)
         page_id: str = answers[0].json()["data"]["agent_id"]
         return page_id
 
@@ -137,27 +137,41 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         architect.shutdown()
 
 
-def packets(connection: ClientConnection, kind: str, seconds: float, at_least: int = 0) -> list[Any]:
-    """All packets of a kind that come until ``seconds`` pass without any; for the first ``at_least`` there is more time."""
+def settle(*connections: ClientConnection) -> None:
+    """Wait until the router has handled what each of these has sent, and each has what the router sent to it by then.
+
+    The router handles a packet when it comes, and answers a ping after everything that came before it on that connection.
+    """
+    for connection in connections:
+        with suppress(ConnectionClosed):
+            assert connection.ping(ack_on_close=True).wait(60)
+
+
+def arrived(connection: ClientConnection, *senders: ClientConnection) -> list[Any]:
+    """All packets that the router has sent to a connection by the time it has handled what ``senders`` have sent."""
+    settle(*senders, connection)
     found: list[Any] = []
     while True:
         try:
-            packet = json.loads(connection.recv(timeout=seconds if len(found) >= at_least else 10))
+            found.append(json.loads(connection.recv(timeout=0)))
         except (TimeoutError, ConnectionClosed):
             return found
-        if packet["packet_type"] == kind:
-            found.append(packet)
+
+
+def packets(connection: ClientConnection, kind: str, *senders: ClientConnection) -> list[Any]:
+    """Those of a kind among what has :func:`arrived`."""
+    return [packet for packet in arrived(connection, *senders) if packet["packet_type"] == kind]
 
 
 def test_port_zero_stands_for_any_free_one(served: Served) -> None:
     assert served.architect.port not in (None, "0")
-    assert requests.get(f"http://{served.base}/is_alive", timeout=10).ok
+    assert requests.get(f"http://{served.base}/is_alive", timeout=60).ok
 
 
 def test_the_page_and_its_configuration_are_served(served: Served) -> None:
-    page = requests.get(f"http://{served.base}/", timeout=10)
+    page = requests.get(f"http://{served.base}/", timeout=60)
     assert page.text == (FRONTEND_DIST / "index.html").read_text(encoding="utf-8")
-    config = requests.get(f"http://{served.base}/task_config.json?mephisto_task_version=2.0.3", timeout=10).json()
+    config = requests.get(f"http://{served.base}/task_config.json?mephisto_task_version=2.0.3", timeout=60).json()
     assert (config["num_turns"], config["chat_title"]) == (6, "A chat")
 
 
@@ -167,11 +181,12 @@ def test_nothing_is_written_into_mephistos_own_folder(served: Served) -> None:
 
 def test_the_router_sends_each_packet_once(served: Served) -> None:
     with served.operator() as operator, served.page(served.register(operator, "1")) as page:
-        packets(page, "update_status", 0.2)
+        settle(page)
         packet = {"packet_type": "client_bound_live_update", "subject_id": "1", "data": {"text": "Once.", "n": 1}}
         operator.send(json.dumps(packet))
-        # Mephisto's own router sends a second time after half a second.
-        got = packets(page, "client_bound_live_update", 1.2)
+        got = packets(page, "client_bound_live_update", operator)
+        with pytest.raises(TimeoutError):  # Mephisto's own router sends a second time after half a second
+            page.recv(timeout=1.0)
     assert [packet["data"] for packet in got] == [{"text": "Once.", "n": 1}]
 
 
@@ -181,10 +196,9 @@ def test_a_packet_that_cannot_be_sent_takes_no_other_along(served: Served) -> No
     with served.operator() as operator:
         page_id = served.register(operator, "2")
         with served.page(page_id) as page:
-            packets(operator, kind, 0.2)
             page.send(f'{{"packet_type": "{kind}", "subject_id": "{page_id}", "data": {{"text": {deep}}}}}')
             page.send(json.dumps({"packet_type": kind, "subject_id": page_id, "data": {"text": "Good."}}))
-            got = packets(operator, kind, 0.5, at_least=1)
+            got = packets(operator, kind, page)
     assert [(packet["subject_id"], packet["data"]) for packet in got] == [("2", {"text": "Good."})]
 
 
@@ -201,12 +215,10 @@ def test_a_page_gets_packets_in_order_whenever_it_connects(served: Served) -> No
             for n in range(5):
                 say(n)
             with served.page(page_id) as page:
-                first = json.loads(page.recv(timeout=10))  # the router knows the socket from now on
+                first = json.loads(page.recv(timeout=60))  # the router knows the socket from now on
                 for n in range(5, 10):
                     say(n)
-                got = [
-                    packet for packet in [first, *packets(page, kind, 0.2, at_least=8)] if packet["packet_type"] == kind
-                ]
+                got = [packet for packet in [first, *arrived(page, operator)] if packet["packet_type"] == kind]
             assert [packet["data"]["n"] for packet in got] == list(range(10))
 
 
@@ -215,10 +227,9 @@ def test_every_tab_of_a_worker_gets_every_packet(served: Served) -> None:
     with served.operator() as operator:
         page_id = served.register(operator, "3")
         with served.page(page_id) as first, served.page(page_id) as second:
-            packets(first, kind, 0.2)
-            packets(second, kind, 0.2)
+            settle(first, second)
             operator.send(json.dumps({"packet_type": kind, "subject_id": "3", "data": {"n": 1}}))
-            assert len(packets(first, kind, 0.3, 1)) == len(packets(second, kind, 0.3, 1)) == 1
+            assert len(packets(first, kind, operator)) == len(packets(second, kind)) == 1
 
 
 def test_a_router_that_is_killed_comes_back_for_the_same_pages(mephisto_run: Run, tmp_path: Path) -> None:
@@ -242,10 +253,10 @@ def test_a_router_that_is_killed_comes_back_for_the_same_pages(mephisto_run: Run
                 time.sleep(0.02)
         assert architect.server_process is not first
         with served.operator() as operator, served.page(page_id) as page:
-            packets(page, "update_status", 0.2)
+            settle(page)
             packet = {"packet_type": "client_bound_live_update", "subject_id": "1", "data": {"n": 1}}
             operator.send(json.dumps(packet))
-            assert len(packets(page, "client_bound_live_update", 0.3, 1)) == 1
+            assert len(packets(page, "client_bound_live_update", operator)) == 1
     finally:
         architect.shutdown()
 
@@ -331,7 +342,7 @@ def test_shutting_down_ends_the_process_and_removes_its_folder_once(mephisto_run
     assert process is not None
     architect.cleanup()
     assert not Path(str(architect.server_dir)).exists()
-    assert requests.get(f"http://localhost:{port}/is_alive", timeout=10).ok, "it runs from a copy"
+    assert requests.get(f"http://localhost:{port}/is_alive", timeout=60).ok, "it runs from a copy"
     architect.shutdown()
     assert process.poll() is not None
     assert not folder.exists()

@@ -20,7 +20,7 @@ from model_chat.model_chat_blueprint import FRONTEND_DIST
 from model_chat.router.addresses import faults_of_addresses
 from model_chat.router.local_architect import TaskLocalArchitectArgs
 from model_chat.router.public_address import parse_public_url
-from model_chat.tests.router.test_local_architect import Served, packets
+from model_chat.tests.router.test_local_architect import Served
 from model_chat.tests.router.test_router_limits import asks_for_work, hears_from, live, router
 
 PUBLIC = "https://study.lab.example/pets/"
@@ -38,12 +38,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def get(served: Served, path: str, host: str = HOST, **more: Any) -> requests.Response:
     """What the proxy gets for a path, with the Host header of the browser."""
-    return requests.get(f"http://{served.base}{path}", headers={"Host": host}, timeout=10, **more)
+    return requests.get(f"http://{served.base}{path}", headers={"Host": host}, timeout=60, **more)
 
 
 def post(served: Served, path: str, body: Any, host: str = HOST, origin: str | None = ORIGIN) -> requests.Response:
     headers = {"Host": host} if origin is None else {"Host": host, "Origin": origin}
-    return requests.post(f"http://{served.base}{path}", json=body, headers=headers, timeout=10)
+    return requests.post(f"http://{served.base}{path}", json=body, headers=headers, timeout=60)
 
 
 def open_socket(served: Served, path: str, host: str = HOST, origin: str | None = ORIGIN) -> ClientConnection:
@@ -80,10 +80,11 @@ def test_page_files_requests_and_socket_work_below_the_prefix(served: Served, pr
         body = asks_for_work("w", prefix)
         asking = threading.Thread(target=lambda: answers.append(post(served, f"{prefix}request_agent", body)))
         asking.start()
-        (packet,) = packets(operator, "register_agent", 0.2, 1)
+        while (packet := json.loads(operator.recv(timeout=60)))["packet_type"] != "register_agent":
+            pass
         data = {"request_id": packet["data"]["request_id"], "agent_id": "5"}
         operator.send(json.dumps({"packet_type": "agent_details", "subject_id": data["request_id"], "data": data}))
-        asking.join(10)
+        asking.join(60)
         page_id = answers[0].json()["data"]["agent_id"]
         with open_socket(served, prefix) as web_socket:
             web_socket.send(json.dumps({"packet_type": "alive", "subject_id": page_id, "data": {}}))
@@ -225,7 +226,7 @@ def test_limits_count_for_the_address_that_the_proxy_on_this_machine_reports(tmp
     def status(served: Served, forwarded: str) -> int:
         headers = {"Host": HOST, "X-Forwarded-For": forwarded}
         address = f"http://127.0.0.1:{served.architect.port}/pets/request_agent"
-        return requests.post(address, json={}, headers=headers, timeout=10).status_code
+        return requests.post(address, json={}, headers=headers, timeout=60).status_code
 
     with router(tmp_path / "here", limits, public_url=PUBLIC) as served:
         assert [status(served, f"203.0.113.{n}") for n in (1, 2, 2)] == [400, 400, 429]
@@ -255,7 +256,7 @@ def test_health_says_whether_the_run_is_connected_and_nothing_else(tmp_path: Pat
             assert health(served, "/pets/healthz", HOST) == health(served, "/healthz", HOST) == HERE
             answer = get(served, "/healthz", "localhost")
             assert answer.headers["Cache-Control"] == "no-store"
-            assert requests.head(f"http://{served.base}/healthz", headers={"Host": HOST}, timeout=10).ok
+            assert requests.head(f"http://{served.base}/healthz", headers={"Host": HOST}, timeout=60).ok
             operator.close()
         assert served_health_becomes(served, GONE)
         assert health(served, host="evil.example")[0] == 421

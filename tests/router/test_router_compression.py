@@ -43,7 +43,7 @@ def get(served: Served, path: str, method: str = "GET", **headers: str) -> reque
         method,
         f"http://{served.base}/{path}",
         headers={"Accept-Encoding": "identity", **named},
-        timeout=10,
+        timeout=60,
         stream=True,
     )
     response._content = response.raw.read(decode_content=False)

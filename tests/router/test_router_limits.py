@@ -22,7 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from model_chat.router.addresses import faults_of_addresses
 from model_chat.tests.mephisto_run import Run
-from model_chat.tests.router.test_local_architect import Served, make_architect, packets
+from model_chat.tests.router.test_local_architect import Served, arrived, make_architect, packets, settle
 
 LIVE = "mephisto_bound_live_update"
 SAID = "client_bound_live_update"
@@ -74,7 +74,7 @@ def live(page_id: str, data: Any = None, **more: Any) -> str:
 def hears_from(operator: ClientConnection, agent_id: str, text: str) -> bool:
     """Whether what an agent's page says arrives, whatever else does."""
     while True:
-        packet = json.loads(operator.recv(timeout=10))
+        packet = json.loads(operator.recv(timeout=60))
         if packet["packet_type"] == LIVE and packet["subject_id"] == agent_id and packet["data"] == {"text": text}:
             return True
 
@@ -83,7 +83,7 @@ def close_code(connection: ClientConnection) -> int | None:
     """The code with which the router closes a connection."""
     try:
         while True:
-            connection.recv(timeout=15)
+            connection.recv(timeout=60)
     except ConnectionClosed as closed:
         return closed.rcvd.code if closed.rcvd is not None else None
 
@@ -91,7 +91,7 @@ def close_code(connection: ClientConnection) -> int | None:
 @contextmanager
 def raw(served: Served, host: str | None = None) -> Iterator[socket.socket]:
     name, port = served.base.split(":")
-    with socket.create_connection((host or name, int(port)), 15) as connection:
+    with socket.create_connection((host or name, int(port)), 60) as connection:
         yield connection
 
 
@@ -119,9 +119,9 @@ def exchange(served: Served, request: bytes) -> bytes:
 def test_what_no_page_uses_is_closed(served: Served, operator: ClientConnection, method: str, path: str) -> None:
     page_id = served.register(operator, "1")
     body = {"USED_AGENT_ID": page_id, "metadata": {"tips": {"header": "h", "text": "t" * 10_000}}}
-    answer = requests.request(method, url(served, path), json=body, timeout=10)
+    answer = requests.request(method, url(served, path), json=body, timeout=60)
     assert answer.status_code == 404
-    assert packets(operator, "submit_metadata", 0.05) == []
+    assert packets(operator, "submit_metadata") == []
 
 
 @pytest.mark.parametrize("kind", ["log_error", "submit_metadata", "submit_unit", "submit_onboarding", "register_agent"])
@@ -129,8 +129,7 @@ def test_a_socket_takes_no_packet_that_pages_do_not_send(served: Served, operato
     page_id = served.register(operator, "1")
     with served.page(page_id) as page:
         page.send(json.dumps({"packet_type": kind, "subject_id": page_id, "data": {"tips": {}, "text": "x"}}))
-        with pytest.raises(TimeoutError):
-            operator.recv(timeout=0.1)
+        assert arrived(operator, page) == []
 
 
 # --- JSON ---
@@ -156,9 +155,8 @@ def test_a_socket_takes_no_packet_that_pages_do_not_send(served: Served, operato
 def test_a_body_is_checked_before_it_is_parsed(
     served: Served, operator: ClientConnection, body: bytes, status: int
 ) -> None:
-    assert requests.post(url(served, "request_agent"), data=body, headers=JSON, timeout=10).status_code == status
-    with pytest.raises(TimeoutError):
-        operator.recv(timeout=0.02)
+    assert requests.post(url(served, "request_agent"), data=body, headers=JSON, timeout=60).status_code == status
+    assert arrived(operator) == []
 
 
 @pytest.mark.parametrize(
@@ -172,7 +170,7 @@ def test_a_body_is_checked_before_it_is_parsed(
     ],
 )
 def test_only_json_in_utf8_is_read(served: Served, headers: dict[str, str]) -> None:
-    answer = requests.post(url(served, "request_agent"), data=b"{}", headers=headers, timeout=10)
+    answer = requests.post(url(served, "request_agent"), data=b"{}", headers=headers, timeout=60)
     assert answer.status_code == 415
 
 
@@ -180,7 +178,7 @@ def test_only_json_in_utf8_is_read(served: Served, headers: dict[str, str]) -> N
 def test_a_compressed_body_is_not_unpacked(served: Served, encoding: str) -> None:
     body = gzip.compress(json.dumps(asks_for_work()).encode())
     headers = {**JSON, "Content-Encoding": encoding}
-    assert requests.post(url(served, "request_agent"), data=body, headers=headers, timeout=10).status_code == 415
+    assert requests.post(url(served, "request_agent"), data=body, headers=headers, timeout=60).status_code == 415
 
 
 @pytest.mark.parametrize("key", ["__proto__", "constructor", "prototype", "toString", "request_id", "agent_id", "x"])
@@ -190,9 +188,8 @@ def test_unknown_keys_of_a_request_are_refused(
 ) -> None:
     body = asks_for_work()
     (body if place == "body" else body["provider_data"])[key] = {"status": "admin"}
-    assert requests.post(url(served, "request_agent"), json=body, timeout=10).status_code == 400
-    with pytest.raises(TimeoutError):
-        operator.recv(timeout=0.02)
+    assert requests.post(url(served, "request_agent"), json=body, timeout=60).status_code == 400
+    assert arrived(operator) == []
 
 
 @pytest.mark.parametrize("path", ["submit_task", "submit_onboarding", "log_error"])
@@ -201,23 +198,22 @@ def test_unknown_keys_of_a_hand_in_are_refused(served: Served, operator: ClientC
     body: dict[str, Any] = {"USED_AGENT_ID": page_id}
     if path == "submit_onboarding":
         body = {"provider_data": dict(body)}
-    answer = requests.post(url(served, path), json={**body, "__proto__": {"x": 1}}, timeout=10)
+    answer = requests.post(url(served, path), json={**body, "__proto__": {"x": 1}}, timeout=60)
     assert answer.status_code == 400
-    with pytest.raises(TimeoutError):
-        operator.recv(timeout=0.02)
+    assert arrived(operator) == []
 
 
 def test_onboarding_is_handed_in_without_data(served: Served, operator: ClientConnection) -> None:
     page_id = served.register(operator, "onboarding_1")
     data = {"provider_data": {"USED_AGENT_ID": page_id, "onboarding_data": {"passed": True}}}
-    asking = threading.Thread(target=lambda: requests.post(url(served, "submit_onboarding"), json=data, timeout=10))
+    asking = threading.Thread(target=lambda: requests.post(url(served, "submit_onboarding"), json=data, timeout=60))
     asking.start()
-    packet = json.loads(operator.recv(timeout=10))
+    packet = json.loads(operator.recv(timeout=60))
     request_id = packet["data"].pop("request_id")
     assert packet["data"] == {"onboarding_data": {}}
     details = {"request_id": request_id, "agent_id": None}
     operator.send(json.dumps({"packet_type": "agent_details", "subject_id": request_id, "data": details}))
-    asking.join(10)
+    asking.join(60)
     assert not asking.is_alive()
 
 
@@ -225,9 +221,8 @@ def test_onboarding_is_handed_in_without_data(served: Served, operator: ClientCo
 @pytest.mark.parametrize("key", ["worker_name", "agent_registration_id", "assignment_id", "hit_id", "provider_type"])
 def test_ids_of_odd_types_are_refused(served: Served, operator: ClientConnection, key: str, provider_type: Any) -> None:
     body = asks_for_work(**{key: provider_type})
-    assert requests.post(url(served, "request_agent"), json=body, timeout=10).status_code == 400
-    with pytest.raises(TimeoutError):
-        operator.recv(timeout=0.01)
+    assert requests.post(url(served, "request_agent"), json=body, timeout=60).status_code == 400
+    assert arrived(operator) == []
 
 
 def test_of_a_key_given_twice_router_and_run_script_see_the_same(served: Served, operator: ClientConnection) -> None:
@@ -237,7 +232,7 @@ def test_of_a_key_given_twice_router_and_run_script_see_the_same(served: Served,
         page.send(
             f'{{"packet_type":"{LIVE}","subject_id":"{other[:-1]}","subject_id":"{mine}","data":{{"a":1,"a":2}}}}'
         )
-        packet = json.loads(operator.recv(timeout=10))
+        packet = json.loads(operator.recv(timeout=60))
     assert (packet["subject_id"], packet["data"]) == ("1", {"a": 2})
 
 
@@ -260,7 +255,7 @@ def test_a_packet_is_checked_before_it_is_parsed(served: Served, operator: Clien
     with served.page(page_id) as page:
         page.send(f'{{"packet_type": "{LIVE}", "subject_id": "{page_id}", "data": {data}}}')
         page.send(live(page_id, {"text": "after it"}))
-        packet = json.loads(operator.recv(timeout=10))
+        packet = json.loads(operator.recv(timeout=60))
     assert packet["data"] == {"text": "after it"}
 
 
@@ -279,7 +274,7 @@ def test_unknown_keys_of_packets_end_the_connection_in_the_end(served: Served, o
             for _ in range(25):
                 page.send(live(page_id, __proto__={"status": "x"}))
         assert close_code(page) == 1008
-    assert packets(operator, LIVE, 0.05) == []
+    assert packets(operator, LIVE) == []
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 5000, "0." + "1" * 5000, "1e-999"])
@@ -287,7 +282,7 @@ def test_huge_numbers_harm_nobody(served: Served, operator: ClientConnection, nu
     page_id = served.register(operator, "1")
     with served.page(page_id) as page:
         page.send(f'{{"packet_type": "{LIVE}", "subject_id": "{page_id}", "data": {{"number": {number}}}}}')
-        text = operator.recv(timeout=10)
+        text = operator.recv(timeout=60)
         assert len(text) < 500, "Python refuses integers of more than 4,300 digits"
         page.send(live(page_id, {"text": "still here"}))
         assert hears_from(operator, "1", "still here")
@@ -302,14 +297,13 @@ def test_binary_frames_and_frames_that_are_no_text_end_the_connection(
     page_id = served.register(operator, "1")
     for content, code in ((live(page_id).encode(), 1003), (b"\xff\xfe", 1007)):
         with served.page(page_id) as page:
-            packets(page, "update_status", 0.1)
+            settle(page)
             if code == 1003:
                 page.send(content)
             else:
                 page.socket.sendall(Frame(Opcode.TEXT, content).serialize(mask=True))
             assert close_code(page) == code
-    with pytest.raises(TimeoutError):
-        operator.recv(timeout=0.05)
+    assert arrived(operator) == []
 
 
 def test_a_packet_in_a_few_fragments_is_taken_and_one_in_thousands_ends_the_connection(
@@ -322,8 +316,7 @@ def test_a_packet_in_a_few_fragments_is_taken_and_one_in_thousands_ends_the_conn
         with contextlib.suppress(ConnectionClosed):
             page.send(iter(live(page_id, {"text": "x" * 5000})))
         assert close_code(page) in (1008, None), "what is still being sent may cross the close frame, and hide its code"
-    with pytest.raises(TimeoutError):
-        operator.recv(timeout=0.05)
+    assert arrived(operator) == []
 
 
 def test_compression_is_not_agreed_on(served: Served) -> None:
@@ -383,17 +376,17 @@ def test_pipelined_requests_end_the_connection_with_the_first_pending_one(
     request = post(served, "request_agent", json.dumps(asks_for_work()).encode())
     answer = exchange(served, request * 300)
     assert answer.count(b"HTTP/1.1") <= 1
-    assert len(packets(operator, "register_agent", 0.2)) <= 1
+    assert len(packets(operator, "register_agent")) <= 1
     deep = post(served, "submit_task", b"[" * 30_000)
     assert exchange(served, deep * 200).count(b"HTTP/1.1") <= 1
-    assert requests.get(url(served, "is_alive"), timeout=10).ok
+    assert requests.get(url(served, "is_alive"), timeout=60).ok
 
 
 def test_requests_one_after_the_other_share_a_connection(served: Served) -> None:
     with requests.Session() as session:
         for _ in range(20):
-            assert session.get(url(served, "is_alive"), timeout=10).ok
-            assert session.post(url(served, "request_agent"), json={}, timeout=10).status_code == 400
+            assert session.get(url(served, "is_alive"), timeout=60).ok
+            assert session.post(url(served, "request_agent"), json={}, timeout=60).status_code == 400
 
 
 def test_a_request_in_a_request_is_refused(served: Served, operator: ClientConnection) -> None:
@@ -409,19 +402,17 @@ def test_a_request_in_a_request_is_refused(served: Served, operator: ClientConne
         answer = exchange(served, post(served, "submit_task", body, *headers))
         assert answer.startswith(b"HTTP/1.1 400"), (headers, answer)
         assert answer.count(b"HTTP/1.1") == 1
-    with pytest.raises(TimeoutError):
-        operator.recv(timeout=0.05)
+    assert arrived(operator) == []
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
 def test_no_other_method_stands_for_post(served: Served, operator: ClientConnection, method: str) -> None:
     headers = {"X-HTTP-Method-Override": "POST", "X-Method-Override": "POST"}
     answer = requests.request(
-        method, url(served, "request_agent?_method=POST"), json=asks_for_work(), headers=headers, timeout=10
+        method, url(served, "request_agent?_method=POST"), json=asks_for_work(), headers=headers, timeout=60
     )
     assert answer.status_code in ((200, 404) if method == "OPTIONS" else (404,))
-    with pytest.raises(TimeoutError):
-        operator.recv(timeout=0.02)
+    assert arrived(operator) == []
 
 
 def test_large_headers_are_refused(served: Served) -> None:
@@ -438,9 +429,11 @@ def test_a_request_that_comes_slowly_is_ended(tmp_path: Path) -> None:
             b"POST /submit_task HTTP/1.1\r\nHost: x\r\n",
             post(served, "submit_task", b"{", "Content-Length: 99"),
         )
-        for start in starts:
-            with raw(served) as connection:
+        with contextlib.ExitStack() as stack:
+            slow = [stack.enter_context(raw(served)) for _ in starts]
+            for connection, start in zip(slow, starts, strict=True):
                 connection.sendall(start)
+            for connection in slow:
                 answer = everything_from(connection)
                 assert not answer or b" 408 " in answer.splitlines()[0]
 
@@ -453,7 +446,7 @@ def test_one_address_has_few_sockets_that_do_not_say_who_they_are(tmp_path: Path
         operator = stack.enter_context(served.operator())
         page_id = served.register(operator, "1")
         page = stack.enter_context(served.page(page_id))
-        packets(page, "update_status", 0.2, 1)
+        settle(page)
         silent = [stack.enter_context(connect(f"ws://{served.base}/")) for _ in range(2)]
         with pytest.raises(InvalidStatus) as refused:
             connect(f"ws://{served.base}/")
@@ -461,7 +454,7 @@ def test_one_address_has_few_sockets_that_do_not_say_who_they_are(tmp_path: Path
         silent.pop().close()  # a place becomes free
         for _ in range(2):
             other = stack.enter_context(served.page(page_id))
-            packets(other, "update_status", 0.2, 1)
+            settle(other)
         with pytest.raises(InvalidStatus):  # all four are taken
             connect(f"ws://{served.base}/")
         page.send(live(page_id, {"text": "still here"}))
@@ -484,7 +477,7 @@ def test_a_trusted_proxy_says_from_where_requests_come_and_nobody_else_does(tmp_
 
     def status(served: Served, forwarded: str) -> int:
         headers = {"X-Forwarded-For": forwarded}
-        return requests.post(url(served, "request_agent"), json={}, headers=headers, timeout=10).status_code
+        return requests.post(url(served, "request_agent"), json={}, headers=headers, timeout=60).status_code
 
     with router(tmp_path / "untrusted", limits) as served:
         assert [status(served, f"203.0.113.{n}") for n in range(4)] == [400, 400, 429, 429]
@@ -516,17 +509,21 @@ def test_one_worker_has_few_requests_for_work_at_the_same_time(served: Served, o
     threads = [threading.Thread(target=ask, args=("greedy", number)) for number in range(30)]
     for thread in threads:
         thread.start()
-    got = packets(operator, "register_agent", 1.0, 4)
+    end = time.monotonic() + 60
+    while len(codes) < 26:
+        assert time.monotonic() < end, codes
+        time.sleep(0.01)
+    got = packets(operator, "register_agent")
     assert len(got) == 4
     other = threading.Thread(target=ask, args=("another", 1))
     other.start()
-    got += packets(operator, "register_agent", 0.5, 1)
+    got.append(json.loads(operator.recv(timeout=60)))
     assert got[-1]["data"]["provider_data"]["worker_name"] == "another"
     for packet in got:
         details = {"request_id": packet["data"]["request_id"], "agent_id": None}
         operator.send(json.dumps({"packet_type": "agent_details", "subject_id": "", "data": details}))
     for thread in [*threads, other]:
-        thread.join(30)
+        thread.join(60)
     assert sorted(codes) == [200] * 5 + [429] * 26
 
 
@@ -534,17 +531,17 @@ def test_one_worker_asks_for_work_a_limited_number_of_times(tmp_path: Path) -> N
     limits = {"requestsOfWorkerAtOnce": 3, "requestsOfWorkerPerSecond": 0.001, "secondsForWork": 0.05}
     with router(tmp_path, limits) as served:
         bodies = [asks_for_work("greedy", str(number)) for number in range(5)] + [asks_for_work("another")]
-        codes = [requests.post(url(served, "request_agent"), json=body, timeout=10).status_code for body in bodies]
+        codes = [requests.post(url(served, "request_agent"), json=body, timeout=60).status_code for body in bodies]
     assert codes == [504, 504, 504, 429, 429, 504], "there is no operator to answer"
 
 
 def test_a_hand_in_is_not_repeated_for_ever(served: Served, operator: ClientConnection) -> None:
     page_id = served.register(operator, "9")
     body = {"USED_AGENT_ID": page_id, "final_data": {}}
-    codes = [requests.post(url(served, "submit_task"), json=body, timeout=10).status_code for _ in range(40)]
+    codes = [requests.post(url(served, "submit_task"), json=body, timeout=60).status_code for _ in range(40)]
     assert codes[:10] == [200] * 10
     assert codes.count(429) >= 25
-    assert len(packets(operator, "submit_unit", 0.1, 1)) == codes.count(200)
+    assert len(packets(operator, "submit_unit")) == codes.count(200)
 
 
 def test_what_waits_for_the_operator_is_bounded_for_each_agent(tmp_path: Path) -> None:
@@ -555,12 +552,9 @@ def test_what_waits_for_the_operator_is_bounded_for_each_agent(tmp_path: Path) -
             for number in range(50):
                 flooder.send(live(greedy, {"text": str(number)}))
             page.send(live(modest, {"text": "once"}))
-            # An answer to what was sent last shows that the rest was handled.
-            for connection in (flooder, page):
-                connection.send(json.dumps({"packet_type": "alive", "subject_id": "", "data": {}}))
-            time.sleep(0.5)
+            settle(flooder, page)
             with served.operator() as operator:
-                got = packets(operator, LIVE, 0.3, 6)
+                got = packets(operator, LIVE)
     assert [packet["data"]["text"] for packet in got if packet["subject_id"] == "1"] == ["0", "1", "2", "3", "4"]
     assert [packet["data"]["text"] for packet in got if packet["subject_id"] == "2"] == ["once"]
 
@@ -571,9 +565,9 @@ def test_what_waits_for_a_page_is_bounded_in_bytes(tmp_path: Path) -> None:
         for number in range(20):
             data = {"number": number, "text": "x" * 1000}
             operator.send(json.dumps({"packet_type": SAID, "subject_id": "1", "data": data}))
-        time.sleep(0.2)
+        settle(operator)
         with served.page(page_id) as page:
-            numbers = [packet["data"]["number"] for packet in packets(page, SAID, 0.3, 2)]
+            numbers = [packet["data"]["number"] for packet in packets(page, SAID)]
     assert numbers == [18, 19], "the newest stay"
 
 
@@ -610,8 +604,8 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def ask_as(served: Served, host: str) -> int:
     headers = {"Host": host} if host else {}
-    status = requests.get(url(served, "is_alive"), headers=headers, timeout=10).status_code
-    posted = requests.post(url(served, "request_agent"), json={}, headers=headers, timeout=10).status_code
+    status = requests.get(url(served, "is_alive"), headers=headers, timeout=60).status_code
+    posted = requests.post(url(served, "request_agent"), json={}, headers=headers, timeout=60).status_code
     assert posted == (400 if status == 200 else status)
     head = (
         f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -714,17 +708,17 @@ def test_symbolic_links_and_hidden_files_are_not_served(tmp_path: Path) -> None:
             "link%2etxt",
             "plain.txt/../link.txt",
         ):
-            assert requests.get(url(served, path), timeout=10).status_code == 404, path
-        assert requests.get(url(served, "plain.txt"), timeout=10).text == "public"
-        assert requests.get(url(served, ""), timeout=10).ok
+            assert requests.get(url(served, path), timeout=60).status_code == 404, path
+        assert requests.get(url(served, "plain.txt"), timeout=60).text == "public"
+        assert requests.get(url(served, ""), timeout=60).ok
     finally:
         architect.shutdown()
 
 
 def test_error_reports_hold_nothing_that_a_terminal_obeys(served: Served, operator: ClientConnection) -> None:
     hostile = "\x9b2J\x1b]0;x\x07\r\n\u202egnp.exe\u2066\u200b"
-    assert requests.post(url(served, "log_error"), json={"error_data": {"text": hostile}}, timeout=10).ok
-    (packet,) = packets(operator, "log_error", 0.2, 1)
+    assert requests.post(url(served, "log_error"), json={"error_data": {"text": hostile}}, timeout=60).ok
+    (packet,) = packets(operator, "log_error")
     assert packet["data"]["text"].isascii()
     assert packet["data"]["text"].isprintable()
     assert json.loads(packet["data"]["text"]) == {"text": hostile}

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from model_chat.tests.mephisto_run import Run
-from model_chat.tests.router.test_local_architect import Served, make_architect, packets
+from model_chat.tests.router.test_local_architect import Served, arrived, make_architect, packets, settle
 
 VICTIM = "7"
 LIVE = "mephisto_bound_live_update"
@@ -45,7 +45,7 @@ def victim(served: Served, operator: ClientConnection) -> Iterator[tuple[str, Cl
     """A worker in a conversation: the id of their page, and its connection."""
     page_id = served.register(operator, VICTIM)
     with served.page(page_id) as page:
-        packets(page, "update_status", 0.2)
+        arrived(page)
         yield page_id, page
 
 
@@ -85,10 +85,10 @@ def test_a_second_socket_hears_nothing_of_another_workers_conversation(
         with connect(f"ws://{served.base}/") as attacker:
             for kind in ("alive", "heartbeat"):
                 attacker.send(json.dumps({"packet_type": kind, "subject_id": guess, "data": {}}))
+            settle(attacker)
             operator.send(json.dumps({"packet_type": SAID, "subject_id": VICTIM, "data": {"text": "private"}}))
             assert awaited(page, SAID)["data"] == {"text": "private"}
-            with pytest.raises((TimeoutError, ConnectionClosed)):
-                attacker.recv(timeout=0.05)
+            assert arrived(attacker) == []
 
 
 def test_nobody_becomes_the_operator(
@@ -97,10 +97,10 @@ def test_nobody_becomes_the_operator(
     page_id, page = victim
     with connect(f"ws://{served.base}/") as attacker:
         attacker.send(json.dumps({"packet_type": "alive", "subject_id": "mephisto", "data": {}}))
+        settle(attacker)
         page.send(json.dumps({"packet_type": LIVE, "subject_id": page_id, "data": {"text": "private"}}))
-        assert len(packets(operator, LIVE, 0.2, 1)) == 1
-        with pytest.raises(TimeoutError):
-            attacker.recv(timeout=0.1)
+        assert len(packets(operator, LIVE, page)) == 1
+        assert arrived(attacker) == []
     for path in ("operator/", "operator/x", f"operator/{'A' * 32}", "operator/../operator/x"):
         with pytest.raises(InvalidStatus) as refused:
             connect(f"ws://{served.base}/{path}")
@@ -120,7 +120,7 @@ def test_nobody_speaks_for_another_worker(
     with served.page(served.register(operator, "8")) as attacker:
         for guess in guesses(page_id):
             attacker.send(json.dumps({"packet_type": LIVE, "subject_id": guess, "data": {"text": "forged"}}))
-        assert packets(operator, LIVE, 0.3) == []
+        assert packets(operator, LIVE, attacker) == []
 
 
 @pytest.mark.parametrize("kind", [SAID, "update_status", "agent_details", "request_statuses", "return_statuses"])
@@ -129,15 +129,13 @@ def test_a_page_has_no_say_in_what_only_the_operator_does(
 ) -> None:
     page_id, page = victim
     with served.page(served.register(operator, "8")) as attacker:
-        packets(attacker, "update_status", 0.1)
+        arrived(attacker)
         for subject in (page_id, VICTIM, "mephisto"):
             data = {"status": "completed", "text": "forged", "request_id": "x"}
             attacker.send(json.dumps({"packet_type": kind, "subject_id": subject, "data": data}))
-        with pytest.raises((TimeoutError, ConnectionClosed)):
-            attacker.recv(timeout=0.1)
-    assert packets(page, SAID, 0.1) == []
-    with pytest.raises(TimeoutError):
-        operator.recv(timeout=0.1)
+        assert arrived(attacker) == []
+    assert packets(page, SAID) == []
+    assert arrived(operator) == []
 
 
 # --- handing in ---
@@ -152,10 +150,9 @@ def test_nobody_hands_in_for_another_worker(
         body = {"USED_AGENT_ID": guess, "final_data": {}}
         if path == "submit_onboarding":
             body = {"provider_data": {"USED_AGENT_ID": guess}}
-        answer = requests.post(url(served, path), json=body, timeout=10)
+        answer = requests.post(url(served, path), json=body, timeout=60)
         assert answer.status_code == 403, guess
-    with pytest.raises(TimeoutError):
-        operator.recv(timeout=0.1)
+    assert arrived(operator) == []
     operator.send(json.dumps({"packet_type": SAID, "subject_id": VICTIM, "data": {"text": "still there"}}))
     assert awaited(page, SAID)["data"] == {"text": "still there"}
 
@@ -165,8 +162,8 @@ def test_handing_in_names_no_file_for_the_run_script_to_fetch(
 ) -> None:
     page_id, _ = victim
     final = {"kept": 1, "files": [{"filename": "../../etc/passwd"}]}
-    requests.post(url(served, "submit_task"), json={"USED_AGENT_ID": page_id, "final_data": final}, timeout=10)
-    assert [packet["data"] for packet in packets(operator, "submit_unit", 0.2, 1)] == [{"kept": 1}]
+    requests.post(url(served, "submit_task"), json={"USED_AGENT_ID": page_id, "final_data": final}, timeout=60)
+    assert [packet["data"] for packet in packets(operator, "submit_unit")] == [{"kept": 1}]
     with pytest.raises(ValueError, match="none has uploaded"):
         served.architect.download_file("../../etc/passwd", "/tmp")
 
@@ -179,7 +176,7 @@ def test_a_page_of_another_site_gets_no_socket_and_no_answer(served: Served, ori
     with pytest.raises(InvalidStatus) as refused:
         connect(f"ws://{served.base}/", origin=origin)  # type: ignore[arg-type]  # likewise
     assert refused.value.response.status_code == 403
-    answer = requests.post(url(served, "request_agent"), json={}, headers={"Origin": origin}, timeout=10)
+    answer = requests.post(url(served, "request_agent"), json={}, headers={"Origin": origin}, timeout=60)
     assert answer.status_code == 403
     assert not [name for name in answer.headers if name.lower().startswith("access-control")]
 
@@ -188,13 +185,13 @@ def test_its_own_page_gets_both(served: Served) -> None:
     origin = f"http://{served.base}"
     with connect(f"ws://{served.base}/", origin=origin):  # type: ignore[arg-type]  # likewise
         pass
-    answer = requests.post(url(served, "request_agent"), json={}, headers={"Origin": origin}, timeout=10)
+    answer = requests.post(url(served, "request_agent"), json={}, headers={"Origin": origin}, timeout=60)
     assert answer.status_code == 400, "it is told that something is missing"
 
 
 def test_a_form_of_another_site_is_not_read(served: Served) -> None:
     for kind in ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"):
-        answer = requests.post(url(served, "submit_task"), data="a=b", headers={"Content-Type": kind}, timeout=10)
+        answer = requests.post(url(served, "submit_task"), data="a=b", headers={"Content-Type": kind}, timeout=60)
         assert answer.status_code == 415
 
 
@@ -223,7 +220,7 @@ def test_a_form_of_another_site_is_not_read(served: Served) -> None:
 )
 def test_no_file_outside_the_page_is_served(served: Served, path: str) -> None:
     host, port = served.base.split(":")
-    with socket.create_connection((host, int(port)), 10) as raw:  # no library in between that tidies the path
+    with socket.create_connection((host, int(port)), 60) as raw:  # no library in between that tidies the path
         raw.sendall(f"GET /{path} HTTP/1.1\r\nHost: {served.base}\r\nConnection: close\r\n\r\n".encode())
         answer = b""
         while chunk := raw.recv(65536):
@@ -239,7 +236,7 @@ def test_no_file_outside_the_page_is_served(served: Served, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["", "task_config.json", "wrap_crowd_source.js", "nowhere", "is_alive"])
 def test_every_answer_has_the_headers_that_keep_browsers_strict(served: Served, path: str) -> None:
-    headers = requests.get(url(served, path), timeout=10).headers
+    headers = requests.get(url(served, path), timeout=60).headers
     policy = {part.split()[0]: part.split()[1:] for part in headers["Content-Security-Policy"].split(";")}
     assert policy["default-src"] == ["'none'"]
     assert policy["script-src"] == ["'self'"]
@@ -254,7 +251,7 @@ def test_every_answer_has_the_headers_that_keep_browsers_strict(served: Served, 
 
 
 def test_a_host_header_can_not_add_to_the_policy(served: Served) -> None:
-    headers = requests.get(url(served), headers={"Host": "x; script-src *"}, timeout=10).headers
+    headers = requests.get(url(served), headers={"Host": "x; script-src *"}, timeout=60).headers
     assert "script-src *" not in headers["Content-Security-Policy"]
 
 
@@ -268,7 +265,7 @@ def awaited(connection: ClientConnection, kind: str) -> Any:
         TimeoutError: none comes.
     """
     while True:
-        packet = json.loads(connection.recv(timeout=10))
+        packet = json.loads(connection.recv(timeout=60))
         if packet["packet_type"] == kind:
             return packet
 
@@ -277,7 +274,7 @@ def is_closed(attacker: ClientConnection, code: int) -> bool:
     """Whether the router closes a connection with this code."""
     try:
         while True:
-            attacker.recv(timeout=10)
+            attacker.recv(timeout=60)
     except ConnectionClosed as closed:
         return closed.rcvd is not None and closed.rcvd.code == code
 
@@ -301,7 +298,7 @@ def test_a_flood_of_packets_ends_the_flooder_and_nobody_else(
             for _ in range(100_000):
                 attacker.send(packet)
         assert is_closed(attacker, 1008)
-    assert len([p for p in packets(operator, LIVE, 0.3) if p["subject_id"] == "8"]) <= 400
+    assert len([p for p in packets(operator, LIVE) if p["subject_id"] == "8"]) <= 400
     assert still_works(served, operator, victim)
 
 
@@ -315,7 +312,7 @@ def test_a_packet_that_is_too_large_ends_the_connection_and_never_reaches_the_op
     with served.page(own) as attacker:  # small here, large there: more than Python's side would take
         numbers = "[" + ",".join(["1e20"] * 120_000) + "]"
         attacker.send(f'{{"packet_type": "{LIVE}", "subject_id": "{own}", "data": {{"numbers": {numbers}}}}}')
-        assert packets(operator, LIVE, 0.3) == []
+        assert packets(operator, LIVE, attacker) == []
     assert still_works(served, operator, victim)
 
 
@@ -338,7 +335,7 @@ def test_whoever_guesses_ids_has_to_connect_anew_and_whoever_says_none_is_sent_a
         strict = Served(architect)
         with connect(f"ws://{strict.base}/") as silent:
             assert is_closed(silent, 1008)
-        codes = [requests.post(url(strict, "request_agent"), json={}, timeout=10).status_code for _ in range(5)]
+        codes = [requests.post(url(strict, "request_agent"), json={}, timeout=60).status_code for _ in range(5)]
         assert codes[:3] == [400] * 3
         assert 429 in codes[3:]
         with connect(f"ws://{strict.base}/"), connect(f"ws://{strict.base}/"), pytest.raises(InvalidStatus):
@@ -350,7 +347,7 @@ def test_whoever_guesses_ids_has_to_connect_anew_and_whoever_says_none_is_sent_a
 def test_a_body_that_is_too_large_or_broken_is_refused(served: Served) -> None:
     headers = {"Content-Type": "application/json"}
     for body, status in (("x" * 10, 400), ('{"a": "' + "x" * 300_000 + '"}', 413), ("[" * 20_000, 400)):
-        answer = requests.post(url(served, "submit_task"), data=body, headers=headers, timeout=10)
+        answer = requests.post(url(served, "submit_task"), data=body, headers=headers, timeout=60)
         assert answer.status_code == status
         assert "at " not in answer.text, "no stack of calls"
 
@@ -362,32 +359,31 @@ def test_a_body_that_is_too_large_or_broken_is_refused(served: Served) -> None:
 def test_a_request_for_work_without_proper_ids_never_reaches_the_operator(
     served: Served, operator: ClientConnection, provider: Any
 ) -> None:
-    answer = requests.post(url(served, "request_agent"), json={"provider_data": provider}, timeout=10)
+    answer = requests.post(url(served, "request_agent"), json={"provider_data": provider}, timeout=60)
     assert answer.status_code == 400
-    with pytest.raises(TimeoutError):
-        operator.recv(timeout=0.05)
+    assert arrived(operator) == []
 
 
 def test_error_reports_are_few_short_and_hold_no_control_characters(
     served: Served, operator: ClientConnection, victim: tuple[str, ClientConnection]
 ) -> None:
     report: Callable[[], Any] = lambda: requests.post(  # noqa: E731  # said thirty times
-        url(served, "log_error"), json={"error_data": {"text": "\x1b[2J" + "x" * 9000}}, timeout=10
+        url(served, "log_error"), json={"error_data": {"text": "\x1b[2J" + "x" * 9000}}, timeout=60
     )
     for _ in range(30):
         report()
-    got = packets(operator, "log_error", 0.3, 1)
+    got = packets(operator, "log_error")
     assert 0 < len(got) <= 25
     assert all(len(packet["data"]["text"]) <= 2000 and "\x1b" not in packet["data"]["text"] for packet in got)
 
 
 def test_a_connection_that_sends_half_a_request_holds_up_nobody(served: Served) -> None:
     host, port = served.base.split(":")
-    slow = [socket.create_connection((host, int(port)), 10) for _ in range(50)]
+    slow = [socket.create_connection((host, int(port)), 60) for _ in range(50)]
     try:
         for raw in slow:
             raw.sendall(b"POST /submit_task HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
-        assert requests.get(url(served, "is_alive"), timeout=5).ok
+        assert requests.get(url(served, "is_alive"), timeout=60).ok
     finally:
         for raw in slow:
             raw.close()

@@ -180,27 +180,26 @@ def typed(copy: Path, *words: str, cwd: Path | None = None) -> subprocess.Comple
 @pytest.mark.parametrize(
     "beside",
     [
-        "model_chat/conversation.json",
-        "model_chat/__init__.py",
-        "model_chat.py",
-        "yaml.py",
-        "rich/__init__.py",
-        "random.py",
+        ("model_chat/conversation.json", "yaml.py", "rich/__init__.py", "random.py"),
+        ("model_chat/__init__.py",),
+        ("model_chat.py",),
     ],
 )
 def test_nothing_beside_the_run_script_takes_the_place_of_a_package(
-    copy_with_own_environment: Path, beside: str
+    copy_with_own_environment: Path, beside: tuple[str, ...]
 ) -> None:
-    file = copy_with_own_environment / beside
-    file.parent.mkdir(exist_ok=True)
+    files = [copy_with_own_environment / name for name in beside]
     try:
-        file.write_text("raise RuntimeError('taken for a package')\n", encoding="utf-8")
+        for file in files:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("raise RuntimeError('taken for a package')\n", encoding="utf-8")
         for script in ("run.py", "run_image_chat.py"):
             done = typed(copy_with_own_environment, script, "--help")
             assert (done.returncode, done.stderr) == (0, "")
             assert f"usage: python {script}" in done.stdout
     finally:
-        shutil.rmtree(file.parent) if file.parent != copy_with_own_environment else file.unlink()
+        for file in files:
+            shutil.rmtree(file.parent) if file.parent != copy_with_own_environment else file.unlink()
 
 
 def test_an_agent_of_ones_own_beside_the_run_script_is_still_found(copy_with_own_environment: Path) -> None:

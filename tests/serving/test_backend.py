@@ -73,12 +73,12 @@ def test_all_wrong_settings_are_named_together_and_nothing_is_asked(server: Endp
 def test_a_run_that_is_stopped_does_not_wait_for_a_first_reply(
     server: EndpointServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "PROBE_SECONDS", 2.0)
+    monkeypatch.setattr(endpoint, "PROBE_SECONDS", 100.0)
     server.default = silent
     started = time.monotonic()
     with pytest.raises(StoppedError):
         opened(source("a", server), stopped=lambda: bool(server.requests))
-    assert time.monotonic() - started < 2.0, "before its time is up"
+    assert time.monotonic() - started < 60, "before its time is up"
 
 
 def test_with_ray_models_behind_endpoints_need_no_cluster(
