@@ -38,7 +38,7 @@ export function App({ session }: { session: Session }): ReactElement {
     if (hasFlow) preload();
   }, [hasFlow]);
   return (
-    <div className="app" data-screen={screen} data-connection={snapshot.connection} lang={texts.language}>
+    <div className="app" data-screen={screen} data-connection={snapshot.connection} lang={texts.language} dir={texts.direction}>
       <ErrorBoundary session={session}>
         {format === "loading" && SHOWS_REPLIES.has(screen) ? (
           <Loading snapshot={snapshot} />
