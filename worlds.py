@@ -20,6 +20,7 @@ from model_chat.bot_agent import BotAgent, ComparedBots, ComparedReplies
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.configuration.redaction import redacted
+from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.conditions import conditions_of, is_admitted, prompt_of, with_conditions
 from model_chat.conversation.contexts import HI, Context, ContextSource
 from model_chat.conversation.growing_reply import GrowingReply
@@ -297,8 +298,7 @@ class ModelChatWorld:
             self.abandon(f"model failed: {failure}")
             self.human.control(
                 "model_failed",
-                reason="The chat partner has a technical problem and can't continue. This is not your fault: please submit "
-                "what you have done; it counts in full.",
+                reason=worker_text("chat.model_failed"),
             )
 
     def _begin_chat(self) -> None:
@@ -496,7 +496,7 @@ class ModelChatWorld:
         """
         for early in self.human.discard_waiting():
             if message_id_of(early) not in self._taken:
-                self._refuse(RefusedError("not_your_turn", "Please wait for the reply.", message_id_of(early)))
+                self._refuse(RefusedError("not_your_turn", worker_text("messages.wait"), message_id_of(early)))
         deadline = time.monotonic() + seconds
         extensions_left = self.options.time_extensions
         self.human.control(

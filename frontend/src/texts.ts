@@ -109,9 +109,7 @@ export function textsOf({ language, direction, conversationLanguage, page }: Lan
       tries: (left: number) => (left === 1 ? onboarding.lastTry : fill(onboarding.tries, { count: left })),
       progress: (done: number, all: number) => fill(onboarding.progress, { done, count: all }),
       wrongReply: (dialog: number, reply: number, replies: number) =>
-        replies === 1
-          ? fill(onboarding.wrongDialog, { dialog })
-          : fill(onboarding.wrongReply, { dialog, reply }),
+        replies === 1 ? fill(onboarding.wrongDialog, { dialog }) : fill(onboarding.wrongReply, { dialog, reply }),
       explanation: (text: string) => fill(onboarding.explanation, { text }),
     },
     screens: {
