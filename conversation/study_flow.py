@@ -190,7 +190,7 @@ class StudyFlowRun:
         task_data = packet["task_data"]
         try:
             if task_data.get("page") != page.id:
-                raise RefusedError("not_your_turn", "This page was already answered, perhaps in another tab.")
+                raise RefusedError("not_your_turn", worker_text("messages.page_answered"))
             answers = self._check(page, task_data.get("answers"))
         except RefusedError as refused:
             refused.message_id = message_id

@@ -1,7 +1,8 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
-import { language, page } from "./src/texts/en.json" with { type: "json" };
+import english from "./src/texts/en.json" with { type: "json" };
 
+const { language, page } = english;
 const { title, text, noScript } = page.screens.beforeScript;
 const INDEX_TEXTS: Record<string, string> = {
   language,
