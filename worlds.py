@@ -20,7 +20,7 @@ from model_chat.bot_agent import BotAgent, ComparedBots, ComparedReplies
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.configuration.redaction import redacted
-from model_chat.configuration.worker_texts import worker_text
+from model_chat.configuration.worker_texts import ENGLISH_SENTENCES, worker_text
 from model_chat.conversation.conditions import conditions_of, is_admitted, prompt_of, with_conditions
 from model_chat.conversation.contexts import HI, Context, ContextSource
 from model_chat.conversation.growing_reply import GrowingReply
@@ -68,7 +68,7 @@ logger = logging.getLogger(__name__)
 
 Answered = TypeVar("Answered")
 
-GREETING = "Hi!"
+GREETING = ENGLISH_SENTENCES["defaults.greeting"]
 """What the worker is shown to have said in the start mode ``hi``."""
 
 
@@ -146,6 +146,7 @@ class ChatOptions:
     delivery: ReplyDelivery = AS_IT_COMES
     study_flow: FlowOptions | None = None
     comparison: ComparisonSettings | None = None
+    greeting: str = GREETING
 
 
 class ModelChatWorld:
@@ -243,8 +244,8 @@ class ModelChatWorld:
         if self.context is not None and options.include_persona:
             self.bot.observe_persona(self.context.lines_for_model())
         if options.start_mode == HI:
-            self._add_utterance(HUMAN_IDX, GREETING, fake_start=True)
-            self.bot.observe({"id": HUMAN_ID, "text": GREETING})
+            self._add_utterance(HUMAN_IDX, options.greeting, fake_start=True)
+            self.bot.observe({"id": HUMAN_ID, "text": options.greeting})
             self._let_model_reply()
         elif self.context is not None:
             self._add_utterance(HUMAN_IDX, self.context.human_seed, fake_start=True)

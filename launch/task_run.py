@@ -347,6 +347,7 @@ def prepare(
         "attention": task.attention,
         "delivery": ReplyDelivery.of(args),
         "comparison": ComparisonSettings.of(args),
+        "greeting": task.texts.sentences["defaults.greeting"],
         "spend": ModelSpend(pool, task.max_model_spend_usd, spent),
     }
     if task.study_flow is not None:
