@@ -126,6 +126,7 @@ class ChatOptions:
         delivery: whether replies grow on the page, and at which pace.
         study_flow: the pages before and after the chat, and the questions about replies, or None.
         comparison: how the replies of two models are compared, or None where there is one reply.
+        greeting: what the worker is shown to have said, with `hi`.
     """
 
     models: ModelPool

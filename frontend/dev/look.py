@@ -33,7 +33,7 @@ ARGS = [
     "--disable-component-update",
     "--no-first-run",
 ]
-SIZES = ((390, 844), (1440, 900))
+SIZES = ((360, 640), (768, 1024), (1440, 900))
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148 Safari/604.1"
 WORDS = "I would say the anglerfish: it carries its own lamp, and the light is made by bacteria that live in it."
 
