@@ -15,6 +15,8 @@ from mephisto.operations.registry import register_mephisto_abstraction
 from omegaconf import DictConfig
 
 from model_chat.configuration.places import set_up_command
+from model_chat.configuration.text_files import load_texts
+from model_chat.configuration.worker_texts import ENGLISH, ENGLISH_SENTENCES
 from model_chat.errors import ConfigurationError
 from model_chat.mephisto_task import panel_providers as panel_providers  # registers them
 from model_chat.mephisto_task.agent_state import ModelChatAgentState, state_of
@@ -122,11 +124,12 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
     attention_checks_path: str = _flag("", "JSON file of attention checks; empty: none.")
     annotations_config_path: str = _flag("", "JSON file of the annotation buckets; empty: responses are not annotated.")
     annotation_question: str = _flag(
-        "Which of these apply to the reply? Tick all that do.",
+        ENGLISH_SENTENCES["defaults.annotation_question"],
         "Shown above the boxes of each response.",
     )
     final_rating_question: str = _flag(
-        "How good was your chat partner overall?", "Asked at the end, answered 1 to 5; several are separated by |."
+        ENGLISH_SENTENCES["defaults.final_rating_question"],
+        "Asked at the end, answered 1 to 5; several are separated by |.",
     )
     study_flow_path: str = _flag(
         "",
@@ -143,6 +146,12 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
     )
     onboard_task_data_path: str = _flag(
         "${mephisto.blueprint.task_config_path}/onboard_task_data.json", "JSON file of the onboarding dialogues."
+    )
+    language: str = _flag(
+        "en", "Language of the page and of what the server tells workers, such as de; see docs/languages.md."
+    )
+    texts_path: str = _flag(
+        "", "JSON file of texts of your own, over those of the language; empty: none (scripts/texts.py checks it)."
     )
     block_mobile: bool = _flag(False, "Ask workers on a phone to come back on a computer.")
     metrics_port: int | None = _flag(
@@ -218,20 +227,25 @@ class ModelImageChatBlueprintArgs(BaseModelChatBlueprintArgs):
 
 
 class ModelChatTaskBuilder(TaskBuilder):
-    """Copies the built page beside the router's files; runs neither npm nor a bundler."""
+    """Copies the built page beside the router's files, in the study's language; runs neither npm nor a bundler."""
 
     def build_in_dir(self, build_dir: str) -> None:
         """Copy ``frontend/dist`` into ``<build_dir>/static``.
 
         Raises:
-            ConfigurationError: the page has not been built.
+            ConfigurationError: the page has not been built, or its texts can't be read any more.
         """
         if not (FRONTEND_DIST / "index.html").is_file():
             raise ConfigurationError(
                 f"The worker's page is not built ({FRONTEND_DIST}); run '{set_up_command()}' once."
             )
         # Mephisto has put wrap_crowd_source.js and task_config.json into the same folder: they stay.
-        shutil.copytree(FRONTEND_DIST, Path(build_dir) / "static", dirs_exist_ok=True)
+        static = Path(build_dir) / "static"
+        shutil.copytree(FRONTEND_DIST, static, dirs_exist_ok=True)
+        flags = self.args.blueprint
+        texts = load_texts(flags.get("language", ENGLISH), flags.get("texts_path", ""))
+        index = static / "index.html"
+        index.write_text(texts.put_into(index.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 @register_mephisto_abstraction()

@@ -73,6 +73,7 @@ setup(
             "py.typed",
             "requirements.lock",
             "frontend/dist/**/*",
+            "frontend/src/texts/*.json",
             "router/*.js",
             "mephisto_task/*.js",
             "router/package*.json",

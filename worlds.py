@@ -20,6 +20,7 @@ from model_chat.bot_agent import BotAgent, ComparedBots, ComparedReplies
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.configuration.redaction import redacted
+from model_chat.configuration.worker_texts import ENGLISH_SENTENCES, worker_text
 from model_chat.conversation.conditions import conditions_of, is_admitted, prompt_of, with_conditions
 from model_chat.conversation.contexts import HI, Context, ContextSource
 from model_chat.conversation.growing_reply import GrowingReply
@@ -67,7 +68,7 @@ logger = logging.getLogger(__name__)
 
 Answered = TypeVar("Answered")
 
-GREETING = "Hi!"
+GREETING = ENGLISH_SENTENCES["defaults.greeting"]
 """What the worker is shown to have said in the start mode ``hi``."""
 
 
@@ -125,6 +126,7 @@ class ChatOptions:
         delivery: whether replies grow on the page, and at which pace.
         study_flow: the pages before and after the chat, and the questions about replies, or None.
         comparison: how the replies of two models are compared, or None where there is one reply.
+        greeting: what the worker is shown to have said, with `hi`.
     """
 
     models: ModelPool
@@ -145,6 +147,7 @@ class ChatOptions:
     delivery: ReplyDelivery = AS_IT_COMES
     study_flow: FlowOptions | None = None
     comparison: ComparisonSettings | None = None
+    greeting: str = GREETING
 
 
 class ModelChatWorld:
@@ -242,8 +245,8 @@ class ModelChatWorld:
         if self.context is not None and options.include_persona:
             self.bot.observe_persona(self.context.lines_for_model())
         if options.start_mode == HI:
-            self._add_utterance(HUMAN_IDX, GREETING, fake_start=True)
-            self.bot.observe({"id": HUMAN_ID, "text": GREETING})
+            self._add_utterance(HUMAN_IDX, options.greeting, fake_start=True)
+            self.bot.observe({"id": HUMAN_ID, "text": options.greeting})
             self._let_model_reply()
         elif self.context is not None:
             self._add_utterance(HUMAN_IDX, self.context.human_seed, fake_start=True)
@@ -297,8 +300,7 @@ class ModelChatWorld:
             self.abandon(f"model failed: {failure}")
             self.human.control(
                 "model_failed",
-                reason="The chat partner has a technical problem and can't continue. This is not your fault: please submit "
-                "what you have done; it counts in full.",
+                reason=worker_text("chat.model_failed"),
             )
 
     def _begin_chat(self) -> None:
@@ -496,7 +498,7 @@ class ModelChatWorld:
         """
         for early in self.human.discard_waiting():
             if message_id_of(early) not in self._taken:
-                self._refuse(RefusedError("not_your_turn", "Please wait for the reply.", message_id_of(early)))
+                self._refuse(RefusedError("not_your_turn", worker_text("messages.wait"), message_id_of(early)))
         deadline = time.monotonic() + seconds
         extensions_left = self.options.time_extensions
         self.human.control(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from model_chat.configuration.files import parse_json, read_text, validation_faults
+from model_chat.configuration.worker_texts import worker_text
 from model_chat.errors import ConfigurationError, RefusedError
 from model_chat.records.schema import NONE_ALL_GOOD
 
@@ -116,21 +117,17 @@ def check_ticks(config: AnnotationsConfig, ticks: object) -> dict[str, bool]:
         AnnotationRefusedError: no mapping of known buckets to booleans, nothing ticked, or ``none_all_good`` beside others.
     """
     if ticks is None:
-        raise AnnotationRefusedError("annotation_missing", "Please tick at least one box for the last reply first.")
+        raise AnnotationRefusedError("annotation_missing", worker_text("boxes.missing"))
     if not isinstance(ticks, dict) or not all(
         isinstance(key, str) and isinstance(value, bool) for key, value in ticks.items()
     ):
-        raise AnnotationRefusedError(
-            "malformed", "The boxes for the last reply arrived damaged. Please tick them again."
-        )
+        raise AnnotationRefusedError("malformed", worker_text("boxes.damaged"))
     if not ticks.keys() <= set(config.values):
-        raise AnnotationRefusedError(
-            "annotation_unknown", "The boxes don't belong to this task. Please reload the page."
-        )
+        raise AnnotationRefusedError("annotation_unknown", worker_text("boxes.unknown"))
     ticked = {value for value in config.values if ticks.get(value, False)}
     if not ticked:
-        raise AnnotationRefusedError("annotation_missing", "Please tick at least one box for the last reply first.")
+        raise AnnotationRefusedError("annotation_missing", worker_text("boxes.missing"))
     if NONE_ALL_GOOD in ticked and len(ticked) > 1:
         name = next(bucket.name for bucket in config.buckets if bucket.value == NONE_ALL_GOOD)
-        raise AnnotationRefusedError("annotation_conflict", f"“{name}” can't be ticked together with other boxes.")
+        raise AnnotationRefusedError("annotation_conflict", worker_text("boxes.conflict", name=name))
     return {value: value in ticked for value in config.values}

@@ -78,6 +78,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         B + "max_page_time",
     ),
     "Texts that workers see": (
+        B + "language",
+        B + "texts_path",
         B + "task_config_path",
         B + "task_description_file",
         B + "left_pane_text_path",

@@ -11,6 +11,7 @@ from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.agent import OnboardingAgent
 from mephisto.data_model.exceptions import AgentTimeoutError as AgentTimeoutError
 
+from model_chat.configuration.worker_texts import Texts
 from model_chat.crowd.endings import Ending, Endings
 from model_chat.quality.blocks import platform_id
 from model_chat.records.participation import EndingKind
@@ -60,13 +61,18 @@ class HumanAgent:
     Args:
         agent: the Mephisto agent, or onboarding agent, of the worker.
         endings: what participants of a panel are told at the end; None for providers that are no panel.
+        texts: in which sentences of the server are said.
     """
 
     _endings: Endings | None = None
+    _texts = Texts()
 
-    def __init__(self, agent: Agent | OnboardingAgent, endings: Endings | None = None) -> None:
+    def __init__(
+        self, agent: Agent | OnboardingAgent, endings: Endings | None = None, texts: Texts | None = None
+    ) -> None:
         self.mephisto_agent = agent
         self._endings = endings
+        self._texts = texts or self._texts
 
     @property
     def worker_id(self) -> str:
@@ -130,7 +136,8 @@ class HumanAgent:
             return
         if task_data.get("ending", True) is None:  # told as no key
             del task_data["ending"]
-        self._send(ServerUpdate(id="System", text="", episode_done=False, task_data={"control": control, **task_data}))
+        told = self._texts.told(task_data)
+        self._send(ServerUpdate(id="System", text="", episode_done=False, task_data={"control": control, **told}))
 
     def ending(self, kind: EndingKind | None) -> Ending:
         """Return how the worker's part ends, for the record and for :meth:`conclude`.

@@ -9,6 +9,7 @@ from typing import Any
 
 from model_chat.configuration.annotations import AnnotationsConfig, check_ticks
 from model_chat.configuration.comparison import ComparisonSettings
+from model_chat.configuration.worker_texts import worker_text
 from model_chat.errors import RefusedError as RefusedError
 from model_chat.records.schema import Pick, Timing
 from model_chat.records.visible_text import is_blank, saveable
@@ -17,7 +18,7 @@ LOWEST_RATING, HIGHEST_RATING = 1, 5
 LONGEST_MESSAGE_ID = 64
 LATEST_TIMESTAMP = 1e11
 """Epoch seconds; a page's clock beyond the year 5000 is not believed."""
-MALFORMED = "Your message arrived damaged. Please send it again."
+MALFORMED = worker_text("messages.damaged")
 
 
 @dataclass(frozen=True)
@@ -130,17 +131,17 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
             text, ratings = "", None
             judgement = check_judgement(task_data.get("comparison"), expected.comparison, expected.max_message_length)
         elif task_data.get("comparison") is not None:
-            raise RefusedError("not_your_turn", "There are no two replies to compare now.")
+            raise RefusedError("not_your_turn", worker_text("comparison.no_replies"))
         elif expected.rating_questions:
             text, ratings = _no_text(packet), _check_ratings(task_data.get("final_rating"), expected.rating_questions)
         else:
             if task_data.get("final_rating") is not None:
-                raise RefusedError("rating_early", "The rating comes at the end of the chat. Please write a message.")
+                raise RefusedError("rating_early", worker_text("rating.early"))
             text, ratings = check_text(packet.get("text"), expected.max_message_length), None
         ticks = _check_annotation(task_data.get("problem_data_for_prior_message"), expected.annotations)
         reply_answers = _check_reply(task_data.get("reply_answers"), expected)
         if text and expected.takes_text is not None and not expected.takes_text(text):
-            raise RefusedError("too_long", "Your message is too long for your chat partner to read. Please shorten it.")
+            raise RefusedError("too_long", worker_text("messages.too_long_for_partner"))
     except RefusedError as refused:
         refused.message_id = message_id
         raise
@@ -152,21 +153,21 @@ def _check_reply(given: Any, expected: Expected) -> dict[str, Any] | None:
     if expected.check_reply is not None:
         return expected.check_reply(given)
     if given is not None and given != {}:
-        raise RefusedError("answer_unexpected", "There is no reply to answer questions about. Please reload the page.")
+        raise RefusedError("answer_unexpected", worker_text("answers.no_reply"))
     return None
 
 
 def _check_turn(task_data: dict[str, Any], expected: int | None) -> None:
     """Refuse what was held back, in another tab say, while its turn went by. Pages need not name the turn."""
     if task_data.get("page") is not None:
-        raise RefusedError("not_your_turn", "This page was already answered, perhaps in another tab.")
+        raise RefusedError("not_your_turn", worker_text("messages.page_answered"))
     turn_idx = task_data.get("turn_idx")
     if turn_idx is None or expected is None:
         return
     if type(turn_idx) is not int:
         raise RefusedError("malformed", MALFORMED)
     if turn_idx != expected:
-        raise RefusedError("not_your_turn", "This turn was already answered, perhaps in another tab.")
+        raise RefusedError("not_your_turn", worker_text("messages.turn_answered"))
 
 
 def check_text(text: Any, max_length: int) -> str:
@@ -178,12 +179,10 @@ def check_text(text: Any, max_length: int) -> str:
     if not isinstance(text, str):
         raise RefusedError("malformed", MALFORMED)
     if len(text) > max_length:
-        raise RefusedError(
-            "too_long", f"Your message is too long ({len(text):,} of {max_length:,} characters). Please shorten it."
-        )
+        raise RefusedError("too_long", worker_text("messages.too_long", length=len(text), most=max_length))
     clean = saveable(text).strip()
     if is_blank(clean):
-        raise RefusedError("empty", "Your message is empty. Please write something.")
+        raise RefusedError("empty", worker_text("messages.empty"))
     return clean
 
 
@@ -199,52 +198,50 @@ def check_judgement(answer: Any, settings: ComparisonSettings, max_length: int) 
         RefusedError: there is no answer, or none of those that there are.
     """
     if answer is None:
-        raise RefusedError("comparison_missing", "Please choose one of the two replies first.")
-    damaged = RefusedError("comparison_invalid", "Your choice arrived damaged. Please choose again.")
+        raise RefusedError("comparison_missing", worker_text("comparison.missing"))
+    damaged = RefusedError("comparison_invalid", worker_text("comparison.damaged"))
     if not isinstance(answer, dict) or answer.get("pick") not in list(Pick):
         raise damaged
     pick, strength, reason = Pick(answer["pick"]), answer.get("strength"), answer.get("reason")
     if (pick is Pick.TIE and not settings.allows_tie) or (pick is Pick.BOTH_BAD and not settings.allows_both_bad):
-        raise RefusedError("comparison_invalid", "Please choose one of the two replies.")
+        raise RefusedError("comparison_invalid", worker_text("comparison.pick"))
     if pick in (Pick.TIE, Pick.BOTH_BAD) or not settings.levels:
         if strength is not None:
             raise damaged
     elif type(strength) is not int or not 1 <= strength <= settings.levels:
-        raise RefusedError("comparison_invalid", "Please choose how much better the reply is.")
+        raise RefusedError("comparison_invalid", worker_text("comparison.strength"))
     if reason in (None, ""):
         return Judgement(pick, strength, None)
     if not settings.reason or not isinstance(reason, str):
         raise damaged
     if len(reason) > max_length:
-        raise RefusedError(
-            "too_long", f"Your reason is too long ({len(reason):,} of {max_length:,} characters). Please shorten it."
-        )
+        raise RefusedError("too_long", worker_text("comparison.reason_too_long", length=len(reason), most=max_length))
     clean = saveable(reason).strip()
     return Judgement(pick, strength, None if is_blank(clean) else clean)
 
 
 def _no_text(packet: dict[str, Any]) -> str:
     if packet.get("text") not in ("", None):
-        raise RefusedError("malformed", "The chat is over; please answer the questions at the end.")
+        raise RefusedError("malformed", worker_text("rating.chat_over"))
     return ""
 
 
 def _check_ratings(ratings: Any, questions: int) -> list[int]:
     if ratings is None:
-        raise RefusedError("rating_missing", "The chat is over; please answer the questions at the end.")
+        raise RefusedError("rating_missing", worker_text("rating.chat_over"))
     if not isinstance(ratings, list) or not all(type(rating) is int for rating in ratings):
-        raise RefusedError("malformed", "Your answers arrived damaged. Please choose them again.")
+        raise RefusedError("malformed", worker_text("rating.damaged"))
     if len(ratings) != questions:
-        raise RefusedError("rating_count", f"Please answer every question at the end ({len(ratings)} of {questions}).")
+        raise RefusedError("rating_count", worker_text("rating.count", given=len(ratings), all=questions))
     if not all(LOWEST_RATING <= rating <= HIGHEST_RATING for rating in ratings):
-        raise RefusedError("rating_range", f"Please choose answers from {LOWEST_RATING} to {HIGHEST_RATING}.")
+        raise RefusedError("rating_range", worker_text("rating.range", least=LOWEST_RATING, most=HIGHEST_RATING))
     return ratings
 
 
 def _check_annotation(ticks: Any, config: AnnotationsConfig | None) -> dict[str, bool] | None:
     if config is None:
         if ticks is not None and ticks != {}:
-            raise RefusedError("annotation_unexpected", "There is no reply to tick boxes for. Please reload the page.")
+            raise RefusedError("annotation_unexpected", worker_text("boxes.no_reply"))
         return None
     return check_ticks(config, ticks)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.conversation.incoming import RefusedError, message_id_of
 from model_chat.quality.onboarding import (
@@ -111,11 +112,10 @@ class ModelChatOnboardWorld:
         elif left_now == 0:
             self._fail()
         else:
-            left = "one try" if left_now == 1 else f"{left_now} tries"
             self.human.control(
                 "onboarding_retry",
                 tries_left=left_now,
-                reason=f"Some answers differ from the guidelines. You have {left} left.",
+                reason=worker_text("onboarding.retry", tries=left_now),
                 explanations=self.options.config.explanations(),
                 wrong=[
                     {"dialog_idx": dialog_idx, "utterance_idx": utterance_idx}
@@ -129,11 +129,7 @@ class ModelChatOnboardWorld:
 
     def _fail(self) -> None:
         self._end(OnboardingOutcome.FAILED)
-        self.human.control(
-            "onboarding_failed",
-            reason="Thank you for trying. Your answers differed too often from the guidelines, so this task is not open to "
-            "you. This does not affect your standing or your access to other tasks.",
-        )
+        self.human.control("onboarding_failed", reason=worker_text("onboarding.failed"))
 
     def _end(self, outcome: OnboardingOutcome) -> None:
         self.outcome = outcome

@@ -20,6 +20,7 @@ from model_chat.configuration.study_items import (
     SliderItem,
     TextItem,
 )
+from model_chat.configuration.worker_texts import Value, WorkerText, worker_text
 from model_chat.errors import RefusedError
 from model_chat.records.visible_text import is_blank, saveable
 
@@ -71,34 +72,32 @@ def check_answers(
     if given is None:
         given = {}
     if not isinstance(given, dict):
-        raise RefusedError("malformed", "Your answers arrived damaged. Please send them again.")
+        raise RefusedError("malformed", worker_text("answers.damaged"))
     known = {item.id for item in items}
     if not given.keys() <= known:
-        raise RefusedError(UNEXPECTED, "Your answers don't belong to these questions. Please reload the page.")
+        raise RefusedError(UNEXPECTED, worker_text("answers.other_questions"))
     answers: dict[str, Any] = {}
     for item in items:
         value = given.get(item.id)
         if not is_shown(item.show_if, {**earlier, **answers}):
             if value is not None:
-                raise RefusedError(
-                    UNEXPECTED, f"{_named(item)} is not asked after your other answers. Please reload the page."
-                )
+                raise RefusedError(UNEXPECTED, _about(item, worker_text("answers.not_asked")))
             continue
         answer = None if value is None else _checked(item, value, reply)
         if answer is not None:
             answers[item.id] = answer
         elif item.required:
-            raise RefusedError(MISSING, f"{_named(item)} Please answer this question.")
+            raise RefusedError(MISSING, _about(item, worker_text("answers.missing")))
     return answers
 
 
-def _named(item: Item) -> str:
+def _about(item: Item, remedy: WorkerText) -> WorkerText:
     question = item.question if len(item.question) <= _SHOWN else f"{item.question[:_SHOWN].rstrip()}…"
-    return f"“{question}”"
+    return worker_text("answers.about", question=question, remedy=remedy)
 
 
-def _refuse(item: Item, remedy: str) -> RefusedError:
-    return RefusedError(INVALID, f"{_named(item)} {remedy}")
+def _refuse(item: Item, remedy: str, **values: Value) -> RefusedError:
+    return RefusedError(INVALID, _about(item, worker_text(f"answers.{remedy}", **values)))
 
 
 def _checked(item: Item, value: Any, reply: str | None) -> Any:
@@ -116,7 +115,7 @@ def _checked(item: Item, value: Any, reply: str | None) -> Any:
             return _point(item, value, 100, False, least=0)
         case RankingItem():
             if not isinstance(value, list) or not _are_options(value, item.options) or len(value) != len(item.options):
-                raise _refuse(item, "Please put all options in an order, each once.")
+                raise _refuse(item, "order")
             return value
         case BestWorstItem():
             return _best_worst(item, value)
@@ -139,24 +138,22 @@ def _point(item: Item, value: Any, points: int, not_applicable: bool, least: int
     if not_applicable and value == NOT_APPLICABLE:
         return value
     if type(value) is not int or not least <= value <= points:
-        raise _refuse(item, f"Please choose an answer from {least} to {points}.")
+        raise _refuse(item, "point", least=least, most=points)
     return value
 
 
 def _text(item: Item, value: Any, least: int, most: int) -> str | None:
     if not isinstance(value, str):
-        raise _refuse(item, "Your text arrived damaged. Please write it again.")
+        raise _refuse(item, "text_damaged")
     if len(value) > most + 1000:  # space at the ends is not counted, but nobody sends pages of it
-        raise _refuse(item, f"Your text is too long (at most {most:,} characters). Please shorten it.")
+        raise _refuse(item, "text_far_too_long", most=most)
     clean = saveable(value).strip()
     if is_blank(clean):
         return None
     if len(clean) > most:
-        raise _refuse(item, f"Your text is too long ({len(clean):,} of {most:,} characters). Please shorten it.")
+        raise _refuse(item, "text_too_long", length=len(clean), most=most)
     if len(clean) < least:
-        raise _refuse(
-            item, f"Your text is too short ({len(clean):,} of at least {least:,} characters). Please write more."
-        )
+        raise _refuse(item, "text_too_short", length=len(clean), least=least)
     return clean
 
 
@@ -165,35 +162,33 @@ def _number(item: NumberItem, value: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not least <= value <= most:  # the bounds are finite, so that NaN and infinity are outside
         if item.min is not None and item.max is not None:
-            remedy = f"Please give a number from {item.min:g} to {item.max:g}."
-        elif item.min is not None:
-            remedy = f"Please give a number of at least {item.min:g}."
-        elif item.max is not None:
-            remedy = f"Please give a number of at most {item.max:g}."
-        else:
-            remedy = "Please give a number."
-        raise _refuse(item, remedy)
+            raise _refuse(item, "number_between", least=float(item.min), most=float(item.max))
+        if item.min is not None:
+            raise _refuse(item, "number_at_least", least=float(item.min))
+        if item.max is not None:
+            raise _refuse(item, "number_at_most", most=float(item.max))
+        raise _refuse(item, "number")
     return value
 
 
 def _choice(item: ChoiceItem, value: Any) -> Any:
     entries = value if item.many and isinstance(value, list) else [value]
     if item.many and not isinstance(value, list):
-        raise _refuse(item, "Please choose again.")
+        raise _refuse(item, "choose_again")
     if len(entries) > len(item.options) + 1:
-        raise _refuse(item, "Please choose again.")
+        raise _refuse(item, "choose_again")
     chosen = [entry for entry in entries if not isinstance(entry, dict)]
     own = [entry for entry in entries if isinstance(entry, dict)]
     if not _are_options(chosen, item.options) or len(own) > (1 if item.other else 0):
-        raise _refuse(item, "Please choose one of the options.")
+        raise _refuse(item, "choose_option")
     # In the order of the file, whatever the order in which they were ticked.
     saved: list[Any] = [option for option in item.options if option in chosen]
     for entry in own:
         if entry.keys() != {OTHER}:
-            raise _refuse(item, "Please choose one of the options.")
+            raise _refuse(item, "choose_option")
         text = _text(item, entry[OTHER], 0, LONGEST_OTHER)
         if text is None:
-            raise _refuse(item, "Please write what else it is.")
+            raise _refuse(item, "other_missing")
         saved.append({OTHER: text})
     if item.many:
         return saved or None
@@ -202,22 +197,22 @@ def _choice(item: ChoiceItem, value: Any) -> Any:
 
 def _best_worst(item: BestWorstItem, value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or value.keys() != {"best", "worst"}:
-        raise _refuse(item, "Please choose a best and a worst option.")
+        raise _refuse(item, "best_and_worst")
     if not _are_options([value["best"], value["worst"]], item.options):
-        raise _refuse(item, "Please choose two different options as best and worst.")
+        raise _refuse(item, "best_is_worst")
     return {"best": value["best"], "worst": value["worst"]}
 
 
 def _matrix(item: MatrixItem, value: Any) -> dict[str, Any] | None:
     if not isinstance(value, dict) or not value.keys() <= set(item.rows):
-        raise _refuse(item, "Please choose an answer in each row.")
+        raise _refuse(item, "row")
     answers = {
         row: _point(item, value[row], item.points, item.not_applicable)
         for row in item.rows
         if value.get(row) is not None
     }
     if item.required and len(answers) < len(item.rows):
-        raise RefusedError(MISSING, f"{_named(item)} Please answer every row.")
+        raise RefusedError(MISSING, _about(item, worker_text("answers.every_row")))
     return answers or None
 
 
@@ -227,18 +222,18 @@ def _spans(item: HighlightItem, value: Any, reply: str) -> list[dict[str, Any]] 
     Spans that overlap are refused, and so are empty ones and those of nothing but space.
     """
     if not isinstance(value, list) or len(value) > MOST_SPANS:
-        raise _refuse(item, "Please mark the passages again.")
+        raise _refuse(item, "passages")
     spans: list[tuple[int, int]] = []
     for entry in value:
         if not isinstance(entry, dict) or not {"start", "end"} <= entry.keys() <= {"start", "end", "text"}:
-            raise _refuse(item, "Please mark the passages again.")
+            raise _refuse(item, "passages")
         start, end = entry["start"], entry["end"]
         if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(reply):
-            raise _refuse(item, "Please mark the passages again.")
+            raise _refuse(item, "passages")
         if is_blank(reply[start:end]):
-            raise _refuse(item, "Please mark words, not only the space between them.")
+            raise _refuse(item, "blank_passages")
         spans.append((start, end))
     spans.sort()
     if any(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans)):
-        raise _refuse(item, "Please mark each passage once.")
+        raise _refuse(item, "passage_twice")
     return [{"start": start, "end": end, "text": reply[start:end]} for start, end in spans] or None

@@ -20,6 +20,7 @@ from model_chat.configuration.study_flow import (
     TextPage,
 )
 from model_chat.configuration.study_items import Item, items_for_page
+from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.incoming import MALFORMED, message_id_of
 from model_chat.conversation.study_answers import INVALID, MISSING, UNEXPECTED, check_answers, is_shown
 from model_chat.errors import RefusedError
@@ -189,7 +190,7 @@ class StudyFlowRun:
         task_data = packet["task_data"]
         try:
             if task_data.get("page") != page.id:
-                raise RefusedError("not_your_turn", "This page was already answered, perhaps in another tab.")
+                raise RefusedError("not_your_turn", worker_text("messages.page_answered"))
             answers = self._check(page, task_data.get("answers"))
         except RefusedError as refused:
             refused.message_id = message_id
@@ -201,14 +202,14 @@ class StudyFlowRun:
             return check_answers(self._in_file_order(self._items[page.id]["items"]), given, self._known)
         if isinstance(page, ConsentPage):
             if not isinstance(given, dict) or CONSENT not in given:
-                raise RefusedError(MISSING, "Please say whether you want to take part.")
+                raise RefusedError(MISSING, worker_text("answers.consent"))
             if given.keys() != {CONSENT}:
-                raise RefusedError(UNEXPECTED, "Your answers don't belong to this page. Please reload it.")
+                raise RefusedError(UNEXPECTED, worker_text("answers.other_page"))
             if given[CONSENT] not in (ACCEPT, DECLINE):
-                raise RefusedError(INVALID, "Please say whether you want to take part.")
+                raise RefusedError(INVALID, worker_text("answers.consent"))
             return {CONSENT: given[CONSENT]}
         if given not in (None, {}):
-            raise RefusedError(UNEXPECTED, "There is nothing to answer on this page. Please reload it.")
+            raise RefusedError(UNEXPECTED, worker_text("answers.nothing_to_answer"))
         return {}
 
     def _in_file_order(self, items: Sequence[Item]) -> list[Item]:

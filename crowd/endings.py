@@ -13,6 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any
 
+from model_chat.configuration.worker_texts import WorkerText, worker_text
 from model_chat.crowd.arrivals import Arrival
 from model_chat.crowd.panel_store import PanelStore, ToldEnding
 from model_chat.crowd.panels import RETURN_SECONDS, Panel
@@ -24,27 +25,8 @@ logger = logging.getLogger(__name__)
 MOST_ARRIVALS = 20_000
 """Participants of whom is remembered with which session they came last."""
 
-TEXTS: dict[EndingKind, str] = {
-    EndingKind.COMPLETE: "Thank you! Your chat is saved, and your part is complete.",
-    EndingKind.INCOMPLETE: "The chat has ended early. This is not your fault, and what you have done is saved.",
-    EndingKind.SCREENED_OUT: "Thank you for trying. Your answers in the practice differed too often from the guidelines, "
-    "so this study does not continue for you. This does not affect your standing.",
-    EndingKind.DECLINED: "You have chosen not to take part. That is fine, and nothing counts against you.",
-    EndingKind.NO_WORK: "There is no chat left for you in this study. This is not your fault. Thank you for coming!",
-    EndingKind.MODEL_FAILED: "The chat could not continue for a technical reason. This is not your fault: what you have "
-    "done counts in full.",
-    EndingKind.TIMED_OUT: "The time for your turn was up, so the chat has ended. What you have done is saved.",
-    EndingKind.BLOCKED: "This study is not open to you. Nothing that you have done elsewhere is affected.",
-}
+TEXTS = {kind: worker_text(f"endings.{kind}") for kind in EndingKind}
 """What each ending says first."""
-RETURN_SUBMISSION = (
-    "Please return your submission on {label}: there is no code for this ending, and it does not count against you."
-)
-RETURN_TASK = "Please go back to the page that you came from and return the study there; it does not count against you."
-CLOSE_PAGE = "You can close this page now."
-ENTER_CODE = "Please enter the code below on {label}."
-NOTE_CODE = "Please note the code below: the researchers may ask you for it. Then you can close this page."
-
 OF_REFUSALS: dict[Refusal, EndingKind] = {
     Refusal.ACCEPTABILITY: EndingKind.BLOCKED,
     Refusal.ATTENTION: EndingKind.BLOCKED,
@@ -103,18 +85,27 @@ class Ending:
             "code": self.code,
             "url": url,
             "seconds": RETURN_SECONDS if url else 0,
-            "text": f"{TEXTS[self.kind]} {self._what_to_do(self.panel, url)}".strip(),
+            "text": self._text(TEXTS[self.kind], self.panel, url),
         }
 
-    def _what_to_do(self, panel: Panel, url: str | None) -> str:
-        """What a participant does now; nothing where the page leads them back."""
+    def _text(self, text: WorkerText, panel: Panel, url: str | None) -> WorkerText:
+        """What a participant is told: how their part has ended, and what they do now if the page does not lead them back."""
+        if self.code is not None and url is not None:
+            return text
+        return worker_text("endings.said", text=text, remedy=self._what_to_do(panel))
+
+    def _what_to_do(self, panel: Panel) -> WorkerText:
+        label = panel.kind.label
         if self.code is not None:
-            if url is not None:
-                return ""
-            return NOTE_CODE if panel.provider == "link" else ENTER_CODE.format(label=panel.kind.label)
+            if panel.provider == "link":
+                return worker_text("endings.note_code")
+            back = panel.provider == "panel"
+            return worker_text("endings.enter_code_back") if back else worker_text("endings.enter_code", label=label)
         if panel.provider == "link":
-            return CLOSE_PAGE
-        return RETURN_TASK if panel.provider == "panel" else RETURN_SUBMISSION.format(label=panel.kind.label)
+            return worker_text("endings.close_page")
+        if panel.provider == "panel":
+            return worker_text("endings.return_task")
+        return worker_text("endings.return_submission", label=label)
 
 
 class Endings:

@@ -1,17 +1,21 @@
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
-import { texts } from "./src/texts.ts";
+import english from "./src/texts/en.json" with { type: "json" };
 
-const { title, text, noScript } = texts.screens.beforeScript;
+const { language, page } = english;
+const { title, text, noScript } = page.screens.beforeScript;
 const INDEX_TEXTS: Record<string, string> = {
-  language: texts.language,
-  title: texts.defaultTitle,
+  language,
+  title: page.defaultTitle,
   heading: title,
   text,
   noScript,
 };
 
-/** Fills in the texts of index.html, which is read before any script runs, from where all texts are. */
+/**
+ * Fills in the texts of index.html, which is read before any script runs, from where all texts are. The server replaces them
+ * where the study is in another language (`data-text` says by which).
+ */
 const indexTexts = {
   name: "model-chat-index-texts",
   transformIndexHtml: (html: string): string =>

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.configuration.study_flow import StudyFlow
+from model_chat.configuration.worker_texts import Texts
 from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.attention import AttentionConfig
 from model_chat.serving.catalogue import ModelSource
@@ -62,6 +63,7 @@ class CheckedTask:
         max_model_spend_usd: US dollars that the models may cost; None: no limit.
         study_flow: the pages around the chat; None without.
         design: the study's conditions; None without.
+        texts: what workers are told, in the study's language.
     """
 
     needed: dict[str, int]
@@ -82,4 +84,5 @@ class CheckedTask:
     images: CheckedImages | None = None
     max_model_spend_usd: float | None = None
     study_flow: StudyFlow | None = None
+    texts: Texts = field(default_factory=Texts)
     design: CheckedDesign | None = None

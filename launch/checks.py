@@ -22,7 +22,9 @@ from model_chat.configuration.places import set_up_command
 from model_chat.configuration.reply_format import reply_format_faults
 from model_chat.configuration.study_flow import StudyFlow, load_study_flow
 from model_chat.configuration.task_names import LOCAL, full_task_name, stack_owner_fault, task_name_fault
+from model_chat.configuration.text_files import load_texts
 from model_chat.configuration.traces import folder_fault
+from model_chat.configuration.worker_texts import Texts
 from model_chat.configuration.world_file import load_world
 from model_chat.conversation.contexts import HI, start_mode_fault
 from model_chat.conversation.pacing import delivery_faults
@@ -178,7 +180,11 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     if args.study_flow_path:
         with faults.collecting():
             study_flow = load_study_flow(f"{BLUEPRINT}.study_flow_path", args.study_flow_path)
-    questions = tuple(question.strip() for question in args.final_rating_question.split("|"))
+    texts = Texts()
+    with faults.collecting():
+        texts = load_texts(args.language, args.texts_path)
+    asked = texts.default("final_rating_question", args.final_rating_question)
+    questions = tuple(question.strip() for question in asked.split("|"))
     if not all(questions):
         faults.add(
             f"{BLUEPRINT}.final_rating_question: '{args.final_rating_question}' has an empty question; separate questions "
@@ -221,6 +227,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         design=design,
         max_model_spend_usd=args.max_model_spend_usd,
         study_flow=study_flow,
+        texts=texts,
     )
 
 

@@ -27,6 +27,7 @@ from model_chat.configuration.help import config_text, help_text
 from model_chat.configuration.hydra import ROOT, register
 from model_chat.configuration.mephisto_data import find_data_folder, remember_data_folder
 from model_chat.configuration.task_names import note_stack_owner
+from model_chat.configuration.text_files import language_remarks
 from model_chat.conversation.contexts import ContextSource, load_context_source
 from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.quota import ConversationQuota, Quota
@@ -162,6 +163,8 @@ def run_task(cfg: DictConfig, console: Console) -> int:
     """
     started = time.monotonic()
     task = check_task(cfg)
+    for remark in language_remarks(task.texts):
+        logger.warning("%s", remark)
     data_folder = find_data_folder(cfg).path
     with stop_on_signals() as stop, ExitStack() as held:
         stack = () if task.images is None else stack_files(task.images.stack_folder)
@@ -344,6 +347,7 @@ def prepare(
         "attention": task.attention,
         "delivery": ReplyDelivery.of(args),
         "comparison": ComparisonSettings.of(args),
+        "greeting": task.texts.sentences["defaults.greeting"],
         "spend": ModelSpend(pool, task.max_model_spend_usd, spent),
     }
     if task.study_flow is not None:
@@ -366,7 +370,11 @@ def prepare(
             include_persona=args.include_persona,
         )
     quota = options.quota
-    annotation = None if task.annotations is None else task.annotations.for_page(args.annotation_question)
+    annotation = (
+        None
+        if task.annotations is None
+        else task.annotations.for_page(task.texts.default("annotation_question", args.annotation_question))
+    )
     shared = ModelChatSharedState(
         world_module=task.world_module,
         world_opt=options,
@@ -387,11 +395,13 @@ def prepare(
             "reply_format": args.reply_format,
             "reply_links": args.reply_links,
             "study_flow": task.study_flow is not None,
+            "language": task.texts.language,
         },
         chat_data_folder=task.chat_data_folder,
         is_live=task.is_live,
         units=quota.remaining(),
         spend=options.spend,
+        texts=task.texts,
         # On MTurk each unit has been paid for; a panel has places, and sends others for those that are given back.
         most_units=quota.remaining() if task.is_live and not is_panel(cfg) else None,
     )

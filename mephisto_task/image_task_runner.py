@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, cast
 
+from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.images.quota import ImageQuota, Outlook
 from model_chat.mephisto_task.task_runner import ModelChatTaskRunner, tell_end
 from model_chat.quality.blocks import platform_id
 from model_chat.quality.no_more_work import note_no_more_work
-from model_chat.quality.refusals import TEXTS, Refusal
 from model_chat.records.participation import EndingKind
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NOTHING_FREE = "All chats that are new to you are taken at the moment. Please submit; thank you for coming."
+NOTHING_LEFT = worker_text("chat.nothing_new")
+NOTHING_FREE = worker_text("chat.nothing_free")
 
 
 class ModelImageChatTaskRunner(ModelChatTaskRunner):
@@ -57,5 +58,5 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
         nothing = self._outlook(agent.get_worker()) is Outlook.NOTHING
         if self._quota.remaining():
             self._launch_replacement()
-        reason = f"{TEXTS[Refusal.NOTHING_NEW]} Please submit." if nothing else NOTHING_FREE
+        reason = NOTHING_LEFT if nothing else NOTHING_FREE
         tell_end(human, EndingKind.NO_WORK, "no_work", reason)

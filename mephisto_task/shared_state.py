@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mephisto.abstractions.blueprint import SharedTaskState
 from mephisto.abstractions.blueprints.mixins.onboarding_required import OnboardingSharedState
 
+from model_chat.configuration.worker_texts import Texts
 from model_chat.crowd.arrivals import ArrivalChecker
 from model_chat.crowd.endings import Endings
 from model_chat.serving.spend import ModelSpend
@@ -37,6 +38,7 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):
         spend: what the models cost; None where nobody counts it.
         endings: what participants of a panel are told at the end; None for providers that are no panel.
         arrivals: who comes with which address; None likewise.
+        texts: in which the server speaks to workers.
     """
 
     world_module: WorldModule | None = None
@@ -51,6 +53,7 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):
     spend: ModelSpend | None = None
     endings: Endings | None = None
     arrivals: ArrivalChecker | None = None
+    texts: Texts = field(default_factory=Texts)
 
     def require_world_module(self) -> WorldModule:
         """Return :attr:`world_module`.

@@ -94,6 +94,7 @@ class TaskOperator(Operator):
         shared = cast("ModelChatSharedState", shared_state)
         for part in (live_run.client_io, live_run.worker_pool):
             part.endings, part.arrivals = shared.endings, shared.arrivals
+        live_run.client_io.texts = shared.texts
         live_run.task_launcher = TaskUnitLauncher(
             self.db,
             task_run,

@@ -20,6 +20,7 @@ from mephisto.data_model.exceptions import (
 )
 from omegaconf import OmegaConf
 
+from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.conversation.study_flow import DECLINED
 from model_chat.crowd.identity import check_worker
@@ -49,11 +50,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NO_MORE_WORK = "All chats of this task have been given out in the meantime. Please submit; thank you for coming."
-TECHNICAL_PROBLEM = (
-    "The chat has a technical problem and can't continue. This is not your fault: please submit what you have done; it "
-    "counts in full."
-)
+NO_MORE_WORK = worker_text("chat.no_more_work")
+TECHNICAL_PROBLEM = worker_text("chat.technical")
 SAVING_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)
 """Seconds after each attempt to save a conversation: it outlasts a disk that is full for a quarter of a minute."""
 
@@ -66,23 +64,11 @@ REASONS: dict[type[AbsentAgentError], str] = {
     AgentReturnedError: "returned: the worker gave the work back",
 }
 STOPPED = "stopped: the run was stopped during the conversation"
-STUDY_STOPPED = (
-    "The researchers have stopped the study. This is not your fault: what you have done is saved and counts in full. Please "
-    "submit it."
-)
-ONBOARDING_STOPPED = (
-    "The researchers have stopped the study. This is not your fault, and your practice does not count against you. Please "
-    "submit."
-)
-NOT_TAKING_PART = (
-    "You have chosen not to take part. That is fine, and nothing of what you entered here has been kept. Thank you for your "
-    "time."
-)
-ENOUGH_OF_A_KIND = (
-    "Thank you for your answers. The study already has enough participants with answers like these, so there is no chat for "
-    "you. This is not your fault."
-)
-TIME_IS_UP = "The time for this turn is up, so the chat has ended. What you have done is saved: please submit it."
+STUDY_STOPPED = worker_text("chat.study_stopped")
+ONBOARDING_STOPPED = worker_text("chat.practice_stopped")
+NOT_TAKING_PART = worker_text("chat.not_taking_part")
+ENOUGH_OF_A_KIND = worker_text("chat.enough_of_a_kind")
+TIME_IS_UP = worker_text("chat.time_is_up")
 CONFIRM_SECONDS = 30
 """How long the page of a panel's participant is waited for to say that it shows the ending, which is kept in any case."""
 HAND_IN_SECONDS = 120
@@ -152,7 +138,7 @@ class ModelChatTaskRunner(TaskRunner):
         thread waits for it, and a reload finds the qualification.
         """
         shared = self.shared_state
-        human = HumanAgent(agent, shared.endings)
+        human = HumanAgent(agent, shared.endings, shared.texts)
         world: OnboardingWorld | None = None
         try:
             world = shared.require_world_module().make_onboarding_world(
@@ -178,9 +164,7 @@ class ModelChatTaskRunner(TaskRunner):
         except ANYTHING:  # the world's own code
             _abandon_onboarding(world)
             logger.exception("An onboarding broke down; the worker is asked to come back later")
-            human.control(
-                "onboarding_failed", reason="This page has a technical problem. Please come back later.", ending=None
-            )
+            human.control("onboarding_failed", reason=worker_text("onboarding.technical"), ending=None)
             agent.update_status(AgentState.STATUS_DISCONNECT)
         finally:
             _shut_down_onboarding(world)
@@ -214,7 +198,7 @@ class ModelChatTaskRunner(TaskRunner):
 
     def run_unit(self, unit: Unit, agent: Agent) -> None:
         """Run one conversation to its end, save it, and wait for the worker to submit."""
-        human = HumanAgent(agent, self.shared_state.endings)
+        human = HumanAgent(agent, self.shared_state.endings, self.shared_state.texts)
         try:
             self._hold(unit, agent, human)
         except AbsentAgentError:

@@ -12,6 +12,7 @@ from uuid import uuid4
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.exceptions import AgentShutdownError, AgentTimeoutError
 
+from model_chat.configuration.worker_texts import Texts
 from model_chat.conversation.human_agent import HumanAgent, ServerUpdate, as_update
 
 MOST_WAITING = 100
@@ -29,16 +30,20 @@ class PreviewHuman(HumanAgent):
     Args:
         agent_id: as the operator knows it.
         send: sends a packet of a type, of an agent, with data, to the router.
+        texts: in which sentences of the server are said.
     """
 
     hit_id = "preview"
     assignment_id = "preview"
 
-    def __init__(self, agent_id: str, send: Callable[[str, str, dict[str, Any]], None]) -> None:
+    def __init__(
+        self, agent_id: str, send: Callable[[str, str, dict[str, Any]], None], texts: Texts | None = None
+    ) -> None:
         self.agent_id = agent_id
         self.status = AgentState.STATUS_ONBOARDING if agent_id.startswith("onboarding") else AgentState.STATUS_IN_TASK
         self.updates: list[ServerUpdate] = []
         self._send_packet = send
+        self._texts = texts or self._texts
         self._packets: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._delivered: set[str] = set()
         self._gone = threading.Event()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model_chat.configuration.places import set_up_command
+from model_chat.configuration.worker_texts import Texts
 from model_chat.errors import ConfigurationError
 from model_chat.model_chat_blueprint import FRONTEND_DIST
 from model_chat.records.writing import replace_file
@@ -50,6 +51,8 @@ class ServedPage:
         self._process: subprocess.Popen[bytes] | None = None
         self._built: object = None
         self._texts: dict[str, bytes] = {}
+        self._language = Texts()
+        self._index = ""
         shutil.copytree(ROUTER_SOURCE, folder, ignore=shutil.ignore_patterns("node_modules", "static", "*.py"))
         (folder / "node_modules").symlink_to(ROUTER_PACKAGES, target_is_directory=True)
 
@@ -63,13 +66,15 @@ class ServedPage:
         """Where the operator connects."""
         return f"ws://{HOST}:{self._port}/{operator_path(self._key)}"
 
-    def show(self, page_config: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    def show(self, page_config: Mapping[str, Any], state: Mapping[str, Any], texts: Texts | None = None) -> None:
         """Change what the page is told; it asks for the state twice a second.
 
         Args:
             page_config: ``task_config.json`` of docs/protocol.md.
             state: ``version`` and ``faults`` of the preview, and the ``parts`` of the study that can be looked at.
+            texts: of the page; None: English.
         """
+        self._language = texts or Texts()
         self._texts = {
             CONFIG_NAME: json.dumps({**page_config, "is_preview": True}).encode(),
             STATE_NAME: json.dumps(state).encode(),
@@ -81,6 +86,7 @@ class ServedPage:
         if static.is_dir():
             for name, text in self._texts.items():
                 replace_file(static / name, text, durable=False)
+            replace_file(static / "index.html", self._language.put_into(self._index).encode(), durable=False)
 
     def keep_running(self) -> None:
         """Start the router if it isn't running; again after a new build of the page, of which it knows the old files.
@@ -97,9 +103,8 @@ class ServedPage:
         shutil.rmtree(static, ignore_errors=True)
         shutil.copytree(FRONTEND_DIST, static)
         shutil.copytree(OWN_FILES, static, dirs_exist_ok=True)
-        index = static / "index.html"
-        html = index.read_text(encoding="utf-8")
-        index.write_text(html.replace("</body>", '<script src="preview.js"></script></body>'), encoding="utf-8")
+        html = (static / "index.html").read_text(encoding="utf-8")
+        self._index = html.replace("</body>", '<script src="preview.js"></script></body>')
         self._write_texts()
         self._process = start_router(self._folder, str(self._port), self._key, {"bind": HOST})
         fault = fault_at_start(self._process, self._folder, f"{HOST}:{self._port}")

@@ -153,7 +153,8 @@ class Preview:
 
     def _begin(self, registration: str, onboarding: bool) -> PreviewHuman:
         number = next(self._numbers)
-        human = PreviewHuman(f"onboarding_{number}" if onboarding else str(number), lambda *packet: self.send(*packet))
+        agent_id = f"onboarding_{number}" if onboarding else str(number)
+        human = PreviewHuman(agent_id, lambda *packet: self.send(*packet), self.study.shared.texts)
         while len(self._agents) >= MOST_CONVERSATIONS:
             oldest = self._agents.pop(next(iter(self._agents)))
             self._by_registration = {who: human for who, human in self._by_registration.items() if human is not oldest}

@@ -35,6 +35,7 @@ FILES = (
     "model_opt_path",
     "world_file",
     "design_path",
+    "texts_path",
 )
 """Flags under ``mephisto.blueprint`` that name the files of a study."""
 

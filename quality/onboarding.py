@@ -10,6 +10,7 @@ from typing import Any
 
 from model_chat.configuration.annotations import NONE_ALL_GOOD, AnnotationsConfig
 from model_chat.configuration.onboarding import OnboardingConfig
+from model_chat.configuration.worker_texts import worker_text
 from model_chat.errors import RefusedError
 from model_chat.quality.worker_locks import WorkerLocks
 from model_chat.records.schema import MODEL_IDX
@@ -166,7 +167,7 @@ def read_answers(packet: Any, config: OnboardingConfig, annotations: Annotations
     Raises:
         RefusedError: not a filled-in form of these dialogues.
     """
-    damaged = RefusedError("malformed", "Your answers arrived damaged. Please send them again.")
+    damaged = RefusedError("malformed", worker_text("answers.damaged"))
     task_data = packet.get("task_data") if isinstance(packet, dict) else None
     form = task_data.get("onboarding_answers") if isinstance(task_data, dict) else None
     if not isinstance(form, list) or len(form) != len(config.dialog):
@@ -188,9 +189,10 @@ def _read_ticks(ticks: Any, annotations: AnnotationsConfig, damaged: RefusedErro
     if not isinstance(ticks, list) or not all(isinstance(tick, str) for tick in ticks):
         raise damaged
     if not set(ticks) <= set(annotations.values):
-        raise RefusedError("annotation_unknown", "The boxes don't belong to this task. Please reload the page.")
+        raise RefusedError("annotation_unknown", worker_text("boxes.unknown"))
     if not ticks:
-        raise RefusedError("annotation_missing", "Please tick at least one box for every reply.")
+        raise RefusedError("annotation_missing", worker_text("boxes.missing_in_practice"))
     if NONE_ALL_GOOD in ticks and len(set(ticks)) > 1:
-        raise RefusedError("annotation_conflict", "“None, all good” can't be ticked together with other boxes.")
+        name = next(bucket.name for bucket in annotations.buckets if bucket.value == NONE_ALL_GOOD)
+        raise RefusedError("annotation_conflict", worker_text("boxes.conflict", name=name))
     return sorted(set(ticks), key=annotations.values.index)

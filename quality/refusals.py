@@ -20,6 +20,7 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 from mephisto.operations.client_io_handler import ClientIOHandler
 from mephisto.operations.datatypes import WorkerFailureReasons
 
+from model_chat.configuration.worker_texts import Texts, worker_text
 from model_chat.quality.blocks import (
     BlockReason,
     block_reasons,
@@ -74,47 +75,7 @@ class Refusal(StrEnum):
     TECHNICAL = "technical"
 
 
-TEXTS: dict[Refusal, str] = {
-    Refusal.ACCEPTABILITY: "In an earlier chat, what you wrote did not meet the guidelines of this task (for example very "
-    "short, repeated, all in capital letters, or offensive messages), so there are no further chats for you.",
-    Refusal.ATTENTION: "In an earlier chat, the questions that check attention were not answered as asked, so there are no "
-    "further chats for you.",
-    Refusal.BLOCKED: "The researchers have closed this task for your account.",
-    Refusal.NOT_INVITED: "This task is only for workers whom the researchers have invited, and your account is not among "
-    "them.",
-    Refusal.ONBOARDING: "Your answers in the practice differed too often from the guidelines, so this task is not open to "
-    "you.",
-    Refusal.NOTHING_NEW: "You have seen everything that this task has for you: there is nothing new left. Thank you for "
-    "your work!",
-    Refusal.MAXIMUM: "You have done as many chats as one person may do in this task. Thank you for your work!",
-    Refusal.CONCURRENT: "You have another chat of this task open. Finish it first; then come back here and reload the page.",
-    Refusal.TROUBLE: "Your last chats had technical problems, so there are no further ones for you at the moment. This is "
-    "not your fault, and what you have handed in is paid as agreed. Thank you for your work!",
-    Refusal.ALL_TAKEN: "All chats are taken at the moment. If one becomes free, it is yours: try again in a few minutes.",
-    Refusal.ALL_DONE: "All chats of this task have been done. Thank you for coming!",
-    Refusal.STOPPED: "The researchers have ended this study. This has nothing to do with you. Thank you for coming!",
-    Refusal.PRACTISING: "You have the practice of this task open in another window. Finish it there; then come back here "
-    "and reload the page.",
-    Refusal.NO_ID: "The address of this page does not say who you are. Please open the task again from where you found it.",
-    Refusal.UNFILLED_ID: "The address of this page has a placeholder where your id should be. Please open the study "
-    "from the "
-    "panel's page, not by a copied address. If you did that, please tell the researchers: their study's address needs a "
-    "correction.",
-    Refusal.DOUBLED_ID: "The address of this page has your id twice. Please open the study again from the panel's "
-    "page. If this "
-    "comes again, please tell the researchers: their study's address needs a correction.",
-    Refusal.INVALID_ID: "The id in the address of this page is not one that the panel gives. Please open the study "
-    "again from "
-    "the panel's page.",
-    Refusal.LINK_INVALID: "The address of this page is not one that the panel has made for you. Please open the study again "
-    "from the panel's page.",
-    Refusal.LINK_EXPIRED: "The address of this page was valid for two minutes only. Please open the study again from the "
-    "panel's page.",
-    Refusal.LINK_USED: "The address of this page was used in another browser already. Please open the study again from the "
-    "panel's page.",
-    Refusal.ENDED: "Your part in this study is over.",
-    Refusal.TECHNICAL: "This page has a technical problem. This is not your fault: please try again in a few minutes.",
-}
+TEXTS = {refusal: worker_text(f"refusals.{refusal}") for refusal in Refusal}
 """The sentences that workers read."""
 
 _OF_BLOCKS = {
@@ -161,6 +122,8 @@ class ExplainingClientIO(ClientIOHandler):
         super().__init__(db)
         self._lock = threading.Lock()
         self.seen_update_ids = RecentIds()
+        self.texts = Texts()
+        """In which refusals are said."""
 
     def _register_channel(self, channel: Channel) -> str:
         """Connect to the router, and return as soon as that is done, where Mephisto sleeps for a third of a second.
@@ -208,7 +171,7 @@ class ExplainingClientIO(ClientIOHandler):
                 }
             except Exception:  # the page must get its answer, with a reason or without
                 logger.exception("A refusal goes out without its reason")
-        additional_data = self._with_ending(request_id, additional_data)
+        additional_data = self.texts.told(self._with_ending(request_id, additional_data))
         with self._lock:
             super().enqueue_agent_details(request_id, additional_data)
 

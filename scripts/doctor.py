@@ -187,6 +187,8 @@ def check_router(folder: Path = ROOT / "router") -> Finding:
 
 def check_task_configuration(cfg: DictConfig) -> tuple[Any | None, list[Finding]]:
     """Check the whole configuration as a launch does; return it, checked, or None, and what was found."""
+    from model_chat.configuration.text_files import language_remarks
+    from model_chat.configuration.worker_texts import ENGLISH
     from model_chat.errors import ConfigurationError
     from model_chat.launch.checks import check_task
 
@@ -203,6 +205,9 @@ def check_task_configuration(cfg: DictConfig) -> tuple[Any | None, list[Finding]
         items = sum(1 for _ in task.study_flow.items())
         pages = ", ".join(page.id for page in task.study_flow.pages)
         found.append(fine("Study flow", f"{len(task.study_flow.pages)} pages ({pages}) with {items} items"))
+    if task.texts.language != ENGLISH:
+        found.append(fine("Language", f"{task.texts.language}, written {task.texts.direction}"))
+    found += [warning("Language", remark) for remark in language_remarks(task.texts)]
     compared = cfg.mephisto.blueprint.comparison
     if compared is not None:
         points, ties = cfg.mephisto.blueprint.comparison_points, cfg.mephisto.blueprint.comparison_ties

@@ -46,7 +46,7 @@ def serve(preview: Preview, page: ServedPage, browser: bool, console: Console) -
     # Of its own: what a shell starts in the background is born deaf to SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    page.show(preview.study.shared.page_config, preview.state)
+    page.show(preview.study.shared.page_config, preview.state, preview.study.shared.texts)
     page.keep_running()
     operator = Operator(page.operator_url, preview)
     preview.send = operator.send
@@ -63,7 +63,7 @@ def serve(preview: Preview, page: ServedPage, browser: bool, console: Console) -
             webbrowser.open(url)
         while not ended.wait(LOOK_SECONDS):
             if preview.look_for_changes():
-                page.show(preview.study.shared.page_config, preview.state)
+                page.show(preview.study.shared.page_config, preview.state, preview.study.shared.texts)
             page.keep_running()
     finally:
         operator.close()

@@ -164,7 +164,7 @@ def texts_of_the_program() -> list[str]:
                 found.append("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(re.sub(r"%[a-z]", "…", node.value))
-    scripts = [ROOT / "frontend/src/texts.ts", *(ROOT / "router").glob("*.js")]
+    scripts = [ROOT / "frontend/src/texts/en.json", *(ROOT / "router").glob("*.js")]
     return [*found, *(file.read_text(encoding="utf-8") for file in scripts)]
 
 

@@ -2,7 +2,7 @@
 
 Run in frontend/, with the page built (`npm run build`):
 
-    ../.venv/bin/python dev/look.py --out /tmp/screens [--only midway,rating] [--no-pictures]
+    ../.venv/bin/python dev/look.py --out /tmp/screens [--only midway,rating] [--no-pictures] [--language ar]
 
 The exit status is 1 when axe finds anything.
 """
@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
+from model_chat.configuration.text_files import load_texts
+from model_chat.configuration.worker_texts import Texts
 from model_chat.scripts.setup_env import find_chromium
 
 FRONTEND = Path(__file__).parent.parent
@@ -201,7 +203,15 @@ def scripted_run() -> Iterator[str]:
             process.terminate()
 
 
-def look(browser: Browser, address: str, name: str, size: tuple[int, int], scheme: str, out: Path | None) -> int:
+def look(
+    browser: Browser,
+    address: str,
+    name: str,
+    size: tuple[int, int],
+    scheme: str,
+    out: Path | None,
+    texts: Texts,
+) -> int:
     """Open one screen; return the number of axe's findings."""
     scenario, steps = LOOKS[name]
     phone = {"user_agent": IPHONE} if name == "mobile-blocked" else {}
@@ -212,6 +222,8 @@ def look(browser: Browser, address: str, name: str, size: tuple[int, int], schem
         bypass_csp=True,  # for axe, which is brought in as a script
         **phone,
     )
+    if texts != Texts():
+        speak(context, texts)
     page = context.new_page()
     page.on("pageerror", lambda error: logger.error("%s: %s", name, error))
     worker = "" if scenario == "preview" else f"&worker_id={uuid.uuid4()}&assignment_id=1"
@@ -237,20 +249,35 @@ def look(browser: Browser, address: str, name: str, size: tuple[int, int], schem
     return len(findings) + too_wide
 
 
+def speak(context: BrowserContext, texts: Texts) -> None:
+    """Serve the page in a language, as a run in that language does."""
+
+    def translated(route: Route) -> None:
+        if route.request.resource_type != "document":
+            route.continue_()
+            return
+        response = route.fetch()
+        route.fulfill(response=response, body=texts.put_into(response.text()))
+
+    context.route("**/*", translated)
+
+
 def main() -> int:
     """Look at everything that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("/tmp/screens"))
     parser.add_argument("--only", default=",".join(LOOKS), help="names, comma-separated")
     parser.add_argument("--no-pictures", action="store_true")
+    parser.add_argument("--language", default="en", help="a language that ships; steps that name English texts fail")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     args.out.mkdir(parents=True, exist_ok=True)
     out = None if args.no_pictures else args.out
     with scripted_run() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGS)
+        texts = load_texts(args.language, "")
         findings = sum(
-            look(browser, address, name, size, scheme, out)
+            look(browser, address, name, size, scheme, out, texts)
             for name in args.only.split(",")
             for scheme in ("light", "dark")
             for size in SIZES

@@ -22,7 +22,7 @@ import { RichHtml } from "./components/RichHtml";
 import { replyRenderer } from "./lib/replyRenderer";
 import type { TaskConfig } from "./protocol";
 import type { Session, Snapshot } from "./session";
-import { endingOf, screenOf, type Screen } from "./state/screen";
+import { endingOf, reasonOf, screenOf, type Screen } from "./state/screen";
 import { texts } from "./texts";
 
 export function App({ session }: { session: Session }): ReactElement {
@@ -38,7 +38,13 @@ export function App({ session }: { session: Session }): ReactElement {
     if (hasFlow) preload();
   }, [hasFlow]);
   return (
-    <div className="app" data-screen={screen} data-connection={snapshot.connection} lang={texts.language}>
+    <div
+      className="app"
+      data-screen={screen}
+      data-connection={snapshot.connection}
+      lang={texts.language}
+      dir={texts.direction}
+    >
       <ErrorBoundary session={session}>
         {format === "loading" && SHOWS_REPLIES.has(screen) ? (
           <Loading snapshot={snapshot} />
@@ -250,12 +256,11 @@ function Finish({
   );
 }
 
-
 /** The ends at which there is nothing to do, and the screens before a beginning that can't be. */
 function Ending({ screen, snapshot }: { screen: Screen; snapshot: Snapshot }): ReactElement {
   const { phase, state } = snapshot;
   const s = texts.screens;
-  const reason = phase.kind === "turned-away" ? phase.reason : "";
+  const reason = reasonOf(phase);
   switch (screen) {
     case "mobile-blocked":
       return (
@@ -273,7 +278,7 @@ function Ending({ screen, snapshot }: { screen: Screen; snapshot: Snapshot }): R
     case "blocked":
       return (
         <Notice icon="away" title={s.blocked.title}>
-          <p data-testid="reason">{reason}</p>
+          {reason !== "" && <p data-testid="reason">{reason}</p>}
           <p>{s.blocked.text}</p>
         </Notice>
       );

@@ -189,16 +189,16 @@ def test_a_broken_file_is_said_where_it_is_used_and_nowhere_else(tmp_path: Path,
 
 
 def test_what_early_files_do_not_choose_is_said_with_how(tmp_path: Path) -> None:
-    early = "#@package _global_\nmephisto:\n  blueprint: {num_turns: x, langauge: fi}\n  task: {task_name: early}\n"
+    early = "#@package _global_\nmephisto:\n  blueprint: {num_turns: x, idiom: fi}\n  task: {task_name: early}\n"
     assert sorted(faults(tmp_path, "mephisto/provider=mock", mine=early)) == [
         f"conf=mine: {tmp_path}/conf/mine.yaml makes no choice of blueprint, architect and provider; put at its top:  "
         "defaults: [/mephisto/blueprint: model_chat_blueprint, /mephisto/architect: local, /mephisto/provider: mock]",
-        f"{B}.langauge: there is no such flag (line 3 of {tmp_path}/conf/mine.yaml); see --help for what there is.",
+        f"{B}.idiom: there is no such flag (line 3 of {tmp_path}/conf/mine.yaml); see --help for what there is.",
         f"{B}.num_turns: 'x' is not a whole number; give a whole number (line 3 of {tmp_path}/conf/mine.yaml).",
     ]
     # What the sentence says is taken.
     line = faults(tmp_path, mine=early)[0].partition("its top:  ")[2]
-    good = early.replace("#@package", f"{line}\n#@package").replace("num_turns: x, langauge: fi", "num_turns: 3")
+    good = early.replace("#@package", f"{line}\n#@package").replace("num_turns: x, idiom: fi", "num_turns: 3")
     assert composed(tmp_path, mine=good).mephisto.blueprint.num_turns == 3
     image = "mephisto: {blueprint: {stack_folder: stack}}\n"
     assert "/mephisto/blueprint: model_image_chat_blueprint" in faults(tmp_path, mine=image)[0]

@@ -91,7 +91,7 @@ def test_a_second_try_can_pass() -> None:
     ]
     (retry,) = human.controls("onboarding_retry")
     assert retry["tries_left"] == 1
-    assert retry["reason"] == "Some answers differ from the guidelines. You have one try left."
+    assert retry["reason"] == "Some answers differ from the guidelines. Tries left: 1."
     assert world.prep_save_data([]) == {"custom_data": {"onboarding_outcome": "passed", "tries_used": 2}}
 
 

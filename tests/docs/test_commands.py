@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from model_chat.configuration.text_files import load_texts
+from model_chat.configuration.worker_texts import worker_text
 from model_chat.quality.blocks import find_worker
 from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
 from model_chat.router.local_architect import ROUTER_PACKAGES
@@ -451,6 +453,24 @@ def test_study_flow(walk: Walk, tiny_chat_model: Path) -> None:
     folder = walk.copy / "my_survey/results"
     assert {row["item"] for row in rows_of(folder, "items")} >= {"age_band", "natural", "impression", "warmth"}
     assert {row["by"] for row in rows_of(folder, "splits")} == {"age_band"}
+
+
+@walks("docs/languages.md")
+def test_languages(walk: Walk) -> None:
+    walk.run("python scripts/new_study.py my_survey --flow")
+    with walk.runs("python scripts/preview.py --config my_survey") as preview:
+        page = fetch(preview.hears(r"Preview: (http\S+)"))
+        assert '<html lang="de" dir="ltr">' in page and "Wird geladen…" in page
+        preview.stop(0)
+    assert "translate the texts" in walk.run("python scripts/texts.py template nl texts_nl.json")
+    assert "✓ texts_nl.json: in order." in walk.run("python scripts/texts.py check texts_nl.json")
+    assert "✓ ar: in order." in walk.run("python scripts/texts.py check")
+    (example,) = re.findall(
+        r"<!-- example: texts -->\n```json\n(.*?)```", (ROOT / "docs/languages.md").read_text(), re.DOTALL
+    )
+    (walk.copy / "own.json").write_text(example, encoding="utf-8")
+    texts = load_texts("de", str(walk.copy / "own.json"))
+    assert texts.told(worker_text("messages.empty")) == "Da steht noch nichts."
 
 
 @walks("docs/performance.md")

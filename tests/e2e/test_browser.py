@@ -165,7 +165,7 @@ def test_onboarding_is_failed_once_explained_then_passed(context: BrowserContext
     page = context.new_page()
     page.goto(task.worker_url("carol"))
     fill_onboarding(page, right=False)
-    expect(page.get_by_test_id("onboarding-retry")).to_contain_text("one try left")
+    expect(page.get_by_test_id("onboarding-retry")).to_contain_text("Tries left: 1")
     expect(page.get_by_test_id("explanation").first).to_be_visible()
     replies = [line for dialog in DIALOGS for line in dialog if line["agent_idx"] == 1]
     wrong = [line for line in replies if line["answers"] != ["unkind"]]

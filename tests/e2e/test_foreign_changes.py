@@ -153,7 +153,7 @@ def test_a_real_task_is_done_on_a_translated_page(browser: Browser, start_task: 
         on_screen(page, "preview")
         page.goto(task.worker_url("translated"))
         fill_onboarding(page, right=False)
-        expect(page.get_by_test_id("onboarding-retry")).to_contain_text("one try left")
+        expect(page.get_by_test_id("onboarding-retry")).to_contain_text("Tries left: 1")
         fill_onboarding(page, right=True)
         wait_for_messages(page, 2)
         for turn in range(2):

@@ -27,10 +27,18 @@ const PATHS = {
 
 export type IconName = keyof typeof PATHS;
 
+/** Drawings that are mirrored where the page is written from right to left. */
+const DIRECTED: ReadonlySet<IconName> = new Set(["send", "panel", "soundOn", "soundOff", "book"]);
+
 /** A line drawing; the words beside it say what it means. */
 export function Icon({ name, className = "" }: { name: IconName; className?: string }): ReactElement {
   return (
-    <svg className={`icon ${className}`} viewBox="0 0 24 24" aria-hidden="true" focusable="false">
+    <svg
+      className={`icon ${DIRECTED.has(name) ? "directed " : ""}${className}`}
+      viewBox="0 0 24 24"
+      aria-hidden="true"
+      focusable="false"
+    >
       <path d={PATHS[name]} />
     </svg>
   );

@@ -57,7 +57,7 @@ export function RatingForm({
                   }}
                 />
                 <span aria-hidden="true" translate="no">
-                  {String(rating)}
+                  {texts.number(rating)}
                 </span>
               </label>
             ))}

@@ -27,6 +27,14 @@ export type Screen =
 /** Beginnings of the sentences with which Mephisto turns workers away (`WorkerFailureReasons`). */
 const NOT_QUALIFIED = "You are not currently qualified";
 const TASK_MISSING = "You appear to have already completed";
+const NO_WORK = "There is currently no available work";
+
+/** Why a worker is turned away, in the server's words; "" for a sentence of Mephisto's, which says no more than the page. */
+export function reasonOf(phase: Snapshot["phase"]): string {
+  if (phase.kind !== "turned-away") return "";
+  const ofMephisto = [NOT_QUALIFIED, TASK_MISSING, NO_WORK].some((beginning) => phase.reason.startsWith(beginning));
+  return phase.refusal === null && ofMephisto ? "" : phase.reason;
+}
 
 /** Refusals that last, whatever work there is. */
 const CLOSED: ReadonlySet<string> = new Set(["acceptability", "attention", "blocked", "not_invited", "onboarding"]);

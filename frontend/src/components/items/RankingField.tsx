@@ -53,7 +53,7 @@ export function RankingField({ item, entry, onEnter }: FieldProps<"ranking">): R
             return (
               <li key={option} className="ranked-row">
                 <span className="rank" aria-hidden="true" translate="no">
-                  {String(index + 1)}
+                  {texts.number(index + 1)}
                 </span>
                 <span className="ranked-option">{option}</span>
                 <span className="ranked-buttons">

@@ -54,7 +54,7 @@ export function Points({
               }}
             />
             <span aria-hidden="true" translate="no">
-              {String(point)}
+              {texts.number(point)}
             </span>
           </label>
         ))}
@@ -251,7 +251,7 @@ export function SliderField({ item, entry, onEnter, describedBy, invalid }: Fiel
         step={1}
         value={value}
         aria-label={item.question}
-        aria-valuetext={set ? String(value) : texts.study.sliderUnsetSpoken}
+        aria-valuetext={set ? texts.number(value) : texts.study.sliderUnsetSpoken}
         aria-describedby={[describedBy, id].filter(Boolean).join(" ")}
         aria-invalid={invalid}
         onChange={(event) => {
@@ -266,9 +266,9 @@ export function SliderField({ item, entry, onEnter, describedBy, invalid }: Fiel
         }}
       />
       <div className="scale-ends" aria-hidden="true">
-        <span>{item.low || "0"}</span>
-        <output translate="no">{set ? String(value) : ""}</output>
-        <span>{item.high || String(SLIDER_MAX)}</span>
+        <span>{item.low || texts.number(0)}</span>
+        <output translate="no">{set ? texts.number(value) : ""}</output>
+        <span>{item.high || texts.number(SLIDER_MAX)}</span>
       </div>
       <p id={id} className="item-hint">
         {set ? "" : texts.study.sliderUnset}
