@@ -6,7 +6,6 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-
 ENDLESS = 1e9
 """Seconds; the upper bound of a histogram's last bucket, for JSON knows no infinity."""
 
