@@ -31,6 +31,7 @@ _STATUS_OF_REASON = {
     "model failed": FAILED,
     "error": FAILED,
     "stopped": STOPPED,
+    "run died": STOPPED,
     "declined": DECLINED,
     "screened out": SCREENED_OUT,
 }

@@ -178,15 +178,9 @@ class _Process:
                     break
                 last = state
             self._over.wait(SECONDS)
-        if not self._over.is_set():
-            logger.warning(
-                "The dashboard has ended (exit code %s); the study goes on without it. scripts/dashboard.py shows it "
-                "again, read from the records.",
-                self.process.wait(),
-            )
 
     def _listen(self) -> None:
-        """Do what the dashboard asks for."""
+        """Do what the dashboard asks for, until it ends."""
         for line in self.process.stdout or ():
             try:
                 ask = Ask.model_validate_json(line)
@@ -200,6 +194,12 @@ class _Process:
                 fault = "The run could not do it; see its log."
             with suppress(OSError, ValueError):
                 self._say(Answer(answer=ask.ask, fault=fault))
+        if not self._over.is_set():
+            logger.warning(
+                "The dashboard has ended (exit code %s); the study goes on without it. scripts/dashboard.py shows it "
+                "again, read from the records.",
+                self.process.wait(),
+            )
 
     def end(self) -> None:
         """End the process, whatever it is doing."""
