@@ -19,6 +19,7 @@ from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.workers import FINISHED, Task
 from model_chat.dashboard.audit import AuditLog
 from model_chat.dashboard.listing import version_of
+from model_chat.dashboard.live import Run, RunAct
 from model_chat.dashboard.store import Listed, RecordStore
 from model_chat.dashboard.study import StudyInfo
 from model_chat.errors import ConfigurationError
@@ -141,14 +142,34 @@ class Acts:
             for one_id in ids
         ]
 
-    def note(self, who: Who, act: str, before: object, after: object, **more: Any) -> None:
-        """Write an act on the run itself into the audit log.
+    def perform_on_run(self, run: Run, act: RunAct, more: int | None, who: Who) -> str:
+        """Stop or resume taking workers in, or extend; return "", or why it was not done.
 
         Raises:
-            OSError: it can't be written.
+            OSError: the audit log can't be written; if that was before the act, nothing was done.
         """
         with self._lock, self._audit.alone():
-            self._audit.add(who=who.name, role=who.role, act=act, target="run", before=before, after=after, **more)
+            key = uuid4().hex
+
+            def note(outcome: str, after: dict[str, Any] | None = None) -> None:
+                self._audit.add(
+                    key=key,
+                    who=who.name,
+                    role=who.role,
+                    act=act,
+                    target="run",
+                    before=before,
+                    after=after,
+                    amount=more,
+                    outcome=outcome,
+                )
+
+            before = _of_run(run)
+            note("begun")
+            fault = run.ask(act, more)
+            after = {"accepting": act != "stop" if act != "extend" else before["accepting"], "extended_by": more}
+            note(f"failed: {fault}" if fault else "done", None if fault else after)
+        return fault
 
     def _task(self) -> Task:
         if not self._study.database.is_file():
@@ -330,6 +351,14 @@ class Acts:
             adapter.set_access([task.canonical(platform_id(worker))], blocked=blocked)
 
         return {one.id: _failure(act, agent) for one, agent in chosen}
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    state = run.state
+    return {
+        "accepting": None if state is None else state.accepting,
+        "target": None if state is None else sum(count.needed for count in state.counts),
+    }
 
 
 def _failure(act: Callable[[Any], object], agent: Any) -> str | None:

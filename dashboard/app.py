@@ -423,21 +423,16 @@ class Dashboard:
         session = self._session(request, Role.PAY, acts=True)
         watched = self._watched(request)
         given = await _body(request, RunRequest)
-        run, state = watched.run, _live(watched)
-        if run is None or state is None:
+        run = watched.run
+        if run is None or run.state is None:
             raise refusal(409, "The study does not run here, so there is nothing to stop or to extend.")
         if given.act == "extend" and (given.more is None or not 1 <= given.more <= LONGEST_MORE):
             raise refusal(422, f"more: give a whole number from 1 to {LONGEST_MORE}.")
         who = Who(session.name, session.role.value)
-        before = {"accepting": state.accepting, "target": sum(count.needed for count in state.counts)}
-
-        def perform() -> None:
-            fault = run.ask(given.act, given.more)
-            outcome = f"failed: {fault}" if fault else "done"
-            watched.acts.note(who, given.act, before, {"more": given.more}, outcome=outcome)
-            ConfigurationError.raise_if([fault] if fault else [])
-
-        await _done(watched, perform)
+        more = given.more if given.act == "extend" else None
+        fault = await _done(watched, lambda: watched.acts.perform_on_run(run, given.act, more, who))
+        if fault:
+            raise refusal(409, fault)
         await watched.look()
         return answer({"ok": True})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,8 @@ from model_chat.errors import ConfigurationError
 from model_chat.records.append_only_log import AppendOnlyLog
 from model_chat.records.journal import AUDIT_NAME, read_journal
 from model_chat.records.locks import LockedError, hold
+
+logger = logging.getLogger(__name__)
 
 WAIT_SECONDS, STEP_SECONDS = 20.0, 0.05
 
@@ -40,8 +43,13 @@ class AuditLog:
         except OSError:
             return []
         if stamp != self._stamp:
+            try:
+                lines = read_journal(self.path)
+            except OSError as error:
+                logger.error("%s can't be read (%s)", self.path, error)
+                return self._entries
             merged: dict[str, dict[str, Any]] = {}
-            for number, entry in enumerate(read_journal(self.path)):
+            for number, entry in enumerate(lines):
                 if entry.get("task") == self._task_name:
                     # An act is written when it begins and when it is over; the second line counts.
                     merged[str(entry.get("key") or number)] = entry
