@@ -12,6 +12,8 @@ from pathlib import Path
 from model_chat.records.writing import write_new_file
 
 KEY_BYTES = 32
+PAIR = "|"
+"""Between the nicknames of two models that are compared."""
 
 
 class Names:
@@ -38,17 +40,13 @@ class Names:
         if not self.blind:
             return
         before = len(self._models) + len(self._cells)
-        for known, names, word in ((self._models, models, "model"), (self._cells, cells, "condition")):
+        singles = [part for name in models for part in name.split(PAIR)]
+        for known, names, word in ((self._models, singles, "model"), (self._cells, cells, "condition")):
             for name in sorted(set(names) - known.keys() - {""}, key=self._order):
                 known[name] = f"{word} {len(known) + 1}"
         if len(self._models) + len(self._cells) > before:
-            # The parts of a pair are names, too. The longest first: one may begin with another.
-            named = {**self._cells, **self._models}
-            for pair in list(self._models):
-                for part in pair.split("|"):
-                    named.setdefault(part, "a model")
-            words = sorted(named, key=len, reverse=True)
-            self._named = named
+            self._named = {**self._cells, **self._models}
+            words = sorted(self._named, key=len, reverse=True)  # one may begin with another
             self._pattern = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words))
 
     def _order(self, name: str) -> bytes:
@@ -56,7 +54,9 @@ class Names:
 
     def model(self, name: str) -> str:
         """What a model, or a pair of models, is called."""
-        return self._models.get(name, "a model" if name else "") if self.blind else name
+        if not self.blind or not name:
+            return name
+        return f" {PAIR} ".join(self._models.get(part, "a model") for part in name.split(PAIR))
 
     def cell(self, name: str | None) -> str | None:
         """What a condition is called."""
