@@ -39,6 +39,8 @@ CHANGED_LINES = (
     ("the port is a free one", RUN, "mephisto.architect.port={port}"),
     ("the port is a free one", r"preview\.py", "--port {port}"),
     ("the port is a free one", r"npm run dev", "-- --port {port}"),
+    ("the port is a free one", r"scripts/dashboard\.py", "--port {port}"),
+    ("another port than that of the next test", r"dashboard_port=9200", "mephisto.blueprint.dashboard_port=0"),
     (
         "the port is a free one",
         r"^make (PYTHON=\S+ )?(run|image|doctor)\b",
