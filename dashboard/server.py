@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import resource
 import socket
@@ -14,46 +13,13 @@ import uvicorn
 from model_chat.dashboard.access import Access
 from model_chat.dashboard.app import Dashboard
 from model_chat.dashboard.watch import Watched
-from model_chat.errors import ConfigurationError
 from model_chat.model_chat_blueprint import FRONTEND_DIST
-
-logger = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 200
 """Beyond, requests are answered by 503."""
 MOST_FILES = 1024
 NICENESS = 10
 GRACE_SECONDS = 2
-
-
-def bind(flag: str, host: str, port: int) -> socket.socket:
-    """Return a socket that listens; requests wait in it until they are served.
-
-    Args:
-        flag: that names the port, for errors.
-        host: IP address.
-        port: 0: any free one.
-
-    Raises:
-        ConfigurationError: the port can't be used.
-    """
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((host, port))
-        found.listen(128)
-    except OSError as error:
-        found.close()
-        raise ConfigurationError(f"{flag}: {port} can't be used ({error.strerror}); give another.") from None
-    return found
-
-
-def address_of(listening: socket.socket) -> str:
-    """Return the address of the page, with the slash at its end."""
-    host, port = listening.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):
-        host = socket.gethostname()
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def make_server(studies: Sequence[Watched], access: Access, port: int) -> uvicorn.Server:

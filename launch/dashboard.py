@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from model_chat.dashboard.link import Answer, Ask, Start, line_of
 from model_chat.dashboard.live import ENDLESS, Chatting, Count, LiveState, Replies
-from model_chat.dashboard.server import address_of, bind
 from model_chat.dashboard.settings import PORT_FLAG
+from model_chat.dashboard.sockets import address_of, bind
 from model_chat.dashboard.study import StudyInfo
 from model_chat.mephisto_task.agent_state import state_of
 from model_chat.mephisto_task.task_database import worker_counts

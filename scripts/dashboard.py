@@ -21,8 +21,9 @@ from rich.console import Console
 from model_chat import compat as compat  # the patches, before mephisto is imported
 from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.dashboard.access import Access, user_name
-from model_chat.dashboard.server import address_of, be_modest, bind, serve
+from model_chat.dashboard.server import be_modest, serve
 from model_chat.dashboard.settings import LOOPBACK, host_faults, read_passwords
+from model_chat.dashboard.sockets import address_of, bind
 from model_chat.dashboard.study import StudyInfo, with_own_ids
 from model_chat.dashboard.watch import Watched
 from model_chat.errors import ConfigurationError

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from model_chat.dashboard.access import Access
-from model_chat.dashboard.server import bind, make_server
+from model_chat.dashboard.server import make_server
 from model_chat.dashboard.settings import Role
+from model_chat.dashboard.sockets import bind
 from model_chat.dashboard.watch import Watched
 from model_chat.tests.dashboard.sample import SampleStudy
 

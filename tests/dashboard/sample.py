@@ -18,8 +18,9 @@ from model_chat import compat as compat
 from model_chat.crowd.ledger import Bonus, Ledger
 from model_chat.dashboard.access import Access
 from model_chat.dashboard.live import Chatting, Count, LiveState, Replies, RunAct
-from model_chat.dashboard.server import address_of, bind, serve
+from model_chat.dashboard.server import serve
 from model_chat.dashboard.settings import Role
+from model_chat.dashboard.sockets import address_of, bind
 from model_chat.dashboard.study import StudyInfo, slug
 from model_chat.dashboard.watch import Watched
 from model_chat.quality.blocks import find_worker
