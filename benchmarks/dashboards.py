@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import multiprocessing
 import os
 import re
@@ -33,6 +34,7 @@ def watch(link: str, dashboards: int, stop: Any, results: Any) -> None:
 
 
 async def _watch(link: str, dashboards: int, stop: Any) -> int:
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     base = link.partition("login?")[0]
     events = 0
 

@@ -48,6 +48,7 @@ CHANGED_LINES = (
     ),
     ("where a task was started before", r"simulate_workers\.py", "--port {port}"),
     ("of a size for a test", r"benchmarks/many_workers\.py", "--workers 2 --turns 2"),
+    ("of a size for a test", r"benchmarks/dashboards\.py", "--workers 2 --turns 2 --dashboards 1 --rounds 1"),
     ("of a size for a test", r"benchmarks/endpoints\.py", "--conversations 2 --replies 1 --seconds 0.1 --rounds 1"),
     (
         "of a size for a test",

@@ -482,6 +482,7 @@ def test_performance(walk: Walk, tiny_chat_model: Path) -> None:
     assert "random/blender_90m" in walk.run("python benchmarks/batching.py")
     assert "2 of 2 replies of a mixed batch" in walk.run("python benchmarks/shared_weights.py")
     assert "N* = 2.0" in walk.run("python benchmarks/capacity.py")
+    assert "turn_p95_s: " in walk.run("python benchmarks/dashboards.py")
     assert "2 conversations: " in walk.run("python benchmarks/endpoints.py")
     assert "first part" in walk.run("python benchmarks/streaming.py")
 
