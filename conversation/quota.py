@@ -69,7 +69,10 @@ class Quota(Protocol):
         """Return how many conversations are wanted in all, those that are done included."""
 
     def extend(self, more: int) -> int:
-        """Want so many more conversations with each model; return how many that are in all, 0 where it is not possible."""
+        """Want so many more conversations with each model; return how many that are in all.
+
+        0 where that is not possible, or where everything is collected: the run is then ending.
+        """
 
     def notes(self) -> list[str]:
         """Return what else is to be said about how far the collection is, in a few words each."""
@@ -135,8 +138,10 @@ class ConversationQuota:
             ]
 
     def extend(self, more: int) -> int:
-        """Want so many more conversations with each model; return how many that are in all."""
+        """Want so many more conversations with each model; see :class:`Quota`."""
         with self._lock:
+            if all(self._done[nickname] >= needed for nickname, needed in self._needed.items()):
+                return 0
             for nickname in self._needed:
                 self._needed[nickname] += more
             return more * len(self._needed)

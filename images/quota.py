@@ -150,9 +150,14 @@ class ImageQuota:
             return self._wanted
 
     def extend(self, more: int) -> int:
-        """Want so many more conversations in all, as far as the stack has room; return how many more that are."""
+        """Want so many more conversations in all, as far as the stack has room; return how many more that are.
+
+        0 where everything is collected: the run is then ending.
+        """
         with self._lock:
             before = self._wanted
+            if self._done.total() >= before:
+                return 0
             self._wanted = max(before, min(before + more, self._room))
             return self._wanted - before
 

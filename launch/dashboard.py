@@ -146,7 +146,8 @@ class _Process:
             pass_fds=[listening.fileno()],
             start_new_session=True,  # Ctrl-C is for the run, which ends the dashboard itself
         )
-        self._say(start)
+        with suppress(OSError):  # it has ended at once: _listen says so
+            self._say(start)
         for work in (self._tell, self._listen):
             threading.Thread(target=work, name="dashboard", daemon=True).start()
 
@@ -268,7 +269,8 @@ def perform(ask: Ask, shared: ModelChatSharedState, quota: Quota) -> str:
         )
     more = quota.extend(ask.more or 0)
     if not more:
-        return "This study can't be extended while it runs; raise the number in its configuration, and start the run again."
+        why = "has collected everything" if quota.remaining() == 0 else "can't be extended while it runs"
+        return f"This study {why}; raise the number in its configuration, and start the run again."
     offered = sum(live_run.task_launcher.replace() for _ in range(more))
     logger.warning("%d further conversations are wanted (dashboard)", more)
     return "" if offered == more else f"Only {offered} of {more} further conversations could be offered."

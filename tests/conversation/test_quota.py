@@ -202,8 +202,16 @@ def test_what_is_wanted_in_all_includes_what_is_done_and_there_is_nothing_else_t
 
 
 def test_an_extension_wants_more_with_each_model_and_gives_places_at_once() -> None:
-    quota = ConversationQuota({"a": 1, "b": 1}, {"a": 1, "b": 1})
+    quota = ConversationQuota({"a": 1, "b": 1}, {"a": 1})
+    last = quota.take()
+    assert last is not None
     assert quota.take() is None
     assert quota.extend(2) == 4
-    assert (quota.wanted(), quota.remaining()) == (6, 4)
+    assert (quota.wanted(), quota.remaining()) == (6, 5)
     assert sorted(place.nickname for _ in range(5) if (place := quota.take()) is not None) == ["a", "a", "b", "b"]
+
+
+def test_what_is_collected_is_not_extended_for_the_run_is_ending() -> None:
+    quota = ConversationQuota({"a": 1, "b": 1}, {"a": 1, "b": 1})
+    assert quota.extend(2) == 0
+    assert (quota.wanted(), quota.remaining()) == (2, 0)

@@ -148,6 +148,14 @@ def test_an_extension_is_wanted_and_offered() -> None:
     assert said == "Only 4 of 6 further conversations could be offered."
 
 
+def test_what_is_collected_or_designed_is_not_extended() -> None:
+    said = perform(Ask(ask=1, act="extend", more=3), shared_of(), ConversationQuota({"a": 1}, {"a": 1}))
+    assert said.startswith("This study has collected everything; raise the number")
+    quota: Any = SimpleNamespace(extend=lambda more: 0, remaining=lambda: 4)  # as that of a design
+    said = perform(Ask(ask=1, act="extend", more=3), shared_of(), quota)
+    assert said.startswith("This study can't be extended while it runs; raise the number")
+
+
 def test_where_each_conversation_was_confirmed_with_its_cost_nothing_is_extended() -> None:
     quota = ConversationQuota({"a": 1})
     shared = shared_of(most_units=1, is_live=True)
