@@ -161,6 +161,21 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
         "127.0.0.1",
         "Address of this machine on which the metrics are served, to whoever asks; 0.0.0.0 stands for every network.",
     )
+    dashboard_port: int | None = _flag(
+        None, "Port of this machine for the requester's dashboard (docs/dashboard.md); 0: any free one; unset: none."
+    )
+    dashboard_host: str = _flag(
+        "127.0.0.1",
+        "Address of this machine on which the dashboard is served; any but 127.0.0.1 needs dashboard_password_env.",
+    )
+    dashboard_password_env: str | None = _flag(
+        None,
+        "Environment variable with the dashboard's password, or read:VARIABLE,review:VARIABLE,pay:VARIABLE for one a role.",
+    )
+    blind: bool = _flag(False, "Hide the names of models and conditions on the dashboard.")
+    min_hourly_wage: float | None = _flag(
+        None, "The dashboard warns when the work pays less an hour, in the reward's currency; unset: never."
+    )
 
 
 @dataclass
@@ -241,7 +256,8 @@ class ModelChatTaskBuilder(TaskBuilder):
             )
         # Mephisto has put wrap_crowd_source.js and task_config.json into the same folder: they stay.
         static = Path(build_dir) / "static"
-        shutil.copytree(FRONTEND_DIST, static, dirs_exist_ok=True)
+        # The requester's dashboard is built with it, and is served elsewhere.
+        shutil.copytree(FRONTEND_DIST, static, dirs_exist_ok=True, ignore=shutil.ignore_patterns("dashboard*"))
         flags = self.args.blueprint
         texts = load_texts(flags.get("language", ENGLISH), flags.get("texts_path", ""))
         index = static / "index.html"

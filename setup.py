@@ -40,10 +40,12 @@ RUN_TIME = [
     "rich>=14",
     "safetensors>=0.7",
     "scipy>=1.16",
+    "starlette>=1",
     "statsmodels>=0.14",
     "torch>=2.9",
     "transformers>=5",
     "typing-extensions>=4.15",
+    "uvicorn>=0.40",
     "websockets>=15",
 ]
 

@@ -85,7 +85,7 @@ def names_of(descriptions: Mapping[Description, int], questions: int) -> Names:
     for description, count in descriptions.items():
         if description.task_name is not None:
             tasks[description.task_name] += count
-        for key, name in _boxes(description.annotations_config):
+        for key, name in boxes_of(description.annotations_config):
             boxes.setdefault(key, Counter())[name] += count
         texts = [text.strip() for text in (description.final_rating_question or "").split(RATING_SEPARATOR)]
         if all(texts) and len(texts) == questions:
@@ -102,7 +102,7 @@ def _by_count(counts: Counter[Any]) -> list[Any]:
     return sorted(counts, key=lambda entry: (-counts[entry], entry))
 
 
-def _boxes(text: str | None) -> Iterator[tuple[str, str]]:
+def boxes_of(text: str | None) -> Iterator[tuple[str, str]]:
     """The boxes of an annotation configuration, in either form; nothing where it is none."""
     try:
         config = json.loads(text) if text else None

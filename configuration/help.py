@@ -102,6 +102,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Where data go": (B + "chat_data_folder", T + "task_name", "mephisto.datapath"),
     "Metrics of the running study": (B + "metrics_port", B + "metrics_host"),
+    "The requester's dashboard": (
+        B + "dashboard_port",
+        B + "dashboard_host",
+        B + "dashboard_password_env",
+        B + "blind",
+        B + "min_hourly_wage",
+    ),
     "Participants of a panel": tuple(
         f"mephisto.provider.{name}"
         for name in (

@@ -204,6 +204,11 @@ class DesignQuota:
         """Return how many conversations are wanted in all."""
         return self.design.total
 
+    def extend(self, more: int) -> int:
+        """Want no more: how many a cell needs is part of the design, by which every draw can be recomputed."""
+        del more
+        return 0
+
     def notes(self) -> list[str]:
         """Return how far the strata are."""
         strata = self.design.strata

@@ -68,6 +68,12 @@ class Quota(Protocol):
     def wanted(self) -> int:
         """Return how many conversations are wanted in all, those that are done included."""
 
+    def extend(self, more: int) -> int:
+        """Want so many more conversations with each model; return how many that are in all.
+
+        0 where that is not possible, or where everything is collected: the run is then ending.
+        """
+
     def notes(self) -> list[str]:
         """Return what else is to be said about how far the collection is, in a few words each."""
 
@@ -131,6 +137,15 @@ class ConversationQuota:
                 for nickname, needed in self._needed.items()
             ]
 
+    def extend(self, more: int) -> int:
+        """Want so many more conversations with each model; see :class:`Quota`."""
+        with self._lock:
+            if all(self._done[nickname] >= needed for nickname, needed in self._needed.items()):
+                return 0
+            for nickname in self._needed:
+                self._needed[nickname] += more
+            return more * len(self._needed)
+
     def remaining(self) -> int:
         """Return how many conversations are still wanted in all, those in flight included."""
         with self._lock:
@@ -138,7 +153,8 @@ class ConversationQuota:
 
     def wanted(self) -> int:
         """Return how many conversations are wanted in all."""
-        return sum(self._needed.values())
+        with self._lock:
+            return sum(self._needed.values())
 
     def notes(self) -> list[str]:
         """Return nothing: the counts say it all."""

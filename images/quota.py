@@ -56,8 +56,8 @@ class ImageQuota:
         """Count what the stack holds, before the first draw."""
         progress = self._stack.progress_by_model()
         self._done = Counter({nickname: of_model.finished for nickname, of_model in progress.items()})
-        room = sum(map(sum, progress.values()))
-        self._wanted = max(min(self._conversations, room), self._done.total())
+        self._room = sum(map(sum, progress.values()))
+        self._wanted = max(min(self._conversations, self._room), self._done.total())
 
     def take(self, worker: str) -> ImageReservation | None:
         """Take a place for a worker.
@@ -146,7 +146,20 @@ class ImageQuota:
 
     def wanted(self) -> int:
         """Return how many conversations are wanted in all; never more than the stack has room for."""
-        return self._wanted
+        with self._lock:
+            return self._wanted
+
+    def extend(self, more: int) -> int:
+        """Want so many more conversations in all, as far as the stack has room; return how many more that are.
+
+        0 where everything is collected: the run is then ending.
+        """
+        with self._lock:
+            before = self._wanted
+            if self._done.total() >= before:
+                return 0
+            self._wanted = max(before, min(before + more, self._room))
+            return self._wanted - before
 
     def run_statistics(self) -> dict[str, dict[str, int]]:
         """Return how many conversations this run has collected, per model and per image."""

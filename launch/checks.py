@@ -31,6 +31,7 @@ from model_chat.conversation.pacing import delivery_faults
 from model_chat.crowd.going_live import configuration_faults, is_on_mturk
 from model_chat.crowd.panel_launch import pay_faults
 from model_chat.crowd.panels import is_panel, panel_faults
+from model_chat.dashboard.settings import dashboard_faults
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import find_stack_faults
 from model_chat.launch.checked_task import CheckedImages, CheckedTask
@@ -203,6 +204,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     shortest, longest = (variant(cfg, None if design is None else design.design, choose) for choose in (min, max))
     acceptability, attention, block_list = check_quality(shortest, annotations, faults)
     faults.found += metrics_faults(args, cfg.mephisto.architect)
+    faults.found += dashboard_faults(args, cfg.mephisto.architect)
     _check_mephisto(longest, faults, 0 if attention is None else len(attention.checks))
     ConfigurationError.raise_if(faults.found)
     if world_module is None:

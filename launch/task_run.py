@@ -39,6 +39,7 @@ from model_chat.images.stack import stack_files
 from model_chat.launch.checked_task import CheckedTask
 from model_chat.launch.checks import BLUEPRINT, check_task, mode_needs_context
 from model_chat.launch.command_line import Action, CannotComposeError, read_arguments, run_hydra_app
+from model_chat.launch.dashboard import serve_dashboard
 from model_chat.launch.design_checks import variant
 from model_chat.launch.design_run import hold_allocation, make_quota
 from model_chat.launch.logs import adopt_parlai_logger, set_up_logging
@@ -198,6 +199,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             if task.images is not None:
                 note_stack_owner(task.images.stack_folder, task.task_name)
             metrics = closing.enter_context(serve_metrics(cfg.mephisto.blueprint, shared, quota))
+            dashboard = closing.enter_context(serve_dashboard(cfg, shared, quota))
             operator.launch_task_run_or_die(cfg.mephisto, shared)
             if not is_local(operator.live_run):
                 stop.end_seconds = END_ON_PLATFORM_SECONDS
@@ -210,6 +212,8 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             progress.announce(operator.live_run, time.monotonic() - started, task.chat_data_folder)
             if metrics is not None:
                 console.print(f"  Metrics:           {metrics}", highlight=False, soft_wrap=True, markup=False)
+            if dashboard is not None:
+                console.print(f"  Dashboard:         {dashboard}", highlight=False, soft_wrap=True, markup=False)
             runner, spend = operator.live_run.task_runner, shared.spend
             with progress:
                 operator.run_until(

@@ -180,6 +180,8 @@ class TaskOperator(Operator):
             tick()
             if _is_unreachable(live_run):
                 return
+            if live_run.worker_pool.is_paused:  # by the requester, whose patience it is
+                live_run.client_io.last_submission_time = time.time()
             if time.time() - live_run.client_io.last_submission_time > patience:
                 logger.error(
                     "Nobody has submitted for %d s (mephisto.task.no_submission_patience); the run ends.", patience

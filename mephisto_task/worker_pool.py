@@ -74,6 +74,8 @@ class TaskWorkerPool(WorkerPool):
         """Onboarding agents -> what their page came with; of the event loop alone, but for new entries."""
         self.is_closed = False
         """Whether no new workers are admitted any more, since the run is ending."""
+        self.is_paused = False
+        """Whether nobody new is let in for now (dashboard); who is in onboarding still gets a conversation."""
         self.arriving = 0
         """How many workers are being let in just now; of the event loop alone."""
 
@@ -96,7 +98,7 @@ class TaskWorkerPool(WorkerPool):
 
     async def register_worker(self, crowd_data: dict[str, Any], request_id: str) -> None:
         """Let a worker in whose page asks for work, or tell them why not."""
-        if not self._is_simple and not self.is_closed:
+        if not self._is_simple and not self.is_closed and not self.is_paused:
             await super().register_worker(crowd_data, request_id)
             return
         provider_type = self.get_live_run().provider.PROVIDER_TYPE
@@ -282,7 +284,7 @@ class TaskWorkerPool(WorkerPool):
 
     def _admit(self, crowd_data: dict[str, Any], request_id: str) -> None:
         live_run = self.get_live_run()
-        if self.is_closed:
+        if self.is_closed or self.is_paused:
             self._answer(request_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
             return
         worker = self._find_or_make_worker(crowd_data)

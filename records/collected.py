@@ -140,7 +140,7 @@ def _read(source: Source) -> tuple[str, ReadConversation] | None:
     """A conversation and its digest; None, with a warning that names the source, for what can't be read."""
     try:
         conversation = read_conversation(source)
-        return _digest(conversation.raw), conversation
+        return conversation_digest(conversation.raw), conversation
     except UnreadableError as fault:
         # Agents who left early have no conversation: that is no fault.
         level = logging.DEBUG if fault.reason is ReadingReason.NO_CONVERSATION else logging.WARNING
@@ -150,7 +150,7 @@ def _read(source: Source) -> tuple[str, ReadConversation] | None:
     return None
 
 
-def _digest(raw: dict[str, Any]) -> str:
+def conversation_digest(raw: dict[str, Any]) -> str:
     """The same for both records of one conversation, whoever the worker is said to be (see :mod:`records.forget`).
 
     Raises:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model_chat.errors import ConfigurationError
-from model_chat.records.journal import ALLOCATION_NAME, JOURNAL_NAME
+from model_chat.records.journal import ALLOCATION_NAME, AUDIT_NAME, JOURNAL_NAME
 from model_chat.records.locks import STACK_LOCK, LockedError, hold, hold_data, runs_going_on
 from model_chat.records.participation import PANELS
 from model_chat.records.reading import list_files
@@ -44,7 +44,7 @@ class Forgotten:
 
     Attributes:
         pseudonym: that replaces the worker's id from now on.
-        files: conversations among the files, and the draws of a study's design.
+        files: conversations among the files, the draws of a study's design, and the audit log of its dashboard.
         states: agents' states in Mephisto's data folder.
         rows: entries of the worker in Mephisto's database.
         stacks: files of image stacks.
@@ -94,9 +94,8 @@ def forget_worker(
     change = _Change(dict.fromkeys(names, pseudonym), dry_run, delete)
     with _alone(database.resolve().parent, chats, stacks):
         files = sum(change.conversation(Path(source.path)) for source in list_files(chats).sources)
-        files += sum(
-            change.allocation(path) for path in (folder / ALLOCATION_NAME for folder in chats) if path.is_file()
-        )
+        lines = [folder / name for folder in chats for name in (ALLOCATION_NAME, AUDIT_NAME)]
+        files += sum(change.allocation(path) for path in lines if path.is_file())
         stack_files = sum(
             change.stack(folder / name) for folder in stacks for name in STACK_NAMES if (folder / name).is_file()
         )
@@ -203,7 +202,7 @@ class _Change:
         return self._content(path, self._rename, self._delete)
 
     def allocation(self, path: Path) -> bool:
-        """Change the draws of a study's design, which say nothing but who got which condition."""
+        """Change the draws of a study's design, or its dashboard's audit log, which hold nothing of a worker but the id."""
         return self._lines(path, self._rename, checksums=False)
 
     def stack(self, path: Path) -> bool:

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 JOURNAL_NAME = "journal.jsonl"
 ALLOCATION_NAME = "allocation.jsonl"
 """Beside the conversations: who got which condition of a study's design."""
+AUDIT_NAME = "dashboard_audit.jsonl"
+"""Beside the conversations: who approved, rejected, paid and blocked on the dashboard."""
 ATTEMPTS = 4
 PAUSE_SECONDS = 0.5
 """Between two attempts: a disk that is full for a moment costs a worker two seconds rather than the conversation."""

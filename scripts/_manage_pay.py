@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from model_chat.crowd.adapters import Owed, PlatformAdapter, Quote, adapter_of, reward_of, unit_of
+from model_chat.crowd.bonuses import fixed_bonus
 from model_chat.crowd.cost import to_cents
 from model_chat.crowd.ledger import PAID, Bonus, token_of
 from model_chat.crowd.messages import SENT, Messages
@@ -97,13 +98,12 @@ def bonus_units(task: Task, args: argparse.Namespace, out: Output) -> None:
 
     def owe(payment: _Payment) -> None:
         for agent in payment.agents:
-            token = token_of("fixed", task.name, agent.db_id, args.reason)
-            before = next((bonus for bonus in task.ledger.bonuses(agent.db_id) if bonus.token == token), None)
-            if before is not None:
-                had = "has had this bonus" if before.state == PAID else "may have had this bonus"
+            bonus = fixed_bonus(task, agent, payment.amounts["--amount"], args.reason)
+            if isinstance(bonus, Bonus):
+                had = "has had this bonus" if bonus.state == PAID else "may have had this bonus"
                 out.say(f"{unit_of(agent)} {had}")
             else:
-                payment.owe(agent, token, payment.amounts["--amount"], args.reason)
+                payment.owed.append(bonus)
 
     _pay(task, args, out, ("--amount",), owe)
 

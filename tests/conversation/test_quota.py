@@ -199,3 +199,19 @@ TestQuotaMachine.settings = settings(max_examples=30, stateful_step_count=25, de
 def test_what_is_wanted_in_all_includes_what_is_done_and_there_is_nothing_else_to_say() -> None:
     quota = ConversationQuota({"a": 3, "b": 1}, {"a": 2})
     assert (quota.wanted(), quota.remaining(), quota.notes()) == (4, 2, [])
+
+
+def test_an_extension_wants_more_with_each_model_and_gives_places_at_once() -> None:
+    quota = ConversationQuota({"a": 1, "b": 1}, {"a": 1})
+    last = quota.take()
+    assert last is not None
+    assert quota.take() is None
+    assert quota.extend(2) == 4
+    assert (quota.wanted(), quota.remaining()) == (6, 5)
+    assert sorted(place.nickname for _ in range(5) if (place := quota.take()) is not None) == ["a", "a", "b", "b"]
+
+
+def test_what_is_collected_is_not_extended_for_the_run_is_ending() -> None:
+    quota = ConversationQuota({"a": 1, "b": 1}, {"a": 1, "b": 1})
+    assert quota.extend(2) == 0
+    assert (quota.wanted(), quota.remaining()) == (2, 0)

@@ -39,6 +39,8 @@ CHANGED_LINES = (
     ("the port is a free one", RUN, "mephisto.architect.port={port}"),
     ("the port is a free one", r"preview\.py", "--port {port}"),
     ("the port is a free one", r"npm run dev", "-- --port {port}"),
+    ("the port is a free one", r"scripts/dashboard\.py", "--port {port}"),
+    ("another port than that of the next test", r"dashboard_port=9200", "mephisto.blueprint.dashboard_port=0"),
     (
         "the port is a free one",
         r"^make (PYTHON=\S+ )?(run|image|doctor)\b",
@@ -46,6 +48,7 @@ CHANGED_LINES = (
     ),
     ("where a task was started before", r"simulate_workers\.py", "--port {port}"),
     ("of a size for a test", r"benchmarks/many_workers\.py", "--workers 2 --turns 2"),
+    ("of a size for a test", r"benchmarks/dashboards\.py", "--workers 2 --turns 2 --dashboards 1 --rounds 1"),
     ("of a size for a test", r"benchmarks/endpoints\.py", "--conversations 2 --replies 1 --seconds 0.1 --rounds 1"),
     (
         "of a size for a test",

@@ -435,6 +435,25 @@ def test_paying_workers(walk: Walk) -> None:
     assert walk.run("python scripts/manage_workers.py cost").startswith("Cost: ")
 
 
+@walks("docs/dashboard.md")
+def test_dashboard(walk: Walk) -> None:
+    for name in ("my_study", "my_pilot"):
+        example = (walk.copy / "conf/example.yaml").read_text(encoding="utf-8")
+        (walk.copy / f"conf/{name}.yaml").write_text(
+            example.replace("task_name: model_chat", f"task_name: {name}"), encoding="utf-8"
+        )
+
+    def is_up(link: str) -> None:
+        assert fetch(f"{link.partition('login?')[0]}healthz") == "ok\n"
+
+    with walk.runs("python run.py conf=my_study") as run:
+        is_up(run.hears(r"Dashboard: +(http\S+)"))
+        run.stop()
+    with walk.runs("python scripts/dashboard.py --config my_study --config my_pilot") as dashboard:
+        is_up(dashboard.hears(r"Dashboard: (http\S+)"))
+        dashboard.stop(0)
+
+
 @walks("docs/study-flow.md")
 def test_study_flow(walk: Walk, tiny_chat_model: Path) -> None:
     assert "my_survey/texts/study_flow.yaml" in walk.run("python scripts/new_study.py my_survey --flow")
@@ -483,6 +502,7 @@ def test_performance(walk: Walk, tiny_chat_model: Path) -> None:
     assert "random/blender_90m" in walk.run("python benchmarks/batching.py")
     assert "2 of 2 replies of a mixed batch" in walk.run("python benchmarks/shared_weights.py")
     assert "N* = 2.0" in walk.run("python benchmarks/capacity.py")
+    assert "turn_p95_s: " in walk.run("python benchmarks/dashboards.py")
     assert "2 conversations: " in walk.run("python benchmarks/endpoints.py")
     assert "first part" in walk.run("python benchmarks/streaming.py")
 

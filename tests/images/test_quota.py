@@ -296,3 +296,17 @@ def test_closing_makes_up_for_what_could_not_be_written(
     assert read_stack(tmp_path / "stack") == [{"a": ["ann"]}]
     quota.close()
     assert read_stack(tmp_path / "stack") == [{"a": []}]
+
+
+def test_an_extension_goes_as_far_as_the_stack_has_room(make: Make) -> None:
+    quota = make(images=3, models="a", conversations=1)
+    last = taken(quota, "ann")
+    assert quota.take("bob") is None
+    assert quota.extend(1) == 1
+    taken(quota, "bob").complete()
+    assert quota.extend(10) == 1
+    assert (quota.wanted(), quota.remaining()) == (3, 2)
+    assert quota.extend(10) == 0
+    last.complete()
+    taken(quota, "cid").complete()
+    assert (quota.extend(1), quota.remaining()) == (0, 0)

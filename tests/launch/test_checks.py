@@ -504,18 +504,21 @@ def test_a_taken_port_is_said(check: Callable[..., CheckedTask]) -> None:
     assert fault.startswith(f"mephisto.architect.port: {port} can't be used (Address already in use); try ")
 
 
-def test_faults_of_the_public_address_and_the_metrics_are_said_with_all_others(
+def test_faults_of_the_public_address_the_metrics_and_the_dashboard_are_said_with_all_others(
     check: Callable[..., CheckedTask],
 ) -> None:
     changes = {
         "mephisto.architect.public_url": "http://study.example.org/?q",
         "mephisto.architect.bind_address": "0.0.0.0",
         f"{B}.metrics_port": "0",
+        f"{B}.dashboard_port": "0",
+        f"{B}.dashboard_host": "0.0.0.0",
         f"{B}.num_turns": "0",
     }
     assert [fault.split(":")[0] for fault in faults(check, **changes)] == [
         f"{B}.num_turns",
         f"{B}.metrics_port",
+        f"{B}.dashboard_password_env",
         "mephisto.architect.public_url",
         "mephisto.architect.public_url",
         "mephisto.architect.trusted_proxies",

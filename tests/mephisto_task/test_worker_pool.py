@@ -296,3 +296,29 @@ def test_after_the_end_no_thread_lets_anybody_in(desk: Desk) -> None:
     assert desk.pool.is_shutdown
     with pytest.raises(RuntimeError):
         desk.pool._threads.submit(print)
+
+
+def test_a_pause_keeps_newcomers_out_until_it_is_over(desk: Desk) -> None:
+    desk.run.unit()
+    desk.pool.is_paused = True
+    refused = asyncio.run(desk.come("ann"))
+    assert (refused["agent_id"], len(desk.chats)) == (None, 0)
+    desk.pool.is_paused = False
+    assert asyncio.run(desk.come("ann", "2"))["agent_id"] is not None
+
+
+def test_who_is_in_onboarding_when_a_pause_begins_still_gets_a_conversation(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, onboarding=True)
+    desk.run.unit()
+    asyncio.run(desk.come("ann"))
+    ((agent, _),) = desk.onboardings
+    desk.pool.is_paused = True
+
+    async def hand_in() -> None:
+        desk.pool.onboarding_infos[agent.get_agent_id()].request_id = "submission"
+        await desk.pool.register_agent_from_onboarding(agent)
+
+    asyncio.run(hand_in())
+    assert desk.answers["submission"]["agent_id"] is not None
+    assert len(desk.chats) == 1
+    desk.pool.shutdown()

@@ -1,0 +1,389 @@
+"""What a reviewer does: approve, reject, pay, block. The same code and the same ledger as scripts/manage_workers.py."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import uuid4
+
+from mephisto.data_model.agent import Agent
+
+from model_chat.crowd.adapters import Owed, PlatformAdapter, adapter_of, unit_of
+from model_chat.crowd.bonuses import fixed_bonus
+from model_chat.crowd.ledger import PAID, Bonus
+from model_chat.crowd.money import to_minor, written
+from model_chat.crowd.platform import PlatformError
+from model_chat.crowd.workers import FINISHED, Task
+from model_chat.dashboard.audit import AuditLog
+from model_chat.dashboard.listing import version_of
+from model_chat.dashboard.live import Run, RunAct
+from model_chat.dashboard.store import Listed, RecordStore
+from model_chat.dashboard.study import StudyInfo
+from model_chat.errors import ConfigurationError
+from model_chat.quality.blocks import (
+    BlockReason,
+    bind_to_platform,
+    is_blocked,
+    make_qualification,
+    platform_id,
+    soft_block,
+    unblock,
+)
+
+Act = Literal["approve", "reject", "bonus", "block", "unblock"]
+MOST_AT_ONCE = 200
+"""Conversations in one request."""
+LONGEST_REASON = 1000
+MOST_BONUS = 100_000
+"""Hundredths, for one conversation: more is taken for a slip of the pen."""
+
+
+@dataclass(frozen=True)
+class Who:
+    """Whoever acts."""
+
+    name: str
+    role: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for.
+
+    Attributes:
+        ids: of the conversations.
+        versions: of each, as the reviewer saw it.
+        reason: what the worker reads.
+        amount: of a bonus, in whole currency, as it was given.
+        category: why work is rejected, on Prolific.
+    """
+
+    act: Act
+    ids: Sequence[str]
+    versions: Mapping[str, str]
+    reason: str = ""
+    amount: object = None
+    category: str | None = None
+
+
+@dataclass
+class _Said:
+    """Collects what an adapter reports."""
+
+    dry_run: bool = False
+    failures: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """Take no note: the result says it."""
+
+    def done(self, text: str) -> None:
+        """Likewise."""
+
+    def failed(self, text: str) -> None:
+        """Keep it for the reviewer."""
+        self.failures.append(text)
+
+
+class Acts:
+    """Acts on one study. ``_lock`` holds from the check of the versions to the end of the act, within this process; the
+    audit log's own lock does so between processes.
+
+    Args:
+        study: which.
+        store: of its records; only used with the lock that ``reading`` gives.
+        reading: held while the store is refreshed.
+        audit: gets every act.
+    """
+
+    def __init__(self, study: StudyInfo, store: RecordStore, reading: threading.Lock, audit: AuditLog) -> None:
+        self._study, self._store, self._reading, self._audit = study, store, reading, audit
+        self._lock = threading.Lock()
+
+    def perform(self, wish: Wish, who: Who) -> list[dict[str, Any]]:
+        """Do it for one conversation after the other.
+
+        Returns:
+            for each id ``id``, ``ok``, ``error`` (a sentence, None if ok) and ``version`` afterwards (None if unknown).
+
+        Raises:
+            ConfigurationError: the wish itself is faulty, or the study can't be acted on; nothing was done.
+        """
+        ids = list(dict.fromkeys(wish.ids))
+        with self._lock, self._audit.alone():
+            task = self._task()
+            adapter = adapter_of(task)
+            faults, cents = self._faults(wish, adapter)
+            ConfigurationError.raise_if(faults)
+            listed = self._refreshed()
+            errors: dict[str, str | None] = {}
+            chosen: list[tuple[Listed, Any]] = []
+            for one_id in ids:
+                one = listed.get(one_id)
+                fault = self._stale(one_id, one, wish)
+                if fault is None and one is not None:
+                    agent = None if one.agent is None else self._agent(task, one.agent.id)
+                    fault = _not_possible(one, agent, wish.act)
+                    if fault is None:
+                        chosen.append((one, agent))
+                errors[one_id] = fault
+            if chosen:
+                errors |= self._do(task, adapter, wish, cents, chosen, who)
+            after = self._refreshed()
+        return [
+            {
+                "id": one_id,
+                "ok": errors[one_id] is None,
+                "error": errors[one_id],
+                "version": version_of(after[one_id]) if one_id in after else None,
+            }
+            for one_id in ids
+        ]
+
+    def perform_on_run(self, run: Run, act: RunAct, more: int | None, who: Who) -> str:
+        """Stop or resume taking workers in, or extend; return "", or why it was not done.
+
+        Raises:
+            OSError: the audit log can't be written; if that was before the act, nothing was done.
+        """
+        with self._lock, self._audit.alone():
+            key = uuid4().hex
+
+            def note(outcome: str, after: dict[str, Any] | None = None) -> None:
+                self._audit.add(
+                    key=key,
+                    who=who.name,
+                    role=who.role,
+                    act=act,
+                    target="run",
+                    before=before,
+                    after=after,
+                    amount=more,
+                    outcome=outcome,
+                )
+
+            before = _of_run(run)
+            note("begun")
+            fault = run.ask(act, more)
+            after = {"accepting": act != "stop" if act != "extend" else before["accepting"], "extended_by": more}
+            note(f"failed: {fault}" if fault else "done", None if fault else after)
+        return fault
+
+    def _task(self) -> Task:
+        if not self._study.database.is_file():
+            raise ConfigurationError(
+                "There is no database of Mephisto's for this study, so nothing can be reviewed here."
+            )
+        return Task(self._study.database, self._study.task_name)
+
+    def _refreshed(self) -> dict[str, Listed]:
+        with self._reading:
+            return self._store.refresh().by_id
+
+    @staticmethod
+    def _agent(task: Task, agent_id: str) -> Any:
+        agent = Agent.get(task.db, agent_id)
+        return agent if str(agent.task_id) == str(task.task_id) else None
+
+    def _faults(self, wish: Wish, adapter: PlatformAdapter) -> tuple[list[str], int]:
+        """What is wrong with a wish, whatever conversations it is for; and its amount in hundredths."""
+        faults, cents = [], 0
+        if len(wish.reason) > LONGEST_REASON:
+            faults.append(f"The reason is too long; give at most {LONGEST_REASON} characters.")
+        if wish.act in ("reject", "bonus") and not wish.reason.strip():
+            faults.append("The reason is empty; say what the worker should read.")
+        if wish.act == "reject":
+            faults += [
+                fault.removeprefix("--").replace("reason:", "The reason").replace("category:", "The category")
+                for fault in adapter.rejection_faults(wish.reason, wish.category)
+            ]
+        if wish.act == "bonus":
+            if adapter.pays_by_list:
+                faults.append(
+                    f"{adapter.name} has no API to pay by; write the list of bonuses with manage_workers.py bonus --output."
+                )
+            try:
+                cents = to_minor(wish.amount, self._study.currency)
+            except ValueError as error:
+                faults.append(f"The amount {error}; write it like 1.50.")
+            else:
+                if not 0 < cents <= MOST_BONUS:
+                    faults.append(
+                        f"The amount must be more than nothing and at most {written(MOST_BONUS, self._study.currency)}."
+                    )
+        if wish.act in ("block", "unblock") and not self._study.block_qualification:
+            faults.append("mephisto.blueprint.block_qualification is not set for this study, so nobody can be blocked.")
+        return faults, cents
+
+    def _stale(self, one_id: str, one: Listed | None, wish: Wish) -> str | None:
+        """Say that a conversation is not there, or is not as the reviewer saw it."""
+        if one is None:
+            return "There is no such conversation."
+        if wish.versions.get(one_id) == version_of(one):
+            return None
+        last = next(iter(reversed(self._audit.about(one_id))), None)
+        if last is None:
+            return "It has changed since you opened it, outside of the dashboard; look at it again."
+        said = f" ({last['reason']})" if last.get("reason") else ""
+        return f"{last['who']} has changed it meanwhile: {last['act']}{said}; look at it again."
+
+    def _do(
+        self,
+        task: Task,
+        adapter: PlatformAdapter,
+        wish: Wish,
+        cents: int,
+        chosen: list[tuple[Listed, Any]],
+        who: Who,
+    ) -> dict[str, str | None]:
+        """Do what was asked; every act is in the audit log before it is begun, and with its outcome afterwards."""
+        keys = {one.id: uuid4().hex for one, _ in chosen}
+
+        def note(one: Listed, outcome: str, after: object = None) -> None:
+            before = {"review": one.review, "bonus": one.bonus / 100, "blocked": one.blocked}
+            self._audit.add(
+                key=keys[one.id],
+                who=who.name,
+                role=who.role,
+                act=wish.act,
+                target=one.id,
+                participant=one.entry.worker,
+                before=before,
+                after=after,
+                reason=wish.reason or None,
+                amount=cents / 100 if wish.act == "bonus" else None,
+                outcome=outcome,
+            )
+
+        for one, _ in chosen:
+            note(one, "begun")
+        errors: dict[str, str | None]
+        try:
+            if wish.act == "bonus":
+                errors = self._pay(task, adapter, wish, cents, chosen)
+            elif wish.act in ("block", "unblock"):
+                errors = self._set_blocked(task, adapter, chosen, wish.act == "block")
+            else:
+                errors = self._review(adapter, wish, chosen)
+        except ConfigurationError as error:
+            errors = {one.id: str(error) for one, _ in chosen}
+        after = self._refreshed()
+        for one, _ in chosen:
+            now = after.get(one.id, one)
+            fault = errors[one.id]
+            state = {"review": now.review, "bonus": now.bonus / 100, "blocked": now.blocked}
+            note(one, "done" if fault is None else f"failed: {fault}", state)
+        return errors
+
+    def _review(self, adapter: PlatformAdapter, wish: Wish, chosen: list[tuple[Listed, Any]]) -> dict[str, str | None]:
+        def act(agent: Any) -> None:
+            if wish.act == "approve":
+                adapter.approve(agent)
+            else:
+                adapter.reject(agent, wish.reason, wish.category)
+
+        try:
+            adapter.look_up([agent for _, agent in chosen])
+        except PlatformError as error:
+            return {one.id: f"{error}." for one, _ in chosen}
+        return {one.id: _failure(act, agent) for one, agent in chosen}
+
+    def _pay(
+        self, task: Task, adapter: PlatformAdapter, wish: Wish, cents: int, chosen: list[tuple[Listed, Any]]
+    ) -> dict[str, str | None]:
+        """Pay each the bonus once. What earlier commands have begun and not finished is not paid along with it."""
+        errors: dict[str, str | None] = {}
+        with ExitStack() as held:
+            held.enter_context(task.ledger.paying())
+            said = _Said()
+            owed: dict[str, Owed] = {}
+            try:
+                adapter.prepare([agent for _, agent in chosen], said)
+                for one, agent in chosen:
+                    bonus = fixed_bonus(task, agent, cents, wish.reason)
+                    if isinstance(bonus, Bonus):
+                        had = "has had" if bonus.state == PAID else "may have had"
+                        errors[one.id] = (
+                            f"{unit_of(agent)} {had} a bonus with this reason; a second one needs another reason."
+                        )
+                    else:
+                        owed[one.id] = bonus
+                if not owed:
+                    return errors
+                quote = adapter.quote(list(owed.values()), said)
+                if quote.begun:
+                    fault = (
+                        f"{quote.begun} bonuses of an earlier command were begun and not finished; finish them first with "
+                        "manage_workers.py bonus."
+                    )
+                    return errors | dict.fromkeys(owed, fault)
+                adapter.pay(quote, said, None)
+            except PlatformError as error:
+                said.failed(f"{error}.")
+            for one_id, due in owed.items():
+                made = next((b for b in task.ledger.bonuses(due.bonus.agent_id) if b.token == due.bonus.token), None)
+                if made is not None and made.state == PAID:
+                    errors[one_id] = None
+                elif made is not None:
+                    errors[one_id] = f"Nobody knows whether it arrived. {' '.join(said.failures)}".strip()
+                else:
+                    errors[one_id] = " ".join(said.failures) or "The bonus was not paid."
+        return errors
+
+    def _set_blocked(
+        self, task: Task, adapter: PlatformAdapter, chosen: list[tuple[Listed, Any]], blocked: bool
+    ) -> dict[str, str | None]:
+        name = self._study.block_qualification or ""
+        make_qualification(task.db, name)
+        bind_to_platform(task.requester, [{"qualification_name": name}])
+
+        def act(agent: Any) -> None:
+            worker = agent.get_worker()
+            done = True
+            if blocked and not is_blocked(worker, name):
+                done = soft_block(worker, name, BlockReason.BY_HAND)
+            elif not blocked and is_blocked(worker, name):
+                done = unblock(worker, name)
+            if not done:
+                raise PlatformError("it is done here, but the crowd platform did not take it")
+            adapter.set_access([task.canonical(platform_id(worker))], blocked=blocked)
+
+        return {one.id: _failure(act, agent) for one, agent in chosen}
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    state = run.state
+    return {
+        "accepting": None if state is None else state.accepting,
+        "target": None if state is None else sum(count.needed for count in state.counts),
+    }
+
+
+def _failure(act: Callable[[Any], object], agent: Any) -> str | None:
+    """Do something for one conversation; return None, or why it was not done."""
+    try:
+        act(agent)
+    except (PlatformError, ConfigurationError) as error:
+        return f"{str(error).rstrip('.')}."
+    return None
+
+
+def _not_possible(one: Listed, agent: Any, act: Act) -> str | None:
+    """Say why an act is not possible in the state in which a conversation is; None if it is."""
+    if agent is None:
+        return "Only a file has this conversation, and Mephisto's database does not; nothing can be done with it here."
+    if act in ("block", "unblock"):
+        return None
+    if one.review == "none":
+        return "The work has not been handed in, so there is nothing to review or to pay."
+    if act == "bonus" and agent.db_status not in FINISHED:
+        return "The work was rejected; a bonus is for work that was handed in and not rejected."
+    if act == "reject" and one.review == "approved":
+        return "The work is approved already and can't be rejected any more."
+    if act == "reject" and one.review == "rejected":
+        return "The work is rejected already."
+    if act == "approve" and one.review == "approved":
+        return "The work is approved already."
+    return None

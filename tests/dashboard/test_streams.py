@@ -1,0 +1,114 @@
+"""Pages that follow a study live: what they get, what they cost, and what a flood of them does."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from model_chat.dashboard import app as app_module
+from model_chat.dashboard import watch as watch_module
+from model_chat.dashboard.server import MOST_CONNECTIONS
+from model_chat.dashboard.settings import Role
+from model_chat.dashboard.watch import Watched
+from model_chat.tests.dashboard.conftest import Served
+from model_chat.tests.dashboard.sample import SampleStudy
+
+Serve = Callable[..., Served]
+EVENTS = "api/studies/study_local/events"
+WAIT_SECONDS = 90.0
+
+
+def overviews(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """The overviews of a stream, one after the other."""
+    for line in lines:
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
+
+
+def test_all_who_look_get_what_is_new_and_it_is_put_together_once(
+    sample: SampleStudy, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    make = watch_module.make_overview
+
+    def counted(*args: Any, **more: Any) -> dict[str, Any]:
+        made.append(1)
+        return make(*args, **more)
+
+    monkeypatch.setattr(watch_module, "make_overview", counted)
+    sample.chat("ann")
+    served = serve(Watched(sample.info()))
+    with ExitStack() as stack:
+        streams = [
+            overviews(stack.enter_context(served.client(Role.READ).http.stream("GET", EVENTS)).iter_lines())
+            for _ in range(5)
+        ]
+        assert [next(stream)["finished"] for stream in streams] == [1] * 5
+        assert len(made) < 5  # one, and another for each minute that has begun meanwhile
+        sample.chat("bob")
+        for stream in streams:
+            # What is written in steps may be seen in steps.
+            assert next(seen for seen in stream if seen["finished"] == 2)
+
+
+def test_a_stream_without_news_says_that_it_is_still_there(
+    sample: SampleStudy, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "HEARTBEAT_SECONDS", 0.05)
+    with serve(Watched(sample.info())).client(Role.READ).http.stream("GET", EVENTS) as stream:
+        assert next(line for line in stream.iter_lines() if line.startswith(":")) == ": still here"
+
+
+def test_the_streams_of_a_session_end_with_it(
+    sample: SampleStudy, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "HEARTBEAT_SECONDS", 0.05)
+    client = serve(Watched(sample.info())).client(Role.READ)
+    with client.http.stream("GET", EVENTS) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: overview"
+        headers = {
+            **client.headers,
+            "Cookie": "; ".join(f"{name}={value}" for name, value in client.http.cookies.items()),
+        }
+        assert httpx.post(f"{client.base}api/logout", json={}, headers=headers, trust_env=False).status_code == 200
+        for _ in lines:  # ends by itself
+            pass
+
+
+def test_a_flood_of_connections_is_turned_away_and_over_when_they_are_gone(sample: SampleStudy, serve: Serve) -> None:
+    served = serve(Watched(sample.info()))
+    host, port = served.base.removeprefix("http://").rstrip("/").split(":")
+
+    def status() -> int:
+        try:
+            return httpx.get(f"{served.base}healthz", trust_env=False, timeout=WAIT_SECONDS).status_code
+        except httpx.TransportError:
+            return 0
+
+    with ExitStack() as stack:
+        for _ in range(MOST_CONNECTIONS + 1):
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=WAIT_SECONDS))
+        end = time.monotonic() + WAIT_SECONDS
+        while status() != 503:
+            assert time.monotonic() < end
+    while status() != 200:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_nobody_looking_is_no_work(sample: SampleStudy, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(sample.info())
+    assert watched.is_watched is False
+    client = serve(watched).client(Role.READ)
+    client.get("overview")
+    assert watched.is_watched is True
+    monkeypatch.setattr(watch_module, "WATCHED_SECONDS", 0.0)
+    assert watched.is_watched is False
