@@ -60,6 +60,11 @@ RUN_ELSEWHERE = {
         "python run_image_chat.py ",
         "'make image' does, which is typed below",
     ),
+    "python scripts/new_study.py my_study": (
+        "docs/installing.md",
+        "python -m model_chat.scripts.new_study my_study",
+        "the same command of an installed package, typed there; with more flags the README's is",
+    ),
     "python benchmarks/many_workers.py --workers 64": (
         "docs/performance.md",
         "python benchmarks/many_workers.py --workers 8,64,128",
