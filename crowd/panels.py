@@ -225,13 +225,13 @@ def _code_faults(provider: Any) -> list[str]:
     complete = codes[EndingKind.COMPLETE]
     if not complete:
         faults.append(
-            f"{FLAG}.codes.complete: is not set, and who has finished must get a code; give the one that the panel made, or "
-            "one of your own, such as C1DONE88."
+            f"{FLAG}.codes.complete: is not set, and participants who complete the study need a code; give the one that the "
+            "panel made, or one of your own, such as C1DONE88."
         )
     elif not provider.codes.shared:
         faults += [
-            f"{FLAG}.codes.{kind}: is the code of complete, so that nobody could tell the two apart; give another, or "
-            f"{FLAG}.codes.shared=true if that is meant."
+            f"{FLAG}.codes.{kind}: is the code of complete, so the two endings could not be told apart; give another, or "
+            f"set {FLAG}.codes.shared=true if that is intended."
             for kind, code in codes.items()
             if kind not in (EndingKind.COMPLETE, EndingKind.MODEL_FAILED) and code.casefold() == complete.casefold()
         ]

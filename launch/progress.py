@@ -63,7 +63,7 @@ class Progress:
             ]
         endings = self._shared.endings
         if endings is not None and base:
-            lines += study_lines(endings.panel, f"{base}/")
+            lines += study_lines(endings.panel, base)
         lines += [
             f"  Conversations go to {chat_data_folder}",
             "  Ctrl-C stops the run after the open chats, twice: at once; starting it again continues it.",

@@ -224,9 +224,13 @@ def choose_sources(
     Raises:
         ConfigurationError: a nickname is not there, one sentence each, with those that are.
     """
-    there = ", ".join(available) or "none at all"
+    there = (
+        f"there: {', '.join(available)}."
+        if available
+        else "it holds no model. Put the model there; 'python scripts/make_demo_models.py' makes the demo models."
+    )
     ConfigurationError.raise_if(
-        f"{flag}: there is no model '{nickname}' in {places}; there: {there}."
+        f"{flag}: there is no model '{nickname}' in {places}; {there}"
         for nickname in needed
         if nickname not in available
     )

@@ -137,16 +137,18 @@ def test_the_page_on_pay_names_every_command_for_workers() -> None:
     assert named == set(SUBCOMMANDS)
 
 
-def test_every_page_can_be_reached_from_the_readme() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [page.name for page in sorted((ROOT / "docs").glob("*.md")) if f"docs/{page.name}" not in text] == []
+def test_the_index_has_every_page_once_and_the_readme_leads_to_it() -> None:
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert sorted(re.findall(r"\]\(([\w-]+\.md)\)", index)) == sorted(pages)
 
 
 def test_screenshots_are_small_and_shown() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     for picture in (ROOT / "docs/images").iterdir():
         assert picture.stat().st_size < 200_000
-        assert f"docs/images/{picture.name}" in text
+        assert f"images/{picture.name})" in text
 
 
 # --- troubleshooting ---

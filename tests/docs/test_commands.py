@@ -62,6 +62,11 @@ RUN_ELSEWHERE = {
         "python run_image_chat.py ",
         "'make image' does, which is typed below",
     ),
+    "python scripts/new_study.py my_study": (
+        "docs/installing.md",
+        "python -m model_chat.scripts.new_study my_study",
+        "the same command of an installed package, typed there; with more flags the README's is",
+    ),
     "python benchmarks/many_workers.py --workers 64": (
         "docs/performance.md",
         "python benchmarks/many_workers.py --workers 8,64,128",
@@ -179,7 +184,7 @@ def test_the_readme(walk: Walk, tiny_chat_model: Path) -> None:
     walk.opens("make run", code=-signal.SIGINT)  # make hears Ctrl-C as well
     assert "A run would start." in walk.run("make doctor")
     walk.run("source .venv/bin/activate")
-    assert "conf/my_study.yaml" in walk.run("python scripts/new_study.py my_study")
+    assert "my_study/design.yaml" in walk.run("python scripts/new_study.py my_study --flow --design")
     walk.has_chat_model("demo/smollm2", tiny_chat_model)  # whose folder the study's models name
     with walk.runs("python scripts/preview.py --config my_study") as preview:
         address = preview.hears(r"Preview: (http\S+)")
@@ -192,18 +197,32 @@ def test_the_readme(walk: Walk, tiny_chat_model: Path) -> None:
         assert "10  complete" in walk.run("python scripts/simulate_workers.py --workers 5")
         said = run.ends()
     assert "10 of 10 conversations are collected" in said
-    assert len(list(walk.copy.glob("my_study/conversations/*/*.json"))) == 10
-    analysis = walk.line("python analysis/compile_results.py")
-    printed = re.findall(r"^Next: (.*)", said, flags=re.MULTILINE)
-    assert [" ".join(line.replace(f"{walk.copy}/", "").split()) for line in printed] == [" ".join(analysis.split())]
-    walk.run("python analysis/compile_results.py")
+    saved = records(walk, "my_study/conversations")
+    assert len(saved) == 10
+    of_workers: dict[str, list[str]] = {worker: [] for record in saved for worker in record["workers"]}
+    for record in saved:
+        of_workers[record["workers"][0]].append(record["conditions"]["model"])
+        assert record["answers"]
+    assert [sorted(models) for models in of_workers.values()] == [["curt", "warm"]] * 5, "each talks with both"
+    walk.run("python analysis/compile_results.py --conf my_study")
     has_results(walk, "my_study/results", 10, 2)
-    for nickname in ("warm", "curt"):  # "put your own there"
+    folder = walk.copy / "my_study/results"
+    assert {row["by"] for row in rows_of(folder, "splits")} == {"age_band"}
+    assert {row["kind"] for row in rows_of(folder, "effects")} == {"within"}
+    assert "my_models/models.yaml" in walk.run("python scripts/new_study.py my_models --endpoint")
+    models = walk.copy / "my_models/models.yaml"
+    with serving() as endpoint:
+        endpoint.default = reply("Hello, how are you?")
+        settings = models.read_text(encoding="utf-8").replace("http://localhost:11434/v1", endpoint.url)
+        models.write_text(settings, encoding="utf-8")
+        walk.opens("python run.py conf=my_models")
+        assert endpoint.requests
+    for nickname in ("warm", "curt"):  # "put each model into a folder"
         (walk.copy / "my_study/models" / nickname / "model.opt").write_text(
             '{"model": "fixed_response"}', encoding="utf-8"
         )
-    said = walk.opens("python run.py conf=my_study mephisto.blueprint.num_turns=4")
-    assert "5 of 20 warm, 5 of 20 curt" in said
+    assert "answers 'Hi!' with" in walk.run('make doctor ARGS="--load-models conf=my_study"')
+    assert "10 conversations, 10 rows" in walk.run("python scripts/export.py")
 
 
 @walks("CONTRIBUTING.md")

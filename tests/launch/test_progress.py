@@ -7,6 +7,7 @@ import logging
 import shlex
 from argparse import ArgumentParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from model_chat.analysis.settings import add_flags, settings_from
 from model_chat.conversation.quota import ConversationQuota
+from model_chat.crowd.panels import Panel
 from model_chat.launch import progress
 from model_chat.launch.logs import set_up_logging
 from model_chat.launch.progress import Progress
@@ -123,6 +125,26 @@ def test_the_link_for_workers_is_printed_once(page_url: str) -> None:
     assert f"Preview:           {page_url}\n" in text
     assert "The task is up (5.2 s)." in text
     assert "Conversations go to /chats" in text
+
+
+@pytest.mark.parametrize("page_url", ["http://localhost:4321/", "https://study.example.org/pets/"])
+@pytest.mark.parametrize(
+    ("panel", "address"),
+    [
+        (Panel("link", "", "", ""), "Address for your people: {page_url}\n"),
+        (
+            Panel("prolific", "PROLIFIC_PID", "", "SESSION_ID"),
+            "Study address for Prolific: {page_url}?PROLIFIC_PID={{{{%PROLIFIC_PID%}}}}&SESSION_ID={{{{%SESSION_ID%}}}}\n",
+        ),
+    ],
+    ids=lambda value: getattr(value, "provider", ""),
+)
+def test_the_address_for_a_panel_is_the_page_s_own(panel: Panel, address: str, page_url: str) -> None:
+    console = plain()
+    state = shared()
+    state.endings = SimpleNamespace(panel=panel)  # type: ignore[assignment]  # all that is read of it
+    Progress(ConversationQuota({"a": 1}), state, console, 30).announce(LiveRun(panel.provider, page_url), 1, Path("/c"))
+    assert address.format(page_url=page_url) in written(console)
 
 
 @pytest.mark.parametrize(

@@ -138,3 +138,16 @@ def test_without_one_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     lay_out("my_study", tmp_path)
     monkeypatch.setattr(hydra_module, "work_dir", lambda: tmp_path)
     assert check_task(compose_config("example", ["conf=my_study", "mephisto.architect.port=0"])).study_flow is None
+
+
+@pytest.mark.parametrize("endpoint", [None, {"base_url": "https://host/v1", "endpoint_model": "m"}])
+def test_with_a_design_each_worker_talks_with_both_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: dict[str, str] | None
+) -> None:
+    made = lay_out("my_study", tmp_path, endpoint, with_design=True)
+    assert tmp_path / "my_study/design.yaml" in made
+    monkeypatch.setattr(hydra_module, "work_dir", lambda: tmp_path)
+    task = check_task(compose_config("example", ["conf=my_study", "mephisto.architect.port=0"]))
+    assert task.design is not None
+    assert list(task.design.design.within) == ["model"]
+    assert task.needed == {"warm": 5, "curt": 5}

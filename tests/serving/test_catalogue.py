@@ -249,5 +249,6 @@ def test_each_model_that_is_not_there_is_said_with_those_that_are() -> None:
         f"{FLAG}: there is no model 'y' in base=models; there: a, b/c.",
     ]
     assert faults_of(choose_sources, {"x": 1}, {}, FLAG, "base=models") == [
-        f"{FLAG}: there is no model 'x' in base=models; there: none at all."
+        f"{FLAG}: there is no model 'x' in base=models; it holds no model. Put the model there; "
+        "'python scripts/make_demo_models.py' makes the demo models."
     ]
