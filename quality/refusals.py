@@ -61,6 +61,7 @@ class Refusal(StrEnum):
     TROUBLE = "trouble"
     ALL_TAKEN = "all_taken"
     ALL_DONE = "all_done"
+    PAUSED = "paused"
     STOPPED = "stopped"
     PRACTISING = "practising"
     NO_ID = "no_id"
@@ -92,6 +93,7 @@ TEXTS: dict[Refusal, str] = {
     "not your fault, and what you have handed in is paid as agreed. Thank you for your work!",
     Refusal.ALL_TAKEN: "All chats are taken at the moment. If one becomes free, it is yours: try again in a few minutes.",
     Refusal.ALL_DONE: "All chats of this task have been done. Thank you for coming!",
+    Refusal.PAUSED: "The researchers let nobody new in just now. This has nothing to do with you: please try again later.",
     Refusal.STOPPED: "The researchers have ended this study. This has nothing to do with you. Thank you for coming!",
     Refusal.PRACTISING: "You have the practice of this task open in another window. Finish it there; then come back here "
     "and reload the page.",
