@@ -284,8 +284,11 @@ class TaskWorkerPool(WorkerPool):
 
     def _admit(self, crowd_data: dict[str, Any], request_id: str) -> None:
         live_run = self.get_live_run()
-        if self.is_closed or self.is_paused:
+        if self.is_closed:
             self._answer(request_id, failure_reason=WorkerFailureReasons.NO_AVAILABLE_UNITS)
+            return
+        if self.is_paused:  # no ending, which a panel's participant would keep: they may come again
+            self._refuse(request_id, Refusal.PAUSED)
             return
         worker = self._find_or_make_worker(crowd_data)
         live_run.task_runner.readmit(worker)

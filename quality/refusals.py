@@ -62,6 +62,7 @@ class Refusal(StrEnum):
     TROUBLE = "trouble"
     ALL_TAKEN = "all_taken"
     ALL_DONE = "all_done"
+    PAUSED = "paused"
     STOPPED = "stopped"
     PRACTISING = "practising"
     NO_ID = "no_id"

@@ -93,7 +93,9 @@ def test_a_refusal_with_a_code_is_found_again_and_one_without_lasts_as_long_as_i
     assert (found.kind, found.code) == (told.kind, "OUT")
 
 
-@pytest.mark.parametrize("refusal", [Refusal.TECHNICAL, Refusal.NO_ID, Refusal.CONCURRENT, Refusal.LINK_EXPIRED])
+@pytest.mark.parametrize(
+    "refusal", [Refusal.TECHNICAL, Refusal.NO_ID, Refusal.CONCURRENT, Refusal.PAUSED, Refusal.LINK_EXPIRED]
+)
 def test_what_may_pass_is_no_ending(tmp_path: Path, refusal: Refusal) -> None:
     assert endings(tmp_path).refused("p", refusal) is None
 

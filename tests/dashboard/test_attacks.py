@@ -20,7 +20,7 @@ from model_chat.dashboard.access import (
 from model_chat.dashboard.app import MAX_BODY_BYTES, SECURITY_HEADERS, STREAMS_OF_SESSION
 from model_chat.dashboard.settings import Role
 from model_chat.dashboard.watch import Watched
-from model_chat.tests.dashboard.conftest import TOKEN, Served
+from model_chat.tests.dashboard.conftest import TOKEN, Served, serving
 from model_chat.tests.dashboard.sample import MadeUpRun, SampleStudy
 
 Serve = Callable[..., Served]
@@ -34,18 +34,27 @@ def served(sample: SampleStudy, serve: Serve) -> Served:
     return serve(Watched(sample.info(), MadeUpRun()))
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The same, for all tests that can change nothing: what is tried is refused."""
+    sample = SampleStudy(tmp_path_factory.mktemp("unchanged") / "study")
+    sample.chat()
+    with serving(Watched(sample.info(), MadeUpRun())) as served:
+        yield served
+
+
 def cookie_of(answer: httpx.Response) -> str:
     return answer.headers["set-cookie"]
 
 
-def test_nothing_is_shown_without_a_session(served: Served) -> None:
-    http = served.client().http
+def test_nothing_is_shown_without_a_session(unchanged: Served) -> None:
+    http = unchanged.client().http
     paths = ["api/session", *(f"api/studies/study_local/{path}" for path in READING)]
     for path in paths:
         answer = http.get(path)
         assert (answer.status_code, list(answer.json())) == (401, ["error"]), path
     for path in ("api/studies/study_local/acts", "api/studies/study_local/run", "api/logout"):
-        assert http.post(path, json={}, headers={"Origin": served.base.rstrip("/")}).status_code == 401
+        assert http.post(path, json={}, headers={"Origin": unchanged.base.rstrip("/")}).status_code == 401
 
 
 def test_the_link_logs_in_and_its_token_does_not_stay_in_the_address(served: Served) -> None:
@@ -121,9 +130,9 @@ def test_a_session_ends_when_it_is_not_used_and_when_it_is_logged_out(sample: Sa
     ],
 )
 def test_what_does_not_come_from_the_page_itself_changes_nothing(
-    served: Served, sample: SampleStudy, headers: dict[str, str | None]
+    unchanged: Served, headers: dict[str, str | None]
 ) -> None:
-    client = served.client(Role.PAY)
+    client = unchanged.client(Role.PAY)
     version = client.get("conversations/a1")["version"]
     sent = {name: value for name, value in {**client.headers, **headers}.items() if value is not None}
     body = {"act": "approve", "ids": ["a1"], "versions": {"a1": version}}
@@ -135,8 +144,8 @@ def test_what_does_not_come_from_the_page_itself_changes_nothing(
     assert client.get("audit")["total"] == 0
 
 
-def test_a_log_in_from_another_site_is_refused(served: Served) -> None:
-    client = served.client()
+def test_a_log_in_from_another_site_is_refused(unchanged: Served) -> None:
+    client = unchanged.client()
     body = {"password": "pay-password", "name": "eve"}
     answer = client.http.post("api/login", json=body, headers={"Origin": "http://evil.example"})
     assert answer.status_code == 403
@@ -161,16 +170,16 @@ def test_each_role_may_do_its_own_and_no_more(served: Served, role: Role, act: d
 
 
 @pytest.mark.parametrize("role", [Role.READ, Role.REVIEW])
-def test_only_those_who_pay_stop_and_extend_the_run(served: Served, role: Role) -> None:
-    client = served.client(role)
+def test_only_those_who_pay_stop_and_extend_the_run(unchanged: Served, role: Role) -> None:
+    client = unchanged.client(role)
     for body in ({"act": "stop"}, {"act": "resume"}, {"act": "extend", "more": 5}):
         assert client.post("api/studies/study_local/run", body).status_code == 403
-    run: Any = served.watched[0].run
+    run: Any = unchanged.watched[0].run
     assert run.asked == []
 
 
-def test_a_role_can_not_be_asked_for(served: Served) -> None:
-    client = served.client()
+def test_a_role_can_not_be_asked_for(unchanged: Served) -> None:
+    client = unchanged.client()
     body = {"password": "read-password", "name": "eve", "role": "pay"}
     assert client.post("api/login", body).status_code == 422
 
@@ -195,9 +204,9 @@ def test_names_are_shown_as_they_are_and_never_split_a_header(served: Served) ->
         "/api/studies/study_local/conversations/%00",
     ],
 )
-def test_no_path_leads_out_of_the_page_folder(served: Served, path: str) -> None:
-    client = served.client(Role.PAY)
-    host, port = served.base.removeprefix("http://").rstrip("/").split(":")
+def test_no_path_leads_out_of_the_page_folder(unchanged: Served, path: str) -> None:
+    client = unchanged.client(Role.PAY)
+    host, port = unchanged.base.removeprefix("http://").rstrip("/").split(":")
     cookies = "; ".join(f"{name}={value}" for name, value in client.http.cookies.items())
     with socket.create_connection((host, int(port)), timeout=60) as raw:
         raw.sendall(
@@ -210,8 +219,8 @@ def test_no_path_leads_out_of_the_page_folder(served: Served, path: str) -> None
 
 
 @pytest.mark.parametrize("has_length", [True, False])
-def test_a_large_body_is_refused(served: Served, has_length: bool) -> None:
-    client = served.client(Role.PAY)
+def test_a_large_body_is_refused(unchanged: Served, has_length: bool) -> None:
+    client = unchanged.client(Role.PAY)
     data = b'{"act": "approve", "reason": "' + b"x" * MAX_BODY_BYTES + b'"}'
 
     def parts() -> Iterator[bytes]:
@@ -241,8 +250,8 @@ def test_a_large_body_is_refused(served: Served, has_length: bool) -> None:
         (b'{"act": "bonus", "ids": ["a1"], "amount": 1e400}', 400),
     ],
 )
-def test_a_faulty_body_is_refused_with_a_sentence(served: Served, content: bytes, status: int) -> None:
-    client = served.client(Role.PAY)
+def test_a_faulty_body_is_refused_with_a_sentence(unchanged: Served, content: bytes, status: int) -> None:
+    client = unchanged.client(Role.PAY)
     headers = {**client.headers, "Content-Type": "application/json"}
     answer = client.http.post("api/studies/study_local/acts", content=content, headers=headers)
     assert answer.status_code == status, answer.text
@@ -252,13 +261,13 @@ def test_a_faulty_body_is_refused_with_a_sentence(served: Served, content: bytes
 
 
 @pytest.mark.parametrize("query", ["offset=-1", "offset=x", "limit=1e3", "offset=1²", "sort=text", "sort=--started,"])
-def test_a_faulty_question_is_refused_with_a_sentence(served: Served, query: str) -> None:
-    answer = served.client(Role.READ).http.get(f"api/studies/study_local/conversations?{query}")
+def test_a_faulty_question_is_refused_with_a_sentence(unchanged: Served, query: str) -> None:
+    answer = unchanged.client(Role.READ).http.get(f"api/studies/study_local/conversations?{query}")
     assert (answer.status_code, list(answer.json())) == (422, ["error"])
 
 
-def test_every_answer_keeps_other_sites_out(served: Served) -> None:
-    client = served.client(Role.READ)
+def test_every_answer_keeps_other_sites_out(unchanged: Served) -> None:
+    client = unchanged.client(Role.READ)
     paths = ["", "icon.svg", "healthz", "nothing", "login?token=x", "api/session", "api/studies/none/overview"]
     for path in (*paths, "api/studies/study_local/overview", "api/studies/study_local/conversations/a1"):
         answer = client.http.get(path)

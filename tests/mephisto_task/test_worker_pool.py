@@ -302,7 +302,7 @@ def test_a_pause_keeps_newcomers_out_until_it_is_over(desk: Desk) -> None:
     desk.run.unit()
     desk.pool.is_paused = True
     refused = asyncio.run(desk.come("ann"))
-    assert (refused["agent_id"], len(desk.chats)) == (None, 0)
+    assert (refused["agent_id"], refused["refusal"], len(desk.chats)) == (None, "paused", 0)
     desk.pool.is_paused = False
     assert asyncio.run(desk.come("ann", "2"))["agent_id"] is not None
 
