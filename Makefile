@@ -12,6 +12,8 @@ VENV := .venv/bin
 ARGS ?=
 # So many tests run beside each other; while things break on purpose, one has the machine for itself.
 JOBS ?= 2
+# Of whole tasks one more: they wait half of their time.
+TASK_JOBS ?= 3
 PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
 export PYTHONUNBUFFERED := 1
 # Tests start some five hundred Pythons: each would compile this repository anew.
@@ -46,7 +48,7 @@ image: image-models
 test: setup-dev
 	@$(MAKE) --no-print-directory -j2 models test-page
 	$(PYTEST) -n $(JOBS) -m "not e2e and not slow and not chaos"
-	$(PYTEST) -n $(JOBS) --dist loadfile -m "e2e or slow"
+	$(PYTEST) -n $(TASK_JOBS) --dist loadfile -m "e2e or slow"
 	$(PYTEST) -m chaos
 
 test-page:
@@ -64,7 +66,7 @@ chaos: setup-dev
 	MODEL_CHAT_CHAOS=long $(PYTEST) -m chaos
 
 test-e2e: setup-dev models
-	$(PYTEST) -n $(JOBS) --dist loadfile -m e2e
+	$(PYTEST) -n $(TASK_JOBS) --dist loadfile -m e2e
 
 PACKAGES := agents analysis compat configuration conversation crowd dashboard exports images launch mephisto_task preview quality records router scripts serving tasks
 MODULES := $(basename $(wildcard *.py))

@@ -28,6 +28,14 @@ from model_chat.crowd.platform import take_down
 from model_chat.mephisto_task.agent_state import state_of
 from model_chat.mephisto_task.design_workers import has_condition_for, has_nothing_for, has_open_cells
 from model_chat.mephisto_task.worker_pool import TaskWorkerPool
+from model_chat.mephisto_task.world_endings import (
+    ANYTHING,
+    abandon,
+    abandon_onboarding,
+    ending_of,
+    guarded,
+    shut_down_onboarding,
+)
 from model_chat.quality import no_more_work
 from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
 from model_chat.quality.failures import MOST_WORKERS_IN_A_ROW, Failures
@@ -54,9 +62,6 @@ NO_MORE_WORK = worker_text("chat.no_more_work")
 TECHNICAL_PROBLEM = worker_text("chat.technical")
 SAVING_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)
 """Seconds after each attempt to save a conversation: it outlasts a disk that is full for a quarter of a minute."""
-
-ANYTHING = (Exception, SystemExit)
-"""What a world may raise, which may be a researcher's own; ParlAI ends the program over a faulty option."""
 
 REASONS: dict[type[AbsentAgentError], str] = {
     AgentTimeoutError: "timeout: the worker took longer than mephisto.blueprint.max_resp_time",
@@ -155,19 +160,19 @@ class ModelChatTaskRunner(TaskRunner):
             else:
                 agent.update_status(AgentState.STATUS_REJECTED)
         except AbsentAgentError as absent:
-            _abandon_onboarding(world)
+            abandon_onboarding(world)
             if isinstance(absent, AgentShutdownError):
                 tell_end(human, EndingKind.NO_WORK, "stopped", ONBOARDING_STOPPED)
             elif isinstance(absent, AgentTimeoutError):
                 agent.update_status(AgentState.STATUS_TIMEOUT)
             raise
         except ANYTHING:  # the world's own code
-            _abandon_onboarding(world)
+            abandon_onboarding(world)
             logger.exception("An onboarding broke down; the worker is asked to come back later")
             human.control("onboarding_failed", reason=worker_text("onboarding.technical"), ending=None)
             agent.update_status(AgentState.STATUS_DISCONNECT)
         finally:
-            _shut_down_onboarding(world)
+            shut_down_onboarding(world)
             _finish(agent)
 
     def _keep_onboarding_result(self, agent: OnboardingAgent, passed: bool) -> None:
@@ -253,16 +258,16 @@ class ModelChatTaskRunner(TaskRunner):
                 return
             except ANYTHING as error:  # the world's own code
                 logger.exception("A conversation broke down; the worker can submit what there is")
-                _abandon(world, f"error: {error!r}")
+                abandon(world, f"error: {error!r}")
                 broken = True
-            kind = _ending_of(world, broken)
+            kind = ending_of(world, broken)
             collected = self._save(world, agent, human, kind)
             if (
                 kind is EndingKind.COMPLETE and not collected
             ):  # it could not be saved: the participant has done their part
                 kind = EndingKind.MODEL_FAILED
             # From here on the conversation is saved. Whatever fails now, it is neither saved nor counted again.
-            _guarded("settle", lambda: world.settle(collected))
+            guarded("settle", lambda: world.settle(collected))
             declined = getattr(world, "ending_kind", None) is EndingKind.DECLINED
             if collected:
                 self.failures.collected(human.worker_id)
@@ -286,7 +291,7 @@ class ModelChatTaskRunner(TaskRunner):
                 human.conclude("ended", kind, outcome=outcome.value, reason="", task_done=True)
             block_for_conduct(world, agent, self._block_name, on_platform=True)
         finally:
-            _guarded("shutdown", lambda: world.shutdown())
+            guarded("shutdown", lambda: world.shutdown())
 
     def _count_declined(self) -> None:
         options = getattr(self.shared_state.world_opt, "study_flow", None)
@@ -315,9 +320,9 @@ class ModelChatTaskRunner(TaskRunner):
         self, world: ConversationWorld, agent: Agent, human: HumanAgent, reason: str, kind: EndingKind | None
     ) -> None:
         """End a conversation as incomplete, keep what there is of it, and give its place back."""
-        _abandon(world, reason)
+        abandon(world, reason)
         collected = self._save(world, agent, human, kind)
-        _guarded("settle", lambda: world.settle(collected))
+        guarded("settle", lambda: world.settle(collected))
 
     def _let_hand_in(self, world: ConversationWorld, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Let a worker who has run out of time hand in what there is; somebody else gets a conversation meanwhile.
@@ -496,46 +501,6 @@ def tell_end(human: HumanAgent, kind: EndingKind, cause: str, reason: str) -> No
     """
     outcome = Completion.INCOMPLETE.value
     human.conclude("ended", kind, outcome=outcome, cause=cause, reason=reason, task_done=True)
-
-
-def _ending_of(world: ConversationWorld, broken: bool) -> EndingKind:
-    """How a conversation has ended that ran to its end, or broke down; a world may say it itself (``ending_kind``)."""
-    try:
-        if world.completion is Completion.COMPLETE:
-            return EndingKind.COMPLETE
-        of_world = getattr(world, "ending_kind", None)
-        if not broken:
-            return EndingKind(of_world) if of_world in list(EndingKind) else EndingKind.INCOMPLETE
-    except ANYTHING:  # the world's own code
-        logger.exception("How a conversation has ended could not be asked of its world")
-    return EndingKind.MODEL_FAILED
-
-
-def _abandon(world: ConversationWorld, reason: str) -> None:
-    _guarded("abandon", lambda: world.abandon(reason))
-
-
-def _abandon_onboarding(world: OnboardingWorld | None) -> None:
-    if world is not None:
-        _guarded("abandon", lambda: world.abandon())
-
-
-def _shut_down_onboarding(world: OnboardingWorld | None) -> None:
-    if world is not None:
-        _guarded("shutdown", lambda: world.shutdown())
-
-
-def _guarded(method: str, call: Callable[[], None]) -> None:
-    """Call a method of a world at its end; what it raises is logged, since the world may be a researcher's own.
-
-    Args:
-        method: for the log.
-        call: looks the method up, too: a researcher's world may lack it.
-    """
-    try:
-        call()
-    except ANYTHING:  # the world's own code
-        logger.exception("'%s' of a world has failed", method)
 
 
 def _finish(agent: Agent | OnboardingAgent) -> None:

@@ -260,7 +260,8 @@ def test_a_study_that_is_stopped_tells_those_who_are_chatting_how_their_part_end
     async def chat() -> Outcome:
         behaviour = Behaviour(think_time=60)
         living = asyncio.create_task(visit(task, address("p1"), behaviour=behaviour))
-        await asyncio.sleep(2)
+        while "in task" not in task.agent_statuses():
+            await asyncio.sleep(0.05)
         task.interrupt()
         await asyncio.sleep(0.5)
         task.interrupt()

@@ -968,6 +968,7 @@ def test_a_whole_study_is_saved_twice_with_its_answers(flow_stage: FlowStage) ->
 
 def test_who_declines_leaves_nothing_on_disk_but_the_count_and_gives_the_place_back(flow_stage: FlowStage) -> None:
     flow_stage.consent = "decline"
+    flow_stage.runner._submission_timeout = 0  # the page is closed
     flow_stage.run()
     assert flow_stage.files() == []
     folder = Path(flow_stage.agent.get_data_dir())
