@@ -120,7 +120,7 @@ def parse_located_yaml(flag: str, path: str, text: str) -> LocatedYaml:
         raise ConfigurationError(f"{flag}: '{path}' is not valid YAML{problem_of(error, text)}.") from None
     except RecursionError:
         raise ConfigurationError(f"{flag}: '{path}' is not valid YAML: it is nested too deeply.") from None
-    except (ValueError, TypeError, KeyError) as error:  # such as !!int "many", !!bool "x"
+    except (ValueError, TypeError, LookupError) as error:  # such as !!int "many", !!bool "x", !!int ""
         raise ConfigurationError(f"{flag}: '{path}' holds a value that can't be read ({error}).") from None
     return file
 
