@@ -120,7 +120,7 @@ def parse_located_yaml(flag: str, path: str, text: str) -> LocatedYaml:
         raise ConfigurationError(f"{flag}: '{path}' is not valid YAML{problem_of(error, text)}.") from None
     except RecursionError:
         raise ConfigurationError(f"{flag}: '{path}' is not valid YAML: it is nested too deeply.") from None
-    except (ValueError, TypeError, KeyError) as error:  # such as !!int "many", !!bool "x"
+    except (ValueError, TypeError, LookupError) as error:  # such as !!int "many", !!bool "x", !!int ""
         raise ConfigurationError(f"{flag}: '{path}' holds a value that can't be read ({error}).") from None
     return file
 
@@ -140,13 +140,24 @@ def _read(loader: Any, node: yaml.Node, place: Path, file: LocatedYaml, above: S
         loader.flatten_mapping(node)  # what is merged in by <<
         found = {}
         for key, value in node.value:
-            file.lines[(*place, key.value)] = key.start_mark.line + 1
-            found[key.value] = _read(loader, value, (*place, key.value), file, inside)
+            name = _whole_characters(key, place, file)
+            file.lines[(*place, name)] = key.start_mark.line + 1
+            found[name] = _read(loader, value, (*place, name), file, inside)
         return found
     if node.tag == _NULL:
         return None
     if isinstance(node, yaml.ScalarNode) and node.tag in _TYPED and node.style is None:
         return Plain(loader.construct_object(node), node.value)
     if node.tag == _TEXT or node.tag in _TYPED:
-        return str(node.value)
+        return _whole_characters(node, place, file)
     raise ConfigurationError(file.fault(place, f"a value of the type {node.tag} is not read here; write text"))
+
+
+def _whole_characters(node: yaml.Node, place: Path, file: LocatedYaml) -> str:
+    """The text of a node; two halves of a character, as JSON writes them, are joined."""
+    try:
+        return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        problem = "a text has half a character (\\ud800 to \\udfff); write the character itself"
+        file.lines[place] = node.start_mark.line + 1
+        raise ConfigurationError(file.fault(place, problem)) from None

@@ -64,7 +64,7 @@ def read_yaml(flag: str, path: str, tree: Mapping[str, Any] | None = None) -> Ya
         raise ConfigurationError(f"{flag}: '{path}' is not valid YAML{problem_of(error, text)}.") from None
     except RecursionError:
         raise ConfigurationError(f"{flag}: '{path}' is not valid YAML: it is nested too deeply.") from None
-    except (ValueError, TypeError, KeyError) as error:  # such as !!int "many", a set of lists, !!bool "x"
+    except (ValueError, TypeError, LookupError) as error:  # such as !!int "many", a set of lists, !!bool "x", !!int ""
         raise ConfigurationError(f"{flag}: '{path}' holds a value that can't be read ({error}).") from None
 
 

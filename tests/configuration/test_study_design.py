@@ -141,3 +141,12 @@ def test_a_study_goes_on_with_more_conversations_but_not_with_another_design(old
 def test_a_seed_of_thousands_of_digits_is_refused(seed: int | str) -> None:
     with pytest.raises(ConfigurationError, match=r"line 3: 'seed': Input should be"):
         parse_study_design("f", "p", f"factors: {{num_turns: [1, 2]}}\nconversations_per_cell: 1\nseed: {seed}\n")
+
+
+def test_characters_in_two_halves_are_joined_and_single_halves_are_a_fault() -> None:
+    text = 'factors: {prompt: {warm: "Hi \\ud83d\\ude00", cold: No.}}\nconversations_per_cell: 1\n'
+    design = parse_study_design("f", "p", text)
+    assert design.value(design.cells[0], "prompt") == "Hi \N{GRINNING FACE}"
+    for half in ('"\\ud800": 1', 'factors: {prompt: {warm: "\\ud83d"}}'):
+        (fault,) = faults(f"seed: 1\n{half}\n")
+        assert fault.startswith("line 2: a text has half a character")

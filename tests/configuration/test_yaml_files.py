@@ -164,6 +164,7 @@ def test_what_is_merged_in_is_no_duplicate(tmp_path: Path, text: str, content: A
         ("a: \x01\n", "is not valid YAML: line 1 has the control character U+0001"),
         ("? [a]\n: 1\n", "line 1: a list or a mapping is no key"),
         ("a: !!int many\n", "holds a value that can't be read"),
+        ("a: !!int ''\n", "holds a value that can't be read"),
         ("- 1\n", "must map flags to values"),
         ("a: ${x\n", "correct it"),
         ("mephisto: &a {blueprint: {<<: *a}}\n", "contains itself"),
