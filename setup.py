@@ -76,6 +76,7 @@ setup(
             "requirements.lock",
             "frontend/dist/**/*",
             "frontend/src/texts/*.json",
+            "instruments/*.yaml",
             "router/*.js",
             "mephisto_task/*.js",
             "router/package*.json",

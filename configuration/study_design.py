@@ -33,7 +33,8 @@ from model_chat.errors import ConfigurationError
 
 MODEL, PROMPT = "model", "prompt"
 """Factors that are no flag: the model's nickname, and a text that is added to its system prompt."""
-DIFFERING_FLAGS = ("num_turns", "max_resp_time", "time_extensions", "include_persona")
+PACE_FLAGS = ("reply_first_seconds", "reply_chars_per_second")
+DIFFERING_FLAGS = ("num_turns", "max_resp_time", "time_extensions", "include_persona", *PACE_FLAGS)
 """Flags below ``mephisto.blueprint`` that may differ between conversations. All others are the same for a whole run: they
 are public before anybody is given a condition, or decide how the run's models are loaded."""
 _POSSIBLE = (MODEL, PROMPT, *DIFFERING_FLAGS)

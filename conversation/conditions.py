@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from model_chat.configuration.study_design import PACE_FLAGS
 from model_chat.conversation.contexts import HI
 from model_chat.conversation.design_quota import DesignReservation
 from model_chat.conversation.quota import Reservation
@@ -22,7 +23,11 @@ def with_conditions(options: Options, place: Reservation) -> Options:
     """
     if not isinstance(place, DesignReservation) or not place.flags:
         return options
-    changed: Any = dataclasses.replace(options, **place.flags)  # type: ignore[type-var]  # a dataclass, which a layer above makes
+    flags = dict(place.flags)
+    pace = {name.removeprefix("reply_"): float(flags.pop(name)) for name in PACE_FLAGS if name in flags}
+    changed: Any = dataclasses.replace(options, **flags)  # type: ignore[type-var]  # a dataclass, which a layer above makes
+    if pace:
+        changed = dataclasses.replace(changed, delivery=dataclasses.replace(changed.delivery, **pace))
     if changed.start_mode == HI and not changed.include_persona:  # others of the run may have contexts
         changed = dataclasses.replace(changed, contexts=None)
     result: Options = changed

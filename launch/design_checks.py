@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from omegaconf import DictConfig
 
 from model_chat.agents.endpoint_settings import ENDPOINT_AGENT
-from model_chat.configuration.study_design import DIFFERING_FLAGS, MODEL, PROMPT, StudyDesign, load_study_design
+from model_chat.configuration.study_design import (
+    DIFFERING_FLAGS,
+    MODEL,
+    PACE_FLAGS,
+    PROMPT,
+    Factor,
+    StudyDesign,
+    load_study_design,
+)
 from model_chat.configuration.study_flow import load_study_flow
 from model_chat.configuration.study_items import ChoiceItem
+from model_chat.conversation.pacing import delivery_faults
 from model_chat.errors import ConfigurationError
 from model_chat.serving.catalogue import ModelSource, parse_conversations_needed
 
@@ -99,6 +110,9 @@ def _flag_faults(args: DictConfig, design: StudyDesign) -> list[str]:
     for factor in design.factors:
         if factor.name not in DIFFERING_FLAGS:
             continue
+        if factor.name in PACE_FLAGS:
+            faults += _pace_faults(args, factor)
+            continue
         for level, value in factor.levels.items():
             is_switch = isinstance(args[factor.name], bool)
             smallest = 0 if factor.name == "time_extensions" else 1
@@ -108,6 +122,21 @@ def _flag_faults(args: DictConfig, design: StudyDesign) -> list[str]:
                 )
             elif not is_switch and (not isinstance(value, int) or value < smallest):
                 faults.append(f"{FLAG}: '{factor.name}': '{level}' must be a whole number of at least {smallest}.")
+    return faults
+
+
+def _pace_faults(args: DictConfig, factor: Factor) -> list[str]:
+    faults = []
+    for level, value in factor.levels.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            faults.append(f"{FLAG}: '{factor.name}': '{level}' must be a number.")
+            continue
+        # The run's other flag may have a fault of its own, which is said where it is.
+        both = SimpleNamespace(
+            **{**dict.fromkeys(PACE_FLAGS, 0.0), factor.name: value},
+            max_model_response_time=args.max_model_response_time,
+        )
+        faults += [f"{FLAG}: '{factor.name}': '{level}': {fault}" for fault in delivery_faults(BLUEPRINT, both)]
     return faults
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from model_chat.configuration.study_design import load_study_design
+from model_chat.configuration.study_design import StudyDesign, load_study_design
 from model_chat.conversation.allocation import cell_of
 from model_chat.conversation.design_quota import DesignQuota
 from model_chat.conversation.quota import ConversationQuota, Quota
@@ -41,7 +41,7 @@ def make_quota(cfg: DictConfig, task: CheckedTask, database: Path, done: Mapping
         for kept in find_saved(task.chat_data_folder, database, task.task_name):
             cell = cell_of(task.design.design, kept.conditions) if kept.complete else None
             if cell is not None:
-                finished.append((kept.worker_id, cell.index, None))
+                finished.append((kept.worker_id, cell.index, stratum_of(task.design.design, kept)))
     return DesignQuota(
         task.design.design,
         task.chat_data_folder / ALLOCATION_NAME,
@@ -50,6 +50,11 @@ def make_quota(cfg: DictConfig, task: CheckedTask, database: Path, done: Mapping
         finished,
         args.resume,
     )
+
+
+def stratum_of(design: StudyDesign, saved: SavedConversation) -> str | None:
+    """Return the answer for whose stratum a saved conversation counts; None without strata, or without the answer."""
+    return None if design.strata is None else saved.answers.get(design.strata.item)
 
 
 def conversations_left(design_path: str, saved: Iterable[SavedConversation]) -> int:

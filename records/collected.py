@@ -44,6 +44,7 @@ class SavedConversation:
         path: of the file, or None where only the database has it.
         cost_usd: what the model's replies have cost, as far as it is known; US dollars.
         conditions: factor -> level; None without a design.
+        answers: item -> answer as text, of a design's conversation; those about replies are not among them.
     """
 
     nickname: str
@@ -55,6 +56,7 @@ class SavedConversation:
     path: Path | None
     cost_usd: float = 0.0
     conditions: Mapping[str, str] | None = None
+    answers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -182,4 +184,14 @@ def _kept(conversation: ReadConversation, path: Path | None) -> SavedConversatio
         path=path,
         cost_usd=conversation.cost_usd(),
         conditions=conversation.conditions,
+        answers={} if conversation.conditions is None else _answers_of(conversation.raw.get("answers")),
     )
+
+
+def _answers_of(answers: Any) -> dict[str, str]:
+    """Return item -> answer as text, of the answers that are about no reply."""
+    return {
+        answer["item"]: str(answer.get("value"))
+        for answer in (answers if isinstance(answers, list) else [])
+        if isinstance(answer, dict) and isinstance(answer.get("item"), str) and answer.get("utterance_idx") is None
+    }

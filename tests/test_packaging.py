@@ -22,7 +22,16 @@ from model_chat.launch.command_line import compose_config
 from model_chat.scripts.setup_env import OLDEST_NODE, OLDEST_PYTHON, read_lock
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ("conf", "task_config", "frontend/dist", "analysis/templates", "router/package.json", "router/package-lock.json")
+DATA = (
+    "conf",
+    "task_config",
+    "instruments",
+    "frontend/src/texts",
+    "frontend/dist",
+    "analysis/templates",
+    "router/package.json",
+    "router/package-lock.json",
+)
 WRAPPER = "mephisto_task/wrap_panel.js"
 ROUTER = tuple(f"router/{file.name}" for file in ROOT.glob("router/*.js"))
 
@@ -70,7 +79,8 @@ def test_both_distributions_hold_what_a_run_needs(built: tuple[Path, Path]) -> N
     assert needed - in_wheel == set()
     assert needed - in_sdist == set()
     assert {"LICENSE", "requirements.lock", "Makefile", "scripts/setup_env.py", "frontend/src/main.tsx"} <= in_sdist
-    assert {name for name in in_wheel if name.startswith(("tests/", "frontend/src", "models/", "benchmarks/"))} == set()
+    not_shipped = {name for name in in_wheel if name.startswith(("tests/", "frontend/src", "models/", "benchmarks/"))}
+    assert {name for name in not_shipped if not name.startswith("frontend/src/texts/")} == set()
 
 
 def docker_steps() -> list[str]:

@@ -13,6 +13,7 @@ from model_chat.agents._chat_history import ChatHistory
 from model_chat.bot_agent import BotAgent
 from model_chat.configuration.study_flow import parse_study_flow
 from model_chat.conversation.contexts import ContextSource
+from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.study_flow import FlowOptions
 from model_chat.launch.design_checks import items_before_chat
 from model_chat.records.schema import Completion
@@ -54,6 +55,24 @@ def test_each_conversation_has_its_own_flags_and_saves_its_conditions(tmp_path: 
     assert saved == [cell.conditions for cell in quota.design.cells]
     assert options.num_turns == 9
     assert not any(word in told for word in ("_level", "prompt", "condition", "Be very warm"))
+
+
+def test_each_conversation_has_its_own_pace(tmp_path: Path) -> None:
+    design = (
+        "factors: {reply_first_seconds: {at_once: 0, later: 0.5}, reply_chars_per_second: {slow: 20, fast: 1000}}\n"
+        "within: [reply_first_seconds, reply_chars_per_second]\norder: fixed\nconversations_per_cell: 1\n"
+    )
+    quota = quota_of(design_of(design), tmp_path)
+    quota._model = MODEL
+    options = chat_options(["One."], quota=quota, delivery=ReplyDelivery(stream=True, first_seconds=9.0))
+    found = []
+    for _ in range(4):
+        world = make_world(options, [ScriptedHuman()])
+        assert isinstance(world, ModelChatWorld)
+        found.append(world.options.delivery)
+        world.settle(collected=True)
+    assert found == [ReplyDelivery(True, first, rate) for first in (0.0, 0.5) for rate in (20.0, 1000.0)]
+    assert options.delivery.first_seconds == 9.0
 
 
 def test_the_prompt_reaches_the_model_before_anything_that_is_said(tmp_path: Path) -> None:

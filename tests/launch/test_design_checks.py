@@ -14,7 +14,13 @@ from model_chat.launch.design_checks import check_design, prompt_faults, strata_
 from model_chat.serving.catalogue import ModelSource
 from model_chat.tests.designs import BETWEEN, MIXED, design_of
 
-FLAGS = {"num_turns": 6, "max_resp_time": 180, "time_extensions": 1, "include_persona": False}
+FLAGS = {
+    "num_turns": 6,
+    "max_resp_time": 180,
+    "time_extensions": 1,
+    "include_persona": False,
+    "max_model_response_time": 120,
+}
 NO_MODEL = "factors: {num_turns: [2, 4]}\nwithin: num_turns\nconversations_per_cell: 3\n"
 
 
@@ -68,6 +74,12 @@ def test_between_factors_need_no_second_conversation(tmp_path: Path) -> None:
     ("levels", "fault"),
     [
         ("num_turns: [0, 2]", "'num_turns': '0' must be a whole number of at least 1"),
+        ("reply_first_seconds: [true, 2]", "'reply_first_seconds': 'true' must be a number."),
+        (
+            "reply_first_seconds: [61, 2]",
+            "'reply_first_seconds': '61': mephisto.blueprint.reply_first_seconds: 61 is out",
+        ),
+        ("reply_chars_per_second: [0.5, 20]", "'0.5': mephisto.blueprint.reply_chars_per_second: 0.5 is out of range"),
         ("num_turns: [1.5, 2]", "'num_turns': '1.5' must be a whole number of at least 1"),
         ("num_turns: [true, 2]", "'num_turns': 'true' must be a number"),
         ("time_extensions: [-1, 0]", "'time_extensions': '-1' must be a whole number of at least 0"),
