@@ -1,4 +1,4 @@
-import { useId, useState, type ReactElement } from "react";
+import { useEffect, useId, useRef, useState, type ReactElement } from "react";
 import { Alert } from "../components/Alert";
 import { Dialog } from "../components/Dialog";
 import { amountOf, approvalPay, total, whom, type Target } from "./acting";
@@ -29,6 +29,11 @@ export function ActDialog({
   const [error, setError] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
   const hint = useId();
+  const form = useRef<HTMLFormElement>(null);
+  // What is to be written has the focus, or the button that does it; the dialog itself would give it to its first button.
+  useEffect(() => {
+    form.current?.querySelector<HTMLElement>("input, textarea, [type=submit]")?.focus();
+  }, []);
 
   const amount = amountOf(typed);
   const needsReason = act !== "approve";
@@ -104,6 +109,7 @@ export function ActDialog({
       }}
     >
       <form
+        ref={form}
         className="act-form"
         onSubmit={(event) => {
           event.preventDefault();
@@ -122,7 +128,6 @@ export function ActDialog({
             <input
               type="text"
               inputMode="decimal"
-              autoFocus
               value={typed}
               onChange={(event) => {
                 setTyped(event.target.value);
@@ -136,7 +141,6 @@ export function ActDialog({
             <textarea
               rows={4}
               maxLength={MOST_REASON}
-              autoFocus={act !== "bonus"}
               aria-describedby={act === "reject" ? hint : undefined}
               value={reason}
               onChange={(event) => {
@@ -176,7 +180,7 @@ export function ActDialog({
           <button type="button" className="quiet-button" disabled={busy} onClick={onClose}>
             Cancel
           </button>
-          <button type="submit" className="primary-button" autoFocus={act === "approve"} aria-disabled={busy}>
+          <button type="submit" className="primary-button" aria-disabled={busy}>
             {busy ? "One moment…" : texts.button}
           </button>
         </div>

@@ -99,7 +99,7 @@ function Tiles({ overview }: { overview: Overview }): ReactElement {
   return (
     <dl className="tiles">
       <Tile
-        name="Conversations finished"
+        name="Finished"
         value={
           overview.target === null
             ? count(overview.finished)
@@ -125,7 +125,7 @@ function Tiles({ overview }: { overview: Overview }): ReactElement {
           ].join(" · ")}
         </p>
       </Tile>
-      <Tile name="Expected to be complete" value={doneAt(overview)}>
+      <Tile name="Will be complete" value={doneAt(overview)}>
         {forecast.cost !== null && <p>{`for ${money(forecast.cost, paid.currency)} in all`}</p>}
       </Tile>
       <Tile name="Paid per hour" value={money(wage, paid.currency)}>
@@ -137,7 +137,7 @@ function Tiles({ overview }: { overview: Overview }): ReactElement {
               : `your minimum is ${money(least, paid.currency)}`}
         </p>
       </Tile>
-      <Tile name="Time a conversation takes" value={minutes(overview.minutes.median)}>
+      <Tile name="Time each takes" value={minutes(overview.minutes.median)}>
         <p>{`median; 9 of 10 within ${minutes(overview.minutes.p90)}`}</p>
       </Tile>
       <Tile name="Running since" value={overview.started === null ? UNKNOWN : ago(overview.started, now)}>

@@ -304,6 +304,7 @@ export function Review({
       <p role="status" className="sr-only" data-testid="told">
         {told}
       </p>
+      {open !== null && !split && <h1 className="sr-only">Conversations</h1>}
       {(open === null || split) && (
         <div className="review-list">
           <div className="heading">

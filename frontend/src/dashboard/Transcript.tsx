@@ -77,9 +77,6 @@ export function TranscriptView({
         </p>
       )}
       <Signals signals={transcript.signals} />
-      {transcript.acceptability != null && transcript.acceptability !== "" && (
-        <p className="bad breaks">{transcript.acceptability}</p>
-      )}
       {children}
       <Personas personas={transcript.personas ?? []} />
       <ol className="turns" aria-label="What was said">

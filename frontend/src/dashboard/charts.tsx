@@ -1,7 +1,7 @@
 /** The dashboard's charts: inline SVG in the colours and marks of the analysis report (analysis/charts.py). */
 
 import type { ReactElement } from "react";
-import { number, short, when } from "./format";
+import { label, number, short, when } from "./format";
 import { useWidth } from "./hooks";
 
 /** A filled bar of shares of `of`; the numbers stand beside it as text. */
@@ -206,7 +206,7 @@ export function IntervalChart({
 }): ReactElement {
   const [ref, width] = useWidth<HTMLDivElement>(640);
   const left = Math.min(190, Math.round(width * 0.36));
-  const perRow = Math.max(24, Math.min(series.length, MOST_SERIES) * 13 + 10);
+  const perRow = Math.max(32, Math.min(series.length, MOST_SERIES) * 13 + 10);
   const bottom = 38;
   const height = rows.length * perRow + bottom + 4;
   const values = rows.flatMap((row) => row.marks.flatMap((mark) => [mark.value, mark.high]));
@@ -246,9 +246,16 @@ export function IntervalChart({
               {index > 0 && (
                 <line className="grid" x1={left} x2={width - 14} y1={2 + index * perRow} y2={2 + index * perRow} />
               )}
-              <text x={left - 8} y={2 + (index + 0.5) * perRow + 4} textAnchor="end">
-                {short(row.label, letters)}
-              </text>
+              {label(row.label, letters).map((line, number, all) => (
+                <text
+                  key={number}
+                  x={left - 8}
+                  y={2 + (index + 0.5) * perRow + 4 + (number - (all.length - 1) / 2) * 14}
+                  textAnchor="end"
+                >
+                  {line}
+                </text>
+              ))}
               {row.marks.map((mark) => {
                 const y = 2 + (index + (mark.series + 0.5) / Math.min(series.length, MOST_SERIES)) * perRow;
                 return (

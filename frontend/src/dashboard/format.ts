@@ -80,6 +80,20 @@ export function short(name: string, most = 28): string {
   return letters.length <= most && near === name ? name : `…${letters.slice(-(most - 1)).join("")}`;
 }
 
+/** A sentence or a name on at most two lines of `most` letters, for an axis. */
+export function label(text: string, most: number): string[] {
+  const lines = [""];
+  for (const word of text.split(/\s+/u)) {
+    const last = lines.at(-1) ?? "";
+    const longer = last === "" ? word : `${last} ${word}`;
+    if (longer.length <= most) lines[lines.length - 1] = longer;
+    else if (word.length > most) return [short(text, most)];
+    else if (lines.length === 2) return [lines[0] ?? "", `${last.slice(0, most - 2)} …`];
+    else lines.push(word);
+  }
+  return lines;
+}
+
 /** "left_early" as "left early", for codes of the server that have no words of their own. */
 export function words(code: string): string {
   return code.replaceAll("_", " ");

@@ -191,7 +191,6 @@ export interface Transcript extends Omit<Item, "turns"> {
   boxes?: Record<string, string>;
   personas?: string[][] | null;
   attention_checks?: AttentionCheck[] | null;
-  acceptability?: string | null;
   answers: Answer[];
   timing: Record<string, unknown>;
   acts: PastAct[];
