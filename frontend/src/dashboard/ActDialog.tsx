@@ -2,7 +2,7 @@ import { useEffect, useId, useRef, useState, type ReactElement } from "react";
 import { Alert } from "../components/Alert";
 import { Dialog } from "../components/Dialog";
 import { amountOf, approvalPay, total, whom, type Target } from "./acting";
-import { money, words } from "./format";
+import { money, short, words } from "./format";
 import { REJECT_CATEGORIES, type ActName, type ActRequest } from "./types";
 
 type Asked = Pick<ActRequest, "act" | "reason" | "amount" | "category">;
@@ -42,7 +42,7 @@ export function ActDialog({
   const all = whom(targets);
   const sum = amount === null ? "" : money(total(amount, targets), currency);
   const workers = new Set(targets.map((target) => target.worker)).size;
-  const people = workers === 1 ? `Worker ${targets[0]?.worker ?? ""}` : `${workers} workers`;
+  const people = workers === 1 ? `Worker ${short(targets[0]?.worker ?? "", 60)}` : `${workers} workers`;
 
   const texts = {
     approve: {

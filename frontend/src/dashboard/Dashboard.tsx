@@ -5,6 +5,7 @@ import { Notice } from "../components/Notice";
 import { ApiError, type Api } from "./api";
 import { AuditPage } from "./Audit";
 import { Boundary } from "./Boundary";
+import { short } from "./format";
 import { useLive } from "./hooks";
 import { LoginForm } from "./Login";
 import { OverviewPage } from "./Overview";
@@ -170,7 +171,7 @@ function Inside({ api, session, onLogOut }: { api: Api; session: Session; onLogO
               <option value="">All studies</option>
               {session.studies.map((one) => (
                 <option key={one.id} value={one.id}>
-                  {one.live ? `${one.title} (running)` : one.title}
+                  {one.live ? `${short(one.title, 60)} (running)` : short(one.title, 60)}
                 </option>
               ))}
             </select>

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState, type ReactElement } from "react";
-import { count, minutes, money, words } from "./format";
+import { count, minutes, money, short, words } from "./format";
+import { plain } from "./reveal";
 import { hashOf, type Filters, type ListPlace } from "./route";
 import { Name, Time } from "./Text";
 import { ReviewPill, Signals } from "./Transcript";
@@ -82,7 +83,7 @@ export function FilterBar({
               <option value="">Any</option>
               {values.map(([value, found]) => (
                 <option key={value} value={value}>
-                  {`${name === "model" || name === "cell" ? value : words(value)} (${count(found)})`}
+                  {`${short(name === "model" || name === "cell" ? value : words(value), 60)} (${count(found)})`}
                 </option>
               ))}
             </select>
@@ -191,7 +192,7 @@ function Tick({ item, ticked }: { item: Item; ticked: Ticked }): ReactElement {
     <label className="tick">
       <input
         type="checkbox"
-        aria-label={`Tick the conversation of ${item.worker}`}
+        aria-label={`Tick the conversation of ${plain(item.worker)}`}
         checked={ticked.has(item.id)}
         disabled={item.reviewable === false}
         onChange={(event) => {

@@ -1,6 +1,6 @@
 import type { ReactElement } from "react";
 import { exactly, when } from "./format";
-import { reveal } from "./reveal";
+import { plain, reveal } from "./reveal";
 
 function Revealed({ text }: { text: string }): ReactElement {
   return (
@@ -21,7 +21,7 @@ function Revealed({ text }: { text: string }): ReactElement {
 /** A name that somebody else chose: of a worker, a model, a file. Its direction stays within it; a long one is cut after three lines. */
 export function Name({ text }: { text: string }): ReactElement {
   return (
-    <bdi className="name" title={text.length > 60 ? text.slice(0, 2000) : undefined} translate="no">
+    <bdi className="name" title={text.length > 60 ? plain(text.slice(0, 2000)) : undefined} translate="no">
       <Revealed text={text} />
     </bdi>
   );

@@ -3,6 +3,7 @@
 import type { ReactElement } from "react";
 import { label, number, short, when } from "./format";
 import { useWidth } from "./hooks";
+import { plain } from "./reveal";
 
 /** A filled bar of shares of `of`; the numbers stand beside it as text. */
 export function Meter({ parts, of }: { parts: { value: number; kind: string }[]; of: number }): ReactElement {
@@ -145,7 +146,7 @@ function Numbers({ head, rows }: { head: string[]; rows: string[][] }): ReactEle
               <tr key={index}>
                 {row.map((cell, column) => (
                   <td key={column} className={column > 0 ? "number" : ""}>
-                    {cell}
+                    {plain(cell)}
                   </td>
                 ))}
               </tr>

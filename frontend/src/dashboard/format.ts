@@ -1,5 +1,7 @@
 /** Numbers, times and amounts as people read them. */
 
+import { plain } from "./reveal";
+
 const LOCALE = "en";
 export const UNKNOWN = "–";
 
@@ -73,7 +75,8 @@ export function ago(time: number, now: number): string {
 const GRAPHEMES = typeof Intl.Segmenter === "undefined" ? null : new Intl.Segmenter("en", { granularity: "grapheme" });
 
 /** A name that fits a chart's axis: its end tells models apart better than its beginning (as in analysis/charts.py). */
-export function short(name: string, most = 28): string {
+export function short(given: string, most = 28): string {
+  const name = plain(given);
   // A name of megabytes is cut before it is taken apart.
   const near = name.length > most * 40 ? name.slice(-most * 40) : name;
   const letters = GRAPHEMES === null ? Array.from(near) : Array.from(GRAPHEMES.segment(near), (part) => part.segment);
@@ -83,7 +86,7 @@ export function short(name: string, most = 28): string {
 /** A sentence or a name on at most two lines of `most` letters, for an axis. */
 export function label(text: string, most: number): string[] {
   const lines = [""];
-  for (const word of text.split(/\s+/u)) {
+  for (const word of plain(text).split(/\s+/u)) {
     const last = lines.at(-1) ?? "";
     const longer = last === "" ? word : `${last} ${word}`;
     if (longer.length <= most) lines[lines.length - 1] = longer;

@@ -21,3 +21,10 @@ export function reveal(text: string): Part[] {
   if (position < text.length) parts.push({ hidden: false, text: text.slice(position) });
   return parts;
 }
+
+/** The text with such characters replaced by their names, where no element can hold them: in attributes, options, charts. */
+export function plain(text: string): string {
+  return reveal(text)
+    .map((part) => (part.hidden ? `[${part.text}]` : part.text))
+    .join("");
+}
