@@ -37,7 +37,7 @@ export function Pills({ overview }: { overview: Overview }): ReactElement {
       <span className={`pill ${state.kind}`}>{state.text}</span>
       {overview.blind && (
         <span className="pill" title="The models' names are hidden until the analysis.">
-          Blind: models’ names are hidden
+          Blind: names hidden
         </span>
       )}
     </span>
@@ -138,7 +138,7 @@ function Tiles({ overview }: { overview: Overview }): ReactElement {
         </p>
       </Tile>
       <Tile name="Time each takes" value={minutes(overview.minutes.median)}>
-        <p>{`median; 9 of 10 within ${minutes(overview.minutes.p90)}`}</p>
+        {overview.minutes.p90 !== null && <p>{`median; 9 of 10 within ${minutes(overview.minutes.p90)}`}</p>}
       </Tile>
       <Tile name="Running since" value={overview.started === null ? UNKNOWN : ago(overview.started, now)}>
         <p>

@@ -119,11 +119,11 @@ function lines(overview: Overview): [string, string, boolean][] {
   return [
     ["Chatting now", count(workers.chatting), false],
     ["Left before the end", count(workers.left), false],
-    ["Time a conversation takes", minutes(overview.minutes.median), false],
+    ["Time each takes", minutes(overview.minutes.median), false],
     ["Paid per hour", money(paid.hourly_wage, paid.currency), low],
     ["Spent", money(paid.spent, paid.currency), false],
     ["Planned", money(paid.planned, paid.currency), false],
-    ["Expected to be complete", complete ? "complete" : when(forecast.done_at, now), false],
+    ["Will be complete", complete ? "complete" : when(forecast.done_at, now), false],
     ["Failures of models", count(failed), failed > 0],
   ];
 }
