@@ -32,6 +32,7 @@ class Expected:
         takes_text: whether the model can be shown a message whole; None: any.
         check_reply: checks the answers to the items of the last reply; None where nothing is asked of it.
         comparison: how replies are compared, when that is asked for.
+        wants_text: whether a message is written; an annotation of a finished conversation has none.
     """
 
     annotations: AnnotationsConfig | None
@@ -41,6 +42,7 @@ class Expected:
     takes_text: Callable[[str], bool] | None = None
     check_reply: Callable[[Any], dict[str, Any]] | None = None
     comparison: ComparisonSettings | None = None
+    wants_text: bool = True
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,10 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
         else:
             if task_data.get("final_rating") is not None:
                 raise RefusedError("rating_early", "The rating comes at the end of the chat. Please write a message.")
-            text, ratings = check_text(packet.get("text"), expected.max_message_length), None
+            if expected.wants_text:
+                text, ratings = check_text(packet.get("text"), expected.max_message_length), None
+            else:
+                text, ratings = _no_text(packet, "There is no message to write here."), None
         ticks = _check_annotation(task_data.get("problem_data_for_prior_message"), expected.annotations)
         reply_answers = _check_reply(task_data.get("reply_answers"), expected)
         if text and expected.takes_text is not None and not expected.takes_text(text):
@@ -223,9 +228,9 @@ def check_judgement(answer: Any, settings: ComparisonSettings, max_length: int) 
     return Judgement(pick, strength, None if is_blank(clean) else clean)
 
 
-def _no_text(packet: dict[str, Any]) -> str:
+def _no_text(packet: dict[str, Any], reason: str = "The chat is over; please answer the questions at the end.") -> str:
     if packet.get("text") not in ("", None):
-        raise RefusedError("malformed", "The chat is over; please answer the questions at the end.")
+        raise RefusedError("malformed", reason)
     return ""
 
 

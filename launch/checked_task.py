@@ -16,6 +16,7 @@ from model_chat.serving.catalogue import ModelSource
 if TYPE_CHECKING:
     from model_chat.conversation.world import WorldModule
     from model_chat.images.contexts import ImageContexts
+    from model_chat.launch.annotation_checks import CheckedLogs
     from model_chat.launch.design_checks import CheckedDesign
 
 
@@ -62,6 +63,7 @@ class CheckedTask:
         max_model_spend_usd: US dollars that the models may cost; None: no limit.
         study_flow: the pages around the chat; None without.
         design: the study's conditions; None without.
+        logs: the finished conversations to be annotated; None where workers chat.
     """
 
     needed: dict[str, int]
@@ -83,3 +85,4 @@ class CheckedTask:
     max_model_spend_usd: float | None = None
     study_flow: StudyFlow | None = None
     design: CheckedDesign | None = None
+    logs: CheckedLogs | None = None

@@ -90,7 +90,8 @@ class Utterance(_Strict):
     fake_start: bool | None = None
     episode_done: bool | None = None
     message_id: str | None = None
-    """The page's own id of a worker's message; the same message never becomes two utterances."""
+    """The page's own id of a worker's message; the same message never becomes two utterances. Where finished conversations
+    are annotated, that of the annotation of a reply."""
     problem_data: dict[str, bool] | None = None
     """Annotation of a model utterance: bucket -> ticked."""
     final_rating: str | None = None
@@ -189,6 +190,15 @@ class TaskDescription(_Strict):
     """The text of the study flow's file, or None without one."""
 
 
+class JudgedConversation(_Strict):
+    """The finished conversation that a record is an annotation of."""
+
+    id: str
+    """Its own in the file of finished conversations, or its place there."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Of the model's name, the context and the dialogue: what it is counted by."""
+
+
 class Conversation(_Strict):
     """One saved conversation. Every key is always saved; a key without a value is null."""
 
@@ -222,6 +232,9 @@ class Conversation(_Strict):
     """In the order in which they were made; None when the task has none."""
     conditions: dict[str, str] | None = None
     """Factor of the study's design -> level of this conversation; None without a design."""
+    judged_conversation: JudgedConversation | None = None
+    """Where a finished conversation was annotated: which one. The dialogue is then the finished one, its human utterances
+    marked `fake_start`, and the worker is the annotator; None where the worker talked with the model."""
     task_name: str | None = None
     """Mephisto's name of the task that the conversation counts for, with its suffix; None in older files."""
     participation: Participation | None = None
