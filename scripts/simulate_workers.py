@@ -25,7 +25,8 @@ from rich.table import Table
 from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.errors import ConfigurationError
 from model_chat.router.public_address import FLAG, parse_public_url
-from model_chat.scripts._simulated_worker import LINES, Behaviour, Outcome, SimulatedWorker
+from model_chat.scripts._simulated_person import LINES, Behaviour, Outcome
+from model_chat.scripts._simulated_worker import SimulatedWorker
 
 __all__ = ["LINES", "Behaviour", "Outcome", "SimulatedWorker", "main", "quantile", "report", "simulate"]
 

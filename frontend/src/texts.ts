@@ -129,6 +129,18 @@ export const texts = {
     sending: "Sending…",
   },
 
+  /** Where finished conversations are annotated. */
+  judging: {
+    personSaid: "The person said:",
+    alreadySaid: "Said before the conversation began",
+    heading: "About this task",
+    reply: (number: number, all: number) => `Reply ${number} of ${all}`,
+    repliesLeft: (left: number) => (left === 0 ? "last reply" : `${many(left, "reply", "replies")} to go after this`),
+    next: "Continue",
+    keys: "Number keys tick a box",
+    ratingTitle: "That was the conversation. How was it?",
+  },
+
   study: {
     step: (index: number, all: number) => `Step ${index} of ${all}`,
     consentTitle: "Taking part in this study",

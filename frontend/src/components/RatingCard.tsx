@@ -3,12 +3,18 @@ import { texts } from "../texts";
 import { useFocusOnMount } from "./hooks";
 
 /** What surrounds the questions at the end. */
-export function RatingCard({ children }: { children: ReactNode }): ReactElement {
+export function RatingCard({
+  title,
+  children,
+}: {
+  title: string;
+  children: ReactNode;
+}): ReactElement {
   const heading = useFocusOnMount<HTMLHeadingElement>();
   return (
     <section className="rating-card" aria-labelledby="rating-title">
       <h2 id="rating-title" ref={heading} tabIndex={-1}>
-        {texts.rating.title}
+        {title}
       </h2>
       <p>{texts.rating.intro}</p>
       {children}
