@@ -137,7 +137,6 @@ export const texts = {
     reply: (number: number, all: number) => `Reply ${number} of ${all}`,
     repliesLeft: (left: number) => (left === 0 ? "last reply" : `${many(left, "reply", "replies")} to go after this`),
     next: "Continue",
-    keys: "Number keys tick a box",
     ratingTitle: "That was the conversation. How was it?",
   },
 

@@ -131,7 +131,9 @@ export function ChatScreen({
           <div className="column">
             <ChatLog view={view} annotation={config.annotation} growing={growing} judging={judging} lastRef={last} />
             {pending?.kind === "message" && <PendingMessage pending={pending} connected={connected} />}
-            {isModelThinking(view) && pending === null && !judging && <Typing hidden={growing !== null || sides !== null} />}
+            {isModelThinking(view) && pending === null && !judging && (
+              <Typing hidden={growing !== null || sides !== null} />
+            )}
             {sides !== null && (
               <div className="comparison" aria-hidden="true">
                 <h2>{texts.comparison.title}</h2>
@@ -189,6 +191,7 @@ export function ChatScreen({
             {guidance.announcement}
             {rating || comparing || judging ? (
               <RatingFoot
+                focused={judging && !rating}
                 label={comparing ? texts.comparison.send : rating ? texts.rating.send : texts.judging.next}
                 reason={reason}
                 strong={strong}
