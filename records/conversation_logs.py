@@ -16,14 +16,21 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from model_chat.errors import ConfigurationError, ModelChatError
-from model_chat.records.reading import ReadConversation, UnreadableError, list_files, parse_conversation
-from model_chat.records.reading import read_conversation as read_source
+from model_chat.records.reading import (
+    ReadConversation,
+    Source,
+    UnreadableError,
+    list_files,
+    parse_conversation,
+    read_conversation,
+)
 from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion
 from model_chat.records.visible_text import is_blank
 
@@ -121,7 +128,7 @@ def read_logs(flag: str, path: Path) -> list[LoggedConversation]:
     places: dict[str, str] = {}
     ids: dict[str, str] = {}
     try:
-        for place, read in _folder(flag, path) if path.is_dir() else _lines(path):
+        for place, read in _folder(path) if path.is_dir() else _lines(path):
             try:
                 logged = read()
                 if logged is None:
@@ -165,18 +172,19 @@ def _lines(path: Path) -> Iterator[tuple[str, _Reader]]:
         for number, line in enumerate(file, 1):
             data = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if data.strip():
-                yield f"line {number}", lambda data=data, number=number: _of_line(data, f"{path.name}:{number}")  # type: ignore[misc]
+                yield f"line {number}", partial(_of_line, data, f"{path.name}:{number}")
 
 
-def _folder(flag: str, path: Path) -> Iterator[tuple[str, _Reader]]:
+def _folder(path: Path) -> Iterator[tuple[str, _Reader]]:
     for source in list_files([path]).sources:
-        yield f"'{Path(source.path).name}'", lambda source=source: _of_file(read_source(source), Path(source.path).stem)  # type: ignore[misc]
+        yield f"'{Path(source.path).name}'", partial(_of_file, source)
 
 
-def _of_file(conversation: ReadConversation, name: str) -> LoggedConversation | None:
+def _of_file(source: Source) -> LoggedConversation | None:
+    conversation = read_conversation(source)
     if conversation.status is Completion.INCOMPLETE or conversation.judged_conversation is not None:
         return None
-    return _of_record(conversation, name)
+    return _of_record(conversation, Path(source.path).stem)
 
 
 def _of_line(data: bytes, name: str) -> LoggedConversation:

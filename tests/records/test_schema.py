@@ -34,6 +34,7 @@ KEYS = {
     "comparisons",
     "conditions",
     "task_name",
+    "judged_conversation",
     "participation",
 }
 
