@@ -129,6 +129,7 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "matrices": _matrices(summary, models),
         "comparisons": summary.comparisons.to_dict("records"),
         "families": len(models) * (len(models) - 1) // 2,
+        "divided": len(summary.adjudication),
         "agreement": [row for row in summary.agreement.to_dict("records") if row["items"] > 0],
         "judges": [] if summary.judges is None else summary.judges.table.to_dict("records"),
         "judge_remarks": [] if summary.judges is None else summary.judges.remarks,

@@ -123,7 +123,8 @@ class RowBuilder:
             return ExclusionReason.OWN_RULE, own
         if settings.exclude_violations and conversation.acceptability_violation:
             return ExclusionReason.ACCEPTABILITY, conversation.acceptability_violation
-        if measures.mean_words < settings.min_word_count:
+        writes = conversation.judged_conversation is None  # an annotator of a finished conversation writes nothing
+        if writes and measures.mean_words < settings.min_word_count:
             return ExclusionReason.TOO_SHORT, f"{measures.mean_words:.2f} words a message"
         if settings.filter_uniform_hits and measures.is_uniform:
             return ExclusionReason.UNIFORM_LABELS, f"{len(measures.ticks)} messages with the same labels"
