@@ -390,7 +390,7 @@ def _agreement_row(
     owners = dialogs[order][first]
     of_items = owners if counted is None else owners[np.searchsorted(known, counted.items)]
     level = "ordinal" if ordered else "nominal"
-    interval = alpha_interval(counted, of_items, level, settings.confidence, settings.seed)
+    interval = alpha_interval(counted, of_items, level, settings.confidence, settings.seed, settings.bootstrap)
     return {
         "judged": judged,
         "kind": kind,
