@@ -72,6 +72,8 @@ def remarks(summary: Summary) -> list[str]:
         said.append(
             f"{violations:,} counted conversations failed an acceptability check; --exclude-violations leaves them out."
         )
+    if settings.include_simulated:
+        said.append("Workers who were played by a model are counted, as --include-simulated asks; they are no people.")
     if settings.include_incomplete:
         said.append("Conversations that were cut off are counted, as --include-incomplete asks.")
     apart = disagreements(summary.mixed, summary.comparisons)

@@ -49,6 +49,7 @@ REASONS: Mapping[ExclusionReason, str] = {
     ExclusionReason.BLOCKED_WORKER: "worker is on the block list",
     ExclusionReason.OWN_RULE: "own rule",
     ExclusionReason.ACCEPTABILITY: "failed an acceptability check",
+    ExclusionReason.SIMULATED: "played by a model",
     ExclusionReason.TOO_SHORT: "human messages too short",
     ExclusionReason.UNIFORM_LABELS: "all messages labelled alike",
     ExclusionReason.TOO_FAST: "answered too fast",

@@ -104,6 +104,8 @@ class RowBuilder:
     def early_rejection(self, conversation: ReadConversation) -> tuple[ExclusionReason, str] | tuple[None, str]:
         """The first rule that leaves a conversation out before any limit counts it."""
         settings = self.settings
+        if conversation.simulated and not settings.include_simulated:
+            return ExclusionReason.SIMULATED, "a model played the worker"
         if conversation.status is Completion.INCOMPLETE and not settings.include_incomplete:
             return ExclusionReason.INCOMPLETE, conversation.reason or ""
         for name in _hit_names(conversation) if settings.hit_block_list else ():

@@ -56,6 +56,7 @@ class Refusal(StrEnum):
     NOT_INVITED = "not_invited"
     ONBOARDING = "onboarding"
     NOTHING_NEW = "nothing_new"
+    SIMULATED = "simulated"
     MAXIMUM = "maximum"
     CONCURRENT = "concurrent"
     TROUBLE = "trouble"
@@ -84,6 +85,7 @@ TEXTS: dict[Refusal, str] = {
     "them.",
     Refusal.ONBOARDING: "Your answers in the practice differed too often from the guidelines, so this task is not open to "
     "you.",
+    Refusal.SIMULATED: "People played by a model take part with mephisto/provider=mock only, where nobody is paid.",
     Refusal.NOTHING_NEW: "You have seen everything that this task has for you: there is nothing new left. Thank you for "
     "your work!",
     Refusal.MAXIMUM: "You have done as many chats as one person may do in this task. Thank you for your work!",

@@ -208,6 +208,8 @@ class ReadConversation(BaseModel):
     comparisons: list[ReadComparison] | None = None
     judged_conversation: JudgedConversation | None = None
     """Which finished conversation was annotated; None where the worker talked with the model."""
+    simulated: bool = False
+    """Whether a model played the worker."""
     ending: str | None = None
     """What a panel's participant was told at the end; None for other providers."""
     raw: Any = Field(default=None, repr=False)

@@ -23,6 +23,8 @@ HUMAN_ID = "Speaker 1"
 MODEL_ID = "Speaker 2"
 NONE_ALL_GOOD = "none_all_good"
 """The annotation bucket that says that nothing is wrong; it excludes all others."""
+LONGEST_NAME = 100
+"""Characters of the names in :class:`Simulated`; the router passes on ids of up to 256."""
 RATING_SEPARATOR = "|"
 """Joins the answers to several final rating questions, in the questions' order."""
 
@@ -199,6 +201,23 @@ class JudgedConversation(_Strict):
     """Of the model's name, the context and the dialogue: what it is counted by."""
 
 
+class Simulated(_Strict):
+    """The model that played the worker, as scripts/simulate_workers.py says; such a conversation is for dry runs."""
+
+    model: str = Field(min_length=1, max_length=LONGEST_NAME)
+    """Nickname of its settings."""
+    persona: str | None = Field(default=None, max_length=LONGEST_NAME)
+    """Id of the persona; None without one."""
+
+    @classmethod
+    def of(cls, given: object) -> Simulated | None:
+        """Read the JSON text of a request for work; None for what can't be read."""
+        try:
+            return cls.model_validate_json(given) if isinstance(given, str) else None
+        except ValidationError:
+            return None
+
+
 class Conversation(_Strict):
     """One saved conversation. Every key is always saved; a key without a value is null."""
 
@@ -235,6 +254,8 @@ class Conversation(_Strict):
     judged_conversation: JudgedConversation | None = None
     """Where a finished conversation was annotated: which one. The dialogue is then the finished one, its human utterances
     marked `fake_start`, and the worker is the annotator; None where the worker talked with the model."""
+    simulated: Simulated | None = None
+    """Which model played the worker; None for people, and for simulated workers that say what chance gives them."""
     task_name: str | None = None
     """Mephisto's name of the task that the conversation counts for, with its suffix; None in older files."""
     participation: Participation | None = None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from model_chat.errors import ModelChatError
 from model_chat.scripts._simulated_answers import valid_answers
 
 LINES = (
@@ -87,6 +88,10 @@ class Outcome:
     packets: list[dict[str, Any]] = field(default_factory=list)
 
 
+class PersonFailedError(ModelChatError):
+    """Whoever plays a worker can't go on."""
+
+
 class Person:
     """Answers at random, as :class:`Behaviour` says. A subclass may take its time, and remember what was said.
 
@@ -99,7 +104,10 @@ class Person:
         self.behaviour = behaviour
         self.rng = rng
 
-    def heard(self, agent_idx: int, text: str) -> None:
+    mark: str | None = None
+    """What the server is told where a model plays the worker."""
+
+    def heard(self, agent_idx: int, text: str, fake_start: bool = False) -> None:
         """Take note of an utterance of the conversation, also of the worker's own."""
 
     async def line(self, said: int) -> str:

@@ -17,7 +17,7 @@ from websockets.typing import Origin
 
 from model_chat.router.public_address import parse_public_url
 from model_chat.scripts._simulated_answers import invalid_answers, valid_answers
-from model_chat.scripts._simulated_person import Behaviour, Outcome, Person
+from model_chat.scripts._simulated_person import Behaviour, Outcome, Person, PersonFailedError
 
 KEEP_ALIVE_SECONDS = 5.0
 MEPHISTO_TASK_VERSION = "2.0.3"
@@ -120,6 +120,8 @@ class SimulatedWorker:
         }
         if self.query is not None:
             ids = {"provider_type": "panel", "query": self.query, "visitor": self.visitor}
+        if self.person.mark is not None:
+            ids["simulated"] = self.person.mark
         return await self.post("request_agent", {"provider_data": ids, "client_timestamp": time.time()})
 
     async def adopt(self, answer: dict[str, Any]) -> dict[str, Any]:
@@ -237,6 +239,8 @@ class SimulatedWorker:
             self.outcome.result = await self._chat(started)
         except TimeoutError:
             self.outcome.result = "error: nothing came from the server"
+        except PersonFailedError as error:
+            self.outcome.result = f"error: {error}"
         except (httpx.HTTPError, ConnectionClosed, OSError, KeyError) as error:
             self.outcome.result = f"error: {error!r}"
         finally:
@@ -297,7 +301,7 @@ class SimulatedWorker:
                 key = (data["utterance_idx"], update["text"])
                 self.outcome.doubles += key in texts
                 texts.append(key)
-                self.person.heard(data["agent_idx"], update["text"])
+                self.person.heard(data["agent_idx"], update["text"], fake_start=update.get("fake_start", False))
                 if data["agent_idx"] == 1:
                     reply = "" if update.get("fake_start", False) or data.get("attention_check") else update["text"]
                     to_annotate = not update.get("fake_start", False) and data.get("annotate", True)

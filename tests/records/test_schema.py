@@ -35,6 +35,7 @@ KEYS = {
     "conditions",
     "task_name",
     "judged_conversation",
+    "simulated",
     "participation",
 }
 
