@@ -61,8 +61,9 @@ def test_the_model_speaks_as_the_persona_and_the_record_says_who_played(start_ta
     heard = [message["content"] for message in last if message["role"] == "user"]
     assert heard[-2:] == ["Reply of the first one."] * 2
     assert [message["role"] for message in last[-3:]] == ["user", "assistant", "user"]
-    assert "simulated" in compiled(tmp_path, task)
-    assert "1 conversations found, 0 counted" in compiled(tmp_path, task)
+    left_out = compiled(tmp_path, task)
+    assert "1 conversations found, 0 counted" in left_out
+    assert "simulated" in left_out
     assert "1 conversations found, 1 counted" in compiled(tmp_path, task, "--include-simulated")
 
 
