@@ -14,8 +14,8 @@ from model_chat.launch.checks import check_task
 from model_chat.launch.command_line import compose_config
 
 B = "mephisto.blueprint"
-GOOD = {"messages": [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "B."}], "model": "m"}
-LONGER = {"messages": GOOD["messages"] * 3, "model": "n"}
+GOOD: dict[str, Any] = {"messages": [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "B."}], "model": "m"}
+LONGER: dict[str, Any] = {"messages": GOOD["messages"] * 3, "model": "n"}
 
 
 def checked(tmp_path: Path, *overrides: str, lines: tuple[Any, ...] = (GOOD, LONGER)) -> Any:
