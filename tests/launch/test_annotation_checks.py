@@ -14,7 +14,10 @@ from model_chat.launch.checks import check_task
 from model_chat.launch.command_line import compose_config
 
 B = "mephisto.blueprint"
-GOOD: dict[str, Any] = {"messages": [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "B"}], "model": "m"}
+GOOD: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "B"}],
+    "model": "m",
+}
 LONGER: dict[str, Any] = {"messages": GOOD["messages"] * 3, "model": "n"}
 
 
