@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 BLUEPRINT_TYPE = "model_chat_blueprint"
 IMAGE_BLUEPRINT_TYPE = "model_image_chat_blueprint"
+ANNOTATION_BLUEPRINT_TYPE = "model_annotation_blueprint"
 FRONTEND_DIST = Path(__file__).resolve().parent / "frontend" / "dist"
 
 
@@ -241,6 +242,31 @@ class ModelImageChatBlueprintArgs(BaseModelChatBlueprintArgs):
     )
 
 
+@dataclass
+class ModelAnnotationBlueprintArgs(BaseModelChatBlueprintArgs):
+    """Flags of the annotation of finished conversations."""
+
+    _blueprint_type: str = ANNOTATION_BLUEPRINT_TYPE
+    _group: str = field(
+        default="ModelAnnotationBlueprint",
+        metadata={"help": "Workers annotate finished conversations, reply by reply."},
+    )
+    world_file: str = _flag("${task_dir}/worlds_annotation.py", "Module with make_world and get_world_params.")
+    task_description_file: str = _flag(
+        "${mephisto.blueprint.task_config_path}/annotation_task_description.html", "HTML of the task's description."
+    )
+    left_pane_text_path: str = _flag(
+        "${mephisto.blueprint.task_config_path}/annotation_left_pane_text.html", "HTML beside the chat."
+    )
+    logs_path: str = _flag(
+        "???",
+        "Finished conversations to annotate: a file of JSON Lines (OpenAI messages, ShareGPT, ParlAI or own records), or a "
+        "folder of own records (docs/agreement.md).",
+    )
+    annotators_per_conversation: int = _flag(3, "Different workers who annotate each finished conversation.")
+    conversations_per_worker: int = _flag(0, "Most finished conversations that one worker annotates; 0: no limit.")
+
+
 class ModelChatTaskBuilder(TaskBuilder):
     """Copies the built page beside the router's files, in the study's language; runs neither npm nor a bundler."""
 
@@ -310,3 +336,11 @@ class ModelImageChatBlueprint(ModelChatBlueprint):
     TaskRunnerClass: ClassVar[Any] = ModelImageChatTaskRunner
     ArgsClass: ClassVar[Any] = ModelImageChatBlueprintArgs
     BLUEPRINT_TYPE = IMAGE_BLUEPRINT_TYPE
+
+
+@register_mephisto_abstraction()
+class ModelAnnotationBlueprint(ModelChatBlueprint):
+    """The task: a worker annotates a finished conversation."""
+
+    ArgsClass: ClassVar[Any] = ModelAnnotationBlueprintArgs
+    BLUEPRINT_TYPE = ANNOTATION_BLUEPRINT_TYPE

@@ -460,7 +460,7 @@ class ModelChatWorld:
         """Ask the worker for a message or the final ratings until something that can be taken comes.
 
         Args:
-            ask: ``message``, ``comparison`` or ``final_rating``.
+            ask: ``message``, ``comparison``, ``annotation`` or ``final_rating``.
             annotations: boxes to tick although the last thing said is no reply that is to be annotated.
             takes_text: whether the model can be shown a message; None where it isn't shown any.
         """
@@ -473,6 +473,7 @@ class ModelChatWorld:
             takes_text=takes_text,
             check_reply=self._reply_check(),
             comparison=comparison,
+            wants_text=ask != "annotation",
         )
         accepted = self._await_answer(
             lambda packet: check_packet(packet, expected, self._taken),

@@ -53,22 +53,10 @@ def agreement(
         workers: who judged.
         ordered: whether values have an order; without, the ordinal and interval alphas are NaN.
     """
-    judged = np.asarray(values, dtype=np.float64)
-    known = np.isfinite(judged)
-    judged, items, workers = judged[known], items[known], workers[known]
-    if not len(judged):
+    counted = count_judgments(values, items, workers)
+    if counted is None:
         return NO_AGREEMENT
-    _, first = np.unique(np.stack([items, workers], axis=1), axis=0, return_index=True)
-    judged, items = judged[first], items[first]
-    _, item_numbers, sizes = np.unique(items, return_inverse=True, return_counts=True)
-    shared = sizes[item_numbers] > 1
-    if not shared.any():
-        return NO_AGREEMENT
-    judged = judged[shared]
-    _, rows = np.unique(item_numbers[shared], return_inverse=True)
-    domain, columns = np.unique(judged, return_inverse=True)
-    counts = np.zeros((int(rows.max()) + 1, len(domain)), dtype=np.int64)
-    np.add.at(counts, (rows, columns), 1)
+    counts, domain = counted.counts, counted.domain
     return Agreement(
         items=len(counts),
         judgments=int(counts.sum()),
@@ -77,6 +65,48 @@ def agreement(
         ordinal=_alpha(counts, domain, "ordinal") if ordered else math.nan,
         interval=_alpha(counts, domain, "interval") if ordered else math.nan,
     )
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Judgments of the items that at least two workers judged.
+
+    Attributes:
+        counts: items x values, how many judged so.
+        domain: the values.
+        items: which item each row is, ascending.
+    """
+
+    counts: NDArray[np.int64]
+    domain: Floats
+    items: NDArray[np.integer]
+
+
+def count_judgments(
+    values: NDArray[np.generic], items: NDArray[np.integer], workers: NDArray[np.integer]
+) -> Counted | None:
+    """Count each worker's first judgment of each item; None where no item was judged by two.
+
+    Args:
+        values, items, workers: see :func:`agreement`.
+    """
+    judged = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(judged)
+    judged, items, workers = judged[known], items[known], workers[known]
+    if not len(judged):
+        return None
+    _, first = np.unique(np.stack([items, workers], axis=1), axis=0, return_index=True)
+    judged, items = judged[first], items[first]
+    _, item_numbers, sizes = np.unique(items, return_inverse=True, return_counts=True)
+    shared = sizes[item_numbers] > 1
+    if not shared.any():
+        return None
+    judged = judged[shared]
+    found, rows = np.unique(items[shared], return_inverse=True)
+    domain, columns = np.unique(judged, return_inverse=True)
+    counts = np.zeros((len(found), len(domain)), dtype=np.int64)
+    np.add.at(counts, (rows, columns), 1)
+    return Counted(counts, domain, found)
 
 
 def _raw(counts: NDArray[np.int64]) -> float:

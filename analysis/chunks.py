@@ -107,6 +107,7 @@ CONVERSATION_SCHEMA = pa.schema(
         ("day", pa.date32()),
         ("dialog_hash", pa.int64()),
         ("conditions", pa.string()),
+        ("judged", pa.string()),
     ]
 )
 
@@ -177,6 +178,7 @@ class ChunkBuilder:
                 source.day,
                 int.from_bytes(measures.dialog_hash, "big", signed=True),
                 None if conversation.conditions is None else orjson.dumps(conversation.conditions).decode(),
+                None if conversation.judged_conversation is None else conversation.judged_conversation.sha256,
             )
         )
         self._candidates.append((measures.digest, None))

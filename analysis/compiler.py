@@ -217,6 +217,8 @@ class ModelChatResultsCompiler:
             tables["sequential"] = summary.sequential
         if corpus.answers:  # as before where no study flow was used
             tables |= {"items": summary.items, "answers": summary.answers}
+        if len(summary.majority):
+            tables |= {"majority_labels": summary.majority, "adjudication": summary.adjudication}
         if settings.by:
             tables["splits"] = summary.splits
         if summary.judges is not None:
@@ -235,8 +237,9 @@ class ModelChatResultsCompiler:
         }
         if summary.judges is not None:
             facts["judge_remarks"] = summary.judges.remarks
-        # The answers themselves, texts among them, are data and no statistics.
-        statistics = {name: frame for name, frame in tables.items() if name != "answers"}
+        # The answers and labels themselves, texts among them, are data and no statistics.
+        data = {"answers", "majority_labels", "adjudication"}
+        statistics = {name: frame for name, frame in tables.items() if name not in data}
         output.write_statistics(place("statistics", "json"), statistics, facts)
         latex.write_tables(folder / "tables", summary, files["results"].name)
         files["tables"] = folder / "tables"

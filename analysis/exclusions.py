@@ -15,6 +15,7 @@ class ExclusionReason(StrEnum):
     UNREADABLE = "unreadable"
     MALFORMED = "malformed"
     NO_CONVERSATION = "no_conversation"
+    SIMULATED = "simulated"
     INCOMPLETE = "incomplete"
     BLOCKED_HIT = "blocked_hit"
     BLOCKED_WORKER = "blocked_worker"

@@ -148,8 +148,8 @@ def write_tables(folder: Path, summary: Summary, source: str) -> list[Path]:
                 str(row.items),
                 str(row.judgments),
                 number(row.raw),
-                number(row.nominal),
-                number(row.ordinal),
+                with_interval(row.nominal, row.low, row.high) if row.kind == "bucket" else number(row.nominal),
+                with_interval(row.ordinal, row.low, row.high) if row.kind == "rating" else number(row.ordinal),
                 number(row.interval),
             ]
             for row in records(judged)

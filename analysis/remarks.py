@@ -51,6 +51,13 @@ def remarks(summary: Summary) -> list[str]:
         commas = [name for name in corpus.unknown_labels if "," in name]
         if commas:
             said.append(f"A bucket with a comma is quoted as in csv: {join_list(commas[:1])}.")
+    judged = corpus.conversations["judged"]
+    annotations = count - judged.null_count
+    if annotations:
+        said.append(
+            f"{annotations:,} of {count:,} conversations are annotations of {len(judged.drop_null().unique()):,} finished "
+            "conversations: each annotator counts as one, and so do the replies that they annotated."
+        )
     unrated = int((~np.isfinite(data.ratings)).any(1).sum()) if data.ratings.shape[1] else count
     if unrated:
         said.append(f"{unrated:,} of {count:,} conversations lack a final rating; means are over those that have it.")
@@ -65,6 +72,8 @@ def remarks(summary: Summary) -> list[str]:
         said.append(
             f"{violations:,} counted conversations failed an acceptability check; --exclude-violations leaves them out."
         )
+    if settings.include_simulated:
+        said.append("Workers who were played by a model are counted, as --include-simulated asks; they are no people.")
     if settings.include_incomplete:
         said.append("Conversations that were cut off are counted, as --include-incomplete asks.")
     apart = disagreements(summary.mixed, summary.comparisons)

@@ -104,6 +104,8 @@ class RowBuilder:
     def early_rejection(self, conversation: ReadConversation) -> tuple[ExclusionReason, str] | tuple[None, str]:
         """The first rule that leaves a conversation out before any limit counts it."""
         settings = self.settings
+        if conversation.simulated and not settings.include_simulated:
+            return ExclusionReason.SIMULATED, "a model played the worker"
         if conversation.status is Completion.INCOMPLETE and not settings.include_incomplete:
             return ExclusionReason.INCOMPLETE, conversation.reason or ""
         for name in _hit_names(conversation) if settings.hit_block_list else ():
@@ -123,7 +125,8 @@ class RowBuilder:
             return ExclusionReason.OWN_RULE, own
         if settings.exclude_violations and conversation.acceptability_violation:
             return ExclusionReason.ACCEPTABILITY, conversation.acceptability_violation
-        if measures.mean_words < settings.min_word_count:
+        writes = conversation.judged_conversation is None  # an annotator of a finished conversation writes nothing
+        if writes and measures.mean_words < settings.min_word_count:
             return ExclusionReason.TOO_SHORT, f"{measures.mean_words:.2f} words a message"
         if settings.filter_uniform_hits and measures.is_uniform:
             return ExclusionReason.UNIFORM_LABELS, f"{len(measures.ticks)} messages with the same labels"

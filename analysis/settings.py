@@ -50,6 +50,7 @@ class Settings:
     results_format: str = "csv"
     run_type: str = "all"
     include_incomplete: bool = False
+    include_simulated: bool = False
     exclude_violations: bool = False
     keep_duplicates: bool = False
     filter_uniform_hits: bool = False
@@ -171,6 +172,7 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         default=usual.run_type,
         help="by file name (default: %(default)s)",
     )
+    rules.add_argument("--include-simulated", action="store_true", help="count workers who were played by a model")
     rules.add_argument("--include-incomplete", action="store_true", help="count conversations that were cut off")
     rules.add_argument(
         "--exclude-violations", action="store_true", help="leave out those that failed acceptability checks"
@@ -342,6 +344,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
         results_format=options.results_format,
         run_type=options.run_type,
         include_incomplete=options.include_incomplete,
+        include_simulated=options.include_simulated,
         exclude_violations=options.exclude_violations,
         # The original knew no duplicates, but read one source; with both, a conversation is in each of them.
         keep_duplicates=options.keep_duplicates or (options.as_original and not (folders and options.task_name)),

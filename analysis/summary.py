@@ -12,6 +12,7 @@ from model_chat.analysis import items, tables
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.conditions import Conditions, conditions
+from model_chat.analysis.majority import adjudication, majority_labels
 from model_chat.analysis.mixed import mixed
 from model_chat.analysis.settings import Settings
 
@@ -35,6 +36,10 @@ class Summary:
     comparisons: pd.DataFrame
     turns: pd.DataFrame
     agreement: pd.DataFrame
+    majority: pd.DataFrame
+    """Labels by the majority, of replies that at least two workers annotated."""
+    adjudication: pd.DataFrame
+    """Those of them on which the workers are divided, with the reply."""
     quality: pd.DataFrame
     generations: pd.DataFrame
     mixed: pd.DataFrame
@@ -61,6 +66,7 @@ def summarise(corpus: Corpus) -> Summary:
     data = Data(corpus)
     estimates, compared = tables.estimates(data), _preferences(data)
     metrics = items.item_metrics(data)
+    majority = majority_labels(data)
     return Summary(
         data=data,
         models=tables.models(data),
@@ -70,6 +76,8 @@ def summarise(corpus: Corpus) -> Summary:
         comparisons=tables.comparisons(data),
         turns=tables.turns(data),
         agreement=tables.agreement(data),
+        majority=majority,
+        adjudication=adjudication(data, majority),
         quality=tables.quality(data),
         generations=corpus.generations.table(),
         mixed=mixed(data),

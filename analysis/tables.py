@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from model_chat.analysis import statistics
+from model_chat.analysis.agreement import count_judgments
+from model_chat.analysis.alpha_interval import alpha_interval
 from model_chat.analysis.arrays import Data, Metric
 from model_chat.analysis.estimates import Estimate, Floats
 from model_chat.analysis.settings import Settings
@@ -325,34 +327,70 @@ def turns(data: Data) -> pd.DataFrame:
     return _frame(rows, _TURN_COLUMNS)
 
 
-_AGREEMENT_COLUMNS = ("judged", "kind", "items", "judgments", "raw", "nominal", "ordinal", "interval")
+_AGREEMENT_COLUMNS = (
+    "judged",
+    "kind",
+    "items",
+    "judgments",
+    "raw",
+    "nominal",
+    "ordinal",
+    "interval",
+    "conversations",
+    "low",
+    "high",
+)
 
 
 def agreement(data: Data) -> pd.DataFrame:
-    """A row a bucket or question that was judged more than once."""
+    """A row a bucket or question that was judged more than once.
+
+    `low` and `high` are the ends of the interval of the nominal alpha for a bucket, of the ordinal one for a question, from
+    a bootstrap over `conversations` (:mod:`model_chat.analysis.alpha_interval`).
+    """
     turns = data.corpus.turns
     rows: list[dict[str, object]] = []
     turn_worker = data.worker[turns["conversation"]]
+    dialogs = np.asarray(data.corpus.conversations["dialog_hash"].to_numpy(), dtype=np.int64)
     for i, bucket in enumerate(data.settings.problem_buckets):
         ticked = data.corpus.labels[:, i].astype(np.float64)
-        rows.append(_agreement_row(bucket, "bucket", ticked, turns["history"], turn_worker, ordered=False))
-    dialogs = np.asarray(data.corpus.conversations["dialog_hash"].to_numpy(), dtype=np.int64)
+        of_turns = turns["history"], turn_worker, dialogs[turns["conversation"]]
+        rows.append(_agreement_row(data.settings, bucket, "bucket", ticked, *of_turns, ordered=False))
     for i in range(data.ratings.shape[1]):
         rows.append(
-            _agreement_row(data.rating_names[i], "rating", data.ratings[:, i], dialogs, data.worker, ordered=True)
+            _agreement_row(
+                data.settings,
+                data.rating_names[i],
+                "rating",
+                data.ratings[:, i],
+                dialogs,
+                data.worker,
+                dialogs,
+                ordered=True,
+            )
         )
     return _frame(rows, _AGREEMENT_COLUMNS)
 
 
 def _agreement_row(
+    settings: Settings,
     judged: str,
     kind: str,
     values: Floats,
     items: NDArray[np.int64],
     workers: NDArray[np.int64],
+    dialogs: NDArray[np.int64],
     ordered: bool,
 ) -> dict[str, object]:
     found = statistics.agreement(values, items, workers, ordered)
+    counted = count_judgments(values, items, workers)
+    # What conversations have in common, such as a greeting, belongs to one of them, whichever file is read first.
+    order = np.lexsort((dialogs, items))
+    known, first = np.unique(items[order], return_index=True)
+    owners = dialogs[order][first]
+    of_items = owners if counted is None else owners[np.searchsorted(known, counted.items)]
+    level = "ordinal" if ordered else "nominal"
+    interval = alpha_interval(counted, of_items, level, settings.confidence, settings.seed, settings.bootstrap)
     return {
         "judged": judged,
         "kind": kind,
@@ -362,6 +400,9 @@ def _agreement_row(
         "nominal": found.nominal,
         "ordinal": found.ordinal,
         "interval": found.interval,
+        "conversations": interval.conversations,
+        "low": interval.low,
+        "high": interval.high,
     }
 
 

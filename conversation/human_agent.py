@@ -31,7 +31,9 @@ LONGEST_PAUSE = 1.0
 
 COMPARISON, COMPARISON_DONE = "comparison", "comparison_done"
 """The controls of the update that shows two replies, and of the one that says the judgement of them back."""
-TAKEN = ("page_done", "rating_done", COMPARISON_DONE)
+ANNOTATED = "annotated"
+"""The control of the update that says an annotation back where finished conversations are annotated."""
+TAKEN = ("page_done", "rating_done", COMPARISON_DONE, ANNOTATED)
 """Control updates that say that what a worker sent has been taken; they are on disk first."""
 
 

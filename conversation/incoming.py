@@ -33,6 +33,7 @@ class Expected:
         takes_text: whether the model can be shown a message whole; None: any.
         check_reply: checks the answers to the items of the last reply; None where nothing is asked of it.
         comparison: how replies are compared, when that is asked for.
+        wants_text: whether a message is written; an annotation of a finished conversation has none.
     """
 
     annotations: AnnotationsConfig | None
@@ -42,6 +43,7 @@ class Expected:
     takes_text: Callable[[str], bool] | None = None
     check_reply: Callable[[Any], dict[str, Any]] | None = None
     comparison: ComparisonSettings | None = None
+    wants_text: bool = True
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,10 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
         else:
             if task_data.get("final_rating") is not None:
                 raise RefusedError("rating_early", worker_text("rating.early"))
-            text, ratings = check_text(packet.get("text"), expected.max_message_length), None
+            if expected.wants_text:
+                text, ratings = check_text(packet.get("text"), expected.max_message_length), None
+            else:
+                text, ratings = _no_text(packet, "rating.nothing_to_write"), None
         ticks = _check_annotation(task_data.get("problem_data_for_prior_message"), expected.annotations)
         reply_answers = _check_reply(task_data.get("reply_answers"), expected)
         if text and expected.takes_text is not None and not expected.takes_text(text):
@@ -220,9 +225,9 @@ def check_judgement(answer: Any, settings: ComparisonSettings, max_length: int) 
     return Judgement(pick, strength, None if is_blank(clean) else clean)
 
 
-def _no_text(packet: dict[str, Any]) -> str:
+def _no_text(packet: dict[str, Any], reason: str = "rating.chat_over") -> str:
     if packet.get("text") not in ("", None):
-        raise RefusedError("malformed", worker_text("rating.chat_over"))
+        raise RefusedError("malformed", worker_text(reason))
     return ""
 
 

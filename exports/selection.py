@@ -27,6 +27,8 @@ CONSENT_ITEM, ACCEPTED = "consent", "accept"
 """How a record's `answers` hold that a page of consent was accepted."""
 NO_CONSENT = "no_consent"
 """The reason of conversations left out by `--only-consented`."""
+ANNOTATION = "annotation"
+"""The reason of annotations of finished conversations, which would export those again and again."""
 _MOST_DAMAGED = 20
 
 
@@ -143,6 +145,8 @@ class Selection:
             if len(self.damaged) < _MOST_DAMAGED:
                 self.damaged.append(f"{source.name}: {error.detail}")
             return None, error.reason.value
+        if conversation.judged_conversation is not None:  # the conversation itself is exported where it was held
+            return None, ANNOTATION
         reason, _ = self._builder.early_rejection(conversation)
         if reason is None:
             reason, _ = self._builder.rejection(conversation, measures)

@@ -17,6 +17,7 @@ from model_chat.serving.catalogue import ModelSource
 if TYPE_CHECKING:
     from model_chat.conversation.world import WorldModule
     from model_chat.images.contexts import ImageContexts
+    from model_chat.launch.annotation_checks import CheckedLogs
     from model_chat.launch.design_checks import CheckedDesign
 
 
@@ -64,6 +65,7 @@ class CheckedTask:
         study_flow: the pages around the chat; None without.
         design: the study's conditions; None without.
         texts: what workers are told, in the study's language.
+        logs: the finished conversations to be annotated; None where workers chat.
     """
 
     needed: dict[str, int]
@@ -86,3 +88,4 @@ class CheckedTask:
     study_flow: StudyFlow | None = None
     texts: Texts = field(default_factory=Texts)
     design: CheckedDesign | None = None
+    logs: CheckedLogs | None = None

@@ -34,6 +34,14 @@ from model_chat.crowd.panels import is_panel, panel_faults
 from model_chat.dashboard.settings import dashboard_faults
 from model_chat.errors import ConfigurationError
 from model_chat.images.stack import find_stack_faults
+from model_chat.launch.annotation_checks import (
+    CheckedLogs,
+    attention_faults,
+    check_logs,
+    is_annotation,
+    number_faults,
+    of_longest,
+)
 from model_chat.launch.checked_task import CheckedImages, CheckedTask
 from model_chat.launch.design_checks import CheckedDesign, check_design, prompt_faults, variant
 from model_chat.launch.metrics import metrics_faults
@@ -132,7 +140,13 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     sources: dict[str, ModelSource] = {}
     images: CheckedImages | None = None
     design: CheckedDesign | None = None
-    if is_image_chat(cfg):
+    logs: CheckedLogs | None = None
+    if is_annotation(cfg):
+        faults.found += number_faults(args)
+        with faults.collecting():
+            logs = check_logs(args)
+            needed = logs.needed
+    elif is_image_chat(cfg):
         images, sources = _check_images(args, full_task_name(cfg), faults)
         if images is not None:
             needed = dict.fromkeys(images.combos, len(images.contexts) * images.evals_per_image_model_combo)
@@ -202,7 +216,11 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         world_module = cast("WorldModule", load_world(f"{BLUEPRINT}.world_file", args.world_file))
     faults.add(folder_fault(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder))
     shortest, longest = (variant(cfg, None if design is None else design.design, choose) for choose in (min, max))
+    if is_annotation(cfg):
+        shortest, longest = of_longest(cfg, logs)
     acceptability, attention, block_list = check_quality(shortest, annotations, faults)
+    if is_annotation(cfg):
+        faults.found += attention_faults(attention, logs)
     faults.found += metrics_faults(args, cfg.mephisto.architect)
     faults.found += dashboard_faults(args, cfg.mephisto.architect)
     _check_mephisto(longest, faults, 0 if attention is None else len(attention.checks))
@@ -230,6 +248,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         max_model_spend_usd=args.max_model_spend_usd,
         study_flow=study_flow,
         texts=texts,
+        logs=logs,
     )
 
 

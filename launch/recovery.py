@@ -22,6 +22,7 @@ from model_chat.configuration.mephisto_data import DATABASE
 from model_chat.configuration.traces import NewPaths
 from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
+from model_chat.launch.recovered_annotations import annotation_of, judged_of, shown_as_said
 from model_chat.launch.recovered_answers import add_answers, flow_of, may_keep
 from model_chat.launch.recovered_comparisons import comparisons_of, cost_of_unjudged
 from model_chat.mephisto_task.agent_state import state_of
@@ -231,14 +232,17 @@ def _recover_agent(
         dialog = dialog_of(state.messages, state.generations)
         flow = flow_of(state.head)
         has_consent, has_answers = may_keep(flow, state.messages)
-        path = kept.find_file((state.head.get("assignment_ids") or [None])[0], message_ids_of(dialog))
+        judged = judged_of(state.head)
+        if judged is not None:
+            dialog = shown_as_said(dialog)
+        path = kept.find_file((state.head.get("assignment_ids") or [None])[0], message_ids_of(dialog), judged)
         if path is not None:
             saved = json.loads(path.read_bytes())
             state.record_world_data({"custom_data": saved})
             outcome = Completion(saved.get("status") or Completion.COMPLETE)
         elif not has_consent:
             state.forget()
-        elif has_answers or any(map(_is_worth_keeping, dialog)):
+        elif has_answers or any(map(_is_worth_keeping if judged is None else _is_annotated, dialog)):
             saved = {**state.head, "dialog": dialog, "status": Completion.INCOMPLETE.value, "reason": CUT_OFF}
             saved = add_answers(saved, flow, state.messages)
             if state.head.get("comparisons") is not None:
@@ -267,6 +271,11 @@ def _is_worth_keeping(utterance: dict[str, Any]) -> bool:
     return own or bool(utterance.get("generation", {}).get("cost_usd"))
 
 
+def _is_annotated(utterance: dict[str, Any]) -> bool:
+    """Whether an annotator has ticked boxes of an utterance of a finished conversation."""
+    return "problem_data" in utterance
+
+
 def dialog_of(
     messages: Iterable[dict[str, Any]], generations: Mapping[str, Any] = MappingProxyType({})
 ) -> list[dict[str, Any]]:
@@ -283,6 +292,7 @@ def dialog_of(
     by_page_idx: dict[int, Utterance] = {}
     for message in messages:
         data = message.get("task_data")
+        annotation_of(data, by_page_idx)
         if not isinstance(data, dict) or "control" in data or data.get("attention_check") or "agent_idx" not in data:
             continue
         try:

@@ -20,7 +20,11 @@ from model_chat.crowd.panels import KINDS as PANEL_KINDS
 from model_chat.launch import task_run as task_run  # registers blueprints, architects and providers
 from model_chat.launch.checks import MAY_BE_MISSING
 
-BLUEPRINTS = {"text chat": "model_chat_blueprint", "image chat": "model_image_chat_blueprint"}
+BLUEPRINTS = {
+    "text chat": "model_chat_blueprint",
+    "image chat": "model_image_chat_blueprint",
+    "annotation": "model_annotation_blueprint",
+}
 ARCHITECTS = {
     "local": "This machine serves the page; no account is needed.",
     "ec2": "A server on Amazon EC2, over HTTPS, which MTurk asks for.",
@@ -48,7 +52,8 @@ Every flag of `run.py` and `run_image_chat.py`, with its type, its default and i
 
 1. The defaults below.
 2. A file under `conf/`: `conf/example.yaml` for `run.py`, `conf/example_image_chat.yaml` for `run_image_chat.py`, or the one
-   that `conf=NAME` names. To have your own, copy one of them to `conf/my_study.yaml`, change it, and run it:
+   that `conf=NAME` names (`conf=example_annotation`: finished conversations are annotated). To have your own, copy one of
+   them to `conf/my_study.yaml`, change it, and run it:
 
    ```bash
    cp conf/example.yaml conf/my_study.yaml
@@ -116,6 +121,8 @@ class Flag:
             meaning = f"*Image chat.* {meaning}"
         elif list(self.defaults) == ["text chat"]:
             meaning = f"*Text chat.* {meaning}"
+        elif list(self.defaults) == ["annotation"]:
+            meaning = f"*Annotation.* {meaning}"
         return f"| `{self.name}` | {self.kind} | {default} | {_cell(meaning)} |"
 
 

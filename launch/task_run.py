@@ -176,7 +176,8 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             models = closing.enter_context(ExitStack())
             closing.callback(operator.stop)
             done, spent = resume_earlier_runs(operator.db, cfg, task, data_folder, console)
-            if task.images is None and task.design is None and ConversationQuota(task.needed, done).remaining() == 0:
+            counts_models = task.images is None and task.design is None and task.logs is None
+            if counts_models and ConversationQuota(task.needed, done).remaining() == 0:
                 return _nothing_left(task, console)
             if task.max_model_spend_usd is not None and spent >= task.max_model_spend_usd:
                 return _nothing_to_spend(task, spent, console)
@@ -194,7 +195,7 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             block_workers(operator.db, cfg, task.block_list)
             remember_data_folder(cfg)
             held.enter_context(use_chat_data(task.chat_data_folder))
-            if task.design is not None:
+            if task.design is not None or task.logs is not None:
                 held.enter_context(hold_allocation(task.chat_data_folder))
             if task.images is not None:
                 note_stack_owner(task.images.stack_folder, task.task_name)
@@ -288,6 +289,7 @@ def _nothing_left(task: CheckedTask, console: Console) -> int:
     """Say that everything is collected; return the exit code."""
     more = "conversations_needed_string" if task.images is None else "num_conversations"
     more = f"{BLUEPRINT}.{more}" if task.design is None else "conversations_per_cell of the design"
+    more = more if task.logs is None else f"{BLUEPRINT}.annotators_per_conversation"
     console.print(
         f"Everything is collected that '{task.task_name}' asks for; for more, raise {more}, or give another "
         "mephisto.task.task_name.",
@@ -334,7 +336,8 @@ def prepare(
     """
     args = cfg.mephisto.blueprint
     adopt_parlai_logger()
-    contexts = None if task.images is not None else _load_contexts(_with_any_context(cfg, task), console)
+    has_contexts = task.images is None and task.logs is None
+    contexts = _load_contexts(_with_any_context(cfg, task), console) if has_contexts else None
     flag = f"{BLUEPRINT}.{'conversations_needed_string' if task.images is None else 'image_models'}"
     pool = open_pool(args, task.sources, flag, lambda what: console.status(_escaped(what)), stopped)
     closing.callback(pool.shutdown)
@@ -365,6 +368,10 @@ def prepare(
 
         options = make_image_options(task.images, pool.models(), args.random_seed, console, common)
         reconcile_stack(options.quota, task.chat_data_folder, data_folder / "database.db", task.task_name)
+    elif task.logs is not None:
+        from model_chat.launch.annotation_run import make_annotation_options
+
+        options = make_annotation_options(task.logs, cfg, task, data_folder / "database.db", common)
     else:
         options = ChatOptions(
             **common,
@@ -400,6 +407,7 @@ def prepare(
             "reply_links": args.reply_links,
             "study_flow": task.study_flow is not None,
             "language": task.texts.language,
+            "judging": task.logs is not None,
         },
         chat_data_folder=task.chat_data_folder,
         is_live=task.is_live,

@@ -1,9 +1,13 @@
-"""Which workers the study's design has a condition for; without a design, it has one for everybody."""
+"""Which workers a run has something for: a condition of the study's design, or a finished conversation to annotate.
+
+Without either, it has something for everybody.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from model_chat.conversation.annotation_quota import AnnotationQuota
 from model_chat.conversation.design_quota import DesignQuota
 from model_chat.conversation.quota import Outlook
 from model_chat.quality.blocks import platform_id
@@ -13,13 +17,13 @@ if TYPE_CHECKING:
     from mephisto.data_model.worker import Worker
 
 
-def _quota_of(world_opt: Any) -> DesignQuota | None:
+def _quota_of(world_opt: Any) -> DesignQuota | AnnotationQuota | None:
     quota = getattr(world_opt, "quota", None)
-    return quota if isinstance(quota, DesignQuota) else None
+    return quota if isinstance(quota, DesignQuota | AnnotationQuota) else None
 
 
 def has_nothing_for(world_opt: Any, worker: Worker) -> bool:
-    """Whether a worker has gone through all conditions that there are for them.
+    """Whether a worker has gone through all conditions, or annotated all conversations, that there are for them.
 
     Args:
         world_opt: what all conversations of the run share.
@@ -46,6 +50,6 @@ def has_condition_for(world_opt: Any, worker: Worker, qualification: str | None)
 
 
 def has_open_cells(world_opt: Any) -> bool:
-    """Whether a cell of the design still needs conversations; False without a design."""
+    """Whether a cell of the design, or an annotation, is still open; False where neither is counted."""
     quota = _quota_of(world_opt)
     return quota is not None and quota.remaining() > 0

@@ -41,7 +41,7 @@ from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
 from model_chat.quality.failures import MOST_WORKERS_IN_A_ROW, Failures
 from model_chat.quality.onboarding import keep_result
 from model_chat.records.participation import EndingKind
-from model_chat.records.schema import Completion
+from model_chat.records.schema import Completion, Simulated
 from model_chat.records.writing import save_conversation
 from model_chat.serving.model import StoppedError
 from model_chat.worlds import NoReservationLeftError
@@ -407,7 +407,19 @@ class ModelChatTaskRunner(TaskRunner):
         """A world's conversation as it is saved now, under the name of the task that it counts for."""
         custom_data = (world_data or world.prep_save_data([human]))["custom_data"]
         participation = human.ending(kind).participation()
-        return {**custom_data, "task_name": self.task_run.get_task().task_name, "participation": participation}
+        simulated = self._simulated(human)
+        return {
+            **custom_data,
+            "task_name": self.task_run.get_task().task_name,
+            "participation": participation,
+            "simulated": None if simulated is None else simulated.model_dump(),
+        }
+
+    def _simulated(self, human: HumanAgent) -> Simulated | None:
+        """Which model plays the worker; None for people."""
+        live_run = self.shared_state.live_run
+        pool = None if live_run is None else live_run.worker_pool
+        return pool.simulated(human.worker_id) if isinstance(pool, TaskWorkerPool) else None
 
     def _end_broken(self, human: HumanAgent) -> None:
         self.failures.failed(human.worker_id)

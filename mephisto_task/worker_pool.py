@@ -28,6 +28,7 @@ from model_chat.mephisto_task.task_database import launched_units
 from model_chat.quality.blocks import canonical_id, find_participant
 from model_chat.quality.onboarding import keep_result
 from model_chat.quality.refusals import TEXTS, Refusal, units_of
+from model_chat.records.schema import Simulated
 
 if TYPE_CHECKING:
     from mephisto.abstractions.database import MephistoDB
@@ -47,6 +48,10 @@ ARRIVING_AT_ONCE = 4
 is slow to answer one of them."""
 FINISHING_SECONDS = 2.0
 """At most, and hardly ever: saving a conversation takes milliseconds, unless the disk is in trouble."""
+
+
+UNPAID = "mock"
+"""The provider whose workers are nobody's participants: models may play them."""
 
 
 class TaskWorkerPool(WorkerPool):
@@ -71,6 +76,7 @@ class TaskWorkerPool(WorkerPool):
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
         """Each worker's lock, and how many hold it or wait for it; of the event loop alone."""
         self._practised: dict[str, dict[str, Any]] = {}
+        self._simulated: dict[str, Simulated] = {}
         """Onboarding agents -> what their page came with; of the event loop alone, but for new entries."""
         self.is_closed = False
         """Whether no new workers are admitted any more, since the run is ending."""
@@ -96,8 +102,25 @@ class TaskWorkerPool(WorkerPool):
         args = self.get_live_run().task_run.get_task_args()
         return int(args.allowed_concurrent or 0), int(args.maximum_units_per_worker or 0)
 
+    def simulated(self, worker_name: str) -> Simulated | None:
+        """Return which model plays a worker; None for people."""
+        return self._simulated.get(worker_name)
+
+    def _admits_simulated(self, ids: dict[str, Any], request_id: str) -> bool:
+        """Whether a request for work is of a person, or of a model where nobody is paid; note which model, or refuse it."""
+        if ids.get("simulated") is None:
+            return True
+        mark = Simulated.of(ids["simulated"])
+        if mark is None or self.get_live_run().provider.PROVIDER_TYPE != UNPAID:
+            self._refuse(request_id, Refusal.SIMULATED)
+            return False
+        self._simulated[canonical_id(UNPAID, ids["worker_name"])] = mark
+        return True
+
     async def register_worker(self, crowd_data: dict[str, Any], request_id: str) -> None:
         """Let a worker in whose page asks for work, or tell them why not."""
+        if not self._admits_simulated(crowd_data, request_id):
+            return
         if not self._is_simple and not self.is_closed and not self.is_paused:
             await super().register_worker(crowd_data, request_id)
             return
@@ -126,6 +149,8 @@ class TaskWorkerPool(WorkerPool):
         A participant has one registration, whatever tab, browser or session they come with: it leads to their conversation.
         """
         arrivals, ids = self.arrivals, packet.data["provider_data"]
+        if not self._admits_simulated(ids, request_id):
+            return
         if arrivals is None:  # a page of an earlier run
             self._refuse(request_id, Refusal.NO_ID)
             return

@@ -22,6 +22,8 @@ from model_chat.launch.task_run import prepare
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
 
 NICKNAME, SECOND = "preview", "preview_second"
+MANY = 999_999
+"""Conversations wanted: as many as somebody looks at."""
 SECOND_REPLY = "Another reply:"
 """What the second model says before the fixed reply, where replies are compared."""
 B = "mephisto.blueprint"
@@ -36,6 +38,7 @@ FILES = (
     "world_file",
     "design_path",
     "texts_path",
+    "logs_path",
 )
 """Flags under ``mephisto.blueprint`` that name the files of a study."""
 
@@ -70,7 +73,7 @@ class Study:
             (fixed / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
         cfg = compose_config("example", overrides)
         changes: dict[str, Any] = {
-            f"{B}.conversations_needed_string": f"{NICKNAME}:999999",
+            f"{B}.conversations_needed_string": f"{NICKNAME}:{MANY}",
             f"{B}.base_model_folder": str(folder / "models"),
             f"{B}.model_opt_path": None,
             f"{B}.serving": "local",
@@ -85,14 +88,23 @@ class Study:
             raise ConfigurationError(
                 "The preview shows text chat; for image chat give a text configuration of the same texts."
             )
-        design_path = cfg.mephisto.blueprint.design_path
+        judging = "logs_path" in cfg.mephisto.blueprint
+        design_path = "" if judging else cfg.mephisto.blueprint.design_path
         changes[f"{B}.design_path"] = ""  # its faults are said; the chat shown has no condition
         if model is not None:
-            changes[f"{B}.conversations_needed_string"] = join_list([f"{model}:999999"])
+            changes[f"{B}.conversations_needed_string"] = join_list([f"{model}:{MANY}"])
             del changes[f"{B}.base_model_folder"], changes[f"{B}.model_opt_path"]
-        if cfg.mephisto.blueprint.comparison is not None:
+        if judging:
+            if model is not None:
+                raise ConfigurationError(f"--model: '{model}' can't be talked to where conversations are annotated.")
+            (folder / "conversations").mkdir(exist_ok=True)
+            for flag in ("conversations_needed_string", "design_path", "base_model_folder", "model_opt_path"):
+                del changes[f"{B}.{flag}"]
+            # Each page is a new worker, who begins with any of the conversations.
+            changes |= {f"{B}.annotators_per_conversation": MANY, f"{B}.conversations_per_worker": 0}
+        elif cfg.mephisto.blueprint.comparison is not None:
             pair = f"{NICKNAME}|{SECOND}" if model is None else f"{model}|{model}"
-            changes[f"{B}.conversations_needed_string"] = join_list([f"{pair}:999999"])
+            changes[f"{B}.conversations_needed_string"] = join_list([f"{pair}:{MANY}"])
             changes[f"{B}.comparison_allow_self"] = True
         for key, value in changes.items():
             OmegaConf.update(cfg, key, value)

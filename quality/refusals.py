@@ -57,6 +57,7 @@ class Refusal(StrEnum):
     NOT_INVITED = "not_invited"
     ONBOARDING = "onboarding"
     NOTHING_NEW = "nothing_new"
+    SIMULATED = "simulated"
     MAXIMUM = "maximum"
     CONCURRENT = "concurrent"
     TROUBLE = "trouble"

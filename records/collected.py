@@ -45,6 +45,7 @@ class SavedConversation:
         cost_usd: what the model's replies have cost, as far as it is known; US dollars.
         conditions: factor -> level; None without a design.
         answers: item -> answer as text, of a design's conversation; those about replies are not among them.
+        judged: sha256 of the finished conversation that was annotated; None where the worker talked with the model.
     """
 
     nickname: str
@@ -57,6 +58,7 @@ class SavedConversation:
     cost_usd: float = 0.0
     conditions: Mapping[str, str] | None = None
     answers: Mapping[str, str] = field(default_factory=dict)
+    judged: str | None = None
 
 
 @dataclass
@@ -83,13 +85,24 @@ class SavedConversations:
         """Return what the models' replies have cost, those of incomplete conversations included; US dollars."""
         return sum(kept.cost_usd for kept in self)
 
-    def find_file(self, assignment_id: str | None, message_ids: frozenset[str]) -> Path | None:
-        """Return the file of the conversation in which an assignment's worker sent any of these messages, or None."""
+    def find_file(
+        self, assignment_id: str | None, message_ids: frozenset[str], judged: tuple[str, str] | None = None
+    ) -> Path | None:
+        """Return the file of the conversation in which an assignment's worker sent any of these messages, or None.
+
+        Args:
+            assignment_id: the assignment.
+            message_ids: of the messages.
+            judged: sha256 of the finished conversation that was annotated, and the annotator, who has it only once: both
+                find the file, too.
+        """
         return next(
             (
                 kept.path
                 for kept in self
-                if kept.path is not None and kept.assignment_id == assignment_id and kept.message_ids & message_ids
+                if kept.path is not None
+                and kept.assignment_id == assignment_id
+                and (kept.message_ids & message_ids or (judged is not None and (kept.judged, kept.worker_id) == judged))
             ),
             None,
         )
@@ -185,6 +198,7 @@ def _kept(conversation: ReadConversation, path: Path | None) -> SavedConversatio
         cost_usd=conversation.cost_usd(),
         conditions=conversation.conditions,
         answers={} if conversation.conditions is None else _answers_of(conversation.raw.get("answers")),
+        judged=None if conversation.judged_conversation is None else conversation.judged_conversation.sha256,
     )
 
 

@@ -79,6 +79,8 @@ def modernise(raw: object) -> dict[str, Any]:
         "reason": raw.get("reason"),
         "failed_generation": raw.get("failed_generation"),
         "comparisons": raw.get("comparisons"),
+        "simulated": raw.get("simulated") is not None,
+        "judged_conversation": raw.get("judged_conversation"),
         "ending": ending_of(raw),
         "raw": raw,
     }

@@ -25,7 +25,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from model_chat.errors import ConfigurationError, ModelChatError
 from model_chat.records.legacy import MalformedError, as_bool, modernise, worker_of
-from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion, Generation, Pick
+from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion, Generation, JudgedConversation, Pick
 
 logger = logging.getLogger(__name__)
 
@@ -206,6 +206,10 @@ class ReadConversation(BaseModel):
     failed_generation: Annotated[Generation | None, BeforeValidator(_generation)] = None
     """Of the reply that the model could not give, where that ended the conversation."""
     comparisons: list[ReadComparison] | None = None
+    judged_conversation: JudgedConversation | None = None
+    """Which finished conversation was annotated; None where the worker talked with the model."""
+    simulated: bool = False
+    """Whether a model played the worker."""
     ending: str | None = None
     """What a panel's participant was told at the end; None for other providers."""
     raw: Any = Field(default=None, repr=False)

@@ -23,6 +23,8 @@ HUMAN_ID = "Speaker 1"
 MODEL_ID = "Speaker 2"
 NONE_ALL_GOOD = "none_all_good"
 """The annotation bucket that says that nothing is wrong; it excludes all others."""
+LONGEST_NAME = 100
+"""Characters of the names in :class:`Simulated`; the router passes on ids of up to 256."""
 RATING_SEPARATOR = "|"
 """Joins the answers to several final rating questions, in the questions' order."""
 
@@ -90,7 +92,8 @@ class Utterance(_Strict):
     fake_start: bool | None = None
     episode_done: bool | None = None
     message_id: str | None = None
-    """The page's own id of a worker's message; the same message never becomes two utterances."""
+    """The page's own id of a worker's message; the same message never becomes two utterances. Where finished conversations
+    are annotated, that of the annotation of a reply."""
     problem_data: dict[str, bool] | None = None
     """Annotation of a model utterance: bucket -> ticked."""
     final_rating: str | None = None
@@ -189,6 +192,32 @@ class TaskDescription(_Strict):
     """The text of the study flow's file, or None without one."""
 
 
+class JudgedConversation(_Strict):
+    """The finished conversation that a record is an annotation of."""
+
+    id: str
+    """Its own in the file of finished conversations, or its place there."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Of the model's name, the context and the dialogue: what it is counted by."""
+
+
+class Simulated(_Strict):
+    """The model that played the worker, as scripts/simulate_workers.py says; such a conversation is for dry runs."""
+
+    model: str = Field(min_length=1, max_length=LONGEST_NAME)
+    """Nickname of its settings."""
+    persona: str | None = Field(default=None, max_length=LONGEST_NAME)
+    """Id of the persona; None without one."""
+
+    @classmethod
+    def of(cls, given: object) -> Simulated | None:
+        """Read the JSON text of a request for work; None for what can't be read."""
+        try:
+            return cls.model_validate_json(given) if isinstance(given, str) else None
+        except ValidationError:
+            return None
+
+
 class Conversation(_Strict):
     """One saved conversation. Every key is always saved; a key without a value is null."""
 
@@ -222,6 +251,11 @@ class Conversation(_Strict):
     """In the order in which they were made; None when the task has none."""
     conditions: dict[str, str] | None = None
     """Factor of the study's design -> level of this conversation; None without a design."""
+    judged_conversation: JudgedConversation | None = None
+    """Where a finished conversation was annotated: which one. The dialogue is then the finished one, its human utterances
+    marked `fake_start`, and the worker is the annotator; None where the worker talked with the model."""
+    simulated: Simulated | None = None
+    """Which model played the worker; None for people, and for simulated workers that say what chance gives them."""
     task_name: str | None = None
     """Mephisto's name of the task that the conversation counts for, with its suffix; None in older files."""
     participation: Participation | None = None

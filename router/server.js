@@ -526,24 +526,26 @@ function askOperator(request, response, packetType, who, subjectId, data) {
 const TEXT_LIMIT = 256;
 const isId = (value) => typeof value === "string" && value.length > 0 && value.length <= TEXT_LIMIT && !/[\p{Cc}\p{Cs}]/u.test(value);
 const REQUIRED = ["worker_name", "agent_registration_id", "assignment_id"];
-const OPTIONAL = ["hit_id", "provider_type"];
+const OPTIONAL = ["hit_id", "provider_type", "simulated"];
 const invalid = (response, error) => response.status(400).json({ error });
 
 const QUERY_LIMIT = 4096; // as LONGEST_QUERY of crowd/arrivals.py
-const ARRIVAL = ["provider_type", "query", "visitor"];
+const ARRIVAL = ["provider_type", "query", "visitor", "simulated"];
 const isQuery = (value) => typeof value === "string" && value.length <= QUERY_LIMIT && !/[\p{Cc}\p{Cs}]/u.test(value);
 
 /** A page whose participant comes from a panel or by a link: the run script finds out who that is. */
 function onArrival(request, response, provider) {
-  const { query, visitor = null, provider_type: type = null } = provider;
+  const { query, visitor = null, provider_type: type = null, simulated = null } = provider;
   if (!isQuery(query)) return invalid(response, "query is no query of an address");
   if (visitor !== null && !isId(visitor)) return invalid(response, "visitor is no id");
   if (type !== null && !isId(type)) return invalid(response, "provider_type is no id");
+  if (simulated !== null && !isId(simulated)) return invalid(response, "simulated is no id");
   // Of those who come by a link for the first time nothing is known; for them the limits of their address count.
   const known = visitor !== null || query.length > 1;
   const page = known ? crypto.createHash("sha256").update(JSON.stringify([query, visitor])).digest("base64") : crypto.randomUUID();
   if (known && !workerBuckets.take(`${addressOf(request)} page ${page}`)) return tooMany(response);
-  return askOperator(request, response, "register_agent", `page ${page}`, undefined, { provider_data: { query, visitor } });
+  const ids = simulated === null ? { query, visitor } : { query, visitor, simulated };
+  return askOperator(request, response, "register_agent", `page ${page}`, undefined, { provider_data: ids });
 }
 
 app.post("/request_agent", (request, response) => {

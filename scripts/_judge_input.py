@@ -176,6 +176,8 @@ def _prompts(conversation: ReadConversation, boxes: AnnotationsConfig) -> Iterat
 def _why_left_out(conversation: ReadConversation) -> str | None:
     if conversation.status is Completion.INCOMPLETE:
         return "incomplete"
+    if conversation.simulated:
+        return "simulated"
     if conversation.image_idx is not None or conversation.image_id is not None:
         return "about_an_image"
     return None

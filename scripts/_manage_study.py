@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def places_left(cfg: Any, chat_data_folder: Path, database: Path, task_name: str
         ConfigurationError: the configuration does not say how many it needs.
     """
     from model_chat.configuration.comparison import counted_as_named
+    from model_chat.launch.annotation_checks import check_logs, is_annotation
     from model_chat.launch.checks import BLUEPRINT, is_image_chat
     from model_chat.launch.design_run import conversations_left
     from model_chat.records.collected import SavedConversations, find_saved
@@ -81,6 +83,10 @@ def places_left(cfg: Any, chat_data_folder: Path, database: Path, task_name: str
     done = saved.complete()
     if is_image_chat(cfg):
         return max(0, int(cfg.mephisto.blueprint.num_conversations) - sum(done.values()))
+    if is_annotation(cfg):
+        logs = check_logs(cfg.mephisto.blueprint)
+        counts = Counter(kept.judged for kept in saved if kept.complete)
+        return sum(max(0, logs.annotators - counts[logged.sha256]) for logged in logs.conversations)
     design_path = cfg.mephisto.blueprint.get("design_path")  # image chat has none
     if design_path:
         return conversations_left(design_path, saved)

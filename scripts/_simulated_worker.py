@@ -7,9 +7,6 @@ import contextlib
 import json
 import random
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Self, cast
 from uuid import uuid4
 
@@ -20,85 +17,11 @@ from websockets.typing import Origin
 
 from model_chat.router.public_address import parse_public_url
 from model_chat.scripts._simulated_answers import invalid_answers, valid_answers
+from model_chat.scripts._simulated_person import Behaviour, Outcome, Person, PersonFailedError
 
 KEEP_ALIVE_SECONDS = 5.0
 MEPHISTO_TASK_VERSION = "2.0.3"
 """What the router expects pages to say; anything else is logged."""
-LINES = (
-    "Hello there, how are you doing today?",
-    "I like long walks in the hills. What do you like?",
-    "That sounds interesting, please tell me more about it.",
-    "I had soup for lunch and it was very good.",
-    "Do you think it will rain tomorrow?",
-    "My sister plays the violin in an orchestra.",
-    "I have never been to the sea, have you?",
-    "What kind of music do you listen to?",
-)
-
-
-@dataclass
-class Behaviour:
-    """What a simulated worker does.
-
-    Attributes:
-        think_time: mean seconds before each message (exponentially distributed); 0 for none.
-        leave_after: leaves without a word after so many messages; None stays to the end.
-        lines: what the worker says, in order and then from the beginning; None draws from :data:`LINES`.
-        onboarding_answers: the content of ``onboard_task_data.json``, to pass onboarding with; None ticks the first box of
-            each reply and so mostly fails.
-        stay_silent: accepts and never writes.
-        asks_more_time: asks for more time at the beginning of each turn, as often as it is offered.
-        declines: declines the first page of consent.
-        sends_invalid: sends answers that have to be refused before each page of a study flow, and before each message that
-            goes with answers about a reply.
-        rating: answered to every question; None is drawn at random.
-        prefers_longer: picks the longer of two replies, a tie where they are equally long; else any answer.
-        step_timeout: seconds to wait for anything from the server before giving up.
-    """
-
-    think_time: float = 0.0
-    leave_after: int | None = None
-    lines: Sequence[str] | None = None
-    onboarding_answers: dict[str, Any] | None = None
-    stay_silent: bool = False
-    asks_more_time: bool = False
-    declines: bool = False
-    sends_invalid: bool = False
-    rating: int | None = None
-    prefers_longer: bool = False
-    step_timeout: float = 120.0
-
-
-@dataclass
-class Outcome:
-    """What became of one simulated worker.
-
-    Attributes:
-        worker: the worker's name.
-        result: ``complete``, ``incomplete``, ``declined``, ``stopped``, ``time is up``, ``left``, ``no work: <why>``,
-            ``told: <ending>`` for a panel's participant who gets no chat, ``onboarding failed``, or ``error: <what>``.
-        turns: seconds from sending each message to the model's reply.
-        replied_at: when each of these replies came, on the clock of :func:`time.monotonic`, seconds.
-        first_message: seconds from arriving to the model's first reply, or None.
-        doubles: messages of the conversation that arrived twice under different update ids.
-        refused: codes of what the server did not take.
-        extensions: how many times the worker has asked for more time.
-        cause: why the conversation ended before its end (docs/protocol.md), or None.
-        ending: what a panel's participant was told at the end (docs/protocol.md), or None.
-        packets: everything that the server sent, decoded (for tests).
-    """
-
-    worker: str
-    result: str = "error: never started"
-    turns: list[float] = field(default_factory=list)
-    replied_at: list[float] = field(default_factory=list)
-    first_message: float | None = None
-    doubles: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-    cause: str | None = None
-    extensions: int = 0
-    ending: dict[str, Any] | None = None
-    packets: list[dict[str, Any]] = field(default_factory=list)
 
 
 class SimulatedWorker:
@@ -114,6 +37,7 @@ class SimulatedWorker:
         query: of the page's address, for a panel's participant or a visitor; None: the provider mock.
         public_url: the task's ``mephisto.architect.public_url``, if it has one: the worker asks the router on this machine
             as the reverse proxy would for a page of this address.
+        person: what the worker says and ticks; None: at random.
     """
 
     def __init__(
@@ -126,6 +50,7 @@ class SimulatedWorker:
         http: httpx.AsyncClient,
         query: str | None = None,
         public_url: str | None = None,
+        person: Person | None = None,
     ) -> None:
         address = None if public_url is None else parse_public_url(public_url)
         self.base = f"localhost:{port}{'' if address is None else address.prefix.rstrip('/')}"
@@ -139,6 +64,7 @@ class SimulatedWorker:
         self.visitor: str | None = None
         """What the server has given this browser, as the page keeps it."""
         self._rng = random.Random(seed)
+        self.person = person or Person(behaviour, self._rng)
         self._http = http
         self._socket: ClientConnection | None = None
         self._seen: set[str] = set()
@@ -194,6 +120,8 @@ class SimulatedWorker:
         }
         if self.query is not None:
             ids = {"provider_type": "panel", "query": self.query, "visitor": self.visitor}
+        if self.person.mark is not None:
+            ids["simulated"] = self.person.mark
         return await self.post("request_agent", {"provider_data": ids, "client_timestamp": time.time()})
 
     async def adopt(self, answer: dict[str, Any]) -> dict[str, Any]:
@@ -311,6 +239,8 @@ class SimulatedWorker:
             self.outcome.result = await self._chat(started)
         except TimeoutError:
             self.outcome.result = "error: nothing came from the server"
+        except PersonFailedError as error:
+            self.outcome.result = f"error: {error}"
         except (httpx.HTTPError, ConnectionClosed, OSError, KeyError) as error:
             self.outcome.result = f"error: {error!r}"
         finally:
@@ -371,6 +301,7 @@ class SimulatedWorker:
                 key = (data["utterance_idx"], update["text"])
                 self.outcome.doubles += key in texts
                 texts.append(key)
+                self.person.heard(data["agent_idx"], update["text"], fake_start=update.get("fake_start", False))
                 if data["agent_idx"] == 1:
                     reply = "" if update.get("fake_start", False) or data.get("attention_check") else update["text"]
                     to_annotate = not update.get("fake_start", False) and data.get("annotate", True)
@@ -396,7 +327,7 @@ class SimulatedWorker:
                 if await self._think():
                     continue
                 page = data["page"]
-                unanswered = {"task_data": {"page": page["id"], "answers": self._page_answers(page)}}
+                unanswered = {"task_data": {"page": page["id"], "answers": self.person.page_answers(page)}}
                 expecting_refusal = self.behaviour.sends_invalid
                 if expecting_refusal:
                     wrong = invalid_answers(page["items"], self._rng)
@@ -419,7 +350,9 @@ class SimulatedWorker:
                     continue
                 answer: dict[str, Any] = {}
                 if self.config.get("annotation") and to_annotate:
-                    answer["problem_data_for_prior_message"] = self._ticks()
+                    answer["problem_data_for_prior_message"] = await self.person.ticks(
+                        self.config["annotation"]["buckets"]
+                    )
                     to_annotate = False
                 items = [
                     *asked.get("every_reply", ()),
@@ -428,31 +361,23 @@ class SimulatedWorker:
                 if items and reply and data["ask"] != "comparison":
                     answer["reply_answers"] = valid_answers(items, self._rng, reply)
                 if data["ask"] == "comparison":
-                    await self.send_update({"comparison": self._judge(data, shown)})
+                    await self.send_update({"comparison": self.person.judgement(data, shown)})
                 elif data["ask"] == "final_rating":
-                    answer["final_rating"] = [
-                        self.behaviour.rating or self._rng.randint(1, 5) for _ in self.config["final_rating_questions"]
-                    ]
+                    answer["final_rating"] = await self.person.ratings(self.config["final_rating_questions"])
                     await self.send_update(answer)
                 else:
-                    sent_at = time.monotonic()
-                    lines = self.behaviour.lines
-                    text = self._rng.choice(LINES) if lines is None else lines[said % len(lines)]
+                    text = "" if data["ask"] == "annotation" else await self.person.line(said)
                     expecting_refusal = self.behaviour.sends_invalid and "reply_answers" in answer
                     unanswered = {"task_data": answer, "text": text}
                     if expecting_refusal:
                         answer = {**answer, "reply_answers": invalid_answers(items, self._rng)}
+                    sent_at = time.monotonic()
                     await self.send_update(answer, text=text)
                     said += 1
             elif control == "ended":
                 self.outcome.cause = data.get("cause")
                 await self._hand_in()
                 return self._ended_result(str(data["outcome"]))
-
-    def _page_answers(self, page: dict[str, Any]) -> dict[str, Any]:
-        if page["kind"] == "consent":
-            return {"consent": "decline" if self.behaviour.declines else "accept"}
-        return valid_answers(page["items"], self._rng)
 
     async def _ask_more_time(self, turn_idx: int, extensions: int) -> None:
         """Ask, as the page's button does, until none is left."""
@@ -477,24 +402,6 @@ class SimulatedWorker:
         now = time.monotonic()
         self.outcome.turns.append(now - sent_at)
         self.outcome.replied_at.append(now)
-
-    def _judge(self, asked: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
-        """Answer which of two replies is better."""
-        further = {"tie": ["tie"], "both_bad": ["both_bad"], "both": ["tie", "both_bad"]}.get(asked["ties"], [])
-        pick = self._rng.choice(["left", "right", *further])
-        left, right = (len(shown[side]["text"]) for side in ("left", "right"))
-        if self.behaviour.prefers_longer and left != right:
-            pick = "left" if left > right else "right"
-        elif self.behaviour.prefers_longer and "tie" in further:
-            pick = "tie"
-        levels = (asked["points"] - 1) // 2
-        has_strength = pick in ("left", "right") and levels
-        return {"pick": pick, "strength": self._rng.randint(1, levels) if has_strength else None, "reason": ""}
-
-    def _ticks(self) -> dict[str, bool]:
-        values = [bucket["value"] for bucket in self.config["annotation"]["buckets"]]
-        ticked = self._rng.choice(values)
-        return {value: value == ticked for value in values}
 
     async def _think(self) -> bool:
         """Wait as a person does before they answer; return whether it was over meanwhile."""

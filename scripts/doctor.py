@@ -201,6 +201,9 @@ def check_task_configuration(cfg: DictConfig) -> tuple[Any | None, list[Finding]
         design = task.design.design
         counts += f" ({len(design.cells)} cells of the design, {design.conversations_per_cell} each)"
     found = [fine("Configuration", f"in order; conversations to collect: {counts or 'by image'}")]
+    if task.logs is not None:
+        number, annotators = len(task.logs.conversations), task.logs.annotators
+        found.append(fine("Finished conversations", f"{number}, each to be annotated by {annotators} workers"))
     if task.study_flow is not None:
         items = sum(1 for _ in task.study_flow.items())
         pages = ", ".join(page.id for page in task.study_flow.pages)

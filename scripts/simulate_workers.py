@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import ssl
 import sys
 import time
@@ -25,7 +26,9 @@ from rich.table import Table
 from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.errors import ConfigurationError
 from model_chat.router.public_address import FLAG, parse_public_url
-from model_chat.scripts._simulated_worker import LINES, Behaviour, Outcome, SimulatedWorker
+from model_chat.scripts._played_people import LLM_FLAG, PERSONAS_FLAG, PlayedPeople, read_personas
+from model_chat.scripts._simulated_person import LINES, Behaviour, Outcome
+from model_chat.scripts._simulated_worker import SimulatedWorker
 
 __all__ = ["LINES", "Behaviour", "Outcome", "SimulatedWorker", "main", "quantile", "report", "simulate"]
 
@@ -40,6 +43,7 @@ async def simulate(
     prefix: str = "simulated",
     address: str | None = None,
     public_url: str | None = None,
+    people: PlayedPeople | None = None,
 ) -> list[Outcome]:
     """Let workers arrive and live through the task.
 
@@ -54,6 +58,7 @@ async def simulate(
         address: what a panel adds to the study's address, from ``?`` on, with ``{participant}`` and ``{session}``; "" for
             visitors of a link; None: the provider mock.
         public_url: the task's ``mephisto.architect.public_url``, if it has one.
+        people: who play the workers; None: chance.
 
     Returns:
         one outcome for each conversation.
@@ -69,13 +74,16 @@ async def simulate(
             for conversation in range(conversations):
                 session = f"{prefix}-{number}-{conversation}"
                 query = None if address is None else address.format(participant=f"{prefix}{number}", session=session)
+                behaviour = behaviours[number % len(behaviours)]
+                own_seed = seed * 1_000_003 + number * 1_009 + conversation
                 worker = SimulatedWorker(
                     port,
                     f"{prefix}{number}",
                     f"{prefix}-{number}-{conversation}",
-                    behaviours[number % len(behaviours)],
-                    seed * 1_000_003 + number * 1_009 + conversation,
+                    behaviour,
+                    own_seed,
                     http,
+                    person=None if people is None else people.make(behaviour, random.Random(own_seed)),
                     query=query,
                     public_url=public_url,
                 )
@@ -164,6 +172,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="where two replies are compared, pick the longer one (else any answer)",
     )
+    parser.add_argument(
+        LLM_FLAG,
+        metavar="FILE",
+        help="let models behind endpoints play the workers: YAML file of their settings (docs/models.md)",
+    )
+    parser.add_argument(
+        PERSONAS_FLAG, metavar="FILE", help='with --llm: whom they play, JSON Lines of {"id", "persona"}'
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
     parser.add_argument("--prefix", default="simulated", help="of the workers' names (default: simulated)")
     parser.add_argument(
@@ -202,6 +218,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for number in range(args.workers)
     ]
+    people: PlayedPeople | None = None
+    try:
+        if args.llm is not None:
+            people = PlayedPeople(args.llm, read_personas(args.personas))
+        elif args.personas is not None:
+            raise ConfigurationError(f"{PERSONAS_FLAG}: needs {LLM_FLAG}, the models that play them; give it as well.")
+    except ConfigurationError as error:
+        print("\n".join(error.faults), file=sys.stderr)
+        return ExitCode.CONFIGURATION
     started = time.monotonic()
     try:
         outcomes = asyncio.run(
@@ -215,12 +240,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 args.prefix,
                 args.address,
                 public_url=args.public_url,
+                people=people,
             )
         )
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    finally:
+        if people is not None:
+            people.close()
     seconds = time.monotonic() - started
     report(outcomes, seconds, Console(emoji=False))
+    if people is not None:
+        print(f"  {people.sentence()}")
     if all(outcome.result.startswith("error: ConnectError") for outcome in outcomes):
         print(
             f"✗ Nothing answers on port {args.port}: start a task first, or give its port with --port.", file=sys.stderr

@@ -33,6 +33,8 @@ export interface TaskConfig {
   reply_links: boolean;
   /** There are pages around the chat, or questions about replies. */
   study_flow: boolean;
+  /** Finished conversations are annotated: the worker says nothing. */
+  judging: boolean;
   /** The requester's preview, where a new chat begins with each change of the study's files. */
   is_preview: boolean;
 }
@@ -154,6 +156,7 @@ export function readTaskConfig(raw: unknown): TaskConfig {
     reply_format: config.reply_format === "markdown" ? "markdown" : "text",
     reply_links: config.reply_links === true,
     study_flow: config.study_flow === true,
+    judging: config.judging === true,
     is_preview: config.is_preview === true,
   };
 }

@@ -10,7 +10,20 @@ const REPLY_NUMBER = { left: 1, right: 2 };
 /** The texts of a language, as the components use them. */
 export function textsOf({ language, direction, conversationLanguage, page }: Language) {
   const { fill, number, time, shortTime } = new Formatter(language);
-  const { header, moreTime, log, annotation, composer, block, rating, study, comparison, onboarding, screens } = page;
+  const {
+    header,
+    moreTime,
+    log,
+    annotation,
+    composer,
+    block,
+    rating,
+    judging,
+    study,
+    comparison,
+    onboarding,
+    screens,
+  } = page;
   const { ranking, bestWorst, highlight, range } = study;
   const labelled = (message: string, value: number, label: string): string =>
     label === "" ? number(value) : fill(message, { value, label });
@@ -91,6 +104,11 @@ export function textsOf({ language, direction, conversationLanguage, page }: Lan
         ...highlight,
         marked: (count: number) => (count === 0 ? highlight.none : fill(highlight.marked, { count })),
       },
+    },
+    judging: {
+      ...judging,
+      reply: (reply: number, all: number) => fill(judging.reply, { number: reply, all }),
+      repliesLeft: (left: number) => (left === 0 ? judging.lastReply : fill(judging.repliesLeft, { count: left })),
     },
     comparison: {
       ...comparison,

@@ -3,7 +3,7 @@
 import { useState, type ReactElement } from "react";
 import { ChatScreen } from "../src/components/ChatScreen";
 import { OnboardingScreen } from "../src/components/OnboardingScreen";
-import type { OnboardingData } from "../src/protocol";
+import type { OnboardingData, TaskConfig } from "../src/protocol";
 import { reduce, type Event, type State } from "../src/state/conversation";
 import { ANNOTATION, CONFIG, RULES } from "./updates";
 
@@ -11,15 +11,17 @@ export function Chat({
   state: first,
   spy,
   connected = true,
+  config = CONFIG,
 }: {
   state: State;
   spy?: (event: Event) => void;
   connected?: boolean;
+  config?: TaskConfig;
 }): ReactElement {
   const [state, setState] = useState(first);
   return (
     <ChatScreen
-      config={CONFIG}
+      config={config}
       state={state}
       connected={connected}
       justBack={false}

@@ -49,7 +49,8 @@ def test_it_runs_from_the_root(
     written = {re.sub(r"_\d{8}_\d{6}", "", path.name) for path in (tmp_path / "out").iterdir()}
     assert written == {
         "results.csv", "worker_results.csv", "model_results.csv", "estimates.csv", "ratings.csv", "comparisons.csv",
-        "turns.csv", "agreement.csv", "worker_quality.csv", "generations.csv", "mixed.csv",
+        "turns.csv", "agreement.csv", "majority_labels.csv", "adjudication.csv", "worker_quality.csv",
+        "generations.csv", "mixed.csv",
         "excluded.csv", "statistics.json", "report.html", "tables",
     }  # fmt: skip
     assert (tmp_path / "out" / "tables" / "models.tex").exists()

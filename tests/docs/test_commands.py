@@ -390,6 +390,24 @@ def test_models(walk: Walk, tiny_chat_model: Path) -> None:
     assert "my_study/models.yaml" in walk.run("python scripts/new_study.py my_study --endpoint")
 
 
+@walks("docs/agreement.md")
+def test_agreement(walk: Walk) -> None:
+    (logs,) = re.findall(r"```json\n(.*?)```", (ROOT / walk.page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    (walk.copy / "logs.jsonl").write_text(logs, encoding="utf-8")
+    with walk.runs("python scripts/preview.py --config example_annotation") as preview:
+        preview.hears(r"Preview: http\S+")
+        preview.stop(0)
+    with walk.runs("python run.py conf=example_annotation") as task:
+        task.hears("The task is up")
+        assert "9  complete" in walk.run("python scripts/simulate_workers.py --workers 3")
+        assert "9 of 9 conversations are collected" in task.ends()
+    (walk.copy / "data/conversations").mkdir(parents=True, exist_ok=True)
+    said = walk.run("python analysis/compile_results.py")
+    assert "9 of 9 conversations are annotations of 3 finished conversations" in re.sub(r"\s+", " ", said)
+    assert {row["items"] for row in rows_of(walk.copy / "results", "agreement") if row["kind"] == "bucket"} == {"4"}
+    assert len(rows_of(walk.copy / "results", "majority_labels")) == 4 * len(BUCKETS)
+
+
 @walks("docs/judges.md")
 def test_judges(walk: Walk) -> None:
     boxes = {box: {"name": box.title()} for box in ("rude", "odd", "none_all_good")}

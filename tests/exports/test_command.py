@@ -209,3 +209,10 @@ def test_two_exports_do_not_write_to_one_folder_at_once(place: Place, capsys: py
         (told,) = faults_of(place, capsys, "openai")
     assert "where another export is being written" in told
     assert len(place.rows("openai")) == 1
+
+
+def test_annotations_of_finished_conversations_are_left_out(place: Place) -> None:
+    place.add()
+    place.add(worker="annotator", judged_conversation={"id": "x", "sha256": "0" * 64})
+    assert len(place.rows("openai")) == 1
+    assert place.manifest("openai")["left_out_conversations"] == {"annotation": 1}

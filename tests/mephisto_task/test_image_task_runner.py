@@ -36,7 +36,7 @@ class Study:
         )
         self.launched: list[Any] = []
         launcher = SimpleNamespace(replace=lambda: self.launched.append("a unit") or True)
-        self.shared.live_run = SimpleNamespace(task_launcher=launcher)
+        self.shared.live_run = SimpleNamespace(task_launcher=launcher, worker_pool=None)
         run.task_run.get_blueprint(args=run.args, shared_state=self.shared)
         self.runner = ModelImageChatTaskRunner(run.task_run, run.args, self.shared)
 

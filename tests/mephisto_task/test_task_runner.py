@@ -60,7 +60,7 @@ class Stage:
             world_module=worlds, world_opt=self.options, chat_data_folder=folder, units=1
         )
         self.launcher = Launcher()
-        self.shared.live_run = type("LiveRun", (), {"task_launcher": self.launcher})()
+        self.shared.live_run = type("LiveRun", (), {"task_launcher": self.launcher, "worker_pool": None})()
         self.runner = run.runner(self.shared)
         self.agent = run.agent()
         self.unit = self.agent.get_unit()

@@ -308,3 +308,24 @@ def test_a_study_with_comparisons_shows_two_replies(texts: Path) -> None:
         assert {shown["left"]["text"], shown["right"]["text"]} == {"Fixed.", "Another reply: Fixed."}
     finally:
         made.close()
+
+
+def test_finished_conversations_are_shown_as_an_annotator_sees_them(tmp_path: Path) -> None:
+    logs = tmp_path / "logs.jsonl"
+    logs.write_text(
+        '{"messages": [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "B."}]}\n', "utf-8"
+    )
+    made = Preview(["conf=example_annotation", f"{B}.logs_path={logs}"], "Fixed.", False, Console(file=io.StringIO()))
+    try:
+        for page in ("one", "two"):  # each page is an annotator of its own
+            agent_id = made.request_agent({"agent_registration_id": page})["agent_id"]
+            human = made._agents[agent_id]
+            end = time.monotonic() + 60
+            while time.monotonic() < end and not any(update["text"] == "B." for update in human.updates):
+                time.sleep(0.01)
+            assert [update["text"] for update in human.updates if update["text"]] == ["A?", "B."]
+        write(logs, "{")
+        assert made.look_for_changes()
+        assert "line 1: is no JSON" in made.faults[0]
+    finally:
+        made.close()

@@ -34,6 +34,8 @@ KEYS = {
     "comparisons",
     "conditions",
     "task_name",
+    "judged_conversation",
+    "simulated",
     "participation",
 }
 

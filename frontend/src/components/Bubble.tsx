@@ -10,6 +10,7 @@ export function Bubble({
   text,
   quiet = false,
   growing = false,
+  judging = false,
   children,
 }: {
   agentIdx: number;
@@ -18,12 +19,14 @@ export function Bubble({
   quiet?: boolean;
   /** More of it is to come. */
   growing?: boolean;
+  /** The worker is neither of the two. */
+  judging?: boolean;
   children?: ReactNode;
 }): ReactElement {
   const own = agentIdx === HUMAN;
   return (
     <div className={`turn ${own ? "own" : "partner"}${quiet ? " quiet" : ""}`}>
-      <span className="sr-only">{own ? texts.youSaid : texts.partnerSaid}</span>
+      <span className="sr-only">{own ? (judging ? texts.judging.personSaid : texts.youSaid) : texts.partnerSaid}</span>
       <div className="bubble">{own ? <PlainText text={text} /> : <Reply text={text} growing={growing} />}</div>
       {children}
     </div>

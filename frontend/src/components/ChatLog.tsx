@@ -15,11 +15,14 @@ export function ChatLog({
   view,
   annotation,
   growing = null,
+  judging = false,
   lastRef,
 }: {
   view: View;
   annotation: AnnotationConfig | null;
   growing?: ReplyPart | null;
+  /** Somebody else's conversation is shown. */
+  judging?: boolean;
   lastRef: Ref<HTMLLIElement>;
 }): ReactElement {
   const seeded = view.messages.some((message) => message.fakeStart);
@@ -33,8 +36,10 @@ export function ChatLog({
         data-agent={message.agentIdx}
         data-fake-start={message.fakeStart}
       >
-        {seeded && message.fakeStart && index === 0 && <p className="divider">{texts.log.alreadySaid}</p>}
-        <Bubble agentIdx={message.agentIdx} text={message.text} quiet={message.fakeStart}>
+        {seeded && message.fakeStart && index === 0 && (
+          <p className="divider">{judging ? texts.judging.alreadySaid : texts.log.alreadySaid}</p>
+        )}
+        <Bubble agentIdx={message.agentIdx} text={message.text} quiet={message.fakeStart} judging={judging}>
           {marks !== undefined && annotation !== null && <Marks marks={marks} annotation={annotation} />}
         </Bubble>
       </li>

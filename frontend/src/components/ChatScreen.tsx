@@ -45,6 +45,7 @@ export function ChatScreen({
   const { view, draft, pending, notice } = state;
   const rating = view.turn?.ask === "final_rating";
   const comparing = view.comparison !== null;
+  const { judging } = config;
   const block = sendingBlock(state);
   const asked = formOf(state) !== null && pending === null && view.turn !== null;
   const annotate = mustAnnotate(state) && pending === null && view.turn !== null;
@@ -57,9 +58,11 @@ export function ChatScreen({
   const sides = left === null && right === null ? null : { left, right };
   const scroll = useChatScroll(box, last, state);
   const guidance = useGuidance(main);
-  useReplySignals(
-    view.messages.filter((message) => message.agentIdx === MODEL && !message.fakeStart).length + (comparing ? 1 : 0),
-  );
+  const checking = view.messages.at(-1)?.attentionCheck === true;
+  const said = view.messages.filter((message) => message.agentIdx === MODEL && !message.fakeStart);
+  const replies = said.filter((message) => !message.attentionCheck).length;
+  // Replies of a finished conversation come when the worker asks for them: no sound.
+  useReplySignals(judging ? 0 : said.length + (comparing ? 1 : 0));
 
   useEffect(() => {
     const place = placeOfNotice(notice);
@@ -69,9 +72,9 @@ export function ChatScreen({
   const exchanges = view.messages.filter(
     (message) => message.agentIdx === HUMAN && !message.fakeStart && !message.attentionCheck,
   ).length;
-  const checking = view.messages.at(-1)?.attentionCheck === true;
   const waitingForReply = (view.turn === null || checking || comparing) && exchanges > 0;
-  const done = waitingForReply ? exchanges - 1 : exchanges;
+  const done = judging ? replies - 1 : waitingForReply ? exchanges - 1 : exchanges;
+  const reason = judging && block === "not_your_turn" ? "" : reasonText(state);
   const send = (): void => {
     if (block !== null) {
       guidance.point(block, reasonText(state));
@@ -107,7 +110,9 @@ export function ChatScreen({
       <PaneAndHeader
         config={config}
         state={state}
-        progress={<Progress done={done} all={view.numTurns} rating={rating} />}
+        progress={
+          <Progress done={done} all={judging ? view.numTurns + 1 : view.numTurns} rating={rating} judging={judging} />
+        }
         onDescribe={() => {
           setDescribing(true);
         }}
@@ -124,9 +129,11 @@ export function ChatScreen({
           onScroll={scroll.onScroll}
         >
           <div className="column">
-            <ChatLog view={view} annotation={config.annotation} growing={growing} lastRef={last} />
+            <ChatLog view={view} annotation={config.annotation} growing={growing} judging={judging} lastRef={last} />
             {pending?.kind === "message" && <PendingMessage pending={pending} connected={connected} />}
-            {isModelThinking(view) && pending === null && <Typing hidden={growing !== null || sides !== null} />}
+            {isModelThinking(view) && pending === null && !judging && (
+              <Typing hidden={growing !== null || sides !== null} />
+            )}
             {sides !== null && (
               <div className="comparison" aria-hidden="true">
                 <h2>{texts.comparison.title}</h2>
@@ -153,7 +160,7 @@ export function ChatScreen({
             {!rating && boxes}
             {!rating && items}
             {rating && (
-              <RatingCard>
+              <RatingCard title={judging ? texts.judging.ratingTitle : texts.rating.title}>
                 {boxes}
                 {items}
                 <RatingForm
@@ -182,10 +189,11 @@ export function ChatScreen({
           <div className="column">
             <Alert text={noticeText(state)} testId="refusal" />
             {guidance.announcement}
-            {rating || comparing ? (
+            {rating || comparing || judging ? (
               <RatingFoot
-                label={comparing ? texts.comparison.send : texts.rating.send}
-                reason={reasonText(state)}
+                focused={judging && !rating}
+                label={comparing ? texts.comparison.send : rating ? texts.rating.send : texts.judging.next}
+                reason={reason}
                 strong={strong}
                 blocked={block !== null}
                 sending={pending !== null}

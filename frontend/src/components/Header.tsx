@@ -30,10 +30,23 @@ export function Header({
   );
 }
 
-/** How many turns are done, and how many are to go. */
-export function Progress({ done, all, rating }: { done: number; all: number; rating: boolean }): ReactElement | null {
+/** How many turns are done, and how many are to go; of replies that are annotated likewise. */
+export function Progress({
+  done,
+  all,
+  rating,
+  judging = false,
+}: {
+  done: number;
+  all: number;
+  rating: boolean;
+  judging?: boolean;
+}): ReactElement | null {
   if (all <= 0) return null;
   const current = Math.min(done + 1, all);
+  const t = judging
+    ? { now: texts.judging.reply, left: texts.judging.repliesLeft }
+    : { now: texts.header.turns, left: texts.header.turnsLeft };
   return (
     <div className="progress" data-testid="progress">
       <span className="progress-dots" aria-hidden="true">
@@ -42,8 +55,8 @@ export function Progress({ done, all, rating }: { done: number; all: number; rat
         ))}
       </span>
       <span>
-        <span>{rating ? texts.header.rating : texts.header.turns(current, all)}</span>
-        {!rating && <span className="progress-left">{` · ${texts.header.turnsLeft(all - current)}`}</span>}
+        <span>{rating ? texts.header.rating : t.now(current, all)}</span>
+        {!rating && <span className="progress-left">{` · ${t.left(all - current)}`}</span>}
       </span>
     </div>
   );

@@ -74,7 +74,7 @@ export function PaneAndHeader({
           if (event.key === "Escape" && narrow) setOpen(false);
         }}
       >
-        <h2>{texts.pane.heading}</h2>
+        <h2>{config.judging ? texts.judging.heading : texts.pane.heading}</h2>
         <RichHtml html={config.left_pane_text} personas={state.view.personas} />
         {config.task_description !== "" && (
           <button type="button" className="quiet-button" data-testid="description-button" onClick={onDescribe}>

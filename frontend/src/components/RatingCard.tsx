@@ -1,14 +1,14 @@
-import { useId, type ReactElement, type ReactNode } from "react";
+import { useEffect, useId, useRef, type ReactElement, type ReactNode } from "react";
 import { texts } from "../texts";
-import { useFocusOnMount } from "./hooks";
+import { matches, useFocusOnMount } from "./hooks";
 
 /** What surrounds the questions at the end. */
-export function RatingCard({ children }: { children: ReactNode }): ReactElement {
+export function RatingCard({ title, children }: { title: string; children: ReactNode }): ReactElement {
   const heading = useFocusOnMount<HTMLHeadingElement>();
   return (
     <section className="rating-card" aria-labelledby="rating-title">
       <h2 id="rating-title" ref={heading} tabIndex={-1}>
-        {texts.rating.title}
+        {title}
       </h2>
       <p>{texts.rating.intro}</p>
       {children}
@@ -23,6 +23,7 @@ export function RatingFoot({
   blocked,
   sending,
   label = texts.rating.send,
+  focused = false,
   onSend,
 }: {
   reason: string;
@@ -31,15 +32,22 @@ export function RatingFoot({
   sending: boolean;
   /** Of the button. */
   label?: string;
+  /** With a keyboard the button has the focus from the beginning: number keys tick, Enter goes on. */
+  focused?: boolean;
   onSend: () => void;
 }): ReactElement {
   const id = useId();
+  const button = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    if (focused && matches("(pointer: fine)")) button.current?.focus({ preventScroll: true });
+  }, [focused]);
   return (
     <div className="rating-foot">
       <p id={id} className={strong ? "reason strong" : "reason"} role="status" data-testid="send-reason">
         {sending ? texts.rating.sending : reason}
       </p>
       <button
+        ref={button}
         type="button"
         className="primary-button"
         data-testid="send"

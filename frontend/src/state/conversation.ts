@@ -60,7 +60,7 @@ export interface Form {
 /** Something sent, of which the server has not said yet that it has arrived. */
 export interface Pending {
   messageId: string;
-  kind: "message" | "comparison" | "final_rating" | "onboarding" | "page";
+  kind: "message" | "comparison" | "annotation" | "final_rating" | "onboarding" | "page";
   turnIdx: number;
   draft: Draft;
   /** Epoch milliseconds. */
@@ -465,7 +465,7 @@ export function sendingBlock(state: State): Block | null {
   if (view.turn === null) return "not_your_turn";
   if (view.turn.ask !== "page" && mustAnnotate(state) && !isTicked(draft)) return "annotation_missing";
   if (answersMissing(state) > 0) return "answers_missing";
-  if (view.turn.ask === "page") return null;
+  if (view.turn.ask === "page" || view.turn.ask === "annotation") return null;
   if (view.turn.ask === "final_rating") {
     const complete = draft.ratings.every(
       (rating) => rating !== null && rating >= LOWEST_RATING && rating <= HIGHEST_RATING,

@@ -40,7 +40,9 @@ export interface Message {
   receivedAt: number;
 }
 
-export type Ask = "message" | "comparison" | "final_rating" | "page";
+export type Ask = "message" | "comparison" | "annotation" | "final_rating" | "page";
+
+const ASKS: readonly unknown[] = ["comparison", "annotation", "final_rating"];
 
 /** The worker may send. */
 export interface Turn {
@@ -212,7 +214,7 @@ function applyControl(view: View, control: string, data: Json, { update, receive
         page,
         awaitsPage: false,
         turn: {
-          ask: page !== null ? "page" : data.ask === "final_rating" || data.ask === "comparison" ? data.ask : "message",
+          ask: page !== null ? "page" : ASKS.includes(data.ask) ? (data.ask as Ask) : "message",
           scale: data.ask === "comparison" ? readScale(data) : null,
           turnIdx: number(data.turn_idx, 0),
           numTurns,
@@ -240,6 +242,8 @@ function applyControl(view: View, control: string, data: Json, { update, receive
         arrived: withArrived(view, data),
         annotations: withAnnotation(view, data),
       };
+    case "annotated":
+      return { ...view, turn: null, arrived: withArrived(view, data), annotations: withAnnotation(view, data) };
     case "reply_items":
       return { ...view, replyItems: { every: readItems(data.every_reply), last: readItems(data.last_reply) } };
     case "comparison":

@@ -1,0 +1,328 @@
+"""Finished conversations that people are to annotate: read from files of several formats, all faults at once.
+
+A file of JSON Lines holds one conversation a line, each in one of these formats, which are told apart by their keys:
+
+* OpenAI messages: ``{"messages": [{"role", "content"}, …]}``;
+* ShareGPT: ``{"conversations": [{"from", "value"}, …]}``;
+* ParlAI: ``{"dialog": [[{"id", "text"}, {"id", "text"}], …]}``, the person's act first in each exchange;
+* this project's own records (:mod:`model_chat.records.schema`), of whatever age.
+
+In place of a file, a folder of own records is read, as a run has saved them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from model_chat.errors import ConfigurationError, ModelChatError
+from model_chat.records.reading import (
+    ReadConversation,
+    Source,
+    UnreadableError,
+    list_files,
+    parse_conversation,
+    read_conversation,
+)
+from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion
+from model_chat.records.visible_text import is_blank
+
+FAULTS_SHOWN = 20
+UNKNOWN_MODEL = "unknown"
+"""The nickname of a model that a log does not name."""
+FORMATS = "OpenAI messages ('messages'), ShareGPT ('conversations'), ParlAI or own records ('dialog')"
+_MODEL_NAMES = frozenset({"gpt", "assistant", "model", "bot", "chatgpt", "bing", "bard"})
+_HUMAN_NAMES = frozenset({"human", "user"})
+_LEFT_OUT = frozenset({"system", "developer", "context"})
+"""Speakers whose texts people did not see."""
+_ID_KEYS = ("id", "conversation_id")
+_MODEL_KEYS = ("model_nickname", "model")
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One utterance of a finished conversation.
+
+    Attributes:
+        agent_idx: 0 for the person, 1 for the model.
+        text: not blank.
+        fake_start: it was shown as already said, and is not judged.
+    """
+
+    agent_idx: int
+    text: str
+    fake_start: bool = False
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether it is a reply that the model gave itself."""
+        return self.agent_idx == MODEL_IDX and not self.fake_start
+
+
+@dataclass(frozen=True)
+class LoggedConversation:
+    """A finished conversation that people are to annotate.
+
+    Attributes:
+        id: its own, or where it was found.
+        dialog: up to the last reply that is judged; what the person said after it can't matter to a judgement.
+        model_nickname: :data:`UNKNOWN_MODEL` where it is not known.
+        worker_id: who talked with the model, where an own record says it: they never annotate it.
+        context: further keys of the record that annotations of it have as well.
+        model_opt: the model's options, from an own record.
+        sha256: of the model's name, the context and the dialogue.
+    """
+
+    id: str
+    dialog: tuple[LogLine, ...]
+    model_nickname: str = UNKNOWN_MODEL
+    worker_id: str | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+    model_opt: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = [
+            self.model_nickname,
+            self.context.get("personas"),
+            self.context.get("additional_context"),
+            [[line.agent_idx, line.text] for line in self.dialog],
+        ]
+        object.__setattr__(self, "sha256", hashlib.sha256(json.dumps(known).encode()).hexdigest())
+
+    @property
+    def replies(self) -> int:
+        """How many replies are judged."""
+        return sum(line.is_judged for line in self.dialog)
+
+
+class _LogError(ModelChatError, ValueError):
+    """Why a line is no conversation that can be annotated."""
+
+
+def read_logs(flag: str, path: Path) -> list[LoggedConversation]:
+    """Read all conversations of a file or folder.
+
+    Args:
+        flag: that names the path, for messages.
+        path: a file of JSON Lines, or a folder of own records; incomplete records of a folder are left out, and so are
+            annotations of other conversations.
+
+    Raises:
+        ConfigurationError: it can't be read, or holds nothing; or a sentence for each line that is no conversation, that
+            holds nothing to judge, or that is there twice.
+    """
+    if not path.exists():
+        raise ConfigurationError(
+            f"{flag}: '{path}' does not exist; give a file of JSON Lines, or a folder of conversations."
+        )
+    faults: list[str] = []
+    found: list[LoggedConversation] = []
+    places: dict[str, str] = {}
+    ids: dict[str, str] = {}
+    try:
+        for place, read in _folder(path) if path.is_dir() else _lines(path):
+            try:
+                logged = read()
+                if logged is None:
+                    continue
+                _check_new(logged, places, ids, place)
+            except (_LogError, UnreadableError) as error:
+                faults.append(f"{flag}: '{path}', {place}: {error}.")
+                continue
+            found.append(logged)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{flag}: '{path}' can't be read ({error.strerror}); change its permissions."
+        ) from None
+    more = len(faults) - FAULTS_SHOWN
+    if more > 0:
+        faults = [*faults[:FAULTS_SHOWN], f"{flag}: '{path}': {more} more conversations have faults."]
+    if not found and not faults:
+        faults.append(f"{flag}: '{path}' holds no finished conversation; give {FORMATS}, one JSON object a line.")
+    ConfigurationError.raise_if(faults)
+    return found
+
+
+def _check_new(logged: LoggedConversation, places: dict[str, str], ids: dict[str, str], place: str) -> None:
+    """Note a conversation.
+
+    Raises:
+        _LogError: it, or its id, is there already.
+    """
+    if logged.sha256 in places:
+        raise _LogError(f"is the same conversation as {places[logged.sha256]}; leave one of them out")
+    if logged.id in ids:
+        raise _LogError(f"has the same id '{logged.id}' as {ids[logged.id]}; give each conversation its own")
+    places[logged.sha256] = ids[logged.id] = place
+
+
+_Reader = Callable[[], LoggedConversation | None]
+
+
+def _lines(path: Path) -> Iterator[tuple[str, _Reader]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            data = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if data.strip():
+                yield f"line {number}", partial(_of_line, data, f"{path.name}:{number}")
+
+
+def _folder(path: Path) -> Iterator[tuple[str, _Reader]]:
+    for source in list_files([path]).sources:
+        yield f"'{Path(source.path).name}'", partial(_of_file, source)
+
+
+def _of_file(source: Source) -> LoggedConversation | None:
+    conversation = read_conversation(source)
+    if conversation.status is Completion.INCOMPLETE or conversation.judged_conversation is not None:
+        return None
+    return _of_record(conversation, Path(source.path).stem)
+
+
+def _of_line(data: bytes, name: str) -> LoggedConversation:
+    try:
+        loaded = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise _LogError(f"is no JSON ({error}); write one JSON object a line") from None
+    if not isinstance(loaded, dict):
+        raise _LogError("is no JSON object; write one conversation a line, without a list around them")
+    kinds = [key for key in ("messages", "conversations", "dialog") if key in loaded]
+    if len(kinds) != 1:
+        what = f"has {' and '.join(map(repr, kinds))}" if kinds else "has none of the known keys"
+        raise _LogError(f"{what}; give {FORMATS}")
+    entries = loaded[kinds[0]]
+    if not isinstance(entries, list) or not entries:
+        raise _LogError(f"'{kinds[0]}' is no list of messages, or is empty")
+    own_id = _named(loaded, _ID_KEYS) or name
+    if kinds[0] == "dialog" and not isinstance(entries[0], list):
+        conversation = parse_conversation(loaded)
+        if conversation.status is Completion.INCOMPLETE:
+            raise _LogError("the conversation is incomplete; leave it out")
+        if conversation.judged_conversation is not None:
+            raise _LogError("is an annotation of another conversation; leave it out")
+        return _of_record(conversation, own_id)
+    read = {"messages": _openai, "conversations": _sharegpt, "dialog": _parlai}[kinds[0]]
+    lines = _as_shown(read(entries), loaded) if kinds[0] == "messages" else read(entries)
+    model = _named(loaded, _MODEL_KEYS) or UNKNOWN_MODEL
+    return _checked(LoggedConversation(own_id, _to_last_reply(lines), model, _named(loaded, ("worker",))))
+
+
+def _named(loaded: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """The first of these keys that has a value, in the object itself or in its ``metadata``."""
+    metadata = loaded.get("metadata")
+    for place in (loaded, metadata if isinstance(metadata, dict) else {}):
+        for key in keys:
+            value = place.get(key)
+            if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
+                return str(value).strip()
+    return None
+
+
+def _openai(entries: Sequence[Any]) -> Iterator[LogLine]:
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict):
+            raise _LogError(f"message {number} is no object with 'role' and 'content'")
+        yield from _line_of(number, "role", entry.get("role"), _content(number, entry.get("content")))
+
+
+def _as_shown(lines: Iterator[LogLine], loaded: Mapping[str, Any]) -> Iterator[LogLine]:
+    """Mark what had been shown as already said, where the line is of this project's own export, which says so."""
+    metadata = loaded.get("metadata")
+    shown = metadata.get("shown_as_said") if isinstance(metadata, dict) else None
+    positions = set(shown) if isinstance(shown, list) and all(isinstance(one, int) for one in shown) else set()
+    read = list(lines)  # every entry is an object
+    said = [number for number, entry in enumerate(loaded["messages"]) if entry["role"].lower() not in _LEFT_OUT]
+    for position, line in zip(said, read, strict=True):
+        yield LogLine(line.agent_idx, line.text, position in positions)
+
+
+def _content(number: int, content: Any) -> Any:
+    """The text of a message's content, which may be a list of parts."""
+    if not isinstance(content, list):
+        return content
+    parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
+    if not all(isinstance(part, str) for part in parts):
+        raise _LogError(f"message {number} has parts that are no text; only text can be shown")
+    return "".join(part for part in parts if part is not None)
+
+
+def _sharegpt(entries: Sequence[Any]) -> Iterator[LogLine]:
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict):
+            raise _LogError(f"message {number} is no object with 'from' and 'value'")
+        yield from _line_of(number, "from", entry.get("from"), entry.get("value"))
+
+
+def _parlai(entries: Sequence[Any]) -> Iterator[LogLine]:
+    """Acts of exchanges: the first of two is the person's, the second the model's; one alone is the person's."""
+    for number, exchange in enumerate(entries, 1):
+        if not isinstance(exchange, list) or not all(isinstance(act, dict) for act in exchange):
+            raise _LogError(f"exchange {number} is no list of acts with 'id' and 'text'")
+        acts = [act for act in exchange if act.get("id") not in _LEFT_OUT]
+        if len(acts) > 2:
+            raise _LogError(f"exchange {number} has {len(acts)} acts; a person and a model have two")
+        for agent_idx, act in zip((HUMAN_IDX, MODEL_IDX), acts, strict=False):
+            yield LogLine(agent_idx, _text(f"exchange {number}", act.get("text")))
+
+
+def _line_of(number: int, key: str, speaker: Any, text: Any) -> Iterator[LogLine]:
+    name = speaker.lower() if isinstance(speaker, str) else ""
+    if name in _LEFT_OUT:
+        return
+    if name not in _HUMAN_NAMES | _MODEL_NAMES:
+        raise _LogError(
+            f"message {number} has {key} {json.dumps(speaker)}; a conversation to judge has people and models only"
+        )
+    yield LogLine(HUMAN_IDX if name in _HUMAN_NAMES else MODEL_IDX, _text(f"message {number}", text))
+
+
+def _text(where: str, text: Any) -> str:
+    if not isinstance(text, str) or is_blank(text):
+        raise _LogError(f"{where} has no text")
+    return text
+
+
+def _of_record(conversation: ReadConversation, name: str) -> LoggedConversation:
+    if conversation.image_idx is not None or conversation.image_id is not None:
+        raise _LogError("is about an image, which can't be shown")
+    described = conversation.raw.get("task_description") if isinstance(conversation.raw, dict) else None
+    opt = described.get("model_opt") if isinstance(described, dict) else None
+    lines = [LogLine(said.agent_idx, said.text, said.fake_start) for said in conversation.dialog]
+    if any(is_blank(line.text) for line in lines):
+        raise _LogError("an utterance has no text")
+    return _checked(
+        LoggedConversation(
+            name,
+            _to_last_reply(lines),
+            conversation.model_nickname,
+            conversation.worker_id,
+            {
+                "personas": conversation.personas,
+                "context_dataset": conversation.context_dataset,
+                "person1_seed_utterance": conversation.person1_seed_utterance,
+                "person2_seed_utterance": conversation.person2_seed_utterance,
+                "additional_context": conversation.additional_context,
+            },
+            opt if isinstance(opt, dict) else {},
+        )
+    )
+
+
+def _to_last_reply(lines: Iterator[LogLine] | Sequence[LogLine]) -> tuple[LogLine, ...]:
+    dialog = tuple(lines)
+    judged = [position for position, line in enumerate(dialog) if line.is_judged]
+    return dialog[: judged[-1] + 1] if judged else ()
+
+
+def _checked(logged: LoggedConversation) -> LoggedConversation:
+    if not logged.dialog:
+        raise _LogError("holds no reply of a model")
+    return logged
