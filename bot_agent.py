@@ -22,8 +22,9 @@ from model_chat.configuration.redaction import without_known, without_known_so_f
 from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.records.schema import MODEL_ID, ComparedReply, Comparison, Generation
+from model_chat.serving.batching import Asked
 from model_chat.serving.opt_export import exportable_opt
-from model_chat.serving.pool import ModelFailureError, ModelPool
+from model_chat.serving.pool import ModelFailureError, ModelPool, PendingReply
 
 if TYPE_CHECKING:
     from model_chat.conversation.human_agent import HumanAgent
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SIDES = ("left", "right")
+
+Tell = Callable[[str], None]
+"""Gets a reply's text so far."""
 
 
 class Reply(NamedTuple):
@@ -142,8 +146,11 @@ class BotAgent:
         Raises:
             ModelFailureError: the model raised, returned no text, or took too long.
         """
-        unseen, self._unseen = self._unseen, []
-        act = self._pool.reply(self.nickname, self._clone, unseen, tell)
+        (wait,) = ask_at_once([(self, tell)])
+        return wait()
+
+    def _reply(self, pending: PendingReply) -> Reply:
+        act = self._pool.wait_for(pending)
         text: str = act["text"]
         if self._normalize:
             from parlai.utils.strings import normalize_reply
@@ -164,6 +171,23 @@ class BotAgent:
 
             text = normalize_reply(text[: text.rfind(" ") + 1])
         return text.strip()
+
+
+def ask_at_once(asked: Sequence[tuple[BotAgent, Tell | None]]) -> list[Callable[[], Reply]]:
+    """Ask models for replies at the same moment, so that models that share weights can reply in one batch.
+
+    Args:
+        asked: sides of conversations over one pool, at least one, each at most once, and what :meth:`BotAgent.act` gets.
+
+    Returns:
+        for each, in order, what waits for the reply; it returns and raises what :meth:`BotAgent.act` does.
+    """
+    requests = []
+    for bot, tell in asked:
+        unseen, bot._unseen = bot._unseen, []
+        requests.append((bot.nickname, Asked(bot._clone, unseen, tell)))
+    pool = asked[0][0]._pool
+    return [partial(bot._reply, pending) for (bot, _), pending in zip(asked, pool.ask(requests), strict=True)]
 
 
 def _without_secrets(generation: Generation) -> Generation:
@@ -299,14 +323,25 @@ class ComparedBots(BotAgent):
         speakers = (left, 1 - left)
         # A reply that is whole stays open until the other one is, so that its last part is shown, too.
         with ExitStack() as open_replies, ThreadPoolExecutor(2, "compared-reply") as threads:
-            asked, start = [], _CommonStart()
-            for side, speaker in zip(SIDES, speakers, strict=True):
-                bot = self._bots[speaker]
-                growing = open_replies.enter_context(
-                    GrowingReply(human, delivery, utterance_idx, side=side, presentable=bot.so_far)
+            start = _CommonStart()
+            growing = [
+                open_replies.enter_context(
+                    GrowingReply(human, delivery, utterance_idx, side=side, presentable=self._bots[speaker].so_far)
                 )
-                asked.append(threads.submit(_reply, bot, growing, side, start))
-            first, second = _both(asked)
+                for side, speaker in zip(SIDES, speakers, strict=True)
+            ]
+            asked = ask_at_once(
+                [
+                    (self._bots[speaker], None if each.tell is None else start.held(side, each.tell))
+                    for side, speaker, each in zip(SIDES, speakers, growing, strict=True)
+                ]
+            )
+            first, second = _both(
+                [
+                    threads.submit(_reply, wait, each, side, start)
+                    for side, each, wait in zip(SIDES, growing, asked, strict=True)
+                ]
+            )
         return ComparedReplies(speakers, (first, second))
 
     def recorded(self, replies: ComparedReplies) -> dict[str, Any]:
@@ -411,13 +446,12 @@ class _CommonStart:
         self._both_begun.wait()
 
 
-def _reply(bot: BotAgent, growing: GrowingReply, side: str, start: _CommonStart) -> Reply:
-    tell = growing.tell
+def _reply(wait: Callable[[], Reply], growing: GrowingReply, side: str, start: _CommonStart) -> Reply:
     try:
-        reply = bot.act(None if tell is None else start.held(side, tell))
+        reply = wait()
     finally:
         start.begin(side)
-    if tell is not None:  # else both are shown when both are whole, in any case
+    if growing.tell is not None:  # else both are shown when both are whole, in any case
         start.wait()
     growing.hold_back(reply.text)
     return reply._replace(generation=reply.generation.model_copy(update={"paced": growing.paced}))
