@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin
 
 from model_chat.router.public_address import parse_public_url
-from model_chat.scripts._simulated_answers import invalid_answers, valid_answers
+from model_chat.scripts._simulated_answers import invalid_answers, judgement, valid_answers
 
 KEEP_ALIVE_SECONDS = 5.0
 MEPHISTO_TASK_VERSION = "2.0.3"
@@ -359,6 +359,8 @@ class SimulatedWorker:
         expecting_refusal = False
         unanswered: dict[str, Any] = {}
         shown: dict[str, Any] = {}
+        lengths: Counter[int] = Counter()
+        """Characters of the model's side, in each of two chats that are compared."""
         while True:
             update = await self.next_update()
             data = update.get("task_data") or {}
@@ -372,6 +374,7 @@ class SimulatedWorker:
                 self.outcome.doubles += key in texts
                 texts.append(key)
                 if data["agent_idx"] == 1:
+                    lengths[data.get("chat_idx", 0)] += len(update["text"])
                     reply = "" if update.get("fake_start", False) or data.get("attention_check") else update["text"]
                     to_annotate = not update.get("fake_start", False) and data.get("annotate", True)
                     now = time.monotonic()
@@ -423,12 +426,18 @@ class SimulatedWorker:
                     to_annotate = False
                 items = [
                     *asked.get("every_reply", ()),
-                    *(asked.get("last_reply", ()) if data["ask"] == "final_rating" else ()),
+                    *(asked.get("last_reply", ()) if data["ask"] in ("final_rating", "chat_done") else ()),
                 ]
                 if items and reply and data["ask"] != "comparison":
                     answer["reply_answers"] = valid_answers(items, self._rng, reply)
-                if data["ask"] == "comparison":
-                    await self.send_update({"comparison": self._judge(data, shown)})
+                if data["ask"] == "comparison" and "questions" in data:
+                    judged = [self._judge(data, lengths[0], lengths[1]) for _ in data["questions"]]
+                    await self.send_update({"comparison": judged})
+                elif data["ask"] == "comparison":
+                    left, right = (len(shown[side]["text"]) for side in ("left", "right"))
+                    await self.send_update({"comparison": self._judge(data, left, right)})
+                elif data["ask"] == "chat_done":
+                    await self.send_update({**answer, "chat_done": True})
                 elif data["ask"] == "final_rating":
                     answer["final_rating"] = [
                         self.behaviour.rating or self._rng.randint(1, 5) for _ in self.config["final_rating_questions"]
@@ -478,18 +487,8 @@ class SimulatedWorker:
         self.outcome.turns.append(now - sent_at)
         self.outcome.replied_at.append(now)
 
-    def _judge(self, asked: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
-        """Answer which of two replies is better."""
-        further = {"tie": ["tie"], "both_bad": ["both_bad"], "both": ["tie", "both_bad"]}.get(asked["ties"], [])
-        pick = self._rng.choice(["left", "right", *further])
-        left, right = (len(shown[side]["text"]) for side in ("left", "right"))
-        if self.behaviour.prefers_longer and left != right:
-            pick = "left" if left > right else "right"
-        elif self.behaviour.prefers_longer and "tie" in further:
-            pick = "tie"
-        levels = (asked["points"] - 1) // 2
-        has_strength = pick in ("left", "right") and levels
-        return {"pick": pick, "strength": self._rng.randint(1, levels) if has_strength else None, "reason": ""}
+    def _judge(self, asked: dict[str, Any], left: int, right: int) -> dict[str, Any]:
+        return judgement(asked, left, right, self.behaviour.prefers_longer, self._rng)
 
     def _ticks(self) -> dict[str, bool]:
         values = [bucket["value"] for bucket in self.config["annotation"]["buckets"]]

@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--prefer-longer",
         action="store_true",
-        help="where two replies are compared, pick the longer one (else any answer)",
+        help="where two replies or chats are compared, pick the longer one (else any answer)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
     parser.add_argument("--prefix", default="simulated", help="of the workers' names (default: simulated)")

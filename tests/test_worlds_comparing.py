@@ -12,7 +12,9 @@ from mephisto.data_model.exceptions import AgentTimeoutError
 from parlai.core.message import Message
 from parlai.core.opt import Opt
 
-from model_chat.bot_agent import ComparedBots, Reply, _CommonStart, _reply
+from model_chat.bot_agent import Reply
+from model_chat.comparing.per_turn import ComparedBots, _reply
+from model_chat.comparing.two_replies import CommonStart
 from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.conversation import growing_reply
 from model_chat.conversation.contexts import ContextSource
@@ -390,7 +392,7 @@ def test_both_replies_grow_under_their_sides_and_no_part_tells_more(monkeypatch:
 def test_neither_side_is_shown_before_both_have_begun() -> None:
     """The faster model would show, where one side begins before the other."""
     told: list[tuple[str, str]] = []
-    start = _CommonStart()
+    start = CommonStart()
     left = start.held("left", lambda text: told.append(("left", text)))
     right = start.held("right", lambda text: told.append(("right", text)))
     left("I")
@@ -405,7 +407,7 @@ def test_neither_side_is_shown_before_both_have_begun() -> None:
 @pytest.mark.parametrize("late", ["left", "right"])
 def test_a_side_that_is_whole_or_has_failed_holds_nobody_back(late: str) -> None:
     told: list[str] = []
-    start = _CommonStart()
+    start = CommonStart()
     early = "left" if late == "right" else "right"
     start.held(early, told.append)("I like tea.")
     start.begin(early)
@@ -419,7 +421,7 @@ def test_a_side_that_is_whole_or_has_failed_holds_nobody_back(late: str) -> None
 
 
 def test_the_reply_of_the_faster_model_waits_for_the_other_one() -> None:
-    start, has_told = _CommonStart(), threading.Event()
+    start, has_told = CommonStart(), threading.Event()
 
     with GrowingReply(ScriptedHuman(), ReplyDelivery(stream=True), 1, side="left") as growing:
         assert growing.tell is not None
