@@ -107,6 +107,7 @@ export const texts = {
     empty: "Write a message first.",
     too_long: (over: number) => `${many(over, "character", "characters")} too long.`,
     comparison_missing: "First choose which reply is better.",
+    choices_missing: (left: number) => `${many(left, "question", "questions")} still to answer.`,
     rating_missing: (left: number) => `${many(left, "question", "questions")} still to answer.`,
     answers_missing: (left: number) => `${many(left, "question", "questions")} still to answer.`,
     onboarding_missing: (left: number) => `${many(left, "reply", "replies")} still without a tick.`,
@@ -205,6 +206,26 @@ export const texts = {
     keys: "Keys: 1 or 2 chooses a reply, the arrow keys change the answer",
     reason: "Why? (optional)",
     send: "Continue",
+  },
+
+  chats: {
+    number: (number: number, all: number) => `Chat ${number} of ${all}`,
+    first: "You will have two chats, each with another partner. Afterwards you compare them.",
+    second: "This is a new chat partner, who knows nothing of your first chat.",
+    toSecond: "Go on to the second chat",
+    toQuestions: "Go on to the questions",
+    over: "This chat is over. Read the last reply before you go on.",
+    title: "Compare the two chats",
+    intro: "Here are both chats again. For each question below, choose the chat that did better.",
+    chat: (number: number) => `Chat ${number}`,
+    answer: (pick: "left" | "right" | "tie" | "both_bad", strength: number | null, points: number) => {
+      if (pick === "tie") return "About the same";
+      if (pick === "both_bad") return "Bad in both";
+      const degrees = points < 5 ? ["Better"] : ["Slightly better", ...(points < 7 ? [] : ["Better"]), "Much better"];
+      return `${degrees[(strength ?? 1) - 1] ?? "Better"} in chat ${pick === "left" ? 1 : 2}`;
+    },
+    keys: "Keys: 1 or 2 chooses a chat, the arrow keys change the answer",
+    send: "Send answers",
   },
 
   onboarding: {

@@ -31,7 +31,18 @@ export function Header({
 }
 
 /** How many turns are done, and how many are to go. */
-export function Progress({ done, all, rating }: { done: number; all: number; rating: boolean }): ReactElement | null {
+export function Progress({
+  done,
+  all,
+  rating,
+  label = "",
+}: {
+  done: number;
+  all: number;
+  rating: boolean;
+  /** Which chat it is, where there are two. */
+  label?: string;
+}): ReactElement | null {
   if (all <= 0) return null;
   const current = Math.min(done + 1, all);
   return (
@@ -42,6 +53,7 @@ export function Progress({ done, all, rating }: { done: number; all: number; rat
         ))}
       </span>
       <span>
+        {label !== "" && <span>{`${label} · `}</span>}
         <span>{rating ? texts.header.rating : texts.header.turns(current, all)}</span>
         {!rating && <span className="progress-left">{` · ${texts.header.turnsLeft(all - current)}`}</span>}
       </span>
