@@ -1,4 +1,4 @@
-import { useEffect, useId, type ReactElement } from "react";
+import { useEffect, useId, useRef, type ReactElement } from "react";
 import { numberOf, takesText } from "../lib/keys";
 import { answerFor, type Answer, type Choice, type Scale } from "../state/comparison";
 import type { Message } from "../state/view";
@@ -49,6 +49,11 @@ export function ChatPairCard({
 }): ReactElement {
   const id = useId();
   const heading = useFocusOnMount<HTMLHeadingElement>();
+  const card = useRef<HTMLElement>(null);
+  const asked = scale !== null;
+  useEffect(() => {
+    card.current?.scrollIntoView({ block: "start" });
+  }, [asked]);
   useEffect(() => {
     if (scale === null || disabled) return;
     const press = (event: KeyboardEvent): void => {
@@ -68,7 +73,7 @@ export function ChatPairCard({
   }, [scale, disabled, choices, onChoose]);
 
   return (
-    <section className="comparison of-chats" aria-labelledby={`${id}-title`} data-testid="chat-comparison">
+    <section className="comparison of-chats" ref={card} aria-labelledby={`${id}-title`} data-testid="chat-comparison">
       <h2 id={`${id}-title`} ref={heading} tabIndex={-1}>
         {texts.chats.title}
       </h2>

@@ -143,7 +143,7 @@ export function ChatScreen({
         >
           <div className={questions === null ? "column" : "column wide"}>
             {view.numChats > 1 && view.chatIdx < view.numChats && (
-              <ChatNumber key={view.chatIdx} chatIdx={view.chatIdx} all={view.numChats} />
+              <ChatNumber key={`number-${view.chatIdx}`} chatIdx={view.chatIdx} all={view.numChats} />
             )}
             {questions !== null && (
               <ChatPairCard
