@@ -62,7 +62,9 @@ def test_the_table_adds_up_what_is_known_of_replies(
 def test_each_of_two_compared_models_has_its_own_replies_picked_or_not(
     make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
 ) -> None:
-    compared = with_generations(make("a|b"), made(1.0, cost_usd=0.5, paced=True), made(2.0, cost_usd=0.5, paced=False))
+    compared = with_generations(
+        make("a|b", labels=[(), ()]), made(1.0, cost_usd=0.5, paced=True), made(2.0, cost_usd=0.5, paced=False)
+    )
     spoken = [line for line in compared["dialog"] if line["agent_idx"] == 1]
     for line, name in zip(spoken, ("a", "b"), strict=False):
         line["model_nickname"] = name
