@@ -89,8 +89,8 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
     )
     comparison: str | None = _flag(
         None,
-        "per_turn: two models answer each message, and the worker picks a reply; paired: a chat with one model, one with the "
-        "other, then final_rating_question about both (docs/comparisons.md); unset: one model.",
+        "per_turn: two models answer each message, and the worker picks a reply; paired: a chat with one model, one with "
+        "the other, then final_rating_question about both (docs/comparisons.md); unset: one model.",
     )
     comparison_points: int = _flag(2, "Points of the scale between the two replies, or chats: 2, 3, 5 or 7.")
     comparison_ties: str = _flag("both", "Further answers: none, tie, both_bad or both.")
