@@ -92,11 +92,12 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
     )
     comparison: str | None = _flag(
         None,
-        "per_turn: two models answer each message, and the worker picks a reply (docs/comparisons.md); unset: one model.",
+        "per_turn: two models answer each message, and the worker picks a reply; paired: a chat with one model, one with "
+        "the other, then final_rating_question about both (docs/comparisons.md); unset: one model.",
     )
-    comparison_points: int = _flag(2, "Points of the scale between the two replies: 2, 3, 5 or 7.")
+    comparison_points: int = _flag(2, "Points of the scale between the two replies, or chats: 2, 3, 5 or 7.")
     comparison_ties: str = _flag("both", "Further answers: none, tie, both_bad or both.")
-    comparison_continue: str = _flag("pick", "Reply that the chat goes on with: pick, or random.")
+    comparison_continue: str = _flag("pick", "Reply that the chat goes on with: pick, or random; per_turn only.")
     comparison_allow_self: bool = _flag(False, "Let a model be compared with itself.")
     comparison_reason: bool = _flag(False, "Let workers say why, in their own words.")
     max_model_spend_usd: float | None = _flag(

@@ -10,46 +10,37 @@ A world does one step at a time, as ParlAI's worlds do: the task runner calls :m
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
-from model_chat.bot_agent import BotAgent, ComparedBots, ComparedReplies
+from model_chat.bot_agent import BotAgent
+from model_chat.comparing.paired import ChatComparison, PairedBots
+from model_chat.comparing.per_turn import ComparedBots, ReplyComparison
 from model_chat.configuration.annotations import AnnotationsConfig
-from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.configuration.redaction import redacted
-from model_chat.configuration.worker_texts import ENGLISH_SENTENCES, worker_text
+from model_chat.configuration.worker_texts import worker_text
+from model_chat.conversation.asking import WorkerTurns
+from model_chat.conversation.chat_options import TRANSITIONS as TRANSITIONS
+from model_chat.conversation.chat_options import ChatOptions as ChatOptions
+from model_chat.conversation.chat_options import State as State
 from model_chat.conversation.conditions import conditions_of, is_admitted, prompt_of, with_conditions
-from model_chat.conversation.contexts import HI, Context, ContextSource
+from model_chat.conversation.contexts import HI, Context
+from model_chat.conversation.dialogue import Dialogue
 from model_chat.conversation.growing_reply import GrowingReply
-from model_chat.conversation.human_agent import COMPARISON_DONE, AgentTimeoutError, HumanAgent
-from model_chat.conversation.incoming import (
-    Accepted,
-    Expected,
-    RefusedError,
-    asks_more_time,
-    check_packet,
-    message_id_of,
-)
+from model_chat.conversation.human_agent import AgentTimeoutError, HumanAgent
+from model_chat.conversation.incoming import Accepted, Expected, check_packet
 from model_chat.conversation.onboarding_world import ModelChatOnboardWorld as ModelChatOnboardWorld
 from model_chat.conversation.onboarding_world import OnboardingOptions as OnboardingOptions
 from model_chat.conversation.onboarding_world import make_onboarding_world as make_onboarding_world
 from model_chat.conversation.onboarding_world import validate_onboarding as validate_onboarding
-from model_chat.conversation.pacing import AS_IT_COMES, ReplyDelivery
-from model_chat.conversation.quota import Quota, Reservation
-from model_chat.conversation.study_flow import DECLINED, FlowOptions, StudyFlowRun
+from model_chat.conversation.quota import Reservation
+from model_chat.conversation.study_flow import DECLINED, StudyFlowRun
 from model_chat.errors import ModelChatError
-from model_chat.quality.acceptability import AcceptabilityChecker
-from model_chat.quality.attention import AttentionConfig
 from model_chat.quality.blocks import BlockReason
-from model_chat.quality.timing import plausible
 from model_chat.records.participation import EndingKind
 from model_chat.records.schema import (
     HUMAN_ID,
     HUMAN_IDX,
-    MODEL_ID,
     MODEL_IDX,
     RATING_SEPARATOR,
     AttentionResult,
@@ -58,105 +49,22 @@ from model_chat.records.schema import (
     Conversation,
     Generation,
     TaskDescription,
-    Timing,
     Utterance,
 )
-from model_chat.serving.pool import ModelFailureError, ModelPool
-from model_chat.serving.spend import ModelSpend
+from model_chat.serving.pool import ModelFailureError
 
 logger = logging.getLogger(__name__)
-
-Answered = TypeVar("Answered")
-
-GREETING = ENGLISH_SENTENCES["defaults.greeting"]
-"""What the worker is shown to have said in the start mode ``hi``."""
-
-
-class State(StrEnum):
-    """Where a conversation is. It goes START → HUMAN_TURN ⇄ MODEL_TURN → FINAL_RATING → ENDED, or to ENDED at any time.
-
-    With an attention check, ATTENTION_CHECK comes between HUMAN_TURN and MODEL_TURN; where replies are compared, COMPARISON
-    comes after MODEL_TURN. With a study flow, PAGES_BEFORE comes after START, and PAGES_AFTER before ENDED.
-    """
-
-    START = "start"
-    PAGES_BEFORE = "pages before the chat"
-    HUMAN_TURN = "human turn"
-    ATTENTION_CHECK = "attention check"
-    MODEL_TURN = "model turn"
-    COMPARISON = "comparison"
-    FINAL_RATING = "final rating"
-    PAGES_AFTER = "pages after the chat"
-    ENDED = "ended"
-
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.START: frozenset({State.PAGES_BEFORE, State.HUMAN_TURN, State.ENDED}),
-    State.PAGES_BEFORE: frozenset({State.HUMAN_TURN, State.ENDED}),
-    State.HUMAN_TURN: frozenset({State.ATTENTION_CHECK, State.MODEL_TURN, State.ENDED}),
-    State.ATTENTION_CHECK: frozenset({State.MODEL_TURN, State.ENDED}),
-    State.MODEL_TURN: frozenset({State.COMPARISON, State.HUMAN_TURN, State.FINAL_RATING, State.ENDED}),
-    State.COMPARISON: frozenset({State.HUMAN_TURN, State.FINAL_RATING, State.ENDED}),
-    State.FINAL_RATING: frozenset({State.PAGES_AFTER, State.ENDED}),
-    State.PAGES_AFTER: frozenset({State.ENDED}),
-    State.ENDED: frozenset(),
-}
-
-
-@dataclass(frozen=True)
-class ChatOptions:
-    """What all conversations of a run share. Made once, at launch.
-
-    Attributes:
-        models: the run's models.
-        quota: how many conversations each model still needs.
-        num_turns: exchanges before the final rating.
-        max_resp_time: seconds a worker has for a turn.
-        time_extensions: how many times a worker may ask for as many seconds again, in each turn.
-        max_message_length: characters.
-        annotations: the buckets, or None when responses are not annotated.
-        annotations_text: the text of the annotation configuration file, saved with each conversation.
-        final_rating_questions: at least one.
-        start_mode: ``hi`` or the name of a task.
-        contexts: where contexts come from, or None when conversations have none.
-        include_persona: whether model and worker are told a persona.
-        acceptability: checks what the worker wrote, or None.
-        attention: the attention checks, or None.
-        spend: what the models may cost, or None.
-        delivery: whether replies grow on the page, and at which pace.
-        study_flow: the pages before and after the chat, and the questions about replies, or None.
-        comparison: how the replies of two models are compared, or None where there is one reply.
-        greeting: what the worker is shown to have said, with `hi`.
-    """
-
-    models: ModelPool
-    quota: Quota
-    num_turns: int
-    max_resp_time: int
-    max_message_length: int
-    annotations: AnnotationsConfig | None
-    annotations_text: str | None
-    final_rating_questions: tuple[str, ...]
-    start_mode: str = HI
-    contexts: ContextSource | None = None
-    include_persona: bool = False
-    acceptability: AcceptabilityChecker | None = None
-    attention: AttentionConfig | None = None
-    time_extensions: int = 0
-    spend: ModelSpend | None = None
-    delivery: ReplyDelivery = AS_IT_COMES
-    study_flow: FlowOptions | None = None
-    comparison: ComparisonSettings | None = None
-    greeting: str = GREETING
 
 
 class ModelChatWorld:
     """One conversation: opening, ``num_turns`` exchanges, final ratings.
 
+    Where whole chats are compared, it has two openings, twice as many exchanges, and the comparison instead of the ratings.
+
     Args:
         options: see :class:`ChatOptions`.
         human: the worker's side of the conversation.
-        bot: the model's side, or that of both models where replies are compared.
+        bot: the model's side, or that of both models where two are compared.
         place: the conversation's place in the model's quota.
     """
 
@@ -177,20 +85,37 @@ class ModelChatWorld:
         self.completion = Completion.INCOMPLETE
         self.reason: str | None = None
         """Why the conversation is incomplete."""
-        self.dialog: list[Utterance] = []
         self.context: Context | None = None
         self.exchanges_done = 0
-        self._started = time.time()
-        self.attention_results: list[AttentionResult] = []
+        """Of both chats, where there are two."""
         self.failed_generation: Generation | None = None
         """What is known of the reply that the model could not give."""
-        self.comparisons: list[Comparison] = []
-        self._to_compare: ComparedReplies | None = None
-        self._taken: set[str] = set()
         self.flow: StudyFlowRun | None = None
         """The worker's way through the study flow."""
         if options.study_flow is not None:
             self.flow = StudyFlowRun(options.study_flow, human.worker_id)
+        self._turns = WorkerTurns(human, options.time_extensions)
+        self._dialogue = Dialogue(human, options.annotations, self.flow)
+        self._comparing: ChatComparison | ReplyComparison | None = None
+        if isinstance(bot, PairedBots):
+            self._comparing = ChatComparison(bot, human, self._dialogue, options.final_rating_questions)
+        elif isinstance(bot, ComparedBots):
+            self._comparing = ReplyComparison(bot, human, self._dialogue, options.delivery)
+
+    @property
+    def comparisons(self) -> list[Comparison] | None:
+        """The judgements of two models so far; None where there is one model."""
+        return None if self._comparing is None else self._comparing.judgements
+
+    @property
+    def dialog(self) -> list[Utterance]:
+        """What was said so far."""
+        return self._dialogue.utterances
+
+    @property
+    def attention_results(self) -> list[AttentionResult]:
+        """How the attention checks so far were answered."""
+        return self._dialogue.attention_results
 
     # --- what subclasses change ---
 
@@ -211,8 +136,7 @@ class ModelChatWorld:
         """Comma-separated names of the checks that the worker's messages failed, "" for none, None when not checked."""
         if self.options.acceptability is None or self.completion is not Completion.COMPLETE:
             return None
-        own = [line.text for line in self.dialog if line.agent_idx == HUMAN_IDX and not line.fake_start]
-        return self.options.acceptability.violations(own, self.begins_midway)
+        return self.options.acceptability.violations_of_chats(self._dialogue.own_texts(), self.begins_midway)
 
     def block_reasons(self) -> list[tuple[BlockReason, str]]:
         """Why the worker is to get no further conversations, each with a detail for the log; asked once, at the end.
@@ -230,18 +154,20 @@ class ModelChatWorld:
         return reasons
 
     def begin(self) -> None:
-        """Say what counts as already said, and let the model answer the greeting in the start mode ``hi``."""
+        """Tell the page what there is before the chat, and open it."""
         options = self.options
         if options.contexts is not None:
             self.context = options.contexts.next()
         persona = list(self.context.human_persona) if self.context is not None and options.include_persona else []
-        self.human.control(
-            "start",
-            agent_display_name=HUMAN_ID,
-            personas=persona,
-            num_turns=options.num_turns,
-            **self.additional_start_data(),
-        )
+        self._start_page(persona)
+        self.open_chat()
+
+    def open_chat(self) -> None:
+        """Say what counts as already said, and let the model answer the greeting in the start mode ``hi``.
+
+        It comes twice where whole chats are compared: each begins with the same opening.
+        """
+        options = self.options
         if self.context is not None and options.include_persona:
             self.bot.observe_persona(self.context.lines_for_model())
         if options.start_mode == HI:
@@ -253,6 +179,16 @@ class ModelChatWorld:
             self._add_utterance(MODEL_IDX, self.context.model_seed, fake_start=True)
             self.bot.observe({"id": HUMAN_ID, "text": self.context.human_seed})
             self.bot.has_said(self.context.model_seed)
+
+    def _start_page(self, persona: Sequence[str]) -> None:
+        self.human.control(
+            "start",
+            agent_display_name=HUMAN_ID,
+            personas=list(persona),
+            num_turns=self.options.num_turns,
+            **({"num_chats": 2} if isinstance(self._comparing, ChatComparison) else {}),
+            **self.additional_start_data(),
+        )
 
     # --- the conversation ---
 
@@ -277,12 +213,21 @@ class ModelChatWorld:
             elif self.state is State.ATTENTION_CHECK:
                 self._check_attention()
                 self._go(State.MODEL_TURN)
-            elif self.state is State.MODEL_TURN and isinstance(self.bot, ComparedBots):
-                self._show_replies(self.bot)
+            elif self.state is State.MODEL_TURN and isinstance(self._comparing, ReplyComparison):
+                self._comparing.show_replies(self.exchanges_done)
                 self._go(State.COMPARISON)
-            elif self.state is State.COMPARISON and isinstance(self.bot, ComparedBots):
-                self._take_judgement(self.bot)
+            elif self.state is State.COMPARISON and isinstance(self._comparing, ReplyComparison):
+                self._comparing.judge(self.exchanges_done, self._receive("comparison"))
                 self._end_exchange()
+            elif self.state is State.END_OF_CHAT and isinstance(self._comparing, ChatComparison):
+                if self._comparing.end_chat(self._receive("chat_done")):
+                    self.open_chat()
+                    self._go(State.HUMAN_TURN)
+                else:
+                    self._go(State.COMPARISON)
+            elif self.state is State.COMPARISON and isinstance(self._comparing, ChatComparison):
+                self._comparing.judge(self._receive("comparison"), self.flow is None or self.flow.only_texts_left)
+                self._go_on_after_chat()
             elif self.state is State.MODEL_TURN:
                 self._let_model_reply()
                 self._end_exchange()
@@ -332,8 +277,8 @@ class ModelChatWorld:
         if flow is None or page is None:
             return False
         try:
-            accepted = self._await_answer(
-                lambda packet: flow.check(page, packet, self._taken),
+            accepted = self._turns.await_answer(
+                lambda packet: flow.check(page, packet, self._turns.taken),
                 flow.page_idx,
                 flow.options.max_page_time,
                 ask="page",
@@ -344,7 +289,7 @@ class ModelChatWorld:
                 flow.skip_rest()
                 return False
             raise
-        self._taken.add(accepted.message_id)
+        self._turns.taken.add(accepted.message_id)
         flow.take(page, accepted)
         if accepted.is_decline:
             self.ending_kind = EndingKind.DECLINED
@@ -372,37 +317,19 @@ class ModelChatWorld:
             raise RuntimeError(f"A conversation can't go from '{self.state}' to '{state}'.")
         self.state = state
 
+    @property
+    def _is_last_reply(self) -> bool:
+        """Whether the exchanges of the chat that goes on are done."""
+        return self.exchanges_done >= self.options.num_turns * (1 + (self._dialogue.chat_idx or 0))
+
     def _end_exchange(self) -> None:
         self.exchanges_done += 1
-        over = self.exchanges_done >= self.options.num_turns
-        self._go(State.FINAL_RATING if over else State.HUMAN_TURN)
+        if not self._is_last_reply:
+            self._go(State.HUMAN_TURN)
+        else:
+            self._go(State.END_OF_CHAT if isinstance(self._comparing, ChatComparison) else State.FINAL_RATING)
 
-    def _show_replies(self, bots: ComparedBots) -> None:
-        """Let both models answer, and show both replies at once."""
-        self._to_compare = replies = bots.answer(self.human, self.options.delivery, self._page_idx())
-        told = {"turn_idx": self.exchanges_done, "utterance_idx": self._page_idx(), **replies.for_page()}
-        self.human.show_replies(bots.recorded(replies), **told)
-
-    def _take_judgement(self, bots: ComparedBots) -> None:
-        """Take the worker's judgement of the two replies, and go on with one of them."""
-        accepted = self._receive("comparison")
-        replies = self._to_compare
-        if replies is None or accepted.judgement is None:
-            raise RuntimeError("There is nothing to judge.")
-        judged = bots.judge(self.exchanges_done, replies, accepted.judgement, time.time())
-        self.human.control(
-            COMPARISON_DONE,
-            turn_idx=self.exchanges_done,
-            utterance_idx=self._page_idx(),
-            **judged.model_dump(mode="json", include={"pick", "strength", "reason", "continued_with"}),
-            message_id=accepted.message_id,
-        )
-        self.comparisons.append(judged)
-        self._to_compare = None
-        side = judged.continued_with or "left"
-        reply = bots.reply_on(side, replies)
-        self._add_utterance(MODEL_IDX, reply.text, generation=reply.generation, model_nickname=reply.model_nickname)
-        bots.continue_with(side, replies)
+    # --- one exchange ---
 
     def _take_message(self) -> None:
         accepted = self._receive("message", takes_text=self.bot.takes_text)
@@ -420,22 +347,8 @@ class ModelChatWorld:
         check = None if attention is None else attention.due(self.exchanges_done + 1)
         if check is None:
             raise RuntimeError("There is no attention check at this turn.")
-        ticks_wanted = self.options.annotations if check.bucket is not None else None
-        idx = self._page_idx()
-        told: dict[str, Any] = {"utterance_idx": idx, "agent_idx": MODEL_IDX, "attention_check": True}
-        if ticks_wanted is None:
-            told["annotate"] = False
-        self.human.say(MODEL_ID, check.text, **told)
-        accepted = self._receive("message", ticks_wanted)
-        self.attention_results.append(check.result(accepted.text, accepted.problem_data))
-        said: dict[str, Any] = {"utterance_idx": idx + 1, "agent_idx": HUMAN_IDX, "message_id": accepted.message_id}
-        if accepted.problem_data is not None:
-            said.update(problem_data=accepted.problem_data, annotated_utterance_idx=idx)
-        self.human.say(HUMAN_ID, accepted.text, **said, attention_check=True)
-
-    def _page_idx(self) -> int:
-        """The index under which the page knows the next utterance: it counts attention checks and their answers, too."""
-        return len(self.dialog) + 2 * len(self.attention_results)
+        ticks_wanted = self._dialogue.show_check(check)
+        self._dialogue.take_check(check, self._receive("message", ticks_wanted))
 
     def _take_final_rating(self) -> None:
         accepted = self._receive("final_rating")
@@ -447,9 +360,17 @@ class ModelChatWorld:
                 "rating_done",
                 message_id=accepted.message_id,
                 final_rating=accepted.final_ratings,
-                **self._told_of_reply(accepted, self._page_idx() - 1),
+                **self._dialogue.told_of_reply(accepted),
                 **({"complete": True} if self.flow.only_texts_left else {}),
             )
+
+    def _annotate(self, accepted: Accepted) -> None:
+        """Keep the boxes and answers about the model's last reply."""
+        self._dialogue.annotate(accepted, self._is_last_reply)
+
+    def _reply_check(self) -> Callable[[Any], dict[str, Any]] | None:
+        """What checks the answers about the model's last reply; None where nothing is asked of it."""
+        return self._dialogue.reply_check(self._is_last_reply)
 
     def _receive(
         self,
@@ -460,169 +381,48 @@ class ModelChatWorld:
         """Ask the worker for a message or the final ratings until something that can be taken comes.
 
         Args:
-            ask: ``message``, ``comparison``, ``annotation`` or ``final_rating``.
+            ask: ``message``, ``comparison``, ``annotation``, ``chat_done`` or ``final_rating``.
             annotations: boxes to tick although the last thing said is no reply that is to be annotated.
             takes_text: whether the model can be shown a message; None where it isn't shown any.
         """
         comparison = self.options.comparison if ask == "comparison" else None
+        questions = self.options.final_rating_questions
+        compared_chats = questions if comparison is not None and comparison.is_paired else ()
         expected = Expected(
-            annotations=self.options.annotations if self._utterance_to_annotate() is not None else annotations,
-            rating_questions=len(self.options.final_rating_questions) if ask == "final_rating" else 0,
+            annotations=self.options.annotations if self._dialogue.reply_to_annotate is not None else annotations,
+            rating_questions=len(questions) if ask == "final_rating" else 0,
             max_message_length=self.options.max_message_length,
             turn_idx=self.exchanges_done,
             takes_text=takes_text,
-            check_reply=self._reply_check(),
+            check_reply=None if compared_chats else self._reply_check(),
             comparison=comparison,
             wants_text=ask != "annotation",
+            compared_chats=len(compared_chats),
+            closes_chat=ask == "chat_done",
         )
-        accepted = self._await_answer(
-            lambda packet: check_packet(packet, expected, self._taken),
+        accepted = self._turns.await_answer(
+            lambda packet: check_packet(packet, expected, self._turns.taken),
             self.exchanges_done,
             self.options.max_resp_time,
             ask=ask,
             num_turns=self.options.num_turns,
             **({} if comparison is None else comparison.for_page()),
+            **({"questions": list(compared_chats)} if compared_chats else {}),
         )
-        self._taken.add(accepted.message_id)
+        self._turns.taken.add(accepted.message_id)
         return accepted
 
-    def _await_answer(
-        self, check: Callable[[Any], Answered | None], turn_idx: int, seconds: int, **told: Any
-    ) -> Answered:
-        """Tell the worker that it is their turn, and wait until something comes that can be taken.
-
-        Args:
-            check: returns what is taken of a packet, None for a repeat, and raises RefusedError.
-            turn_idx: which turn it is, for packets that name one.
-            seconds: for the turn, and again with each extension.
-            told: further keys of `your_turn`.
-        """
-        for early in self.human.discard_waiting():
-            if message_id_of(early) not in self._taken:
-                self._refuse(RefusedError("not_your_turn", worker_text("messages.wait"), message_id_of(early)))
-        deadline = time.monotonic() + seconds
-        extensions_left = self.options.time_extensions
-        self.human.control(
-            "your_turn",
-            **told,
-            turn_idx=turn_idx,
-            seconds=seconds,
-            extensions_left=extensions_left,
-            live_update_requested=True,
-        )
-        while True:
-            packet = self.human.receive(deadline)
-            if asks_more_time(packet, turn_idx):
-                if extensions_left and message_id_of(packet) not in self._taken:
-                    extensions_left -= 1
-                    deadline += seconds
-                    self._give_more_time(packet, turn_idx, deadline, extensions_left)
-                continue
-            try:
-                accepted = check(packet)
-            except RefusedError as refused:
-                self._refuse(refused)
-                continue
-            if accepted is not None:
-                return accepted
-
-    def _give_more_time(self, packet: Any, turn_idx: int, deadline: float, extensions_left: int) -> None:
-        """Tell the page until when the worker has now; a request that is sent again is not granted again."""
-        message_id = message_id_of(packet)
-        if message_id is not None:
-            self._taken.add(message_id)
-        self.human.control(
-            "more_time",
-            turn_idx=turn_idx,
-            seconds=round(deadline - time.monotonic(), 1),
-            extensions_left=extensions_left,
-        )
-
-    def _refuse(self, refused: RefusedError) -> None:
-        self.human.control("refused", message_id=refused.message_id, code=refused.code, reason=refused.reason)
-
-    def _utterance_to_annotate(self) -> int | None:
-        """Index of the model's last reply if it is to be annotated and isn't yet, else None."""
-        if self.options.annotations is None or not self.dialog:
-            return None
-        last = self.dialog[-1]
-        if last.agent_idx != MODEL_IDX or last.fake_start or last.problem_data is not None:
-            return None
-        return len(self.dialog) - 1
-
-    def _reply_check(self) -> Callable[[Any], dict[str, Any]] | None:
-        """What checks the answers about the model's last reply; None where nothing is asked of it."""
-        flow, last = self.flow, self.dialog[-1] if self.dialog else None
-        is_last = self.exchanges_done >= self.options.num_turns
-        if flow is None or last is None or last.agent_idx != MODEL_IDX or last.fake_start:
-            return None
-        if not flow.has_reply_items(is_last):
-            return None
-        return lambda given: flow.check_reply(given, last.text, is_last)
-
-    def _annotate(self, accepted: Accepted) -> None:
-        annotated = self._utterance_to_annotate()
-        if annotated is not None:
-            self.dialog[annotated].problem_data = accepted.problem_data
-        if self.flow is not None and accepted.reply_answers:
-            is_last = self.exchanges_done >= self.options.num_turns
-            self.flow.take_reply(accepted.reply_answers, len(self.dialog) - 1, is_last)
-
-    def _told_of_reply(self, accepted: Accepted, page_idx: int) -> dict[str, Any]:
-        """What the page is told of its boxes and answers about the reply that it knows as ``page_idx``."""
-        told: dict[str, Any] = {}
-        if accepted.problem_data is not None:
-            told.update(problem_data=accepted.problem_data, annotated_utterance_idx=page_idx)
-        if self.flow is not None and accepted.reply_answers:
-            told.update(
-                reply_answers=accepted.reply_answers, answered_utterance_idx=page_idx, chat_page=self.flow.flow.chat.id
-            )
-        return told
-
     def _let_model_reply(self) -> None:
-        with GrowingReply(self.human, self.options.delivery, self._page_idx(), presentable=self.bot.so_far) as growing:
+        with GrowingReply(
+            self.human, self.options.delivery, self._dialogue.page_idx, presentable=self.bot.so_far
+        ) as growing:
             reply = self.bot.act(growing.tell)
             growing.hold_back(reply.text)
         generation = reply.generation.model_copy(update={"paced": growing.paced})
         self._add_utterance(MODEL_IDX, reply.text, generation=generation, model_nickname=reply.model_nickname)
 
-    def _add_utterance(
-        self,
-        agent_idx: int,
-        text: str,
-        accepted: Accepted | None = None,
-        fake_start: bool = False,
-        generation: Generation | None = None,
-        model_nickname: str | None = None,
-    ) -> None:
-        now, page_idx = time.time(), self._page_idx()
-        utterance = Utterance(
-            agent_idx=agent_idx,
-            text=text,
-            id=HUMAN_ID if agent_idx == HUMAN_IDX else MODEL_ID,
-            timestamp=now,
-            fake_start=True if fake_start else None,
-            episode_done=False if fake_start else None,
-            message_id=accepted.message_id if accepted is not None else None,
-            timing=None if accepted is None else self._plausible_timing(accepted, now),
-            generation=generation,
-            model_nickname=model_nickname,
-        )
-        task_data: dict[str, Any] = {"utterance_idx": page_idx, "agent_idx": agent_idx}
-        if accepted is not None:
-            task_data |= {"message_id": accepted.message_id, **self._told_of_reply(accepted, page_idx - 1)}
-        self.dialog.append(utterance)
-        recorded = None if generation is None else generation.saved()
-        if recorded is not None and model_nickname is not None:
-            recorded["model_nickname"] = model_nickname
-        self.human.say(utterance.id, text, fake_start, recorded, **task_data)
-
-    def _plausible_timing(self, accepted: Accepted, now: float) -> Timing | None:
-        """The page's times of a message, as far as they can be true."""
-        shown = [utterance.timestamp for utterance in self.dialog if utterance.timestamp is not None]
-        # Without anything said before, the time of the turn bounds it.
-        start = self._started
-        return plausible(accepted.timing, now - (shown[-1] if shown else start), now - start)
+    def _add_utterance(self, agent_idx: int, text: str, accepted: Accepted | None = None, **more: Any) -> None:
+        self._dialogue.add(agent_idx, text, accepted, **more)
 
     # --- the end ---
 
@@ -640,7 +440,7 @@ class ModelChatWorld:
             if self.completion is not Completion.COMPLETE or self.ending_kind is EndingKind.DECLINED:
                 self.completion = Completion.INCOMPLETE
                 self.reason = redacted(reason)
-            if self._to_compare is not None and (cost := self._to_compare.cost_usd()):
+            if self._comparing is not None and (cost := self._comparing.unjudged_cost_usd()):
                 self.failed_generation = Generation(cost_usd=cost)
             self._go(State.ENDED)
 
@@ -693,7 +493,7 @@ class ModelChatWorld:
             "reason": self.reason,
             "failed_generation": self.failed_generation,
             "conditions": conditions_of(self.place),
-            "comparisons": self.comparisons if isinstance(self.bot, ComparedBots) else None,
+            "comparisons": self.comparisons,
             **self.additional_record(),
         }
         return Conversation(**record).to_dict()
@@ -745,7 +545,8 @@ def make_world(
         if opt.comparison is None:
             bot = BotAgent(opt.models, place.nickname)
         else:
-            bot = ComparedBots(
+            kind = PairedBots if opt.comparison.is_paired else ComparedBots
+            bot = kind(
                 place.nickname,
                 lambda nickname: BotAgent(opt.models, nickname),
                 opt.comparison,

@@ -104,13 +104,7 @@ class AnnotationWorld(ModelChatWorld):
     def begin(self) -> None:
         """Show the conversation up to its first reply that is judged."""
         personas = self.place.logged.context.get("personas") or [[]]
-        self.human.control(
-            "start",
-            agent_display_name=HUMAN_ID,
-            personas=list(personas[0]),
-            num_turns=self.options.num_turns,
-            **self.additional_start_data(),
-        )
+        self._start_page(personas[0])
         self._show_to_reply()
 
     def _begin_chat(self) -> None:
@@ -122,7 +116,7 @@ class AnnotationWorld(ModelChatWorld):
         """Take the annotation of the last reply, in place of a message."""
         accepted = self._receive(ANNOTATION)
         self._annotate(accepted)
-        self._tell_annotated(accepted, self._page_idx() - 1)
+        self._tell_annotated(accepted)
 
     def _check_attention(self) -> None:
         """Show a check in the place of a reply, and take the boxes that are ticked."""
@@ -130,7 +124,7 @@ class AnnotationWorld(ModelChatWorld):
         check = None if attention is None else attention.due(self.exchanges_done + 1)
         if check is None:
             raise RuntimeError("There is no attention check at this reply.")
-        page_idx = self._page_idx()
+        page_idx = self._dialogue.page_idx
         self.human.say(MODEL_ID, check.text, utterance_idx=page_idx, agent_idx=MODEL_IDX, attention_check=True)
         accepted = self._receive(ANNOTATION, self.options.annotations)
         self._tell_annotated(accepted, page_idx)
@@ -140,9 +134,9 @@ class AnnotationWorld(ModelChatWorld):
         """None as well where the last reply has been answered, and an attention check follows it."""
         return None if self.dialog and self.dialog[-1].message_id is not None else super()._reply_check()
 
-    def _tell_annotated(self, accepted: Accepted, page_idx: int) -> None:
-        """Say an annotation of what the page knows as ``page_idx`` back; it is on disk first."""
-        told = self._told_of_reply(accepted, page_idx)
+    def _tell_annotated(self, accepted: Accepted, page_idx: int | None = None) -> None:
+        """Say an annotation of the last reply, or of what the page knows as ``page_idx``, back; it is on disk first."""
+        told = self._dialogue.told_of_reply(accepted, page_idx)
         self.human.control(ANNOTATED, turn_idx=self.exchanges_done, message_id=accepted.message_id, **told)
 
     def _let_model_reply(self) -> None:
@@ -167,7 +161,7 @@ class AnnotationWorld(ModelChatWorld):
             fake_start=True if is_human or line.fake_start else None,
             episode_done=False if is_human or line.fake_start else None,
         )
-        page_idx = self._page_idx()
+        page_idx = self._dialogue.page_idx
         self.dialog.append(shown)
         self.human.say(shown.id, line.text, line.fake_start, utterance_idx=page_idx, agent_idx=line.agent_idx)
 
@@ -175,7 +169,7 @@ class AnnotationWorld(ModelChatWorld):
         super()._annotate(accepted)
         reply = self.dialog[-1]
         reply.message_id = accepted.message_id
-        reply.timing = self._plausible_timing(accepted, time.time())
+        reply.timing = self._dialogue.plausible_timing(accepted, time.time())
 
     @property
     def is_worth_keeping(self) -> bool:

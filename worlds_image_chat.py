@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_chat.bot_agent import BotAgent, ComparedBots
+from model_chat.bot_agent import BotAgent
+from model_chat.comparing.paired import PairedBots
+from model_chat.comparing.per_turn import ComparedBots
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.images.contexts import ImageContext, ImageContexts
 from model_chat.images.inputs import ImageInput, first_message, repeated_keys
 from model_chat.images.quota import ImageQuota, ImageReservation
-from model_chat.records.schema import HUMAN_ID
 from model_chat.serving.pool import ModelPool
 from model_chat.worlds import ChatOptions, ModelChatOnboardWorld, ModelChatWorld, NoReservationLeftError
 from model_chat.worlds import get_world_params as get_world_params  # the same as in text chat, and so are these:
@@ -81,6 +82,15 @@ class ComparedImageBots(ComparedBots, ImageBotAgent):
         self.tell_both(lambda bot: bot.observe_image() if isinstance(bot, ImageBotAgent) else None)
 
 
+class PairedImageBots(PairedBots, ImageBotAgent):
+    """Two models that are shown the same image, one after the other."""
+
+    def observe_image(self) -> None:
+        """Let the model of this chat see the image before anything is said."""
+        if isinstance(self.speaker, ImageBotAgent):
+            self.speaker.observe_image()
+
+
 class ModelImageChatWorld(ModelChatWorld):
     """One conversation about an image: the model has the first turn, then it continues as in text chat.
 
@@ -123,13 +133,11 @@ class ModelImageChatWorld(ModelChatWorld):
     def begin(self) -> None:
         """Show the image to both, and let the model say the first word."""
         self.place.seen = True
-        self.human.control(
-            "start",
-            agent_display_name=HUMAN_ID,
-            personas=[],
-            num_turns=self.options.num_turns,
-            **self.additional_start_data(),
-        )
+        self._start_page([])
+        self.open_chat()
+
+    def open_chat(self) -> None:
+        """Let the model see the image and say the first word."""
         self.bot.observe_image()
         self._let_model_reply()
 
@@ -164,8 +172,8 @@ def make_world(
         if opt.comparison is None:
             return world_class(opt, human, make_bot(place.nickname), place)
         seed = opt.comparison.seed_of(human.assignment_id)
-        bots = ComparedImageBots(place.nickname, make_bot, opt.comparison, seed)
-        return world_class(opt, human, bots, place)
+        kind = PairedImageBots if opt.comparison.is_paired else ComparedImageBots
+        return world_class(opt, human, kind(place.nickname, make_bot, opt.comparison, seed), place)
     except BaseException:
         place.give_back()
         raise

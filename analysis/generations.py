@@ -1,4 +1,7 @@
-"""How the models' replies were made: served models, times, tokens, cost, retries and failures, a row a model."""
+"""How the models' replies were made: served models, times, tokens, cost, pace, retries and failures, a row a model.
+
+Where two models are compared each has its own row, with its replies that the conversation did not go on with.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ COLUMNS = (
     "retries",
     "failures",
     "cost_usd",
+    "not_paced",
 )
 
 
@@ -37,15 +41,15 @@ class ConversationGenerations(NamedTuple):
 
     Attributes:
         digest: the content of the conversation, for telling duplicates.
-        model_nickname: who replied.
-        replies: those that are known.
-        failed: whether the model failed.
-        failed_generation: of the reply that it could not give.
+        model_nickname: who replied; of a pair ``a|b``.
+        replies: those that are known, with the model that gave each.
+        failed: whether the model failed, or one of a pair.
+        failed_generation: of the reply that it could not give; of a pair, what nobody knows whose it was.
     """
 
     digest: bytes
     model_nickname: str
-    replies: list[Generation]
+    replies: list[tuple[str, Generation]]
     failed: bool
     failed_generation: Generation | None
 
@@ -58,8 +62,15 @@ def generations_of(conversation: ReadConversation, digest: bytes) -> Conversatio
         digest: of its content.
     """
     replies = [
-        line.generation for line in conversation.dialog if line.agent_idx == MODEL_IDX and line.generation is not None
+        (line.model_nickname or conversation.model_nickname, line.generation)
+        for line in conversation.dialog
+        if line.agent_idx == MODEL_IDX and line.generation is not None
     ]
+    for judged in conversation.comparisons or ():  # the other reply is in the dialogue
+        if judged.continued_with is not None:
+            other = judged.right if judged.continued_with == "left" else judged.left
+            if other.generation is not None:
+                replies.append((other.model_nickname, other.generation))
     failed = conversation.status is Completion.INCOMPLETE and (conversation.reason or "").startswith(FAILED)
     if not replies and not failed:
         return None
@@ -78,6 +89,7 @@ class _OfModel:
     retries: int | None = None
     failures: int = 0
     cost_usd: float | None = None
+    not_paced: int | None = None
 
     def add(self, generation: Generation) -> None:
         """Count what a reply has used, given or not."""
@@ -97,6 +109,8 @@ class _OfModel:
         if generation.seconds_to_first_token is not None:
             self.first_token.append(generation.seconds_to_first_token)
         self.cut_at_limit += generation.finish_reason == "length"
+        if generation.paced is not None:
+            self.not_paced = (self.not_paced or 0) + (not generation.paced)
 
 
 class GenerationTotals:
@@ -115,19 +129,23 @@ class GenerationTotals:
             if digest in self._seen:
                 continue
             self._seen.add(digest)
-            of_model = self._of_model.setdefault(nickname, _OfModel())
-            for generation in replies:
-                of_model.add_reply(generation)
-            of_model.failures += failed
-            if failed_generation is not None:
-                of_model.add(failed_generation)
+            for speaker, generation in replies:
+                self._of(speaker).add_reply(generation)
+            if failed or failed_generation is not None:
+                of_model = self._of(nickname)
+                of_model.failures += failed
+                if failed_generation is not None:
+                    of_model.add(failed_generation)
+
+    def _of(self, nickname: str) -> _OfModel:
+        return self._of_model.setdefault(nickname, _OfModel())
 
     def table(self) -> pd.DataFrame:
         """Return a row a model of which anything is known, in order of name; empty cells for what is not known.
 
         `seconds` and `first_token` are in seconds; tokens, retries and cost are sums that include failed replies;
-        `cut_at_limit` counts replies that ended at the limit of tokens; `served_models` are joined by `; `, in the order in
-        which they came.
+        `cut_at_limit` counts replies that ended at the limit of tokens, `not_paced` those that could not keep the study's
+        pace (empty where none was set); `served_models` are joined by `; `, in the order in which they came.
         """
         rows = [
             {
@@ -144,11 +162,12 @@ class GenerationTotals:
                 "retries": of_model.retries,
                 "failures": of_model.failures,
                 "cost_usd": of_model.cost_usd,
+                "not_paced": of_model.not_paced,
             }
             for nickname, of_model in sorted(self._of_model.items())
         ]
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
-        whole = ("replies", "prompt_tokens", "completion_tokens", "cut_at_limit", "retries", "failures")
+        whole = ("replies", "prompt_tokens", "completion_tokens", "cut_at_limit", "retries", "failures", "not_paced")
         return frame.astype({**dict.fromkeys(whole, "Int64"), "cost_usd": "float64"})
 
     def remarks(self) -> list[str]:

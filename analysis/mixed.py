@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.estimates import TIE, Floats
@@ -115,11 +115,13 @@ def fit(
         )
         return means, information, variance, criterion
 
+    from scipy.optimize import minimize  # it takes long to import, and small studies have nothing to fit
+
     bounds = [(0.0, 100.0) if has_repeats else (0.0, 0.0), (0.0, 100.0)]
     results = []
     for start in _STARTS:
         first = np.array([start[0] if has_repeats else 0.0, start[1]])
-        results.append(optimize.minimize(lambda scales: parts(scales)[3], first, method="L-BFGS-B", bounds=bounds))
+        results.append(minimize(lambda scales: parts(scales)[3], first, method="L-BFGS-B", bounds=bounds))
     scales = np.asarray(min(results, key=lambda result: float(result.fun)).x)
     means, information, variance, _ = parts(scales)
     if not variance > TIE**2:

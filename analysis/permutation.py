@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, special
+from scipy import special
 
 from model_chat.analysis.comparison import difference
 from model_chat.analysis.estimates import CELLS_AT_ONCE, TIE, Floats
@@ -227,6 +227,8 @@ class _Pair:
         self._sums, self._totals, self._is_a, self._worker = sums, totals, is_a, worker
         conversations = len(worker)
         self._workers = int(worker.max()) + 1
+        from scipy import sparse  # it takes a while to import, and studies of one model compare nothing
+
         ones = (np.ones(conversations), (worker, np.arange(conversations)))
         self._by_worker = sparse.csr_array(ones, shape=(self._workers, conversations))
 

@@ -22,12 +22,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from model_chat.analysis.estimates import TIE, Floats
 
@@ -111,6 +110,8 @@ def why_not(judgements: Judgements) -> str | None:
     The maximum is finite if, and only if, for every division of the models into two groups some model of each group has
     beaten, or tied with, one of the other (Ford 1957, American Mathematical Monthly 64; a tie counts in both directions).
     """
+    from scipy.sparse.csgraph import connected_components  # most studies compare nothing, and need not wait for it
+
     compared = judgements.between_models()
     if len(compared) == 0:
         return "No judgement compares two models."
@@ -139,14 +140,16 @@ def why_not(judgements: Judgements) -> str | None:
     )
 
 
-def _graph(judgements: Judgements, count: int, *, both: bool = False) -> coo_array:
-    """An edge from each winner to each loser; in both directions for a tie, and for all where only contact counts."""
+def _graph(judgements: Judgements, count: int, *, both: bool = False) -> Any:
+    """Return a sparse array: an edge from each winner to each loser; both ways for ties, and for all if `both`."""
     forward = judgements.outcome != RIGHT
     backward = judgements.outcome != LEFT
     if both:
         forward = backward = np.ones(len(judgements), dtype=bool)
     start = np.concatenate([judgements.left[forward], judgements.right[backward]])
     end = np.concatenate([judgements.right[forward], judgements.left[backward]])
+    from scipy.sparse import coo_array
+
     return coo_array((np.ones(len(start)), (start, end)), shape=(count, count))
 
 

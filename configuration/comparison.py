@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PER_TURN = "per_turn"
+PER_TURN, PAIRED = "per_turn", "paired"
+METHODS = (PER_TURN, PAIRED)
 POINTS = (2, 3, 5, 7)
 TIES = ("none", "tie", "both_bad", "both")
 CONTINUE = ("pick", "random")
@@ -24,6 +25,7 @@ class ComparisonSettings:
         continue_with: ``pick``: the conversation goes on with the reply that was picked; ``random``: with either.
         reason: whether the worker may say why.
         seed: of the sides, and of the reply that a conversation goes on with where no pick decides.
+        is_paired: whole chats are compared: one with each model, one after the other.
     """
 
     points: int = 2
@@ -31,6 +33,7 @@ class ComparisonSettings:
     continue_with: str = "pick"
     reason: bool = False
     seed: int = 42
+    is_paired: bool = False
 
     @property
     def levels(self) -> int:
@@ -66,6 +69,7 @@ class ComparisonSettings:
             args.comparison_continue,
             args.comparison_reason,
             args.random_seed,
+            args.comparison == PAIRED,
         )
 
 
@@ -79,10 +83,10 @@ def comparison_faults(prefix: str, args: Any) -> list[str]:
     if args.comparison is None:
         return []
     found = []
-    if args.comparison != PER_TURN:
+    if args.comparison not in METHODS:
         found.append(
-            f"{prefix}.comparison: '{args.comparison}' is not available; give {PER_TURN}, or leave the flag out to let "
-            "each worker chat with one model."
+            f"{prefix}.comparison: '{args.comparison}' is not available; give {_one_of(METHODS)}, or leave the flag out to "
+            "let each worker chat with one model."
         )
     for name, allowed in (
         ("comparison_points", POINTS),
@@ -96,10 +100,16 @@ def comparison_faults(prefix: str, args: Any) -> list[str]:
             f"{prefix}.comparison_ties: '{args.comparison_ties}' allows no tie, which is the middle of a scale of "
             f"{args.comparison_points} points; give tie or both, or {prefix}.comparison_points=2."
         )
+    if args.comparison == PAIRED and args.comparison_continue == "random":
+        found.append(
+            f"{prefix}.comparison_continue: 'random' has no effect with {prefix}.comparison={PAIRED}, where no chat goes on "
+            f"after a judgement; leave it out, or give {prefix}.comparison={PER_TURN}."
+        )
     if args.stream_replies and not (args.reply_first_seconds > 0 and args.reply_chars_per_second > 0):
         found.append(
-            f"{prefix}.stream_replies: two replies that are compared must grow at one pace, or their speed shows which "
-            f"model it is; give {prefix}.reply_first_seconds and {prefix}.reply_chars_per_second, or stream_replies=false."
+            f"{prefix}.stream_replies: replies of models that are compared must grow at one pace, or their speed shows "
+            f"which model it is; give {prefix}.reply_first_seconds and {prefix}.reply_chars_per_second, or "
+            "stream_replies=false."
         )
     return found
 
@@ -131,11 +141,12 @@ def pair_faults(flag: str, wanted: Iterable[str], prefix: str, args: Any) -> lis
             if len(models) > 1:
                 found.append(
                     f"{flag}: '{entry}' is a pair of models, and nothing is compared; give "
-                    f"{prefix}.comparison={PER_TURN}, or single nicknames."
+                    f"{prefix}.comparison={_one_of(METHODS)}, or single nicknames."
                 )
         elif len(models) != 2 or not all(models):
             found.append(
-                f"{flag}: '{entry}' is not a pair of models; with comparison={PER_TURN} write it as nickname|nickname."
+                f"{flag}: '{entry}' is not a pair of models; with comparison={args.comparison} write it as "
+                "nickname|nickname."
             )
         elif models[0] == models[1] and not args.comparison_allow_self:
             found.append(

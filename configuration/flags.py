@@ -9,7 +9,6 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import (
     BooleanNode,
     DictConfig,
@@ -47,6 +46,8 @@ class Flag:
 
 def all_flags() -> Mapping[str, Flag]:
     """Return every flag by its name, whichever blueprint, architect and provider a run chooses."""
+    from hydra.core.config_store import ConfigStore  # the analysis imports this module, and needs no flags
+
     from model_chat import model_chat_blueprint as model_chat_blueprint  # registers what there is to choose from
 
     groups = ConfigStore.instance().repo.get("mephisto", {})
@@ -58,6 +59,8 @@ def all_flags() -> Mapping[str, Flag]:
 @lru_cache(maxsize=2)
 def _all_flags(registered: tuple[tuple[str, str], ...]) -> Mapping[str, Flag]:
     """Find all flags; anew when something further has been registered."""
+    from hydra.core.config_store import ConfigStore
+
     from model_chat.configuration.hydra import TaskConfig
 
     found = {flag.name: flag for flag in _flags_of(OmegaConf.structured(TaskConfig), "", frozenset())}

@@ -30,10 +30,13 @@ LONGEST_PAUSE = 1.0
 
 
 COMPARISON, COMPARISON_DONE = "comparison", "comparison_done"
-"""The controls of the update that shows two replies, and of the one that says the judgement of them back."""
+"""The controls of the update that shows two replies, or that two chats are to be compared, and of the one that says the
+judgement back."""
+CHAT_DONE = "chat_done"
+"""The control of the update that says that the worker has closed one of two chats."""
 ANNOTATED = "annotated"
 """The control of the update that says an annotation back where finished conversations are annotated."""
-TAKEN = ("page_done", "rating_done", COMPARISON_DONE, ANNOTATED)
+TAKEN = ("page_done", "rating_done", COMPARISON_DONE, CHAT_DONE, ANNOTATED)
 """Control updates that say that what a worker sent has been taken; they are on disk first."""
 
 
@@ -167,11 +170,11 @@ class HumanAgent:
         update["timestamp"] = time.time()
         self.mephisto_agent.observe(update)
 
-    def show_replies(self, generation: dict[str, Any], **task_data: Any) -> None:
-        """Show two replies that are to be compared.
+    def show_compared(self, generation: dict[str, Any], **task_data: Any) -> None:
+        """Show two replies, or the questions about two chats, that are to be compared.
 
         Args:
-            generation: whose they are, and how they were made; recorded, and the page does not get it.
+            generation: whose they are, and how replies were made; recorded, and the page does not get it.
             task_data: further keys of `task_data`.
         """
         update = ServerUpdate(as_update({"control": COMPARISON, **task_data}))

@@ -34,6 +34,8 @@ class Expected:
         check_reply: checks the answers to the items of the last reply; None where nothing is asked of it.
         comparison: how replies are compared, when that is asked for.
         wants_text: whether a message is written; an annotation of a finished conversation has none.
+        compared_chats: number of questions about two whole chats that are compared; 0: two replies are.
+        closes_chat: the worker is to say that they have read the last reply of a chat.
     """
 
     annotations: AnnotationsConfig | None
@@ -44,14 +46,16 @@ class Expected:
     check_reply: Callable[[Any], dict[str, Any]] | None = None
     comparison: ComparisonSettings | None = None
     wants_text: bool = True
+    compared_chats: int = 0
+    closes_chat: bool = False
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Which of two replies a worker finds better.
+    """Which of two replies, or chats, a worker finds better.
 
     Attributes:
-        pick: the reply, or that there is none.
+        pick: the better one, or that there is none.
         strength: how much better it is, from 1 up; None without degrees, and without a better one.
         reason: in the worker's words, or None.
     """
@@ -72,7 +76,7 @@ class Accepted:
         final_ratings: one a question, or None.
         timing: when it happened, by the page's clock.
         reply_answers: item -> answer about the last reply of the model, or None when nothing is asked of it.
-        judgement: of two replies, or None.
+        judgements: of two replies: one; of two chats: one a question; else none.
     """
 
     message_id: str
@@ -81,7 +85,7 @@ class Accepted:
     final_ratings: list[int] | None
     timing: Timing | None
     reply_answers: dict[str, Any] | None = None
-    judgement: Judgement | None = None
+    judgements: tuple[Judgement, ...] = ()
 
 
 def message_id_of(packet: Any) -> str | None:
@@ -128,12 +132,18 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
     task_data = packet["task_data"]
     try:
         _check_turn(task_data, expected.turn_idx)
-        judgement: Judgement | None = None
+        judgements: tuple[Judgement, ...] = ()
         if expected.comparison is not None:
             text, ratings = "", None
-            judgement = check_judgement(task_data.get("comparison"), expected.comparison, expected.max_message_length)
+            judgements = _check_judgements(task_data.get("comparison"), expected, expected.comparison)
         elif task_data.get("comparison") is not None:
             raise RefusedError("not_your_turn", worker_text("comparison.no_replies"))
+        elif expected.closes_chat:
+            if task_data.get("chat_done") is not True:
+                raise RefusedError("chat_over", worker_text("comparison.chat_over"))
+            text, ratings = _no_text(packet), None
+        elif task_data.get("chat_done") is not None:
+            raise RefusedError("not_your_turn", worker_text("comparison.chat_not_over"))
         elif expected.rating_questions:
             text, ratings = _no_text(packet), _check_ratings(task_data.get("final_rating"), expected.rating_questions)
         else:
@@ -151,7 +161,7 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
         refused.message_id = message_id
         raise
     timing = read_timing(task_data.get("timing"))
-    return Accepted(message_id, text, ticks, ratings, timing, reply_answers, judgement)
+    return Accepted(message_id, text, ticks, ratings, timing, reply_answers, judgements)
 
 
 def _check_reply(given: Any, expected: Expected) -> dict[str, Any] | None:
@@ -191,8 +201,18 @@ def check_text(text: Any, max_length: int) -> str:
     return clean
 
 
+def _check_judgements(answer: Any, expected: Expected, settings: ComparisonSettings) -> tuple[Judgement, ...]:
+    if not expected.compared_chats:
+        return (check_judgement(answer, settings, expected.max_message_length),)
+    if answer is not None and not isinstance(answer, list):
+        raise RefusedError("comparison_invalid", "Your choices arrived damaged. Please choose again.")
+    if not answer or None in answer or len(answer) != expected.compared_chats:
+        raise RefusedError("comparison_missing", "Please answer each question about the two chats.")
+    return tuple(check_judgement(each, settings, expected.max_message_length) for each in answer)
+
+
 def check_judgement(answer: Any, settings: ComparisonSettings, max_length: int) -> Judgement:
-    """Return how a worker judges two replies.
+    """Return how a worker judges two replies, or chats.
 
     Args:
         answer: of any JSON type.

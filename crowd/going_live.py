@@ -10,6 +10,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from omegaconf import OmegaConf
 
+from model_chat.configuration.comparison import PAIRED
 from model_chat.configuration.study_flow import pages_around_chat
 from model_chat.configuration.turn_time import longest_pace
 from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
@@ -95,12 +96,15 @@ def longest_seconds(blueprint: Any, attention_checks: int) -> int:
         attention_checks: in one conversation.
     """
     onboarding = blueprint.max_onboard_time if blueprint.onboarding_qualification else 0
-    judgements = blueprint.num_turns if blueprint.get("comparison", None) else 0
-    worker_turns = blueprint.num_turns + judgements + 1 + attention_checks
+    comparison = blueprint.get("comparison", None)
+    chats = 2 if comparison == PAIRED else 1
+    # Two chats are closed one by one, and compared in place of the final rating.
+    judgements = chats if comparison == PAIRED else blueprint.num_turns if comparison else 0
+    worker_turns = blueprint.num_turns * chats + judgements + 1 + attention_checks
     times = 1 + int(blueprint.get("time_extensions", 0) or 0)
     turn = blueprint.max_resp_time * times
     pages = pages_around_chat(blueprint.get("study_flow_path") or "") * (blueprint.get("max_page_time") or 0) * times
-    replies = blueprint.num_turns + 1
+    replies = (blueprint.num_turns + 1) * chats
     reply = blueprint.max_model_response_time + longest_pace(
         float(blueprint.get("reply_first_seconds", 0) or 0), float(blueprint.get("reply_chars_per_second", 0) or 0)
     )

@@ -1,4 +1,4 @@
-"""Judgements of two replies, put together again from what a conversation's page was sent and what was recorded beside it."""
+"""Judgements of two replies or chats, put together again from what a page was sent and what was recorded beside it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def comparisons_of(messages: Iterable[dict[str, Any]], generations: Mapping[str,
             shown[turn] = message
         elif data.get("control") == COMPARISON_DONE and (earlier := shown.pop(turn, None)) is not None:
             try:
-                found.append(_judgement(earlier, data, message.get("timestamp"), generations))
+                found += _judgements(earlier, data, message.get("timestamp"), generations)
             except (ValidationError, KeyError, TypeError) as error:
                 logger.warning("A damaged comparison is left out of a conversation that is recovered: %s", error)
     return found
@@ -51,29 +51,45 @@ def cost_of_unjudged(messages: Iterable[dict[str, Any]], generations: Mapping[st
     return sum(Generation.of(side.get("generation")).cost_usd or 0.0 for side in sides if isinstance(side, Mapping))
 
 
-def _judgement(
+def is_judged_to_the_end(messages: Iterable[dict[str, Any]]) -> bool:
+    """Whether two chats were compared, and nothing that counts was to come."""
+    return any(
+        data.get("control") == COMPARISON_DONE and data.get("complete") is True
+        for message in messages
+        if isinstance(data := message.get("task_data"), dict)
+    )
+
+
+def _judgements(
     shown: dict[str, Any], done: dict[str, Any], timestamp: Any, generations: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Put one together.
+) -> list[dict[str, Any]]:
+    """Put the judgement of two replies together, or those of two chats, one a question.
 
     Raises:
         ValidationError, KeyError, TypeError: it is damaged.
     """
     made = generations[shown["update_id"]]
-    sides = {
-        side: {
-            "model_nickname": made[side]["model_nickname"],
-            "text": shown["task_data"][side]["text"],
-            "generation": Generation.of(made[side].get("generation")).saved(),
+    is_paired = "judgements" in done
+    sides = {side: _side(made[side], None if is_paired else shown["task_data"][side]) for side in ("left", "right")}
+    found = [
+        {
+            "turn_idx": None if is_paired else done["turn_idx"],
+            "question": judged.get("question"),
+            **sides,
+            **{key: judged.get(key) for key in ("pick", "strength", "reason", "continued_with")},
+            "timestamp": timestamp,
         }
-        for side in ("left", "right")
+        for judged in (done["judgements"] if is_paired else [done])
+    ]
+    for entry in found:
+        Comparison.model_validate(entry)
+    return found
+
+
+def _side(made: dict[str, Any], shown: dict[str, Any] | None) -> dict[str, Any]:
+    """One side: whose it is, and of a reply the text and how it was made."""
+    return {
+        "model_nickname": made["model_nickname"],
+        "text": None if shown is None else shown["text"],
+        "generation": None if shown is None else Generation.of(made.get("generation")).saved(),
     }
-    entry = {
-        "turn_idx": done["turn_idx"],
-        "question": None,
-        **sides,
-        **{key: done.get(key) for key in ("pick", "strength", "reason", "continued_with")},
-        "timestamp": timestamp,
-    }
-    Comparison.model_validate(entry)
-    return entry

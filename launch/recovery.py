@@ -20,11 +20,12 @@ from pydantic import ValidationError
 
 from model_chat.configuration.mephisto_data import DATABASE
 from model_chat.configuration.traces import NewPaths
+from model_chat.conversation.human_agent import CHAT_DONE
 from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
 from model_chat.launch.recovered_annotations import annotation_of, judged_of, shown_as_said
 from model_chat.launch.recovered_answers import add_answers, flow_of, may_keep
-from model_chat.launch.recovered_comparisons import comparisons_of, cost_of_unjudged
+from model_chat.launch.recovered_comparisons import comparisons_of, cost_of_unjudged, is_judged_to_the_end
 from model_chat.mephisto_task.agent_state import state_of
 from model_chat.records.collected import SavedConversations, message_ids_of
 from model_chat.records.journal import JOURNAL_NAME
@@ -249,6 +250,8 @@ def _recover_agent(
                 saved["comparisons"] = comparisons_of(state.messages, state.generations)
                 if cost := cost_of_unjudged(state.messages, state.generations):
                     saved["failed_generation"] = {"cost_usd": cost}
+                if is_judged_to_the_end(state.messages):
+                    saved.update(status=Completion.COMPLETE.value, reason=None)
             save_conversation(chat_data_folder, saved, is_live)
             state.record_world_data({"custom_data": saved})
             outcome = Completion(saved["status"])
@@ -293,7 +296,11 @@ def dialog_of(
     for message in messages:
         data = message.get("task_data")
         annotation_of(data, by_page_idx)
-        if not isinstance(data, dict) or "control" in data or data.get("attention_check") or "agent_idx" not in data:
+        if not isinstance(data, dict):
+            continue
+        if data.get("control") == CHAT_DONE:
+            _annotate(by_page_idx, data)
+        if "control" in data or data.get("attention_check") or "agent_idx" not in data:
             continue
         try:
             utterance, annotated_idx, annotation = _utterance_of(message, data)
@@ -311,6 +318,13 @@ def dialog_of(
         page_idx = data.get("utterance_idx")
         by_page_idx[page_idx if isinstance(page_idx, int) else len(dialog) - 1] = utterance
     return [utterance.to_dict() for utterance in dialog]
+
+
+def _annotate(by_page_idx: Mapping[int, Utterance], data: dict[str, Any]) -> None:
+    """Give the last reply of a chat the boxes with which the chat was closed."""
+    annotated, ticks = by_page_idx.get(data.get("annotated_utterance_idx", -1)), data.get("problem_data")
+    if annotated is not None and isinstance(ticks, dict) and all(type(ticked) is bool for ticked in ticks.values()):
+        annotated.problem_data = ticks
 
 
 def _text_or_none(known: Any, key: str) -> str | None:
@@ -333,6 +347,7 @@ def _utterance_of(message: dict[str, Any], data: dict[str, Any]) -> tuple[Uttera
         fake_start=fake,
         episode_done=False if fake else None,
         message_id=data.get("message_id"),
+        chat_idx=data.get("chat_idx"),
     )
     annotated_idx, annotation = data.get("annotated_utterance_idx"), data.get("problem_data")
     if not isinstance(annotated_idx, int):

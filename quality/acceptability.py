@@ -57,6 +57,18 @@ class AcceptabilityChecker:
             begun_before: whether the conversation had already begun when the worker came (seeded text chat, image chat),
                 so that a greeting shows that what was there has not been read.
         """
+        return self.violations_of_chats([messages], begun_before)
+
+    def violations_of_chats(self, chats: Sequence[Sequence[str]], begun_before: bool) -> str:
+        """Return the same for a worker who has chatted more than once: each chat partner may be told the same.
+
+        Messages are numbered through all chats.
+
+        Args:
+            chats: the worker's own messages in each.
+            begun_before: as for :meth:`violations`, in each chat.
+        """
+        messages = [text for chat in chats for text in chat]
         if not messages:
             return ""
         found = []
@@ -64,13 +76,18 @@ class AcceptabilityChecker:
             found.append("under_min_length")
         if sum(map(is_all_caps, messages)) >= min(MOST_ALL_CAPS, len(messages)):
             found.append("too_much_all_caps")
-        first, *later = map(_normalised, messages)
-        if first and first in later:
+        if any(map(_repeats_first, chats)):
             found.append("exact_match")
         found += [f"unsafe:{number}" for number, text in enumerate(messages, 1) if self._is_offensive(text)]
-        if begun_before and _GREETING.match(messages[0]):
+        if begun_before and any(_GREETING.match(chat[0]) for chat in chats if chat):
             found.append("starts_with_greeting")
         return ",".join(found)
+
+
+def _repeats_first(messages: Sequence[str]) -> bool:
+    """Whether a later message of a chat equals the first one."""
+    first, *later = map(_normalised, messages) if messages else [""]
+    return bool(first) and first in later
 
 
 def is_all_caps(text: str) -> bool:

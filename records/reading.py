@@ -135,6 +135,10 @@ def _generation(value: object) -> Generation | None:
     return Generation.of(value) if isinstance(value, dict) else None
 
 
+def _nickname(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
 class ReadTiming(BaseModel):
     """When a human turn happened, epoch seconds by the page's clock; what could not be told is None."""
 
@@ -155,6 +159,8 @@ class ReadUtterance(BaseModel):
     timing: ReadTiming | None = None
     generation: Annotated[Generation | None, BeforeValidator(_generation)] = None
     """How a model's reply was made; None in older records."""
+    model_nickname: Annotated[str | None, BeforeValidator(_nickname)] = None
+    """Of the model that said it, where two models are compared."""
 
 
 class ReadComparedReply(BaseModel):

@@ -102,7 +102,9 @@ class Utterance(_Strict):
     generation: Generation | None = None
     """Of model utterances."""
     model_nickname: str | None = None
-    """Of model utterances, where replies of two models are compared."""
+    """Of model utterances, where two models are compared."""
+    chat_idx: Literal[0, 1] | None = None
+    """Which of two chats it belongs to, where whole chats are compared."""
 
     def to_dict(self) -> dict[str, Any]:
         """The utterance as saved: `agent_idx`, `text` and `id` always, the rest only where there is a value."""
@@ -181,11 +183,11 @@ class TaskDescription(_Strict):
     annotations_config: str | None = None
     """The text of the annotation configuration file, or None when responses were not annotated."""
     model_nickname: str
-    """`a|b` where the replies of two models are compared."""
+    """`a|b` where two models are compared."""
     model_file: str | None = None
-    """None where replies of two models are compared."""
+    """None where two models are compared."""
     model_opt: dict[str, Any] = Field(default_factory=dict)
-    """The model's whole opt, JSON-safe, without secrets; where replies of two models are compared, both by nickname."""
+    """The model's whole opt, JSON-safe, without secrets; where two models are compared, both by nickname."""
     final_rating_question: str | None = None
     """The final rating question(s), joined by `|`; None in older files."""
     study_flow: str | None = None

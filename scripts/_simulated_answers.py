@@ -113,3 +113,24 @@ def _text(rng: random.Random, least: int, most: int) -> str:
     while len(text) < least:
         text += f" {rng.choice(WORDS)}"
     return text[:most].strip().ljust(least, ".")
+
+
+def judgement(asked: dict[str, Any], left: int, right: int, prefers_longer: bool, rng: random.Random) -> dict[str, Any]:
+    """Answer which of two replies, or chats, is better.
+
+    Args:
+        asked: the `your_turn` that asks.
+        left: characters of the left one.
+        right: characters of the right one.
+        prefers_longer: whether the longer one is picked; else any answer is.
+        rng: decides where nothing else does.
+    """
+    further = {"tie": ["tie"], "both_bad": ["both_bad"], "both": ["tie", "both_bad"]}.get(asked["ties"], [])
+    pick = rng.choice(["left", "right", *further])
+    if prefers_longer and left != right:
+        pick = "left" if left > right else "right"
+    elif prefers_longer and "tie" in further:
+        pick = "tie"
+    levels = (asked["points"] - 1) // 2
+    has_strength = pick in ("left", "right") and levels
+    return {"pick": pick, "strength": rng.randint(1, levels) if has_strength else None, "reason": ""}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_chat.errors import ModelChatError
-from model_chat.scripts._simulated_answers import valid_answers
+from model_chat.scripts._simulated_answers import judgement, valid_answers
 
 LINES = (
     "Hello there, how are you doing today?",
@@ -135,15 +135,6 @@ class Person:
             return {"consent": "decline" if self.behaviour.declines else "accept"}
         return valid_answers(page["items"], self.rng)
 
-    def judgement(self, asked: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
-        """Return which of two replies is better."""
-        further = {"tie": ["tie"], "both_bad": ["both_bad"], "both": ["tie", "both_bad"]}.get(asked["ties"], [])
-        pick = self.rng.choice(["left", "right", *further])
-        left, right = (len(shown[side]["text"]) for side in ("left", "right"))
-        if self.behaviour.prefers_longer and left != right:
-            pick = "left" if left > right else "right"
-        elif self.behaviour.prefers_longer and "tie" in further:
-            pick = "tie"
-        levels = (asked["points"] - 1) // 2
-        has_strength = pick in ("left", "right") and levels
-        return {"pick": pick, "strength": self.rng.randint(1, levels) if has_strength else None, "reason": ""}
+    def judgement(self, asked: dict[str, Any], left: int, right: int) -> dict[str, Any]:
+        """Return which of two replies, or chats, is better, by their characters."""
+        return judgement(asked, left, right, self.behaviour.prefers_longer, self.rng)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import time
+from collections import Counter
 from typing import Any, Self, cast
 from uuid import uuid4
 
@@ -289,6 +290,8 @@ class SimulatedWorker:
         expecting_refusal = False
         unanswered: dict[str, Any] = {}
         shown: dict[str, Any] = {}
+        lengths: Counter[int] = Counter()
+        """Characters of the model's side, in each of two chats that are compared."""
         while True:
             update = await self.next_update()
             data = update.get("task_data") or {}
@@ -303,6 +306,7 @@ class SimulatedWorker:
                 texts.append(key)
                 self.person.heard(data["agent_idx"], update["text"], fake_start=update.get("fake_start", False))
                 if data["agent_idx"] == 1:
+                    lengths[data.get("chat_idx", 0)] += len(update["text"])
                     reply = "" if update.get("fake_start", False) or data.get("attention_check") else update["text"]
                     to_annotate = not update.get("fake_start", False) and data.get("annotate", True)
                     now = time.monotonic()
@@ -356,12 +360,18 @@ class SimulatedWorker:
                     to_annotate = False
                 items = [
                     *asked.get("every_reply", ()),
-                    *(asked.get("last_reply", ()) if data["ask"] == "final_rating" else ()),
+                    *(asked.get("last_reply", ()) if data["ask"] in ("final_rating", "chat_done") else ()),
                 ]
                 if items and reply and data["ask"] != "comparison":
                     answer["reply_answers"] = valid_answers(items, self._rng, reply)
-                if data["ask"] == "comparison":
-                    await self.send_update({"comparison": self.person.judgement(data, shown)})
+                if data["ask"] == "comparison" and "questions" in data:
+                    judged = [self.person.judgement(data, lengths[0], lengths[1]) for _ in data["questions"]]
+                    await self.send_update({"comparison": judged})
+                elif data["ask"] == "comparison":
+                    left, right = (len(shown[side]["text"]) for side in ("left", "right"))
+                    await self.send_update({"comparison": self.person.judgement(data, left, right)})
+                elif data["ask"] == "chat_done":
+                    await self.send_update({**answer, "chat_done": True})
                 elif data["ask"] == "final_rating":
                     answer["final_rating"] = await self.person.ratings(self.config["final_rating_questions"])
                     await self.send_update(answer)

@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--prefer-longer",
         action="store_true",
-        help="where two replies are compared, pick the longer one (else any answer)",
+        help="where two replies or chats are compared, pick the longer one (else any answer)",
     )
     parser.add_argument(
         LLM_FLAG,

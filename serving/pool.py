@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from typing import Any
+from typing import Any, NamedTuple
 
 from model_chat.records.schema import Generation
 from model_chat.records.visible_text import is_blank
 from model_chat.serving.batching import Asked
 from model_chat.serving.model import ModelFailureError as ModelFailureError
 from model_chat.serving.model import ServedModel, StoppedError
-from model_chat.serving.reply_meter import ReplyMeter, metered
+from model_chat.serving.reply_meter import ReplyMeter
 from model_chat.serving.scheduling import Scheduler, ServingCount
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,22 @@ DEFAULT_MAX_BATCH_SIZE = 16
 GIVE_UP_SECONDS = 2.0
 """How much later than its deadline a request that runs beside others is waited for: it ends by itself, with its reason and
 with what it has cost."""
+
+
+class PendingReply(NamedTuple):
+    """A reply that was asked for; :meth:`ModelPool.wait_for` waits for it.
+
+    Attributes:
+        nickname: of the model.
+        future: the act that the model's clone will return.
+        started: when it was asked for, on :func:`time.monotonic`'s clock.
+        seconds: how long it is to be waited for at most.
+    """
+
+    nickname: str
+    future: Future[Any]
+    started: float
+    seconds: float
 
 
 class ModelPool:
@@ -71,7 +87,6 @@ class ModelPool:
         """Return a model by nickname."""
         return self._models[nickname]
 
-    @metered
     def reply(
         self, nickname: str, clone: Any, observations: Sequence[Any], tell: Callable[[str], None] | None = None
     ) -> Any:
@@ -83,6 +98,37 @@ class ModelPool:
             observations: ParlAI messages to observe, in order, before it acts.
             tell: gets the text so far, where the model streams.
 
+        Returns, raises:
+            see :meth:`wait_for`.
+        """
+        (pending,) = self.ask([(nickname, Asked(clone, observations, tell))])
+        return self.wait_for(pending)
+
+    def ask(self, requests: Sequence[tuple[str, Asked]]) -> list[PendingReply]:
+        """Ask for several replies at the same moment; those that can be made in one batch are.
+
+        Args:
+            requests: the nickname of the model and what it is asked, for each reply; each clone at most once.
+
+        Returns:
+            for each, in order, what :meth:`wait_for` takes.
+        """
+        started = time.monotonic()
+        deadline = started + self._response_timeout
+        beside = [self._begin_beside(nickname, asked, deadline) for nickname, asked in requests]
+        queued = iter(
+            self._scheduler.submit([request for request, own in zip(requests, beside, strict=True) if own is None])
+        )
+        return [
+            PendingReply(nickname, next(queued), started, self._response_timeout)
+            if own is None
+            else PendingReply(nickname, own, started, self._response_timeout + GIVE_UP_SECONDS)
+            for (nickname, _), own in zip(requests, beside, strict=True)
+        ]
+
+    def wait_for(self, pending: PendingReply) -> Any:
+        """Wait for a reply.
+
         Returns:
             the clone's ParlAI act, whose ``text`` is a non-empty string, and whose ``generation`` holds what is known of
             how it was made (:class:`model_chat.records.schema.Generation`).
@@ -91,9 +137,13 @@ class ModelPool:
             ModelFailureError: the model raised, returned no text, or took longer than the time limit.
             StoppedError: the run has ended (:meth:`interrupt`).
         """
-        started = time.monotonic()
-        future, seconds = self._begin(nickname, Asked(clone, observations, tell), started + self._response_timeout)
-        wait({future, self._scheduler.closed}, timeout=seconds, return_when=FIRST_COMPLETED)
+        with self.meter.measuring(pending.nickname, pending.started):
+            return self._outcome(pending)
+
+    def _outcome(self, pending: PendingReply) -> Any:
+        nickname, future, started, seconds = pending
+        left = max(0.0, started + seconds - time.monotonic())
+        wait({future, self._scheduler.closed}, timeout=left, return_when=FIRST_COMPLETED)
         if not future.done():
             future.cancel()
             self._scheduler.given_up()
@@ -124,19 +174,15 @@ class ModelPool:
             raise ModelFailureError(f"{nickname} returned no text.")
         return {**said, "generation": generation}
 
-    def _begin(self, nickname: str, asked: Asked, deadline: float) -> tuple[Future[Any], float]:
-        """Ask beside others, where the model can be asked so, or put the request into the model's queue.
-
-        Returns:
-            the future of the act, and how long it is to be waited for at most, seconds.
-        """
+    def _begin_beside(self, nickname: str, asked: Asked, deadline: float) -> Future[Any] | None:
+        """Ask beside others, where the model can be asked so; None where the request is to be queued."""
         try:
             future = self._models[nickname].begin_reply(asked, deadline)
         except Exception as error:  # whatever an agent raises while it observes belongs to this conversation
             future = Future()
             future.set_exception(error)
         if future is None:
-            return self._scheduler.submit(nickname, asked), self._response_timeout
+            return None
         began = time.monotonic()
 
         def count(_: Future[Any]) -> None:
@@ -145,7 +191,7 @@ class ModelPool:
                 self._beside[nickname] = ServingCount(replies + 1, batches + 1, seconds + time.monotonic() - began)
 
         future.add_done_callback(count)
-        return future, self._response_timeout + GIVE_UP_SECONDS
+        return future
 
     def _count_spend(self, nickname: str, cost: float | None) -> None:
         if cost:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -37,37 +36,24 @@ class ReplyMeter:
             self.seconds.labels(nickname)
             self.failures.labels(nickname)
 
+    @contextmanager
+    def measuring(self, nickname: str, started: float) -> Iterator[None]:
+        """Count how waiting for a reply ends: with the reply, or with the failure of the model.
+
+        What the end of the run has cut short (:class:`~model_chat.serving.model.StoppedError`) counts as neither.
+
+        Args:
+            nickname: whose reply it is.
+            started: when it was asked for, on :func:`time.monotonic`'s clock.
+        """
+        try:
+            yield
+        except ModelFailureError:
+            self.failures.labels(nickname).inc()
+            raise
+        self.seconds.labels(nickname).observe(time.monotonic() - started)
+
     def register(self, registry: CollectorRegistry) -> None:
         """Let a registry show the metrics."""
         registry.register(self.seconds)
         registry.register(self.failures)
-
-
-class _HasMeter(Protocol):
-    meter: ReplyMeter
-
-
-S = TypeVar("S", bound=_HasMeter)
-P = ParamSpec("P")
-
-
-def metered(
-    reply: Callable[Concatenate[S, str, P], Any],
-) -> Callable[Concatenate[S, str, P], Any]:
-    """Wrap a method that asks a model, named by its first argument, so that ``self.meter`` counts how that ends.
-
-    A request that the end of the run has cut short (:class:`~model_chat.serving.model.StoppedError`) counts as neither.
-    """
-
-    @functools.wraps(reply)
-    def ask(self: S, nickname: str, /, *args: P.args, **kwargs: P.kwargs) -> Any:
-        started = time.monotonic()
-        try:
-            act = reply(self, nickname, *args, **kwargs)
-        except ModelFailureError:
-            self.meter.failures.labels(nickname).inc()
-            raise
-        self.meter.seconds.labels(nickname).observe(time.monotonic() - started)
-        return act
-
-    return ask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -37,6 +38,8 @@ class _Request:
     asked: Asked
     future: Future[Any]
     since: float
+    source: object
+    """The same for requests that were submitted together."""
 
 
 @dataclass(eq=False)
@@ -79,18 +82,21 @@ class _Lane:
         mixes = not any(len(run.nicknames) > 1 and self._hangs(run, now) for run in self.runs)
         may_begin = {model.nickname: self._may_begin(model.nickname, now) for model in self.models}
         chosen: list[_Request] = []
-        group: Hashable = None
-        for request in self.waiting:
-            nickname = request.model.nickname
-            if not may_begin[nickname]:
+        first: Hashable = None
+        for (_, group), unit in itertools.groupby(
+            (request for request in self.waiting if may_begin[request.model.nickname]),
+            key=lambda request: (
+                request.source,
+                (request.model.batch_group, None if mixes else request.model.nickname),
+            ),
+        ):
+            if chosen and group != first:
                 continue
-            own = (request.model.batch_group, None if mixes else nickname)
-            if chosen and own != group:
-                continue
-            group = own
-            chosen.append(request)
-            if len(chosen) == self.most:
-                break
+            requests = list(unit)
+            if chosen and len(chosen) + len(requests) > self.most:
+                break  # what was submitted together stays together
+            first = group
+            chosen += requests[: self.most]
         return chosen
 
     def _may_begin(self, nickname: str, now: float) -> bool:
@@ -156,22 +162,29 @@ class Scheduler:
         for _ in range(limit):
             self._start_thread()
 
-    def submit(self, nickname: str, asked: Asked) -> Future[Any]:
-        """Queue a request; its future is cancelled if the scheduler is shut down before its turn comes.
+    def submit(self, requests: Iterable[tuple[str, Asked]]) -> list[Future[Any]]:
+        """Queue requests of one conversation, all at the same moment, so that one batch can have them all.
+
+        Args:
+            requests: the nickname of the model and what it is asked, for each.
+
+        Returns:
+            a future for each, in order; it is cancelled if the scheduler is shut down before its turn comes.
 
         Raises:
             KeyError: there is no such model.
         """
-        request = _Request(self._models[nickname], asked, Future(), time.monotonic())
+        now, source = time.monotonic(), object()
+        queued = [_Request(self._models[nickname], asked, Future(), now, source) for nickname, asked in requests]
         with self._condition:
-            lane = self._lane_of[nickname]
-            if self.closed.done():
-                request.future.cancel()
-            else:
-                lane.waiting.append(request)
-                self._replace_hanging()
-                self._condition.notify_all()
-        return request.future
+            for request in queued:
+                if self.closed.done():
+                    request.future.cancel()
+                else:
+                    self._lane_of[request.model.nickname].waiting.append(request)
+            self._replace_hanging()
+            self._condition.notify_all()
+        return [request.future for request in queued]
 
     def given_up(self) -> None:
         """Tell that somebody has waited in vain: a model may be hanging, or will count as hanging in a moment."""

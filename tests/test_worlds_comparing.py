@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from mephisto.data_model.exceptions import AgentTimeoutError
 from parlai.core.message import Message
 from parlai.core.opt import Opt
 
-from model_chat.bot_agent import ComparedBots, Reply, _CommonStart, _reply
+from model_chat.bot_agent import Reply
+from model_chat.comparing.per_turn import ComparedBots, _reply
+from model_chat.comparing.two_replies import CommonStart
 from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.conversation import growing_reply
 from model_chat.conversation.contexts import ContextSource
@@ -237,6 +239,32 @@ def test_neither_reply_is_shown_before_both_are_there() -> None:
     assert len(human.controls("comparison")) == 1
 
 
+class CharacterAgent(NamedAgent):
+    """One of several agents over the same weights; records who is answered together."""
+
+    batched_serving = True
+    shared_weights = "the same"
+    runs: ClassVar[list[list[str]]] = []
+
+    def observe(self, observation: Any) -> Any:
+        super().observe(observation)
+        return Message({**observation, "name": self.opt["name"]})
+
+    def batch_act(self, observations: Any) -> list[Any]:
+        self.runs.append([seen["name"] for seen in observations])
+        return [Message({"id": "c", "text": f"I am {seen['name']}."}) for seen in observations]
+
+    def act(self) -> Any:
+        return self.batch_act([{"name": self.opt["name"]}])[0]
+
+
+def test_two_characters_of_one_model_reply_in_one_batch() -> None:
+    CharacterAgent.runs.clear()
+    kind = {"kind": CharacterAgent}
+    talk(*TWO_TURNS, a=dict(kind), b=dict(kind), start_mode="seeded")
+    assert [sorted(run) for run in CharacterAgent.runs] == [["a", "b"], ["a", "b"]]
+
+
 def test_both_replies_are_held_back_to_one_pace() -> None:
     _, human = talk(*TWO_TURNS, delivery=ReplyDelivery(False, 50.0, 100.0))
     assert len(human.waits) == 5, "the opening, and two replies at each of two turns"
@@ -364,7 +392,7 @@ def test_both_replies_grow_under_their_sides_and_no_part_tells_more(monkeypatch:
 def test_neither_side_is_shown_before_both_have_begun() -> None:
     """The faster model would show, where one side begins before the other."""
     told: list[tuple[str, str]] = []
-    start = _CommonStart()
+    start = CommonStart()
     left = start.held("left", lambda text: told.append(("left", text)))
     right = start.held("right", lambda text: told.append(("right", text)))
     left("I")
@@ -379,7 +407,7 @@ def test_neither_side_is_shown_before_both_have_begun() -> None:
 @pytest.mark.parametrize("late", ["left", "right"])
 def test_a_side_that_is_whole_or_has_failed_holds_nobody_back(late: str) -> None:
     told: list[str] = []
-    start = _CommonStart()
+    start = CommonStart()
     early = "left" if late == "right" else "right"
     start.held(early, told.append)("I like tea.")
     start.begin(early)
@@ -393,16 +421,18 @@ def test_a_side_that_is_whole_or_has_failed_holds_nobody_back(late: str) -> None
 
 
 def test_the_reply_of_the_faster_model_waits_for_the_other_one() -> None:
-    start, has_told = _CommonStart(), threading.Event()
+    start, has_told = CommonStart(), threading.Event()
 
-    class Fast:
-        def act(self, tell: Any) -> Reply:
+    with GrowingReply(ScriptedHuman(), ReplyDelivery(stream=True), 1, side="left") as growing:
+        assert growing.tell is not None
+        tell = start.held("left", growing.tell)
+
+        def fast() -> Reply:
             tell("I like")
             has_told.set()
             return Reply("I like tea.", Generation())
 
-    with GrowingReply(ScriptedHuman(), ReplyDelivery(stream=True), 1, side="left") as growing:
-        replying = threading.Thread(target=_reply, args=(Fast(), growing, "left", start))
+        replying = threading.Thread(target=_reply, args=(fast, growing, "left", start))
         replying.start()
         assert has_told.wait(30)
         replying.join(0.2)

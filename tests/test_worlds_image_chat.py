@@ -16,7 +16,10 @@ from PIL import Image
 
 from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.configuration.study_flow import parse_study_flow
+from model_chat.conversation import growing_reply
+from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.human_agent import HumanAgent
+from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.study_flow import FlowOptions
 from model_chat.images.contexts import ImageContexts, ImageContextsWriter
 from model_chat.images.inputs import ImageInput
@@ -30,7 +33,13 @@ from model_chat.tests.image_agents import ChoosingAgent, LookingAgent
 from model_chat.tests.mephisto_run import Run
 from model_chat.tests.scripted_human import MODEL_FILE, NICKNAME, SHORT_CHAT, ScriptedHuman, message, play, rating
 from model_chat.worlds import NoReservationLeftError, State
-from model_chat.worlds_image_chat import ComparedImageBots, ImageChatOptions, ModelImageChatWorld, make_world
+from model_chat.worlds_image_chat import (
+    ComparedImageBots,
+    ImageChatOptions,
+    ModelImageChatWorld,
+    PairedImageBots,
+    make_world,
+)
 
 
 class Study:
@@ -325,3 +334,57 @@ def test_a_pair_of_models_is_compared_about_an_image_by_the_rules_of_the_stack(t
         make_world(options, [ScriptedHuman()])
     options.quota.close()
     study.images.close()
+
+
+def test_two_chats_about_one_image_are_compared_by_the_rules_of_the_stack(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    study.quota.close()
+    stack = ImageStack(2, ["x|y"], 1, tmp_path / "pairs", rng=1)
+    models = [
+        LoadedModel(name, LookingAgent(Opt({"image_mode": "raw", "dict_lower": False})), MODEL_FILE) for name in "xy"
+    ]
+    options = study.options(
+        models=ModelPool(models, 1, 60),
+        quota=ImageQuota(stack, 2),
+        inputs={model.nickname: ImageInput(model, study.images) for model in models},
+        comparison=ComparisonSettings(is_paired=True),
+        annotations=None,
+        num_turns=1,
+    )
+    done = {"chat_done": True}
+    human = ScriptedHuman(
+        message("What else?"), message("", **done), message("And here?"), message("", **done),
+        message("", comparison=[{"pick": "left"}]),
+    )  # fmt: skip
+    world = make_world(options, [human])
+    play(world)
+    world.settle(collected=True)
+    assert isinstance(world.bot, PairedImageBots)
+    for bot in world.bot.bots:
+        assert len(bot._clone.shown) == 2, "each has seen the image first of all, and with the message"
+        assert None not in bot._clone.shown
+    assert len(human.controls("start")) == 1, "the page gets the image once"
+    saved = world.get_custom_task_data()
+    assert [line["chat_idx"] for line in saved["dialog"]] == [0, 0, 0, 1, 1, 1]
+    assert len(saved["comparisons"]) == 1
+    places = read_stack(tmp_path / "pairs")
+    assert places is not None
+    assert [place["x|y"] for place in places] == [["worker-7"], []]
+    options.quota.close()
+    study.images.close()
+
+
+def test_the_replies_of_image_chat_grow_too(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold_back = GrowingReply.hold_back
+
+    def hold_back_and_send(reply: GrowingReply, text: str) -> None:
+        hold_back(reply, text)
+        reply.send_part()
+
+    monkeypatch.setattr(growing_reply.SENDER, "add", lambda reply: None)
+    monkeypatch.setattr(GrowingReply, "hold_back", hold_back_and_send)
+    world, human = whole_chat(study, delivery=ReplyDelivery(stream=True))
+    said = [(at, line.text) for at, line in enumerate(world.dialog) if line.agent_idx == 1]
+    assert [(part["utterance_idx"], part["text"]) for part in human.parts] == said
+    assert {part["side"] for part in human.parts} == {None}
+    assert "data:image" not in json.dumps(human.parts)

@@ -5,7 +5,10 @@
 
 import { Formatter, readLanguage, type Language } from "./messages";
 
-const REPLY_NUMBER = { left: 1, right: 2 };
+const SIDE_NUMBER = { left: 1, right: 2 };
+
+type Pick = "left" | "right" | "tie" | "both_bad";
+type Judgements = Record<"tie" | "bothBad" | "better" | "slightlyBetter" | "muchBetter", string>;
 
 /** The texts of a language, as the components use them. */
 export function textsOf({ language, direction, conversationLanguage, page }: Language) {
@@ -21,10 +24,19 @@ export function textsOf({ language, direction, conversationLanguage, page }: Lan
     judging,
     study,
     comparison,
+    chats,
     onboarding,
     screens,
   } = page;
   const { ranking, bestWorst, highlight, range } = study;
+  /** What an answer of a comparison is called, of replies or of whole chats. */
+  const judged = (words: Judgements, pick: Pick, strength: number | null, points: number): string => {
+    if (pick === "tie") return words.tie;
+    if (pick === "both_bad") return words.bothBad;
+    const degrees = [words.slightlyBetter, ...(points < 7 ? [] : [words.better]), words.muchBetter];
+    const better = points < 5 ? words.better : (degrees[(strength ?? 1) - 1] ?? words.better);
+    return fill(better, { number: SIDE_NUMBER[pick] });
+  };
   const labelled = (message: string, value: number, label: string): string =>
     label === "" ? number(value) : fill(message, { value, label });
   return {
@@ -62,6 +74,7 @@ export function textsOf({ language, direction, conversationLanguage, page }: Lan
     block: {
       ...block,
       too_long: (over: number) => fill(block.too_long, { count: over }),
+      choices_missing: (left: number) => fill(block.choices_missing, { count: left }),
       rating_missing: (left: number) => fill(block.rating_missing, { count: left }),
       answers_missing: (left: number) => fill(block.answers_missing, { count: left }),
       onboarding_missing: (left: number) => fill(block.onboarding_missing, { count: left }),
@@ -113,13 +126,13 @@ export function textsOf({ language, direction, conversationLanguage, page }: Lan
     comparison: {
       ...comparison,
       reply: (reply: number) => fill(comparison.reply, { number: reply }),
-      answer: (pick: "left" | "right" | "tie" | "both_bad", strength: number | null, points: number) => {
-        if (pick === "tie") return comparison.tie;
-        if (pick === "both_bad") return comparison.bothBad;
-        const degrees = [comparison.slightlyBetter, ...(points < 7 ? [] : [comparison.better]), comparison.muchBetter];
-        const better = points < 5 ? comparison.better : (degrees[(strength ?? 1) - 1] ?? comparison.better);
-        return fill(better, { number: REPLY_NUMBER[pick] });
-      },
+      answer: (pick: Pick, strength: number | null, points: number) => judged(comparison, pick, strength, points),
+    },
+    chats: {
+      ...chats,
+      number: (chat: number, all: number) => fill(chats.number, { number: chat, all }),
+      chat: (chat: number) => fill(chats.chat, { number: chat }),
+      answer: (pick: Pick, strength: number | null, points: number) => judged(chats, pick, strength, points),
     },
     onboarding: {
       ...onboarding,

@@ -59,6 +59,33 @@ def test_the_table_adds_up_what_is_known_of_replies(
     assert "have cost $1.75" in said
 
 
+def test_each_of_two_compared_models_has_its_own_replies_picked_or_not(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    compared = with_generations(
+        make("a|b", labels=[(), ()]), made(1.0, cost_usd=0.5, paced=True), made(2.0, cost_usd=0.5, paced=False)
+    )
+    spoken = [line for line in compared["dialog"] if line["agent_idx"] == 1]
+    for line, name in zip(spoken, ("a", "b"), strict=False):
+        line["model_nickname"] = name
+    left, right = (
+        {"model_nickname": name, "text": name, "generation": made(5.0, cost_usd=0.25, paced=False)} for name in "ab"
+    )
+    common = {"left": left, "right": right, "strength": None, "reason": None, "timestamp": None}
+    compared["comparisons"] = [
+        {**common, "turn_idx": 0, "question": None, "pick": "left", "continued_with": "left"},
+        {**common, "turn_idx": None, "question": "Who?", "pick": "left", "continued_with": None},
+    ]
+    save(compared)
+    built = compiler()
+    built.compile_results()
+    table = built.summary.generations.set_index("model_nickname")
+    assert list(table.index) == ["a", "b"]
+    assert table["replies"].tolist() == [1, 2], "the reply of b that was not picked is counted, too"
+    assert table["cost_usd"].tolist() == [0.5, 0.75]
+    assert table["not_paced"].tolist() == [0, 2]
+
+
 def test_a_conversation_in_both_records_is_added_once(
     make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
 ) -> None:

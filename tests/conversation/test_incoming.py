@@ -510,8 +510,8 @@ def judged(answer: Any) -> dict[str, Any]:
 def test_a_judgement_is_taken(expected: Expected, answer: Any, taken: tuple[Any, ...]) -> None:
     accepted = check_packet(judged(answer), expected, set())
     assert accepted is not None
-    assert accepted.judgement is not None
-    assert (accepted.judgement.pick, accepted.judgement.strength, accepted.judgement.reason) == taken
+    (judgement,) = accepted.judgements
+    assert (judgement.pick, judgement.strength, judgement.reason) == taken
     assert accepted.text == ""
 
 

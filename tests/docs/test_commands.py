@@ -274,6 +274,7 @@ def test_comparisons(walk: Walk) -> None:
     for nickname in "abc":
         make_fixed_model(walk.copy / "models/mine" / nickname, f"Reply of {nickname}.")
     walk.opens("python run.py mephisto.blueprint.comparison=per_turn")
+    walk.opens("python run.py mephisto.blueprint.comparison=paired")
 
 
 @walks("docs/configuration.md")

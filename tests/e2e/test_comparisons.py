@@ -83,3 +83,51 @@ def test_a_run_that_is_killed_at_a_comparison_goes_on_with_what_is_missing(start
     assert cut_off["reason"].startswith("run died")
     for entry in cut_off["comparisons"]:
         assert {entry["left"]["model_nickname"], entry["right"]["model_nickname"]} == {"a", "b"}
+
+
+PAIRED = ("mephisto.blueprint.comparison=paired", "mephisto.blueprint.num_turns=1")
+
+
+def test_each_pair_gets_exactly_its_two_chats_and_a_killed_run_goes_on_with_what_is_missing(
+    start_task: Start, tmp_path: Path
+) -> None:
+    longer = Behaviour(prefers_longer=True)
+    task = start_task(*PAIRED, needed="a|b:3,b|c:2,a|c:2")
+    outcomes = asyncio.run(simulate(task.port, 4, [longer]))
+    assert [outcome.result for outcome in outcomes] == ["complete"] * 4, task.log
+    (left,) = asyncio.run(simulate(task.port, 1, [Behaviour(leave_after=1)], prefix="leaver"))
+    assert left.result == "left"
+    assert task.process is not None
+    os.killpg(task.process.pid, signal.SIGKILL)
+    task.process.wait()
+    again = start_task(*PAIRED, needed="b|a:3,b|c:2,c|a:2")
+    outcomes = asyncio.run(simulate(again.port, 5, [longer], prefix="later"))
+    assert Counter(outcome.result.partition(":")[0] for outcome in outcomes) == {"complete": 3, "no work": 2}, again.log
+    assert again.wait() == 0, again.log
+    saved = again.conversations()
+    complete = [chat for chat in saved if chat["status"] == "complete"]
+    assert Counter("|".join(sorted(chat["task_description"]["model_nickname"].split("|"))) for chat in complete) == {
+        "a|b": 3,
+        "b|c": 2,
+        "a|c": 2,
+    }
+    (cut_off,) = [chat for chat in saved if chat["status"] == "incomplete"]
+    assert {line["chat_idx"] for line in cut_off["dialog"]} <= {0, 1}
+    assert cut_off["comparisons"] == []
+    assert sorted(map(json.dumps, again.world_data())) == sorted(map(json.dumps, saved)), "both records are the same"
+    for chat in complete:
+        Conversation.from_dict(chat)
+        said = {line["model_nickname"]: len(line["text"]) for line in chat["dialog"] if line["agent_idx"] == 1}
+        (entry,) = chat["comparisons"]
+        assert (entry["turn_idx"], entry["continued_with"]) == (None, None)
+        assert entry[entry["pick"]]["model_nickname"] == max(said, key=lambda name: said[name])
+    for outcome in outcomes:
+        packets = json.dumps(outcome.packets)
+        for secret in ("model_nickname", "a|b", "b|c", "a|c", "generation"):
+            assert secret not in packets
+    command = [sys.executable, "analysis/compile_results.py", "--results-folders", str(again.chats)]
+    command += ["--output-folder", str(tmp_path / "results")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with next((tmp_path / "results").glob("wins_*.csv")).open(encoding="utf-8") as file:
+        wins = {(row["model_a"], row["model_b"]): (row["wins_a"], row["wins_b"]) for row in csv.DictReader(file)}
+    assert wins == {("a", "b"): ("0", "3"), ("b", "c"): ("0", "2"), ("a", "c"): ("0", "2")}

@@ -128,3 +128,62 @@ def test_on_a_phone_one_below_the_other_by_touch(browser: Browser, start_task: S
     (saved,) = task.conversations()
     assert [entry["pick"] for entry in saved["comparisons"]] == ["left", "both_bad"]
     context.close()
+
+
+def chat(page: Page, text: str) -> None:
+    """One exchange of a chat, and its end."""
+    page.get_by_test_id("composer").fill(text)
+    expect(page.get_by_test_id("send")).to_have_attribute("aria-disabled", "false", timeout=60_000)
+    page.get_by_test_id("composer").press("Enter")
+    expect(page.get_by_test_id("composer")).to_have_count(0, timeout=60_000)
+
+
+def test_two_whole_chats_by_keyboard_and_with_reloads(browser: Browser, start_task: Start) -> None:
+    asked = f"{B}.final_rating_question='Who was kinder?|Who knew more?'"
+    paired = (f"{B}.comparison=paired", f"{B}.num_turns=1", f"{B}.annotations_config_path=''", asked)
+    task = start_task(*paired, f"{B}.comparison_points=3", needed="secret_a|secret_b:1")
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    received = Received(context)
+    page = context.new_page()
+    page.goto(task.worker_url("kim"))
+    expect(page.get_by_test_id("composer")).to_be_enabled(timeout=60_000)
+    expect(page.get_by_test_id("chat-number")).to_contain_text("Chat 1 of 2")
+    chat(page, "What of tea?")
+    picture(page, "paired-chat-over")
+    page.reload()
+    expect(page.get_by_test_id("send")).to_have_text("Go on to the second chat", timeout=60_000)
+    page.get_by_test_id("send").press("Enter")
+    expect(page.get_by_test_id("chat-number")).to_contain_text("Chat 2 of 2", timeout=60_000)
+    expect(page.get_by_test_id("composer")).to_be_enabled(timeout=60_000)
+    page.reload()
+    expect(page.get_by_test_id("chat-number")).to_contain_text("Chat 2 of 2", timeout=60_000)
+    expect(page.get_by_text("What of tea?")).to_have_count(0)
+    picture(page, "paired-second")
+    chat(page, "And of coffee?")
+    page.get_by_test_id("send").press("Enter")
+    expect(page.get_by_test_id("choices-1")).to_be_visible(timeout=60_000)
+    boxes = [page.get_by_test_id(f"chat-{number}").bounding_box() for number in (1, 2)]
+    first, second = (box for box in boxes if box is not None)
+    assert second["x"] >= first["x"] + first["width"]
+    assert axe_findings(page) == []
+    picture(page, "paired-questions")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    picture(page, "paired-phone")
+    page.keyboard.press("2")
+    page.keyboard.press("1")
+    page.reload()
+    expect(page.get_by_test_id("choices-1").get_by_test_id("choice-left-1")).to_be_checked(timeout=60_000)
+    picture(page, "paired-phone-chosen")
+    page.get_by_test_id("send").press("Enter")
+    page.get_by_test_id("submit").click(timeout=60_000)
+    expect(page.get_by_test_id("submitted")).to_be_visible()
+    assert task.wait() == 0, task.log
+    (saved,) = task.conversations()
+    assert [(entry["question"], entry["pick"], entry["strength"]) for entry in saved["comparisons"]] == [
+        ("Who was kinder?", "right", 1),
+        ("Who knew more?", "left", 1),
+    ]
+    assert "secret_" not in received.text
+    assert "secret_" not in page.content()
+    context.close()

@@ -734,6 +734,8 @@ def test_pairs_are_counted_as_pairs_and_their_models_loaded_once(check: Callable
         ("'a|a:1'", "per_turn", ["'a|a' compares a model with itself"]),
         ("'a|group/b:1,group/b|a:1'", "per_turn", ["'group/b|a' and 'a|group/b' are one pair"]),
         ("'a|nobody:1'", "per_turn", ["there is no model 'nobody'"]),
+        ("'a:1'", "paired", ["'a' is not a pair of models; with comparison=paired"]),
+        ("'a|a:1'", "paired", ["'a|a' compares a model with itself"]),
         ("'a|group/b:1'", "null", ["'a|group/b' is a pair of models, and nothing is compared"]),
         ("'a|nobody:1'", "null", ["'a|nobody' is a pair of models", "there is no model 'nobody'"]),
         ("'a:1,a|nobody:1'", "per_turn", ["'a' is not a pair", "there is no model 'nobody'"]),
@@ -753,13 +755,17 @@ def test_all_faults_of_comparison_flags_are_said_at_once(check: Callable[..., Ch
     pairs = {f"{B}.conversations_needed_string": "'a|group/b:1'", f"{B}.comparison": "per_turn"}
     found = faults(
         check,
-        **{**pairs, f"{B}.comparison": "paired"},
+        **{**pairs, f"{B}.comparison": "parallel"},
         **{f"{B}.comparison_{name}": "4" for name in ("points", "ties", "continue")},
         **{f"{B}.stream_replies": "true"},
     )
     assert [fault.split(": ")[0].removeprefix(f"{B}.") for fault in found] == [
         "comparison", "comparison_points", "comparison_ties", "comparison_continue", "stream_replies",
     ]  # fmt: skip
+    paired = {**pairs, f"{B}.comparison": "paired"}
+    assert check(**paired)
+    (fault,) = faults(check, **paired, **{f"{B}.comparison_continue": "random"})
+    assert fault.startswith(f"{B}.comparison_continue: 'random' has no effect with {B}.comparison=paired")
     (fault,) = faults(check, **pairs, **{f"{B}.comparison_points": "5", f"{B}.comparison_ties": "none"})
     assert fault.startswith(f"{B}.comparison_ties: 'none' allows no tie")
     streamed = {**pairs, f"{B}.stream_replies": "true"}

@@ -29,7 +29,7 @@ def show(human: HumanAgent, turn: int) -> None:
         for side, name in (("left", "b"), ("right", "a"))
     }
     texts = {"left": {"text": f"B{turn}."}, "right": {"text": f"A{turn}."}}
-    human.show_replies(recorded, turn_idx=turn, utterance_idx=3 + 2 * turn, **texts)
+    human.show_compared(recorded, turn_idx=turn, utterance_idx=3 + 2 * turn, **texts)
 
 
 def begin(run: Run) -> Any:

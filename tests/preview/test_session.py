@@ -329,3 +329,22 @@ def test_finished_conversations_are_shown_as_an_annotator_sees_them(tmp_path: Pa
         assert "line 1: is no JSON" in made.faults[0]
     finally:
         made.close()
+
+
+def test_a_study_of_whole_chats_shows_both(texts: Path) -> None:
+    flags = [f"{B}.task_config_path={texts}", f"{B}.num_turns=1", f"{B}.comparison=paired"]
+    made = Preview(flags, "Fixed.", False, Console(file=io.StringIO()))
+    try:
+        options = made.study.shared.world_opt
+        assert options is not None
+        done = {"chat_done": True}
+        human = ScriptedHuman(
+            message("One.", "none_all_good"), message("", "none_all_good", **done),
+            message("Two.", "none_all_good"), message("", "none_all_good", **done),
+            message("", comparison=[{"pick": "left"}]),
+        )  # fmt: skip
+        world = worlds.make_world(options, [human])
+        play(world, until=lambda: bool(human.controls("comparison_done")))
+        assert {line.text for line in world.dialog if line.agent_idx == 1} == {"Fixed.", "Another reply: Fixed."}
+    finally:
+        made.close()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from parlai.core.message import Message
 
+from model_chat.serving.batching import Asked
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelFailureError, ModelPool
 from model_chat.tests.parlai_agents import GATES, Gate
@@ -88,6 +89,39 @@ def test_what_waits_for_the_same_weights_is_one_batch_oldest_first(gate: Gate) -
     gate.open.set()
     assert [future.result(30) for future in [first, *waiting]] == ["a:hang", "b:1", "a:2", "c:3", "d:4", "a:5"]
     assert RUNS == [["a:hang"], ["b:1", "a:2", "c:3"], ["d:4", "a:5"]]
+    pool.shutdown()
+
+
+def test_what_is_asked_together_is_one_batch_though_the_weights_are_idle() -> None:
+    pool = ModelPool(models("a", "b"), 4, 60)
+    for number in range(5):
+        pair = pool.ask([(name, Asked(pool.model(name).clone(), [heard(str(number))])) for name in ("a", "b")])
+        assert [pool.wait_for(pending)["text"] for pending in pair] == [f"a:{number}", f"b:{number}"]
+    assert [[f"a:{number}", f"b:{number}"] for number in range(5)] == RUNS
+    pool.shutdown()
+
+
+def test_what_is_asked_together_is_not_divided_between_two_batches(gate: Gate) -> None:
+    pool = ModelPool(models(*NAMES), 4, 60, max_batch_size=3)
+    first = ask(pool, "a", "hang")
+    assert gate.entered.acquire(timeout=30)
+    early = ask_in_order(pool, ("a", "1"), ("b", "2"))
+    pair = pool.ask([(name, Asked(pool.model(name).clone(), [heard("3")])) for name in ("c", "d")])
+    late = ask_in_order(pool, ("a", "4"))
+    gate.open.set()
+    for future in [first, *early, *late]:
+        future.result(30)
+    for pending in pair:
+        pool.wait_for(pending)
+    assert RUNS == [["a:hang"], ["a:1", "b:2"], ["c:3", "d:3", "a:4"]]
+    pool.shutdown()
+
+
+def test_more_than_fits_one_batch_may_be_asked_together() -> None:
+    pool = ModelPool(models(*NAMES), 4, 60, max_batch_size=3)
+    asked = pool.ask([(name, Asked(pool.model(name).clone(), [heard("1")])) for name in NAMES])
+    assert [pool.wait_for(pending)["text"] for pending in asked] == ["a:1", "b:1", "c:1", "d:1"]
+    assert RUNS == [["a:1", "b:1", "c:1"], ["d:1"]]
     pool.shutdown()
 
 

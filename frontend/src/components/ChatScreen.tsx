@@ -1,11 +1,13 @@
-import { Suspense, useEffect, useRef, useState, type ReactElement } from "react";
+import { Suspense, useCallback, useEffect, useRef, useState, type ReactElement } from "react";
 import { HUMAN, MODEL, type TaskConfig } from "../protocol";
 import { formOf, isTicked, mustAnnotate, sendingBlock, type Event, type State } from "../state/conversation";
 import { growingReply } from "../state/parts";
-import { isModelThinking } from "../state/view";
+import type { Answer } from "../state/comparison";
+import { isModelThinking, messagesOfChat, type View } from "../state/view";
 import { texts } from "../texts";
 import { Alert } from "./Alert";
 import { AnnotationBoxes } from "./AnnotationBoxes";
+import { ChatNumber, ChatPairCard } from "./ChatPairCard";
 import { ComparisonCard, ReplyPair } from "./ComparisonCard";
 import { ChatLog, PendingMessage, Typing } from "./ChatLog";
 import { useChatScroll } from "./chatScroll";
@@ -46,6 +48,9 @@ export function ChatScreen({
   const rating = view.turn?.ask === "final_rating";
   const comparing = view.comparison !== null;
   const { judging } = config;
+  const { questions } = view;
+  const chat = messagesOfChat(view);
+  const closing = view.turn?.ask === "chat_done";
   const block = sendingBlock(state);
   const asked = formOf(state) !== null && pending === null && view.turn !== null;
   const annotate = mustAnnotate(state) && pending === null && view.turn !== null;
@@ -69,7 +74,7 @@ export function ChatScreen({
     if (place !== null) leadTo(main.current, place);
   }, [notice]);
 
-  const exchanges = view.messages.filter(
+  const exchanges = chat.filter(
     (message) => message.agentIdx === HUMAN && !message.fakeStart && !message.attentionCheck,
   ).length;
   const waitingForReply = (view.turn === null || checking || comparing) && exchanges > 0;
@@ -85,6 +90,12 @@ export function ChatScreen({
     // The worker pressed the button and continues to write.
     main.current?.querySelector("textarea")?.focus({ preventScroll: true });
   };
+  const choose = useCallback(
+    (question: number, answer: Answer) => {
+      dispatch({ type: "chosen", question, answer });
+    },
+    [dispatch],
+  );
   const strong = guidance.pointedOut && block !== null;
   const boxes = annotate && config.annotation !== null && (
     <AnnotationBoxes
@@ -111,7 +122,13 @@ export function ChatScreen({
         config={config}
         state={state}
         progress={
-          <Progress done={done} all={judging ? view.numTurns + 1 : view.numTurns} rating={rating} judging={judging} />
+          <Progress
+            done={done}
+            all={judging ? view.numTurns + 1 : view.numTurns}
+            rating={rating || questions !== null}
+            judging={judging}
+            label={view.numChats > 1 && questions === null ? texts.chats.number(view.chatIdx + 1, view.numChats) : ""}
+          />
         }
         onDescribe={() => {
           setDescribing(true);
@@ -128,8 +145,34 @@ export function ChatScreen({
           aria-label={texts.log.label}
           onScroll={scroll.onScroll}
         >
-          <div className="column">
-            <ChatLog view={view} annotation={config.annotation} growing={growing} judging={judging} lastRef={last} />
+          <div className={questions === null ? "column" : "column wide"}>
+            {view.numChats > 1 && view.chatIdx < view.numChats && (
+              <ChatNumber key={`number-${view.chatIdx}`} chatIdx={view.chatIdx} all={view.numChats} />
+            )}
+            {questions !== null && (
+              <ChatPairCard
+                chats={[messagesOfChat(view, 0), messagesOfChat(view, 1)]}
+                questions={questions}
+                scale={view.turn?.scale ?? null}
+                choices={draft.choices}
+                disabled={pending !== null}
+                pointedOut={guidance.pointedOut && block === "choices_missing"}
+                maxLength={config.max_message_length}
+                onChoose={choose}
+                onReason={(question, reason) => {
+                  dispatch({ type: "reasoned", question, reason });
+                }}
+                onSend={send}
+              />
+            )}
+            <ChatLog
+              key={view.chatIdx}
+              view={{ ...view, messages: chat }}
+              annotation={config.annotation}
+              growing={growing}
+              judging={judging}
+              lastRef={last}
+            />
             {pending?.kind === "message" && <PendingMessage pending={pending} connected={connected} />}
             {isModelThinking(view) && pending === null && !judging && (
               <Typing hidden={growing !== null || sides !== null} />
@@ -189,11 +232,11 @@ export function ChatScreen({
           <div className="column">
             <Alert text={noticeText(state)} testId="refusal" />
             {guidance.announcement}
-            {rating || comparing || judging ? (
+            {rating || comparing || judging || closing || questions !== null ? (
               <RatingFoot
                 focused={judging && !rating}
-                label={comparing ? texts.comparison.send : rating ? texts.rating.send : texts.judging.next}
-                reason={reason}
+                label={judging && !rating ? texts.judging.next : sendLabel(view)}
+                reason={reason || (closing ? texts.chats.over : "")}
                 strong={strong}
                 blocked={block !== null}
                 sending={pending !== null}
@@ -229,4 +272,11 @@ export function ChatScreen({
       )}
     </div>
   );
+}
+
+function sendLabel(view: View): string {
+  if (view.comparison !== null) return texts.comparison.send;
+  if (view.questions !== null) return texts.chats.send;
+  if (view.turn?.ask !== "chat_done") return texts.rating.send;
+  return view.chatIdx + 1 < view.numChats ? texts.chats.toSecond : texts.chats.toQuestions;
 }

@@ -1,17 +1,10 @@
 import { useEffect, useId, useRef, type ReactElement } from "react";
 import { numberOf, takesText } from "../lib/keys";
 import { MODEL } from "../protocol";
-import {
-  answerFor,
-  answersOf,
-  isChosen,
-  type Answer,
-  type Choice,
-  type Comparison,
-  type Scale,
-} from "../state/comparison";
+import { answerFor, type Answer, type Choice, type Comparison, type Scale } from "../state/comparison";
 import { texts } from "../texts";
 import { Bubble } from "./Bubble";
+import { ChoiceList } from "./ChoiceList";
 import { reveal } from "./guidance";
 import { useFocusOnMount } from "./hooks";
 
@@ -88,52 +81,20 @@ export function ComparisonCard({
       </h2>
       <ReplyPair left={comparison.left} right={comparison.right} />
       {scale !== null && (
-        <fieldset
-          className={pointedOut && choice.pick === null ? "choices missing" : "choices"}
-          data-answers="comparison"
-          data-testid="choices"
+        <ChoiceList
+          question={texts.comparison.question}
+          scale={scale}
+          choice={choice}
+          label={({ pick, strength }) => texts.comparison.answer(pick, strength, scale.points)}
+          testId="choices"
           disabled={disabled}
-          onKeyDown={(event) => {
-            if (event.key === "Enter" && !takesText(event.target)) onSend();
-          }}
-        >
-          <legend>{texts.comparison.question}</legend>
-          <div className={`choice-row${answersOf(scale).length > 4 ? " many" : ""}`}>
-            {answersOf(scale).map((answer) => (
-              <label key={`${answer.pick}-${answer.strength}`} className="choice">
-                <input
-                  type="radio"
-                  name={`${id}-choice`}
-                  data-testid={`choice-${answer.pick}${answer.strength === null ? "" : `-${answer.strength}`}`}
-                  checked={isChosen(choice, answer)}
-                  onChange={() => {
-                    onChoose(answer);
-                  }}
-                />
-                <span>{texts.comparison.answer(answer.pick, answer.strength, scale.points)}</span>
-              </label>
-            ))}
-          </div>
-          <p className="choice-keys" aria-hidden="true">
-            {texts.comparison.keys}
-          </p>
-          {scale.reason && (
-            <div className="choice-reason">
-              <label htmlFor={`${id}-reason`}>{texts.comparison.reason}</label>
-              <textarea
-                id={`${id}-reason`}
-                data-testid="choice-reason"
-                rows={2}
-                dir="auto"
-                maxLength={maxLength}
-                value={choice.reason}
-                onChange={(event) => {
-                  onReason(event.target.value);
-                }}
-              />
-            </div>
-          )}
-        </fieldset>
+          pointedOut={pointedOut}
+          maxLength={maxLength}
+          keys={texts.comparison.keys}
+          onChoose={onChoose}
+          onReason={onReason}
+          onSend={onSend}
+        />
       )}
     </section>
   );

@@ -36,11 +36,14 @@ export function Progress({
   all,
   rating,
   judging = false,
+  label = "",
 }: {
   done: number;
   all: number;
   rating: boolean;
   judging?: boolean;
+  /** Which chat it is, where there are two. */
+  label?: string;
 }): ReactElement | null {
   if (all <= 0) return null;
   const current = Math.min(done + 1, all);
@@ -55,6 +58,7 @@ export function Progress({
         ))}
       </span>
       <span>
+        {label !== "" && <span>{`${label} · `}</span>}
         <span>{rating ? texts.header.rating : t.now(current, all)}</span>
         {!rating && <span className="progress-left">{` · ${t.left(all - current)}`}</span>}
       </span>

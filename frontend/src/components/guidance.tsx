@@ -7,6 +7,7 @@ const TARGETS: Partial<Record<Block, string>> = {
   onboarding_missing: '[data-answers="boxes"][data-empty="true"]',
   answers_missing: '[data-answers="item"][data-problem="true"]',
   comparison_missing: '[data-answers="comparison"]',
+  choices_missing: '[data-answers="comparison"][data-empty="true"]',
   rating_missing: '[data-answers="rating"][data-empty="true"]',
 };
 const FIELDS = "input:not(:disabled), textarea:not(:disabled), button:not(:disabled):not([tabindex='-1'])";

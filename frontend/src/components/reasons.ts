@@ -1,5 +1,6 @@
 import {
   answersMissing,
+  choicesMissing,
   lengthOf,
   onboardingMissing,
   sendingBlock,
@@ -18,6 +19,8 @@ export function reasonText(state: State): string {
       return texts.block.too_long(lengthOf(state.draft.text) - state.rules.maxMessageLength);
     case "rating_missing":
       return texts.block.rating_missing(state.draft.ratings.filter((rating) => rating === null).length);
+    case "choices_missing":
+      return texts.block.choices_missing(choicesMissing(state));
     case "answers_missing":
       return texts.block.answers_missing(answersMissing(state));
     case "onboarding_missing":

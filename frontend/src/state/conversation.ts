@@ -6,7 +6,16 @@
  */
 
 import { isBlank } from "../lib/visibleText";
-import { HIGHEST_RATING, LOWEST_RATING, MODEL, NONE_ALL_GOOD, type AnnotationConfig, type Json } from "../protocol";
+import {
+  HIGHEST_RATING,
+  LOWEST_RATING,
+  MODEL,
+  NONE_ALL_GOOD,
+  isRecord,
+  list,
+  type AnnotationConfig,
+  type Json,
+} from "../protocol";
 import { NO_CHOICE, isAnswer, toJson, type Answer, type Choice } from "./comparison";
 import { isReplyPart, settledParts, withPart, type ReplyPart } from "./parts";
 import { checkEntries, type Checked, type Entries, type Entry, type Item } from "../study/items";
@@ -42,6 +51,8 @@ export interface Draft {
   ticks: Ticks;
   ratings: readonly (number | null)[];
   choice: Choice;
+  /** About two chats, one a question; empty before that is asked. */
+  choices: readonly Choice[];
   firstKeyAt: number | null;
   /** Ticked bucket values by dialogue and utterance. */
   onboarding: readonly (readonly (readonly string[])[])[];
@@ -60,7 +71,7 @@ export interface Form {
 /** Something sent, of which the server has not said yet that it has arrived. */
 export interface Pending {
   messageId: string;
-  kind: "message" | "comparison" | "annotation" | "final_rating" | "onboarding" | "page";
+  kind: "message" | "comparison" | "annotation" | "chat_done" | "final_rating" | "onboarding" | "page";
   turnIdx: number;
   draft: Draft;
   /** Epoch milliseconds. */
@@ -95,8 +106,9 @@ export type Event =
   | { type: "ticked"; value: string; on: boolean }
   | { type: "rated"; question: number; rating: number }
   | { type: "entered"; form: string; item: string; entry: Entry }
-  | { type: "chosen"; answer: Answer }
-  | { type: "reasoned"; reason: string }
+  /** `question`: which of those about two chats. */
+  | { type: "chosen"; answer: Answer; question?: number }
+  | { type: "reasoned"; reason: string; question?: number }
   | { type: "onboarding_ticked"; dialog: number; utterance: number; value: string; on: boolean }
   | { type: "sent"; messageId: string; at: number }
   | { type: "sent_elsewhere"; messageId: string; turnIdx: number }
@@ -115,6 +127,7 @@ export type Block =
   | "rating_missing"
   | "answers_missing"
   | "comparison_missing"
+  | "choices_missing"
   | "onboarding_missing";
 
 export function emptyDraft(rules: Rules): Draft {
@@ -124,6 +137,7 @@ export function emptyDraft(rules: Rules): Draft {
     ticks: {},
     ratings: Array.from({ length: rules.ratingQuestions }, () => null),
     choice: NO_CHOICE,
+    choices: [],
     firstKeyAt: null,
     onboarding: rules.onboarding.map((dialog) => dialog.map(() => [])),
     forms: {},
@@ -161,9 +175,9 @@ export function reduce(state: State, event: Event): State {
     case "entered":
       return entered(state, event.form, event.item, event.entry);
     case "chosen":
-      return withChoice(state, event.answer);
+      return withChoice(state, event.answer, event.question);
     case "reasoned":
-      return withChoice(state, { reason: event.reason });
+      return withChoice(state, { reason: event.reason }, event.question);
     case "onboarding_ticked":
       return onboardingTicked(state, event.dialog, event.utterance, event.value, event.on);
     case "sent":
@@ -299,6 +313,10 @@ function settleTicks(state: State): State {
 
 /** A choice belongs to two replies; the next two begin without one. */
 function settleChoice(state: State): State {
+  const { questions } = state.view;
+  if (state.pending === null && questions !== null && state.draft.choices.length !== questions.length) {
+    return { ...state, draft: { ...state.draft, choices: questions.map(() => NO_CHOICE) } };
+  }
   const target = state.view.comparison?.utteranceIdx ?? null;
   if (state.pending !== null || target === null || state.draft.choice.target === target) return state;
   return { ...state, draft: { ...state.draft, choice: { ...NO_CHOICE, target } } };
@@ -347,8 +365,15 @@ function entered(state: State, form: string, item: string, entry: Entry): State 
   return { ...state, draft: { ...state.draft, forms: { ...forms, [form]: { ...forms[form], [item]: entry } } } };
 }
 
-function withChoice(state: State, change: Partial<Choice>): State {
-  if (state.view.comparison === null || state.pending !== null) return state;
+function withChoice(state: State, change: Partial<Choice>, question?: number): State {
+  if (state.pending !== null) return state;
+  if (question !== undefined) {
+    const choices = state.draft.choices.map((choice, index) =>
+      index === question ? { ...choice, ...change } : choice,
+    );
+    return { ...state, draft: { ...state.draft, choices } };
+  }
+  if (state.view.comparison === null) return state;
   return { ...state, draft: { ...state.draft, choice: { ...state.draft.choice, ...change } } };
 }
 
@@ -373,7 +398,7 @@ function sent(state: State, messageId: string, at: number): State {
     draft: {
       ...state.draft,
       ...(targetOfTicks(state) === null ? { ticksFor: null, ticks: {} } : {}),
-      ...(kind === "comparison" ? { text: "" } : {}), // what is being written stays where it is
+      ...(kind === "comparison" || kind === "chat_done" ? { text: "" } : {}), // what is being written stays where it is
     },
     shownAt: lastReply?.receivedAt ?? null,
     sentAt: at,
@@ -411,6 +436,12 @@ export function checkForm(state: State, form: Form): Checked {
 export function answersMissing(state: State): number {
   const form = formOf(state);
   return form === null ? 0 : Object.keys(checkForm(state, form).problems).length;
+}
+
+/** How many questions about two chats are not answered yet. */
+export function choicesMissing(state: State): number {
+  const scale = state.view.turn?.scale ?? null;
+  return scale === null ? 0 : state.draft.choices.filter((choice) => !isAnswer(choice, scale)).length;
 }
 
 /** Whether the worker has nothing more to do but hand in. */
@@ -472,6 +503,8 @@ export function sendingBlock(state: State): Block | null {
     );
     return complete ? null : "rating_missing";
   }
+  if (view.turn.ask === "chat_done") return null;
+  if (view.turn.scale !== null && view.questions !== null) return choicesMissing(state) > 0 ? "choices_missing" : null;
   if (view.turn.scale !== null) return isAnswer(draft.choice, view.turn.scale) ? null : "comparison_missing";
   const length = lengthOf(draft.text);
   if (length === 0) return "empty";
@@ -488,6 +521,9 @@ function fitDraft(draft: Draft, rules: Rules): Draft {
     ...draft,
     ratings: draft.ratings.length === empty.ratings.length ? draft.ratings : empty.ratings,
     choice: { ...NO_CHOICE, ...draft.choice },
+    choices: list(draft.choices)
+      .filter(isRecord)
+      .map((choice) => ({ ...NO_CHOICE, ...choice })),
     onboarding: sameForm ? draft.onboarding : empty.onboarding,
   };
 }
@@ -513,7 +549,10 @@ export function toPacket(pending: Pending, state: State): Json {
       );
     }
     if (pending.answers !== undefined) taskData.reply_answers = pending.answers.values;
-    if (pending.kind === "comparison") taskData.comparison = toJson(draft.choice);
+    if (pending.kind === "comparison") {
+      taskData.comparison = draft.choices.length > 0 ? draft.choices.map(toJson) : toJson(draft.choice);
+    }
+    if (pending.kind === "chat_done") taskData.chat_done = true;
     if (pending.kind === "final_rating") taskData.final_rating = draft.ratings;
     taskData.timing = {
       shown: inSeconds(pending.shownAt),

@@ -84,7 +84,7 @@ function readDraft(raw: Record<string, unknown>, rules: Rules): Draft {
   return { ...draft, forms: isRecord(draft.forms) ? draft.forms : {} };
 }
 
-const PENDING_KINDS: readonly unknown[] = ["message", "comparison", "final_rating", "onboarding", "page"];
+const PENDING_KINDS: readonly unknown[] = ["message", "comparison", "chat_done", "final_rating", "onboarding", "page"];
 
 function isPendingKind(kind: unknown): kind is Pending["kind"] {
   return PENDING_KINDS.includes(kind);

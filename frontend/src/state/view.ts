@@ -37,12 +37,12 @@ export interface Message {
   attentionCheck: boolean;
   /** The page's own id of a message of the worker. */
   messageId: string | null;
+  /** Which of two chats it belongs to; 0 where there is one. */
+  chatIdx: number;
   receivedAt: number;
 }
 
-export type Ask = "message" | "comparison" | "annotation" | "final_rating" | "page";
-
-const ASKS: readonly unknown[] = ["comparison", "annotation", "final_rating"];
+export type Ask = "message" | "comparison" | "annotation" | "chat_done" | "final_rating" | "page";
 
 /** The worker may send. */
 export interface Turn {
@@ -60,7 +60,7 @@ export interface Turn {
   extensionsLeft: number;
   /** Seconds that the worker has got on request, from when they were given; null without. */
   given: number | null;
-  /** How two replies are compared; null when something else is asked. */
+  /** How two replies, or chats, are compared; null when something else is asked. */
   scale: Scale | null;
 }
 
@@ -111,6 +111,12 @@ export interface View {
   replyItems: { every: readonly Item[]; last: readonly Item[] };
   /** Two replies of which the worker is to say which is better. */
   comparison: Comparison | null;
+  /** 2 where whole chats are compared. */
+  numChats: number;
+  /** The chat that goes on, 0-based; `numChats` when all are over. */
+  chatIdx: number;
+  /** What is asked about both chats; null before their end. */
+  questions: readonly string[] | null;
   /** Ids of the worker's messages that the server has taken. */
   arrived: ReadonlySet<string>;
   refusals: readonly Refusal[];
@@ -133,6 +139,9 @@ export const EMPTY_VIEW: View = {
   awaitsPage: false,
   replyItems: { every: [], last: [] },
   comparison: null,
+  numChats: 1,
+  chatIdx: 0,
+  questions: null,
   arrived: new Set(),
   refusals: [],
   modelFailed: null,
@@ -170,6 +179,7 @@ function applyMessage(view: View, data: Json, { update, receivedAt }: Logged): V
     annotate: !update.fake_start && data.annotate !== false,
     attentionCheck: data.attention_check === true,
     messageId,
+    chatIdx: number(data.chat_idx, 0),
     receivedAt,
   };
   return {
@@ -181,6 +191,7 @@ function applyMessage(view: View, data: Json, { update, receivedAt }: Logged): V
     arrived: messageId === null ? view.arrived : new Set([...view.arrived, messageId]),
     turn: agentIdx === HUMAN ? null : view.turn,
     comparison: null,
+    chatIdx: Math.max(view.chatIdx, message.chatIdx),
   };
 }
 
@@ -202,6 +213,7 @@ function applyControl(view: View, control: string, data: Json, { update, receive
         displayName: text(data.agent_display_name),
         personas: list(data.personas).filter((line): line is string => typeof line === "string"),
         numTurns: number(data.num_turns, view.numTurns),
+        numChats: number(data.num_chats, 1),
         image: typeof data.image === "string" ? { url: data.image, alt: text(data.image_alt) } : null,
       };
     case "your_turn": {
@@ -214,7 +226,7 @@ function applyControl(view: View, control: string, data: Json, { update, receive
         page,
         awaitsPage: false,
         turn: {
-          ask: page !== null ? "page" : ASKS.includes(data.ask) ? (data.ask as Ask) : "message",
+          ask: page !== null ? "page" : isAsk(data.ask) ? data.ask : "message",
           scale: data.ask === "comparison" ? readScale(data) : null,
           turnIdx: number(data.turn_idx, 0),
           numTurns,
@@ -246,24 +258,36 @@ function applyControl(view: View, control: string, data: Json, { update, receive
       return { ...view, turn: null, arrived: withArrived(view, data), annotations: withAnnotation(view, data) };
     case "reply_items":
       return { ...view, replyItems: { every: readItems(data.every_reply), last: readItems(data.last_reply) } };
+    case "chat_done":
+      return {
+        ...view,
+        turn: null,
+        chatIdx: number(data.chat_idx, view.chatIdx) + 1,
+        arrived: withArrived(view, data),
+        annotations: withAnnotation(view, data),
+      };
     case "comparison":
-      return { ...view, started: true, turn: null, comparison: readComparison(data) };
+      return Array.isArray(data.questions)
+        ? { ...view, started: true, turn: null, questions: data.questions.map((question) => text(question)) }
+        : { ...view, started: true, turn: null, comparison: readComparison(data) };
     case "comparison_done":
       return {
         ...view,
         turn: null,
+        awaitsPage: view.questions !== null,
         comparison: null,
         arrived: withArrived(view, data),
       };
     case "refused":
       return { ...view, refusals: [...view.refusals, readRefusal(data)] };
     case "model_failed":
-      return { ...view, turn: null, comparison: null, modelFailed: text(data.reason) };
+      return { ...view, turn: null, comparison: null, questions: null, modelFailed: text(data.reason) };
     case "ended":
       return {
         ...view,
         turn: null,
         comparison: null,
+        questions: null,
         ended: {
           complete: data.outcome === "complete",
           reason: text(data.reason),
@@ -296,6 +320,10 @@ function applyControl(view: View, control: string, data: Json, { update, receive
     default:
       return view; // said by a newer server: nothing that this page could show
   }
+}
+
+function isAsk(ask: unknown): ask is "comparison" | "chat_done" | "final_rating" {
+  return ask === "comparison" || ask === "chat_done" || ask === "final_rating";
 }
 
 function withArrived(view: View, data: Json): View["arrived"] {
@@ -346,15 +374,26 @@ export function utteranceToAnnotate(view: View): Message | null {
 export function replyToAnswer(view: View): { reply: Message; items: readonly Item[] } | null {
   const reply = view.messages.at(-1);
   const { turn, replyItems } = view;
-  if (reply === undefined || turn === null || turn.ask === "page") return null;
+  if (reply === undefined || turn === null || turn.ask === "page" || turn.ask === "comparison") return null;
   if (reply.agentIdx !== MODEL || reply.fakeStart || reply.attentionCheck) return null;
-  const items = turn.ask === "final_rating" ? [...replyItems.every, ...replyItems.last] : replyItems.every;
+  const isLast = turn.ask === "final_rating" || turn.ask === "chat_done";
+  const items = isLast ? [...replyItems.every, ...replyItems.last] : replyItems.every;
   return items.length === 0 ? null : { reply, items };
+}
+
+/** The messages of the chat that goes on. */
+export function messagesOfChat(view: View, chatIdx: number = view.chatIdx): readonly Message[] {
+  return view.numChats < 2 ? view.messages : view.messages.filter((message) => message.chatIdx === chatIdx);
 }
 
 /** Whether the conversation is open and it is the model's turn. */
 export function isModelThinking(view: View): boolean {
   return (
-    view.started && view.turn === null && view.comparison === null && view.ended === null && view.modelFailed === null
+    view.started &&
+    view.turn === null &&
+    view.comparison === null &&
+    view.questions === null &&
+    view.ended === null &&
+    view.modelFailed === null
   );
 }
