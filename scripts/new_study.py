@@ -1,11 +1,11 @@
 """Lay out a study of your own, to be changed:  python scripts/new_study.py NAME
 
-    python scripts/new_study.py NAME [--flow] [--endpoint URL --endpoint-model MODEL [--api-key-env VARIABLE]]
+    python scripts/new_study.py NAME [--flow] [--design] [--endpoint URL --endpoint-model MODEL [--api-key-env VARIABLE]]
 
 Makes `conf/NAME.yaml` and the folder `NAME/`: the texts that workers see, boxes, onboarding, and two small models to
 compare (the shipped demo model with two characters, or with `--endpoint` one behind an OpenAI-compatible endpoint). With
-`--flow`, a study flow, too: consent, questions before and after the chat, a debriefing. Nothing that is there already is
-touched.
+`--flow`, a study flow, too: consent, questions before and after the chat, a debriefing. With `--design`, conditions: the two
+models, each in short and long chats. Nothing that is there already is touched.
 """
 
 from __future__ import annotations
@@ -29,18 +29,33 @@ from model_chat.configuration.places import ROOT, command_of, work_dir
 from model_chat.errors import ConfigurationError
 
 TEXTS = ("task_description.html", "left_pane_text.html", "annotations_config.json", "onboard_task_data.json")
-FLOW = "study_flow.yaml"
+FLOW, DESIGN = "study_flow.yaml", "design.yaml"
 CHARACTERS = {
     "warm": "You are warm and curious. Answer in one or two short sentences, and ask about the other one.",
     "curt": "You are in a hurry. Answer in at most five words, and never ask anything.",
 }
 """Nickname -> system prompt."""
 CONVERSATIONS_EACH = 5
+DESIGN_TEXT = f"""# The study's conditions (docs/study-design.md): what differs, and how much each cell needs.
+factors:
+  model: [{", ".join(CHARACTERS)}]
+  num_turns: {{short: 2, long: 4}}
+# Each worker sees one cell. Factors that a worker is to see all levels of go into within: [num_turns]
+between: [model, num_turns]
+conversations_per_cell: {CONVERSATIONS_EACH}
+seed: 42
+"""
 READ_OTHERWISE = frozenset({"null", "none", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"})
 """Names that Hydra, or YAML of one version or another, takes for numbers, truth values or nothing."""
 
 
-def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None, with_flow: bool = False) -> list[Path]:
+def lay_out(
+    name: str,
+    place: Path,
+    endpoint: Mapping[str, Any] | None = None,
+    with_flow: bool = False,
+    with_design: bool = False,
+) -> list[Path]:
     """Make a study's files below ``place``.
 
     Args:
@@ -48,6 +63,7 @@ def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None, w
         place: the folder that holds ``conf/`` and the study's own.
         endpoint: settings of a model behind an endpoint, to be used in place of the demo model.
         with_flow: make a study flow, too.
+        with_design: make a design, too.
 
     Returns:
         what was made, the file of the configuration first.
@@ -70,6 +86,10 @@ def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None, w
         made.append(Path(shutil.copyfile(ROOT / "task_config" / text, folder / "texts" / text)))
     if with_flow:
         made.append(Path(shutil.copyfile(ROOT / "task_config" / FLOW, folder / "texts" / FLOW)))
+    if with_design:
+        design = folder / DESIGN
+        design.write_text(DESIGN_TEXT, encoding="utf-8")
+        made.append(design)
     if endpoint is not None:
         models = folder / "models.yaml"
         models.write_text(_endpoint_models(endpoint), encoding="utf-8")
@@ -80,7 +100,7 @@ def lay_out(name: str, place: Path, endpoint: Mapping[str, Any] | None = None, w
         opt.write_text(_model_opt(prompt, opt.parent, place), encoding="utf-8")
         made.append(opt)
     conf.parent.mkdir(exist_ok=True)
-    conf.write_text(_configuration(name, endpoint is not None, with_flow), encoding="utf-8")
+    conf.write_text(_configuration(name, endpoint is not None, with_flow, with_design), encoding="utf-8")
     return made
 
 
@@ -122,16 +142,23 @@ def _endpoint_models(endpoint: Mapping[str, Any]) -> str:
     )
 
 
-def _configuration(name: str, with_endpoint: bool, with_flow: bool = False) -> str:
+def _configuration(name: str, with_endpoint: bool, with_flow: bool = False, with_design: bool = False) -> str:
     """The shipped configuration with the study's own names, and onboarding switched on."""
     text = (ROOT / "conf" / "example.yaml").read_text(encoding="utf-8")
     needed = ",".join(f"{nickname}:{CONVERSATIONS_EACH}" for nickname in CHARACTERS)
     models = f"base_model_folder: ${{work_dir}}/{name}/models"
     if with_endpoint:
         models = f"base_model_folder: null\n    model_opt_path: ${{work_dir}}/{name}/models.yaml"
+    collected = f'conversations_needed_string: "{needed}"'
+    if with_design:
+        collected = (
+            "# Conditions (docs/study-design.md).\n"
+            f"    design_path: ${{work_dir}}/{name}/{DESIGN}\n"
+            "    conversations_needed_string: null"
+        )
     changes = {
         r"\A# .*\n": f"# The study {name}:  {command_of('run.py')} conf={name}\n",
-        r"conversations_needed_string: .*": f'conversations_needed_string: "{needed}"',
+        r"conversations_needed_string: .*": collected,
         r" \(scripts/make_demo_models.py fills this one\)": "",
         **({r"# One folder a model: .*": "# The models, and how each is asked."} if with_endpoint else {}),
         r"base_model_folder: .*": models,
@@ -186,9 +213,12 @@ def main() -> int:
         action="store_true",
         help="make a study flow, too: consent, questions, a debriefing (docs/study-flow.md)",
     )
+    parser.add_argument(
+        "--design", action="store_true", help="make a design, too: conditions that are compared (docs/study-design.md)"
+    )
     args = parser.parse_args()
     try:
-        made = lay_out(args.name, work_dir(), _endpoint_of(args), args.flow)
+        made = lay_out(args.name, work_dir(), _endpoint_of(args), args.flow, args.design)
     except ConfigurationError as error:
         print(f"✗ {error}", file=sys.stderr)
         return ExitCode.CONFIGURATION

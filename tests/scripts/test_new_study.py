@@ -138,3 +138,21 @@ def test_without_one_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     lay_out("my_study", tmp_path)
     monkeypatch.setattr(hydra_module, "work_dir", lambda: tmp_path)
     assert check_task(compose_config("example", ["conf=my_study", "mephisto.architect.port=0"])).study_flow is None
+
+
+@pytest.mark.parametrize("with_flow", [False, True])
+def test_with_a_design_it_has_four_cells_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_flow: bool
+) -> None:
+    made = lay_out("my_study", tmp_path, with_flow=with_flow, with_design=True)
+    assert tmp_path / "my_study/design.yaml" in made
+    monkeypatch.setattr(hydra_module, "work_dir", lambda: tmp_path)
+    cfg = compose_config("example", ["conf=my_study", "mephisto.architect.port=0"])
+    assert cfg.mephisto.blueprint.design_path == str(tmp_path / "my_study/design.yaml")
+    task = check_task(cfg)
+    assert task.design is not None
+    assert [cell.conditions for cell in task.design.design.cells] == [
+        {"model": model, "num_turns": length} for model in ("warm", "curt") for length in ("short", "long")
+    ]
+    assert task.needed == {"warm": 10, "curt": 10}
+    assert (task.study_flow is not None) is with_flow
