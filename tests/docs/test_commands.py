@@ -512,6 +512,12 @@ def test_study_flow(walk: Walk, tiny_chat_model: Path) -> None:
     assert {row["by"] for row in rows_of(folder, "splits")} == {"age_band"}
 
 
+@walks("docs/study-design.md")
+def test_study_design(walk: Walk) -> None:
+    assert "my_design/design.yaml" in walk.run("python scripts/new_study.py my_design --design --flow")
+    assert (walk.copy / "conf/my_design.yaml").read_text(encoding="utf-8").count("my_design/design.yaml") == 1
+
+
 @walks("docs/languages.md")
 def test_languages(walk: Walk) -> None:
     walk.run("python scripts/new_study.py my_survey --flow")
