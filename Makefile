@@ -68,7 +68,7 @@ chaos: setup-dev
 test-e2e: setup-dev models
 	$(PYTEST) -n $(TASK_JOBS) --dist loadfile -m e2e
 
-PACKAGES := agents analysis compat configuration conversation crowd dashboard exports images launch mephisto_task preview quality records router scripts serving tasks
+PACKAGES := agents analysis annotating comparing compat configuration conversation crowd dashboard exports images launch mephisto_task preview quality records router scripts serving tasks
 MODULES := $(basename $(wildcard *.py))
 
 lint: setup-dev

@@ -252,7 +252,7 @@ class ModelAnnotationBlueprintArgs(BaseModelChatBlueprintArgs):
         default="ModelAnnotationBlueprint",
         metadata={"help": "Workers annotate finished conversations, reply by reply."},
     )
-    world_file: str = _flag("${task_dir}/worlds_annotation.py", "Module with make_world and get_world_params.")
+    world_file: str = _flag("${task_dir}/annotating/worlds.py", "Module with make_world and get_world_params.")
     task_description_file: str = _flag(
         "${mephisto.blueprint.task_config_path}/annotation_task_description.html", "HTML of the task's description."
     )

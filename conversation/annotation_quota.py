@@ -158,6 +158,11 @@ class AnnotationQuota:
                 needed[logged.model_nickname] += self._annotators
             return [ModelCount(name, done[name], in_flight[name], needed[name]) for name in sorted(needed)]
 
+    def extend(self, more: int) -> int:
+        """Want no more: how many annotate each conversation is said by the study's own flags."""
+        del more
+        return 0
+
     def remaining(self) -> int:
         """Return how many annotations are still wanted, those in flight included."""
         with self._lock:

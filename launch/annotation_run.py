@@ -8,12 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from model_chat.annotating.worlds import AnnotationOptions
 from model_chat.conversation.annotation_quota import AnnotationQuota
 from model_chat.launch.annotation_checks import CheckedLogs
 from model_chat.launch.checked_task import CheckedTask
 from model_chat.records.collected import find_saved
 from model_chat.records.journal import ALLOCATION_NAME
-from model_chat.worlds_annotation import AnnotationOptions
 
 
 def make_annotation_options(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mephisto.data_model.exceptions import AgentTimeoutError
 
+from model_chat.annotating.worlds import AnnotationOptions, AnnotationWorld, make_world
 from model_chat.configuration.study_flow import parse_study_flow
 from model_chat.conversation.annotation_quota import AnnotationQuota
 from model_chat.conversation.study_flow import FlowOptions
@@ -22,7 +23,6 @@ from model_chat.records.schema import Completion, Conversation
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.scripted_human import SHORT_CHAT, ScriptedHuman, message, play, rating
 from model_chat.worlds import NoReservationLeftError
-from model_chat.worlds_annotation import AnnotationOptions, AnnotationWorld, make_world
 
 LOGGED = LoggedConversation(
     "log-1",

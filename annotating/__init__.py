@@ -1,0 +1,1 @@
+"""The annotation of finished conversations by several workers."""
