@@ -322,8 +322,8 @@ function applyControl(view: View, control: string, data: Json, { update, receive
   }
 }
 
-function isAsk(ask: unknown): ask is "comparison" | "chat_done" | "final_rating" {
-  return ask === "comparison" || ask === "chat_done" || ask === "final_rating";
+function isAsk(ask: unknown): ask is "comparison" | "annotation" | "chat_done" | "final_rating" {
+  return ask === "comparison" || ask === "annotation" || ask === "chat_done" || ask === "final_rating";
 }
 
 function withArrived(view: View, data: Json): View["arrived"] {
