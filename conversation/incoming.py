@@ -152,7 +152,7 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
             if expected.wants_text:
                 text, ratings = check_text(packet.get("text"), expected.max_message_length), None
             else:
-                text, ratings = _no_text(packet, "rating.nothing_to_write"), None
+                text, ratings = _no_text(packet, worker_text("rating.nothing_to_write")), None
         ticks = _check_annotation(task_data.get("problem_data_for_prior_message"), expected.annotations)
         reply_answers = _check_reply(task_data.get("reply_answers"), expected)
         if text and expected.takes_text is not None and not expected.takes_text(text):
@@ -205,9 +205,9 @@ def _check_judgements(answer: Any, expected: Expected, settings: ComparisonSetti
     if not expected.compared_chats:
         return (check_judgement(answer, settings, expected.max_message_length),)
     if answer is not None and not isinstance(answer, list):
-        raise RefusedError("comparison_invalid", "Your choices arrived damaged. Please choose again.")
+        raise RefusedError("comparison_invalid", worker_text("comparison.damaged_choices"))
     if not answer or None in answer or len(answer) != expected.compared_chats:
-        raise RefusedError("comparison_missing", "Please answer each question about the two chats.")
+        raise RefusedError("comparison_missing", worker_text("comparison.chats_missing"))
     return tuple(check_judgement(each, settings, expected.max_message_length) for each in answer)
 
 
@@ -245,9 +245,9 @@ def check_judgement(answer: Any, settings: ComparisonSettings, max_length: int) 
     return Judgement(pick, strength, None if is_blank(clean) else clean)
 
 
-def _no_text(packet: dict[str, Any], reason: str = "rating.chat_over") -> str:
+def _no_text(packet: dict[str, Any], reason: str | None = None) -> str:
     if packet.get("text") not in ("", None):
-        raise RefusedError("malformed", worker_text(reason))
+        raise RefusedError("malformed", worker_text("rating.chat_over") if reason is None else reason)
     return ""
 
 

@@ -23,6 +23,7 @@ The others are defined in the module that raises them::
     │   └── ExpiredTokenError           crowd.json_web_tokens
     ├── AllocationError (ValueError)    conversation.allocation
     ├── JudgeStoppedError               scripts._judge_asking
+    ├── PersonFailedError               scripts._simulated_person
     ├── WrongAnswerError                scripts._judge_prompt
     ├── LockedError                     records.locks
     ├── StackWriteError (OSError)       images.stack

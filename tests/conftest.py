@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -22,6 +24,18 @@ def pytest_collection_finish() -> None:
     """Keep the modules out of garbage collection: statsmodels asks for a whole one at each of its corrections."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Undo what a command that a test calls in this process does to the loggers (launch/logs.py)."""
+    root, ours = logging.getLogger(), logging.getLogger("model_chat")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

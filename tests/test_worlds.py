@@ -452,6 +452,8 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "comparisons": type(None),
     "conditions": type(None),
     "participation": type(None),
+    "judged_conversation": type(None),
+    "simulated": type(None),
 }
 
 

@@ -398,7 +398,7 @@ export class DashboardServer {
 }
 
 if (process.argv[1] === import.meta.filename) {
-  const at = process.argv.indexOf("--port");
+  const at = process.argv.lastIndexOf("--port");
   const address = await new DashboardServer(Object.values(scenarios())).listen(
     at < 0 ? 0 : Number(process.argv[at + 1]),
   );

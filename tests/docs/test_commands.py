@@ -243,6 +243,9 @@ def test_contributing(walk: Walk) -> None:
 
 @walks("frontend/README.md")
 def test_the_pages_own_readme(walk: Walk, tmp_path: Path) -> None:
+    with walk.runs("npm run dev:dashboard", cwd=walk.copy / "frontend") as served:
+        assert "<title>Dashboard</title>" in fetch(served.hears(r"(http\S+/)login\?token=pay"))
+        served.stop(-signal.SIGINT)
     with walk.runs("npm run dev", cwd=walk.copy / "frontend") as served:
         fetch(served.hears(rf"http://127\.0\.0\.1:{walk.port}/scenarios"))
         served.stop(-signal.SIGINT)

@@ -167,7 +167,7 @@ def test_a_conversation_too_deep_to_be_told_from_others_is_left_out_of_a_start(
             raise RecursionError
         return "digest"
 
-    monkeypatch.setattr(collected, "_digest", too_deep)
+    monkeypatch.setattr(collected, "conversation_digest", too_deep)
     place(chats, "110000").write_text(json.dumps(saved()))
     assert find_saved(chats, None, TASK).complete() == {"a": 1}
     assert "nested too deeply" in caplog.text

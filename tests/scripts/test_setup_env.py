@@ -153,7 +153,9 @@ def copy_with_own_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("copy") / "repository"
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
     for name in filter(None, listing.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("frontend/", "docs/")):
+        # Of the page only the texts, which the program reads, too.
+        is_left_out = name.startswith(("frontend/", "docs/")) and not name.startswith("frontend/src/texts/")
+        if (ROOT / name).is_file() and not is_left_out:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
     venv = copy / ".venv"
