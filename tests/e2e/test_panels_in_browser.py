@@ -1,17 +1,20 @@
-"""A participant of a panel in real Chromium: from the panel's address to the panel's completion page."""
+"""A participant of a panel in real Chromium: through Caddy, from the panel's address to the panel's completion page."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from model_chat.tests.e2e.browser import Received, axe_findings, chromium
-from model_chat.tests.e2e.running_task import RunningTask
+from model_chat.tests.e2e.reverse_proxy import caddy
+from model_chat.tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.e2e.test_self_hosting import Ports
 
 Start = Callable[..., RunningTask]
 CODE = "C1DONE88"
@@ -69,8 +72,11 @@ def chat(page: Page) -> None:
     page.get_by_role("button", name="Send answers").click()
 
 
-def test_from_the_panel_s_address_to_its_completion_page(start_task: Start, site: PanelSite) -> None:
+def test_from_the_panel_s_address_to_its_completion_page(start_task: Start, site: PanelSite, tmp_path: Path) -> None:
+    ports = Ports()
+    url = f"{ports.origin}/studies/pets/"
     task = start_task(
+        f"mephisto.architect.public_url={url}",
         "mephisto/provider=prolific",
         f"mephisto.provider.codes.complete={CODE}",
         f'mephisto.provider.completion_url="{site.completion_url}"',
@@ -79,15 +85,16 @@ def test_from_the_panel_s_address_to_its_completion_page(start_task: Start, site
         "mephisto.blueprint.num_turns=1",
         needed="a:2",
     )
-    address = f"{task.url}?PROLIFIC_PID=60ffe5c8371090c7041d43f8&STUDY_ID=s1&SESSION_ID=e1"
-    with chromium() as browser:
-        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    address = f"{url}?PROLIFIC_PID=60ffe5c8371090c7041d43f8&STUDY_ID=s1&SESSION_ID=e1"
+    proxy = caddy(tmp_path / "caddy", ROOT / "deploy/Caddyfile", ports.https, ports.variables(UPSTREAM=task))
+    with proxy, chromium() as browser:
+        context = browser.new_context(ignore_https_errors=True, permissions=["clipboard-read", "clipboard-write"])
         received = Received(context)
         page = context.new_page()
         for wrong, title in (
-            (f"{task.url}?PROLIFIC_PID={{{{%PROLIFIC_PID%}}}}", "This address is not complete"),
-            (f"{task.url}?PROLIFIC_PID=a&PROLIFIC_PID=b", "This address is not right"),
-            (task.url, "This address does not say who you are"),
+            (f"{url}?PROLIFIC_PID={{{{%PROLIFIC_PID%}}}}", "This address is not complete"),
+            (f"{url}?PROLIFIC_PID=a&PROLIFIC_PID=b", "This address is not right"),
+            (url, "This address does not say who you are"),
         ):
             page.goto(wrong)
             screen(page, "no-work")
@@ -97,7 +104,7 @@ def test_from_the_panel_s_address_to_its_completion_page(start_task: Start, site
         page.goto(address)
         screen(page, "chat")
         page.reload()
-        other = browser.new_context().new_page()
+        other = browser.new_context(ignore_https_errors=True).new_page()
         other.goto(address)
         screen(other, "chat")
         assert len(task.agent_statuses()) == 1
