@@ -11,6 +11,8 @@ export interface Opened {
   container: HTMLElement;
   /** Another browser's session ends as well. */
   endSessions: () => void;
+  /** Keep requests whose address ends so from leaving, until the returned function is called. */
+  hold: (end: string) => () => void;
   close: () => void;
 }
 
@@ -25,7 +27,9 @@ export async function openDashboard(
   server.unreachable = unreachable;
   const base = await server.listen();
   let cookie = role === null ? "" : `session=${server.begin("Ana", role)}`;
+  let held: { end: string; until: Promise<void> } | null = null;
   const withCookies: typeof fetch = async (input, init) => {
+    if (held !== null && typeof input === "string" && input.endsWith(held.end)) await held.until;
     const headers = new Headers(init?.headers);
     headers.set("Cookie", cookie);
     const response = await fetch(input, { ...init, headers });
@@ -50,6 +54,14 @@ export async function openDashboard(
     container,
     endSessions: () => {
       server.sessions.clear();
+    },
+    hold: (end) => {
+      let release = (): void => undefined;
+      held = { end, until: new Promise((resolve) => (release = resolve)) };
+      return () => {
+        held = null;
+        release();
+      };
     },
     close: () => {
       unmount();

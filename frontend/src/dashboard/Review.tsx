@@ -202,22 +202,22 @@ export function Review({
     if (busy.current) return;
     busy.current = true;
     try {
-      const results = await actOn(api, study, what.targets, request);
-      after(request, what.targets, results, what.ticked);
-      const [target] = what.targets;
-      if (!what.ticked && target !== undefined) {
-        // The row becomes what the server now has: on a conflict, what somebody else has made of it.
-        const now = await api.conversation(study, target.id).catch(() => null);
-        if (now !== null) {
-          const { review, bonus, blocked, version } = now;
-          changeItem(target.id, { review, bonus, version, ...(blocked === undefined ? {} : { blocked }) });
-          whole.change((value: Transcript | null) => (value?.id === now.id ? now : value));
-        }
-      } else if (open !== null) whole.reload();
+      after(request, what.targets, await actOn(api, study, what.targets, request), what.ticked);
     } finally {
       busy.current = false;
-      setAsked(null);
+      // Only its own dialog: the reviewer may have opened the next one meanwhile.
+      setAsked((now) => (now === what ? null : now));
     }
+    const [target] = what.targets;
+    if (!what.ticked && target !== undefined) {
+      // The row becomes what the server now has: on a conflict, what somebody else has made of it.
+      const now = await api.conversation(study, target.id).catch(() => null);
+      if (now !== null) {
+        const { review, bonus, blocked, version } = now;
+        changeItem(target.id, { review, bonus, version, ...(blocked === undefined ? {} : { blocked }) });
+        whole.change((value: Transcript | null) => (value?.id === now.id ? now : value));
+      }
+    } else if (open !== null) whole.reload();
   };
 
   const targetOf = (one: Transcript): Target => ({

@@ -270,6 +270,27 @@ describe("conversations", () => {
     expect(screen.getByText("approve it")).toBeVisible();
   });
 
+  test("a dialog that is opened while an earlier act is still being looked up stays open", async () => {
+    const study = new Study("s", 4);
+    const { hold } = await open([study], "pay", "#/study/s/conversations");
+    await openFirst();
+    const release = hold("/conversations/c0");
+    await userEvent.keyboard("a");
+    await waitFor(() => {
+      expect(study.chats[0]?.review).toBe("approved");
+    }, SOON);
+    await screen.findByText("1 conversation approved.", {}, SOON);
+    await userEvent.keyboard("j");
+    await screen.findByRole("article", { name: "Conversation c1" }, SOON);
+    await userEvent.keyboard("b");
+    expect(screen.getByLabelText(/Amount for each/)).toHaveFocus();
+    release();
+    await waitFor(() => {
+      expect(within(screen.getAllByTestId("row")[0] as HTMLElement).getByText("Approved")).toBeVisible();
+    }, SOON);
+    expect(screen.getByLabelText(/Amount for each/)).toBeVisible();
+  });
+
   test("keys do nothing while something is written, and can be switched off", async () => {
     const { server } = await open([new Study("s", 3)], "review", "#/study/s/conversations");
     await openFirst();
