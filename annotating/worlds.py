@@ -48,7 +48,7 @@ class AnnotationOptions(ChatOptions):
 
 
 class LoggedBot(BotAgent):
-    """The model of a finished conversation: it says nothing new, and nothing of it is loaded.
+    """The model of a finished conversation: it generates no new replies, and none of its weights are loaded.
 
     Args:
         logged: the conversation.

@@ -104,6 +104,15 @@ def fault_of_merges(root: yaml.Node) -> str | None:
             sizes[id(node)] = own
         return sizes[id(node)]
 
+    for mapping in _mappings(root):
+        if merged(mapping) > MOST_MERGED:
+            line = mapping.start_mark.line + 1
+            return f"line {line}: the merges (<<) make more than {MOST_MERGED:,} keys; write out what is needed"
+    return None
+
+
+def _mappings(root: yaml.Node) -> Iterator[yaml.MappingNode]:
+    """Yield every mapping of a document once, however many aliases lead to it."""
     pending, seen = [root], set()
     while pending:
         node = pending.pop()
@@ -113,28 +122,16 @@ def fault_of_merges(root: yaml.Node) -> str | None:
         if isinstance(node, yaml.SequenceNode):
             pending += node.value
         elif isinstance(node, yaml.MappingNode):
-            if merged(node) > MOST_MERGED:
-                line = node.start_mark.line + 1
-                return f"line {line}: the merges (<<) make more than {MOST_MERGED:,} keys; write out what is needed"
-            pending += [value for _, value in node.value]
-    return None
+            yield node
+            pending += [part for pair in node.value for part in pair]
 
 
 def faults_of_keys(root: yaml.Node) -> Iterator[str]:
     """Find keys that a mapping has twice, and keys that are no text, at any depth, in order of lines."""
-    pending, seen = [root], set()
     faults: list[tuple[int, str]] = []
-    while pending:
-        node = pending.pop()
-        if id(node) in seen:  # an alias
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            pending += node.value
-        if not isinstance(node, yaml.MappingNode):
-            continue
+    for mapping in _mappings(root):
         keys: set[str] = set()
-        for key, value in node.value:
+        for key, _ in mapping.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
                 faults.append((line, f"line {line}: a list or a mapping is no key; write text"))
@@ -142,7 +139,6 @@ def faults_of_keys(root: yaml.Node) -> Iterator[str]:
                 faults.append((line, f"line {line}: duplicate key '{key.value}'; remove or rename one"))
             else:
                 keys.add(key.value)
-            pending += [key, value]
     yield from (fault for _, fault in sorted(faults))
     too_many = fault_of_merges(root)
     if too_many is not None:
@@ -174,19 +170,10 @@ def _mark(node: yaml.Node, tree: Mapping[str, Any], prefix: str, lines: dict[str
 
 
 def _mark_keys(root: yaml.Node) -> None:
-    pending, seen = [root], set()
-    while pending:
-        node = pending.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            pending += node.value
-        elif isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.tag != MERGE:
-                    key.tag = TEXT
-                pending.append(value)
+    for mapping in _mappings(root):
+        for key, _ in mapping.value:
+            if key.tag != MERGE:
+                key.tag = TEXT
 
 
 def _mark_value(node: yaml.Node, flag: Flag) -> None:

@@ -115,7 +115,7 @@ class Access:
         """Return a new session and its id; None if there is no such password."""
         given = _digest(password)
         found: Role | None = None
-        for digest, role in self._passwords:  # all of them, so that the time says nothing
+        for digest, role in self._passwords:  # all are compared, so that the duration reveals nothing
             if hmac.compare_digest(given, digest):
                 found = role
         return None if found is None else self._begin(name, found)

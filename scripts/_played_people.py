@@ -185,7 +185,7 @@ class PlayedPerson(Person):
         """Return what the model says.
 
         Raises:
-            PersonFailedError: it says nothing usable.
+            PersonFailedError: it returned no usable text.
         """
         try:
             reply = await asyncio.to_thread(self._bot.act)

@@ -82,10 +82,10 @@ class Desk:
             raise KeyError(request_id)  # as Mephisto's, which has forgotten the request by then
         self.answers[request_id] = details
 
-    async def come(self, name: str, visit: str = "1") -> dict[str, Any]:
+    async def come(self, name: str, visit: str = "1", **more: Any) -> dict[str, Any]:
         """A worker's page asks for work; return the answer."""
         request = f"request of {name}-{visit}-{len(self.answers)}"
         self.live_run.loop_wrap = LoopWrapper(asyncio.get_running_loop())
-        crowd_data = {"worker_name": name, "agent_registration_id": f"{name}-{visit}"}
+        crowd_data = {"worker_name": name, "agent_registration_id": f"{name}-{visit}", **more}
         await self.pool.register_worker(crowd_data, request)
         return self.answers.get(request, {})

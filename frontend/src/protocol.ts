@@ -33,7 +33,7 @@ export interface TaskConfig {
   reply_links: boolean;
   /** There are pages around the chat, or questions about replies. */
   study_flow: boolean;
-  /** Finished conversations are annotated: the worker says nothing. */
+  /** Finished conversations are annotated: the worker writes no messages. */
   judging: boolean;
   /** The requester's preview, where a new chat begins with each change of the study's files. */
   is_preview: boolean;

@@ -298,6 +298,25 @@ def test_after_the_end_no_thread_lets_anybody_in(desk: Desk) -> None:
         desk.pool._threads.submit(print)
 
 
+@pytest.mark.parametrize(
+    ("simulated", "provider"),
+    [("no JSON", "mock"), ('{"model": ""}', "mock"), (7, "mock"), ('{"model": "played"}', "prolific")],
+)
+def test_people_played_by_a_model_say_which_and_take_part_where_nobody_is_paid(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, simulated: object, provider: str
+) -> None:
+    desk.run.unit()
+    played = '{"model": "played", "persona": "anna"}'
+    assert asyncio.run(desk.come("ann", simulated=played))["agent_id"] is not None
+    known = desk.pool.simulated("ann")
+    assert known is not None and known.persona == "anna"
+    desk.run.unit()
+    monkeypatch.setattr(desk.live_run.provider, "PROVIDER_TYPE", provider)
+    refused = asyncio.run(desk.come("bob", simulated=simulated))
+    assert (refused["agent_id"], refused["refusal"]) == (None, "simulated")
+    assert desk.pool.simulated("bob") is None
+
+
 def test_a_pause_keeps_newcomers_out_until_it_is_over(desk: Desk) -> None:
     desk.run.unit()
     desk.pool.is_paused = True

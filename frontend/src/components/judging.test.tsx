@@ -78,7 +78,7 @@ describe("a finished conversation", () => {
     expect(screen.getByTestId("progress").textContent).toBe("Reply 2 of 3 · 1 reply to go after this");
   });
 
-  test("says nothing about waiting between two replies", () => {
+  test("shows no reason for waiting between two replies", () => {
     const server = new Server();
     const between = play(opened(server), server.control("annotated", { turn_idx: 0, message_id: "x" }));
     render(<Chat state={between} config={JUDGING} />);
