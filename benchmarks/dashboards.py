@@ -112,6 +112,7 @@ COLUMNS = {
 
 def main() -> None:
     """Run the benchmark."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--dashboards", type=int, default=5)
