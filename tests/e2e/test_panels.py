@@ -213,10 +213,12 @@ def test_blocked_and_timed_out_participants_are_asked_to_return_the_submission(s
     assert told is not None
     assert told["code"] is None
     assert "return your submission on Prolific" in told["text"]
+    until(lambda: "launched" in task.unit_statuses())  # the place is offered again: who comes before is told "no_work"
     talked = come(task, address("p2"), behaviour=Behaviour(leave_after=1))
     assert talked.result == "left"
     until(lambda: len(task.conversations()) == len(list(task.world_data())) == 1)
     assert participations(task)[0]["ending"] == "timed_out"
+    until(lambda: "launched" in task.unit_statuses())
     assert come(task, address("p3")).result == "complete", task.log
 
 
