@@ -13,7 +13,7 @@ ARGS ?=
 # So many tests run beside each other; while things break on purpose, one has the machine for itself.
 JOBS ?= 2
 # Of whole tasks one more: they wait half of their time.
-TASK_JOBS ?= 3
+TASK_JOBS ?= 2
 PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
 export PYTHONUNBUFFERED := 1
 # Tests start some five hundred Pythons: each would compile this repository anew.
