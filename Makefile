@@ -12,9 +12,12 @@ VENV := .venv/bin
 ARGS ?=
 # So many tests run beside each other; while things break on purpose, one has the machine for itself.
 JOBS ?= 2
-# Of whole tasks one more: they wait half of their time.
+# Whole tasks with browsers and models.
 TASK_JOBS ?= 2
 PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
+# Tests that fail on a busy machine are repeated once, one after the other; their names stay in the output.
+REPEATED := ✗ The failed tests above are repeated alone. One that passes only now has a fault: report it.
+tests = $(PYTEST) $(1) $(2) || { echo "$(REPEATED)" >&2; $(PYTEST) $(1) --last-failed --last-failed-no-failures none; }
 export PYTHONUNBUFFERED := 1
 # Tests start some five hundred Pythons: each would compile this repository anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -47,9 +50,9 @@ image: image-models
 
 test: setup-dev
 	@$(MAKE) --no-print-directory -j2 models test-page
-	$(PYTEST) -n $(JOBS) -m "not e2e and not slow and not chaos"
-	$(PYTEST) -n $(TASK_JOBS) --dist loadfile -m "e2e or slow"
-	$(PYTEST) -m chaos
+	$(call tests,-m "not e2e and not slow and not chaos",-n $(JOBS))
+	$(call tests,-m "e2e or slow",-n $(TASK_JOBS) --dist loadfile)
+	$(call tests,-m chaos)
 
 test-page:
 	@cd frontend && npm run --silent test

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from model_chat.tests.e2e.browser import STEP_MILLISECONDS, axe_findings, chromium
-from model_chat.tests.e2e.running_task import ROOT
+from model_chat.tests.e2e.running_task import ROOT, START_SECONDS
 
 REPLY = "A fixed reply, with a 'quote'."
 
@@ -27,6 +28,18 @@ def texts(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ROOT / "task_config", tmp_path / "texts"))
 
 
+def printed_address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """The address the preview prints once it serves; the log is read from its file, since a pipe's reader buffers."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        found = re.search("^Preview: (.*)\n", log.read_text("utf-8"), re.MULTILINE)
+        if found:
+            return found[1].strip()
+        assert process.poll() is None, log.read_text("utf-8")
+        time.sleep(0.1)
+    raise AssertionError(f"no address in {START_SECONDS:g} s: {log.read_text('utf-8')}")
+
+
 @pytest.fixture
 def address(tmp_path: Path, texts: Path) -> Iterator[str]:
     """A preview of two turns with onboarding, as a process of its own."""
@@ -35,28 +48,23 @@ def address(tmp_path: Path, texts: Path) -> Iterator[str]:
     flags += [f"mephisto.blueprint.task_config_path={texts}", "mephisto.blueprint.num_turns=1"]
     home = tmp_path / "home"
     home.mkdir()
-    with subprocess.Popen(
-        [*command, *flags],
-        cwd=ROOT,
-        env={**os.environ, "HOME": str(home), "TMPDIR": str(tmp_path)},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    log = tmp_path / "preview.log"
+    with (
+        log.open("w", encoding="utf-8") as stderr,
+        subprocess.Popen(
+            [*command, *flags], cwd=ROOT, env={**os.environ, "HOME": str(home), "TMPDIR": str(tmp_path)}, stderr=stderr
+        ) as process,
+    ):
         try:
-            if process.stderr is None:
-                raise AssertionError("no pipe")
-            lines: list[str] = []
-            while not (lines and lines[-1].startswith("Preview: ")):
-                lines.append(process.stderr.readline())
-                assert lines[-1], "".join(lines)
-            yield lines[-1].removeprefix("Preview: ").strip()
+            yield printed_address(process, log)
         finally:
             process.send_signal(signal.SIGINT)
             try:
-                _, said = process.communicate(timeout=30)
+                process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
+    said = log.read_text("utf-8")
     assert process.returncode == 0, said
     assert "Workers of the run: https://study.example.org/pets/" in said
     # No database and no conversation anywhere, and its own temporary files are gone.
