@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from model_chat.dashboard.access import LONGEST_NAME, Access, Session
 from model_chat.dashboard.acts import MOST_AT_ONCE, Act, Who, Wish
 from model_chat.dashboard.audit import shown
+from model_chat.dashboard.event_stream import EventStream
 from model_chat.dashboard.listing import FACETS, MOST_PER_PAGE, SORTS, Query, list_conversations, read_whole
 from model_chat.dashboard.live import RunAct
 from model_chat.dashboard.settings import Role
@@ -336,29 +337,25 @@ class Dashboard:
         if session.streams >= STREAMS_OF_SESSION or self._streams >= STREAMS_OF_ALL:
             raise refusal(429, "Too many pages of this dashboard are open; close some.", retry_after=30)
         session_id = request.cookies.get(self._cookie)
-        study = watched.study.id
 
         async def events() -> AsyncIterator[bytes]:
-            session.streams += 1
-            self._streams += 1
-            self._streaming[study] += 1
-            try:
-                await watched.look()
-                known = -1
-                while self._access.session(session_id) is session:
-                    if await watched.wait_for_change(known, HEARTBEAT_SECONDS):
-                        # One that reads slowly gets the newest when it has read the last: nothing piles up.
-                        known = watched.version
-                        yield b"event: overview\ndata: " + watched.overview + b"\n\n"
-                    else:
-                        yield b": still here\n\n"
-            finally:
-                session.streams -= 1
-                self._streams -= 1
-                self._streaming[study] -= 1
+            await watched.look()
+            known = -1
+            while self._access.session(session_id) is session:
+                if await watched.wait_for_change(known, HEARTBEAT_SECONDS):
+                    # One that reads slowly gets the newest when it has read the last: nothing piles up.
+                    known = watched.version
+                    yield b"event: overview\ndata: " + watched.overview + b"\n\n"
+                else:
+                    yield b": still here\n\n"
 
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(events(), 200, headers, "text/event-stream")
+        def count(streams: int) -> None:
+            session.streams += streams
+            self._streams += streams
+            self._streaming[watched.study.id] += streams
+
+        count(1)  # before anything is awaited, so that requests at the same moment can't all be let in
+        return EventStream(events(), ended=lambda: count(-1))
 
     async def list_conversations(self, request: Request) -> Response:
         """A page of the list of conversations."""

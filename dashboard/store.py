@@ -324,7 +324,10 @@ class RecordStore:
             blocked = entry.worker in self._blocked
             listed.append(Listed(f"a{agent_id}", entry, agent, self._bonuses[agent_id], blocked))
         for path, kept in self._files.items():
-            if kept.entry is None or kept.digest in seen or not kept.names_task:
+            if kept.entry is None or kept.digest in seen:
+                continue
+            # The original's files name no task: beside agents of this one they may be another's.
+            if self._agents and not kept.names_task:
                 continue
             seen.add(kept.digest or "")
             blocked = kept.entry.worker in self._blocked

@@ -81,6 +81,19 @@ def test_files_without_a_database_are_shown(sample: SampleStudy, tmp_path: Path)
     assert (one.id[0], one.entry.worker, one.review) == ("f", "ann", "none")
 
 
+def test_files_that_name_no_task_are_shown_where_the_database_has_nobody_of_the_task(
+    sample: SampleStudy, tmp_path: Path
+) -> None:
+    sample.chat("ann")
+    (path,) = sample.chats.glob("*/*.json")
+    unnamed = {name: value for name, value in json.loads(path.read_bytes()).items() if name != "task_name"}
+    unnamed["dialog"][1]["text"] = "Of the original"
+    path.write_text(json.dumps(unnamed), encoding="utf-8")
+    study = sample.info(database=tmp_path / "nowhere" / "database.db")
+    assert [one.entry.worker for one in RecordStore(study).refresh().listed] == ["ann"]
+    assert [one.id[0] for one in RecordStore(sample.info()).refresh().listed] == ["a"]  # the database's alone
+
+
 def test_a_study_that_has_not_begun_is_empty(sample: SampleStudy, tmp_path: Path) -> None:
     study = sample.info(database=tmp_path / "none.db", chat_data_folder=tmp_path / "none")
     store = RecordStore(study)

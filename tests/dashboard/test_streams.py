@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -102,6 +103,65 @@ def test_a_flood_of_connections_is_turned_away_and_over_when_they_are_gone(sampl
     while status() != 200:
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_page_that_never_reads_piles_nothing_up_and_then_gets_the_newest(
+    sample: SampleStudy, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = 60
+    make = watch_module.make_overview
+    made: list[int] = []
+
+    def large(*args: Any, **more: Any) -> dict[str, Any]:
+        made.append(1)
+        return {**make(*args, **more), "number": len(made), "padding": "x" * 2**20}
+
+    monkeypatch.setattr(watch_module, "make_overview", large)
+    monkeypatch.setattr(watch_module, "LOOK_SECONDS", 0.01)
+    watched = Watched(sample.info())
+    served = serve(watched)
+    client, other = served.client(Role.READ), served.client(Role.READ)
+    cookies = "; ".join(f"{name}={value}" for name, value in client.http.cookies.items())
+    host, port = served.base.removeprefix("http://").rstrip("/").split(":")
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(WAIT_SECONDS)
+        slow.connect((host, int(port)))
+        slow.sendall(f"GET /{EVENTS} HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cookies}\r\n\r\n".encode())
+        # A page that reads gets them one by one, whatever the slow one does.
+        with other.http.stream("GET", EVENTS) as stream:
+            for seen in overviews(stream.iter_lines()):
+                if seen["number"] >= versions:
+                    break
+                watched._seen = None
+        monkeypatch.setattr(watch_module, "make_overview", make)
+        sample.chat("ann")
+        received = b""
+        while b'"finished":1' not in received[-(2**12) :]:
+            part = slow.recv(2**20)
+            assert part, "the stream has ended"
+            received += part
+        assert received.count(b"event: overview") < versions / 2
+
+
+def test_streams_that_are_asked_for_at_the_same_moment_are_counted_before_any_begins(
+    sample: SampleStudy, serve: Serve
+) -> None:
+    client = serve(Watched(sample.info())).client(Role.READ)
+
+    async def open_many() -> list[int]:
+        async with httpx.AsyncClient(
+            base_url=client.base, cookies=client.http.cookies, trust_env=False, timeout=WAIT_SECONDS
+        ) as http:
+            sent = [http.send(http.build_request("GET", EVENTS), stream=True) for _ in range(40)]
+            answers = await asyncio.gather(*sent)
+            for answer in answers:
+                await answer.aclose()
+            return [answer.status_code for answer in answers]
+
+    codes = asyncio.run(open_many())
+    assert codes.count(200) == app_module.STREAMS_OF_SESSION
+    assert codes.count(429) == 40 - app_module.STREAMS_OF_SESSION
 
 
 def test_nobody_looking_is_no_work(sample: SampleStudy, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
