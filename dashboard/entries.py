@@ -59,6 +59,7 @@ class Entry:
         marked: model utterances that were looked at.
         signals: what speaks for a closer look, keys.
         left_at: where somebody left; None for others.
+        replies: messages of the model.
         reply_seconds: of each of the model's replies whose time is known.
         text: all that was said, in lower case, for searching.
     """
@@ -77,6 +78,7 @@ class Entry:
     marked: int = 0
     signals: tuple[str, ...] = ()
     left_at: str | None = None
+    replies: int = 0
     reply_seconds: tuple[float, ...] = ()
     text: str = ""
 
@@ -115,6 +117,7 @@ def entry_of(conversation: ReadConversation, source: Source) -> Entry:
         marked=len(marked),
         signals=tuple(dict.fromkeys(_signals(conversation, raw))),
         left_at=_left_at(raw, len(human)) if status == LEFT else None,
+        replies=sum(line.agent_idx == MODEL_IDX for line in said),
         reply_seconds=tuple(
             line.generation.seconds for line in said if line.generation and line.generation.seconds is not None
         ),

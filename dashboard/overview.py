@@ -110,8 +110,10 @@ def _models(
     done = Counter(one.entry.model for one in finished)
     failed = Counter(one.entry.model for one in listed if one.entry.status == FAILED)
     seconds: dict[str, list[float]] = defaultdict(list)
+    recorded: Counter[str] = Counter()
     for one in listed:
         seconds[one.entry.model] += one.entry.reply_seconds
+        recorded[one.entry.model] += one.entry.replies
     wanted = {} if study.by_cell else dict(study.wanted)
     chatting: Counter[str] = Counter()
     replies = {}
@@ -134,7 +136,7 @@ def _models(
                 "finished": done[name],
                 "wanted": wanted.get(name),
                 "chatting": chatting[name],
-                "replies": of_run.replies if of_run is not None else len(timed),
+                "replies": of_run.replies if of_run is not None else recorded[name],
                 "latency_p50": _rounded(p50),
                 "latency_p95": _rounded(p95),
                 "failures": of_run.failures if of_run is not None else failed[name],

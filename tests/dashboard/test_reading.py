@@ -88,9 +88,14 @@ def test_files_that_name_no_task_are_shown_where_the_database_has_nobody_of_the_
     (path,) = sample.chats.glob("*/*.json")
     unnamed = {name: value for name, value in json.loads(path.read_bytes()).items() if name != "task_name"}
     unnamed["dialog"][1]["text"] = "Of the original"
+    for line in unnamed["dialog"]:
+        line.pop("generation", None)
     path.write_text(json.dumps(unnamed), encoding="utf-8")
     study = sample.info(database=tmp_path / "nowhere" / "database.db")
-    assert [one.entry.worker for one in RecordStore(study).refresh().listed] == ["ann"]
+    snapshot = RecordStore(study).refresh()
+    assert [one.entry.worker for one in snapshot.listed] == ["ann"]
+    (alpha, _) = make_overview(study, snapshot, None, OPEN, now=START)["models"]
+    assert (alpha["replies"], alpha["latency_p50"]) == (2, None)  # messages count whose time is not known
     assert [one.id[0] for one in RecordStore(sample.info()).refresh().listed] == ["a"]  # the database's alone
 
 

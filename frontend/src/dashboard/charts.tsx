@@ -76,7 +76,7 @@ export function HourChart({ points, now }: { points: [number, number][]; now: nu
   const inner = width - LEFT - 6;
   const step = inner / Math.max(drawn.length, 6);
   const y = (value: number): number => 8 + (height - BOTTOM - 8) * (1 - value / highest);
-  const every = Math.max(1, Math.ceil(drawn.length / Math.max(1, Math.floor(inner / 96))));
+  const every = Math.max(1, Math.ceil(96 / step)); // labels are up to 96 pixels wide
   const unit = size === HOUR ? "hour" : size === 24 * HOUR ? "day" : `${size / 24 / HOUR} days`;
   const most = drawn.reduce((best, bar) => (bar.count > best.count ? bar : best), { start: 0, count: 0 });
   const all = drawn.reduce((sum, bar) => sum + bar.count, 0);
