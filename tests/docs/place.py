@@ -96,7 +96,8 @@ class Running:
         end = time.monotonic() + SECONDS
         while True:
             over = self.process.poll() is not None
-            found = re.search(pattern, self.said)
+            said = self.said
+            found = re.search(pattern, said if over else said[: said.rfind("\n") + 1])  # whole lines
             if found:
                 return found[found.re.groups]
             assert not over, f"{self.line}\nended before it said {pattern!r}:\n{self.said}"
