@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SHORTEST_WAIT = 0.01
 """Seconds; Mephisto takes a wait of 0 for "don't wait"."""
-ONBOARDING_FAILED = "onboarding_failed"
+ONBOARDING_PASSED, ONBOARDING_FAILED = "onboarding_passed", "onboarding_failed"
 LONGEST_WAIT = 0.5
 """Seconds between two looks at whether the worker is still there; a packet wakes at once."""
 LONGEST_PAUSE = 1.0
@@ -71,6 +71,8 @@ class HumanAgent:
 
     _endings: Endings | None = None
     _texts = Texts()
+    keep_onboarding_result: Callable[[bool], None] | None = None
+    """Called with whether the worker has passed onboarding before their page is told: it may come back at once."""
 
     def __init__(
         self, agent: Agent | OnboardingAgent, endings: Endings | None = None, texts: Texts | None = None
@@ -139,6 +141,8 @@ class HumanAgent:
         if control == ONBOARDING_FAILED and "ending" not in task_data:
             self.conclude(control, EndingKind.SCREENED_OUT, **task_data)
             return
+        if self.keep_onboarding_result is not None and control in (ONBOARDING_PASSED, ONBOARDING_FAILED):
+            self.keep_onboarding_result(control == ONBOARDING_PASSED)
         if task_data.get("ending", True) is None:  # told as no key
             del task_data["ending"]
         told = self._texts.told(task_data)

@@ -145,6 +145,14 @@ class ModelChatTaskRunner(TaskRunner):
         shared = self.shared_state
         human = HumanAgent(agent, shared.endings, shared.texts)
         world: OnboardingWorld | None = None
+        kept: bool | None = None
+
+        def keep(passed: bool) -> None:
+            nonlocal kept
+            kept = passed
+            self._keep_onboarding_result(agent, passed)
+
+        human.keep_onboarding_result = keep
         try:
             world = shared.require_world_module().make_onboarding_world(
                 shared.onboarding_world_opt, human, initialization_data=shared.onboarding_data
@@ -152,10 +160,10 @@ class ModelChatTaskRunner(TaskRunner):
             while not world.episode_done() and agent.get_agent_id() in self.running_onboardings:
                 world.parley()
             passed = bool(world.passed)
-            self._keep_onboarding_result(agent, passed)
+            if kept is not passed:  # a researcher's own world may tell the page in another way
+                keep(passed)
             state_of(agent).record_world_data(world.prep_save_data([human]), at_once=False)
             if passed:
-                agent.update_status(AgentState.STATUS_WAITING)
                 self._await_submit(agent)
             else:
                 agent.update_status(AgentState.STATUS_REJECTED)
@@ -169,6 +177,7 @@ class ModelChatTaskRunner(TaskRunner):
         except ANYTHING:  # the world's own code
             abandon_onboarding(world)
             logger.exception("An onboarding broke down; the worker is asked to come back later")
+            human.keep_onboarding_result = None
             human.control("onboarding_failed", reason=worker_text("onboarding.technical"), ending=None)
             agent.update_status(AgentState.STATUS_DISCONNECT)
         finally:
@@ -180,6 +189,8 @@ class ModelChatTaskRunner(TaskRunner):
         qualification = self.args.blueprint.onboarding_qualification
         failed = OnboardingRequired.get_failed_qual(qualification)
         keep_result(agent.get_worker(), qualification, failed, passed)
+        if passed:
+            agent.update_status(AgentState.STATUS_WAITING)
 
     def _await_submit(self, agent: Agent | OnboardingAgent, most: int | None = None) -> None:
         """Wait until the page has submitted, at most ``mephisto.task.submission_timeout`` seconds, or ``most`` if it

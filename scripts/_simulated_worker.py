@@ -99,6 +99,7 @@ class SimulatedWorker:
             f"http://{self.base}/task_config.json",
             params={"mephisto_task_version": MEPHISTO_TASK_VERSION},
             headers=self._names,
+            timeout=self.behaviour.step_timeout,
         )
         response.raise_for_status()
         self.config = response.json()

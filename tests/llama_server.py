@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from model_chat.router.local_architect import free_port
 from model_chat.scripts.make_demo_models import GGUF_FILE
+from model_chat.tests.ports import own_port
 
 ROOT = Path(__file__).resolve().parents[1]
 GGUF = ROOT / "models/demo/smollm2" / GGUF_FILE
@@ -30,7 +30,7 @@ def llama_server(log: Path, gguf: Path = GGUF) -> Iterator[str]:
     Yields:
         the address for ``base_url``.
     """
-    port = free_port()
+    port = own_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, __file__, str(gguf), str(port)],

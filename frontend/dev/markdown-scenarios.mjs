@@ -36,15 +36,15 @@ See [the tutorial](https://docs.python.org/3/tutorial/inputoutput.html) <img src
 /** Characters at which the growing replies stop: within the code, and within the table. */
 const HALVES = { code: REPLY.indexOf("counts[word]"), table: REPLY.indexOf("| everything | fast") };
 
-export function markdownScenarios({ config, past, yourTurn, pause }) {
+export function markdownScenarios({ config, past, yourTurn, pause, held }) {
   const given = { ...config, reply_format: "markdown" };
   const before = [
     [0, "Hi!", true],
     [1, "Hello. What would you like to *know*?"],
     [0, "How do I read a file in **Python**?"],
   ];
-  const grow = async (agent, until, step, delay) => {
-    for (let end = step, part = 1; end < until; end += step, part += 1) {
+  const grow = async (agent, until, step, delay, from = 0) => {
+    for (let end = from + step, part = from / step + 1; end < until; end += step, part += 1) {
       agent.part(part, REPLY.slice(0, end));
       await pause(delay);
     }
@@ -74,6 +74,23 @@ export function markdownScenarios({ config, past, yourTurn, pause }) {
     "markdown-links": whole({ reply_links: true }),
     "markdown-half-code": half(HALVES.code),
     "markdown-half-table": half(HALVES.table),
+    /** Grows up to the code, and from there on when it is told to. */
+    "markdown-held": held((untilTold) => ({
+      config: given,
+      run: async (agent) => {
+        past(agent, before);
+        let waits = true;
+        void untilTold().then(() => (waits = false));
+        const half = Math.ceil(HALVES.code / 40) * 40;
+        while (waits) {
+          agent.part(half / 40, REPLY.slice(0, half)); // again and again: the page's socket may not be there yet
+          await pause(0.1);
+        }
+        await grow(agent, REPLY.length, 40, 0.05, half);
+        agent.say(1, REPLY);
+        agent.control("your_turn", yourTurn(1));
+      },
+    })),
     "markdown-live": {
       config: given,
       run: async (agent) => {

@@ -258,8 +258,29 @@ const withStatus = (status) => ({
 });
 const midway = { turns: 6, personas: PERSONAS, marks: { 1: ["none_all_good"], 3: ["contradiction", "off_topic"] } };
 
+/** The path at which scripts are told to go on: /go-on?scenario=… */
+const GO_ON = "/go-on";
+
+/**
+ * A script that waits for whoever looks at the page, however fast or slow page and machine are.
+ * @param {(untilTold: () => Promise<void>) => Record<string, any>} scenario
+ */
+function held(scenario) {
+  const waiting = [];
+  return {
+    ...scenario(() => new Promise((resolve) => waiting.push(resolve))),
+    http: (path, { response }) => {
+      if (path !== GO_ON) return false;
+      for (const goOn of waiting.splice(0)) goOn();
+      response.end();
+      return true;
+    },
+  };
+}
+
 export const scenarios = {
   chat: { config, run: (agent) => chat(agent, { personas: PERSONAS }) },
+  "chat-held": held((untilTold) => ({ config, run: (agent) => chat(agent, { delay: 0, beforeReply: untilTold }) })),
   preview: { config },
   loading: { config, run: async () => undefined },
   midway: {
@@ -416,7 +437,7 @@ export const scenarios = {
       }),
     next: { config, run: (agent) => chat(agent) },
   },
-  ...markdownScenarios({ config, past, yourTurn, pause }),
+  ...markdownScenarios({ config, past, yourTurn, pause, held }),
   "onboarding-failed": {
     config,
     kind: "onboarding",

@@ -489,15 +489,15 @@ def test_a_reply_of_many_events_is_told_often_and_not_each_time_at_full_length()
 
 def test_a_silent_connection_is_given_up_and_asked_again(server: EndpointServer) -> None:
     server.then(silent)
-    act = say(make(server, read_timeout=2.0))
+    act = say(make(server, read_timeout=4.0))
     assert act["text"] == "Hello there."
     assert act["generation"]["retries"] == 1
 
 
 def test_a_slow_drip_is_no_silence(server: EndpointServer) -> None:
-    drip = [item for letter in "drizzle" for item in (text_event(letter), 0.5)]
+    drip = [item for letter in "drizzle" for item in (text_event(letter), 0.75)]  # longer than the limit in all
     server.then(events(*drip, text_event("", "stop")))
-    act = say(make(server, read_timeout=3.0))
+    act = say(make(server, read_timeout=5.0))
     assert act["text"] == "drizzle"
     assert act["generation"]["retries"] == 0
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from model_chat.dashboard.settings import Role, dashboard_faults, read_passwords
 from model_chat.errors import ConfigurationError
-from model_chat.router.local_architect import free_port
+from model_chat.tests.ports import own_port
 
 B = "mephisto.blueprint"
 FLAG = f"{B}.dashboard_password_env"
@@ -41,7 +41,7 @@ def password(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_right_has_no_faults() -> None:
     assert faults() == []
     assert faults(dashboard_port=0) == []
-    assert faults(dashboard_port=free_port(), dashboard_host="0.0.0.0", dashboard_password_env="DASH") == []
+    assert faults(dashboard_port=own_port(), dashboard_host="0.0.0.0", dashboard_password_env="DASH") == []
     assert faults(dashboard_port=0, dashboard_host="::1", min_hourly_wage=12.5) == []
 
 
@@ -71,7 +71,7 @@ def test_a_port_is_within_its_range(port: int) -> None:
 
 
 def test_a_port_is_free_and_nobody_elses() -> None:
-    port = free_port()
+    port = own_port()
     assert "that of mephisto.architect.port, too" in faults(port, dashboard_port=port)[0]
     assert f"that of {B}.metrics_port, too" in faults(dashboard_port=port, metrics_port=port)[0]
     with socket.socket() as taken:

@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
-from model_chat.router.local_architect import free_port
 from model_chat.scripts.make_demo_models import install, make_blender_tiny
 from model_chat.tests.docs.pages import ROOT, commands_of
+from model_chat.tests.ports import own_port
 
-SECONDS = 120.0
+SECONDS = 300.0
 """For a command to end, or to say that it is up, on a machine that does much else."""
 STOPPED = 130
 """The exit code of a run that Ctrl-C has ended."""
@@ -96,7 +96,8 @@ class Running:
         end = time.monotonic() + SECONDS
         while True:
             over = self.process.poll() is not None
-            found = re.search(pattern, self.said)
+            said = self.said
+            found = re.search(pattern, said if over else said[: said.rfind("\n") + 1])  # whole lines
             if found:
                 return found[found.re.groups]
             assert not over, f"{self.line}\nended before it said {pattern!r}:\n{self.said}"
@@ -136,7 +137,7 @@ class Walk:
         self.page = page
         self.copy = folder / "model_chat"
         self.home = folder / "home"
-        self.port = free_port()
+        self.port = own_port()
         self._logs = folder / "logs"
         self._lines = [command.line for command in commands_of(ROOT / page)]
         self._at = 0
@@ -202,7 +203,7 @@ class Walk:
         for why, pattern, added in CHANGED_LINES:
             if re.search(pattern, line):
                 if why == "the port is a free one":
-                    self.port = free_port()
+                    self.port = own_port()
                 line += " " + added.format(port=self.port, args=args[1] if args else "")
         if line.startswith("make "):
             self._is_set_up()

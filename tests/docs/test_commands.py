@@ -27,7 +27,7 @@ from model_chat.records.schema import Completion, Conversation, TaskDescription,
 from model_chat.router.local_architect import ROUTER_PACKAGES
 from model_chat.tests.docs.pages import COMMANDS, NEEDS, ROOT, commands_of
 from model_chat.tests.docs.place import Walk, fetch, find
-from model_chat.tests.e2e.running_task import make_fixed_model
+from model_chat.tests.e2e.running_task import make_fixed_model, wait_until
 from model_chat.tests.endpoint_server import reply, serving
 from model_chat.tests.mephisto_run import PASSED, Run
 
@@ -190,8 +190,11 @@ def test_the_readme(walk: Walk, tiny_chat_model: Path) -> None:
         address = preview.hears(r"Preview: (http\S+)")
         assert '<div id="root">' in fetch(address)
         preview.hears("Ctrl-C ends it")
+        opened = walk.home / "opened"
+        wait_until(
+            lambda: opened.exists() and opened.read_text(encoding="utf-8") == f"{address}\n", lambda: preview.said
+        )
         preview.stop(0)
-    assert (walk.home / "opened").read_text(encoding="utf-8") == f"{address}\n", "in a browser"
     with walk.runs("python run.py conf=my_study") as run:
         run.hears("The task is up")
         assert "10  complete" in walk.run("python scripts/simulate_workers.py --workers 5")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Error, Page, Response, WebSocket, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Response, WebSocket, expect, sync_playwright
 
 from model_chat.scripts.setup_env import find_chromium
 from model_chat.tests.e2e.running_task import ROOT
@@ -27,7 +27,8 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-STEP_MILLISECONDS = 30_000
+STEP_MILLISECONDS = 60_000
+expect.set_options(timeout=STEP_MILLISECONDS)  # 5 s are too few on a busy machine
 
 
 @contextmanager
@@ -46,10 +47,17 @@ def chromium() -> Iterator[Browser]:
 
 
 class Received:
-    """Everything that a browser context is sent: bodies of answers and frames of sockets, as text."""
+    """Everything that a browser context is sent: bodies of answers and frames of sockets, as text.
+
+    Attributes:
+        parts: all of it.
+        frames: of sockets.
+        console: errors of the pages.
+    """
 
     def __init__(self, context: BrowserContext) -> None:
         self.parts: list[str] = []
+        self.frames: list[str] = []
         self.console: list[str] = []
         context.on("response", self._on_response)
         context.on("page", self._on_page)
@@ -61,7 +69,11 @@ class Received:
         page.on("console", lambda message: self.console.append(message.text) if message.type == "error" else None)
 
     def _on_socket(self, web_socket: WebSocket) -> None:
-        web_socket.on("framereceived", lambda frame: self.parts.append(str(frame)))
+        web_socket.on("framereceived", lambda frame: self._take_frame(str(frame)))
+
+    def _take_frame(self, frame: str) -> None:
+        self.parts.append(frame)
+        self.frames.append(frame)
 
     def _on_response(self, response: Response) -> None:
         with contextlib.suppress(Error):  # redirects and aborted requests have no body

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -10,16 +9,20 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from model_chat.router.local_architect import free_port
+from model_chat.router.local_architect import fault_of_port
+from model_chat.tests.ports import own_port
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 120.0
-FIRST_SIGNAL_SECONDS = 3.0
+START_SECONDS = 180.0
 STOP_SECONDS = 60.0
+UP = "Ctrl-C stops the run after the open chats"
+"""In the last of the lines by which a run says that it is up, and where."""
+FINISHING = "may finish"
+"""What a run says once it has taken note of the first signal while somebody chats."""
 
 
 def make_fixed_model(folder: Path, reply: str = "That is what I think, too.") -> None:
@@ -27,6 +30,14 @@ def make_fixed_model(folder: Path, reply: str = "That is what I think, too.") ->
     folder.mkdir(parents=True)
     opt = {"model": "fixed_response", "fixed_response": reply}
     (folder / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
+
+
+def wait_until(holds: Callable[[], bool], otherwise: Callable[[], object] = lambda: "", seconds: float = 60.0) -> None:
+    """Wait for something that happens in another process or thread; fail with ``otherwise`` if it does not."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"not within {seconds:g} s: {otherwise()}"
+        time.sleep(0.05)
 
 
 class RunningTask:
@@ -40,7 +51,7 @@ class RunningTask:
 
     def __init__(self, folder: Path, flags: Sequence[str], script: str = "run.py") -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = own_port()
         self.data = folder / "mephisto"
         self.chats = folder / "conversations"
         self.log_file = folder / "run.log"
@@ -52,11 +63,15 @@ class RunningTask:
             *flags,
         ]
         self._script = script
+        self._signals = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log_file.unlink(missing_ok=True)  # of an earlier run of the same task
+        self._signals = 0
+        # The router of a run that was killed ends by itself, and then leaves the port.
+        wait_until(lambda: fault_of_port(str(self.port)) is None, lambda: f"port {self.port} is still taken")
         environment = {**os.environ, "HOME": str(self.folder), "PYTHONWARNINGS": "ignore"}
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
@@ -76,13 +91,14 @@ class RunningTask:
         return self
 
     def _wait_until_up(self) -> None:
-        end = time.monotonic() + START_SECONDS
-        while "The task is up" not in self.log:
-            if self.process is None or self.process.poll() is not None:
-                raise AssertionError(f"run.py ended before it was up:\n{self.log}")
-            if time.monotonic() > end:
-                raise AssertionError(f"run.py was not up after {START_SECONDS:g} s:\n{self.log}")
-            time.sleep(0.05)
+        def is_up() -> bool:
+            over = self.process is None or self.process.poll() is not None
+            if UP in self.log:
+                return True
+            assert not over, f"run.py ended before it was up:\n{self.log}"
+            return False
+
+        wait_until(is_up, lambda: f"run.py is not up:\n{self.log}", START_SECONDS)
 
     def __exit__(self, *exc_info: object) -> None:
         process = self.process
@@ -90,14 +106,15 @@ class RunningTask:
             return
         if process.poll() is None:
             # The first lets conversations finish that workers of the test have left in the middle, the second ends them.
-            self.interrupt()
+            # A third would end the process in the middle of that.
             try:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(FIRST_SIGNAL_SECONDS)
-                    return
-                self.interrupt()
+                if self._signals == 0:
+                    self.interrupt()
+                wait_until(lambda: process.poll() is not None or FINISHING in self.log, lambda: self.log, STOP_SECONDS)
+                if self._signals == 1:
+                    self.interrupt()
                 process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
+            except (AssertionError, subprocess.TimeoutExpired):
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 raise AssertionError(f"run.py did not stop on Ctrl-C:\n{self.log}") from None
@@ -105,6 +122,7 @@ class RunningTask:
     def interrupt(self, signum: int = signal.SIGINT) -> None:
         """Send a signal, as Ctrl-C does; one that has ended gets none."""
         if self.process is not None and self.process.poll() is None:
+            self._signals += 1
             self.process.send_signal(signum)
 
     @property
@@ -120,6 +138,18 @@ class RunningTask:
     def worker_url(self, worker: str, assignment: str = "1") -> str:
         """The address at which a worker takes part."""
         return f"{self.url}?worker_id={worker}&assignment_id={assignment}"
+
+    def stop_slowly(self, signum: int = signal.SIGINT) -> None:
+        """Send the first signal while somebody chats, and wait until the run has taken note of it.
+
+        Python merges signals that come faster than it handles them: two in a row may count as one.
+        """
+        self.interrupt(signum)
+        self.wait_for_log(FINISHING)
+
+    def wait_for_log(self, text: str, seconds: float = 60.0) -> None:
+        """Wait until run.py has printed something."""
+        wait_until(lambda: text in self.log, lambda: self.log, seconds)
 
     def wait(self, seconds: float = 120.0) -> int:
         """Wait until run.py has ended by itself; return its exit code."""
@@ -156,7 +186,7 @@ class RunningTask:
 
     def rows(self, query: str) -> list[str]:
         """The first column of a query to Mephisto's database."""
-        connection = sqlite3.connect(f"file:{self.data / 'database.db'}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"file:{self.data / 'database.db'}?mode=ro", uri=True, timeout=60)
         try:
             return [row[0] for row in connection.execute(query)]
         finally:

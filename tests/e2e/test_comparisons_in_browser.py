@@ -160,6 +160,7 @@ def test_two_whole_chats_by_keyboard_and_with_reloads(browser: Browser, start_ta
     expect(page.get_by_text("What of tea?")).to_have_count(0)
     picture(page, "paired-second")
     chat(page, "And of coffee?")
+    expect(page.get_by_test_id("send")).to_have_attribute("aria-disabled", "false")
     page.get_by_test_id("send").press("Enter")
     expect(page.get_by_test_id("choices-1")).to_be_visible(timeout=60_000)
     boxes = [page.get_by_test_id(f"chat-{number}").bounding_box() for number in (1, 2)]

@@ -41,15 +41,15 @@ def test_a_two_by_two_study_fills_its_cells_across_a_kill_and_tells_no_page_its_
     task = start_task(*flags, needed="")
     first = asyncio.run(simulate(task.port, 1, [Behaviour()], conversations=2, prefix="first"))
     cut = asyncio.run(simulate(task.port, 2, [Behaviour(leave_after=0)], prefix="cut"))
-    public = requests.get(f"{task.url}task_config.json", timeout=10).text
+    public = requests.get(f"{task.url}task_config.json", timeout=60).text
     assert [outcome.result for outcome in first] == ["complete"] * 2, task.log
     assert task.process is not None
     os.kill(task.process.pid, signal.SIGKILL)
     task.process.wait()
 
-    again = start_task(*flags, f"mephisto.architect.port={task.port}", needed="")
+    again = start_task(*flags, needed="")
     rest = [
-        asyncio.run(simulate(task.port, 1, [Behaviour()], conversations=3, prefix=f"rest{number}"))
+        asyncio.run(simulate(again.port, 1, [Behaviour()], conversations=3, prefix=f"rest{number}"))
         for number in range(3)
     ]
 

@@ -22,7 +22,8 @@ class Requester:
     """Somebody who has opened the printed link."""
 
     def __init__(self, task: RunningTask) -> None:
-        (link,) = re.findall(r"Dashboard: +(\S+)", task.log)
+        task.wait_for_log("  Dashboard: ")
+        (link,) = re.findall(r"Dashboard: +(\S+)\n", task.log)
         self.base, _, _ = link.partition("login?")
         self.http = httpx.Client(trust_env=False, timeout=60)
         assert self.http.get(link).headers["location"] == "./"
@@ -70,7 +71,9 @@ def test_a_running_study_is_watched_reviewed_stopped_extended_and_goes_on_withou
     async def while_one_chats() -> dict[str, Any]:
         silent = asyncio.create_task(simulate(task.port, 1, [Behaviour(stay_silent=True)], prefix="silent"))
         try:
-            return await asyncio.to_thread(requester.wait, lambda seen: seen["now_chatting"])
+            return await asyncio.to_thread(
+                requester.wait, lambda seen: [one["turns"] for one in seen["now_chatting"]] == [2]
+            )
         finally:
             silent.cancel()
 
@@ -101,10 +104,7 @@ def test_a_running_study_is_watched_reviewed_stopped_extended_and_goes_on_withou
         child for child in psutil.Process(task.process.pid).children() if "model_chat.dashboard" in child.cmdline()
     ]
     process.kill()
-    end = time.monotonic() + WAIT_SECONDS
-    while "The dashboard has ended (exit code -9); the study goes on without it" not in task.log:
-        assert time.monotonic() < end, task.log
-        time.sleep(0.1)
+    task.wait_for_log("The dashboard has ended (exit code -9); the study goes on without it", WAIT_SECONDS)
     assert live(task, "second").result == "complete", task.log
     assert [chat["workers"] for chat in task.conversations()] == [["first0"], ["second0"]]
     assert task.process.poll() is None

@@ -123,7 +123,7 @@ def test_64_workers_through_a_misbehaving_endpoint_lose_nothing_and_learn_nothin
     prices = {"usd_per_million_input_tokens": PER_TOKEN, "usd_per_million_output_tokens": PER_TOKEN}
     flags = (
         TWO_TURNS,
-        models_file(tmp_path, server.url, read_timeout=1.0, requests_at_once=24, **prices),
+        models_file(tmp_path, server.url, read_timeout=4.0, requests_at_once=24, **prices),
         "mephisto.blueprint.max_model_response_time=90",
         "mephisto.log_level=debug",
     )

@@ -48,6 +48,11 @@ def scenario(address: str, name: str) -> str:
     return f"{address}?scenario={name}{worker}"
 
 
+def go_on(page: Page, address: str, name: str) -> None:
+    """Let a script go on that waits to be told so."""
+    assert page.request.get(f"{address}go-on?scenario={name}").ok
+
+
 def pressed(locator: Locator) -> None:
     """Press something that may lie below what an extension has left there."""
     locator.dispatch_event("click")
@@ -75,6 +80,7 @@ def test_a_chat_goes_from_its_beginning_to_handing_in(browser: Browser, scripted
         for turn in range(3):
             expect(page.get_by_test_id("message")).to_have_count(2 + 2 * turn)
             expect(page.get_by_test_id("progress")).to_contain_text(f"Turn {turn + 1} of 3")
+            expect(page.get_by_test_id("send-reason")).to_contain_text("tick at least one box")  # it is their turn
             pressed(page.get_by_test_id("send"))  # nothing is ticked: this announces what is missing
             expect(page.get_by_test_id("announcement")).to_contain_text("tick at least one box")
             pressed(page.get_by_test_id("bucket-none_all_good"))
@@ -155,8 +161,8 @@ def test_a_real_task_is_done_on_a_translated_page(browser: Browser, start_task: 
         fill_onboarding(page, right=False)
         expect(page.get_by_test_id("onboarding-retry")).to_contain_text("Tries left: 1")
         fill_onboarding(page, right=True)
-        wait_for_messages(page, 2)
         for turn in range(2):
+            wait_for_messages(page, 2 + 2 * turn)
             say(page, f"I like long walks very much, {turn}.", tick="none_all_good")
         rate_and_submit(page, rating=4, tick="none_all_good")
         assert errors == []

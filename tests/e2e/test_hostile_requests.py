@@ -73,6 +73,18 @@ class Impatient(SimulatedWorker):
         answer = await self._http.post(f"http://{self.base}/submit_task", json=body)
         self.statuses[answer.status_code] += 1
 
+    async def say(self, text: str) -> None:
+        """Send a message as the page does, again until it has come back: what comes while too much waits is dropped."""
+        message_id = str(uuid4())
+        while True:
+            await self.send_update({}, text=text, message_id=message_id)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    while True:
+                        data = (await self.next_update()).get("task_data") or {}
+                        if data.get("message_id") == message_id and "control" not in data:
+                            return
+
     async def run_impatient(self) -> str:
         self.statuses = Counter()
         await self.load_config()
@@ -89,9 +101,8 @@ class Impatient(SimulatedWorker):
                     self.statuses[answer.status_code] += 1
                     for _ in range(200):
                         await self.send_update({}, text="")
-                    await asyncio.sleep(1)
                 asked += 1
-                await self.send_update({}, text=f"Proper message {asked}.", message_id=str(uuid4()))
+                await self.say(f"Proper message {asked}.")
             elif data.get("control") == "your_turn":
                 await self.send_update({"final_rating": [4]})
             elif data.get("control") == "ended":

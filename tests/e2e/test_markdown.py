@@ -12,7 +12,8 @@ from model_chat.tests.e2e.browser import STEP_MILLISECONDS, Received, axe_findin
 from model_chat.tests.e2e.running_task import RunningTask
 from model_chat.tests.e2e.test_browser import rate_and_submit
 from model_chat.tests.e2e.test_endpoint import models_file
-from model_chat.tests.e2e.test_foreign_changes import scenario
+from model_chat.tests.e2e.test_foreign_changes import go_on, scenario
+from model_chat.tests.e2e.test_page_layout import scrolled_up
 from model_chat.tests.endpoint_server import EndpointServer, reply, serving
 
 Start = Callable[..., RunningTask]
@@ -99,7 +100,7 @@ def test_a_reply_grows_without_a_jump_and_ends_as_the_same_element(browser: Brow
     page = context.new_page()
     page.set_default_timeout(STEP_MILLISECONDS)
     try:
-        page.goto(scenario(scripted, "markdown-live"))
+        page.goto(scenario(scripted, "markdown-held"))
         growing = page.get_by_test_id("growing-reply")
         growing.wait_for()
         assert growing.get_attribute("aria-hidden") == "true"
@@ -114,6 +115,7 @@ def test_a_reply_grows_without_a_jump_and_ends_as_the_same_element(browser: Brow
         )
         boxes = page.get_by_test_id("annotation")
         assert boxes.count() == 0
+        go_on(page, scripted, "markdown-held")
         boxes.wait_for(state="attached")
         expect(growing).to_have_count(0)
         assert page.evaluate("window.line === [...document.querySelectorAll('[data-testid=message]')].at(-1)")
@@ -136,9 +138,10 @@ def test_someone_who_reads_above_is_left_in_peace_while_a_reply_grows(browser: B
     page = context.new_page()
     page.set_default_timeout(STEP_MILLISECONDS)
     try:
-        page.goto(scenario(scripted, "markdown-live"))
+        page.goto(scenario(scripted, "markdown-held"))
         page.get_by_test_id("growing-reply").locator("pre").wait_for()
-        page.locator(".scroll").evaluate("(element) => element.scrollTo(0, 0)")
+        scrolled_up(page)
+        go_on(page, scripted, "markdown-held")
         page.get_by_test_id("annotation").wait_for(state="attached")
         assert page.locator(".scroll").evaluate("(element) => element.scrollTop") == 0
         expect(page.get_by_role("button", name="New reply")).to_be_visible()

@@ -28,7 +28,7 @@ async def come(task: RunningTask, name: str, assignment: str) -> dict[str, Any]:
     }
     async with httpx.AsyncClient() as client:
         for _ in range(20):
-            response = await client.post(f"{task.url}request_agent", json={"provider_data": provider_data}, timeout=30)
+            response = await client.post(f"{task.url}request_agent", json={"provider_data": provider_data}, timeout=120)
             if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
                 break
             await asyncio.sleep(float(response.headers["retry-after"]))

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 
 from model_chat.tests.e2e.browser import LOOK, STEP_MILLISECONDS, axe_findings
-from model_chat.tests.e2e.test_foreign_changes import scenario
+from model_chat.tests.e2e.test_foreign_changes import go_on, scenario
 
 PHONE = {"width": 360, "height": 640}
 ENLARGED = {"width": 320, "height": 256}
@@ -39,6 +39,16 @@ def bottom(box: FloatRect) -> float:
     return box["y"] + box["height"]
 
 
+def scrolled_up(page: Page) -> None:
+    """Scroll to the beginning; the page has heard of it when this returns."""
+    page.locator(".scroll").evaluate(
+        """async (element) => {
+            element.scrollTo(0, 0);
+            await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+        }"""
+    )
+
+
 def by_click(page: Page) -> None:
     page.get_by_test_id("send").click(force=True)  # it says that it is disabled; a worker presses it all the same
 
@@ -57,6 +67,7 @@ def test_below_a_long_reply_the_boxes_come_into_sight_when_they_are_missing(
         boxes.wait_for(state="attached")
         assert box_of(boxes)["y"] > 640, "out of sight at first"
         page.get_by_test_id("composer").fill("What a long reply.")
+        expect(page.get_by_test_id("send-reason")).to_contain_text("tick at least one box")  # it is their turn
         attempt(page)
         expect(page.get_by_test_id("announcement")).to_contain_text("tick at least one box")
         expect(boxes.get_by_role("checkbox").first).to_be_focused()
@@ -90,13 +101,15 @@ def test_enlarged_to_400_percent_the_bar_stays_and_leaves_room(browser: Browser,
 @pytest.mark.parametrize("viewport", [PHONE, ENLARGED, {"width": 1280, "height": 420}])
 def test_the_button_for_a_new_reply_covers_nothing(browser: Browser, scripted: str, viewport: dict[str, int]) -> None:
     with a_page(browser, viewport) as page:
-        page.goto(scenario(scripted, "chat"))
+        page.goto(scenario(scripted, "chat-held"))
         expect(page.get_by_test_id("message")).to_have_count(2)
         page.get_by_test_id("bucket-none_all_good").dispatch_event("click")
         page.get_by_test_id("composer").fill("Line after line.\n" * 30)
+        expect(page.get_by_test_id("send")).to_have_attribute("aria-disabled", "false")
         page.get_by_test_id("composer").press("Enter")
         expect(page.get_by_test_id("message")).to_have_count(3)
-        page.locator(".scroll").evaluate("(element) => element.scrollTo(0, 0)")
+        scrolled_up(page)
+        go_on(page, scripted, "chat-held")
         button = page.get_by_role("button", name="New reply")
         button.wait_for()
         shown, above, below = box_of(button), box_of(page.locator(".scroll")), box_of(page.locator(".foot"))
@@ -112,6 +125,7 @@ def test_on_a_phone_the_image_is_folded_away_and_the_chat_gets_its_room(browser:
         page.goto(scenario(scripted, "image"))
         picture = page.get_by_role("img", name="Green hills")
         picture.wait_for()
+        picture.evaluate("(image) => image.decode()")
         before = box_of(page.locator(".scroll"))["height"]
         height = box_of(picture)["height"]
         page.get_by_test_id("image-fold").click()

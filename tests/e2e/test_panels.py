@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -16,7 +15,7 @@ import httpx
 import pytest
 
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker
-from model_chat.tests.e2e.running_task import ROOT, RunningTask
+from model_chat.tests.e2e.running_task import ROOT, RunningTask, make_fixed_model, wait_until
 from model_chat.tests.e2e.test_wire import DUMMY_ANNOTATION, DUMMY_ONBOARDING, ONBOARDING_ANSWERS
 
 Start = Callable[..., RunningTask]
@@ -48,7 +47,7 @@ async def visit(
     task: RunningTask, query: str, visitor: str | None = None, behaviour: Behaviour | None = None
 ) -> tuple[Outcome, SimulatedWorker]:
     """Let a participant's browser open an address and live through what comes."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=120) as http:
         worker = SimulatedWorker(task.port, query, "1", behaviour or Behaviour(), 1, http, query=query)
         worker.visitor = visitor
         return await worker.run(), worker
@@ -68,17 +67,9 @@ def participations(task: RunningTask) -> list[dict[str, Any]]:
     return in_files
 
 
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait for something that happens in the run."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_a_participant_gets_the_code_with_the_last_message_and_finds_it_again(start_task: Start) -> None:
     task = start_task(*PROLIFIC, "mephisto.provider.codes.no_work=C4FULL99", needed="a:2")
-    with httpx.Client(base_url=task.url, trust_env=False) as http:
+    with httpx.Client(base_url=task.url, trust_env=False, timeout=120) as http:
         public = "".join(http.get(name).text for name in ("", "task_config.json", "wrap_crowd_source.js"))
     assert "getAgentRegistration" in public
     outcome = come(task, address("p1"))
@@ -118,7 +109,10 @@ def test_two_browsers_at_once_are_in_one_conversation(start_task: Start) -> None
     task = start_task(*PROLIFIC, needed="a:2")
 
     async def both() -> list[Any]:
-        async with httpx.AsyncClient(trust_env=False) as one, httpx.AsyncClient(trust_env=False) as two:
+        async with (
+            httpx.AsyncClient(trust_env=False, timeout=120) as one,
+            httpx.AsyncClient(trust_env=False, timeout=120) as two,
+        ):
             workers = [
                 SimulatedWorker(task.port, "x", "1", Behaviour(), 1, http, query=address("p1", session))
                 for http, session in ((one, "e1"), (two, "e2"), (one, "e1"))
@@ -160,8 +154,6 @@ def test_an_address_that_names_nobody_uses_no_unit_and_makes_no_record(
 @pytest.fixture(scope="module")
 def shared_task(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A run in which nobody takes part."""
-    from model_chat.tests.e2e.running_task import make_fixed_model
-
     folder = tmp_path_factory.mktemp("shared")
     make_fixed_model(folder / "models/a")
     flags = [f"mephisto.blueprint.base_model_folder={folder / 'models'}", *PROLIFIC]
@@ -178,7 +170,7 @@ def test_the_router_takes_an_address_and_nothing_beside_it(shared_task: RunningT
         {"query": "?x", "visitor": "v" * 300},
         {"query": "?x", "visitor": ["v"]},
     ]
-    with httpx.Client(base_url=shared_task.url, trust_env=False) as http:
+    with httpx.Client(base_url=shared_task.url, trust_env=False, timeout=120) as http:
         answers = [http.post("request_agent", json={"provider_data": data}).status_code for data in refused]
     assert answers == [400] * len(refused)
 
@@ -204,21 +196,23 @@ def test_who_fails_onboarding_is_screened_out_and_who_is_not_invited_is_blocked(
 
 
 def test_blocked_and_timed_out_participants_are_asked_to_return_the_submission(start_task: Start) -> None:
-    task = start_task(*PROLIFIC, "mephisto.blueprint.max_resp_time=2", "mephisto.blueprint.num_turns=2", needed="a:1")
+    task = start_task(*PROLIFIC, "mephisto.blueprint.max_resp_time=6", "mephisto.blueprint.num_turns=2", needed="a:1")
     late = come(task, address("p1"), behaviour=Behaviour(stay_silent=True))
     assert late.result == "left"
     silent = Behaviour(stay_silent=True)
-    until(lambda: come(task, address("p1"), behaviour=silent).result == "told: timed_out")
+    wait_until(lambda: come(task, address("p1"), behaviour=silent).result == "told: timed_out")
     told = come(task, address("p1")).ending
     assert told is not None
     assert told["code"] is None
     assert "return your submission on Prolific" in told["text"]
-    until(lambda: "launched" in task.unit_statuses())  # the place is offered again: who comes before is told "no_work"
+    wait_until(
+        lambda: "launched" in task.unit_statuses()
+    )  # the place is offered again: who comes before is told "no_work"
     talked = come(task, address("p2"), behaviour=Behaviour(leave_after=1))
     assert talked.result == "left"
-    until(lambda: len(task.conversations()) == len(list(task.world_data())) == 1)
+    wait_until(lambda: len(task.conversations()) == len(list(task.world_data())) == 1)
     assert participations(task)[0]["ending"] == "timed_out"
-    until(lambda: "launched" in task.unit_statuses())
+    wait_until(lambda: "launched" in task.unit_statuses())
     assert come(task, address("p3")).result == "complete", task.log
 
 
@@ -238,9 +232,18 @@ def test_what_the_panel_is_told_and_what_the_record_says_agree_after_kill_9_betw
 ) -> None:
     monkeypatch.setenv("KILL_AFTER", after)
     dying = start_task(*PROLIFIC, f"mephisto.blueprint.world_file={ROOT / 'tests/e2e/panel_worlds.py'}", needed="a:2")
-    outcome = come(dying, address("p1"), behaviour=Behaviour(step_timeout=10))
-    assert outcome.ending is None
-    assert dying.wait() == -signal.SIGKILL
+
+    async def come_to_the_death() -> Outcome:
+        async with httpx.AsyncClient(trust_env=False, timeout=120) as http:
+            worker = SimulatedWorker(dying.port, "p1", "1", Behaviour(), 1, http, query=address("p1"))
+            living = asyncio.create_task(worker.run())
+            code = await asyncio.to_thread(dying.wait)
+            living.cancel()
+            await asyncio.gather(living, return_exceptions=True)
+            assert code == -signal.SIGKILL, dying.log
+            return worker.outcome
+
+    assert asyncio.run(come_to_the_death()).ending is None
     task = start_task(*PROLIFIC, needed="a:2")
     assert len(task.conversations()) == 1
     told = come(task, address("p1")).ending
@@ -260,12 +263,10 @@ def test_a_study_that_is_stopped_tells_those_who_are_chatting_how_their_part_end
     )
 
     async def chat() -> Outcome:
-        behaviour = Behaviour(think_time=60)
+        behaviour = Behaviour(think_time=1000)
         living = asyncio.create_task(visit(task, address("p1"), behaviour=behaviour))
-        while "in task" not in task.agent_statuses():
-            await asyncio.sleep(0.05)
-        task.interrupt()
-        await asyncio.sleep(0.5)
+        await asyncio.to_thread(wait_until, lambda: "in task" in task.agent_statuses(), lambda: task.log)
+        await asyncio.to_thread(task.stop_slowly)
         task.interrupt()
         outcome, _ = await living
         return outcome
@@ -303,7 +304,7 @@ def test_each_visitor_of_a_link_is_somebody_else_and_nobody_can_say_that_they_ar
 @pytest.mark.parametrize(("conf", "query"), [("conf=prolific", address("p1")), ("conf=link", "?")])
 def test_the_shipped_configurations_take_a_participant_in(start_task: Start, conf: str, query: str) -> None:
     task = start_task(conf, PROLIFIC[1], "mephisto.provider.linger_seconds=0", needed="a:1")
-    with httpx.Client(base_url=task.url, trust_env=False) as http:
+    with httpx.Client(base_url=task.url, trust_env=False, timeout=120) as http:
         data = {"provider_type": "panel", "query": query, "visitor": None}
         details = http.post("request_agent", json={"provider_data": data}).json()["data"]
         if details.get("visitor"):

@@ -99,7 +99,6 @@ def test_a_study_is_seen_as_workers_will_see_it_and_follows_its_files(address: s
     with chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(STEP_MILLISECONDS)
-        expect.set_options(timeout=STEP_MILLISECONDS)  # a busy machine takes its time to read a study anew
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address)

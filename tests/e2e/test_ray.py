@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from model_chat.scripts.simulate_workers import Behaviour, simulate
-from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model
+from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model, wait_until
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'model-chat[ray]', then run again")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -22,13 +22,31 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 REPLY = "That is what I think, too."
 
 
+def children(run: int, word: str) -> list[psutil.Process]:
+    """The processes that a run has started and that are called so; some may end meanwhile."""
+    found = []
+    for each in psutil.Process(run).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if word in " ".join(each.cmdline()):
+                found.append(each)
+    return found
+
+
+def listens(process: psutil.Process) -> set[str]:
+    """The addresses on which a process listens."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        connections = process.net_connections("inet")
+        return {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+    return set()
+
+
 def of_ray(run: int) -> list[psutil.Process]:
     """The processes of a run's Ray."""
-    return [each for each in psutil.Process(run).children(recursive=True) if "ray" in " ".join(each.cmdline())]
+    return children(run, "ray")
 
 
 def copies(run: int) -> list[psutil.Process]:
-    return [each for each in of_ray(run) if "ServeReplica" in " ".join(each.cmdline())]
+    return children(run, "ServeReplica")
 
 
 def test_conversations_go_on_over_a_death_and_ctrl_c_leaves_no_process(
@@ -50,18 +68,12 @@ def test_conversations_go_on_over_a_death_and_ctrl_c_leaves_no_process(
         assert task.process is not None
         run = task.process.pid
         ray = of_ray(run)
-        open_doors = {
-            connection.laddr.ip
-            for process in ray
-            for connection in process.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        }
+        open_doors = {address for process in ray for address in listens(process)}
         assert open_doors <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "nobody outside this machine can reach it"
         (first,) = copies(run)
 
         def kill_in_the_middle() -> None:
-            while not any(task.data.rglob("state.json")):
-                time.sleep(0.05)
+            wait_until(lambda: any(task.data.rglob("state.json")), lambda: task.log, seconds=240)
             first.send_signal(signal.SIGKILL)
 
         killer = threading.Thread(target=kill_in_the_middle)
@@ -78,7 +90,7 @@ def test_conversations_go_on_over_a_death_and_ctrl_c_leaves_no_process(
         started = [*ray, *copies(run)]
         os.killpg(run, signal.SIGINT)  # as a terminal does it: to every process of the run
         assert task.wait() == 130, task.log
-    _, alive = psutil.wait_procs(started, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=60)
     assert alive == []
     assert "4 of 5 conversations are collected" in task.log
     assert "Traceback" not in task.log

@@ -37,7 +37,7 @@ def test_no_key_is_written_printed_or_sent(start_task: Start, models: Path, monk
     task = start_task("mephisto.blueprint.num_turns=2", *flags, needed="a:1,b:1")
     outcomes = asyncio.run(simulate(task.port, 2, [Behaviour()]))
     assert sorted(outcome.result.partition(":")[0] for outcome in outcomes) == ["complete", "incomplete"], task.log
-    served = [requests.get(f"{task.url}{name}", timeout=10).text for name in ("", "task_config.json")]
+    served = [requests.get(f"{task.url}{name}", timeout=60).text for name in ("", "task_config.json")]
     task.__exit__()
     (failed,) = [chat for chat in task.conversations() if chat["status"] == "incomplete"]
     assert failed["reason"].startswith("model failed: ")

@@ -19,11 +19,11 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from model_chat.router.local_architect import free_port
 from model_chat.tests.e2e.browser import Received, chromium
 from model_chat.tests.e2e.reverse_proxy import caddy, find_nginx, running
 from model_chat.tests.e2e.running_task import ROOT, RunningTask
 from model_chat.tests.e2e.test_browser import NO_ANNOTATION, messages, rate_and_submit, say, wait_for_messages
+from model_chat.tests.ports import own_port
 
 Start = Callable[..., RunningTask]
 STRIPPING = """{
@@ -51,7 +51,7 @@ class Ports:
     """The ports of a proxy, as deploy/'s files take them from the environment."""
 
     def __init__(self) -> None:
-        self.http, self.https = free_port(), free_port()
+        self.http, self.https = own_port(), own_port()
         self.origin = f"https://localhost:{self.https}"
 
     def variables(self, **upstreams: RunningTask) -> dict[str, str]:
@@ -93,7 +93,7 @@ def test_a_worker_goes_through_caddy_from_the_printed_link_to_the_submission(
     ports = Ports()
     task = start_task(
         f"mephisto.architect.public_url={ports.origin}/studies/pets/",
-        f"mephisto.blueprint.metrics_port={(metrics := free_port())}",
+        f"mephisto.blueprint.metrics_port={(metrics := own_port())}",
         "mephisto.blueprint.num_turns=1",
         NO_ANNOTATION,
         needed="a:2",
@@ -102,7 +102,7 @@ def test_a_worker_goes_through_caddy_from_the_printed_link_to_the_submission(
     assert link == f"{ports.origin}/studies/pets/?worker_id=me&assignment_id=1"
     with caddy(tmp_path / "caddy", ROOT / "deploy/Caddyfile", ports.https, ports.variables(UPSTREAM=task)) as root:
         trusting = ssl.create_default_context(cafile=str(root))
-        with httpx.Client(verify=trusting, trust_env=False) as http:
+        with httpx.Client(verify=trusting, trust_env=False, timeout=60) as http:
             refused_and_answered_through_the_proxy(http, trusting, ports, task)
             plain = http.get(f"http://localhost:{ports.http}/studies/pets/?worker_id=x")
             assert plain.status_code == 308
@@ -112,7 +112,7 @@ def test_a_worker_goes_through_caddy_from_the_printed_link_to_the_submission(
             assert (bare.status_code, bare.headers["Location"]) == (308, "/studies/pets/?worker_id=x")
             assert http.get(f"{ports.origin}/studies/pets/healthz").json()["status"] == "ok"
         chat_in_chromium(browser, link)
-        shown = httpx.get(f"http://127.0.0.1:{metrics}/metrics", trust_env=False).text
+        shown = httpx.get(f"http://127.0.0.1:{metrics}/metrics", trust_env=False, timeout=60).text
         assert 'model_chat_reply_seconds_count{model="a"} 2.0' in shown
         assert "worker_id" not in shown
     assert len(task.conversations()) == 1
@@ -254,7 +254,7 @@ def test_a_worker_goes_through_nginx_as_its_example_sets_it_up(
     )
     command = [nginx, "-e", str(tmp_path / "error.log"), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]
     with running(command, tmp_path / "nginx.log", ports.https):
-        with httpx.Client(verify=False, trust_env=False) as http:  # its certificate is made for this test
+        with httpx.Client(verify=False, trust_env=False, timeout=60) as http:  # its certificate is made for this test
             assert (
                 http.get(f"http://localhost:{ports.http}/pets/?a=1").headers["Location"]
                 == "https://localhost/pets/?a=1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import httpx
 import pytest
 
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker
-from model_chat.tests.e2e.running_task import ROOT, RunningTask, make_fixed_model
+from model_chat.tests.e2e.running_task import ROOT, RunningTask, make_fixed_model, wait_until
 
 Start = Callable[..., RunningTask]
 TURNS = "mephisto.blueprint.num_turns=3"
@@ -40,6 +42,19 @@ class Crowd:
             worker = SimulatedWorker(self.task.port, f"{prefix}{number}", "1", behaviour, number, self._http)
             self.workers.append(worker)
             self._running.append(asyncio.create_task(worker.run()))
+
+    def hold_on(self, turn: int) -> asyncio.Event:
+        """Let everybody who is there wait at a turn (1 is the first) until the event is set."""
+        go_on = asyncio.Event()
+
+        async def wait(worker: SimulatedWorker) -> bool:
+            if controls(worker).count("your_turn") == turn:
+                await go_on.wait()
+            return False
+
+        for worker in self.workers:
+            worker._think = partial(wait, worker)  # type: ignore[method-assign]  # people of this test
+        return go_on
 
     async def until(self, holds: Callable[[SimulatedWorker], bool], seconds: float = 60) -> None:
         """Wait until something holds for every worker."""
@@ -65,6 +80,10 @@ def controls(worker: SimulatedWorker) -> list[str]:
     return found
 
 
+def has_left(worker: SimulatedWorker) -> bool:
+    return worker.outcome.result != Outcome("").result
+
+
 def is_chatting(worker: SimulatedWorker) -> bool:
     return controls(worker).count("your_turn") >= 2
 
@@ -76,7 +95,7 @@ async def exit_code(task: RunningTask, seconds: float) -> int:
 def is_listening(task: RunningTask) -> bool:
     with httpx.Client(trust_env=False) as client:
         try:
-            client.get(f"http://localhost:{task.port}/is_alive", timeout=2)
+            client.get(f"http://localhost:{task.port}/is_alive", timeout=10)
         except httpx.HTTPError:
             return False
     return True
@@ -92,12 +111,13 @@ def test_the_first_signal_lets_five_conversations_finish_and_takes_nobody_new(st
 
     async def story() -> tuple[int, list[str]]:
         crowd = Crowd(task)
-        crowd.come(5, Behaviour(think_time=3), "in")
+        crowd.come(5, Behaviour(), "in")
+        go_on = crowd.hold_on(2)
         await crowd.until(is_chatting)
-        task.interrupt(signum)
-        while "may finish" not in task.log:
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(task.stop_slowly, signum)
         crowd.come(2, Behaviour(), "late")
+        await crowd.until(lambda worker: not worker.worker.startswith("late") or has_left(worker))
+        go_on.set()
         results = await crowd.ended()
         return await exit_code(task, 60), results
 
@@ -106,7 +126,7 @@ def test_the_first_signal_lets_five_conversations_finish_and_takes_nobody_new(st
     assert results[:5] == ["complete"] * 5
     assert all("ended this study" in result for result in results[5:]), results
     assert Counter(chat["status"] for chat in task.conversations()) == {"complete": 5}
-    assert re.search("Stopping: no new workers are admitted. [1-5] open conversations may finish", task.log)
+    assert re.search("Stopping: no new workers are admitted. 5 open conversations may finish", task.log)
     assert "The run was stopped: 5 of 9 conversations are collected" in task.log
     assert set(task.unit_statuses()) == {"completed", "expired"}
     assert "Traceback" not in task.log
@@ -127,10 +147,7 @@ def test_the_second_signal_ends_five_conversations_and_tells_every_page(start_ta
             )
         await crowd.until(lambda worker: worker not in crowd.workers[1:4] or is_chatting(worker))
         await crowd.until(lambda worker: worker is not crowd.workers[0] or "ended" in controls(worker))
-        task.interrupt()
-        await asyncio.sleep(1)
-        assert task.process is not None
-        assert task.process.poll() is None, "conversations continue"
+        await asyncio.to_thread(task.stop_slowly)
         task.interrupt()
         return await exit_code(task, 60), await crowd.ended()
 
@@ -193,8 +210,7 @@ def test_signals_while_a_model_generates_are_no_failure_of_the_model(start_task:
         crowd = Crowd(task)
         crowd.come(2, Behaviour(), "in")
         await crowd.until(lambda worker: "start" in controls(worker))
-        task.interrupt()
-        await asyncio.sleep(0.5)
+        await asyncio.to_thread(task.stop_slowly)
         task.interrupt()
         return await exit_code(task, 60), await crowd.ended()
 
@@ -211,18 +227,10 @@ def test_a_worker_at_the_final_rating_may_finish_after_the_first_signal(start_ta
     async def story() -> tuple[int, list[str]]:
         crowd = Crowd(task)
         crowd.come(1, Behaviour(), "in")
-        think = crowd.workers[0]._think
-        rating = asyncio.Event()
-
-        async def hesitate() -> bool:
-            if controls(crowd.workers[0]).count("your_turn") == 2:
-                rating.set()
-                await crowd.workers[0]._pause(2)
-            return await think()
-
-        crowd.workers[0]._think = hesitate  # type: ignore[method-assign]  # a person of this test
-        await asyncio.wait_for(rating.wait(), 60)
-        task.interrupt()
+        go_on = crowd.hold_on(2)
+        await crowd.until(is_chatting)
+        await asyncio.to_thread(task.stop_slowly)
+        go_on.set()
         return await exit_code(task, 60), await crowd.ended()
 
     code, results = asyncio.run(story())
@@ -243,14 +251,15 @@ def test_a_run_that_ends_since_nobody_submits_says_so_in_its_exit_code(start_tas
 def test_a_router_that_is_lost_for_good_ends_the_run_with_its_exit_code(start_task: Start) -> None:
     task = start_task(TURNS, needed="a:2")
     assert task.process is not None
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while task.process.poll() is None and time.monotonic() < end:
         children = subprocess.run(
             ["ps", "-o", "pid=,args=", "--ppid", str(task.process.pid)], capture_output=True, text=True, check=False
         )
         for line in children.stdout.splitlines():
             if "server.js" in line:
-                os.kill(int(line.split()[0]), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(line.split()[0]), signal.SIGKILL)
         time.sleep(0.1)
     assert task.wait() == 3, task.log
     assert "The connection to the router is lost for good" in task.log
@@ -280,14 +289,12 @@ def test_more_time_is_given_once_a_turn_and_who_runs_out_of_it_hands_in(start_ta
         crowd.come(1, Behaviour(), "quick")
 
         patient, quick = crowd.workers
-        long_turns = iter([8.0, 8.0])  # longer than the time of one turn, twice
+        long_turns = iter([6.5, 6.5])  # longer than the time of one turn, twice
         patient._think = lambda: patient._pause(next(long_turns, 0))  # type: ignore[method-assign]  # likewise
         turns = iter([0.1, 60.0])
         quick._think = lambda: quick._pause(next(turns))  # type: ignore[method-assign]  # a person of this test
         results = await crowd.ended()
-        end = time.monotonic() + 60
-        while "in task" in task.agent_statuses() and time.monotonic() < end:
-            await asyncio.sleep(0.1)
+        await asyncio.to_thread(wait_until, lambda: "in task" not in task.agent_statuses(), lambda: task.log)
         return results
 
     assert asyncio.run(story()) == ["complete", "time is up"], task.log

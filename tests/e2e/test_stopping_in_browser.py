@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from model_chat.tests.e2e.browser import axe_findings
 from model_chat.tests.e2e.running_task import RunningTask
+from model_chat.tests.e2e.test_browser import on_screen, send
 
 Start = Callable[..., RunningTask]
 NO_ANNOTATION = "mephisto.blueprint.annotations_config_path=''"
@@ -19,7 +20,10 @@ PICTURES = os.environ.get("MODEL_CHAT_PICTURES")
 """A folder for pictures of the screens, to be looked at; unset: none are taken."""
 
 
-@pytest.fixture(params=[(1280, 800), (390, 780)], ids=["desktop", "phone"])
+SIZES = (1280, 800), (390, 780)
+
+
+@pytest.fixture(params=SIZES, ids=["desktop", "phone"])
 def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
     width, height = request.param
     fresh = browser.new_context(viewport={"width": width, "height": height})
@@ -28,16 +32,19 @@ def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Browse
     fresh.close()
 
 
-def on_screen(page: Page, name: str) -> None:
-    expect(page.locator(f'[data-screen="{name}"]')).to_be_visible(timeout=60_000)
-
-
 def look_at(page: Page, name: str) -> None:
     """Check what is on the screen for accessibility, and take a picture of it."""
     assert axe_findings(page) == []
     if PICTURES:
         size = page.viewport_size or {"width": 0}
         page.screenshot(path=str(Path(PICTURES) / f"{name}-{size['width']}.png"))
+
+
+def look_at_both(page: Page, name: str) -> None:
+    """The same on a desktop and on a phone, where the time is too precious to run twice."""
+    for width, height in reversed(SIZES):
+        page.set_viewport_size({"width": width, "height": height})
+        look_at(page, name)
 
 
 def submit(page: Page) -> None:
@@ -49,7 +56,7 @@ def begin(page: Page, task: RunningTask, text: str = "I have a cat.") -> None:
     page.goto(task.worker_url("ann"))
     expect(page.get_by_test_id("message")).to_have_count(2, timeout=60_000)
     page.get_by_test_id("composer").fill(text)
-    page.get_by_test_id("composer").press("Enter")
+    send(page)
     expect(page.get_by_test_id("message")).to_have_count(4, timeout=60_000)
 
 
@@ -57,8 +64,7 @@ def test_a_study_that_is_stopped_says_so_and_lets_the_worker_submit(start_task: 
     task = start_task(NO_ANNOTATION)
     page = context.new_page()
     begin(page, task)
-    task.interrupt()
-    page.wait_for_timeout(1500)
+    task.stop_slowly()
     on_screen(page, "chat")
     task.interrupt()
     on_screen(page, "stopped")
@@ -82,7 +88,7 @@ def test_a_page_whose_run_is_gone_for_good_ends_with_a_way_to_submit(
     assert task.process is not None
     os.kill(task.process.pid, signal.SIGKILL)
     task.process.wait()
-    expect(page.locator('[data-connection="lost"]')).to_be_visible(timeout=30_000)
+    expect(page.locator('[data-connection="lost"]')).to_be_visible()
     page.clock.run_for(150_000)
     on_screen(page, "gone")
     look_at(page, "gone")
@@ -108,23 +114,25 @@ def test_a_page_that_comes_back_to_a_new_chat_says_so(start_task: Start, context
 
 
 def test_time_that_runs_out_can_be_extended_once_and_then_what_there_is_is_handed_in(
-    start_task: Start, context: BrowserContext
+    start_task: Start, browser: Browser
 ) -> None:
-    task = start_task(NO_ANNOTATION, "mephisto.blueprint.max_resp_time=8")
+    task = start_task(NO_ANNOTATION, "mephisto.blueprint.max_resp_time=15")
+    context = browser.new_context()
     page = context.new_page()
     begin(page, task)
-    expect(page.get_by_test_id("time-warning")).to_be_visible()
-    look_at(page, "more-time")
     page.get_by_test_id("composer").fill("I am not done yet")
+    expect(page.get_by_test_id("time-warning")).to_be_visible()
+    look_at_both(page, "more-time")
     page.get_by_test_id("more-time").click()
     expect(page.get_by_test_id("more-time")).to_have_count(0)
     expect(page.get_by_test_id("composer")).to_be_focused()
     expect(page.get_by_test_id("composer")).to_have_value("I am not done yet")
-    page.wait_for_timeout(8_000)  # longer than the time without the extension
-    look_at(page, "last-time")
+    expect(page.get_by_test_id("time-warning")).to_be_visible()  # when there is little left of the time added
+    look_at_both(page, "last-time")
     on_screen(page, "timeout")
-    look_at(page, "time-up")
+    look_at_both(page, "time-up")
     submit(page)
+    context.close()
     (chat,) = task.conversations()
     assert chat["reason"].startswith("timeout: ")
 

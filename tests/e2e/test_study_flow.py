@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from model_chat.configuration.study_flow import load_study_flow
 from model_chat.conversation.study_answers import check_answers
@@ -136,13 +136,12 @@ def test_a_person_goes_through_the_study(start_task: Start, flow: str, browser: 
     page.get_by_test_id("accept").click()
     page.get_by_test_id("item-age_band").wait_for()
     page.get_by_test_id("continue").click(force=True)
-    assert page.locator(".item-problem").count() == 8
+    expect(page.locator(".item-problem")).to_have_count(8)
     assert axe_findings(page) == []
     fill(page)
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     page.reload()  # what was filled in is kept
-    page.get_by_test_id("item-wish").wait_for()
-    assert page.get_by_test_id("item-wish").get_by_role("textbox").input_value() == "More patience."
+    expect(page.get_by_test_id("item-wish").get_by_role("textbox")).to_have_value("More patience.")
     assert axe_findings(page) == []
     page.get_by_test_id("continue").click()
     page.get_by_test_id("reply-items").wait_for()

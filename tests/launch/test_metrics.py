@@ -21,12 +21,12 @@ from model_chat.errors import ConfigurationError
 from model_chat.launch.metrics import metrics_faults, serve_metrics
 from model_chat.mephisto_task.task_database import worker_counts
 from model_chat.model_chat_blueprint import ModelChatSharedState
-from model_chat.router.local_architect import free_port
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelFailureError, ModelPool
 from model_chat.serving.spend import ModelSpend
 from model_chat.tests.mephisto_run import Run
 from model_chat.tests.parlai_agents import RAISE, ScriptedAgent
+from model_chat.tests.ports import own_port
 
 PORT, HOST = "mephisto.blueprint.metrics_port", "mephisto.blueprint.metrics_host"
 SECRET_WORKER = "A1B2C3SECRETID"
@@ -47,7 +47,7 @@ def ask(pool: ModelPool, nickname: str, clone: Any) -> None:
 
 @contextmanager
 def served(shared: Any, quota: Any, host: str = "127.0.0.1") -> Iterator[str]:
-    with serve_metrics(args(free_port(), host), shared, quota) as address:
+    with serve_metrics(args(own_port(), host), shared, quota) as address:
         assert address is not None
         yield address
 

@@ -745,6 +745,29 @@ def test_a_worker_who_passes_onboarding_waits_for_a_unit(mephisto_run: Run, shee
     assert on.qualification(PASSED) == 1, "whatever becomes of their page"
 
 
+@pytest.mark.parametrize(
+    ("sheets", "told", "value"),
+    [([RIGHT], "onboarding_passed", 1), ([WRONG, WRONG], "onboarding_failed", 0)],
+    ids=["passes", "fails"],
+)
+def test_the_result_of_an_onboarding_is_kept_before_the_page_is_told_for_it_may_come_back_at_once(
+    mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, sheets: list[Any], told: str, value: int
+) -> None:
+    on = OnboardingStage(mephisto_run, *sheets)
+    kept: dict[str, tuple[int | None, str]] = {}
+    observe = on.agent.observe
+
+    def note(update: dict[str, Any]) -> None:
+        kept[update["task_data"]["control"]] = on.qualification(PASSED), on.agent.db_status
+        observe(update)
+
+    monkeypatch.setattr(on.agent, "observe", note)
+    on.run()
+    assert kept["onboarding_start"] == (None, AgentState.STATUS_ONBOARDING)
+    status = AgentState.STATUS_WAITING if value else AgentState.STATUS_ONBOARDING
+    assert kept[told] == (value, status)
+
+
 @pytest.mark.parametrize("sheets", [[RIGHT], [WRONG, WRONG], []], ids=["passes", "fails", "leaves"])
 def test_an_onboarding_ends_its_world_once_and_its_state_is_written_whole(
     mephisto_run: Run, monkeypatch: pytest.MonkeyPatch, sheets: list[Any]
@@ -884,7 +907,8 @@ def test_an_onboarding_world_that_raises_anywhere_is_said_and_ends(
     }
     assert on.agent.get_status() == AgentState.STATUS_DISCONNECT
     assert on.qualification(f"{PASSED}-failed") is None
-    assert on.qualification(PASSED) == (1 if where == "prep_save_data" else None), "who has passed has passed"
+    has_been_told = where in ("passed", "prep_save_data")
+    assert on.qualification(PASSED) == (1 if has_been_told else None), "who has passed has passed"
 
 
 @pytest.mark.parametrize("where", ["abandon", "shutdown"])

@@ -572,7 +572,7 @@ def test_what_waits_for_a_page_is_bounded_in_bytes(tmp_path: Path) -> None:
 
 
 def test_a_silent_socket_is_closed_and_one_that_speaks_is_not(tmp_path: Path) -> None:
-    with router(tmp_path, {"minutesSilent": 1 / 60, "minutesIdle": 1 / 60}) as served, served.operator() as operator:
+    with router(tmp_path, {"minutesSilent": 4 / 60, "minutesIdle": 4 / 60}) as served, served.operator() as operator:
         one, two = served.register(operator, "1"), served.register(operator, "2")
         with served.page(one) as silent, served.page(two) as speaking:
             closed = threading.Event()

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from model_chat.conversation.incoming import Expected, check_packet
-from model_chat.router.local_architect import free_port
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, main, quantile, report, simulate
+from model_chat.tests.ports import own_port
 from model_chat.tests.scripted_human import BUCKETS
 
 CONFIG = {
@@ -222,7 +222,7 @@ def test_where_nobody_listens_every_worker_fails_and_the_command_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "figures.json"
-    port = free_port()
+    port = own_port()
     assert main(["--port", str(port), "--workers", "2", "--conversations", "2", "--json", str(file)]) == 1
     said = capsys.readouterr()
     assert "failures: 4" in said.out
@@ -237,7 +237,7 @@ def test_where_nobody_listens_every_worker_fails_and_the_command_says_so(
 def test_each_worker_behaves_as_their_place_in_the_list_says() -> None:
     import asyncio
 
-    outcomes = asyncio.run(simulate(free_port(), 3, [Behaviour(), Behaviour(stay_silent=True)], prefix="x"))
+    outcomes = asyncio.run(simulate(own_port(), 3, [Behaviour(), Behaviour(stay_silent=True)], prefix="x"))
     assert sorted(outcome.worker for outcome in outcomes) == ["x0", "x1", "x2"]
 
 

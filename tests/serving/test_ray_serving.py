@@ -219,7 +219,7 @@ def test_a_conversation_with_an_agent_that_remembers_more_stays_with_its_copy(
     clones = [model.clone() for _ in range(6)]
     homes = [ask(alone, "m", clone, "1")[0] for clone in clones]
     assert len(set(homes)) == 2
-    time.sleep(3)  # the copies tell Serve whom they know, and Serve tells the run
+    time.sleep(8)  # the copies tell Serve whom they know, and Serve tells the run
     for turn in ("2", "3", "4"):
         assert [ask(alone, "m", clone, turn)[0] for clone in clones] == homes
     alone.shutdown()

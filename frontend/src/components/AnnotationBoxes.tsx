@@ -1,4 +1,4 @@
-import { useEffect, useId, useRef, useState, type ReactElement, type RefObject } from "react";
+import { useId, useLayoutEffect, useRef, useState, type ReactElement, type RefObject } from "react";
 import { HIGHEST_KEY, numberOf, takesText } from "../lib/keys";
 import type { AnnotationConfig, Bucket } from "../protocol";
 import { texts } from "../texts";
@@ -112,7 +112,7 @@ export function AnnotationBoxes({
 
 /** Let number keys tick the boxes of a group, wherever the focus is, except where the worker writes. */
 function useNumberKeys(group: RefObject<HTMLFieldSetElement>, on: boolean): void {
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!on) return;
     const press = (event: KeyboardEvent): void => {
       if (document.querySelector("dialog[open]") === null) pressBox(event, group.current);

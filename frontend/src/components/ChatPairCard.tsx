@@ -1,4 +1,4 @@
-import { useEffect, useId, useRef, type ReactElement } from "react";
+import { useEffect, useId, useLayoutEffect, useRef, type ReactElement } from "react";
 import { numberOf, takesText } from "../lib/keys";
 import { answerFor, type Answer, type Choice, type Scale } from "../state/comparison";
 import type { Message } from "../state/view";
@@ -54,7 +54,7 @@ export function ChatPairCard({
   useEffect(() => {
     card.current?.scrollIntoView({ block: "start" });
   }, [asked]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (scale === null || disabled) return;
     const press = (event: KeyboardEvent): void => {
       const number = takesText(event.target) ? null : numberOf(event);

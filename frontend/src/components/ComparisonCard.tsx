@@ -1,4 +1,4 @@
-import { useEffect, useId, useRef, type ReactElement } from "react";
+import { useEffect, useId, useLayoutEffect, useRef, type ReactElement } from "react";
 import { numberOf, takesText } from "../lib/keys";
 import { MODEL } from "../protocol";
 import { answerFor, type Answer, type Choice, type Comparison, type Scale } from "../state/comparison";
@@ -60,7 +60,7 @@ export function ComparisonCard({
   useEffect(() => {
     if (card.current !== null) reveal(card.current);
   }, [asked]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (scale === null || disabled) return;
     const press = (event: KeyboardEvent): void => {
       const number = takesText(event.target) ? null : numberOf(event);

@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useRef, useState, type RefObject } from "react";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState, type RefObject } from "react";
 import { ApiError, type Api, type EventStream } from "./api";
 import type { Overview } from "./types";
 
@@ -181,10 +181,11 @@ const WRITES =
 /** Calls the function of a pressed key, unless it is meant for a field, a dialog, the browser or a screen reader. */
 export function useKeys(keys: Record<string, () => void>, on: boolean): void {
   const current = useRef(keys);
-  useEffect(() => {
+  // With what is shown, and not a moment later: a key is for what its presser sees.
+  useLayoutEffect(() => {
     current.current = keys;
   });
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!on) return;
     const pressed = (event: KeyboardEvent): void => {
       if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
