@@ -364,7 +364,8 @@ def main() -> int:
         "--torch",
         metavar="|".join(TORCH_BUILDS),
         default=os.environ.get(TORCH_VARIABLE) or "auto",
-        help=f"torch's build; auto (default, unless ${TORCH_VARIABLE} is set): the CPU build if there is no GPU and the index has it",
+        help="torch's build; auto: the CPU build if there is no GPU and the index has it; "
+        f"default: ${TORCH_VARIABLE}, or auto",
     )
     args = parser.parse_args()
     if args.torch not in TORCH_BUILDS:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -16,21 +18,24 @@ PIN = "torch==2.13.0"
 CPU, DEFAULT, CUDA = "2.13.0+cpu", "2.13.0", "2.13.0+cu130"
 
 
-def make_wheel(folder: Path, name: str, version: str, size: int = 0) -> None:
-    """Write a package without a module; ``size`` in bytes."""
+def make_wheel(folder: Path, name: str, version: str) -> None:
+    """Write a package with nothing in it."""
     information = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{information}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         wheel.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{information}/RECORD", "")
-        wheel.writestr(f"{name}_data/weights", b"0" * size)
 
 
-@pytest.fixture(scope="module")
-def empty_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def empty_python(tmp_path: Path) -> Path:
     """The interpreter of an environment that has nothing but pip."""
-    venv = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    spec = importlib.util.find_spec("pip")
+    assert spec is not None and spec.origin is not None
+    site = sysconfig.get_path("purelib", vars={"base": str(venv)})
+    (Path(site) / "pip").symlink_to(Path(spec.origin).parent)  # ensurepip would take some seconds
     return venv / "bin/python"
 
 
@@ -41,8 +46,10 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    return tmp_path
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
 
 
 def with_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shown: bool) -> None:
@@ -91,32 +98,24 @@ def test_a_cpu_build_that_is_asked_for_by_name_and_not_offered_is_refused(empty_
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="there torch has one build")
 def test_the_build_changes_only_when_another_is_named(
-    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    empty_python: Path, index: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = tmp_path / "venv/bin/python"
     make_wheel(index, "torch", CPU)
     make_wheel(index, "torch", DEFAULT)
     make_wheel(index, "other", "1.0")
     locked = {"run": [PIN, "other==1.0"]}
 
-    def installed_by(build: str) -> str | None:
-        setup_env.install(python, locked["run"], locked, build)
-        return setup_env.installed_version(python, "torch")
-
     with_gpu(monkeypatch, index, False)
-    assert installed_by("auto") == CPU
-    assert "installing 1 packages" in capfd.readouterr().err
-    assert installed_by("gpu") == DEFAULT
-    assert installed_by("auto") == DEFAULT
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "venv"))  # what is there needs no index
-    assert setup_env.choose_torch(python, PIN, "auto") == PIN
-    assert setup_env.choose_torch(python, PIN, "gpu") == PIN
-    assert setup_env.installed_version(python, "other") == "1.0"
-    # The lock's next version is another matter.
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    make_wheel(index, "torch", "2.14.0+cpu")
-    assert setup_env.choose_torch(python, "torch==2.14.0", "auto") == "torch==2.14.0+cpu"
+    for build, version in (("auto", CPU), ("gpu", DEFAULT)):
+        setup_env.install(empty_python, locked["run"], locked, build)
+        assert setup_env.installed_version(empty_python, "torch") == version
+        assert setup_env.installed_version(empty_python, "other") == "1.0"
+        assert "installing 1 packages" in capfd.readouterr().err
+        for name in ("auto", build):
+            assert setup_env.choose_torch(empty_python, PIN, name) == PIN  # what is there
+    assert setup_env.choose_torch(empty_python, PIN, "cpu") == f"{PIN}+cpu"
+    make_wheel(index, "torch", "2.14.0+cpu")  # the lock's next version is another matter
+    assert setup_env.choose_torch(empty_python, "torch==2.14.0", "auto") == "torch==2.14.0+cpu"
 
 
 def test_large_downloads_are_told_by_name_and_size(
