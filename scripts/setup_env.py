@@ -58,8 +58,9 @@ def say(text: str) -> None:
 
 
 def program_environment() -> dict[str, str]:
-    """Return the environment of pip and npm: this one's, without their notes on new versions."""
-    return {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NPM_CONFIG_UPDATE_NOTIFIER": "false"}
+    """Return the environment of pip and npm: this one's, without notes on versions and on old ways to build."""
+    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USE_PEP517": "1", "NPM_CONFIG_UPDATE_NOTIFIER": "false"}
+    return {**os.environ, **quiet}
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
