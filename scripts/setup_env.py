@@ -1,6 +1,6 @@
 """Set up everything that model-chat needs in this folder: run by `make`, with the standard library alone.
 
-    python3 scripts/setup_env.py [--dev] [--only python|page|router]
+    python3 scripts/setup_env.py [--dev] [--only python|page|router] [--torch auto|cpu|gpu]
 
 Makes `.venv` from requirements.lock, the worker's page (frontend/dist) and the router's packages (router/node_modules);
 with --dev also what the tests need, Chromium included. What is up to date already is left as it is.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -31,6 +32,9 @@ LOCK = ROOT / "requirements.lock"
 RUN_GROUPS = ("run",)
 DEV_GROUPS = ("run", "dev", "scale", "ray", "exports")
 OLDEST_PYTHON, NEWEST_PYTHON, OLDEST_NODE = (3, 11), (3, 13), 20
+TORCH_BUILDS, TORCH_VARIABLE = ("auto", "cpu", "gpu"), "MODEL_CHAT_TORCH"
+NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")  # the last: Windows' subsystem for Linux
+LARGE_DOWNLOAD = re.compile(r"\s*Downloading (\S+) \((\d{2,}\.\d MB|\d+\.\d GB)\)")
 IS_WHEEL = not (ROOT / "pyproject.toml").is_file()
 COMPILE_ON_ALL_CORES = """
 import compileall, sysconfig
@@ -53,6 +57,12 @@ def say(text: str) -> None:
     print(f"[setup] {text}", file=sys.stderr, flush=True)
 
 
+def program_environment() -> dict[str, str]:
+    """Return the environment of pip and npm: this one's, without notes on versions and on old ways to build."""
+    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USE_PEP517": "1", "NPM_CONFIG_UPDATE_NOTIFIER": "false"}
+    return {**os.environ, **quiet}
+
+
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
     """Run a command and let its output through.
 
@@ -60,9 +70,28 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
         SetupError: it failed.
     """
     words = [str(word) for word in command]
-    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "NPM_CONFIG_UPDATE_NOTIFIER": "false"}
-    if subprocess.run(words, cwd=cwd, env=environment, check=False).returncode != 0:
+    if subprocess.run(words, cwd=cwd, env=program_environment(), check=False).returncode != 0:
         raise SetupError(f"'{' '.join(words)}' failed in {cwd}; see its message above.")
+
+
+def run_pip_install(python: str | Path, *words: str | Path) -> None:
+    """Run ``pip install``; of its output, tell the large downloads and how many packages are installed.
+
+    Raises:
+        SetupError: it failed.
+    """
+    command = [str(word) for word in (python, "-m", "pip", "install", "--no-compile", "--progress-bar=off", *words)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=program_environment(), stdout=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
+        for line in process.stdout or ():
+            download = LARGE_DOWNLOAD.match(line)
+            if download:
+                say(f"downloading {'-'.join(download[1].rpartition('/')[2].split('-')[:2])} ({download[2]})")
+            elif line.startswith("Installing collected packages:"):
+                say(f"installing {line.count(',') + 1} packages")
+    if process.returncode != 0:
+        raise SetupError(f"'{' '.join(command)}' failed in {ROOT}; see its message above.")
 
 
 def digest(paths: Iterable[Path]) -> str:
@@ -124,13 +153,67 @@ def check_tools(node_is_needed: bool = True) -> None:
         raise SetupError(f"Node.js {version} is too old; install version {OLDEST_NODE} or newer.")
 
 
-def install(python: str | Path, wanted: list[str], locked: dict[str, list[str]]) -> None:
+def has_gpu() -> bool:
+    """Whether this machine shows a device of NVIDIA's."""
+    return any(map(os.path.exists, NVIDIA_DEVICES))
+
+
+def installed_version(python: str | Path, package: str) -> str | None:
+    """Return the version of a package in the environment of a Python; None: it is not installed."""
+    ask = f"import importlib.metadata as m; print(m.version({package!r}))"
+    asked = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def is_offered(python: str | Path, requirement: str) -> bool:
+    """Whether pip, as it is configured, finds a package."""
+    command = [python, "-m", "pip", "install", "--dry-run", "--quiet", "--no-deps", "--ignore-installed", requirement]
+    return subprocess.run(command, env=program_environment(), capture_output=True, check=False).returncode == 0
+
+
+def choose_torch(python: str | Path, pin: str, build: str) -> str:
+    """Return what pip is asked for: torch's locked version in the build that is wanted.
+
+    Args:
+        python: the interpreter that it is installed for.
+        pin: ``torch==`` and a version without a build.
+        build: one of `TORCH_BUILDS`. ``auto`` keeps what is installed. Else it is the CPU build where there is no GPU and
+            the package index has that build; the CUDA build brings some gigabytes of NVIDIA's packages.
+
+    Raises:
+        SetupError: the CPU build is asked for by name, and the index does not have it.
+    """
+    version = pin.partition("==")[2]
+    installed = installed_version(python, "torch")
+    if sys.platform == "darwin" or (
+        installed is not None
+        and installed.split("+")[0] == version
+        and (build == "auto" or (build == "cpu") == installed.endswith("+cpu"))
+    ):
+        return pin
+    if build == "gpu":
+        return f"{pin},!={version}+cpu"
+    if build == "auto" and has_gpu():
+        return pin
+    if is_offered(python, f"{pin}+cpu"):
+        return f"{pin}+cpu"
+    if build == "cpu":
+        raise SetupError(
+            f"The package index has no CPU build of torch {version}; name one that has it by PIP_EXTRA_INDEX_URL, or leave "
+            f"out --torch and {TORCH_VARIABLE}."
+        )
+    say("there is no GPU, but the package index has no CPU build of torch; its default build may be several GB large")
+    return pin
+
+
+def install(python: str | Path, wanted: list[str], locked: dict[str, list[str]], torch_build: str = "auto") -> None:
     """Install locked packages into the environment of a Python.
 
     Args:
         python: its interpreter.
         wanted: pins.
         locked: all groups of the lock.
+        torch_build: one of `TORCH_BUILDS`.
     """
     torch = next(pin for pin in wanted if pin.startswith("torch=="))
     with tempfile.TemporaryDirectory() as folder:
@@ -138,16 +221,16 @@ def install(python: str | Path, wanted: list[str], locked: dict[str, list[str]])
         pins.write_text("\n".join(pin for group in locked.values() for pin in group), encoding="utf-8")
         rest.write_text("\n".join(pin for pin in wanted if pin != torch), encoding="utf-8")
         # torch's dependencies differ between its CPU and GPU builds, so pip finds them; the others are all in the lock.
-        pip = (python, "-m", "pip", "install", "--quiet", "--no-compile")
-        run(*pip, torch, "--constraint", pins)
-        run(*pip, "--no-deps", "--requirement", rest)
+        run_pip_install(python, choose_torch(python, torch, torch_build), "--constraint", pins)
+        run_pip_install(python, "--no-deps", "--requirement", rest)
+    say("compiling the packages")
     try:
-        run(python, "-c", COMPILE_ON_ALL_CORES)
+        run(python, "-W", "ignore", "-c", COMPILE_ON_ALL_CORES)
     except SetupError:  # Python compiles what it imports
         say("the packages could not be compiled beforehand; the first start takes longer")
 
 
-def install_beside_wheel(groups: tuple[str, ...]) -> None:
+def install_beside_wheel(groups: tuple[str, ...], torch_build: str) -> None:
     """Install the lock's groups where this wheel is installed.
 
     Raises:
@@ -159,27 +242,30 @@ def install_beside_wheel(groups: tuple[str, ...]) -> None:
         )
     locked = read_lock()
     say("installing the locked packages (some minutes the first time)")
-    install(sys.executable, [pin for group in groups for pin in locked[group]], locked)
+    install(sys.executable, [pin for group in groups for pin in locked[group]], locked, torch_build)
 
 
-def make_venv(groups: tuple[str, ...]) -> None:
+def make_venv(groups: tuple[str, ...], torch_build: str) -> None:
     """Make `.venv` and install the lock's groups and this package into it."""
     locked = read_lock()
 
-    def state_of(names: tuple[str, ...]) -> str:
-        return json.dumps([sys.version, [pin for name in names for pin in locked[name]], "linked"])
+    def state_of(names: tuple[str, ...], build: str) -> str:
+        pins = [pin for name in names for pin in locked[name]]
+        return json.dumps([sys.version, pins, "linked", *([] if build == "auto" else [build])])
 
     wanted = [pin for group in groups for pin in locked[group]]
-    state = state_of(groups)
+    state = state_of(groups, torch_build)
     stamp = VENV / ".setup"
-    if is_done(stamp, state) or is_done(stamp, state_of(DEV_GROUPS)):  # what runs the tests runs the task, too
+    # What runs the tests runs the task, too; and who names no build keeps the one that was named before.
+    enough = itertools.product((groups, DEV_GROUPS), TORCH_BUILDS if torch_build == "auto" else (torch_build,))
+    if any(is_done(stamp, state_of(*combination)) for combination in enough):
         return
     if not PYTHON.exists():
         say("making .venv")
         run(sys.executable, "-m", "venv", VENV)
     stamp.unlink(missing_ok=True)
     say("installing the locked packages (some minutes the first time)")
-    install(PYTHON, wanted, locked)
+    install(PYTHON, wanted, locked, torch_build)
     link_package()
     stamp.write_text(state, encoding="utf-8")
 
@@ -275,7 +361,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--dev", action="store_true", help="also install what tests and linters need")
     parser.add_argument("--only", choices=["python", "page", "router"], help="one of the three parts and no other")
+    parser.add_argument(
+        "--torch",
+        metavar="|".join(TORCH_BUILDS),
+        default=os.environ.get(TORCH_VARIABLE) or "auto",
+        help="torch's build; auto: the CPU build if there is no GPU and the index has it; "
+        f"default: ${TORCH_VARIABLE}, or auto",
+    )
     args = parser.parse_args()
+    if args.torch not in TORCH_BUILDS:
+        parser.error(f"--torch, or {TORCH_VARIABLE}: '{args.torch}' is none of {', '.join(TORCH_BUILDS)}")
     try:
         check_tools(node_is_needed=args.only != "python")
     except SetupError as error:
@@ -284,7 +379,7 @@ def main() -> int:
 
     def for_python() -> None:
         if args.only in (None, "python"):
-            (install_beside_wheel if IS_WHEEL else make_venv)(DEV_GROUPS if args.dev else RUN_GROUPS)
+            (install_beside_wheel if IS_WHEEL else make_venv)(DEV_GROUPS if args.dev else RUN_GROUPS, args.torch)
 
     def for_the_page() -> None:
         if args.only in (None, "router"):

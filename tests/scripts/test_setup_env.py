@@ -95,17 +95,18 @@ def test_the_doctor_asks_for_what_the_set_up_asks_for() -> None:
 
 def test_a_wheel_is_set_up_in_the_environment_that_it_is_installed_in(monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr(setup_env, "run", lambda *command, **more: commands.append([str(word) for word in command]))
+    for name in ("run", "run_pip_install"):
+        monkeypatch.setattr(setup_env, name, lambda *command, **more: commands.append([str(word) for word in command]))
     monkeypatch.setattr(sys, "prefix", "/somewhere/venv")
-    setup_env.install_beside_wheel(("run",))
-    assert [command[:4] for command in commands[:2]] == [[sys.executable, "-m", "pip", "install"]] * 2
-    assert commands[2] == [sys.executable, "-c", setup_env.COMPILE_ON_ALL_CORES]
+    setup_env.install_beside_wheel(("run",), "auto")
+    assert [command[0] for command in commands[:2]] == [sys.executable] * 2
+    assert commands[2] == [sys.executable, "-W", "ignore", "-c", setup_env.COMPILE_ON_ALL_CORES]
     assert any(word.startswith("torch==") for word in commands[0])
     assert "--no-deps" not in commands[0]  # torch brings its own
     assert "--no-deps" in commands[1]
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     with pytest.raises(SetupError, match="is no virtual environment; make one"):
-        setup_env.install_beside_wheel(("run",))
+        setup_env.install_beside_wheel(("run",), "auto")
     assert len(commands) == 3
 
 
@@ -144,7 +145,8 @@ def test_a_set_up_does_not_fail_for_what_only_saves_time(monkeypatch: pytest.Mon
             raise SetupError("failed")
 
     monkeypatch.setattr(setup_env, "run", run)
-    setup_env.install("python", ["torch==1", "numpy==1"], {"run": ["torch==1", "numpy==1"]})
+    monkeypatch.setattr(setup_env, "run_pip_install", lambda *command: None)
+    setup_env.install(sys.executable, ["torch==1", "numpy==1"], {"run": ["torch==1", "numpy==1"]}, "gpu")
 
 
 @pytest.fixture(scope="module")
