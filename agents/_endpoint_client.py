@@ -34,6 +34,7 @@ from model_chat.agents._endpoint_reply import (
     usable,
 )
 from model_chat.agents._event_stream import EventTooLargeError
+from model_chat.agents._gathering_selector import GatheringSelector
 from model_chat.agents._reply_text import begins_inside_thoughts
 from model_chat.configuration.redaction import learn_secrets
 
@@ -63,14 +64,27 @@ class _Loop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._selector: GatheringSelector | None = None
 
     def submit(self, work: Coroutine[Any, Any, _Result]) -> Future[_Result]:
         """Run a coroutine on the loop; cancelling the future cancels it."""
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._selector = GatheringSelector()
+                self._loop = asyncio.SelectorEventLoop(self._selector)
                 threading.Thread(target=self._loop.run_forever, name="model-endpoints", daemon=True).start()
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def gatherer(self, response: httpx.Response) -> Callable[[int | None], None]:
+        """Return what lets a response be read together with others, given the length of its events, or at once (None).
+
+        It is called on the loop's thread. A response whose transport tells nothing of its socket is always read as it comes.
+        """
+        stream = response.extensions.get("network_stream")
+        connection = None if stream is None else stream.get_extra_info("socket")
+        if self._selector is None or connection is None:
+            return lambda _: None
+        return partial(self._selector.gather, connection.fileno())
 
 
 LOOP = _Loop()
@@ -235,7 +249,13 @@ class EndpointClient:
                         return self._refusal(response, error_detail(await _read_limited(response)))
                     if "text/event-stream" in response.headers.get("content-type", ""):
                         return await read_stream(
-                            response.aiter_bytes(), name, started, usage, tell, self._begins_inside_thoughts
+                            response.aiter_bytes(),
+                            name,
+                            started,
+                            usage,
+                            tell,
+                            self._begins_inside_thoughts,
+                            gather=LOOP.gatherer(response),
                         )
                     return read_whole(await _read_limited(response), name, usage)
         except httpx.TimeoutException as error:

@@ -25,8 +25,10 @@ REST_SECONDS = 0.5
 """How long the end of a response is waited for after the last event."""
 MAX_NAME_CHARACTERS = 200
 """Of what a server says its model is called."""
+SECONDS_BETWEEN_TELLING = 0.1
+"""At least, of one reply: nobody is shown more."""
 TOLD_AT_ONCE = 4_000
-"""Characters of a reply up to which every event is told; beyond, it is told each time it has grown by about a hundredth:
+"""Characters of a reply up to which all that is new is told; beyond, it is told each time it has grown by about a hundredth:
 telling costs as much as the reply is long, and all endpoints' replies are read in one thread."""
 _UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """Control characters, which have no place in a chat."""
@@ -129,8 +131,51 @@ class _Reading:
     usage: object = None
 
 
+class _Teller:
+    """Tells the visible text of a reply that grows: at once, and later the newest, at most every so often."""
+
+    def __init__(self, completion: Completion, tell: Tell, begun_inside: bool) -> None:
+        self._completion = completion
+        self._tell = tell
+        self._begun_inside = begun_inside
+        self._told, self._told_length = "", 0
+        self._next = 0.0
+        self._later: asyncio.TimerHandle | None = None
+
+    def grown(self) -> None:
+        """Tell now or soon, if there is more to be told."""
+        length = len(self._completion.text)
+        if self._later is not None or length <= self._told_length + max(0, length - TOLD_AT_ONCE) // 100:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._next:
+            self._tell_newest()
+        else:
+            self._later = loop.call_at(self._next, self._tell_newest)
+
+    def _tell_newest(self) -> None:
+        self._later = None
+        self._told_length = len(self._completion.text)
+        visible = without_open_thoughts(_sayable(self._completion.text), self._begun_inside).strip()
+        if visible != self._told and not is_blank(visible):
+            self._told = visible
+            self._next = asyncio.get_running_loop().time() + SECONDS_BETWEEN_TELLING
+            self._tell(visible)
+
+    def close(self) -> None:
+        """Tell no more."""
+        if self._later is not None:
+            self._later.cancel()
+
+
 async def read_stream(
-    chunks: AsyncIterator[bytes], name: str, started: float, usage: Usage, tell: Tell | None, begun_inside: bool = False
+    chunks: AsyncIterator[bytes],
+    name: str,
+    started: float,
+    usage: Usage,
+    tell: Tell | None,
+    begun_inside: bool = False,
+    gather: Callable[[int | None], None] = lambda _: None,
 ) -> Completion:
     """Read a streamed reply to its end.
 
@@ -141,6 +186,8 @@ async def read_stream(
         usage: gets what the request has used, whatever becomes of it.
         tell: gets the visible text so far.
         begun_inside: whether the model's thoughts are not opened by a tag, only closed by one.
+        gather: told that further events may be read somewhat later, together with those of others, by the length of one;
+            None: no longer. They may between the first token and the reason of the end.
 
     Raises:
         RequestFailedError: the stream holds an error, no JSON, or too much text.
@@ -149,20 +196,26 @@ async def read_stream(
     import httpx
 
     reading = _Reading()
-    completion, told, told_length = reading.completion, "", 0
+    completion, gathered = reading.completion, False
+    teller = None if tell is None else _Teller(completion, tell, begun_inside)
+
+    def set_gathered(event_bytes: int | None) -> None:
+        nonlocal gathered
+        if (event_bytes is not None) != gathered:
+            gathered = not gathered
+            gather(event_bytes)
+
     try:
         async for data in event_data(chunks):
             if data == "[DONE]":
+                set_gathered(None)
                 await _read_rest(chunks)
                 break
             _take(reading, data, name, started)
-            length = len(completion.text)
-            if tell is not None and length > told_length + max(0, length - TOLD_AT_ONCE) // 100:
-                told_length = length
-                visible = without_open_thoughts(_sayable(completion.text), begun_inside).strip()
-                if visible != told and not is_blank(visible):
-                    told = visible
-                    tell(visible)
+            if teller is not None:
+                teller.grown()
+            flows = completion.seconds_to_first_token is not None and completion.finish_reason is None
+            set_gathered(len(data) if flows else None)
             if len(completion.text) + len(completion.reasoning) > MAX_REPLY_CHARACTERS:
                 raise RequestFailedError(
                     f"{name} gave a reply of more than {MAX_REPLY_CHARACTERS} characters that does not end.",
@@ -173,6 +226,9 @@ async def read_stream(
             raise
         # The connection broke off behind the end of the reply, which is whole and has been paid for.
     finally:
+        set_gathered(None)
+        if teller is not None:
+            teller.close()
         usage.add(reading.usage)
     return completion
 

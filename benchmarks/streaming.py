@@ -5,8 +5,9 @@
 A run (node router, SQLite, annotation off) with a model behind an endpoint, which runs in a process of its own and sends
 each reply at a rate of tokens a second, and with one that answers at once. All workers come at the same moment over the real
 wire, from a process of their own; those with the endpoint's model hardly think, so that about as many replies are being
-streamed all the time. The first and the last token of a reply say when they were sent. It is run twice, with
-`stream_replies` and without.
+streamed all the time: the tokens a second that the endpoint sent while the cores were measured show it. The first and the last
+token of a reply say when they were sent. The cores are those of run.py and its router. It is run twice, with `stream_replies`
+and without.
 """
 
 from __future__ import annotations
@@ -39,13 +40,23 @@ B = "mephisto.blueprint"
 
 
 async def serve(tokens: int, rate: float) -> None:
-    """Stream replies at a rate of tokens a second; print the address, and end with the standard input."""
+    """Stream replies at a rate of tokens a second; print the address, and end with the standard input.
+
+    As servers of models do: each event is a chunk, and connections stay open for the next request.
+    """
+
+    def chunk(data: str) -> bytes:
+        event = f"data: {data}\n\n".encode()
+        return b"%x\r\n%s\r\n" % (len(event), event)
 
     def event(**content: Any) -> bytes:
-        return f"data: {json.dumps(content)}\n\n".encode()
+        return chunk(json.dumps(content))
+
+    sent = 0
 
     async def reply(writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         started = time.monotonic()
         for number in range(tokens):
             await asyncio.sleep(max(0.0, started + number / rate - time.monotonic()))
@@ -53,17 +64,22 @@ async def serve(tokens: int, rate: float) -> None:
             if number in (0, tokens - 1):
                 word = f"{'first' if number == 0 else 'last'}:{time.time():.6f} "
             writer.write(event(model="m", choices=[{"index": 0, "delta": {"content": word}, "finish_reason": None}]))
+            sent += 1
             await writer.drain()
         writer.write(event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]))
         writer.write(event(choices=[], usage={"prompt_tokens": 10, "completion_tokens": tokens}))
-        writer.write(b"data: [DONE]\n\n")
+        writer.write(chunk("[DONE]") + b"0\r\n\r\n")
         await writer.drain()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
-            await reply(writer)
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                if head.startswith(b"get "):
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%d" % (len(str(sent)), sent))
+                    continue
+                await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+                await reply(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
@@ -147,21 +163,24 @@ async def _everybody(port: int, workers: int, begun: Any) -> list[dict[str, Any]
 
 
 def processor_seconds(pid: int) -> float:
-    """Return what a process and its children have used."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    """Return what a process and its children, whichever of its threads started them, have used."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [child for each in lists for child in each.read_text(encoding="ascii").split()]
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
     own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return own + sum(processor_seconds(int(child)) for child in children)
 
 
-def cores_used(pid: int, seconds: float) -> float:
-    """Return how many cores a run uses for so long; NaN where it is over before that."""
+def use(pid: int, url: str, seconds: float) -> dict[str, float]:
+    """Return how many cores a run uses for so long, and how many tokens the endpoint sends; NaN where it ends before."""
     try:
-        before, since = processor_seconds(pid), time.monotonic()
+        sent, before, since = int(httpx.get(url, trust_env=False).text), processor_seconds(pid), time.monotonic()
         time.sleep(seconds)
-        return (processor_seconds(pid) - before) / (time.monotonic() - since)
+        took = time.monotonic() - since
+        cores = (processor_seconds(pid) - before) / took
+        return {"cores": cores, "tokens_per_s": (int(httpx.get(url, trust_env=False).text) - sent) / took}
     except OSError:
-        return float("nan")
+        return {"cores": float("nan"), "tokens_per_s": float("nan")}
 
 
 def measure(url: str, streams: int, others: int, turns: int, seconds: float, stream: bool) -> dict[str, Any]:
@@ -185,10 +204,10 @@ def measure(url: str, streams: int, others: int, turns: int, seconds: float, str
             if not begun.wait(120):
                 raise RuntimeError("not everybody has got a reply")
             time.sleep(SETTLING_SECONDS)
-            cores = cores_used(task.process.pid, seconds)
+            used = use(task.process.pid, url, seconds)
             heard = results.get(timeout=600)
             process.join()
-    return figures(heard, stream) | {"cores": cores}
+    return figures(heard, stream) | used
 
 
 def figures(heard: list[dict[str, Any]], stream: bool) -> dict[str, Any]:
@@ -220,6 +239,7 @@ COLUMNS = {
     "p95 ": "{whole_p95_s:.3f} s",
     "others' turn p50": "{other_turn_p50_s:.3f} s",
     "p95  ": "{other_turn_p95_s:.3f} s",
+    "tokens/s": "{tokens_per_s:.0f}",
     "cores": "{cores:.2f}",
 }
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from parlai.core.message import Message
 
 from model_chat.agents import _endpoint_client, _endpoint_reply
 from model_chat.agents._event_stream import EventTooLargeError, event_data
+from model_chat.agents._gathering_selector import GatheringSelector
 from model_chat.agents.endpoint_settings import settings_faults
 from model_chat.bot_agent import BotAgent
 from model_chat.errors import ConfigurationError, ModelFailureError
@@ -55,6 +57,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[EndpointServer]:
     monkeypatch.setenv("TEST_ENDPOINT_KEY", KEY)
     with serving() as running:
         yield running
+
+
+@pytest.fixture
+def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each event that brings something new is told, without a pause."""
+    monkeypatch.setattr(_endpoint_reply, "SECONDS_BETWEEN_TELLING", 0.0)
 
 
 def make(server: EndpointServer, **settings: Any) -> LoadedModel:
@@ -362,12 +370,14 @@ def test_another_served_model_in_mid_study_is_reported(
     assert len(warnings) == 1 and "'v2'" in warnings[0] and "'v1'" in warnings[0]
 
 
+@pytest.mark.usefixtures("told_at_once")
 def test_the_text_so_far_is_told_while_it_grows(server: EndpointServer) -> None:
     told: list[str] = []
     say(make(server), tell=told.append)
     assert told[0] == "Hello" and told[-1] == "Hello there."
 
 
+@pytest.mark.usefixtures("told_at_once")
 def test_reasoning_is_not_told_while_it_is_streamed(server: EndpointServer) -> None:
     pieces = ["<thi", "nk>Hm, ", "what?</th", "ink>Yes", " <3"]
     server.then(events(*map(text_event, pieces), text_event("", "stop")))
@@ -378,6 +388,7 @@ def test_reasoning_is_not_told_while_it_is_streamed(server: EndpointServer) -> N
     assert told == ["Yes", "Yes <3"]
 
 
+@pytest.mark.usefixtures("told_at_once")
 def test_reasoning_that_no_tag_opens_is_not_told_once_a_reply_has_shown_it(server: EndpointServer) -> None:
     """As of models whose chat template opens their thoughts; the request before the launch shows it."""
     pieces = ["Hm, ", "what?</th", "ink>Yes", "."]
@@ -397,6 +408,7 @@ def test_half_a_stream_that_is_asked_for_again_is_told_anew_from_its_beginning(s
     assert told == ["Half a", "Whole."]
 
 
+@pytest.mark.usefixtures("told_at_once")
 def test_nothing_is_told_that_the_reply_will_not_hold(server: EndpointServer) -> None:
     server.then(events(text_event("\n I"), text_event(" li\x00ke"), text_event(" tea.\n"), text_event("", "stop")))
     told: list[str] = []
@@ -472,6 +484,7 @@ def test_a_connection_that_breaks_before_the_end_of_a_reply_is_asked_again(serve
     assert (act["text"], act["generation"]["retries"]) == ("Hello there.", 1)
 
 
+@pytest.mark.usefixtures("told_at_once")
 def test_a_reply_of_many_events_is_told_often_and_not_each_time_at_full_length() -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(20_000):
@@ -485,6 +498,96 @@ def test_a_reply_of_many_events_is_told_often_and_not_each_time_at_full_length()
     assert len(short) == _endpoint_reply.TOLD_AT_ONCE // 2
     assert max(after / before for before, after in pairwise(told[len(short) :])) < 1.02
     assert sum(told) < 20_000_000  # each time at full length, it would be 400 million characters
+
+
+def test_between_two_tellings_is_a_pause_and_the_newest_text_is_told_after_it(
+    server: EndpointServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the model falls silent meanwhile: the last event before the silence is told without another one."""
+    monkeypatch.setattr(_endpoint_reply, "SECONDS_BETWEEN_TELLING", 0.01)
+    told: list[str] = []
+    newest = threading.Event()
+
+    def tell(text: str) -> None:
+        told.append(text)
+        if text == "a b c":
+            newest.set()
+
+    async def falls_silent(exchange: Exchange) -> None:
+        exchange.head(200, "text/event-stream")
+        for text in ("a", " b", " c"):
+            exchange.event(text_event(text))
+        await exchange.writer.drain()
+        await asyncio.get_running_loop().run_in_executor(None, newest.wait, 60)
+        exchange.event(text_event(" d", "stop"))
+
+    server.then(falls_silent)
+    assert say(make(server), seconds=60, tell=tell)["text"] == "a b c d"
+    assert newest.is_set()
+    assert told[0] == "a", "the first text is told at once"
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_after_the_end_of_a_reply_nothing_is_told(monkeypatch: pytest.MonkeyPatch, ends_well: bool) -> None:
+    monkeypatch.setattr(_endpoint_reply, "SECONDS_BETWEEN_TELLING", 0.01)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for data in (text_event("a"), text_event("b"), text_event("", "stop") if ends_well else "no JSON"):
+            yield f"data: {data if isinstance(data, str) else json.dumps(data)}\n\n".encode()
+
+    async def read() -> list[str]:
+        told: list[str] = []
+        try:
+            await _endpoint_reply.read_stream(chunks(), "m", 0.0, _endpoint_reply.Usage(), told.append)
+        except _endpoint_reply.RequestFailedError:
+            assert not ends_well
+        await asyncio.sleep(0.05)
+        return told
+
+    assert asyncio.run(read()) == ["a"]
+
+
+def test_a_stream_is_read_together_with_others_between_its_first_token_and_its_end() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for data in ({"choices": []}, text_event("a"), text_event("b"), text_event("", "stop"), {"usage": {}}):
+            seen.append("event")
+            yield f"data: {json.dumps(data)}\n\n".encode()
+
+    seen: list[object] = []
+    read = _endpoint_reply.read_stream(chunks(), "m", 0.0, _endpoint_reply.Usage(), None, gather=seen.append)
+    assert asyncio.run(read).text == "ab"
+    length = len(json.dumps(text_event("a")))
+    assert seen == ["event", "event", length, "event", "event", None, "event"]
+
+
+def test_the_connection_of_a_stream_is_known_to_the_event_loop(
+    server: EndpointServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it, every stream would be read token by token, which nothing else would show."""
+    asked: list[tuple[int, int | None]] = []
+    gather = GatheringSelector.gather
+
+    def noting(selector: GatheringSelector, descriptor: int, event_bytes: int | None) -> None:
+        asked.append((descriptor, event_bytes))
+        gather(selector, descriptor, event_bytes)
+
+    monkeypatch.setattr(GatheringSelector, "gather", noting)
+    assert say(make(server))["text"] == "Hello there."
+    (descriptor, length), again = asked
+    assert length is not None and length > 0
+    assert again == (descriptor, None)
+
+
+@pytest.mark.parametrize("end", ["[DONE]", "no JSON", ""])
+def test_a_stream_without_a_reason_of_its_end_is_read_at_once_again(end: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield f"data: {json.dumps(text_event('a'))}\n\ndata: {end}\n\n".encode()
+
+    seen: list[object] = []
+    read = _endpoint_reply.read_stream(chunks(), "m", 0.0, _endpoint_reply.Usage(), None, gather=seen.append)
+    with suppress(_endpoint_reply.RequestFailedError):
+        asyncio.run(read)
+    assert len(seen) == 2 and seen[1] is None
 
 
 def test_a_silent_connection_is_given_up_and_asked_again(server: EndpointServer) -> None:

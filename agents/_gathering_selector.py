@@ -1,0 +1,135 @@
+"""Waiting for sockets: those of replies that are being streamed are read together.
+
+An event loop that wakes for each token of each stream spends most of its time on waking.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import selectors
+import sys
+import termios
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+SECONDS_BETWEEN = 0.025
+"""How often gathered sockets are looked at."""
+LOOKS = 3
+"""After so many, what waits in a gathered socket is read, however little it is."""
+ENOUGH = 1.8
+"""So many events are read at once: an end is the last token, the reason of the end and, mostly, the usage."""
+
+
+@dataclass
+class _Gathered:
+    """A socket that can wait.
+
+    Attributes:
+        enough: bytes that are read at once.
+        looks: for how many something less has been waiting.
+    """
+
+    enough: float
+    looks: int = 0
+
+
+class GatheringSelector(selectors.BaseSelector):
+    """A selector that reports most sockets at once, and gathered ones together, when it is worth it.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._prompt = selectors.DefaultSelector()
+        # Streams are registered and unregistered at each read, which costs no call of the system here.
+        self._gathering = selectors.PollSelector()
+        self._gathered: dict[FileDescriptorLike, _Gathered] = {}
+        self._keys: dict[FileDescriptorLike, selectors.SelectorKey] = {}
+        self._next = 0.0
+
+    def gather(self, descriptor: int, event_bytes: int | None) -> None:
+        """Report a socket together with others from now on, or at once again.
+
+        Args:
+            descriptor: of the socket, which may be registered or not.
+            event_bytes: about how long the events are that it brings; None: it can't wait.
+        """
+        key = self._keys.get(descriptor)
+        if key is not None:
+            self.unregister(descriptor)
+        if event_bytes is None:
+            self._gathered.pop(descriptor, None)
+        else:
+            self._gathered[descriptor] = _Gathered(ENOUGH * event_bytes)
+        if key is not None:
+            self.register(descriptor, key.events, key.data)
+
+    def _of(self, fileobj: FileDescriptorLike) -> selectors.BaseSelector:
+        return self._gathering if fileobj in self._gathered else self._prompt
+
+    def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+        """See :class:`selectors.BaseSelector`; asyncio gives numbers of files alone."""
+        key = self._keys[fileobj] = self._of(fileobj).register(fileobj, events, data)
+        return key
+
+    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        """See :class:`selectors.BaseSelector`."""
+        del self._keys[fileobj]
+        return self._of(fileobj).unregister(fileobj)
+
+    def modify(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+        """See :class:`selectors.BaseSelector`."""
+        key = self._keys[fileobj] = self._of(fileobj).modify(fileobj, events, data)
+        return key
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """See :class:`selectors.BaseSelector`."""
+        if not self._gathering.get_map():
+            return self._prompt.select(timeout)
+        until_next = max(0.0, self._next - self._clock())
+        ready = self._prompt.select(until_next if timeout is None else min(timeout, until_next))
+        if self._clock() >= self._next:
+            self._next = self._clock() + SECONDS_BETWEEN
+            ready += [(key, events) for key, events in self._gathering.select(0) if self._is_due(key.fd, events)]
+        return ready
+
+    def _is_due(self, descriptor: int, events: int) -> bool:
+        gathered = self._gathered[descriptor]
+        gathered.looks += 1
+        if (
+            events == selectors.EVENT_READ
+            and gathered.looks < LOOKS
+            and 0 < _bytes_waiting(descriptor) < gathered.enough
+        ):
+            return False
+        gathered.looks = 0
+        return True
+
+    def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        """See :class:`selectors.BaseSelector`."""
+        return self._keys[fileobj]
+
+    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
+        """See :class:`selectors.BaseSelector`."""
+        return self._keys
+
+    def close(self) -> None:
+        """See :class:`selectors.BaseSelector`."""
+        self._keys.clear()
+        self._prompt.close()
+        self._gathering.close()
+
+
+def _bytes_waiting(descriptor: int) -> int:
+    """Return how many bytes can be read from a socket; 0 at its end, and where it can't be known."""
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
