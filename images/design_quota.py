@@ -53,6 +53,17 @@ class ImageDesignQuota(DesignQuota):
             stack.close()
             raise
 
+    def take(self, worker: str = "") -> ImageDesignReservation | None:
+        """Take a place in the cell that comes next for a worker, and one in the stack.
+
+        Raises:
+            OSError: one of them could not be put on disk, and neither counts.
+        """
+        place = super().take(worker)
+        if place is not None and not isinstance(place, ImageDesignReservation):
+            raise TypeError(f"{place} is no place of this quota")
+        return place
+
     def _model_of(self, cell: int) -> str:
         return str(self.design.value(self.design.cells[cell], MODEL) or self._model)
 
@@ -92,7 +103,9 @@ class ImageDesignQuota(DesignQuota):
         """
         missing: Counter[str] = Counter()
         for cell in self.design.cells:
-            missing[self._model_of(cell.index)] += max(0, self.design.conversations_per_cell - self._state.done[cell.index])
+            missing[self._model_of(cell.index)] += max(
+                0, self.design.conversations_per_cell - self._state.done[cell.index]
+            )
         free = {nickname: progress.needed for nickname, progress in self._stack.progress_by_model().items()}
         faults = [
             f"mephisto.blueprint.design_path: asks for {count} more conversations with '{nickname}', and the stack in "
