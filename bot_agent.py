@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from model_chat.agents._chat_history import PROMPT_ID
+from model_chat.agents._chat_history import PROMPT_ID as PROMPT_ID
 from model_chat.configuration.redaction import without_known, without_known_so_far
 from model_chat.records.schema import MODEL_ID, Generation
 from model_chat.serving.batching import Asked

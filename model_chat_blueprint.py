@@ -226,6 +226,9 @@ class ModelImageChatBlueprintArgs(BaseModelChatBlueprintArgs):
         "${work_dir}/data/image_contexts.parquet", "The images: what scripts/save_image_contexts.py has saved."
     )
     stack_folder: str = _flag("???", "Folder that remembers who has talked about which image with which model.")
+    design_path: str = _flag(
+        "", "YAML file of the study's conditions (docs/study-design.md), instead of num_conversations; empty: none."
+    )
     stack_on_model_change: str = _flag(
         "stretch", "When the stack was made for other models: stretch (a copy is kept) or stop."
     )

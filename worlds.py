@@ -541,21 +541,22 @@ def make_world(
     if place is None:
         raise NoReservationLeftError("Every model has all the conversations it needs.")
     try:
+        options = with_conditions(opt, place)
         bot: BotAgent
-        if opt.comparison is None:
+        if options.comparison is None:
             bot = BotAgent(opt.models, place.nickname)
         else:
-            kind = PairedBots if opt.comparison.is_paired else ComparedBots
+            kind = PairedBots if options.comparison.is_paired else ComparedBots
             bot = kind(
                 place.nickname,
                 lambda nickname: BotAgent(opt.models, nickname),
-                opt.comparison,
-                opt.comparison.seed_of(agents[0].assignment_id),
+                options.comparison,
+                options.comparison.seed_of(agents[0].assignment_id),
             )
         prompt = prompt_of(place)
         if prompt is not None:
             bot.observe_prompt(prompt)
-        return world_class(with_conditions(opt, place), agents[0], bot, place)
+        return world_class(options, agents[0], bot, place)
     except BaseException:
         place.give_back()
         raise

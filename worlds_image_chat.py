@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_chat.bot_agent import BotAgent
+from model_chat.bot_agent import PROMPT_ID, BotAgent
 from model_chat.comparing.paired import PairedBots
 from model_chat.comparing.per_turn import ComparedBots
+from model_chat.conversation.conditions import prompt_of, with_conditions
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.images.contexts import ImageContext, ImageContexts
+from model_chat.images.design_quota import ImageDesignQuota
 from model_chat.images.inputs import ImageInput, first_message, repeated_keys
 from model_chat.images.quota import ImageQuota, ImageReservation
 from model_chat.serving.pool import ModelPool
@@ -40,12 +42,12 @@ class ImageChatOptions(ChatOptions):
     """What all conversations of a run share. Made once, at launch.
 
     Attributes:
-        quota: gives out the places of the image stack.
+        quota: gives out the places of the image stack, and those of the design where there is one.
         images: the images.
         inputs: nickname -> the images in the form that the model wants.
     """
 
-    quota: ImageQuota
+    quota: ImageQuota | ImageDesignQuota
     images: ImageContexts
     inputs: Mapping[str, ImageInput] = field(repr=False)
 
@@ -68,6 +70,10 @@ class ImageBotAgent(BotAgent):
     def observe_image(self) -> None:
         """Let the model see the image and the teacher's whole act before anything is said."""
         super().observe(dict(first_message(self._image, self._act)))
+
+    def observe_prompt(self, text: str) -> None:
+        """Add a text to the model's system prompt, which has no image."""
+        super().observe({"id": PROMPT_ID, "text": text})
 
     def observe(self, message: dict[str, Any]) -> None:
         """Let the model see a message, and the image again."""
@@ -169,11 +175,18 @@ def make_world(
             images = opt.inputs[nickname]
             return ImageBotAgent(opt.models, nickname, images[place.image_idx], images.act(place.image_idx))
 
-        if opt.comparison is None:
-            return world_class(opt, human, make_bot(place.nickname), place)
-        seed = opt.comparison.seed_of(human.assignment_id)
-        kind = PairedImageBots if opt.comparison.is_paired else ComparedImageBots
-        return world_class(opt, human, kind(place.nickname, make_bot, opt.comparison, seed), place)
+        options = with_conditions(opt, place)
+        bot: ImageBotAgent
+        if options.comparison is None:
+            bot = make_bot(place.nickname)
+        else:
+            seed = options.comparison.seed_of(human.assignment_id)
+            kind = PairedImageBots if options.comparison.is_paired else ComparedImageBots
+            bot = kind(place.nickname, make_bot, options.comparison, seed)
+        prompt = prompt_of(place)
+        if prompt is not None:
+            bot.observe_prompt(prompt)
+        return world_class(options, human, bot, place)
     except BaseException:
         place.give_back()
         raise

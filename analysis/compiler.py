@@ -213,6 +213,7 @@ class ModelChatResultsCompiler:
             }
         if summary.conditions is not None:
             tables |= {"conditions": summary.conditions.cells, "effects": summary.conditions.effects}
+            tables["interactions"] = summary.conditions.interactions
         if summary.sequential is not None:
             tables["sequential"] = summary.sequential
         if corpus.answers:  # as before where no study flow was used

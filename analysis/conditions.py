@@ -1,4 +1,4 @@
-"""Results per cell of a study's design, and the main effects of its factors.
+"""Results per cell of a study's design, the main effects of its factors, and their two-way interactions.
 
 The main effect of a factor is the mean, over the combinations of all other factors, of the difference between two of its
 levels: each combination weighs alike, however many conversations it has (unweighted cell means; Searle 1987, "Linear Models
@@ -10,6 +10,12 @@ to 0: 1 where all factors are within, so that this is the paired t test for two 
 two levels between workers, so that it is the t test of two groups of one size. What a worker's conversations have in common
 cancels where they saw both levels.
 
+The interaction of two factors is the difference between two such differences, ``(a1 - a2 at b1) - (a1 - a2 at b2)``, as the
+mean over the combinations of the remaining factors in which all four cells have conversations: the contrast of the
+unweighted cell means (Searle 1987, sections 4.5 and 4.9 on hypotheses about cell means; Maxwell & Delaney 2004, "Designing
+Experiments and Analyzing Data", chapter 7). It has its error from the same formula, with the weights 1, -1, -1 and 1. For
+ratings and for shares alike it is one of differences on the scale of the measure itself, not of odds.
+
 Conventions at the edges: see :mod:`model_chat.analysis.estimates`.
 """
 
@@ -17,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +35,7 @@ from scipy import special
 
 from model_chat.analysis.comparison import holm
 from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
+from model_chat.analysis.win_rates import WIN_RATE, win_rates
 
 if TYPE_CHECKING:
     from model_chat.analysis.arrays import Data, Metric
@@ -51,7 +58,27 @@ EFFECT_COLUMNS = (
     "conversations",
     "workers",
 )
-BETWEEN, WITHIN = "between", "within"
+INTERACTION_COLUMNS = (
+    "factor_a",
+    "factor_b",
+    "kind",
+    "metric",
+    "level_a1",
+    "level_a2",
+    "level_b1",
+    "level_b2",
+    "value",
+    "se",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "conversations",
+    "workers",
+)
+BETWEEN, WITHIN, MIXED = "between", "within", "mixed"
+MOST_INTERACTIONS = 100
+"""Differences of differences of two factors; 10 levels of each make 2,025."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +90,18 @@ class Conditions:
         cells: a row a cell and metric.
         effects: a row a factor, pair of its levels and metric: `value` is `level_a` less `level_b`; `kind` is `within` where
             any worker saw two levels, else `between`; `p_holm` is corrected over the pairs of levels of the factor.
+        interactions: a row a pair of factors, a pair of levels of each, and metric; `kind` is `mixed` where one factor is
+            within and the other between; `p_holm` is corrected over the rows of the pair of factors.
         remarks: sentences.
+        kinds: metric -> `rate` or `rating`.
     """
 
     factors: tuple[str, ...]
     cells: pd.DataFrame
     effects: pd.DataFrame
+    interactions: pd.DataFrame
     remarks: list[str]
+    kinds: dict[str, str]
 
 
 def conditions(data: Data) -> Conditions | None:
@@ -91,8 +123,11 @@ def conditions(data: Data) -> Conditions | None:
     cells = sorted(set(keys), key=lambda key: [_order(level) for level in key])
     numbers = {cell: number for number, cell in enumerate(cells)}
     design = _Design(factors, levels, cells, np.array([numbers[key] for key in keys]), used, data.worker[used])
+    metrics = [*data.metrics, *win_rates(data)]
+    if data.corpus.judgements.num_rows:  # conversations of two models may have no ratings
+        metrics = [metric for metric in metrics if metric.totals[used].any()]
     confidence = data.settings.confidence
-    remarks = []
+    remarks = design.remarks()
     if not used.all():
         remarks.append(
             f"{int((~used).sum())} conversations have no conditions, or not those of the factors {', '.join(factors)}; they "
@@ -101,14 +136,19 @@ def conditions(data: Data) -> Conditions | None:
     return Conditions(
         factors=factors,
         cells=pd.DataFrame(
-            [row for metric in data.metrics for row in design.cell_rows(metric, confidence)],
+            [row for metric in metrics for row in design.cell_rows(metric, confidence)],
             columns=[*(f"factor_{name}" for name in factors), *CELL_COLUMNS],
         ),
         effects=pd.DataFrame(
-            [row for metric in data.metrics for row in design.effect_rows(metric, confidence)],
+            [row for metric in metrics for row in design.effect_rows(metric, confidence)],
             columns=list(EFFECT_COLUMNS),
         ),
+        interactions=pd.DataFrame(
+            [row for metric in metrics for row in design.interaction_rows(metric, confidence)],
+            columns=list(INTERACTION_COLUMNS),
+        ),
         remarks=remarks,
+        kinds={metric.name: metric.kind for metric in metrics},
     )
 
 
@@ -145,6 +185,8 @@ class _Design:
         for number, cell in enumerate(self.cells):
             here = self.cell == number
             x, n = (cluster_sums(values[here], self.worker[here]) for values in (sums, totals))
+            if metric.name.startswith(WIN_RATE) and not n.any():  # the cell has another pair
+                continue
             found = rate(x, n, confidence) if metric.kind == "rate" else mean(x, n, confidence, RATING_BOUNDS)
             names = {f"factor_{name}": level for name, level in zip(self.factors, cell, strict=True)}
             numbers = {"value": found.value, "se": found.se, "low": found.low, "high": found.high}
@@ -173,8 +215,7 @@ class _Design:
 
     def _effect(self, metric: Metric, at: int, a: str, b: str, confidence: float) -> dict[str, object] | None:
         """The difference between two levels; None where no combination of the others has both."""
-        sums, totals = metric.sums[self.used], metric.totals[self.used]
-        observed = np.bincount(self.cell, totals, len(self.cells))
+        observed = np.bincount(self.cell, metric.totals[self.used], len(self.cells))
         others: dict[tuple[str, ...], dict[str, int]] = {}
         for number, cell in enumerate(self.cells):
             if observed[number] > 0:
@@ -186,6 +227,74 @@ class _Design:
         for first, second in pairs:
             weights[first] += 1 / len(pairs)
             weights[second] -= 1 / len(pairs)
+        return self._contrast(metric, weights, confidence)
+
+    def interaction_rows(self, metric: Metric, confidence: float) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        for at, to in itertools.combinations(range(len(self.factors)), 2):
+            pairs = list(self._pairs_of_pairs(at, to))
+            if len(pairs) > MOST_INTERACTIONS:
+                continue
+            names = {"factor_a": self.factors[at], "factor_b": self.factors[to], "kind": self._kind_of_both(at, to)}
+            found = []
+            for a1, a2, b1, b2 in pairs:
+                effect = self._interaction(metric, (at, to), (a1, a2), (b1, b2), confidence)
+                if effect is not None:
+                    levels = {"level_a1": a1, "level_a2": a2, "level_b1": b1, "level_b2": b2}
+                    found.append({**names, "metric": metric.name, **levels, **effect})
+            corrected = holm([float(str(row["p"])) for row in found])
+            rows += [{**row, "p_holm": float(p)} for row, p in zip(found, corrected, strict=True)]
+        return rows
+
+    def _pairs_of_pairs(self, at: int, to: int) -> Iterator[tuple[str, str, str, str]]:
+        """Every two levels of one factor with every two of another."""
+        for a2, a1 in itertools.combinations(self.levels[self.factors[at]], 2):
+            for b2, b1 in itertools.combinations(self.levels[self.factors[to]], 2):
+                yield a1, a2, b1, b2
+
+    def _kind_of_both(self, at: int, to: int) -> str:
+        kinds = {self._kind(at), self._kind(to)}
+        return MIXED if len(kinds) > 1 else kinds.pop()
+
+    def _interaction(
+        self, metric: Metric, at: tuple[int, int], a: tuple[str, str], b: tuple[str, str], confidence: float
+    ) -> dict[str, object] | None:
+        """The difference of two differences; None where no combination of the others has all four cells."""
+        observed = np.bincount(self.cell, metric.totals[self.used], len(self.cells))
+        others: dict[tuple[str, ...], dict[tuple[str, str], int]] = {}
+        for number, cell in enumerate(self.cells):
+            if observed[number] > 0:
+                rest = tuple(level for position, level in enumerate(cell) if position not in at)
+                others.setdefault(rest, {})[cell[at[0]], cell[at[1]]] = number
+        corners = {(a[0], b[0]): 1, (a[1], b[0]): -1, (a[0], b[1]): -1, (a[1], b[1]): 1}
+        whole = [own for own in others.values() if corners.keys() <= own.keys()]
+        if not whole:
+            return None
+        weights = np.zeros(len(self.cells))
+        for own in whole:
+            for corner, sign in corners.items():
+                weights[own[corner]] += sign / len(whole)
+        return self._contrast(metric, weights, confidence)
+
+    def remarks(self) -> list[str]:
+        """Say of which factors there is no table."""
+        return [
+            f"The interaction of {self.factors[at]} and {self.factors[to]} is left out: more than {MOST_INTERACTIONS} "
+            "differences of differences."
+            for at, to in itertools.combinations(range(len(self.factors)), 2)
+            if sum(1 for _ in self._pairs_of_pairs(at, to)) > MOST_INTERACTIONS
+        ]
+
+    def _contrast(self, metric: Metric, weights: Floats, confidence: float) -> dict[str, object]:
+        """The weighted sum of the cells' means, with its clustered error.
+
+        Args:
+            metric: the measure.
+            weights: of each cell; 0 for those that don't count.
+            confidence: of the interval.
+        """
+        sums, totals = metric.sums[self.used], metric.totals[self.used]
+        observed = np.bincount(self.cell, totals, len(self.cells))
         means = np.bincount(self.cell, sums, len(self.cells)) / np.where(observed > 0, observed, 1)
         here = (weights[self.cell] != 0) & (totals > 0)
         cell = self.cell[here]
@@ -233,4 +342,6 @@ def condition_content(found: Conditions | None) -> dict[str, Any] | None:
         "metrics": list(dict.fromkeys(found.cells["metric"])),
         "cells": found.cells.to_dict("records"),
         "effects": found.effects.to_dict("records"),
+        "interactions": found.interactions.to_dict("records"),
+        "kinds": found.kinds,
     }

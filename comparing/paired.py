@@ -44,6 +44,11 @@ class PairedBots(BotPair):
         """Let the model of this chat know its persona."""
         self.speaker.observe_persona(lines)
 
+    def observe_prompt(self, text: str) -> None:
+        """Add a text to both models' system prompts before the conversation starts."""
+        for bot in self._bots:
+            bot.observe_prompt(text)
+
     def observe(self, message: dict[str, Any]) -> None:
         """Let the model of this chat see a message."""
         self.speaker.observe(message)

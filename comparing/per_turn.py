@@ -60,6 +60,10 @@ class ComparedBots(BotPair):
         """Let both models know their persona before the conversation starts."""
         self.tell_both(lambda bot: bot.observe_persona(lines))
 
+    def observe_prompt(self, text: str) -> None:
+        """Add a text to both models' system prompts before the conversation starts."""
+        self.tell_both(lambda bot: bot.observe_prompt(text))
+
     def observe(self, message: dict[str, Any]) -> None:
         """Let both models see a message."""
         self.tell_both(lambda bot: bot.observe(message))

@@ -34,9 +34,12 @@ from model_chat.errors import ConfigurationError
 MODEL, PROMPT = "model", "prompt"
 """Factors that are no flag: the model's nickname, and a text that is added to its system prompt."""
 PACE_FLAGS = ("reply_first_seconds", "reply_chars_per_second")
-DIFFERING_FLAGS = ("num_turns", "max_resp_time", "time_extensions", "include_persona", *PACE_FLAGS)
+COMPARISON_FLAGS = ("comparison_points", "comparison_ties", "comparison_continue", "comparison_reason")
+DIFFERING_FLAGS = ("num_turns", "max_resp_time", "time_extensions", "include_persona", *PACE_FLAGS, *COMPARISON_FLAGS)
 """Flags below ``mephisto.blueprint`` that may differ between conversations. All others are the same for a whole run: they
 are public before anybody is given a condition, or decide how the run's models are loaded."""
+_TEXTS = (MODEL, PROMPT, "comparison_ties", "comparison_continue")
+"""Factors whose values are texts; those of all others are numbers, or true and false."""
 _POSSIBLE = (MODEL, PROMPT, *DIFFERING_FLAGS)
 MOST_CELLS = 1000
 MOST_WITHIN = 24
@@ -62,8 +65,8 @@ class Factor:
     """One factor.
 
     Attributes:
-        name: ``model``, ``prompt``, or one of :data:`DIFFERING_FLAGS`.
-        levels: level -> its value: a nickname, a text, or the flag's value. At least two.
+        name: ``model``, ``prompt`` or one of :data:`DIFFERING_FLAGS`.
+        levels: level -> its value: a nickname or a pair of them, a text, or the flag's value. At least two.
     """
 
     name: str
@@ -276,7 +279,7 @@ class _Reader:
                 level = self._level(here, name, key if isinstance(given, dict) else as_text(value), value)
                 if level is None:
                     continue
-                worth = as_text(value) if name in (MODEL, PROMPT) else as_value(value)
+                worth = as_text(value) if name in _TEXTS else as_value(value)
                 if level in levels:
                     self._add(here, f"'{name}' has a duplicate level '{level}'; remove one")
                 elif (other := next((one for one, has in levels.items() if has == worth), None)) is not None:
@@ -291,7 +294,7 @@ class _Reader:
         if not isinstance(level, str) or not level.strip():
             self._add(place, f"'{name}': a level has no name; give each level a text or a number")
             return None
-        wants_text = name in (MODEL, PROMPT)
+        wants_text = name in _TEXTS
         usable = isinstance(as_text(value), str) and as_text(value) if wants_text else isinstance(value, Plain)
         if not usable:
             self._add(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -26,6 +26,12 @@ Entry = dict[str, Any]
 """One event, JSON types only."""
 SCREENED_OUT = "screened_out"
 """The ending of a worker whose stratum is full."""
+
+
+def anything(cell: int) -> bool:
+    """Allow a conversation in any cell."""
+    del cell
+    return True
 
 
 class Event(StrEnum):
@@ -125,10 +131,15 @@ class Allocation:
         """Whether a cell needs one more conversation, those in flight counted as done."""
         return self.done[cell] + self.in_flight[cell] < self.per_cell
 
-    def next_cell(self, worker: str) -> int | None:
-        """Return the cell of a known worker's next conversation; None when there is none now."""
+    def next_cell(self, worker: str, allows: Callable[[int], bool] = anything) -> int | None:
+        """Return the cell of a known worker's next conversation; None when there is none now.
+
+        Args:
+            worker: who comes.
+            allows: whether there is what else a conversation in a cell takes, such as an image.
+        """
         state = self.workers[worker]
-        return next((cell for cell in self._open(state) if self.has_room(cell)), None)
+        return next((cell for cell in self._open(state) if self.has_room(cell) and allows(cell)), None)
 
     def _open(self, state: WorkerState) -> Iterator[int]:
         """Cells of the sequence that the worker has not yet had; without within factors, the only one again and again."""
@@ -136,14 +147,22 @@ class Allocation:
             if not self.design.within or not (state.finished[cell] or state.in_flight[cell]):
                 yield cell
 
-    def may_come(self, worker: str) -> tuple[bool, bool]:
-        """Return whether there is something for a worker now, and whether there may be later, as for all who are new."""
+    def may_come(
+        self, worker: str, allows: Callable[[int], bool] = anything, may_allow: Callable[[int], bool] = anything
+    ) -> tuple[bool, bool]:
+        """Return whether there is something for a worker now, and whether there may be later, as for all who are new.
+
+        Args:
+            worker: who asks.
+            allows: see :meth:`next_cell`.
+            may_allow: the same, for later.
+        """
         state = self.workers.get(worker)
         cells = range(len(self.done)) if state is None else list(self._open(state))
-        now = any(self.has_room(cell) for cell in cells)
+        now = any(self.has_room(cell) and allows(cell) for cell in cells)
         if state is not None and self.design.within:  # one that is in flight may be given back
             cells = [cell for cell in state.sequence if not state.finished[cell]]
-        later = any(self.done[cell] < self.per_cell for cell in cells)
+        later = any(self.done[cell] < self.per_cell and may_allow(cell) for cell in cells)
         return now, now or later or state is None
 
     def draw(self) -> tuple[int, ...] | None:
@@ -177,8 +196,13 @@ class Allocation:
             "resume": resume,
         }
 
-    def take(self, worker: str) -> list[Entry]:
-        """Return the events by which a worker gets a conversation; none when there is nothing for them."""
+    def take(self, worker: str, allows: Callable[[int], bool] = anything) -> list[Entry]:
+        """Return the events by which a worker gets a conversation; none when there is nothing for them.
+
+        Args:
+            worker: who comes.
+            allows: see :meth:`next_cell`.
+        """
         entries: list[Entry] = []
         state = self.workers.get(worker)
         if state is None:
@@ -186,9 +210,9 @@ class Allocation:
             if sequence is None:
                 return []
             entries.append({"event": Event.ARRIVE.value, "worker_id": worker, "sequence": list(sequence)})
-            cell = next((cell for cell in sequence if self.has_room(cell)), None)
+            cell = next((cell for cell in sequence if self.has_room(cell) and allows(cell)), None)
         else:
-            cell = self.next_cell(worker)
+            cell = self.next_cell(worker, allows)
         if cell is None:
             return []
         taken = {"number": self._next_number, "worker_id": worker, "cell": cell}

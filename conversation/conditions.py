@@ -6,12 +6,19 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from model_chat.configuration.study_design import PACE_FLAGS
+from model_chat.configuration.study_design import COMPARISON_FLAGS, PACE_FLAGS
 from model_chat.conversation.contexts import HI
 from model_chat.conversation.design_quota import DesignReservation
 from model_chat.conversation.quota import Reservation
 
 Options = TypeVar("Options")
+_COMPARISON_FIELDS = {
+    "comparison_points": "points",
+    "comparison_ties": "ties",
+    "comparison_continue": "continue_with",
+    "comparison_reason": "reason",
+}
+"""Flag -> field of ``ComparisonSettings``."""
 
 
 def with_conditions(options: Options, place: Reservation) -> Options:
@@ -25,9 +32,12 @@ def with_conditions(options: Options, place: Reservation) -> Options:
         return options
     flags = dict(place.flags)
     pace = {name.removeprefix("reply_"): float(flags.pop(name)) for name in PACE_FLAGS if name in flags}
+    comparing = {_COMPARISON_FIELDS[name]: flags.pop(name) for name in COMPARISON_FLAGS if name in flags}
     changed: Any = dataclasses.replace(options, **flags)  # type: ignore[type-var]  # a dataclass, which a layer above makes
     if pace:
         changed = dataclasses.replace(changed, delivery=dataclasses.replace(changed.delivery, **pace))
+    if comparing:
+        changed = dataclasses.replace(changed, comparison=dataclasses.replace(changed.comparison, **comparing))
     if changed.start_mode == HI and not changed.include_persona:  # others of the run may have contexts
         changed = dataclasses.replace(changed, contexts=None)
     result: Options = changed

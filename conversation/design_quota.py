@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,15 +138,44 @@ class DesignQuota:
             OSError: the draw could not be put on disk, and does not count.
         """
         with self._lock:
-            entries = self._state.take(worker)
+            self._make_up()
+            entries = self._state.take(worker, partial(self._has_now, worker))
             if not entries:
                 return None
-            self._write(entries)
+            place = self._reserve(worker, entries[-1])
+            try:
+                self._write(entries)
+            except BaseException:
+                self._release(place, collected=False)
+                raise
             for entry in entries:
                 self._state.apply(entry)
-            cell = self.design.cells[entries[-1]["cell"]]
-            nickname = self.design.value(cell, MODEL) or self._model
-            return DesignReservation(str(nickname), self._settle, cell, entries[-1]["number"], self)
+            return place
+
+    # --- what else a conversation takes beside its cell; called under the lock ---
+
+    def _has_now(self, worker: str, cell: int) -> bool:
+        """Whether there is what else a worker's conversation in a cell takes."""
+        del worker, cell
+        return True
+
+    def _may_have_later(self, worker: str, cell: int) -> bool:
+        """Whether there is such, or may be when others give it back."""
+        del worker, cell
+        return True
+
+    def _reserve(self, worker: str, taken: Entry) -> DesignReservation:
+        """Make the place of an event ``take`` that is about to be written; may add to the event."""
+        del worker
+        cell = self.design.cells[taken["cell"]]
+        nickname = self.design.value(cell, MODEL) or self._model
+        return DesignReservation(str(nickname), self._settle, cell, taken["number"], self)
+
+    def _release(self, place: DesignReservation, collected: bool) -> None:
+        """Let go of what else the conversation took."""
+
+    def _make_up(self) -> None:
+        """Try once more what could not be written elsewhere."""
 
     def _write(self, entries: list[Entry]) -> None:
         """Put events on disk, after those that could not be written before."""
@@ -158,6 +188,7 @@ class DesignQuota:
             if place.is_ended:
                 return
             place.is_ended = True
+            self._release(place, collected)
             entry: Entry = {"event": (Event.FINISH if collected else Event.LEAVE).value, "number": place.number}
             self._state.apply(entry)
             try:
@@ -179,7 +210,9 @@ class DesignQuota:
     def outlook(self, worker: str) -> Outlook:
         """Say what there is for a worker; takes nothing."""
         with self._lock:
-            now, later = self._state.may_come(worker)
+            now, later = self._state.may_come(
+                worker, partial(self._has_now, worker), partial(self._may_have_later, worker)
+            )
         return Outlook.WORK if now else Outlook.LATER if later else Outlook.NOTHING
 
     def counts(self) -> list[ModelCount]:

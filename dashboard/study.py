@@ -132,14 +132,14 @@ def with_own_ids(studies: list[StudyInfo]) -> list[StudyInfo]:
 
 def _wanted(args: Any, kind: Kind) -> tuple[bool, dict[str, int], int | None]:
     """How many conversations are wanted of which condition or model, and in all."""
-    if kind == "image":
-        return False, {}, int(args.num_conversations)
-    if kind != "text":
-        return False, {}, None
     if args.get("design_path", None):
         design = load_study_design(f"{BLUEPRINT}.design_path", args.design_path)
         each = design.conversations_per_cell
         return True, {cell.label: each for cell in design.cells}, design.total
+    if kind == "image":
+        return False, {}, int(args.num_conversations)
+    if kind != "text":
+        return False, {}, None
     text = args.get("conversations_needed_string", None)
     if not text:
         return False, {}, None

@@ -56,6 +56,8 @@ class Bookkeeping:
         self._open = [
             (1 << min(self._mask_size, num_images - start)) - 1 for start in range(0, num_images, self._mask_size)
         ]
+        # Model -> the same for the images that still need a conversation with it.
+        self._open_of = {model: list(self._open) for model in self.models}
         self._first_open_block = 0
         # Worker -> block -> the same for the images that they have had.
         self._had: dict[str, dict[int, int]] = {}
@@ -79,8 +81,11 @@ class Bookkeeping:
             for workers in taken.values():
                 for worker in workers:
                     self._mark_had(worker, image_idx)
-            if all(len(taken[model]) >= self.wanted for model in self.models):
-                mask, bit = self._bit(image_idx)
+            mask, bit = self._bit(image_idx)
+            full = [model for model in self.models if len(taken[model]) >= self.wanted]
+            for model in full:
+                self._open_of[model][mask] &= ~bit
+            if len(full) == len(self.models):
                 self._open[mask] &= ~bit
         for worker, images in saved.seen.items():
             self.seen[worker] = set(images)
@@ -104,9 +109,14 @@ class Bookkeeping:
         taken = self.places[place.image_idx]
         return taken is not None and place.worker in taken.get(place.model, ())
 
-    def reserve(self, worker: str) -> Place | None:
-        """Take the worker's next place; None when there is none for them."""
-        image_idx = self._next_image_for(worker)
+    def reserve(self, worker: str, model: str | None = None) -> Place | None:
+        """Take the worker's next place; None when there is none for them.
+
+        Args:
+            worker: who asks.
+            model: with which model; None: with any.
+        """
+        image_idx = self._next_image_for(worker) if model is None else self._next_image_with(model, worker)
         if image_idx is None:
             return None
         taken = self.places[image_idx]
@@ -114,12 +124,15 @@ class Bookkeeping:
             taken = self.places[image_idx] = {model: [] for model in self.models}
         wanted = self.wanted
         needed = [model for model in self.models if len(taken[model]) < wanted]
-        model = needed[0] if len(needed) == 1 else self._rng.choice(needed)
+        if model is None:
+            model = needed[0] if len(needed) == 1 else self._rng.choice(needed)
         taken[model].append(worker)
         self._mark_had(worker, image_idx)
-        if len(needed) == 1 and len(taken[model]) >= wanted:
+        if len(taken[model]) >= wanted:
             mask, bit = self._bit(image_idx)
-            self._open[mask] ^= bit
+            self._open_of[model][mask] &= ~bit
+            if len(needed) == 1:
+                self._open[mask] ^= bit
         place = Place(image_idx, model, worker)
         self.in_flight[place] = None
         return place
@@ -144,6 +157,15 @@ class Bookkeeping:
             return None
         return block * self._mask_size + (found & -found).bit_length() - 1
 
+    def _next_image_with(self, model: str, worker: str) -> int | None:
+        """The first image that the worker has not had and that still needs a conversation with a model."""
+        had = self._had.get(worker, {})
+        for block, of_model in enumerate(self._open_of[model]):
+            found = of_model & ~had.get(block, 0)
+            if found:
+                return block * self._mask_size + (found & -found).bit_length() - 1
+        return None
+
     def _free(self, place: Place, seen: bool) -> None:
         image_idx, model, worker = place
         taken = self.places[image_idx]
@@ -153,9 +175,11 @@ class Bookkeeping:
         self.in_flight.pop(place, None)
         mask, bit = self._bit(image_idx)
         # A stack from elsewhere can be over the limit.
-        if len(taken[model]) < self.wanted and not self._open[mask] & bit:
-            self._open[mask] |= bit
-            self._reopened(mask)
+        if len(taken[model]) < self.wanted:
+            self._open_of[model][mask] |= bit
+            if not self._open[mask] & bit:
+                self._open[mask] |= bit
+                self._reopened(mask)
         if seen:
             self.seen.setdefault(worker, set()).add(image_idx)
         elif not any(worker in workers for workers in taken.values()):
@@ -184,11 +208,17 @@ class Bookkeeping:
             if written:
                 self._free(place, seen=verb is Verb.GIVE_BACK)
 
-    def outlook(self, worker: str) -> tuple[bool, bool]:
-        """Whether there is a place for a worker now, and whether one that others hold could become free for them."""
+    def outlook(self, worker: str, model: str | None = None) -> tuple[bool, bool]:
+        """Whether there is a place for a worker now, and whether one that others hold could become free for them.
+
+        Args:
+            worker: who asks.
+            model: with which model; None: with any.
+        """
         had = self._had.get(worker, {})
-        now = self._next_image_for(worker) is not None
-        bits = (self._bit(place.image_idx) for place in self.in_flight)
+        image_idx = self._next_image_for(worker) if model is None else self._next_image_with(model, worker)
+        now = image_idx is not None
+        bits = (self._bit(place.image_idx) for place in self.in_flight if model is None or place.model == model)
         later = any(not had.get(mask, 0) & bit for mask, bit in bits)
         return now, later
 

@@ -145,11 +145,12 @@ class ImageStack:
 
     # What a run does with it
 
-    def get_next_image(self, worker: str) -> Draw:
+    def get_next_image(self, worker: str, model: str | None = None) -> Draw:
         """Give the worker a place; it is on disk when this returns.
 
         Args:
             worker: the worker's id, a non-empty string.
+            model: with which model, of a study whose design says so; None: one is drawn.
 
         Returns:
             the image's index and the model's nickname, or ``Draw(None, None, True)``: nothing is left for this worker.
@@ -161,7 +162,7 @@ class ImageStack:
         _check_worker(worker)
         with self._lock:
             self._check_open()
-            place = self._books.reserve(worker)
+            place = self._books.reserve(worker, model)
             if place is None:
                 return _NO_MORE_WORK
             ticket = self._submit([Change(Verb.TAKE, place)])
@@ -256,15 +257,15 @@ class ImageStack:
         with self._lock:
             return self._books.full_images()
 
-    def outlook(self, worker: str) -> tuple[bool, bool]:
-        """Say what there is for a worker, changing nothing.
+    def outlook(self, worker: str, model: str | None = None) -> tuple[bool, bool]:
+        """Say what there is for a worker, with one model or with any, changing nothing.
 
         Returns:
             whether there is a place for them now, and whether one that others hold could become free for them.
         """
         _check_worker(worker)
         with self._lock:
-            return self._books.outlook(worker)
+            return self._books.outlook(worker, model)
 
     def places(self) -> list[Places]:
         """Return a copy of the stack in the form of ``stack.json``."""

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from model_chat.configuration.annotations import AnnotationsConfig, load_annotations
-from model_chat.configuration.comparison import comparison_faults, models_named, pair_faults
+from model_chat.configuration.comparison import models_named, pair_faults
 from model_chat.configuration.files import expand, read_text
 from model_chat.configuration.lists import split_list
 from model_chat.configuration.mephisto_data import data_folder_fault
@@ -43,7 +43,14 @@ from model_chat.launch.annotation_checks import (
     of_longest,
 )
 from model_chat.launch.checked_task import CheckedImages, CheckedTask
-from model_chat.launch.design_checks import CheckedDesign, check_design, prompt_faults, variant
+from model_chat.launch.design_checks import (
+    CheckedDesign,
+    check_design,
+    check_images,
+    comparison_faults_of,
+    prompt_faults,
+    variant,
+)
 from model_chat.launch.metrics import metrics_faults
 from model_chat.model_chat_blueprint import FRONTEND_DIST, IMAGE_BLUEPRINT_TYPE
 from model_chat.quality.acceptability import AcceptabilityChecker, offensive_matcher
@@ -132,7 +139,6 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         *serving_faults(args),
         *delivery_faults(BLUEPRINT, args),
         *reply_format_faults(BLUEPRINT, args),
-        *comparison_faults(BLUEPRINT, args),
     ):
         faults.add(fault)
 
@@ -147,7 +153,9 @@ def check_task(cfg: DictConfig) -> CheckedTask:
             logs = check_logs(args)
             needed = logs.needed
     elif is_image_chat(cfg):
-        images, sources = _check_images(args, full_task_name(cfg), faults)
+        images, sources, design = check_images(
+            cfg, faults.found, lambda named: _check_stack(args, full_task_name(cfg), faults, named)
+        )
         if images is not None:
             needed = dict.fromkeys(images.combos, len(images.contexts) * images.evals_per_image_model_combo)
     else:
@@ -159,20 +167,17 @@ def check_task(cfg: DictConfig) -> CheckedTask:
                 faults.found += found
             else:
                 needed = parse_conversations_needed(flag, args.conversations_needed_string)
-        if args.design_path and args.comparison is not None:
-            faults.add(
-                f"{BLUEPRINT}.comparison: '{args.comparison}' can't be combined with design_path yet; leave one out."
-            )
         mistaken = pair_faults(flag, needed, BLUEPRINT, args)
         faults.found += mistaken
         with faults.collecting():
             # What is a pair by mistake is searched as one: all faults are said at once.
             are_pairs = args.comparison is not None or bool(mistaken)
             sources = _find_models(args, models_named(needed, are_pairs), faults, flag)
-        if design is not None:
-            faults.found += prompt_faults(design.design, sources)
         faults.add(start_mode_fault(f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode))
 
+    if design is not None:
+        faults.found += prompt_faults(design.design, sources)
+    faults.found += comparison_faults_of(args, None if design is None else design.design)
     for fault in spend_faults(f"{BLUEPRINT}.max_model_spend_usd", args.max_model_spend_usd, sources):
         faults.add(fault)
 
@@ -257,8 +262,16 @@ def is_image_chat(cfg: DictConfig) -> bool:
     return bool(cfg.mephisto.blueprint._blueprint_type == IMAGE_BLUEPRINT_TYPE)
 
 
-def _check_images(args: Any, task_name: str, faults: Faults) -> tuple[CheckedImages | None, dict[str, ModelSource]]:
-    """Check what only image chat has: its models, its images, its stack.
+def _check_stack(
+    args: Any, task_name: str, faults: Faults, named: list[str] | None
+) -> tuple[CheckedImages | None, dict[str, ModelSource]]:
+    """Check the models, the images, and the stack.
+
+    Args:
+        args: the flags below ``mephisto.blueprint``.
+        task_name: in full.
+        faults: gets what is found.
+        named: the models, or pairs of them, of a design; None: the flags say which.
 
     Returns:
         what holds together, or None; and the models, none if there are faults.
@@ -267,8 +280,10 @@ def _check_images(args: Any, task_name: str, faults: Faults) -> tuple[CheckedIma
         if args[name] < 1:
             faults.add(f"{BLUEPRINT}.{name}: {args[name]} is too small; give a whole number of at least 1.")
     flag = f"{BLUEPRINT}.image_models"
-    nicknames: list[str] | None = None
-    if args.image_models is not None:
+    nicknames = named
+    if named is not None:
+        flag = f"{BLUEPRINT}.design_path"
+    elif args.image_models is not None:
         try:
             nicknames = split_list(flag, args.image_models, keep_empty=True)
         except ConfigurationError as error:

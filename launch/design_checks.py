@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from model_chat.agents.endpoint_settings import ENDPOINT_AGENT
+from model_chat.configuration.comparison import comparison_faults
 from model_chat.configuration.study_design import (
+    COMPARISON_FLAGS,
     DIFFERING_FLAGS,
     MODEL,
     PACE_FLAGS,
@@ -25,11 +27,16 @@ from model_chat.configuration.study_flow import load_study_flow
 from model_chat.configuration.study_items import ChoiceItem
 from model_chat.conversation.pacing import delivery_faults
 from model_chat.errors import ConfigurationError
+from model_chat.launch.checked_task import CheckedImages
 from model_chat.serving.catalogue import ModelSource, parse_conversations_needed
 
 BLUEPRINT = "mephisto.blueprint"
 FLAG = f"{BLUEPRINT}.design_path"
 _NEEDED = f"{BLUEPRINT}.conversations_needed_string"
+_IMAGE_MODELS = f"{BLUEPRINT}.image_models"
+NUM_CONVERSATIONS = 10
+"""Default of ``mephisto.blueprint.num_conversations``, which a design takes the place of."""
+_COMPARED = (*PACE_FLAGS, *COMPARISON_FLAGS)
 PROMPTED_AGENTS = frozenset({ENDPOINT_AGENT, "model_chat.agents.hugging_face:HuggingFaceChatAgent"})
 """Agents that have a system prompt."""
 
@@ -61,6 +68,130 @@ def check_design(args: DictConfig, most_units: int | None) -> tuple[CheckedDesig
         ConfigurationError: the file has faults, or nothing says which models there are.
     """
     design = load_study_design(FLAG, args.design_path)
+    faults = _faults_of_both(args, design, most_units)
+    if design.factor(MODEL) is None:
+        return *_of_one_model(args, design, faults), faults
+    needed = _needed(design)
+    if args.conversations_needed_string:
+        said = parse_conversations_needed(_NEEDED, args.conversations_needed_string)
+        if said != needed:
+            wanted = ",".join(f"{nickname}:{count}" for nickname, count in needed.items())
+            faults.append(
+                f"{_NEEDED}: '{args.conversations_needed_string}' is not what {FLAG} asks for, which is {wanted}; leave it "
+                "out (null), for the factor 'model' takes its place."
+            )
+    return CheckedDesign(design, None), needed, faults
+
+
+def check_images(
+    cfg: DictConfig,
+    faults: list[str],
+    check_stack: Callable[[list[str] | None], tuple[CheckedImages | None, dict[str, ModelSource]]],
+) -> tuple[CheckedImages | None, dict[str, ModelSource], CheckedDesign | None]:
+    """Check what only image chat has, and what a design needs of it.
+
+    Args:
+        cfg: the whole configuration.
+        faults: gets what is found.
+        check_stack: checks models, images and stack, with the models that a design names, or with those of the flags.
+
+    Returns:
+        what holds together, or None; the models, none if there are faults; and the design, or None.
+    """
+    args = cfg.mephisto.blueprint
+    if not args.design_path:
+        return *check_stack(None), None
+    try:
+        design, named, found = check_image_design(args, cfg.mephisto.task.get("maximum_units_per_worker", None))
+    except ConfigurationError as error:
+        faults.extend(error.faults)
+        if args.comparison is None or args.image_models is not None:  # what else is wrong is said, too
+            check_stack(None)
+        return None, {}, None
+    faults.extend(found)
+    images, sources = check_stack(named)
+    if images is None:
+        return None, sources, CheckedDesign(design, None)
+    faults.extend(image_room_faults(design, images.combos, len(images.contexts), images.evals_per_image_model_combo))
+    return images, sources, CheckedDesign(design, images.combos[0] if named is None else None)
+
+
+def check_image_design(args: DictConfig, most_units: int | None) -> tuple[StudyDesign, list[str] | None, list[str]]:
+    """Read the design of an image chat, and check it against the flags.
+
+    Args:
+        args, most_units: see :func:`check_design`.
+
+    Returns:
+        the design; the models, or pairs of them, that it names (None where the model is no factor); and what does not fit
+        together. :func:`image_room_faults` checks it against the images.
+
+    Raises:
+        ConfigurationError: the file has faults.
+    """
+    design = load_study_design(FLAG, args.design_path)
+    faults = _faults_of_both(args, design, most_units)
+    if args.num_conversations not in (design.total, NUM_CONVERSATIONS):
+        faults.append(
+            f"{BLUEPRINT}.num_conversations: {args.num_conversations} is not what {FLAG} asks for, which is {design.total}; "
+            "leave the flag out."
+        )
+    if design.factor(MODEL) is None:
+        return design, None, faults
+    named = list(_needed(design))
+    if args.image_models is not None:
+        said = [part.strip() for part in args.image_models.split(",")]
+        if sorted(said) != sorted(named):
+            faults.append(
+                f"{_IMAGE_MODELS}: '{args.image_models}' is not what {FLAG} asks for, which is {','.join(named)}; leave it "
+                "out (null), for the factor 'model' takes its place."
+            )
+    return design, named, faults
+
+
+def image_room_faults(design: StudyDesign, combos: Sequence[str], num_images: int, evals: int) -> list[str]:
+    """Say where a design needs more than the images of a study have room for.
+
+    Args:
+        design: the design.
+        combos: what images are talked about with: models, or pairs of them.
+        num_images: how many there are.
+        evals: conversations about each image with each of ``combos``.
+    """
+    needed = _needed(design)
+    if design.factor(MODEL) is None:
+        if len(combos) != 1:
+            return [
+                f"{_IMAGE_MODELS}: there are {len(combos)} ({', '.join(combos)}), and the design of {FLAG} has no factor "
+                "'model'; name one, or make 'model' a factor."
+            ]
+        needed = {combos[0]: design.total}
+    room = num_images * evals
+    faults = [
+        f"{FLAG}: asks for {count} conversations with '{nickname}', and {num_images} images have room for {room}; raise "
+        f"{BLUEPRINT}.evals_per_image_model_combo to {math.ceil(count / num_images)}, or add images."
+        for nickname, count in needed.items()
+        if count > room
+    ]
+    longest = max(len(group) for group in design.groups())
+    if design.within and longest > num_images:
+        faults.append(
+            f"{FLAG}: a worker goes through {longest} conditions, each with an image that is new to them, and there are "
+            f"{num_images} images; add images, or make a within factor a between factor."
+        )
+    return faults
+
+
+def _needed(design: StudyDesign) -> dict[str, int]:
+    """Level of the factor ``model`` -> conversations."""
+    needed: Counter[str] = Counter()
+    for cell in design.cells:
+        needed[str(design.value(cell, MODEL))] += design.conversations_per_cell
+    return dict(needed)
+
+
+def _faults_of_both(args: DictConfig, design: StudyDesign, most_units: int | None) -> list[str]:
+    """What is checked in text chat and image chat alike."""
     faults = _flag_faults(args, design)
     if most_units and design.within:
         longest = max(len(group) for group in design.groups())
@@ -72,28 +203,45 @@ def check_design(args: DictConfig, most_units: int | None) -> tuple[CheckedDesig
             )
     if design.strata is not None:
         faults += strata_faults(design, items_before_chat(args))
-    factor = design.factor(MODEL)
-    if factor is None:
-        return *_of_one_model(args, design, faults), faults
-    needed: Counter[str] = Counter()
+    return faults
+
+
+def comparison_faults_of(args: DictConfig, design: StudyDesign | None) -> list[str]:
+    """Say what is wrong with the flags of comparisons, with the values that the cells of a design give them.
+
+    Args:
+        args: the flags below ``mephisto.blueprint``.
+        design: None without.
+    """
+    names = [factor.name for factor in design.factors if factor.name in _COMPARED] if design is not None else []
+    if design is None or not names:
+        return comparison_faults(BLUEPRINT, args)
+    if args.comparison is None:
+        return [
+            f"{FLAG}: the factor '{name}' has no effect, for nothing is compared; remove it, or give {BLUEPRINT}.comparison."
+            for name in names
+            if name in COMPARISON_FLAGS
+        ]
+    found: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for cell in design.cells:
-        needed[str(design.value(cell, MODEL))] += design.conversations_per_cell
-    if args.conversations_needed_string:
-        said = parse_conversations_needed(_NEEDED, args.conversations_needed_string)
-        if said != dict(needed):
-            wanted = ",".join(f"{nickname}:{count}" for nickname, count in needed.items())
-            faults.append(
-                f"{_NEEDED}: '{args.conversations_needed_string}' is not what {FLAG} asks for, which is {wanted}; leave it "
-                "out (null), for the factor 'model' takes its place."
-            )
-    return CheckedDesign(design, None), dict(needed), faults
+        levels = tuple((name, cell.conditions[name]) for name in names)
+        if levels not in found:
+            flags = {name: args[name] for name in (*_COMPARED, "comparison", "stream_replies")}
+            found[levels] = comparison_faults(BLUEPRINT, OmegaConf.create(flags | design.flag_values(cell)))
+    everywhere = [fault for fault in next(iter(found.values())) if all(fault in own for own in found.values())]
+    return everywhere + [
+        f"{FLAG}: with {', '.join(f'{name}={level}' for name, level in levels)}: {fault}"
+        for levels, own in found.items()
+        for fault in own
+        if fault not in everywhere
+    ]
 
 
 def _of_one_model(args: DictConfig, design: StudyDesign, faults: list[str]) -> tuple[CheckedDesign, dict[str, int]]:
     needed = parse_conversations_needed(_NEEDED, args.conversations_needed_string)
     if len(needed) != 1:
         faults.append(
-            f"{_NEEDED}: names {len(needed)} models, and the design of {FLAG} has no factor 'model'; name one model, or "
+            f"{_NEEDED}: names {len(needed)} models or pairs, and the design of {FLAG} has no factor 'model'; name one, or "
             "make 'model' a factor."
         )
     elif sum(needed.values()) != design.total:
@@ -110,6 +258,11 @@ def _flag_faults(args: DictConfig, design: StudyDesign) -> list[str]:
     for factor in design.factors:
         if factor.name not in DIFFERING_FLAGS:
             continue
+        if factor.name == "include_persona" and factor.name not in args:
+            faults.append(f"{FLAG}: '{factor.name}' is a flag of text chat; remove the factor.")
+            continue
+        if factor.name in COMPARISON_FLAGS and factor.name != "comparison_reason":
+            continue  # comparison_faults_of says what is available
         if factor.name in PACE_FLAGS:
             faults += _pace_faults(args, factor)
             continue
@@ -201,6 +354,6 @@ def variant(cfg: DictConfig, design: StudyDesign | None, choose: Callable[[list[
     """
     changed = cfg if design is None else copy.deepcopy(cfg)
     for factor in () if design is None else design.factors:
-        if factor.name in DIFFERING_FLAGS:
+        if factor.name in DIFFERING_FLAGS and factor.name in changed.mephisto.blueprint:
             changed.mephisto.blueprint[factor.name] = choose(list(factor.levels.values()))
     return changed

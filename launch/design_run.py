@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -15,7 +16,7 @@ from model_chat.conversation.design_quota import DesignQuota
 from model_chat.conversation.quota import ConversationQuota, Quota
 from model_chat.errors import ConfigurationError
 from model_chat.launch.checked_task import CheckedTask
-from model_chat.launch.design_checks import FLAG
+from model_chat.launch.design_checks import FLAG, CheckedDesign
 from model_chat.records.collected import SavedConversation, find_saved
 from model_chat.records.journal import ALLOCATION_NAME
 from model_chat.records.locks import LockedError, hold
@@ -33,23 +34,32 @@ def make_quota(cfg: DictConfig, task: CheckedTask, database: Path, done: Mapping
     Raises:
         ConfigurationError: the draws of earlier runs were made by another design, or their file is damaged.
     """
-    args = cfg.mephisto.blueprint
     if task.design is None:
-        return ConversationQuota(task.needed, done, seed=args.random_seed)
+        return ConversationQuota(task.needed, done, seed=cfg.mephisto.blueprint.random_seed)
+    return DesignQuota(**design_arguments(cfg, task, task.design, database))
+
+
+def design_arguments(cfg: DictConfig, task: CheckedTask, checked: CheckedDesign, database: Path) -> dict[str, Any]:
+    """Return the arguments of :class:`~model_chat.conversation.design_quota.DesignQuota`.
+
+    Args:
+        cfg, task, database: see :func:`make_quota`.
+        checked: the task's design.
+    """
+    resume = bool(cfg.mephisto.blueprint.resume)
     finished: list[tuple[str, int, str | None]] = []
-    if args.resume:
-        for kept in find_saved(task.chat_data_folder, database, task.task_name):
-            cell = cell_of(task.design.design, kept.conditions) if kept.complete else None
-            if cell is not None:
-                finished.append((kept.worker_id, cell.index, stratum_of(task.design.design, kept)))
-    return DesignQuota(
-        task.design.design,
-        task.chat_data_folder / ALLOCATION_NAME,
-        task.task_name,
-        task.design.model,
-        finished,
-        args.resume,
-    )
+    for kept in find_saved(task.chat_data_folder, database, task.task_name) if resume else ():
+        cell = cell_of(checked.design, kept.conditions) if kept.complete else None
+        if cell is not None:
+            finished.append((kept.worker_id, cell.index, stratum_of(checked.design, kept)))
+    return {
+        "design": checked.design,
+        "path": task.chat_data_folder / ALLOCATION_NAME,
+        "task_name": task.task_name,
+        "model": checked.model,
+        "finished": finished,
+        "resume": resume,
+    }
 
 
 def stratum_of(design: StudyDesign, saved: SavedConversation) -> str | None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from model_chat.errors import ConfigurationError
+from model_chat.images.design_quota import ImageDesignQuota
 from model_chat.images.inputs import ImageInput, check_takes_images
 from model_chat.images.quota import ImageQuota
 from model_chat.images.stack import ImageStack
@@ -25,7 +26,12 @@ logger = logging.getLogger(__name__)
 
 
 def make_image_options(
-    images: CheckedImages, models: Iterable[ServedModel], seed: int, console: Console, common: Mapping[str, Any]
+    images: CheckedImages,
+    models: Iterable[ServedModel],
+    seed: int,
+    console: Console,
+    common: Mapping[str, Any],
+    design: Mapping[str, Any] | None = None,
 ) -> ImageChatOptions:
     """Try the models on an image, and open the stack.
 
@@ -35,9 +41,11 @@ def make_image_options(
         seed: of the draws among the models.
         console: shows what takes time.
         common: the arguments of :class:`~model_chat.worlds.ChatOptions` that text chat and image chat share.
+        design: those of :class:`~model_chat.images.design_quota.ImageDesignQuota` beside the stack; None without a design.
 
     Raises:
-        ConfigurationError: models that take no images, a sentence each; or a stack that can't be used.
+        ConfigurationError: models that take no images, a sentence each; or a stack, or draws of earlier runs, that can't
+            be used.
     """
     faults: list[str] = []
     inputs: dict[str, ImageInput] = {}
@@ -58,11 +66,13 @@ def make_image_options(
         on_model_change=images.on_model_change,
         images_id=images.contexts.fingerprint,
     )
-    quota = ImageQuota(stack, images.num_conversations)
+    quota = ImageQuota(stack, images.num_conversations) if design is None else ImageDesignQuota(stack, **design)
     return ImageChatOptions(**common, quota=quota, images=images.contexts, inputs=inputs)
 
 
-def reconcile_stack(quota: ImageQuota, chat_data_folder: Path, database: Path, task_name: str) -> None:
+def reconcile_stack(
+    quota: ImageQuota | ImageDesignQuota, chat_data_folder: Path, database: Path, task_name: str
+) -> None:
     """Bring the stack in line with what an earlier run, which was killed, has saved; before the first draw.
 
     Args:
@@ -70,9 +80,14 @@ def reconcile_stack(quota: ImageQuota, chat_data_folder: Path, database: Path, t
         chat_data_folder: where conversations are saved.
         database: Mephisto's, which may not be there yet.
         task_name: in Mephisto's database.
+
+    Raises:
+        ConfigurationError: the stack has not enough places left for the design.
     """
     if quota.left_in_flight():
         quota.settle(_saved_places(_sources(chat_data_folder, database, task_name), task_name))
+    if isinstance(quota, ImageDesignQuota):
+        quota.check_room()
 
 
 def _sources(chat_data_folder: Path, database: Path, task_name: str) -> Iterator[Source]:

@@ -41,7 +41,7 @@ from model_chat.launch.checks import BLUEPRINT, check_task, mode_needs_context
 from model_chat.launch.command_line import Action, CannotComposeError, read_arguments, run_hydra_app
 from model_chat.launch.dashboard import serve_dashboard
 from model_chat.launch.design_checks import variant
-from model_chat.launch.design_run import hold_allocation, make_quota
+from model_chat.launch.design_run import design_arguments, hold_allocation, make_quota
 from model_chat.launch.logs import adopt_parlai_logger, set_up_logging
 from model_chat.launch.metrics import serve_metrics
 from model_chat.launch.panel import let_participants_return, open_endings, open_panel
@@ -366,8 +366,10 @@ def prepare(
             reconcile_stack,
         )
 
-        options = make_image_options(task.images, pool.models(), args.random_seed, console, common)
-        reconcile_stack(options.quota, task.chat_data_folder, data_folder / "database.db", task.task_name)
+        database = data_folder / "database.db"
+        design = None if task.design is None else design_arguments(cfg, task, task.design, database)
+        options = make_image_options(task.images, pool.models(), args.random_seed, console, common, design)
+        reconcile_stack(options.quota, task.chat_data_folder, database, task.task_name)
     elif task.logs is not None:
         from model_chat.launch.annotation_run import make_annotation_options
 

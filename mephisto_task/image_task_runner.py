@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.human_agent import HumanAgent
+from model_chat.images.design_quota import ImageDesignQuota
 from model_chat.images.quota import ImageQuota, Outlook
 from model_chat.mephisto_task.task_runner import ModelChatTaskRunner, tell_end
 from model_chat.quality.blocks import platform_id
@@ -43,7 +44,7 @@ class ModelImageChatTaskRunner(ModelChatTaskRunner):
         return self._quota.outlook(platform_id(worker))
 
     @property
-    def _quota(self) -> ImageQuota:
+    def _quota(self) -> ImageQuota | ImageDesignQuota:
         return cast("ImageChatOptions", self.shared_state.world_opt).quota
 
     def _outlook(self, worker: Worker) -> Outlook:

@@ -81,15 +81,15 @@ def places_left(cfg: Any, chat_data_folder: Path, database: Path, task_name: str
     resumes = cfg.mephisto.blueprint.resume
     saved = find_saved(chat_data_folder, database, task_name) if resumes else SavedConversations()
     done = saved.complete()
+    design_path = cfg.mephisto.blueprint.get("design_path")  # the annotation has none
+    if design_path:
+        return conversations_left(design_path, saved)
     if is_image_chat(cfg):
         return max(0, int(cfg.mephisto.blueprint.num_conversations) - sum(done.values()))
     if is_annotation(cfg):
         logs = check_logs(cfg.mephisto.blueprint)
         counts = Counter(kept.judged for kept in saved if kept.complete)
         return sum(max(0, logs.annotators - counts[logged.sha256]) for logged in logs.conversations)
-    design_path = cfg.mephisto.blueprint.get("design_path")  # image chat has none
-    if design_path:
-        return conversations_left(design_path, saved)
     needed = parse_conversations_needed(
         f"{BLUEPRINT}.conversations_needed_string", cfg.mephisto.blueprint.conversations_needed_string
     )

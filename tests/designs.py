@@ -8,6 +8,8 @@ from pathlib import Path
 
 from model_chat.configuration.study_design import StudyDesign, parse_study_design
 from model_chat.conversation.design_quota import ALLOCATION_NAME, DesignQuota, DesignReservation
+from model_chat.images.design_quota import ImageDesignQuota, ImageDesignReservation
+from model_chat.images.stack import ImageStack
 
 BETWEEN = """
 factors:
@@ -38,6 +40,14 @@ def quota_of(design: StudyDesign, folder: Path, **more: object) -> DesignQuota:
     return DesignQuota(design, folder / ALLOCATION_NAME, TASK, model="m", **more)  # type: ignore[arg-type]  # further arguments of a quota
 
 
+def image_quota_of(
+    design: StudyDesign, folder: Path, images: int, evals: int = 1, models: str = "a,b", **more: object
+) -> ImageDesignQuota:
+    """A quota of an image chat, with its stack in the same folder."""
+    stack = ImageStack(images, models.split(","), evals, folder / "stack", rng=1)
+    return ImageDesignQuota(stack, design, folder / ALLOCATION_NAME, TASK, model=models.split(",")[0], **more)  # type: ignore[arg-type]  # further arguments of a quota
+
+
 def arrivals(
     quota: DesignQuota, rng: random.Random, count: int, at_once: int, again: float = 0.0, name: str = "w"
 ) -> Iterator[None]:
@@ -58,6 +68,8 @@ def arrivals(
         known.append(worker)
         place = quota.take(worker)
         if place is not None:
+            if isinstance(place, ImageDesignReservation):
+                place.seen = rng.random() < 0.9
             open_places.append(place)
         yield
         while len(open_places) >= at_once:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -25,6 +26,7 @@ from model_chat.records.schema import Completion, Conversation, Generation
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.model import StoppedError
 from model_chat.serving.pool import ModelPool
+from model_chat.tests.designs import design_of, quota_of
 from model_chat.tests.parlai_agents import GATES, NO_TEXT, RAISE, Gate, GatedAgent, ScriptedAgent, ShortSightedAgent
 from model_chat.tests.scripted_human import SHORT_CHAT, ScriptedHuman, message, play, rating
 from model_chat.worlds import ChatOptions, ModelChatWorld, make_world
@@ -474,3 +476,73 @@ def test_a_run_that_is_stopped_while_both_models_write_waits_for_neither() -> No
     thread.join(30)
     gate.open.set()
     assert len(ended) == 1
+
+
+DESIGN = """
+factors:
+  model: {near_level: a|b, far_level: b|c}
+  prompt: {warm_level: Be very warm., cool_level: Be cool.}
+  comparison_points: {two_level: 2, seven_level: 7}
+  comparison_ties: {no_level: tie, all_level: both}
+within: [model, prompt, comparison_points, comparison_ties]
+order: fixed
+conversations_per_cell: 1
+"""
+
+
+def test_pairs_are_conditions_with_prompts_and_scales_of_their_own(tmp_path: Path) -> None:
+    quota = quota_of(design_of(DESIGN), tmp_path)
+    settings = options({"a": {}, "b": {}, "c": {}}, quota=quota)
+    saved, told = [], ""
+    for cell in quota.design.cells:
+        human = ScriptedHuman(*TWO_TURNS)
+        if cell.conditions["comparison_points"] == "seven_level":
+            human = ScriptedHuman(message("One."), pick("left", strength=3), message("Two."), pick("tie"), rating(4))
+        world = make_world(settings, [human])
+        assert isinstance(world.bot, ComparedBots)
+        prompt = quota.design.value(cell, "prompt")
+        assert [[act["text"] for act in bot._unseen] for bot in world.bot.bots] == [[prompt], [prompt]]
+        play(world)
+        world.settle(collected=True)
+        record = world.get_custom_task_data()
+        saved.append((record["conditions"], record["task_description"]["model_nickname"]))
+        asked = [data for data in human.controls("your_turn") if data["ask"] == "comparison"]
+        points, ties = (quota.design.value(cell, name) for name in ("comparison_points", "comparison_ties"))
+        assert {(data["points"], data["ties"]) for data in asked} == {(points, ties)}
+        told += json.dumps(human.updates)
+
+    assert saved == [(cell.conditions, quota.design.value(cell, "model")) for cell in quota.design.cells]
+    assert quota.remaining() == 0
+    assert not any(word in told for word in ("_level", "condition", "Be very warm", "a|b", "b|c"))
+
+
+def test_quotas_of_pairs_and_cells_are_exact_with_many_at_once(tmp_path: Path) -> None:
+    quota = quota_of(
+        design_of("factors: {model: [a|b, a|c], num_turns: [1, 2]}\nconversations_per_cell: 25\n"), tmp_path
+    )
+    pairs: list[str] = []
+
+    def come(number: int) -> None:
+        for at in range(40):
+            place = quota.take(f"w{number}-{at}")
+            if place is None:
+                return
+            if at % 5 == 4:
+                place.give_back()
+            else:
+                pairs.append(place.nickname)
+                place.complete()
+
+    threads = [threading.Thread(target=come, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(quota.remaining()):
+        place = quota.take(f"late{number}")
+        assert place is not None
+        pairs.append(place.nickname)
+        place.complete()
+
+    assert [count.done for count in quota.counts()] == [25] * 4
+    assert (pairs.count("a|b"), pairs.count("a|c")) == (50, 50)

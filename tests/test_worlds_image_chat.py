@@ -22,6 +22,7 @@ from model_chat.conversation.human_agent import HumanAgent
 from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.study_flow import FlowOptions
 from model_chat.images.contexts import ImageContexts, ImageContextsWriter
+from model_chat.images.design_quota import ImageDesignQuota
 from model_chat.images.inputs import ImageInput
 from model_chat.images.quota import ImageQuota
 from model_chat.images.stack import ImageStack, read_stack
@@ -29,6 +30,7 @@ from model_chat.mephisto_task.agent_state import ModelChatAgentState
 from model_chat.quality.acceptability import SHIPPED_WORDS, AcceptabilityChecker, offensive_matcher
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
+from model_chat.tests.designs import design_of
 from model_chat.tests.image_agents import ChoosingAgent, LookingAgent
 from model_chat.tests.mephisto_run import Run
 from model_chat.tests.scripted_human import MODEL_FILE, NICKNAME, SHORT_CHAT, ScriptedHuman, message, play, rating
@@ -388,3 +390,62 @@ def test_the_replies_of_image_chat_grow_too(study: Study, monkeypatch: pytest.Mo
     assert [(part["utterance_idx"], part["text"]) for part in human.parts] == said
     assert {part["side"] for part in human.parts} == {None}
     assert "data:image" not in json.dumps(human.parts)
+
+
+DESIGN = """
+factors:
+  prompt: {warm_level: Be very warm., cool_level: Be cool.}
+  num_turns: {short_level: 1, long_level: 2}
+within: [num_turns]
+between: [prompt]
+order: fixed
+conversations_per_cell: 1
+"""
+
+
+def test_conditions_are_saved_with_the_image_and_no_page_is_told(study: Study, tmp_path: Path) -> None:
+    study.stack.close()
+    study.stack = ImageStack(2, [NICKNAME], 2, tmp_path / "stack of two", rng=1)
+    study.quota.close()
+    quota = ImageDesignQuota(study.stack, design_of(DESIGN), tmp_path / "allocation.jsonl", "t", model=NICKNAME)
+    saved, told = [], ""
+    for turns in (1, 2):
+        ticked = [message("What else?", "bucket_0") for _ in range(turns)]
+        human = ScriptedHuman(*ticked, rating(4, ticks="none_all_good"))
+        world = make_world(study.options(quota=quota), [human])
+        (first,) = world.bot._unseen
+        assert (first["text"] in ("Be very warm.", "Be cool."), "image" in first) == (True, False)
+        play(world)
+        world.settle(collected=True)
+        saved.append(world.get_custom_task_data())
+        told += json.dumps(human.updates)
+
+    assert [record["conditions"]["num_turns"] for record in saved] == ["short_level", "long_level"]
+    assert [record["image_idx"] for record in saved] == [0, 1]
+    assert not any(word in told for word in ("_level", "prompt", "condition", "Be very warm", "Be cool", NICKNAME))
+    assert study.stack.in_flight() == []
+    quota.close()
+
+
+def test_a_world_that_cannot_be_made_gives_cell_and_image_back(study: Study, tmp_path: Path) -> None:
+    quota = ImageDesignQuota(study.stack, design_of(DESIGN), tmp_path / "allocation.jsonl", "t", model=NICKNAME)
+    with pytest.raises(KeyError):
+        make_world(study.options(quota=quota, inputs={}), [ScriptedHuman()])
+    assert study.stack.in_flight() == []
+    assert sum(count.in_flight for count in quota.counts()) == 0
+
+
+@pytest.mark.parametrize("method", ["per_turn", "paired"])
+def test_both_models_of_a_pair_get_the_prompt_of_the_condition(study: Study, tmp_path: Path, method: str) -> None:
+    pair = f"{NICKNAME}|{NICKNAME}"
+    study.stack.close()
+    stack = ImageStack(2, [pair], 2, tmp_path / "stack of pairs", rng=1)
+    quota = ImageDesignQuota(stack, design_of(DESIGN), tmp_path / "allocation.jsonl", "t", model=pair)
+    comparison = ComparisonSettings(is_paired=method == "paired")
+    world = make_world(study.options(quota=quota, comparison=comparison), [ScriptedHuman()])
+    assert isinstance(world.bot, ComparedImageBots | PairedImageBots)
+    for bot in world.bot.bots:
+        assert [(act["id"], act["text"] in ("Be very warm.", "Be cool."), "image" in act) for act in bot._unseen] == [
+            ("system_prompt", True, False)
+        ]
+    quota.close()

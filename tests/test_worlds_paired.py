@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.records.schema import Completion, Conversation
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
+from model_chat.tests.designs import design_of, quota_of
 from model_chat.tests.parlai_agents import RAISE
 from model_chat.tests.scripted_human import SHORT_CHAT, ScriptedHuman, message, play
 from model_chat.tests.test_worlds_comparing import NamedAgent, SeedContexts
@@ -306,3 +308,25 @@ def test_what_a_killed_run_left_is_put_together_again() -> None:
     assert is_judged_to_the_end(human.updates)
     assert not is_judged_to_the_end(human.updates[:-1])
     assert comparisons_of(human.updates[:-1], human.generations) == []
+
+
+def test_both_chats_have_the_prompt_of_the_condition_and_the_pair_counts_in_its_cell(tmp_path: Path) -> None:
+    text = """
+factors:
+  prompt: {warm_level: Be very warm., cool_level: Be cool.}
+within: [prompt]
+order: fixed
+conversations_per_cell: 1
+"""
+    quota = quota_of(design_of(text), tmp_path)
+    quota._model = "a|b"
+    human = RecordingHuman(*WHOLE)
+    world = make_world(options(quota=quota), [human])
+    assert isinstance(world, ModelChatWorld) and isinstance(world.bot, PairedBots)
+    heard = [[act["text"] for act in bot._unseen] for bot in world.bot.bots]
+    assert heard == [["Be very warm."]] * 2
+    play(world)
+    world.settle(collected=True)
+    assert world.get_custom_task_data()["conditions"]["prompt"] == "warm_level"
+    assert [count.done for count in quota.counts()].count(1) == 1
+    assert not any(word in json.dumps(human.updates) for word in ("_level", "condition", "Be very warm"))

@@ -203,3 +203,151 @@ def test_intervals_hold_their_level_between_and_within_workers(workers: int) -> 
             held[str(row["factor"])] += bool(row["low"] <= 0 <= row["high"])  # type: ignore[operator]  # they are numbers
 
     assert all(0.92 <= count / studies <= 0.98 for count in held.values()), held
+
+
+# --- interactions ---
+
+
+def test_an_interaction_is_the_difference_of_two_differences_as_by_hand(compile_all: Compile) -> None:
+    found = compile_all(*MIXED)
+
+    (row,) = rows(found, "interactions")
+    assert (row["factor_a"], row["factor_b"], row["kind"]) == ("model", "prompt", "mixed")
+    assert [row[f"level_{key}"] for key in ("a1", "a2", "b1", "b2")] == ["b", "a", "warm", "cool"]
+    assert row["value"] == pytest.approx((2.5 - 4.5) - (1.0 - 3.5))
+    # Each worker's part: the distance from each cell's mean, over the cell's conversations, with the sign of the cell.
+    parts = [-0.5 / 2 + -0.5 / 2, 0.5 / 2 + 0.5 / 2, 0.5 / 2, -0.5 / 2]
+    se = math.sqrt(4 / (4 - 2) * sum(part**2 for part in parts))
+    assert row["se"] == pytest.approx(se)
+    assert row["low"] == pytest.approx(0.5 - special.stdtrit(2, 0.975) * se)
+    assert row["p"] == row["p_holm"] == pytest.approx(2 * special.stdtr(2, -0.5 / se))
+    assert (row["workers"], row["conversations"]) == (4, 7)
+    assert "(b − a) at warm, less at cool" in found["report"]
+    assert "interactions" in found["files"]
+
+
+def test_without_all_four_cells_there_is_no_interaction(compile_all: Compile) -> None:
+    found = compile_all(("w1", of("a", "warm"), 5), ("w2", of("b", "warm"), 3), ("w3", of("a", "cool"), 1))
+
+    assert rows(found, "interactions") == []
+
+
+def test_the_mean_is_over_the_combinations_of_the_remaining_factors() -> None:
+    cells = [(x, y, z) for x in "ab" for y in "cd" for z in "ef"]
+    levels = {"x": ["a", "b"], "y": ["c", "d"], "z": ["e", "f"]}
+    cell = np.repeat(np.arange(8), 2)
+    design = _Design(("x", "y", "z"), levels, cells, cell, np.ones(16, dtype=bool), np.arange(16))
+    # x and y interact by 2 where z is e, and by 4 where it is f; nothing else does anything.
+    planted = [{"e": 2.0, "f": 4.0}[z] * (x == "b") * (y == "d") for x, y, z in cells]
+
+    found = design.interaction_rows(Ratings(np.array(planted)[cell]), 0.95)  # type: ignore[arg-type]  # as far as it is asked
+
+    values = {(row["factor_a"], row["factor_b"]): row["value"] for row in found}
+    assert values == {("x", "y"): 3.0, ("x", "z"): 1.0, ("y", "z"): 1.0}
+
+
+def test_two_factors_within_every_worker_give_the_t_test_of_the_differences_of_differences() -> None:
+    rng = np.random.default_rng(3)
+    ratings = rng.normal(size=(12, 4))
+    levels = {"f": ["u", "v"], "g": ["x", "y"]}
+    design = _Design(
+        ("f", "g"),
+        levels,
+        [("u", "x"), ("u", "y"), ("v", "x"), ("v", "y")],
+        np.tile(np.arange(4), 12),
+        np.ones(48, dtype=bool),
+        np.repeat(np.arange(12), 4),
+    )
+
+    (row,) = design.interaction_rows(Ratings(ratings.ravel()), 0.95)  # type: ignore[arg-type]  # as far as it is asked
+
+    expected = stats.ttest_1samp(ratings @ [1, -1, -1, 1], 0)
+    assert (row["kind"], row["p"]) == ("within", pytest.approx(expected.pvalue))
+    assert (row["low"], row["high"]) == pytest.approx(tuple(expected.confidence_interval()))
+
+
+@pytest.mark.parametrize("planted", [0.0, 0.7])
+def test_intervals_of_interactions_hold_what_was_planted(planted: float) -> None:
+    """In about 95 of 100 studies of workers who differ, between one factor and within the other."""
+    rng = np.random.default_rng(5)
+    studies, workers = 400, 24
+    worker = np.repeat(np.arange(workers), 4)
+    cell = np.array([2 * (number % 2) + at % 2 for number in range(workers) for at in range(4)])
+    cells = [("x", "u"), ("x", "v"), ("y", "u"), ("y", "v")]
+    levels = {"f": ["x", "y"], "g": ["u", "v"]}
+    design = _Design(("f", "g"), levels, cells, cell, np.ones(len(cell), dtype=bool), worker)
+    held = 0
+    for _ in range(studies):
+        # Workers differ, and each by how much the second factor moves them: what errors by conversation would miss.
+        moved = rng.normal(size=workers)[worker] * (cell % 2)
+        values = rng.normal(size=workers)[worker] + moved + rng.normal(size=len(worker)) + planted * (cell == 3)
+        (row,) = design.interaction_rows(Ratings(values), 0.95)  # type: ignore[arg-type]  # as far as it is asked
+        held += bool(row["low"] <= planted <= row["high"])  # type: ignore[operator]  # they are numbers
+
+    assert 0.92 <= held / studies <= 0.98
+
+
+def test_many_levels_are_left_out_with_a_remark() -> None:
+    names = [str(number) for number in range(6)]
+    cells = [(x, y) for x in names for y in names]
+    design = _Design(("f", "g"), {"f": names, "g": names}, cells, np.arange(36), np.ones(36, dtype=bool), np.arange(36))
+
+    assert design.interaction_rows(Ratings(range(36)), 0.95) == []  # type: ignore[arg-type]  # as far as it is asked
+    assert design.remarks() == ["The interaction of f and g is left out: more than 100 differences of differences."]
+
+
+# --- comparisons ---
+
+
+def judged(
+    worker: str, prompt: str, *picks: str, pair: str = "a|b"
+) -> tuple[str, dict[str, str], list[dict[str, Any]]]:
+    """A conversation in which the first model of the pair was always on the right."""
+    second, first = reversed(pair.split("|"))
+    entries = [
+        {
+            "turn_idx": turn,
+            "question": None,
+            "left": {"model_nickname": second, "text": "One."},
+            "right": {"model_nickname": first, "text": "Two."},
+            "pick": pick,
+            "continued_with": "left",
+        }
+        for turn, pick in enumerate(picks)
+    ]
+    return worker, {"model": pair, "prompt": prompt}, entries
+
+
+def test_each_pair_has_its_win_rate_per_cell_and_no_effect_across_pairs(tmp_path: Path) -> None:
+    write = saver(tmp_path)
+    chats = [
+        judged("w1", "warm", "right", "tie"),
+        judged("w1", "cool", "left", "left"),
+        judged("w2", "warm", "right", "right"),
+        judged("w2", "cool", "both_bad", "left"),
+        judged("w3", "warm", "right", "left", pair="a|c"),
+        judged("w3", "cool", "right", "right", pair="a|c"),
+    ]
+    for number, (worker, conditions, entries) in enumerate(chats):
+        chat = make_conversation(
+            conditions["model"], worker, f"h{number}", said=[f"this has {number} plain words"], rating=None
+        )
+        write({**chat, "conditions": conditions, "comparisons": entries})
+    out = tmp_path / "out"
+    folders = ["--results-folders", str(tmp_path / "results"), "--output-folder", str(out)]
+    few = ["--problem-buckets", "none", "--bootstrap", "200", "--permutations", "99", "--min-word-count", "0"]
+    assert compile_results.main([*folders, *few]) == 0
+    found: dict[str, Any] = json.loads(next(out.glob("statistics_*.json")).read_text())
+    report = next(out.glob("report_*.html")).read_text()
+
+    cells = {(row["metric"], row["factor_model"], row["factor_prompt"]): row["value"] for row in found["conditions"]}
+    assert cells == {
+        ("win_rate a|b", "a|b", "warm"): (1 + 0.5 + 2) / 4,
+        ("win_rate a|b", "a|b", "cool"): 0.5 / 4,
+        ("win_rate a|c", "a|c", "warm"): 0.5,
+        ("win_rate a|c", "a|c", "cool"): 1.0,
+    }
+    effects = {(row["metric"], row["factor"]): row["value"] for row in found["effects"]}
+    assert effects == {("win_rate a|b", "prompt"): 0.75, ("win_rate a|c", "prompt"): -0.5}
+    assert found["interactions"] == []
+    assert "Win rate a|b" in report

@@ -18,6 +18,13 @@ from model_chat.configuration.study_design import load_study_design
 from model_chat.conversation.allocation import replay
 from model_chat.records.journal import read_journal
 from model_chat.scripts.simulate_workers import Behaviour, simulate
+from model_chat.tests.e2e.running_image_task import (
+    NO_ANNOTATION,
+    B,
+    image_tasks,
+    places_of_chats,
+    places_of_stack,
+)
 from model_chat.tests.e2e.running_task import ROOT, RunningTask
 from model_chat.tests.endpoint_server import serving
 
@@ -145,3 +152,57 @@ def test_the_example_of_the_page_on_designs_goes_from_file_to_report(
     kinds = {row["factor"]: row["kind"] for row in found["effects"]}
     assert kinds == {"model": "between", "prompt": "within"}
     assert '<h2 id="conditions">' in next(out.glob("report_*.html")).read_text()
+
+
+IMAGE_DESIGN = """
+factors:
+  model: {near_condition: a|b, far_condition: b|b}
+  num_turns: {brief_condition: 1, lengthy_condition: 2}
+between: [model]
+within: [num_turns]
+conversations_per_cell: 2
+"""
+
+
+@pytest.mark.parametrize("method", ["per_turn", "paired"])
+def test_pairs_and_images_fill_the_cells_across_a_kill_and_tell_no_page_their_condition(
+    tmp_path: Path, method: str
+) -> None:
+    path = tmp_path / "design.yaml"
+    path.write_text(IMAGE_DESIGN)
+    flags = [f"{B}.design_path={path}", f"{B}.comparison={method}", f"{B}.comparison_allow_self=true", NO_ANNOTATION]
+    with image_tasks(tmp_path) as start_task:
+        task = start_task(*flags, conversations=8, images=4)
+        first = asyncio.run(simulate(task.port, 1, [Behaviour()], conversations=2, prefix="first"))
+        cut = asyncio.run(simulate(task.port, 2, [Behaviour(leave_after=0)], prefix="cut"))
+        public = requests.get(f"{task.url}task_config.json", timeout=10).text
+        assert [outcome.result for outcome in first] == ["complete"] * 2, task.log
+        assert task.process is not None
+        os.kill(task.process.pid, signal.SIGKILL)
+        task.process.wait()
+
+        again = start_task(*flags, f"mephisto.architect.port={task.port}", conversations=8)
+        rest = [
+            asyncio.run(simulate(task.port, 1, [Behaviour()], conversations=3, prefix=f"rest{number}"))
+            for number in range(3)
+        ]
+        results = [[outcome.result.partition(":")[0] for outcome in outcomes] for outcomes in rest]
+        assert results == [["complete", "complete", "no work"]] * 3, again.log
+        assert again.wait() == 0, again.log
+
+    design = load_study_design("design_path", str(path))
+    for records in (again.conversations(), again.world_data()):
+        complete = [chat for chat in records if chat["status"] == "complete"]
+        cells = Counter(tuple(chat["conditions"].items()) for chat in complete)
+        assert cells == {tuple(cell.conditions.items()): 2 for cell in design.cells}
+        for chat in complete:
+            pair = {"near_condition": "a|b", "far_condition": "b|b"}[chat["conditions"]["model"]]
+            assert chat["task_description"]["model_nickname"] == pair
+            assert len(chat["comparisons"]) >= 1
+        assert places_of_chats(complete) == places_of_stack(tmp_path / "stack")
+        for worker in {chat["workers"][0] for chat in complete}:
+            images = [chat["image_idx"] for chat in complete if chat["workers"] == [worker]]
+            assert len(images) == len(set(images)) == 2
+    assert replay(design, read_journal(again.chats / "allocation.jsonl"), check_draws=True).done == [2] * 4
+    told = json.dumps([outcome.packets for outcomes in [first, cut, *rest] for outcome in outcomes]) + public
+    assert not any(word in told for word in ("_condition", "conditions", "a|b", "b|b", "model_nickname"))

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from model_chat.agents.endpoint_settings import ENDPOINT_AGENT
 from model_chat.errors import ConfigurationError
-from model_chat.launch.design_checks import check_design, prompt_faults, strata_faults, variant
+from model_chat.launch.design_checks import check_design, comparison_faults_of, prompt_faults, strata_faults, variant
 from model_chat.serving.catalogue import ModelSource
 from model_chat.tests.designs import BETWEEN, MIXED, design_of
 
@@ -130,3 +130,81 @@ def test_times_and_checks_are_looked_at_with_the_extreme_values() -> None:
     assert dict(longest.mephisto.blueprint) == {**FLAGS, "num_turns": 8, "include_persona": True}
     assert dict(shortest.mephisto.blueprint) == {**FLAGS, "num_turns": 2}
     assert variant(cfg, None, max) is cfg
+
+
+# --- with comparisons ---
+
+COMPARED = {
+    "comparison": "per_turn",
+    "comparison_points": 2,
+    "comparison_ties": "both",
+    "comparison_continue": "pick",
+    "comparison_reason": False,
+    "comparison_allow_self": False,
+    "stream_replies": False,
+    "reply_first_seconds": 0.0,
+    "reply_chars_per_second": 0.0,
+}
+
+
+def compared(factors: str, **changes: object) -> list[str]:
+    args = OmegaConf.create({**COMPARED, **changes})
+    return comparison_faults_of(args, design_of(f"factors: {{{factors}}}\nconversations_per_cell: 1\n"))
+
+
+@pytest.mark.parametrize(
+    ("factors", "changes", "said"),
+    [
+        ("comparison_points: [2, 7], comparison_ties: [tie, both]", {}, []),
+        (
+            "comparison_points: [2, 7], comparison_ties: [none, both]",
+            {},
+            ["with comparison_points=7, comparison_ties=none: "],
+        ),
+        (
+            "comparison_points: [2, 4]",
+            {},
+            ["with comparison_points=4: mephisto.blueprint.comparison_points: '4' is not"],
+        ),
+        ("comparison_continue: [pick, random]", {"comparison": "paired"}, ["with comparison_continue=random: "]),
+        ("comparison_continue: [pick, random]", {}, []),
+        (
+            "comparison_points: [2, 3]",
+            {"comparison": None},
+            ["the factor 'comparison_points' has no effect, for nothing is compared"],
+        ),
+        ("num_turns: [2, 3]", {"comparison": None}, []),
+        ("num_turns: [2, 3]", {"comparison_points": 4}, ["mephisto.blueprint.comparison_points: '4' is not available"]),
+        ("reply_first_seconds: [1, 2]", {"stream_replies": True, "reply_chars_per_second": 30}, []),
+        (
+            "reply_first_seconds: [0, 2]",
+            {"stream_replies": True, "reply_chars_per_second": 30},
+            ["with reply_first_seconds=0: "],
+        ),
+        (
+            "reply_first_seconds: [1, 2]",
+            {"stream_replies": True},
+            ["mephisto.blueprint.stream_replies: replies of models"],
+        ),
+        ("reply_first_seconds: [0, 2]", {"comparison": None, "stream_replies": True}, []),
+    ],
+)
+def test_each_condition_of_a_comparison_is_one_that_there_is(
+    factors: str, changes: dict[str, object], said: list[str]
+) -> None:
+    faults = compared(factors, **changes)
+    assert len(faults) == len(said), faults
+    for fault, sentence in zip(faults, said, strict=True):
+        assert sentence in fault
+
+
+def test_whether_workers_say_why_is_true_or_false(tmp_path: Path) -> None:
+    path = tmp_path / "design.yaml"
+    path.write_text("factors: {model: [a|b, a|c], comparison_reason: [true, 3]}\nconversations_per_cell: 1\n")
+    args = OmegaConf.create({"design_path": str(path), "conversations_needed_string": None, **FLAGS, **COMPARED})
+
+    checked, needed, faults = check_design(args, 0)
+
+    assert needed == {"a|b": 2, "a|c": 2}
+    assert checked.model is None
+    assert ["'comparison_reason': '3' must be true or false" in fault for fault in faults] == [True]

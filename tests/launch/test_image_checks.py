@@ -177,3 +177,114 @@ def test_pairs_take_the_place_of_models_in_the_stack(check: Callable[..., Checke
     assert task.images.combos == ("a|b", "b|b")
     assert task.needed == {"a|b": 3, "b|b": 3}
     assert sorted(task.sources) == ["a", "b"]
+
+
+# --- with a design ---
+
+DESIGN = (
+    "factors: {model: [a, b], num_turns: [1, 2]}\nwithin: [num_turns]\nbetween: [model]\nconversations_per_cell: %d\n"
+)
+
+
+@pytest.fixture
+def with_design(check: Callable[..., CheckedTask], tmp_path: Path) -> Callable[..., CheckedTask]:
+    """Check the small study, of three images, with a design."""
+
+    def run(text: str, **changes: str) -> CheckedTask:
+        (tmp_path / "design.yaml").write_text(text, encoding="utf-8")
+        return check(design_path=f"{tmp_path}/design.yaml", **changes)
+
+    return run
+
+
+def faults_of(run: Callable[..., CheckedTask], text: str, **changes: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as refused:
+        run(text, **changes)
+    return [fault for fault in refused.value.faults if "webpage" not in fault and "page is not built" not in fault]
+
+
+def test_the_factor_model_takes_the_place_of_the_image_models(with_design: Callable[..., CheckedTask]) -> None:
+    task = with_design(DESIGN % 1)
+    assert task.design is not None and task.images is not None
+    assert (task.design.model, task.images.combos, sorted(task.sources)) == (None, ("a", "b"), ["a", "b"])
+    assert with_design(DESIGN % 1, image_models="'b,a'", num_conversations="4").design is not None
+    (fault,) = faults_of(with_design, DESIGN % 1, image_models="c")
+    assert "image_models: 'c' is not what mephisto.blueprint.design_path asks for, which is a,b; leave it out" in fault
+
+
+def test_without_the_factor_model_one_model_is_needed(with_design: Callable[..., CheckedTask]) -> None:
+    text = "factors: {num_turns: [1, 2]}\nconversations_per_cell: 1\n"
+    task = with_design(text, image_models="b")
+    assert task.design is not None and task.design.model == "b"
+    (fault,) = faults_of(with_design, text, image_models="'a,b'")
+    assert "image_models: there are 2 (a, b), and the design" in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "said"),
+    [
+        (
+            DESIGN % 2,
+            {},
+            [
+                "'a', and 3 images have room for 3; raise mephisto.blueprint.evals_per_image_model_combo to 2",
+                "with 'b'",
+            ],
+        ),
+        (DESIGN % 2, {"evals_per_image_model_combo": "2"}, []),
+        (
+            DESIGN % 1,
+            {"num_conversations": "5"},
+            ["num_conversations: 5 is not what", "which is 4; leave the flag out."][:1],
+        ),
+        (
+            "factors: {model: [a, b], include_persona: [true, false]}\nconversations_per_cell: 1\n",
+            {},
+            ["'include_persona' is a flag of text chat"],
+        ),
+        (
+            "factors: {model: [a, b], num_turns: [1, 2]}\nwithin: [model, num_turns]\nconversations_per_cell: 1\n",
+            {},
+            ["a worker goes through 4 conditions, each with an image that is new to them, and there are 3 images"],
+        ),
+        (
+            "factors: {model: [a, z], prompt: {x: Be x., y: Be y.}}\nconversations_per_cell: 1\n",
+            {},
+            ["design_path: there is no model 'z'"],
+        ),
+        (
+            "factors: {model: [a, b], prompt: {x: Be x., y: Be y.}}\nconversations_per_cell: 1\n",
+            {},
+            ["needs models with a system prompt, and 'a' is none", "and 'b' is none"],
+        ),
+        (
+            "factors: {modle: [a, b]}\nconversations_per_cell: 1\n",
+            {"stack_on_model_change": "stop", "image_context_path": "/nowhere"},
+            ["'modle' can't differ", "/nowhere"],
+        ),
+        (
+            "factors: {model: [a|b, b|a]}\nconversations_per_cell: 1\n",
+            {},
+            ["'a|b' is a pair of models, and nothing is compared", "'b|a' is a pair"],
+        ),
+    ],
+)
+def test_a_design_that_does_not_fit_the_images_is_refused(
+    with_design: Callable[..., CheckedTask], text: str, changes: dict[str, str], said: list[str]
+) -> None:
+    if not said:
+        assert with_design(text, **changes).design is not None
+        return
+    faults = faults_of(with_design, text, **changes)
+    assert len(faults) == len(said), faults
+    assert all(any(sentence in fault for fault in faults) for sentence in said), faults
+
+
+@pytest.mark.parametrize("method", ["per_turn", "paired"])
+def test_pairs_are_conditions_of_an_image_chat(
+    with_design: Callable[..., CheckedTask], tmp_path: Path, method: str
+) -> None:
+    more = {"model_opt_path": f"{tmp_path}/opts.yaml"}
+    task = with_design("factors: {model: [a|b, a|c]}\nconversations_per_cell: 3\n", comparison=method, **more)
+    assert task.images is not None
+    assert (task.images.combos, sorted(task.sources)) == (("a|b", "a|c"), ["a", "b", "c"])
