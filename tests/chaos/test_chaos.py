@@ -87,7 +87,7 @@ def killing(task: RunningTask, moment: float) -> Callable[[], Awaitable[bool]]:
     return kill
 
 
-@pytest.mark.timeout(300 + 60 * KILLS)
+@pytest.mark.timeout(600 + 60 * KILLS)
 def test_the_server_is_killed_at_random_moments(start_task: Start) -> None:
     rng = random.Random(11)
     told: dict[str, str] = {}
@@ -272,7 +272,7 @@ def test_the_model_is_in_trouble(start_task: Start, tmp_path: Path, trouble: str
     end = time.monotonic() + 120
     number = 0
     while task.process is not None and task.process.poll() is None and time.monotonic() < end and number < 12:
-        some, said = asyncio.run(live(task.port, 1, [Behaviour(step_timeout=20)], f"m{number}-"))
+        some, said = asyncio.run(live(task.port, 1, [Behaviour(step_timeout=60)], f"m{number}-"))
         outcomes += some
         told |= said
         number += 1

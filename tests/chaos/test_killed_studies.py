@@ -83,7 +83,7 @@ def saved(chats: Iterable[dict[str, Any]]) -> Counter[Taken]:
     return found
 
 
-@pytest.mark.timeout(300 + 60 * STUDY_KILLS)
+@pytest.mark.timeout(600 + 60 * STUDY_KILLS)
 def test_a_study_is_killed_at_random_moments(start_task: Start, flags: list[str]) -> None:
     rng = random.Random(13)
     told: dict[str, str] = {}

@@ -144,7 +144,7 @@ def collect(tmp_path: Path, prolific: ProlificServer) -> RunningTask:
     try:
         task.__enter__()
         people = asyncio.run(everybody())
-        assert task.wait(60) == 0, task.log
+        assert task.wait() == 0, task.log
     finally:
         task.__exit__()
     for person in people:

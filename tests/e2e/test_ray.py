@@ -17,7 +17,7 @@ from model_chat.scripts.simulate_workers import Behaviour, simulate
 from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model, wait_until
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'model-chat[ray]', then run again")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 REPLY = "That is what I think, too."
 

@@ -28,7 +28,7 @@ from model_chat.tests.serving.test_histories import one_thread as one_thread
 from model_chat.tests.serving.test_pool import heard, in_thread, wait_until
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'model-chat[ray]', then run again")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 AGENTS = "model_chat.tests.parlai_agents"
 TIME_LIMIT = 90.0
