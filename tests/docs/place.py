@@ -220,7 +220,7 @@ class Walk:
             raise AssertionError("this repository is not set up, or is set up for other packages: make setup-dev")
 
         setup.run = setup.install = refuse
-        for step in (lambda: setup.make_venv(setup.RUN_GROUPS), setup.make_router, setup.make_page):
+        for step in (lambda: setup.make_venv(setup.RUN_GROUPS, "auto"), setup.make_router, setup.make_page):
             step()
 
     @contextmanager
