@@ -247,7 +247,7 @@ class EndpointClient:
                 async with client.stream("POST", "/chat/completions", json=self._body(messages, dialect)) as response:
                     if response.status_code != 200:
                         return self._refusal(response, error_detail(await _read_limited(response)))
-                    if "text/event-stream" in response.headers.get("content-type", ""):
+                    if "text/event-stream" in response.headers.get("content-type", "").lower():
                         return await read_stream(
                             response.aiter_bytes(),
                             name,

@@ -23,6 +23,8 @@ MAX_REPLY_CHARACTERS = 200_000
 """A reply that is longer is broken off."""
 REST_SECONDS = 0.5
 """How long the end of a response is waited for after the last event."""
+MAX_TOKENS = 1_000_000_000
+"""A server that says that a request has used more is not believed."""
 MAX_NAME_CHARACTERS = 200
 """Of what a server says its model is called."""
 SECONDS_BETWEEN_TELLING = 0.1
@@ -74,7 +76,7 @@ class Usage:
             return
         for name in ("prompt_tokens", "completion_tokens"):
             tokens = usage.get(name)
-            if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0:
+            if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MAX_TOKENS:
                 setattr(self, name, (getattr(self, name) or 0) + tokens)
 
 

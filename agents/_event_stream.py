@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import AsyncIterator
 
 from model_chat.errors import ModelChatError
@@ -17,13 +18,14 @@ async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
     r"""Yield the data of each event, decoded.
 
     Lines end with ``\n``, ``\r\n`` or ``\r`` alone; other characters that Python takes for line ends (U+2028) do not end
-    one, so bytes are split, not text. An event that the end of the stream cuts off is dropped, as the standard says,
-    unless it is whole but for the empty line.
+    one, so bytes are split, not text. A byte order mark before the first line is skipped. An event that the end of the
+    stream cuts off is dropped, as the standard says, unless it is whole but for the empty line.
 
     Raises:
         EventTooLargeError: see there.
     """
     data: list[bytes] = []
+    begins = True
     pieces: list[bytes] = []  # of a line that has not ended
     waiting, size = 0, 0
     async for chunk in chunks:
@@ -33,6 +35,9 @@ async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
             _check_size(waiting + size)
             continue
         buffered = b"".join(pieces)
+        if begins:
+            buffered = buffered.removeprefix(codecs.BOM_UTF8)
+            begins = False
         # A lone \r may be the first half of \r\n.
         keep = buffered[-1:] if buffered.endswith(b"\r") else b""
         lines = (buffered[: len(buffered) - len(keep)]).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
@@ -49,6 +54,8 @@ async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
                 _check_size(size)
         _check_size(waiting + size)
     last = b"".join(pieces).strip(b"\r")
+    if begins:
+        last = last.removeprefix(codecs.BOM_UTF8)
     if last.startswith(b"data:"):
         data.append(last[5:].removeprefix(b" "))
     if data:

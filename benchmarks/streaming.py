@@ -5,9 +5,9 @@
 A run (node router, SQLite, annotation off) with a model behind an endpoint, which runs in a process of its own and sends
 each reply at a rate of tokens a second, and with one that answers at once. All workers come at the same moment over the real
 wire, from a process of their own; those with the endpoint's model hardly think, so that about as many replies are being
-streamed all the time: the tokens a second that the endpoint sent while the cores were measured show it. The first and the last
-token of a reply say when they were sent. The cores are those of run.py and its router. It is run twice, with `stream_replies`
-and without.
+streamed all the time; the tokens a second that the endpoint sent while the cores were measured show it. The first and the
+last token of a reply say when they were sent. The cores are those of run.py and its router. It is run twice, with
+`stream_replies` and without.
 """
 
 from __future__ import annotations

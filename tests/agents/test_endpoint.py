@@ -247,6 +247,27 @@ def test_tokens_of_failed_attempts_are_counted(server: EndpointServer) -> None:
     pool.shutdown()
 
 
+def test_a_number_of_tokens_that_no_request_uses_is_not_believed(server: EndpointServer) -> None:
+    """No record and no amount of money has room for it."""
+    used = {"choices": [], "usage": {"prompt_tokens": 10**400, "completion_tokens": 10**9 + 1}}
+    server.then(events(text_event("Hi.", "stop"), used), reply(prompt=10**9, completion=0))
+    model = make(server, usd_per_million_input_tokens=1.0, usd_per_million_output_tokens=1.0)
+    first, second = (say(model) for _ in range(2))
+    assert first["text"] == "Hi."
+    assert [first["generation"][name] for name in ("prompt_tokens", "completion_tokens", "cost_usd")] == [None] * 3
+    assert (second["generation"]["prompt_tokens"], second["generation"]["cost_usd"]) == (10**9, 1000.0)
+
+
+def test_the_kind_of_an_answer_is_known_however_it_is_written(server: EndpointServer) -> None:
+    async def shouting(exchange: Exchange) -> None:
+        exchange.head(200, "TEXT/Event-Stream; charset=UTF-8")
+        exchange.event(text_event("Hi.", "stop"))
+
+    server.then(shouting)
+    act = say(make(server))
+    assert (act["text"], act["generation"]["retries"]) == ("Hi.", 0)
+
+
 @pytest.mark.parametrize("fault", [silent, endless])
 def test_the_time_limit_holds_for_the_whole_reply_and_closes_the_connection(server: EndpointServer, fault: Any) -> None:
     server.default = fault
@@ -893,6 +914,22 @@ def test_events_are_read_whatever_the_line_ends_and_pieces(size: int) -> None:
         return [data async for data in event_data(pieces())]
 
     assert asyncio.run(read()) == ['{"a": "\u2028é"}', "two\nlines", "last"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 1000])
+@pytest.mark.parametrize("end", [b"\n\n", b""])
+def test_a_byte_order_mark_does_not_hide_the_first_event(size: int, end: bytes) -> None:
+    mark = b"\xef\xbb\xbf"
+    stream = mark + b"data: " + mark + b"one" + end
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(stream), size):
+            yield stream[at : at + size]
+
+    async def read() -> list[str]:
+        return [data async for data in event_data(pieces())]
+
+    assert asyncio.run(read()) == ["\ufeffone"], "the mark within the data is part of it"
 
 
 @given(

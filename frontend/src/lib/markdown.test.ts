@@ -160,14 +160,25 @@ describe("links", () => {
     }
   });
 
-  test("that pretend to lead elsewhere tell where they lead", () => {
-    expect(rendered("[https://bank.example](https://evil.example/)", true).textContent).toContain(
-      "https://bank.example (https://evil.example/)",
-    );
-    expect(rendered("[www.bank.example](https://evil.example/)", true).textContent).toContain(
-      "(https://evil.example/)",
-    );
-    expect(rendered("[a paper](https://e.org/)", true).textContent.trim()).toBe("a paper");
+  test.each([
+    "https://bank.example",
+    "www.bank.example",
+    "bank.example",
+    "Bank.example/login",
+    "**bank.example**",
+    "Sign in at https://bank.example",
+    "see bank.example",
+    "me@bank.example",
+    "bank\u3002example",
+    "bücher.example",
+    "",
+    "\u200b",
+  ])("that pretend to lead elsewhere, or show nothing, tell where they lead: %j", (label) => {
+    expect(rendered(`[${label}](https://evil.example/)`, true).textContent).toContain("(https://evil.example/)");
+  });
+
+  test.each(["a paper", "version 2.0", "e.g. this", "one. Two", "…"])("that do not, do not: %j", (label) => {
+    expect(rendered(`[${label}](https://e.org/)`, true).textContent.trim()).toBe(label);
   });
 
   test("show an address as it is, not decoded", () => {

@@ -119,6 +119,9 @@ function isAddress(address: string): boolean {
   return /^https?:\/\/[^/\s]/i.test(address);
 }
 
+/** What people take for an address: a scheme, or a name with a dot, of which browsers know four. */
+const LIKE_ADDRESS = /:\/\/|[\p{L}\p{N}][.\u3002\uff0e\uff61]\p{L}{2}/u;
+
 function addressOf(token: Token | undefined): string {
   return String(token?.attrGet("href") ?? "");
 }
@@ -136,8 +139,9 @@ function closingOf(tokens: readonly Token[], index: number, links: boolean): str
   const label = plainText(tokens.slice(opening + 1, index));
   const followed = links && isAddress(address);
   const end = followed ? "</a>" : "</span>";
-  // Who can click sees the address before they do, unless the text itself pretends to be one.
-  const told = token?.info === "auto" || label === address || (followed && !/^\W*(\w+:\/\/|www\.)/i.test(label));
+  // Who can click sees the address before they do, unless the text itself pretends to be one, or shows nothing.
+  const told =
+    token?.info === "auto" || label === address || (followed && !LIKE_ADDRESS.test(label) && !isBlank(label));
   return told ? end : `${end} <span class="address">(${escapeHtml(address)})</span>`;
 }
 
