@@ -62,10 +62,7 @@ class ModelChatWorld:
     Where whole chats are compared, it has two openings, twice as many exchanges, and the comparison instead of the ratings.
 
     Args:
-        options: see :class:`ChatOptions`.
-        human: the worker's side of the conversation.
         bot: the model's side, or that of both models where two are compared.
-        place: the conversation's place in the model's quota.
     """
 
     ending: str | None = None
@@ -527,7 +524,6 @@ def make_world(
     """Make the world of one conversation, with the model that needs conversations most.
 
     Args:
-        opt: what all conversations share.
         agents: the worker's side of the conversation, alone in a list.
         initialization_data: Mephisto's, empty.
         world_class: the class to make; world files of the user's own name theirs.

@@ -131,7 +131,6 @@ class ReplyEnds:
     """Ends each row of a batch at a token of its own, or at its own length; a stopping criterion for ``generate``.
 
     Args:
-        stop_ids: the tokens that end each row's reply.
         limits: how many tokens each row's reply may have; at least 1.
         prompt_length: tokens of a prompt, padding included.
     """

@@ -29,7 +29,6 @@ class Eyes(nn.Module):
 
     Args:
         channels: width of the convolutions.
-        grid: cells a side.
     """
 
     def __init__(self, channels: int, grid: int) -> None:
@@ -225,7 +224,6 @@ def cells_of(things: Sequence[Sequence[tuple[str, str, float, float]]], grid: in
 
     Args:
         things: for each picture its ``(colour, shape, x, y)``, the centre as shares of the side.
-        grid: cells a side.
 
     Returns:
         indices of colours and of shapes, batch × grid × grid; 0: nothing has its centre there.

@@ -113,12 +113,7 @@ CONVERSATION_SCHEMA = pa.schema(
 
 
 class ChunkBuilder:
-    """Fills the columns of a :class:`Chunk`.
-
-    Args:
-        settings: the run's settings.
-        extra_columns: those of a subclass of the compiler, with their types.
-    """
+    """Fills the columns of a :class:`Chunk`."""
 
     def __init__(self, settings: Settings, extra_columns: Mapping[str, type]) -> None:
         self.excluded: list[Exclusion] = []
@@ -153,9 +148,6 @@ class ChunkBuilder:
         """Add a conversation that passed.
 
         Args:
-            source: where it comes from.
-            conversation: what was read there.
-            measures: what was counted in it.
             extras: values of the extra columns, a row each, that of the context first; none without such columns.
         """
         position = len(self._conversations)

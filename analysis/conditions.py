@@ -59,11 +59,9 @@ class Conditions:
     """The tables.
 
     Attributes:
-        factors: names, sorted.
         cells: a row a cell and metric.
         effects: a row a factor, pair of its levels and metric: `value` is `level_a` less `level_b`; `kind` is `within` where
             any worker saw two levels, else `between`; `p_holm` is corrected over the pairs of levels of the factor.
-        remarks: sentences.
     """
 
     factors: tuple[str, ...]

@@ -55,12 +55,7 @@ class ConversationGenerations(NamedTuple):
 
 
 def generations_of(conversation: ReadConversation, digest: bytes) -> ConversationGenerations | None:
-    """Return what is known of a conversation's replies; None where nothing is, as in older records.
-
-    Args:
-        conversation: complete or not.
-        digest: of its content.
-    """
+    """Return what is known of a conversation's replies; None where nothing is, as in older records."""
     replies = [
         (line.model_nickname or conversation.model_nickname, line.generation)
         for line in conversation.dialog

@@ -82,7 +82,6 @@ def measure(
     """Walk through the dialogue once.
 
     Args:
-        conversation: as it was read.
         buckets: those that are asked about, in the order of the columns.
         known: the same as a set.
         unknown: counts ticks of other buckets, by name; added to.

@@ -82,10 +82,7 @@ def compare_models(
         totals: conversations x quantities.
         is_a: which conversations are A's.
         clusters: the worker of each conversation.
-        rng: where chance comes from.
         bounds: the largest difference that a quantity's scale allows: 1 for a rate, 4 for a rating of 1 to 5.
-        permutations: how many dealings.
-        confidence: of the interval.
         limit: with more conversations than this, of 50 workers or more, p and interval come from the t distribution of the
             same clustered statistic (Cameron & Miller 2015, section VI): permuting would cost minutes and hardly differ.
 

@@ -62,8 +62,6 @@ def write_report(path: Path, summary: Summary, files: Mapping[str, Path]) -> Non
     """Write the report.
 
     Args:
-        path: the file to make.
-        summary: the numbers.
         files: what else was written, by what it is.
     """
     environment = Environment(

@@ -50,7 +50,6 @@ def sequential(data: Data, estimates: pd.DataFrame, preferences: Preferences | N
     """A row a quantity that is watched while a study runs.
 
     Args:
-        data: the corpus.
         estimates: :func:`model_chat.analysis.tables.estimates`.
         preferences: of compared replies; None where there are none.
 

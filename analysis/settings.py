@@ -83,7 +83,6 @@ def add_source_flags(parser: argparse.ArgumentParser, of_conf: str | None = None
     """Declare the flags that say which conversations a command reads.
 
     Args:
-        parser: the command's.
         of_conf: what ``--conf`` gives where no other flag does; None: the command has no such flag.
     """
     source = parser.add_argument_group("what to read (one of the two, or both)")

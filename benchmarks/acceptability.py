@@ -43,8 +43,6 @@ def measure(way: str, conversations: int, words: Path) -> dict[str, float]:
 
     Args:
         way: ``each`` or ``shared``.
-        conversations: how many.
-        words: the list.
 
     Returns:
         seconds and MB for making them, and milliseconds a check.

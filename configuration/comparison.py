@@ -74,12 +74,7 @@ class ComparisonSettings:
 
 
 def comparison_faults(prefix: str, args: Any) -> list[str]:
-    """Say what is wrong with the flags of comparisons, one sentence each.
-
-    Args:
-        prefix: of the flags' names.
-        args: the flags.
-    """
+    """Say what is wrong with the flags of comparisons, one sentence each."""
     if args.comparison is None:
         return []
     found = []
@@ -128,10 +123,7 @@ def pair_faults(flag: str, wanted: Iterable[str], prefix: str, args: Any) -> lis
     """Say what is wrong with the pairs, or with pairs where no comparison is asked for; one sentence each.
 
     Args:
-        flag: the one that names them.
         wanted: what it names, such as ``a|b``.
-        prefix: of the flags' names.
-        args: the flags.
     """
     found = []
     seen: dict[frozenset[str], str] = {}

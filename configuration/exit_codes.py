@@ -36,11 +36,7 @@ MEANINGS = {
 
 
 def exit_with(command: Callable[[], int]) -> NoReturn:
-    """End the process with what a command returns, or, after Ctrl-C, with its own code instead of a traceback.
-
-    Args:
-        command: returns the exit code.
-    """
+    """End the process with what a command returns, or, after Ctrl-C, with its own code instead of a traceback."""
     try:
         code = command()
     except KeyboardInterrupt:

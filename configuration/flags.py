@@ -34,7 +34,6 @@ class Flag:
     Attributes:
         name: dotted, such as ``mephisto.blueprint.num_turns``.
         kind: ``str``, ``int``, ``float`` or ``bool``; None where any value is taken.
-        optional: whether it may be null.
         choices: the choices that have it, such as ``mephisto/architect=ec2``; empty if each run has it.
     """
 

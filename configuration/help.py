@@ -226,13 +226,7 @@ EXAMPLES = (
 
 
 def help_text(cfg: DictConfig, script: str, about: str) -> str:
-    """Return what ``--help`` prints.
-
-    Args:
-        cfg: the composed configuration, whose values are shown.
-        script: the command's name, such as ``run.py``.
-        about: one sentence that says what the command does.
-    """
+    """Return what ``--help`` prints."""
     values = dict(_flags(cfg))
     lines = [about, "", f"usage: python {script} [conf=NAME] [flag=value …] [options]", "", "Examples"]
     for title, flag, command in EXAMPLES:

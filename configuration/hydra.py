@@ -89,7 +89,6 @@ class ConfFile:
     """A file of the config group ``conf``.
 
     Attributes:
-        path: where it is.
         lines: dotted key -> its line, from 1.
         faults: one sentence each; of a file with faults nothing is used.
     """

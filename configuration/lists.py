@@ -25,8 +25,6 @@ def split_list(flag: str, text: str | None, keep_empty: bool = False) -> list[st
     """Split a list as a line of csv: ``a,b`` or ``"with, a comma",b``.
 
     Args:
-        flag: that the list is given with, for errors.
-        text: the list.
         keep_empty: whether an empty entry is returned as "", for callers that refuse it.
 
     Returns:
@@ -77,11 +75,6 @@ def read_ids(flag: str, path: str, what: str = "id") -> list[str]:
 
     One id is on a line. What follows a ``#`` is a comment; blank lines and a byte order mark are ignored. An id that holds
     a space, a comma or a ``#`` is quoted as in csv.
-
-    Args:
-        flag: that names the file, for errors.
-        path: of a UTF-8 file.
-        what: kind of the ids, for errors.
 
     Raises:
         ConfigurationError: the file can't be read, or lines hold more than one id (each is named).

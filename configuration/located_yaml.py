@@ -59,7 +59,6 @@ class LocatedYaml:
     """What a YAML file holds.
 
     Attributes:
-        flag, path: what named the file, and how, for messages.
         content: mappings, lists, texts, None and :class:`Plain`.
         lines: the line of each value, from 1.
     """
@@ -96,11 +95,6 @@ class LocatedYaml:
 
 def parse_located_yaml(flag: str, path: str, text: str) -> LocatedYaml:
     """Read YAML.
-
-    Args:
-        flag: the flag that named the file, for messages.
-        path: the file as the requester wrote it.
-        text: its text.
 
     Raises:
         ConfigurationError: no YAML (with line and column), duplicate keys (each with its line), too much, or what refers to

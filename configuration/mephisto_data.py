@@ -101,12 +101,7 @@ def _mephisto_config() -> Mapping[str, Any]:
 
 
 def database_fault(file: Path, source: str = FLAG) -> str | None:
-    """Say why a file can't be Mephisto's database; None if it can, or is not there yet.
-
-    Args:
-        file: the database.
-        source: what names its folder.
-    """
+    """Say why a file can't be Mephisto's database; None if it can, or is not there yet."""
     if not file.exists():
         return None
     remedy = f"give another folder with {FLAG}, or move the file away"

@@ -154,11 +154,6 @@ def pages_around_chat(path: str) -> int:
 def parse_study_flow(flag: str, path: str, text: str) -> StudyFlow:
     """Read a study flow from its text.
 
-    Args:
-        flag: the flag that named the file, for messages.
-        path: the file as the requester wrote it, for messages.
-        text: its text.
-
     Raises:
         ConfigurationError: one sentence, with its line, for each fault.
     """

@@ -68,11 +68,6 @@ class CheckedTexts:
 def check_texts(flag: str, path: str, text: str) -> CheckedTexts:
     """Check a file of texts against the English one.
 
-    Args:
-        flag: what named the file, for the faults.
-        path: as the requester wrote it.
-        text: the file's.
-
     Raises:
         ConfigurationError: it is no JSON object, or has duplicate keys.
     """

@@ -19,12 +19,7 @@ GIVEN = "given"
 
 @dataclass
 class AnnotationReservation(Reservation):
-    """The annotation of one finished conversation by one person.
-
-    Attributes:
-        logged: the conversation.
-        worker: the annotator.
-    """
+    """The annotation of one finished conversation by one person."""
 
     logged: LoggedConversation = field(kw_only=True)
     worker: str = field(kw_only=True)
@@ -90,9 +85,6 @@ class AnnotationQuota:
 
         Args:
             worker: the platform's id of the worker, as it is saved.
-
-        Returns:
-            the reservation; None when there is none for this person now.
 
         Raises:
             OSError: it could not be put on disk, and does not count.

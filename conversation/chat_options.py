@@ -62,8 +62,6 @@ class ChatOptions:
     """What all conversations of a run share. Made once, at launch.
 
     Attributes:
-        models: the run's models.
-        quota: how many conversations each model still needs.
         num_turns: exchanges before the final rating.
         max_resp_time: seconds a worker has for a turn.
         time_extensions: how many times a worker may ask for as many seconds again, in each turn.

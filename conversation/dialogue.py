@@ -28,12 +28,9 @@ class Dialogue:
     """What was said in a conversation, in one chat or in two.
 
     Args:
-        human: the worker's side of the conversation.
         annotations: the buckets, or None when replies are not annotated.
-        flow: asks about replies, or None.
 
     Attributes:
-        utterances: of all chats, in order.
         attention_results: of the checks so far; neither they nor their answers are utterances.
         chat_idx: of the chat that goes on, where there are two; else None.
     """
@@ -92,11 +89,7 @@ class Dialogue:
         self._human.say(HUMAN_ID, accepted.text, **said, attention_check=True)
 
     def reply_check(self, is_last: bool) -> Callable[[Any], dict[str, Any]] | None:
-        """Return what checks the answers about the model's last reply; None where nothing is asked of it.
-
-        Args:
-            is_last: whether it is the last reply of its chat.
-        """
+        """Return what checks the answers about the model's last reply; None where nothing is asked of it."""
         flow, last = self._flow, self.last_reply
         if flow is None or last is None or not flow.has_reply_items(is_last):
             return None
@@ -114,7 +107,6 @@ class Dialogue:
         """Return what the page is told of its boxes and answers about the last reply.
 
         Args:
-            accepted: has them.
             page_idx: under which the page knows what they are about, where that is an attention check.
         """
         told: dict[str, Any] = {}
@@ -142,11 +134,8 @@ class Dialogue:
         """Add an utterance, and tell the page.
 
         Args:
-            agent_idx: who says it.
-            text: what they say.
             accepted: the worker's message, of which the page has to know that it has arrived.
             fake_start: it is only shown as said.
-            generation: how a model's reply was made.
             model_nickname: of the model, where there are two.
         """
         now = time.time()

@@ -70,7 +70,6 @@ class Accepted:
     """A packet that the server has taken.
 
     Attributes:
-        message_id: the page's id of it.
         text: what the worker said; "" with final ratings.
         problem_data: bucket -> ticked for the last reply of the model, or None when it is not to be annotated.
         final_ratings: one a question, or None.
@@ -115,7 +114,6 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
 
     Args:
         packet: of any JSON type.
-        expected: what the server waits for.
         taken: ids of the messages that the conversation has already.
 
     Returns:
@@ -216,7 +214,6 @@ def check_judgement(answer: Any, settings: ComparisonSettings, max_length: int) 
 
     Args:
         answer: of any JSON type.
-        settings: which answers there are.
         max_length: of the reason, characters.
 
     Raises:

@@ -152,7 +152,6 @@ def adapter_of(task: Task, token_variable: str | None = None) -> PlatformAdapter
     """Return the adapter of the platform on which a task ran last.
 
     Args:
-        task: the task.
         token_variable: the environment variable with the token of its API, in place of the run's.
     """
     pay = PanelPay.of(task.provider_type, task.last_run.args.get("provider") or {})

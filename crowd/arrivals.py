@@ -29,11 +29,7 @@ _PLACEHOLDER = re.compile(r"[{}%<>\[\]$]")
 
 
 class ArrivalRefusedError(ModelChatError):
-    """An address that names nobody; its page is told what to do.
-
-    Attributes:
-        refusal: which fault it is.
-    """
+    """An address that names nobody; its page is told what to do."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.value)
@@ -72,7 +68,6 @@ def read_address(panel: Panel, query: str) -> tuple[Arrival, dict[str, str]]:
     """Read the ids in a page's address.
 
     Args:
-        panel: says how they are named there.
         query: the part of the address from ``?`` on.
 
     Returns:
@@ -142,8 +137,6 @@ class ArrivalChecker:
     """Finds out who has come, for one run.
 
     Args:
-        panel: the run's.
-        store: remembers browsers and links.
         links: checks signed addresses; None where addresses are not signed.
     """
 

@@ -16,8 +16,6 @@ def fixed_bonus(task: Task, agent: Any, cents: int, reason: str) -> Owed | Bonus
     The caller holds :meth:`~model_chat.crowd.ledger.Ledger.paying`.
 
     Args:
-        task: whose unit it is.
-        agent: Mephisto's, whose work it is for.
         cents: hundredths of the currency.
         reason: what the worker reads.
     """

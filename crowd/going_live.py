@@ -46,7 +46,6 @@ def configuration_faults(cfg: Any, attention_checks: int = 0) -> list[str]:
 
     Args:
         cfg: the whole configuration; missing values are allowed and found.
-        attention_checks: in one conversation.
     """
     if not is_on_mturk(cfg):
         return []
@@ -90,10 +89,6 @@ def longest_seconds(blueprint: Any, attention_checks: int) -> int:
     final rating, each as long as it can be made; the model's replies, that to an opening included, long ones where they have
     a pace; and
     :data:`GRACE_SECONDS`.
-
-    Args:
-        blueprint: the flags below ``mephisto.blueprint``.
-        attention_checks: in one conversation.
     """
     onboarding = blueprint.max_onboard_time if blueprint.onboarding_qualification else 0
     comparison = blueprint.get("comparison", None)
@@ -206,10 +201,7 @@ def check_before_launch(db: Any, cfg: Any, shared: Any, console: Any) -> None:
     """Check the account and the cost, and put MTurk's own requirements into the run; on a panel, only say the cost.
 
     Args:
-        db: Mephisto's database.
-        cfg: the whole configuration.
         shared: the run's shared state: ``units`` are offered.
-        console: the cost is printed there.
 
     Raises:
         ConfigurationError: the account can't be used or has too little money, or the cost is not confirmed.
@@ -240,10 +232,7 @@ def confirm_cost(cfg: Any, units: int, balance_cents: int, console: Any) -> None
     """Print what the run costs, and continue only if exactly that amount has been confirmed. The sandbox pays nobody.
 
     Args:
-        cfg: the whole configuration.
-        units: that are offered.
         balance_cents: on the account.
-        console: to print to.
 
     Raises:
         ConfigurationError: ``confirm_cost`` is another amount or none, or the account does not hold it.

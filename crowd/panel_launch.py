@@ -26,11 +26,7 @@ TOO_MANY = 429
 
 
 def pay_faults(cfg: Any) -> list[str]:
-    """Find what is wrong with the flags about a panel's money and API; asks nobody.
-
-    Args:
-        cfg: the whole configuration.
-    """
+    """Find what is wrong with the flags about a panel's money and API; asks nobody."""
     provider = cfg.mephisto.provider
     faults = faults_of(provider._provider_type, provider)
     reward = reward_fault(provider._provider_type, provider, cfg.mephisto.task.task_reward)
@@ -43,7 +39,6 @@ def announce_cost(cfg: Any, units: int, console: Any) -> None:
     Args:
         cfg: the whole configuration, without faults (:func:`pay_faults`).
         units: conversations that are offered.
-        console: to print to.
 
     Raises:
         ConfigurationError: Prolific does not accept the token, or has no such study or workspace.
@@ -60,9 +55,7 @@ def cost_sentences(pay: PanelPay, reward: int, places: int, token_variable: str 
     """Say what so many places cost, what the reward is an hour, and where the study on Prolific differs.
 
     Args:
-        pay: the run's flags.
         reward: hundredths of the currency for each place.
-        places: that are still to be filled.
         token_variable: the environment variable with the token of Prolific's API, in place of the run's.
 
     Raises:
@@ -114,8 +107,6 @@ def differences(study: Study, pay: PanelPay, reward: int, places: int) -> list[s
     """Say where a study on Prolific differs from what a run's flags say.
 
     Args:
-        study: Prolific's.
-        pay: the run's flags.
         reward: hundredths of the currency, by the run.
         places: conversations that the run still needs.
     """

@@ -88,7 +88,6 @@ class PanelPay:
         """Read the flags below ``mephisto.provider``, of a run that is to be launched or of one that was.
 
         Args:
-            provider: its type.
             args: a mapping; values of a wrong type are taken for unset (:func:`faults_of` names them before a launch).
         """
         given: Mapping[str, Any] = args if isinstance(args, Mapping) else _container(args)
@@ -166,7 +165,6 @@ class StudyCost:
     Attributes:
         places: that are still to be filled.
         reward: hundredths of the currency for each.
-        pay: the panel's fee and currency.
     """
 
     places: int

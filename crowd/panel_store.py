@@ -124,7 +124,6 @@ class PanelStore:
         Args:
             digest: of the link's token.
             participant, study, session: whom the link names; "" for none.
-            visitor: the browser.
 
         Returns:
             whether it is this browser's.

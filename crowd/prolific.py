@@ -41,7 +41,6 @@ def open_client(pay: PanelPay, token_variable: str | None = None) -> ProlificCli
     """Return the API as a run's flags say.
 
     Args:
-        pay: the run's flags.
         token_variable: in place of the run's ``api_token_env``.
 
     Raises:
@@ -312,9 +311,7 @@ class ProlificAdapter:
         """Take the requester's word for bonuses of which Prolific shows nothing.
 
         Args:
-            worker_ids: whose.
             was_paid: whether they arrived; those that didn't can be paid anew.
-            report: gets what was done.
         """
         wanted = set(map(self._task.canonical, worker_ids))
         settled = set()

@@ -93,10 +93,6 @@ def is_hopeless(error: PlatformError) -> bool:
 def read_token(flag: str, variable: str | None) -> tuple[str, list[str]]:
     """Read the API token from the environment.
 
-    Args:
-        flag: that names the variable, for faults.
-        variable: the environment variable.
-
     Returns:
         the token, "" where there is none; and what is wrong, a sentence each.
     """
@@ -218,7 +214,6 @@ class ProlificClient:
         Args:
             submission_id: Prolific's session id.
             action: ``REJECT`` needs ``message`` and ``rejection_category``.
-            further: fields of the request.
         """
         self._ask("POST", f"/submissions/{_part(submission_id)}/transition/", {"action": action, **further})
 

@@ -92,10 +92,8 @@ class Acts:
     audit log's own lock does so between processes.
 
     Args:
-        study: which.
         store: of its records; only used with the lock that ``reading`` gives.
         reading: held while the store is refreshed.
-        audit: gets every act.
     """
 
     def __init__(self, study: StudyInfo, store: RecordStore, reading: threading.Lock, audit: AuditLog) -> None:

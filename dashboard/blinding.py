@@ -23,7 +23,6 @@ class Names:
     which. Numbers stay the same as long as the same names are wanted. Not thread-safe; one store's thread uses it.
 
     Args:
-        blind: whether names are hidden.
         key: of the order.
     """
 
@@ -74,7 +73,6 @@ def key_in(folder: Path, task_name: str) -> bytes:
 
     Args:
         folder: of Mephisto's data.
-        task_name: in full.
     """
     path = folder / f"{hashlib.sha256(task_name.encode()).hexdigest()[:16]}.key"
     for _ in range(2):

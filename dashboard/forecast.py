@@ -30,7 +30,6 @@ def forecast(
     """Say when the rest will be there.
 
     Args:
-        study: the study.
         finished: conversations that are collected.
         done: how many that are.
         target: how many are wanted; None where that is not known.

@@ -39,10 +39,7 @@ def make_overview(
     """Put the overview together (the interface is in docs/dashboard.md).
 
     Args:
-        study: the study.
-        snapshot: of its records.
         live: the run's counters; None for a study that does not run, or not in this process' run.
-        names: of models and conditions.
         estimates: of :func:`model_chat.dashboard.estimates.estimates`.
         now: epoch seconds.
 

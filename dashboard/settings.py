@@ -36,12 +36,7 @@ class Role(StrEnum):
 
 
 def dashboard_faults(args: Any, architect: Any) -> list[str]:
-    """Say what is wrong with the flags of the dashboard, one sentence for each fault.
-
-    Args:
-        args: flags under ``mephisto.blueprint``.
-        architect: flags under ``mephisto.architect``.
-    """
+    """Say what is wrong with the flags of the dashboard, one sentence for each fault."""
     port, host = args.dashboard_port, str(args.dashboard_host)
     faults = [*host_faults(HOST_FLAG, host, PASSWORD_FLAG, args.dashboard_password_env)]
     wage = args.min_hourly_wage
@@ -101,9 +96,7 @@ def read_passwords(flag: str, given: str | None, environment: Mapping[str, str] 
     """Return who may do what: password -> role.
 
     Args:
-        flag: that names the variables, for errors.
         given: ``VARIABLE``, whose password gives the role ``pay``; or ``read:VARIABLE,review:VARIABLE,pay:VARIABLE``.
-        environment: where the variables are; None: this process'.
 
     Raises:
         ConfigurationError: a variable that is not set, a role that there isn't, or a password that is too short or given

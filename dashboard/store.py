@@ -144,7 +144,6 @@ class RecordStore:
     """Reads the records of one study. It has one owner, which calls :meth:`refresh` from one thread at a time.
 
     Args:
-        study: whose records.
         rest: whether to pause while many records are read.
     """
 

@@ -70,7 +70,6 @@ class StudyInfo(BaseModel):
         """Read a study's whole configuration.
 
         Args:
-            cfg: the configuration.
             task_name: in full; None: what the configuration makes of it.
 
         Raises:

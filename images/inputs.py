@@ -33,7 +33,6 @@ class ImageInput:
 
     Args:
         model: its opt says the ``image_mode``.
-        images: the run's.
 
     Raises:
         ConfigurationError: the image mode is not available, or isn't one for images.
@@ -108,10 +107,6 @@ def check_takes_images(model: ServedModel, images: ImageInput) -> None:
     A text model has an image mode as well and passes over an image without a word, so nothing in its options tells.
     An agent that looks in ways which can't be watched (it sends the picture away, say) has an attribute
     ``takes_images = True``.
-
-    Args:
-        model: loaded.
-        images: what it wants.
 
     Raises:
         ConfigurationError: it doesn't look, gives no reply, or raises.

@@ -20,8 +20,6 @@ class ImageReservation(Reservation):
     """A conversation's place in the stack.
 
     Attributes:
-        image_idx: the image.
-        worker: who holds it.
         seen: whether the worker has been shown the image; if so, it is never offered to them again.
     """
 

@@ -72,9 +72,6 @@ def number_faults(args: Any) -> Iterator[str]:
 def check_logs(args: Any) -> CheckedLogs:
     """Read the conversations.
 
-    Args:
-        args: the flags below ``mephisto.blueprint``.
-
     Raises:
         ConfigurationError: a sentence for each conversation that can't be annotated.
     """

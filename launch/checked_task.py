@@ -26,12 +26,9 @@ class CheckedImages:
     """What image chat has beside what text chat has.
 
     Attributes:
-        contexts: the images, open.
         combos: what an image is talked about with: nicknames of models, or pairs of them.
         num_conversations: to be collected in all.
         evals_per_image_model_combo: most conversations about each image with each model.
-        stack_folder: where the stack lives.
-        on_model_change: ``stretch`` or ``stop``.
     """
 
     contexts: ImageContexts

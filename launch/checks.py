@@ -113,9 +113,6 @@ class Faults:
 def check_task(cfg: DictConfig) -> CheckedTask:
     """Check the configuration of a text chat or image chat task.
 
-    Args:
-        cfg: the whole configuration, as Hydra composed it.
-
     Raises:
         ConfigurationError: with one sentence for every fault that can be found without loading a model.
     """
@@ -375,10 +372,8 @@ def _find_models(
     """Find where the models come from.
 
     Args:
-        args: the flags below ``mephisto.blueprint``.
         wanted: nicknames; None: all that there are.
         faults: gets what is found.
-        flag: which one names the models.
 
     Raises:
         ConfigurationError: there are no models, or some are not there.

@@ -25,9 +25,6 @@ def make_quota(cfg: DictConfig, task: CheckedTask, database: Path, done: Mapping
     """Make the quota of a text chat.
 
     Args:
-        cfg: the whole configuration.
-        task: what it says, checked.
-        database: Mephisto's.
         done: conversations that were collected with each model before.
 
     Raises:
@@ -59,10 +56,6 @@ def stratum_of(design: StudyDesign, saved: SavedConversation) -> str | None:
 
 def conversations_left(design_path: str, saved: Iterable[SavedConversation]) -> int:
     """Return how many conversations the cells of a design still need.
-
-    Args:
-        design_path: the design's file.
-        saved: what is collected.
 
     Raises:
         ConfigurationError: the file has faults.

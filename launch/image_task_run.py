@@ -30,10 +30,6 @@ def make_image_options(
     """Try the models on an image, and open the stack.
 
     Args:
-        images: checked.
-        models: loaded.
-        seed: of the draws among the models.
-        console: shows what takes time.
         common: the arguments of :class:`~model_chat.worlds.ChatOptions` that text chat and image chat share.
 
     Raises:
@@ -66,10 +62,7 @@ def reconcile_stack(quota: ImageQuota, chat_data_folder: Path, database: Path, t
     """Bring the stack in line with what an earlier run, which was killed, has saved; before the first draw.
 
     Args:
-        quota: new.
-        chat_data_folder: where conversations are saved.
         database: Mephisto's, which may not be there yet.
-        task_name: in Mephisto's database.
     """
     if quota.left_in_flight():
         quota.settle(_saved_places(_sources(chat_data_folder, database, task_name), task_name))

@@ -35,12 +35,7 @@ REQUEST_SECONDS = 5.0
 
 
 def metrics_faults(args: Any, architect: Any) -> list[str]:
-    """Say what is wrong with the flags of the metrics, one sentence for each fault.
-
-    Args:
-        args: flags under ``mephisto.blueprint``.
-        architect: flags under ``mephisto.architect``.
-    """
+    """Say what is wrong with the flags of the metrics, one sentence for each fault."""
     port, host = args.metrics_port, str(args.metrics_host)
     faults = []
     try:
@@ -65,12 +60,7 @@ def metrics_faults(args: Any, architect: Any) -> list[str]:
 
 
 class RunCollector(Collector):  # type: ignore[misc]  # prometheus_client has no types here
-    """Reads a run's state whenever it is asked for.
-
-    Args:
-        shared: the run's.
-        quota: its counts.
-    """
+    """Reads a run's state whenever it is asked for."""
 
     def __init__(self, shared: ModelChatSharedState, quota: Quota) -> None:
         self._shared = shared
@@ -144,11 +134,6 @@ def serve_metrics(args: Any, shared: ModelChatSharedState, quota: Quota) -> Iter
     """Serve the metrics of a run, in a thread of its own; yields their address, or None where no port is set.
 
     Mephisto's own metrics are in prometheus_client's default registry, which is not shown here.
-
-    Args:
-        args: flags under ``mephisto.blueprint``.
-        shared: the run's.
-        quota: its counts.
 
     Raises:
         ConfigurationError: the port was taken meanwhile.

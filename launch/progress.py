@@ -29,8 +29,6 @@ class Progress:
     """Shows how far the collection is.
 
     Args:
-        quota: the counts.
-        shared: for the count of onboardings.
         console: where to; without a terminal, plain log lines are written instead of a live table.
         log_rate: seconds between two plain lines.
     """
@@ -48,9 +46,7 @@ class Progress:
         """Print, once, where workers find the task and where conversations go.
 
         Args:
-            live_run: Mephisto's running task.
             launch_seconds: from the start of the command until now.
-            chat_data_folder: as configured.
         """
         architect = live_run.architect
         base = getattr(architect, "page_url", "")

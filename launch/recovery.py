@@ -100,8 +100,6 @@ def hold_task(data_folder: Path, task_name: str, makes: Sequence[Path] = ()) -> 
     other run uses it, and ``makes``, with the folders above them.
 
     Args:
-        data_folder: Mephisto's.
-        task_name: in full, with its suffix.
         makes: further files that the block makes.
 
     Raises:
@@ -169,11 +167,6 @@ def recover(
     HITs, by its API). What fails is logged and tried again at the next start.
 
     Args:
-        db: Mephisto's database.
-        task_name: in full, with its suffix.
-        kept: what is saved under that name.
-        chat_data_folder: where conversations are saved.
-        is_live: whether real crowd work was paid for.
         block: gets each worker whose conversation the run had saved but not ended, with that conversation.
         remember_ending: gets each of these conversations: their participants may not have been told the ending yet.
     """
@@ -288,7 +281,6 @@ def dialog_of(
     what is no utterance at all (a damaged file): the rest is kept.
 
     Args:
-        messages: updates of the server, in order.
         generations: how the model's replies were made, by the ids of their updates.
     """
     dialog: list[Utterance] = []

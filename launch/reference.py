@@ -98,9 +98,6 @@ class Flag:
     """One flag.
 
     Attributes:
-        name: with all its dots.
-        kind: its type, in words.
-        meaning: what it is for.
         defaults: blueprint in words (empty for flags that aren't a blueprint's) -> default.
     """
 

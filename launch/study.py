@@ -50,9 +50,6 @@ class Study:
 def find_study(conf: str) -> Study:
     """Read a file of ``conf/``.
 
-    Args:
-        conf: its name.
-
     Raises:
         ConfigurationError: there is no such file, or it has faults.
     """

@@ -66,11 +66,7 @@ ABOUT = "Collect conversations between workers and models, with each reply annot
 
 
 def main(default_conf: str) -> None:
-    """Run a task from the command line.
-
-    Args:
-        default_conf: the file of the config group ``conf`` that is used unless ``conf=…`` names another.
-    """
+    """Run a task from the command line."""
     code: int = ExitCode.DONE
 
     def run(cfg: DictConfig) -> None:
@@ -321,10 +317,6 @@ def prepare(
     """Load the models and put together what all conversations share.
 
     Args:
-        cfg: the configuration.
-        task: what it says, checked.
-        console: shows what takes time.
-        data_folder: Mephisto's.
         done: conversations that text chat has collected with each model before.
         closing: gets what ends the models; to be closed when no conversation is open any more.
         stopped: whether the requester wants the run to end.

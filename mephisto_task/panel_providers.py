@@ -263,8 +263,6 @@ def find_or_make_requester(db: MephistoDB, provider: str, name: str) -> str:
     """Return the name of a panel's requester, who is made if need be.
 
     Args:
-        db: Mephisto's.
-        provider: a key of :data:`PROVIDERS`.
         name: "" for the provider's own.
 
     Raises:

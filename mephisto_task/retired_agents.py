@@ -27,7 +27,6 @@ class RetiredAgents:
     """The agents of one run whose part is over. ``_lock`` guards the table.
 
     Args:
-        db: Mephisto's.
         kept: how many stay in memory.
     """
 
@@ -53,7 +52,6 @@ class RetiredAgents:
 
         Args:
             agent_id: as its page has it; may come from anywhere.
-            live_run: the run.
         """
         with self._lock:
             agent = self._last.get(agent_id)

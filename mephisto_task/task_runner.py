@@ -85,9 +85,6 @@ class ModelChatTaskRunner(TaskRunner):
 
     It differs from Mephisto's own chat runner in what workers are protected from: the world is made once, its data go to
     the agent's state and never to the page, and whatever happens in a world, the worker is told and can submit.
-
-    Attributes:
-        failures: conversations that broke down, by worker.
     """
 
     def __init__(self, task_run: TaskRun, args: DictConfig, shared_state: ModelChatSharedState) -> None:
@@ -506,10 +503,7 @@ def tell_end(human: HumanAgent, kind: EndingKind, cause: str, reason: str) -> No
     """Tell a page that its part is over before its end, and why (docs/protocol.md, section 2).
 
     Args:
-        human: whose page.
         kind: the ending that a panel's participant is told.
-        cause: for the page.
-        reason: a sentence for the worker.
     """
     outcome = Completion.INCOMPLETE.value
     human.conclude("ended", kind, outcome=outcome, cause=cause, reason=reason, task_done=True)

@@ -39,7 +39,6 @@ class Preview:
 
     Args:
         overrides, reply, onboarding, model: see :class:`Study`.
-        console: where faults are said.
 
     Raises:
         ConfigurationError: the study has a fault.

@@ -40,11 +40,7 @@ Matcher = Callable[[str], Any]
 
 
 class AcceptabilityChecker:
-    """Checks conversations. Made once for a process and shared by all conversations and threads: it has no state of its own.
-
-    Args:
-        is_offensive: see :func:`offensive_matcher`.
-    """
+    """Checks conversations. Made once for a process and shared by all conversations and threads: it has no state of its own."""
 
     def __init__(self, is_offensive: Matcher) -> None:
         self._is_offensive = is_offensive

@@ -49,7 +49,6 @@ def block_workers(db: Any, cfg: Any, ids: Sequence[str]) -> None:
     """Soft-block the listed workers of a task that is about to be launched.
 
     Args:
-        db: Mephisto's database.
         cfg: the whole configuration, with the requester's name filled in.
         ids: the platform's own ids.
     """
@@ -66,9 +65,6 @@ def block_listed(db: Any, provider_type: str, qualification: str, ids: Sequence[
     """Soft-block every listed worker who is not blocked yet, known to Mephisto or not.
 
     Args:
-        db: Mephisto's database.
-        provider_type: the crowd platform.
-        qualification: the block qualification.
         ids: the platform's own ids.
 
     Returns:

@@ -63,10 +63,8 @@ def soft_block(
     """Keep a worker from every further unit of the tasks that use this block qualification; current conversations continue.
 
     Args:
-        worker: of any provider.
         qualification: the block qualification's name; without one nothing happens.
         reason: what the worker will be told (see :mod:`model_chat.quality.refusals`).
-        detail: for the log.
         on_platform: False: only here, where it takes no time; a second call tells the platform.
 
     Returns:
@@ -104,8 +102,6 @@ def block_for_conduct(world: ReportsConduct, agent: Agent, qualification: str | 
     """Soft-block a worker for what they did in a conversation that is over and saved; never raises.
 
     Args:
-        world: says why with ``block_reasons()``.
-        agent: the worker's Mephisto agent.
         qualification: the block qualification's name, or None: then a violation is on record only.
         on_platform: False before the worker is told that the conversation is over, so that none who is quick gets another
             one; True afterwards, so that none waits for the crowd platform.
@@ -123,10 +119,7 @@ def block_for_record(
     """Soft-block a worker for what a saved conversation holds, whose run died before it could; never raises.
 
     Args:
-        worker: of any provider.
         saved: the conversation; only a complete one speaks against a worker.
-        qualification: the block qualification's name, or None.
-        attention: the task's attention checks, or None.
     """
     try:
         if saved.get("status") != Completion.COMPLETE:
@@ -148,8 +141,6 @@ def prepare_qualifications(db: Any, args: Any, shared_state: Any) -> None:
     neither, and skips a qualification that it does not know.
 
     Args:
-        db: Mephisto's database.
-        args: the flags below ``mephisto.blueprint``.
         shared_state: the run's; ``qualifications`` is added to.
     """
     onboarding = name_of(args, "onboarding_qualification")
@@ -168,7 +159,6 @@ def bind_to_platform(requester: Any, qualifications: list[dict[str, Any]]) -> No
     and grants those that it does not know yet through whichever requester was registered last.
 
     Args:
-        requester: Mephisto's, of any provider.
         qualifications: Mephisto's dictionaries; each gets its ``QualificationTypeId``.
     """
     datastore = getattr(requester, "datastore", None)
@@ -245,7 +235,6 @@ def find_worker(db: Any, provider_type: str, platform_id: str) -> Worker | None:
     """Find a worker by the crowd platform's own id, or by Mephisto's name.
 
     Args:
-        db: Mephisto's database.
         provider_type: ``mock``, ``mturk``, ``mturk_sandbox``, ….
         platform_id: as saved in ``workers`` of a conversation, or in another spelling of it (:func:`canonical_id`).
     """
@@ -288,7 +277,6 @@ def canonical_id(provider_type: str, worker_id: str) -> str:
 
     Args:
         provider_type: says whether upper and lower case are the same.
-        worker_id: as a page, a list, or a command line gives it.
 
     Returns:
         the id; "" where nothing of it can be seen.

@@ -91,8 +91,6 @@ class SavedConversations:
         """Return the file of the conversation in which an assignment's worker sent any of these messages, or None.
 
         Args:
-            assignment_id: the assignment.
-            message_ids: of the messages.
             judged: sha256 of the finished conversation that was annotated, and the annotator, who has it only once: both
                 find the file, too.
         """
@@ -117,7 +115,6 @@ def find_saved(chat_data_folder: Path, database: Path | None, task_name: str) ->
     Args:
         chat_data_folder: need not exist.
         database: Mephisto's database file; None, or a file that isn't there, for none.
-        task_name: in full, with its suffix.
 
     Raises:
         ConfigurationError: the database is no Mephisto database, or stays locked.

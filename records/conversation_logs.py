@@ -111,7 +111,6 @@ def read_logs(flag: str, path: Path) -> list[LoggedConversation]:
     """Read all conversations of a file or folder.
 
     Args:
-        flag: that names the path, for messages.
         path: a file of JSON Lines, or a folder of own records; incomplete records of a folder are left out, and so are
             annotations of other conversations.
 

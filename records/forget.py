@@ -82,7 +82,6 @@ def forget_worker(
         chat_data_folders: where conversations were saved; those that don't exist are passed over.
         stack_folders: of image chats, likewise.
         delete: whether the worker's conversations are deleted, in both records, rather than kept under the pseudonym.
-        dry_run: whether to count only.
 
     Raises:
         ConfigurationError: a run is active, or the database can't be read or written.
@@ -187,7 +186,6 @@ class _Change:
 
     Args:
         names: the worker's ids and what takes their place.
-        dry_run: whether nothing is written.
         delete: whether what the worker wrote goes, too.
     """
 

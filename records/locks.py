@@ -42,7 +42,6 @@ def hold(path: Path, alone: bool, make: bool = True, required: bool = False, not
     """Lock a file, or a folder itself, until the end of the block; never wait.
 
     Args:
-        path: what to lock.
         alone: whether nobody else may hold it; else it is shared with those who share it, too.
         make: whether to make the file where it is missing; a folder is never made.
         required: whether a file system without locks is an error.

@@ -103,9 +103,7 @@ def list_agents(
     """Every agent of a task, whatever its status, oldest first.
 
     Args:
-        database: Mephisto's database file.
         task_name: the task's name in full, with its suffix (`_local`, `_sandbox`) where there is one.
-        flag: that the user named the database with, for errors.
         unknown_task_ok: whether a task that is not known is one without agents.
 
     Raises:

@@ -251,7 +251,6 @@ def list_files(folders: Iterable[str | os.PathLike[str]], skip: Sequence[str | o
     once. The order does not depend on the file system, nor on the order of ``folders``.
 
     Args:
-        folders: the results folders.
         skip: folders that hold no conversations although they lie inside (the analysis' own output).
 
     Raises:

@@ -258,13 +258,7 @@ def free_port() -> int:
 
 
 def fault_of_port(port: str, flag: str = "mephisto.architect.port", host: str = "0.0.0.0") -> str | None:
-    """Say what is wrong with a port of this machine: no number, out of range, or taken; None if nothing.
-
-    Args:
-        port: what was given.
-        flag: where it was given.
-        host: IP address that it is used with.
-    """
+    """Say what is wrong with a port of this machine: no number, out of range, or taken; None if nothing."""
     if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= LAST_PORT:
         return f"{flag}: '{port:.40}' is not a port; give a number from 1 to {LAST_PORT}."
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -67,11 +67,8 @@ def _review(
     """Do the same for each agent, until the platform can't be asked any more.
 
     Args:
-        adapter: of the platform.
-        agents: whose work it is.
         act: does it for one of them, and returns a remark.
         said: what has been done for one of them.
-        out: says what happened.
     """
     if not out.dry_run:
         try:
@@ -134,7 +131,6 @@ class _Payment:
     """Bonuses of one command.
 
     Attributes:
-        adapter: of the platform.
         agents: whom the command line chooses.
         amounts: flag -> hundredths of the currency.
         owed: what is to be paid.
@@ -156,9 +152,6 @@ def _pay(
     """Pay bonuses, those first whose sending was cut short, once the total is confirmed.
 
     Args:
-        task: whose units are paid.
-        args: the command line.
-        out: says what happened.
         flags: those that hold amounts.
         owe: adds what is to be paid; called with the right to pay, so that nobody pays between looking and paying.
 

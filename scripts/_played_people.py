@@ -154,7 +154,6 @@ class PlayedPerson(Person):
 
     Args:
         behaviour, rng: see :class:`Person`.
-        pool, nickname: of the model.
         persona: who is played.
         note: told each message and what it has cost, US dollars.
     """

@@ -93,12 +93,7 @@ class PersonFailedError(ModelChatError):
 
 
 class Person:
-    """Answers at random, as :class:`Behaviour` says. A subclass may take its time, and remember what was said.
-
-    Args:
-        behaviour: what the worker does.
-        rng: where chance comes from.
-    """
+    """Answers at random, as :class:`Behaviour` says. A subclass may take its time, and remember what was said."""
 
     def __init__(self, behaviour: Behaviour, rng: random.Random) -> None:
         self.behaviour = behaviour

@@ -29,12 +29,8 @@ class SimulatedWorker:
     """One worker on one assignment of a task that runs on this machine.
 
     Args:
-        port: the router's port.
-        worker: the worker's name.
         assignment: any string; worker and assignment together are one conversation.
-        behaviour: what the worker does.
         seed: of their words, ticks and ratings.
-        http: HTTP client.
         query: of the page's address, for a panel's participant or a visitor; None: the provider mock.
         public_url: the task's ``mephisto.architect.public_url``, if it has one: the worker asks the router on this machine
             as the reverse proxy would for a page of this address.

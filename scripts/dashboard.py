@@ -36,10 +36,6 @@ LAST_PORT = 65535
 def read_studies(names: Sequence[str], flags: Sequence[str] = ()) -> list[StudyInfo]:
     """Read the studies' files.
 
-    Args:
-        names: of files in ``conf/``.
-        flags: overrides, for all of them.
-
     Raises:
         ConfigurationError: one sentence for each fault of any of them.
     """

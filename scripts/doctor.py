@@ -51,7 +51,6 @@ class Finding:
 
     Attributes:
         mark: whether it keeps a run from starting (FAULT), may surprise (WARNING), or is in order.
-        subject: what was looked at.
         text: what was found and, unless it is fine, what to do.
     """
 
@@ -95,11 +94,7 @@ def check_python(running: tuple[int, ...] = sys.version_info[:3]) -> Finding:
 
 
 def check_node(search_path: str | None = None) -> Finding:
-    """Check that there is a Node.js that the router runs with.
-
-    Args:
-        search_path: in place of ``PATH``.
-    """
+    """Check that there is a Node.js that the router runs with."""
     remedy = f"install Node.js {OLDEST_NODE} or newer"
     node = shutil.which("node", path=search_path)
     if node is None:
@@ -303,12 +298,7 @@ def _check_database(file: Path) -> Iterator[Finding]:
 
 
 def check_panel(cfg: DictConfig, task: Any) -> Iterator[Finding]:
-    """Say what a study costs on its panel; Prolific is asked where the configuration has a token.
-
-    Args:
-        cfg: the whole configuration.
-        task: what it says, checked.
-    """
+    """Say what a study costs on its panel; Prolific is asked where the configuration has a token."""
     from model_chat.configuration.mephisto_data import DATABASE, find_data_folder
     from model_chat.crowd.money import to_minor
     from model_chat.crowd.panel_launch import cost_sentences
@@ -332,13 +322,7 @@ def check_panel(cfg: DictConfig, task: Any) -> Iterator[Finding]:
 
 
 def check_models(task: Any, model_parallel: bool, load: bool) -> Iterator[Finding]:
-    """Check that the agents of all models can be imported and their files be read; with ``load``, load each and ask it.
-
-    Args:
-        task: the checked task.
-        model_parallel: ParlAI's flag.
-        load: whether to load the models, which takes their time and memory.
-    """
+    """Check that the agents of all models can be imported and their files be read; with ``load``, load each and ask it."""
     models: list[Any] = []  # all are kept, as in a run, so that those of the same weights share them
     for nickname, source in task.sources.items():
         subject = f"Model {nickname}"
@@ -424,11 +408,6 @@ def _try_model(subject: str, source: Any, model_parallel: bool, models: list[Any
 
 def examine(arguments: list[str], load_models: bool, say: Callable[[Finding], None]) -> bool:
     """Make every check that can be made.
-
-    Args:
-        arguments: flags of the run to be checked.
-        load_models: whether to load them.
-        say: called with each finding.
 
     Returns:
         whether a run would start.

@@ -123,7 +123,6 @@ def install(made: Path, names: Sequence[str], folder: Path, opt: Mapping[str, An
     """Put a finished model into its folder, the opt last.
 
     Args:
-        made: the folder that the files come from.
         names: the files to copy, without the opt.
         folder: where they go; files of the same name are replaced, each whole.
         opt: what becomes ``model.opt``.
@@ -150,7 +149,6 @@ def make_blender_tiny(folder: Path, steps: int) -> None:
     """Train a small ParlAI generator and put it into ``folder`` in ParlAI's own layout.
 
     Args:
-        folder: the model's folder, which exists.
         steps: how many training steps of 32 examples.
     """
     with tempfile.TemporaryDirectory(prefix="blender_tiny_") as temporary:
@@ -232,8 +230,6 @@ def make_shapes(nickname: str, folder: Path, given: argparse.Namespace) -> None:
 
     Args:
         nickname: one of ``IMAGE_MODELS``.
-        folder: the model's folder, which exists.
-        given: the command's arguments, of which none matters here.
     """
     from model_chat.scripts.make_image_demo import make_image_demo
 

@@ -101,7 +101,6 @@ def make_image_demo(base_folder: Path, nickname: str, threads: int = 2) -> Path:
     Args:
         base_folder: the folder of models; the model comes to ``<base_folder>/<nickname>``.
         nickname: a key of ``EFFORTS``.
-        threads: how many threads torch may use.
 
     Returns:
         the path of the model's file; beside it are ``model.opt``, ``model.dict`` and ``model.dict.opt``.

@@ -38,9 +38,6 @@ class Subcommand:
     """One thing that the command can do. Add yours to :data:`SUBCOMMANDS`.
 
     Attributes:
-        help_text: one sentence.
-        run: does it.
-        add_arguments: declares its further arguments.
         picks_workers: takes worker ids (``True``), takes them or ``--all`` (``"or all"``), or none (``False``).
         before_launch: does it in place of ``run``, for what needs no task that was launched.
     """

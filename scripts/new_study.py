@@ -63,8 +63,6 @@ def lay_out(
         name: of the study, of its folder and of its file in ``conf/``.
         place: the folder that holds ``conf/`` and the study's own.
         endpoint: settings of a model behind an endpoint, to be used in place of the demo model.
-        with_flow: make a study flow, too.
-        with_design: make a design, too.
 
     Returns:
         what was made, the file of the configuration first.

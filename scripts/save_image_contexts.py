@@ -110,12 +110,6 @@ def tolerant_image_loading() -> Iterator[None]:
 def save_image_contexts(opt: Any) -> Outcome:
     """Walk through the task of ``opt`` and save its images.
 
-    Args:
-        opt: parsed by :func:`make_parser`.
-
-    Returns:
-        what was saved and what not.
-
     Raises:
         ConfigurationError: an argument can't be used, the task can't be loaded, or it gave no image.
     """

@@ -125,13 +125,7 @@ def check_tools(node_is_needed: bool = True) -> None:
 
 
 def install(python: str | Path, wanted: list[str], locked: dict[str, list[str]]) -> None:
-    """Install locked packages into the environment of a Python.
-
-    Args:
-        python: its interpreter.
-        wanted: pins.
-        locked: all groups of the lock.
-    """
+    """Install locked packages into the environment of a Python."""
     torch = next(pin for pin in wanted if pin.startswith("torch=="))
     with tempfile.TemporaryDirectory() as folder:
         pins, rest = Path(folder) / "constraints.txt", Path(folder) / "rest.txt"

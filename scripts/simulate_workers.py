@@ -52,7 +52,6 @@ async def simulate(
         workers: how many there are; worker ``i`` behaves as ``behaviours[i % len(behaviours)]``.
         behaviours: at least one.
         conversations: how many each has, one after the other.
-        seed: of everything random.
         arrival_gap: seconds between two arrivals; 0: all at once.
         prefix: of the workers' names.
         address: what a panel adds to the study's address, from ``?`` on, with ``{participant}`` and ``{session}``; "" for

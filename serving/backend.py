@@ -31,11 +31,7 @@ def open_pool(
     """Load all models of a run, wherever they run.
 
     Args:
-        args: the flags under ``mephisto.blueprint``, checked.
         sources: nickname -> where the model comes from.
-        flag: the one that names the models, for error messages.
-        status: shows what takes time.
-        stopped: whether the requester wants the run to end.
 
     Raises:
         ConfigurationError: a model can't be loaded, or the machines for it are not available.

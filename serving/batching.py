@@ -21,7 +21,6 @@ class Asked(NamedTuple):
     """A conversation's request for a reply.
 
     Attributes:
-        clone: the conversation's agent.
         observations: ParlAI messages that it observes, in order, before it acts.
         tell: gets the text so far, while the reply grows; None: only the whole reply is wanted.
     """

@@ -113,11 +113,6 @@ def load_model(
 ) -> LoadedModel:
     """Load the model of ``source``.
 
-    Args:
-        source: where it comes from.
-        model_parallel: ParlAI's.
-        flag: the one that names the models, for error messages.
-
     Raises:
         ConfigurationError: ParlAI can't load it; the message carries ParlAI's own reason.
     """

@@ -130,7 +130,6 @@ class Scheduler:
     ``_condition`` guards everything here; no model is called while it is held.
 
     Args:
-        models: the models.
         limit: how many may run at once; at least 1.
         max_batch_size: most conversations answered at once; 1 for no batches.
         batch_wait: seconds that a request waits for others to join it, at most.
