@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +25,11 @@ SHORTEST_PREFIX = 5
 CHOSEN = ("blueprint", "architect", "provider")
 """What a configuration must choose, as groups below ``mephisto/``."""
 OWN_PACKAGE = "model_chat."
+
+
+def flag(default: Any, meaning: str) -> Any:
+    """Declare a field of a dataclass of flags, with what the reference says of it."""
+    return field(default=default, metadata={"help": meaning})
 
 
 @dataclass(frozen=True)

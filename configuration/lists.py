@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from model_chat.configuration.files import read_text
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 
 FILE_MARK = "@"
 """An entry of a list of ids that begins like this names a file of ids."""
@@ -105,11 +105,8 @@ def ids_of(flag: str, text: str | None) -> list[str]:
     ids: dict[str, None] = {}
     faults: list[str] = []
     for entry in split_list(flag, text):
-        try:
+        with collecting(faults):
             found = read_ids(flag, entry[len(FILE_MARK) :]) if entry.startswith(FILE_MARK) else [entry]
-        except ConfigurationError as error:
-            faults += error.faults
-        else:
             ids.update(dict.fromkeys(found))
     ConfigurationError.raise_if(faults)
     return list(ids)

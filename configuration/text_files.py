@@ -21,7 +21,7 @@ from model_chat.configuration.worker_texts import (
     read_shipped,
     shipped_languages,
 )
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 
 LANGUAGE_FLAG, PATH_FLAG = "mephisto.blueprint.language", "mephisto.blueprint.texts_path"
 PLURALS = ("zero", "one", "two", "few", "many", "other")
@@ -210,10 +210,8 @@ def load_texts(language: str, path: str) -> Texts:
     layers: list[Mapping[str, Any]] = [] if shipped is None else [read_shipped(shipped)]
     if path:
         checked = None
-        try:
+        with collecting(faults):
             checked = check_texts(PATH_FLAG, path, read_text(PATH_FLAG, path))
-        except ConfigurationError as error:
-            faults += error.faults
         if checked is not None:
             faults += checked.faults
             own = checked.data.get("language", language)

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 from model_chat.images.inputs import ImageInput, check_takes_images
 from model_chat.images.quota import ImageQuota
 from model_chat.images.stack import ImageStack
@@ -38,12 +38,9 @@ def make_image_options(
     faults: list[str] = []
     inputs: dict[str, ImageInput] = {}
     for model in models:
-        with console.status(Text(f"Showing {model.nickname} an image…")):
-            try:
-                inputs[model.nickname] = ImageInput(model, images.contexts)
-                check_takes_images(model, inputs[model.nickname])
-            except ConfigurationError as error:
-                faults += error.faults
+        with console.status(Text(f"Showing {model.nickname} an image…")), collecting(faults):
+            inputs[model.nickname] = ImageInput(model, images.contexts)
+            check_takes_images(model, inputs[model.nickname])
     ConfigurationError.raise_if(faults)
     stack = ImageStack(
         num_images=len(images.contexts),

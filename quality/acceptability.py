@@ -40,7 +40,7 @@ Matcher = Callable[[str], Any]
 
 
 class AcceptabilityChecker:
-    """Checks conversations. Made once for a process and shared by all conversations and threads: it has no state of its own."""
+    """Checks conversations. Has no state of its own: one is shared by all conversations and threads of a process."""
 
     def __init__(self, is_offensive: Matcher) -> None:
         self._is_offensive = is_offensive

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from model_chat.configuration.lists import read_ids, split_list
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 from model_chat.quality.blocks import (
     BlockReason,
     bind_to_platform,
@@ -37,10 +37,8 @@ def read_block_lists(paths: str | None) -> list[str]:
     ids: dict[str, None] = {}
     faults: list[str] = []
     for path in split_list(FLAG, paths):
-        try:
+        with collecting(faults):
             ids.update(dict.fromkeys(map(normalise_worker_id, read_ids(FLAG, path, "worker id"))))
-        except ConfigurationError as error:
-            faults += error.faults
     ConfigurationError.raise_if(faults)
     return list(ids)
 

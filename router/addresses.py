@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from model_chat.errors import ConfigurationError
+from model_chat.errors import collecting
 from model_chat.router.public_address import PublicAddress, public_address_of
 
 if TYPE_CHECKING:
@@ -56,10 +56,8 @@ def _public_faults(architect: DictConfig, bind: str) -> list[str]:
     """Say what is wrong with the public address, and with flags that contradict it."""
     faults: list[str] = []
     address: PublicAddress | None = None
-    try:
+    with collecting(faults):
         address = public_address_of(architect)
-    except ConfigurationError as error:
-        faults += error.faults
     host = None if address is None else address.host
     if host is not None:
         faults += [

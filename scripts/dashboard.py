@@ -26,7 +26,7 @@ from model_chat.dashboard.settings import LOOPBACK, host_faults, read_passwords
 from model_chat.dashboard.sockets import address_of, bind
 from model_chat.dashboard.study import StudyInfo, with_own_ids
 from model_chat.dashboard.watch import Watched
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 from model_chat.launch.command_line import compose_config
 
 PORT = 9200
@@ -74,10 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not 0 <= args.port <= LAST_PORT:
             faults.append(f"--port: '{args.port}' is not a port; give a number from 0 to {LAST_PORT}.")
         studies: list[StudyInfo] = []
-        try:
+        with collecting(faults):
             studies = read_studies(args.config, flags)
-        except ConfigurationError as error:
-            faults += error.faults
         ConfigurationError.raise_if(faults)
         listening = bind("--port", args.host, args.port)
         token = secrets.token_urlsafe(24)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from typing import Any
 
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 from model_chat.serving.catalogue import ModelSource
 from model_chat.serving.loading import load_model
 from model_chat.serving.model import ServedModel, StoppedError
@@ -79,11 +79,8 @@ def _load_here(
     for nickname, source in sources.items():
         if stopped():
             raise StoppedError
-        try:
-            with status(f"Loading {nickname}…"):
-                models.append(load_model(source, model_parallel, flag))
-        except ConfigurationError as error:
-            faults += error.faults
+        with collecting(faults), status(f"Loading {nickname}…"):
+            models.append(load_model(source, model_parallel, flag))
     ConfigurationError.raise_if(faults)
     for nicknames in sharing(models):
         logger.info(shared_sentence(nicknames))
@@ -121,10 +118,8 @@ def _open_endpoints(
     models: list[ServedModel] = []
     faults: list[str] = []
     for source in sources.values():
-        try:
+        with collecting(faults):
             models.append(load_model(source, model_parallel, flag))
-        except ConfigurationError as error:
-            faults += error.faults
     ConfigurationError.raise_if(faults)
     threads = ThreadPoolExecutor(len(models), thread_name_prefix="first replies")
     try:
