@@ -5,7 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NoReturn
+from functools import wraps
+from typing import NoReturn, ParamSpec
+
+from model_chat.errors import ConfigurationError
+
+_Arguments = ParamSpec("_Arguments")
 
 
 class ExitCode(IntEnum):
@@ -33,6 +38,21 @@ MEANINGS = {
     ExitCode.INTERRUPTED: "the run was stopped by Ctrl-C or SIGTERM, whatever was collected",
 }
 """For a run, in words."""
+
+
+def reports_faults(command: Callable[_Arguments, int]) -> Callable[_Arguments, int]:
+    """Let a command print the faults of its :class:`ConfigurationError` and return that exit code."""
+
+    @wraps(command)
+    def run(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> int:
+        try:
+            return command(*args, **kwargs)
+        except ConfigurationError as error:
+            for fault in error.faults:
+                print(f"✗ {fault}", file=sys.stderr)  # noqa: T201  # what the command is asked to print
+            return ExitCode.CONFIGURATION
+
+    return run
 
 
 def exit_with(command: Callable[[], int]) -> NoReturn:

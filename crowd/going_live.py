@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from model_chat.configuration.comparison import PAIRED
 from model_chat.configuration.study_flow import pages_around_chat
 from model_chat.configuration.turn_time import longest_pace
-from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
+from model_chat.crowd.cost import fee_cents, total_cents
+from model_chat.crowd.money import to_minor, written
 from model_chat.crowd.panel_launch import announce_cost
 from model_chat.errors import ConfigurationError
 
@@ -57,7 +58,7 @@ def configuration_faults(cfg: Any, attention_checks: int = 0) -> list[str]:
         )
     faults += _architect_faults(cfg, provider)
     try:
-        if to_cents(task.task_reward) < 1:
+        if to_minor(task.task_reward) < 1:
             faults.append("mephisto.task.task_reward: MTurk pays at least one cent; give US dollars, such as 0.50.")
     except ValueError as error:
         faults.append(f"mephisto.task.task_reward: {error}; MTurk pays whole cents, such as 0.50.")
@@ -237,26 +238,26 @@ def confirm_cost(cfg: Any, units: int, balance_cents: int, console: Any) -> None
     Raises:
         ConfigurationError: ``confirm_cost`` is another amount or none, or the account does not hold it.
     """
-    reward = to_cents(cfg.mephisto.task.task_reward)
+    reward = to_minor(cfg.mephisto.task.task_reward)
     total = total_cents(units, reward)
     live = cfg.mephisto.provider._provider_type == MTURK
-    text = f"{units} units × ({dollars(reward)} reward + {dollars(fee_cents(reward))} fee) = {dollars(total)}"
+    text = f"{units} units × ({written(reward)} reward + {written(fee_cents(reward))} fee) = {written(total)}"
     _print(console, f"Cost: {text}" + ("" if live else "; nothing in the sandbox"))
     if not live:
         return
     amount = f"{total / 100:.2f}"
     try:
-        confirmed = to_cents(cfg.confirm_cost) if cfg.confirm_cost else None
+        confirmed = to_minor(cfg.confirm_cost) if cfg.confirm_cost else None
     except ValueError as error:
         raise ConfigurationError(
-            f"confirm_cost: {error}; to spend {dollars(total)}, give confirm_cost={amount}."
+            f"confirm_cost: {error}; to spend {written(total)}, give confirm_cost={amount}."
         ) from None
     if confirmed != total:
-        given = "is unset" if confirmed is None else f"{dollars(confirmed)} is not the cost of this run"
+        given = "is unset" if confirmed is None else f"{written(confirmed)} is not the cost of this run"
         raise ConfigurationError(f"confirm_cost: {given} ({text}); to spend it, give confirm_cost={amount}.")
     if balance_cents < total:
         raise ConfigurationError(
-            f"mephisto.provider.requester_name: the account holds {dollars(balance_cents)}, the run costs {dollars(total)}; "
+            f"mephisto.provider.requester_name: the account holds {written(balance_cents)}, the run costs {written(total)}; "
             "add money at requester.mturk.com, or offer fewer conversations."
         )
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 
-from model_chat.crowd.adapters import Owed, Quote, Report
+from model_chat.crowd.adapters import Owed, PlatformAdapter, Quote, Report
 from model_chat.crowd.money import written
 from model_chat.crowd.panel_pay import PROVIDER, PanelPay
 from model_chat.crowd.platform import PlatformError
@@ -55,11 +55,10 @@ def open_client(pay: PanelPay, token_variable: str | None = None) -> ProlificCli
     return ProlificClient(token, variable or "", pay.api_url)
 
 
-class ProlificAdapter:
-    """Prolific, by its API (:class:`~model_chat.crowd.adapters.PlatformAdapter`). Nothing is asked before it is needed."""
+class ProlificAdapter(PlatformAdapter):
+    """Prolific, by its API. Nothing is asked before it is needed."""
 
     name = "Prolific"
-    pays_by_list = False
 
     def __init__(self, task: Task, pay: PanelPay, token_variable: str | None = None) -> None:
         self._task, self._pay, self._token_variable = task, pay, token_variable

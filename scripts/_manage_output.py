@@ -7,9 +7,6 @@ from rich.console import Console
 from model_chat.configuration.exit_codes import ExitCode
 from model_chat.launch.logs import without_controls
 
-DONE, FAILED, FAULTY = ExitCode.DONE, ExitCode.FAILED, ExitCode.CONFIGURATION
-"""Exit codes: all was done (or would be); something was not; the command line is faulty."""
-
 
 class Output:
     """What the command says, on standard output, and whether all of it went well."""
@@ -17,7 +14,7 @@ class Output:
     def __init__(self, console: Console, dry_run: bool) -> None:
         self.console = console
         self.dry_run = dry_run
-        self.code: int = DONE
+        self.code: int = ExitCode.DONE
 
     def say(self, text: str) -> None:
         """Print a text as it is, but for control characters."""
@@ -29,5 +26,5 @@ class Output:
 
     def failed(self, text: str) -> None:
         """Say what has not been done."""
-        self.code = FAILED
+        self.code = ExitCode.FAILED
         self.say(f"✗ {text}")

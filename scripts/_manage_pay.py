@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 
 from model_chat.crowd.adapters import Owed, PlatformAdapter, Quote, adapter_of, reward_of, unit_of
 from model_chat.crowd.bonuses import fixed_bonus
-from model_chat.crowd.cost import to_cents
 from model_chat.crowd.ledger import PAID, Bonus, token_of
 from model_chat.crowd.messages import SENT, Messages
-from model_chat.crowd.money import plain, written
+from model_chat.crowd.money import plain, to_minor, written
 from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.prolific import ProlificAdapter
 from model_chat.crowd.prolific_api import NoAnswerError, is_hopeless
@@ -192,7 +191,7 @@ def _confirmed(adapter: PlatformAdapter, args: argparse.Namespace, quote: Quote)
     return Path(args.output).expanduser() if args.output is not None else None
 
 
-def _paying(task: Task, out: Output) -> AbstractContextManager[None]:
+def _paying(task: Task, out: Output) -> AbstractContextManager[object]:
     """Hold the right to pay, from looking up what was paid to paying; a dry run needs none."""
     return nullcontext() if out.dry_run else task.ledger.paying()
 
@@ -281,7 +280,7 @@ def _amount(faults: list[str], flag: str, amount: str) -> int:
 
 def _cents(flag: str, amount: str) -> int:
     try:
-        return to_cents(amount)
+        return to_minor(amount)
     except ValueError as error:
         raise ConfigurationError(f"{flag}: {error}; write it like 1.50.") from None
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from model_chat import compat as compat  # the patches, before mephisto is imported
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.dashboard.access import Access, user_name
 from model_chat.dashboard.server import be_modest, serve
 from model_chat.dashboard.settings import LOOPBACK, host_faults, read_passwords
@@ -50,6 +50,7 @@ def read_studies(names: Sequence[str], flags: Sequence[str] = ()) -> list[StudyI
     return with_own_ids(found)
 
 
+@reports_faults
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     from mephisto.utils.logger_core import set_mephisto_log_level
@@ -84,10 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print("Ctrl-C ends it.", highlight=False)
         be_modest()
         serve([Watched(study) for study in studies], access, listening, lambda server: None)
-    except ConfigurationError as error:
-        for text in error.faults:
-            console.print(f"✗ {text}", highlight=False, soft_wrap=True, markup=False)
-        return ExitCode.CONFIGURATION
     except KeyboardInterrupt:  # it is how the command ends
         return 0
     return 0

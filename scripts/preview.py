@@ -22,9 +22,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.configuration.task_names import LOCAL
-from model_chat.errors import ConfigurationError
 from model_chat.launch.logs import set_up_logging
 from model_chat.preview.operator import Operator
 from model_chat.preview.served_page import ServedPage
@@ -69,6 +68,7 @@ def serve(preview: Preview, page: ServedPage, browser: bool, console: Console) -
         operator.close()
 
 
+@reports_faults
 def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
@@ -97,10 +97,6 @@ def main() -> int:
             closing.callback(preview.close)
             closing.callback(page.stop)
             serve(preview, page, not args.no_browser, console)
-    except ConfigurationError as error:
-        for text in error.faults:
-            console.print(f"✗ {text}", highlight=False, soft_wrap=True, markup=False)
-        return ExitCode.CONFIGURATION
     except KeyboardInterrupt:  # while the study is read
         return 0
     return 0

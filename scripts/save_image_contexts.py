@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +22,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.configuration.places import work_dir
 from model_chat.errors import ConfigurationError
 from model_chat.images.contexts import ImageContextsWriter
@@ -261,15 +260,11 @@ def describe(outcome: Outcome, path: str) -> str:
     return "\n".join(lines)
 
 
+@reports_faults
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 2 with the reason on standard error."""
     opt = make_parser().parse_args(None if arguments is None else list(arguments))
-    try:
-        outcome = save_image_contexts(opt)
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        return ExitCode.CONFIGURATION
-    print(describe(outcome, opt["image_context_path"]))
+    print(describe(save_image_contexts(opt), opt["image_context_path"]))
     return 0
 
 

@@ -23,7 +23,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.configuration.exit_codes import ExitCode, exit_with, reports_faults
 from model_chat.errors import ConfigurationError
 from model_chat.router.public_address import FLAG, parse_public_url
 from model_chat.scripts._played_people import LLM_FLAG, PERSONAS_FLAG, PlayedPeople, read_personas
@@ -140,6 +140,7 @@ def report(outcomes: Sequence[Outcome], seconds: float, console: Console) -> Non
     )
 
 
+@reports_faults
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0 when no simulated worker failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -218,14 +219,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for number in range(args.workers)
     ]
     people: PlayedPeople | None = None
-    try:
-        if args.llm is not None:
-            people = PlayedPeople(args.llm, read_personas(args.personas))
-        elif args.personas is not None:
-            raise ConfigurationError(f"{PERSONAS_FLAG}: needs {LLM_FLAG}, the models that play them; give it as well.")
-    except ConfigurationError as error:
-        print("\n".join(error.faults), file=sys.stderr)
-        return ExitCode.CONFIGURATION
+    if args.llm is not None:
+        people = PlayedPeople(args.llm, read_personas(args.personas))
+    elif args.personas is not None:
+        raise ConfigurationError(f"{PERSONAS_FLAG}: needs {LLM_FLAG}, the models that play them; give it as well.")
     started = time.monotonic()
     try:
         outcomes = asyncio.run(
