@@ -41,22 +41,6 @@ class State(StrEnum):
     ENDED = "ended"
 
 
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.START: frozenset({State.PAGES_BEFORE, State.HUMAN_TURN, State.ENDED}),
-    State.PAGES_BEFORE: frozenset({State.HUMAN_TURN, State.ENDED}),
-    State.HUMAN_TURN: frozenset({State.ATTENTION_CHECK, State.MODEL_TURN, State.ENDED}),
-    State.ATTENTION_CHECK: frozenset({State.MODEL_TURN, State.ENDED}),
-    State.MODEL_TURN: frozenset(
-        {State.COMPARISON, State.HUMAN_TURN, State.END_OF_CHAT, State.FINAL_RATING, State.ENDED}
-    ),
-    State.END_OF_CHAT: frozenset({State.HUMAN_TURN, State.COMPARISON, State.ENDED}),
-    State.COMPARISON: frozenset({State.HUMAN_TURN, State.FINAL_RATING, State.PAGES_AFTER, State.ENDED}),
-    State.FINAL_RATING: frozenset({State.PAGES_AFTER, State.ENDED}),
-    State.PAGES_AFTER: frozenset({State.ENDED}),
-    State.ENDED: frozenset(),
-}
-
-
 @dataclass(frozen=True)
 class ChatOptions:
     """What all conversations of a run share. Made once, at launch.

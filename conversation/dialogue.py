@@ -61,6 +61,15 @@ class Dialogue:
         last = self.last_reply
         return None if self._annotations is None or last is None or last.problem_data is not None else last
 
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether the worker has said something, or a reply of the model has cost something."""
+        return any(
+            (line.agent_idx == HUMAN_IDX and not line.fake_start)
+            or (line.generation is not None and bool(line.generation.cost_usd))
+            for line in self.utterances
+        )
+
     def own_texts(self) -> list[list[str]]:
         """What the worker wrote themselves in each chat."""
         chats: dict[int | None, list[str]] = {}

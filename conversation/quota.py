@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
+from model_chat.errors import ModelChatError
+
 
 class Outlook(Enum):
     """What there is for a worker."""
@@ -28,6 +30,10 @@ class ModelCount(NamedTuple):
     done: int
     in_flight: int
     needed: int
+
+
+class NoReservationLeftError(ModelChatError, RuntimeError):
+    """Every model has all the conversations it needs, or the models have cost what they may."""
 
 
 @dataclass

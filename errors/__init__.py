@@ -11,7 +11,7 @@ The others are defined in the module that raises them::
     │   └── RequestFailedError          agents._endpoint_reply
     ├── RemoteError                     serving.histories
     ├── StoppedError                    serving.model
-    ├── NoReservationLeftError (RuntimeError) worlds
+    ├── NoReservationLeftError (RuntimeError) conversation.quota
     ├── PlatformError (RuntimeError)    crowd.platform
     │   └── ProlificError               crowd.prolific_api
     │       ├── RefusedByProlificError

@@ -21,7 +21,7 @@ from model_chat.records.schema import AttentionResult, Completion
 from model_chat.records.worker_ids import normalise_worker_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mephisto.data_model.agent import Agent
     from mephisto.data_model.worker import Worker
@@ -98,6 +98,20 @@ class ReportsConduct(Protocol):
         """Each reason with a detail for the log."""
 
 
+def conduct_reasons(
+    violations: str | None, attention: AttentionConfig | None, results: Sequence[AttentionResult]
+) -> list[tuple[BlockReason, str]]:
+    """Return why the worker of a complete conversation is to be blocked, each reason with a detail for the log.
+
+    Args:
+        violations: comma-separated names of failed acceptability checks; "" or None for none.
+    """
+    reasons = [(BlockReason.ACCEPTABILITY, violations)] if violations else []
+    if attention is not None and attention.too_many_failed(results):
+        reasons.append((BlockReason.ATTENTION, f"{sum(not result.passed for result in results)} failed"))
+    return reasons
+
+
 def block_for_conduct(world: ReportsConduct, agent: Agent, qualification: str | None, on_platform: bool) -> None:
     """Soft-block a worker for what they did in a conversation that is over and saved; never raises.
 
@@ -126,10 +140,8 @@ def block_for_record(
             return
         violations = next(iter(saved.get("acceptability_violations") or ()), None)
         checks = [AttentionResult(**check) for check in saved.get("attention_checks") or ()]
-        if violations:
-            soft_block(worker, qualification, BlockReason.ACCEPTABILITY, violations)
-        if attention is not None and attention.too_many_failed(checks):
-            soft_block(worker, qualification, BlockReason.ATTENTION, "by a conversation of an earlier run")
+        for reason, detail in conduct_reasons(violations, attention, checks):
+            soft_block(worker, qualification, reason, f"{detail}, in a conversation of an earlier run")
     except Exception:  # the record may be damaged, and the platform may fail; neither may end the recovery
         logger.exception("Worker %s could not be blocked; see scripts/manage_workers.py block", worker.worker_name)
 
