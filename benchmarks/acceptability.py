@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from _process import status_of
 from rich.console import Console
 from rich.table import Table
 
@@ -28,14 +29,6 @@ MESSAGES = (
     "I had soup for lunch and it was very good.",
     "What kind of music do you listen to?",
 )
-
-
-def resident_mb() -> float:
-    """Return the memory of this process, MB."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1000
-    return float("nan")
 
 
 def measure(way: str, conversations: int, words: Path) -> dict[str, float]:
@@ -52,7 +45,7 @@ def measure(way: str, conversations: int, words: Path) -> dict[str, float]:
 
     from parlai.utils.safety import OffensiveStringMatcher  # isort: skip  (imported before anything is measured)
 
-    memory, started = resident_mb(), time.perf_counter()
+    memory, started = status_of()["VmRSS"] / 1000, time.perf_counter()
     if way == "each":
         checkers = [
             AcceptabilityChecker(OffensiveStringMatcher(str(words)).contains_offensive_language)
@@ -60,7 +53,7 @@ def measure(way: str, conversations: int, words: Path) -> dict[str, float]:
         ]
     else:
         checkers = [AcceptabilityChecker(offensive_matcher(str(words))) for _ in range(conversations)]
-    made, grown = time.perf_counter() - started, resident_mb() - memory
+    made, grown = time.perf_counter() - started, status_of()["VmRSS"] / 1000 - memory
     started = time.perf_counter()
     for checker in checkers:
         checker.violations(MESSAGES, begun_before=True)

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import yaml
-from omegaconf._utils import get_yaml_loader
 from pydantic import BeforeValidator, Field, ValidationError
 
-from model_chat.configuration.yaml_files import faults_of_keys, problem_of
+from model_chat.configuration.yaml_files import loading
 from model_chat.errors import ConfigurationError
 
 Path = tuple[str | int, ...]
@@ -101,21 +100,9 @@ def parse_located_yaml(flag: str, path: str, text: str) -> LocatedYaml:
             itself.
     """
     file = LocatedYaml(flag, path)
-    try:
-        loader = get_yaml_loader()(text)
-        node = loader.get_single_node()
-        if node is None:
-            return file
-        ConfigurationError.raise_if(f"{flag}: '{path}', {fault}." for fault in faults_of_keys(node))
-        file.content = _read(loader, node, (), file, [])
-    except ConfigurationError:
-        raise
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{flag}: '{path}' is not valid YAML{problem_of(error, text)}.") from None
-    except RecursionError:
-        raise ConfigurationError(f"{flag}: '{path}' is not valid YAML: it is nested too deeply.") from None
-    except (ValueError, TypeError, LookupError) as error:  # such as !!int "many", !!bool "x", !!int ""
-        raise ConfigurationError(f"{flag}: '{path}' holds a value that can't be read ({error}).") from None
+    with loading(flag, path, text) as (loader, node):
+        if node is not None:
+            file.content = _read(loader, node, (), file, [])
     return file
 
 

@@ -22,12 +22,13 @@ from model_chat import compat as compat  # the patches, before mephisto is impor
 from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.dashboard.access import Access, user_name
 from model_chat.dashboard.server import be_modest, serve
-from model_chat.dashboard.settings import LOOPBACK, host_faults, read_passwords
+from model_chat.dashboard.settings import host_faults, read_passwords
 from model_chat.dashboard.sockets import address_of, bind
 from model_chat.dashboard.study import StudyInfo, with_own_ids
 from model_chat.dashboard.watch import Watched
 from model_chat.errors import ConfigurationError, collecting
 from model_chat.launch.command_line import compose_config
+from model_chat.router.addresses import LOOPBACK
 
 PORT = 9200
 LAST_PORT = 65535
