@@ -122,11 +122,6 @@ class StudyFlow:
         """The chat."""
         return next(page for page in self.pages if isinstance(page, ChatPage))
 
-    @property
-    def has_pages_after(self) -> bool:
-        """Whether something comes after the chat."""
-        return self.chat_idx < len(self.pages) - 1
-
     def items(self) -> Iterator[tuple[Page, Item]]:
         """Every item with its page."""
         for page in self.pages:

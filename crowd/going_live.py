@@ -10,6 +10,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from omegaconf import OmegaConf
 
+from model_chat.compat.terminal import print_plain
 from model_chat.configuration.comparison import PAIRED
 from model_chat.configuration.study_flow import pages_around_chat
 from model_chat.configuration.turn_time import longest_pace
@@ -242,7 +243,7 @@ def confirm_cost(cfg: Any, units: int, balance_cents: int, console: Any) -> None
     total = total_cents(units, reward)
     live = cfg.mephisto.provider._provider_type == MTURK
     text = f"{units} units × ({written(reward)} reward + {written(fee_cents(reward))} fee) = {written(total)}"
-    _print(console, f"Cost: {text}" + ("" if live else "; nothing in the sandbox"))
+    print_plain(console, f"Cost: {text}" + ("" if live else "; nothing in the sandbox"))
     if not live:
         return
     amount = f"{total / 100:.2f}"
@@ -260,7 +261,3 @@ def confirm_cost(cfg: Any, units: int, balance_cents: int, console: Any) -> None
             f"mephisto.provider.requester_name: the account holds {written(balance_cents)}, the run costs {written(total)}; "
             "add money at requester.mturk.com, or offer fewer conversations."
         )
-
-
-def _print(console: Any, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from model_chat.compat.terminal import print_plain
 from model_chat.crowd.money import to_minor, written
 from model_chat.crowd.panel_pay import (
     PANELS,
@@ -48,7 +49,7 @@ def announce_cost(cfg: Any, units: int, console: Any) -> None:
         return
     pay = PanelPay.of(provider, cfg.mephisto.provider)
     for sentence in cost_sentences(pay, to_minor(cfg.mephisto.task.task_reward, pay.currency), units):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, sentence)
 
 
 def cost_sentences(pay: PanelPay, reward: int, places: int, token_variable: str | None = None) -> list[str]:

@@ -24,7 +24,6 @@ from model_chat.crowd.prolific_models import (
     Balance,
     BonusLine,
     BulkBonus,
-    Members,
     Study,
     Submission,
     SubmissionDetail,
@@ -250,11 +249,6 @@ class ProlificClient:
         """Send a message to a participant of a study. Not repeated."""
         message = {"recipient_id": participant_id, "body": body, "study_id": study_id}
         self._ask("POST", "/messages/", message, repeat=False)
-
-    def group_members(self, group_id: str) -> list[str]:
-        """Return the ids of a group's participants."""
-        answer = self._read(Members, "GET", f"/participant-groups/{_part(group_id)}/participants/")
-        return [member.participant_id for member in answer.results]
 
     def add_to_group(self, group_id: str, participant_ids: Iterable[str]) -> None:
         """Put participants into a group; those who are in it stay."""

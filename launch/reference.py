@@ -113,13 +113,8 @@ class Flag:
             default = values.pop()
         else:
             default = "; ".join(f"{where}: {value}" for where, value in self.defaults.items())
-        meaning = self.meaning
-        if list(self.defaults) == ["image chat"]:
-            meaning = f"*Image chat.* {meaning}"
-        elif list(self.defaults) == ["text chat"]:
-            meaning = f"*Text chat.* {meaning}"
-        elif list(self.defaults) == ["annotation"]:
-            meaning = f"*Annotation.* {meaning}"
+        where = next(iter(self.defaults)) if len(self.defaults) == 1 else ""
+        meaning = f"*{where.capitalize()}.* {self.meaning}" if where else self.meaning
         return f"| `{self.name}` | {self.kind} | {default} | {_cell(meaning)} |"
 
 

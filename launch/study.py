@@ -8,6 +8,7 @@ from pathlib import Path
 
 from model_chat.configuration.files import expand
 from model_chat.errors import ConfigurationError
+from model_chat.records.mephisto_database import open_read_only
 
 CONF_HELP = "NAME of a file conf/NAME.yaml: what it says of the task's name, its boxes and its folders is used"
 
@@ -37,11 +38,8 @@ class Study:
         if not self.database.is_file():
             return False
         try:
-            connection = sqlite3.connect(f"{self.database.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
-            try:
+            with open_read_only(self.database, seconds=30) as connection:
                 found = connection.execute("SELECT 1 FROM tasks WHERE task_name = ?", (self.task_name,)).fetchone()
-            finally:
-                connection.close()
         except sqlite3.Error:  # no database of Mephisto's
             return False
         return found is not None

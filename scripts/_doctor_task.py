@@ -23,6 +23,7 @@ from model_chat.crowd.panel_launch import cost_sentences
 from model_chat.crowd.panel_pay import PANELS, PanelPay
 from model_chat.errors import ConfigurationError
 from model_chat.launch.checks import check_task
+from model_chat.records.mephisto_database import open_read_only
 from model_chat.router.local_architect import fault_of_port
 from model_chat.router.public_address import public_address_of
 from model_chat.scripts._manage_study import places_left
@@ -119,12 +120,9 @@ def _check_database(file: Path) -> Iterator[Finding]:
         yield fine(subject, "will be made by the first run")
         return
     try:
-        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
-        try:
+        with open_read_only(file) as connection:
             said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             runs = connection.execute("SELECT COUNT(*) FROM task_runs").fetchone()[0]
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         yield fault(
             subject, f"{file} can't be read ({error}); restore it from a copy, or set another mephisto.datapath."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from model_chat.compat.terminal import print_plain
 from model_chat.configuration.exit_codes import ExitCode
 from model_chat.launch.logs import without_controls
 
@@ -18,7 +19,7 @@ class Output:
 
     def say(self, text: str) -> None:
         """Print a text as it is, but for control characters."""
-        self.console.print(without_controls(text), highlight=False, markup=False, soft_wrap=True)
+        print_plain(self.console, without_controls(text))
 
     def done(self, text: str) -> None:
         """Say what has been done, or would be."""

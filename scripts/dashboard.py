@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from model_chat import compat as compat  # the patches, before mephisto is imported
+from model_chat.compat.terminal import print_plain
 from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.dashboard.access import Access, user_name
 from model_chat.dashboard.server import be_modest, serve
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listening = bind("--port", args.host, args.port)
         token = secrets.token_urlsafe(24)
         access = Access(read_passwords("--password-env", args.password_env), token, user_name())
-        console.print(f"Dashboard: {address_of(listening)}login?token={token}", highlight=False, soft_wrap=True)
+        print_plain(console, f"Dashboard: {address_of(listening)}login?token={token}")
         console.print("Ctrl-C ends it.", highlight=False)
         be_modest()
         serve([Watched(study) for study in studies], access, listening, lambda server: None)

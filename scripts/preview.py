@@ -22,6 +22,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from model_chat.compat.terminal import print_plain
 from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.configuration.task_names import LOCAL
 from model_chat.launch.logs import set_up_logging
@@ -52,11 +53,11 @@ def serve(preview: Preview, page: ServedPage, browser: bool, console: Console) -
     try:
         stage = "onboarding" if preview.study.has_onboarding else "chat"
         url = f"{page.address}?worker_id=preview&assignment_id={stage}"
-        console.print(f"Preview: {url}", highlight=False, soft_wrap=True)
+        print_plain(console, f"Preview: {url}")
         architect = preview.study.cfg.mephisto.architect
         public = public_address_of(architect) if architect._architect_type == LOCAL else None
         if public is not None:
-            console.print(f"Workers of the run: {public.url}", highlight=False, soft_wrap=True)
+            print_plain(console, f"Workers of the run: {public.url}")
         console.print("Change a file, and the page starts over. Ctrl-C ends it.", highlight=False)
         if browser:
             webbrowser.open(url)

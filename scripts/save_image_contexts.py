@@ -22,6 +22,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from model_chat.compat.terminal import print_plain
 from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.configuration.places import work_dir
 from model_chat.errors import ConfigurationError
@@ -188,7 +189,7 @@ def _walk(world: Any, opt: Any, writer: ImageContextsWriter, console: Console) -
                 name = act["image"].path if isinstance(act["image"], Unreadable) else act.get("image_id", f"act {acts}")
                 if name not in outcome.skipped:  # an episode shows its image in every act
                     outcome.skipped[str(name)] = str(error)
-                    console.print(f"Skipped {name}: {error}", markup=False, highlight=False, soft_wrap=True)
+                    print_plain(console, f"Skipped {name}: {error}")
                 continue
             image = fit(original, opt["image_max_side"])
             digest = content_hash(image)

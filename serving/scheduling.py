@@ -141,7 +141,6 @@ class Scheduler:
         self, models: Iterable[ServedModel], limit: int, max_batch_size: int, batch_wait: float, patience: float
     ) -> None:
         self._condition = threading.Condition()
-        self._max_batch_size = max_batch_size
         self._batch_wait = batch_wait
         self._patience = patience
         self._models = {model.nickname: model for model in models}
