@@ -92,6 +92,13 @@ class LocatedYaml:
         return faults
 
 
+def line_of(fault: str) -> tuple[int, str]:
+    """Return the line that a fault names, 0 for none, and the fault; a key to sort faults by."""
+    _, _, rest = fault.partition(", line ")
+    number, _, _ = rest.partition(":")
+    return (int(number) if number.isdecimal() else 0), fault
+
+
 def parse_located_yaml(flag: str, path: str, text: str) -> LocatedYaml:
     """Read YAML.
 

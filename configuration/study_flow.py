@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError
 
 from model_chat.configuration.files import read_text
-from model_chat.configuration.located_yaml import LocatedYaml, Path, Text, parse_located_yaml
+from model_chat.configuration.located_yaml import LocatedYaml, Path, Text, line_of, parse_located_yaml
 from model_chat.configuration.study_items import KINDS, Conditional, Id, Item
 from model_chat.errors import ConfigurationError
 
@@ -195,7 +195,7 @@ class _Reader:
         self._check_chats(content["pages"])
         self._check_ids()
         self._check_conditions()
-        ConfigurationError.raise_if(sorted(set(self.faults), key=_line_of))
+        ConfigurationError.raise_if(sorted(set(self.faults), key=line_of))
         return StudyFlow(tuple(page for _, page in self.pages), self.text)
 
     def _add(self, place: Path, problem: str) -> None:
@@ -349,9 +349,3 @@ class _Reader:
                 resolved[item_id] = answers
         if what.show_if is not None:
             what.show_if = resolved
-
-
-def _line_of(fault: str) -> tuple[int, str]:
-    _, _, rest = fault.partition(", line ")
-    number, _, _ = rest.partition(":")
-    return (int(number) if number.isdecimal() else 0), fault

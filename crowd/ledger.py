@@ -56,7 +56,7 @@ class Bonus:
 
 
 class Ledger:
-    """The bonuses of one Mephisto database; a second process that wants to pay is turned away while one does.
+    """The bonuses of one Mephisto database; while one process pays, a second one is refused.
 
     The file is the state; SQLite writes each change whole and to the disk.
 

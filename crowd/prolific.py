@@ -23,7 +23,7 @@ from model_chat.crowd.prolific_api import (
     ProlificClient,
     RefusedByProlificError,
     address_fault,
-    is_hopeless,
+    concerns_all_requests,
     read_token,
 )
 from model_chat.crowd.prolific_models import BonusLine, RejectionCategory, Study, Submission, SubmissionDetail
@@ -236,7 +236,7 @@ class ProlificAdapter(PlatformAdapter):
                 submission = self._submission_of(one.agent)
                 paid = self.client.submission(submission.id)
             except PlatformError as error:
-                if is_hopeless(error):
+                if concerns_all_requests(error):
                     raise
                 report.failed(f"{error}.")
                 continue

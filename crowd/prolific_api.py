@@ -82,7 +82,7 @@ class NoAnswerError(ProlificError):
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def is_hopeless(error: PlatformError) -> bool:
+def concerns_all_requests(error: PlatformError) -> bool:
     """Whether further requests would fail, too: Prolific can't be reached, is in trouble, busy, or refuses the token."""
     return isinstance(error, NoAnswerError) or (
         isinstance(error, RefusedByProlificError) and error.status in (None, 401, 429)

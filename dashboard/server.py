@@ -44,8 +44,8 @@ def make_server(studies: Sequence[Watched], access: Access, port: int) -> uvicor
     return uvicorn.Server(config)
 
 
-def be_modest() -> None:
-    """Let everything else on this machine go first, and open no more files than a dashboard needs."""
+def limit_resources() -> None:
+    """Lower this process's priority, and the number of files that it may open."""
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

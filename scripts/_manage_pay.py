@@ -17,7 +17,7 @@ from model_chat.crowd.messages import SENT, Messages
 from model_chat.crowd.money import plain, to_minor, written
 from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.prolific import ProlificAdapter
-from model_chat.crowd.prolific_api import NoAnswerError, is_hopeless
+from model_chat.crowd.prolific_api import NoAnswerError, concerns_all_requests
 from model_chat.crowd.workers import FINISHED, Task, chosen_ids
 from model_chat.errors import ConfigurationError
 from model_chat.quality.blocks import platform_id
@@ -82,7 +82,7 @@ def _review(
                 remark = act(agent)
             except PlatformError as error:
                 out.failed(f"{error}.")
-                if is_hopeless(error):
+                if concerns_all_requests(error):
                     out.say(f"{len(agents) - number} units are left; repeat the command later.")
                     return
                 continue
@@ -231,7 +231,7 @@ def message_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
                     if not unknown:
                         messages.withdraw(token)
                     out.failed(f"{worker_id}: {error}" + ("; it may have arrived." if unknown else "."))
-                    if is_hopeless(error):
+                    if concerns_all_requests(error):
                         out.say("The other messages were not sent; repeat the command later.")
                         return
                     continue

@@ -22,7 +22,7 @@ from model_chat import compat as compat  # the patches, before mephisto is impor
 from model_chat.compat.terminal import print_plain
 from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.dashboard.access import Access, user_name
-from model_chat.dashboard.server import be_modest, serve
+from model_chat.dashboard.server import limit_resources, serve
 from model_chat.dashboard.settings import host_faults, read_passwords
 from model_chat.dashboard.sockets import address_of, bind
 from model_chat.dashboard.study import StudyInfo, with_own_ids
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         access = Access(read_passwords("--password-env", args.password_env), token, user_name())
         print_plain(console, f"Dashboard: {address_of(listening)}login?token={token}")
         console.print("Ctrl-C ends it.", highlight=False)
-        be_modest()
+        limit_resources()
         serve([Watched(study) for study in studies], access, listening, lambda server: None)
     except KeyboardInterrupt:  # it is how the command ends
         return 0

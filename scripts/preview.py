@@ -43,7 +43,7 @@ def serve(preview: Preview, page: ServedPage, browser: bool, console: Console) -
         ConfigurationError: the router does not come up.
     """
     ended = threading.Event()
-    # Of its own: what a shell starts in the background is born deaf to SIGINT.
+    # Handlers of its own: a process that a shell starts in the background ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     page.show(preview.study.shared.page_config, preview.state, preview.study.shared.texts)

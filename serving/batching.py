@@ -85,7 +85,7 @@ def reply_together(root: Any, batch: Sequence[Asked]) -> list[Any]:
 
     Returns:
         For each, in order, the act, or the exception that its own clone raised. When the batch as a whole fails (out of
-        memory, an observation that breaks the model) each is tried alone, so that only the guilty one fails.
+        memory, an observation that breaks the model) each is tried alone, so that only the one at fault fails.
     """
     outcomes: list[Any] = [None] * len(batch)
     seen: dict[int, Any] = {}
