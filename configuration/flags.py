@@ -89,10 +89,11 @@ def _flags_of(node: DictConfig, prefix: str, choices: frozenset[str]) -> Iterato
         if isinstance(child, DictConfig) and len(child) and not child._is_none() and not child._is_missing():
             yield from _flags_of(child, f"{prefix}{key}.", choices)
         else:
-            yield Flag(f"{prefix}{key}", _kind_of(child), child is None or child._is_optional(), choices)
+            yield Flag(f"{prefix}{key}", kind_of(child), child is None or child._is_optional(), choices)
 
 
-def _kind_of(node: Any) -> type | None:
+def kind_of(node: Any) -> type | None:
+    """Return the type of a flag's values; None where any value is taken."""
     for node_type, kind in ((StringNode, str), (IntegerNode, int), (FloatNode, float), (BooleanNode, bool)):
         if isinstance(node, node_type):
             return kind
