@@ -21,12 +21,7 @@ Tell = Callable[[str], None]
 
 
 class Reply(NamedTuple):
-    """What a model said.
-
-    Attributes:
-        generation: how it was made.
-        model_nickname: of the model, where several speak in the conversation.
-    """
+    """What a model said."""
 
     text: str
     generation: Generation

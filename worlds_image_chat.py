@@ -140,8 +140,6 @@ def make_world(
     """Make the world of one conversation, about the next image that this worker has not seen.
 
     Args:
-        agents: the worker's side of the conversation, alone in a list.
-        initialization_data: Mephisto's, empty.
         world_class: the class to make; world files of the user's own name theirs.
 
     Raises:

@@ -33,7 +33,6 @@ class ModelLocation:
         name: a folder, or a model's name on the hub.
         gguf_file: name of a GGUF file in that folder or repository, or None for safetensors.
         is_local: whether ``name`` is a folder; then the network is never asked for anything.
-        revision: branch, tag or commit on the hub.
     """
 
     name: str

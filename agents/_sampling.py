@@ -51,7 +51,6 @@ class ReplySampler:
 
     Args:
         settings: how tokens are chosen, in all rows of the batch or one a row.
-        seeds: one a row of the batch.
         prompt_lengths: how many tokens of each row, from the right end of the prompt, are no padding.
         never_penalised: tokens that the repetition penalty leaves alone: the marks of turns, without which a reply ends
             later the longer the conversation is.

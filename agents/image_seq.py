@@ -25,11 +25,7 @@ from model_chat.tasks.shapes.scenes import COLOURS, SHAPES
 
 
 class Eyes(nn.Module):
-    """From pixels to what each cell of the grid shows.
-
-    Args:
-        channels: width of the convolutions.
-    """
+    """From pixels to what each cell of the grid shows."""
 
     def __init__(self, channels: int, grid: int) -> None:
         super().__init__()

@@ -48,7 +48,6 @@ def agreement(
 
     Args:
         values: one judgment each; NaN is none.
-        items: what was judged.
         ordered: whether values have an order; without, the ordinal and interval alphas are NaN.
     """
     counted = count_judgments(values, items, workers)

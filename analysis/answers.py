@@ -76,7 +76,6 @@ class Asked:
 
     Attributes:
         item: the item; of several versions of it, the one that most conversations have.
-        is_before: whether its page comes before the chat.
         of_reply: `every_reply`, `last_reply`, or None where it is about no reply.
     """
 
@@ -88,12 +87,7 @@ class Asked:
 
 @dataclass
 class Answers:
-    """All answers of the conversations that count.
-
-    Attributes:
-        given: in order of conversations.
-        flows: texts of study flows, and how many conversations have each.
-    """
+    """All answers of the conversations that count."""
 
     given: list[Given] = field(default_factory=list)
     flows: Counter[str] = field(default_factory=Counter)

@@ -73,7 +73,6 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
 
     Args:
         name: unique in the page; its ids begin with it.
-        description: one or two sentences with what the chart shows.
     """
     buffer = io.StringIO()
     canvas: Any = FigureCanvasSVG(figure)  # matplotlib's stubs leave its printing methods out
@@ -194,8 +193,6 @@ def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str, ask
     Args:
         ratings: :func:`model_chat.analysis.tables.ratings`.
         models: in order; the first eight are drawn.
-        question: the rating's column.
-        asked: what it is called.
     """
     own = ratings[ratings["question"] == question].set_index("model_nickname")
     shown = list(models)[:MOST_IN_A_CHART]

@@ -42,16 +42,12 @@ class Chunk:
         turns: a row an annotated model message: `conversation`, `exchange` (0-based), `history` (what was judged),
             `offers_good` (whether there was a box `none_all_good`).
         labels: ticks of those messages, one column a bucket.
-        excluded: the rest.
-        unknown_labels: ticks of buckets that nobody asked for, by name.
         candidates: the conversations that the rules about several conversations are applied to, in order: the content of
             each, for telling duplicates, and its exclusion if a later rule has already left it out
             (:meth:`ChunkBuilder.add_excluded`).
         generations: what is known of the replies of every conversation that could be read, those in ``excluded`` included.
-        descriptions: what the records say of their task, and how many do.
         judgements: a row a judgement of two replies; `conversation` is the position in ``conversations``.
         answers: to the items of study flows, with positions in ``conversations``.
-        flows: texts of study flows, and how many conversations have each.
     """
 
     utterances: pa.RecordBatch

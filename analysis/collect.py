@@ -45,11 +45,9 @@ class Corpus:
         turns: a row an annotated model message, see `TURN_DTYPE`.
         labels: ticks of those messages, one column a bucket.
         excluded: the conversations that do not count, in the order in which they were met.
-        sources: how many conversations were looked at: kept and excluded.
         other_files: files in the folders that are no conversations by their name.
         unknown_labels: ticks of buckets that are not in `--problem-buckets`, by name.
         unmatched: a sentence for each block list with ids that no conversation has.
-        descriptions: what the records say of their task, and how many do.
         spool: the file with the utterances; :meth:`utterances` reads it.
         judgements: a row a judgement of two replies, see `JUDGEMENT_SCHEMA`; `conversation` is `conversation_idx`.
     """
@@ -154,7 +152,6 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
     """Read everything that ``settings`` names.
 
     Args:
-        hooks: the compiler, for its own columns and rules.
         spool: where to keep the utterances; the caller removes it.
 
     Raises:

@@ -111,8 +111,6 @@ class Power:
     """What it takes to find a difference between two models.
 
     Attributes:
-        needed: conversations a model in all.
-        more_a, more_b: how many more than there are.
         detectable: the smallest difference that the conversations there are would find.
     """
 

@@ -59,7 +59,6 @@ class Conditions:
     """The tables.
 
     Attributes:
-        cells: a row a cell and metric.
         effects: a row a factor, pair of its levels and metric: `value` is `level_a` less `level_b`; `kind` is `within` where
             any worker saw two levels, else `between`; `p_holm` is corrected over the pairs of levels of the factor.
     """
@@ -126,8 +125,6 @@ class _Design:
     Attributes:
         factors, levels, cells: names, their levels, and the combinations that occur.
         cell: of each conversation that is used.
-        used: which conversations of the corpus these are.
-        worker: of each conversation that is used.
     """
 
     factors: tuple[str, ...]

@@ -37,8 +37,6 @@ class Estimate:
         value: the point estimate; NaN without data.
         se: clustered standard error; NaN with fewer than two workers.
         low, high: ends of the interval; NaN where it can't be estimated.
-        total: observations (messages, conversations or ratings) behind it.
-        clusters: workers behind it.
     """
 
     value: float

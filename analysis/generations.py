@@ -43,7 +43,6 @@ class ConversationGenerations(NamedTuple):
         digest: the content of the conversation, for telling duplicates.
         model_nickname: who replied; of a pair ``a|b``.
         replies: those that are known, with the model that gave each.
-        failed: whether the model failed, or one of a pair.
         failed_generation: of the reply that it could not give; of a pair, what nobody knows whose it was.
     """
 

@@ -83,7 +83,6 @@ def measure(
 
     Args:
         buckets: those that are asked about, in the order of the columns.
-        known: the same as a set.
         unknown: counts ticks of other buckets, by name; added to.
         as_original: count what was only shown as said, too, and words by the spaces between them alone.
 

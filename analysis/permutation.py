@@ -44,7 +44,6 @@ class DifferenceTest:
             1 / (permutations + 1), and never less.
         low, high: ends of the interval of the difference, A less B; NaN where the test rejects no difference at all (too
             few workers) or nothing varies.
-        method: the test that both come from.
     """
 
     p: float
@@ -215,8 +214,6 @@ class _Pair:
     """Two models' conversations, sorted by worker.
 
     Args:
-        sums, totals: conversations x quantities.
-        is_a: which conversations are A's.
         worker: number of each conversation's worker, from 0 without gaps.
     """
 

@@ -34,7 +34,6 @@ def half_width(se: float, workers: int, confidence: float = 0.95, tightest: int 
 
     Args:
         se: clustered standard error of the estimate.
-        workers: behind it.
         confidence: for all looks together.
         tightest: workers at which the sequence is tightest.
     """

@@ -116,7 +116,6 @@ def nearest_flag(wrong: str, choices: Mapping[str, str] | None = None) -> str | 
     """Return the flag that ``wrong`` was probably meant to be, or None if none is near.
 
     Args:
-        wrong: a name that is no flag, dotted or not.
         choices: ``mephisto/blueprint`` and so on, with what the run has chosen; flags of other choices are not suggested.
     """
     last = wrong.rpartition(".")[2].lower().replace("-", "_")

@@ -26,12 +26,7 @@ _TEXT, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 @dataclass(frozen=True)
 class Plain:
-    """A number or truth value, written without quotes.
-
-    Attributes:
-        value: what YAML makes of it.
-        text: how it is written.
-    """
+    """A number or truth value, written without quotes."""
 
     value: bool | int | float
     text: str

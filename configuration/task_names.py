@@ -56,7 +56,6 @@ def stack_owner_fault(flag: str, folder: Path, task_name: str) -> str | None:
 
     Args:
         folder: of the stack; need not exist.
-        task_name: in full, with its suffix.
     """
     try:
         owner = (folder / OWNER_FILE).read_text(encoding="utf-8").strip()

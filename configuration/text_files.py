@@ -53,7 +53,6 @@ class CheckedTexts:
     """A file of texts that has been checked.
 
     Attributes:
-        data: as parsed.
         faults: one sentence each, with the line; a file that has any is not used.
         missing: dotted keys of the texts that it lacks.
         untranslated: dotted keys of the texts that are as in English.

@@ -38,8 +38,6 @@ def read_yaml(flag: str, path: str, tree: Mapping[str, Any] | None = None) -> Ya
     """Read a YAML file.
 
     Args:
-        flag: what named the file, for messages.
-        path: the file.
         tree: the flags that the file may give (:func:`model_chat.configuration.flags.flag_tree`). What is written, without
             quotes, for one of them is kept as it is written, and OmegaConf makes the flag's own type of it: YAML would make
             202405 of ``2024_05``, 90 of ``1:30``, and False of ``no``.

@@ -83,9 +83,6 @@ class AnnotationQuota:
     def take(self, worker: str) -> AnnotationReservation | None:
         """Give a person the conversation that needs annotations most, of those that are new to them.
 
-        Args:
-            worker: the platform's id of the worker, as it is saved.
-
         Raises:
             OSError: it could not be put on disk, and does not count.
         """

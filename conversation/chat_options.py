@@ -59,10 +59,8 @@ class ChatOptions:
         acceptability: checks what the worker wrote, or None.
         attention: the attention checks, or None.
         spend: what the models may cost, or None.
-        delivery: whether replies grow on the page, and at which pace.
         study_flow: the pages before and after the chat, and the questions about replies, or None.
         comparison: how two models are compared, or None where there is one.
-        greeting: what the worker is shown to have said, with `hi`.
     """
 
     models: ModelPool

@@ -124,7 +124,6 @@ def load_context_source(flag: str, start_mode: str, override_opt: dict[str, Any]
 
     Args:
         start_mode: ``hi`` stands for Blended Skill Talk here (personas without seed utterances).
-        override_opt: passed on to the generator, over ParlAI's defaults.
         seed: of the generator; None for a different sequence in every run.
 
     Raises:

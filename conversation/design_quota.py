@@ -24,9 +24,7 @@ class DesignReservation(Reservation):
     """A conversation's place in a cell.
 
     Attributes:
-        cell: the conversation's.
         number: of the conversation in ``allocation.jsonl``.
-        quota: that gave it out.
     """
 
     cell: Cell
@@ -69,7 +67,6 @@ class DesignQuota:
     the conversation ended (:meth:`~model_chat.conversation.allocation.Allocation.reconcile`).
 
     Args:
-        design: the design.
         path: of ``allocation.jsonl``; nothing is written before the first draw.
         task_name: in full; the file may hold other tasks' events, too.
         model: of every conversation, where the model is no factor.
@@ -126,9 +123,6 @@ class DesignQuota:
 
     def take(self, worker: str = "") -> DesignReservation | None:
         """Take a place in the cell that comes next for a worker.
-
-        Args:
-            worker: the platform's id of the worker, as it is saved.
 
         Returns:
             the place; None when there is none for this worker now.

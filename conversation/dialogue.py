@@ -144,7 +144,6 @@ class Dialogue:
 
         Args:
             accepted: the worker's message, of which the page has to know that it has arrived.
-            fake_start: it is only shown as said.
             model_nickname: of the model, where there are two.
         """
         now = time.time()

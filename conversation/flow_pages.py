@@ -11,7 +11,6 @@ def take_page(flow: StudyFlowRun, turns: WorkerTurns, human: HumanAgent, after_c
     """Show the page that comes now, if there is one, and take its answers.
 
     Args:
-        after_chat: whether the chat is over.
         may_skip: whether a worker who takes too long leaves out the rest, which is only to be read.
 
     Raises:

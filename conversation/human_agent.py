@@ -118,7 +118,6 @@ class HumanAgent:
 
         Args:
             speaker: `Speaker 1` or `Speaker 2`.
-            generation: how a model's reply was made; the page does not get it.
         """
         update = ServerUpdate(id=speaker, text=text, episode_done=False, task_data=task_data)
         if fake_start:
@@ -154,7 +153,6 @@ class HumanAgent:
 
         Args:
             control: ``ended`` or ``onboarding_failed``.
-            kind: how it ends.
         """
         packet = None if self._endings is None else self._endings.keep(self.ending(kind)).packet()
         self.control(control, **task_data, ending=packet)

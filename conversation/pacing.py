@@ -74,9 +74,6 @@ class ReplyFlow:
     it never flows faster to catch up. A reply that is not streamed is due when it would have been complete at the pace.
 
     Times are seconds on one clock, and must not go back.
-
-    Args:
-        asked_at: when the worker's message was taken.
     """
 
     def __init__(self, delivery: ReplyDelivery, asked_at: float) -> None:

@@ -60,7 +60,6 @@ class Quote:
     """What paying would cost.
 
     Attributes:
-        count: bonuses.
         begun: of them, those that were begun before.
         total: hundredths of the currency, fees included where they are known.
         note: what the total includes or lacks; "" for nothing.

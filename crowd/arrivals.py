@@ -37,11 +37,7 @@ class ArrivalRefusedError(ModelChatError):
 
 
 class NewVisitorError(ModelChatError):
-    """A browser that the server doesn't know yet: it is given an id, and asks again with it.
-
-    Attributes:
-        visitor: the id, signed.
-    """
+    """A browser that the server doesn't know yet: it is given an id, and asks again with it."""
 
     def __init__(self, visitor: str) -> None:
         super().__init__("a new visitor")
@@ -107,11 +103,7 @@ def _read_id(pairs: list[tuple[str, str]], name: str) -> str | None:
 
 
 class Visitors:
-    """Ids that the server gives to browsers, signed so that nobody can make one up.
-
-    Args:
-        key: signs them.
-    """
+    """Ids that the server gives to browsers, signed so that nobody can make one up."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key

@@ -17,7 +17,6 @@ def fixed_bonus(task: Task, agent: Any, cents: int, reason: str) -> Owed | Bonus
 
     Args:
         cents: hundredths of the currency.
-        reason: what the worker reads.
     """
     token = token_of("fixed", task.name, agent.db_id, reason)
     before = next((bonus for bonus in task.ledger.bonuses(agent.db_id) if bonus.token == token), None)

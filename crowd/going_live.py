@@ -233,9 +233,6 @@ def check_before_launch(db: Any, cfg: Any, shared: Any, console: Any) -> None:
 def confirm_cost(cfg: Any, units: int, balance_cents: int, console: Any) -> None:
     """Print what the run costs, and continue only if exactly that amount has been confirmed. The sandbox pays nobody.
 
-    Args:
-        balance_cents: on the account.
-
     Raises:
         ConfigurationError: ``confirm_cost`` is another amount or none, or the account does not hold it.
     """

@@ -41,9 +41,7 @@ class Bonus:
     Attributes:
         token: names the payment; the same payment always has the same.
         agent_id: Mephisto's id of the worker's part in the unit that it is for.
-        worker_id: the crowd platform's own.
         cents: US cents.
-        reason: what the worker reads.
         state: ``sending`` or ``paid``.
     """
 

@@ -39,7 +39,6 @@ def announce_cost(cfg: Any, units: int, console: Any) -> None:
 
     Args:
         cfg: the whole configuration, without faults (:func:`pay_faults`).
-        units: conversations that are offered.
 
     Raises:
         ConfigurationError: Prolific does not accept the token, or has no such study or workspace.

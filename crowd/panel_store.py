@@ -122,7 +122,6 @@ class PanelStore:
         """Bind a signed link to the browser that comes with it first.
 
         Args:
-            digest: of the link's token.
             participant, study, session: whom the link names; "" for none.
 
         Returns:

@@ -52,9 +52,6 @@ def approve(agent: Any) -> None:
 def reject(agent: Any, reason: str) -> None:
     """Reject the work of an agent: it is not paid.
 
-    Args:
-        reason: the worker reads it.
-
     Raises:
         PlatformError: the work is approved already, or the platform did not reject it.
     """

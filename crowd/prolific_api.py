@@ -58,7 +58,6 @@ class ProlificError(PlatformError):
     Args:
         message: for the requester, without a full stop.
         status: HTTP's, None without an answer.
-        retryable: whether a repeat may help.
         retry_after: seconds that Prolific asks to wait.
     """
 

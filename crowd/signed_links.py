@@ -51,9 +51,7 @@ class LinkSettings:
 
     Attributes:
         keys_url: where the panel publishes its keys (a JSON Web Key Set).
-        issuer: who signs.
         audience: the study's address; scheme, host and path count.
-        token_param: the name of the token in the address.
         study: the panel's id of the study; "" for any.
     """
 

@@ -76,7 +76,6 @@ class Transfer:
         transfer_id: the platform's own.
         study: the platform's id of the study.
         total: pence or cents that it costs, fees included.
-        currency: its code.
         lines: at most one for a submission.
     """
 

@@ -54,11 +54,8 @@ class Wish:
     """What is asked for.
 
     Attributes:
-        ids: of the conversations.
         versions: of each, as the reviewer saw it.
-        reason: what the worker reads.
         amount: of a bonus, in whole currency, as it was given.
-        category: why work is rejected, on Prolific.
     """
 
     act: Act

@@ -69,11 +69,7 @@ class Names:
 
 
 def key_in(folder: Path, task_name: str) -> bytes:
-    """Return a task's key, which is made where there is none; a folder that can't be written to gives a new one each time.
-
-    Args:
-        folder: of Mephisto's data.
-    """
+    """Return a task's key, which is made where there is none; where it can't be written, it is a new one each time."""
     path = folder / f"{hashlib.sha256(task_name.encode()).hexdigest()[:16]}.key"
     for _ in range(2):
         try:

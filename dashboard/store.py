@@ -67,7 +67,6 @@ class AgentRow:
     """One worker's part, as Mephisto's database has it.
 
     Attributes:
-        status: Mephisto's.
         arrived: epoch seconds.
         pay: hundredths of the currency for the unit.
     """
@@ -114,7 +113,6 @@ class Snapshot:
     Attributes:
         number: rises with each change.
         listed: conversations, those that go on included, oldest first.
-        by_id: the same.
         onboarding: status -> workers.
         unreadable: records that can't be read.
         searchable: whether all texts are kept for searching.

@@ -153,7 +153,6 @@ def first_message(image: Any, act: Mapping[str, Any]) -> Any:
     """What a model observes before it says the first word: the image, and the teacher's act about it.
 
     Args:
-        image: in the form that the model wants.
         act: the teacher's, as the image file holds it; without a text, nothing has been said.
     """
     from parlai.core.message import Message

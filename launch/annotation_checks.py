@@ -27,7 +27,6 @@ class CheckedLogs:
 
     Attributes:
         conversations: each with a ``sha256`` of its own.
-        annotators: different workers for each.
         per_worker: most conversations of one worker; 0: no limit.
     """
 

@@ -27,7 +27,6 @@ class CheckedImages:
 
     Attributes:
         combos: what an image is talked about with: nicknames of models, or pairs of them.
-        num_conversations: to be collected in all.
         evals_per_image_model_combo: most conversations about each image with each model.
     """
 
@@ -61,7 +60,6 @@ class CheckedTask:
         max_model_spend_usd: US dollars that the models may cost; None: no limit.
         study_flow: the pages around the chat; None without.
         design: the study's conditions; None without.
-        texts: what workers are told, in the study's language.
         logs: the finished conversations to be annotated; None where workers chat.
     """
 

@@ -369,7 +369,6 @@ def _find_models(
 
     Args:
         wanted: nicknames; None: all that there are.
-        faults: gets what is found.
 
     Raises:
         ConfigurationError: there are no models, or some are not there.

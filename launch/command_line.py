@@ -111,11 +111,7 @@ def run_hydra_app(run: Callable[[], None], config_name: str, line: CommandLine) 
 
 
 class CannotComposeError(ConfigurationError):
-    """The flags and files can't be put together to one configuration.
-
-    Args:
-        found: why, and the configuration without what is faulty.
-    """
+    """The flags and files can't be put together to one configuration."""
 
     def __init__(self, found: Diagnosis) -> None:
         super().__init__(*found.faults)

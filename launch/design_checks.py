@@ -36,11 +36,7 @@ PROMPTED_AGENTS = frozenset({ENDPOINT_AGENT, "model_chat.agents.hugging_face:Hug
 
 @dataclass(frozen=True)
 class CheckedDesign:
-    """A design that fits the rest of the configuration.
-
-    Attributes:
-        model: of every conversation, where the model is no factor.
-    """
+    """A design that fits the rest of the configuration."""
 
     design: StudyDesign
     model: str | None

@@ -70,11 +70,7 @@ def let_participants_return(operator: TaskOperator, seconds: int, tick: Callable
 
 
 def study_lines(panel: Panel, base: str) -> list[str]:
-    """Return what to tell the requester about the study's address.
-
-    Args:
-        base: the page's address, with the slash at its end.
-    """
+    """Return what to tell the requester about the study's address."""
     address = panel.study_url(base)
     if panel.provider == "link":
         return [f"  Address for your people: {address}"]

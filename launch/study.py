@@ -18,8 +18,6 @@ class Study:
     """A study, as its file says.
 
     Attributes:
-        conf: the file's name.
-        task_name: in full, with its suffix.
         database: Mephisto's; it may not be there.
         chat_data_folder: of its conversations; it may not be there.
         stack_folder: of an image chat, else None.

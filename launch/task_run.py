@@ -314,9 +314,7 @@ def prepare(
     """Load the models and put together what all conversations share.
 
     Args:
-        done: conversations that text chat has collected with each model before.
         closing: gets what ends the models; to be closed when no conversation is open any more.
-        stopped: whether the requester wants the run to end.
         spent: US dollars that the models have cost in earlier runs.
 
     Raises:

@@ -24,11 +24,7 @@ KEPT = 256
 
 
 class RetiredAgents:
-    """The agents of one run whose part is over. ``_lock`` guards the table.
-
-    Args:
-        kept: how many stay in memory.
-    """
+    """The agents of one run whose part is over. ``_lock`` guards the table."""
 
     def __init__(self, db: Any, kept: int = KEPT) -> None:
         self._db = db

@@ -61,7 +61,6 @@ class AcceptabilityChecker:
         Messages are numbered through all chats.
 
         Args:
-            chats: the worker's own messages in each.
             begun_before: as for :meth:`violations`, in each chat.
         """
         messages = [text for chat in chats for text in chat]

@@ -44,12 +44,7 @@ def read_block_lists(paths: str | None) -> list[str]:
 
 
 def block_workers(db: Any, cfg: Any, ids: Sequence[str]) -> None:
-    """Soft-block the listed workers of a task that is about to be launched.
-
-    Args:
-        cfg: the whole configuration, with the requester's name filled in.
-        ids: the platform's own ids.
-    """
+    """Soft-block the listed workers of a task that is about to be launched."""
     qualification = name_of(cfg.mephisto.blueprint, "block_qualification")
     if not ids or qualification is None:
         return
@@ -61,9 +56,6 @@ def block_workers(db: Any, cfg: Any, ids: Sequence[str]) -> None:
 
 def block_listed(db: Any, provider_type: str, qualification: str, ids: Sequence[str]) -> list[str]:
     """Soft-block every listed worker who is not blocked yet, known to Mephisto or not.
-
-    Args:
-        ids: the platform's own ids.
 
     Returns:
         the ids that Mephisto had never seen. They are blocked all the same (the worker may come yet), and named in a

@@ -35,11 +35,6 @@ class SavedConversation:
     """One saved conversation.
 
     Attributes:
-        nickname: of the model.
-        worker_id: who talked with it.
-        assignment_id: the crowd platform's, or Mephisto's.
-        image_idx: of an image chat.
-        complete: whether it went to its end.
         message_ids: the page's ids of what the worker said.
         path: of the file, or None where only the database has it.
         cost_usd: what the model's replies have cost, as far as it is known; US dollars.

@@ -52,7 +52,6 @@ class LogLine:
 
     Attributes:
         agent_idx: 0 for the person, 1 for the model.
-        text: not blank.
         fake_start: it was shown as already said, and is not judged.
     """
 
@@ -76,7 +75,6 @@ class LoggedConversation:
         model_nickname: :data:`UNKNOWN_MODEL` where it is not known.
         worker_id: who talked with the model, where an own record says it: they never annotate it.
         context: further keys of the record that annotations of it have as well.
-        model_opt: the model's options, from an own record.
         sha256: of the model's name, the context and the dialogue.
     """
 

@@ -63,12 +63,7 @@ def _review(
     said: Callable[[Any], str],
     out: Output,
 ) -> None:
-    """Do the same for each agent, until the platform can't be asked any more.
-
-    Args:
-        act: does it for one of them, and returns a remark.
-        said: what has been done for one of them.
-    """
+    """Do the same for each agent, until the platform can't be asked any more."""
     if not out.dry_run:
         try:
             adapter.look_up(agents)
@@ -130,9 +125,7 @@ class _Payment:
     """Bonuses of one command.
 
     Attributes:
-        agents: whom the command line chooses.
         amounts: flag -> hundredths of the currency.
-        owed: what is to be paid.
     """
 
     adapter: PlatformAdapter
@@ -151,7 +144,6 @@ def _pay(
     """Pay bonuses, those first whose sending was cut short, once the total is confirmed.
 
     Args:
-        flags: those that hold amounts.
         owe: adds what is to be paid; called with the right to pay, so that nobody pays between looking and paying.
 
     Raises:

@@ -30,7 +30,6 @@ class SimulatedWorker:
 
     Args:
         assignment: any string; worker and assignment together are one conversation.
-        seed: of their words, ticks and ratings.
         query: of the page's address, for a panel's participant or a visitor; None: the provider mock.
         public_url: the task's ``mephisto.architect.public_url``, if it has one: the worker asks the router on this machine
             as the reverse proxy would for a page of this address.

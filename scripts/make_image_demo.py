@@ -145,7 +145,6 @@ def train_eyes(pictures: int, epochs: int) -> Any:
     whatever its colour, and the combinations that no training picture has are no surprise.
 
     Args:
-        pictures: how many of the task's training pictures to draw.
         epochs: how often each is seen.
 
     Returns:

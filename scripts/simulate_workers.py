@@ -48,12 +48,10 @@ async def simulate(
     """Let workers arrive and live through the task.
 
     Args:
-        port: the router's port on this machine.
         workers: how many there are; worker ``i`` behaves as ``behaviours[i % len(behaviours)]``.
         behaviours: at least one.
         conversations: how many each has, one after the other.
         arrival_gap: seconds between two arrivals; 0: all at once.
-        prefix: of the workers' names.
         address: what a panel adds to the study's address, from ``?`` on, with ``{participant}`` and ``{session}``; "" for
             visitors of a link; None: the provider mock.
         public_url: the task's ``mephisto.architect.public_url``, if it has one.

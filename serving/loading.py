@@ -36,7 +36,6 @@ class LoadedModel:
     """A model in memory.
 
     Attributes:
-        nickname: what the requester calls it.
         agent: the ParlAI agent that holds the weights; conversations talk to clones made from :meth:`share`.
         model_file: ParlAI's `model_file`, or None.
     """

@@ -17,7 +17,6 @@ class RayOptions:
 
     Attributes:
         address: of a running cluster, ``auto`` for the one that this machine belongs to, None for one of the run's own.
-        replicas: copies of each model.
         gpus: of each copy, parts of one included; None: one, if the cluster has any.
         start_time: seconds that all copies have to be up.
         time_limit: seconds that a reply may take.

@@ -46,7 +46,6 @@ class ReplicaPlan:
         time_limit: seconds that a reply may take.
         at_once: how many replies a model that takes no batches may be asked for at once.
         search_path: folders that Python searches where the run was started (a requester's own agents are there).
-        application: Serve's name for the replica's application.
         keeper: an actor that lives as long as the run, and its namespace; None where Ray itself ends with the run, and
             nobody outside this machine needs to reach the replica.
     """
@@ -249,7 +248,6 @@ class NodeReport:
     """What a machine of the cluster has.
 
     Attributes:
-        faults: what is missing there, a sentence each.
         takes_batches: nickname -> whether the model may be asked for several replies at once, as far as its class tells;
             empty if agents were not to be imported.
     """

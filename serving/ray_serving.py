@@ -46,7 +46,6 @@ class RayModel:
 
     Args:
         handle: Serve's handle of the model's application.
-        description: what one of the copies says of the model.
     """
 
     def __init__(self, nickname: str, handle: Any, description: Description, options: RayOptions) -> None:
@@ -180,9 +179,6 @@ class ModelsOnRay:
     Args:
         sources: nickname -> where the model comes from.
         stopped: whether the requester wants the run to end; asked now and then while the models load.
-
-    Attributes:
-        models: ready.
 
     Raises:
         ConfigurationError: no cluster, machines that lack something, models that can't be loaded or not in time; nothing is

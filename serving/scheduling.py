@@ -22,8 +22,6 @@ class ServingCount(NamedTuple):
     """What one model has done so far.
 
     Attributes:
-        replies: replies asked for that were begun.
-        batches: how many times the model was run for them.
         seconds: how long that took in all.
     """
 
@@ -162,9 +160,6 @@ class Scheduler:
 
     def submit(self, requests: Iterable[tuple[str, Asked]]) -> list[Future[Any]]:
         """Queue requests of one conversation, all at the same moment, so that one batch can have them all.
-
-        Args:
-            requests: the nickname of the model and what it is asked, for each.
 
         Returns:
             a future for each, in order; it is cancelled if the scheduler is shut down before its turn comes.
