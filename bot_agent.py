@@ -21,13 +21,7 @@ Tell = Callable[[str], None]
 
 
 class Reply(NamedTuple):
-    """What a model said.
-
-    Attributes:
-        text: as the worker is to read it.
-        generation: how it was made.
-        model_nickname: of the model, where several speak in the conversation.
-    """
+    """What a model said."""
 
     text: str
     generation: Generation
@@ -36,10 +30,6 @@ class Reply(NamedTuple):
 
 class BotAgent:
     """A clone of one of the run's models, speaking in one conversation.
-
-    Args:
-        pool: the run's models.
-        nickname: which of them.
 
     Attributes:
         agent_id: the speaker's name in the conversation; it reveals nothing about the model.

@@ -14,6 +14,7 @@ from mephisto.data_model.assignment import InitializationData
 from mephisto.operations.registry import register_mephisto_abstraction
 from omegaconf import DictConfig
 
+from model_chat.configuration.flags import flag as _flag
 from model_chat.configuration.places import set_up_command
 from model_chat.configuration.text_files import load_texts
 from model_chat.configuration.worker_texts import ENGLISH, ENGLISH_SENTENCES
@@ -38,10 +39,6 @@ BLUEPRINT_TYPE = "model_chat_blueprint"
 IMAGE_BLUEPRINT_TYPE = "model_image_chat_blueprint"
 ANNOTATION_BLUEPRINT_TYPE = "model_annotation_blueprint"
 FRONTEND_DIST = Path(__file__).resolve().parent / "frontend" / "dist"
-
-
-def _flag(default: Any, help_text: str) -> Any:
-    return field(default=default, metadata={"help": help_text})
 
 
 @dataclass

@@ -20,23 +20,24 @@ from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.redaction import redacted
 from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.asking import WorkerTurns
-from model_chat.conversation.chat_options import TRANSITIONS as TRANSITIONS
 from model_chat.conversation.chat_options import ChatOptions as ChatOptions
 from model_chat.conversation.chat_options import State as State
 from model_chat.conversation.conditions import conditions_of, is_admitted, prompt_of, with_conditions
-from model_chat.conversation.contexts import HI, Context
+from model_chat.conversation.contexts import HI, Context, context_record
 from model_chat.conversation.dialogue import Dialogue
+from model_chat.conversation.flow_pages import take_page
 from model_chat.conversation.growing_reply import GrowingReply
-from model_chat.conversation.human_agent import AgentTimeoutError, HumanAgent
+from model_chat.conversation.human_agent import HumanAgent
 from model_chat.conversation.incoming import Accepted, Expected, check_packet
 from model_chat.conversation.onboarding_world import ModelChatOnboardWorld as ModelChatOnboardWorld
 from model_chat.conversation.onboarding_world import OnboardingOptions as OnboardingOptions
 from model_chat.conversation.onboarding_world import make_onboarding_world as make_onboarding_world
 from model_chat.conversation.onboarding_world import validate_onboarding as validate_onboarding
+from model_chat.conversation.quota import NoReservationLeftError as NoReservationLeftError
 from model_chat.conversation.quota import Reservation
 from model_chat.conversation.study_flow import DECLINED, StudyFlowRun
-from model_chat.errors import ModelChatError
-from model_chat.quality.blocks import BlockReason
+from model_chat.quality.attention import AttentionCheck
+from model_chat.quality.blocks import BlockReason, conduct_reasons
 from model_chat.records.participation import EndingKind
 from model_chat.records.schema import (
     HUMAN_ID,
@@ -60,16 +61,8 @@ class ModelChatWorld:
     """One conversation: opening, ``num_turns`` exchanges, final ratings.
 
     Where whole chats are compared, it has two openings, twice as many exchanges, and the comparison instead of the ratings.
-
-    Args:
-        options: see :class:`ChatOptions`.
-        human: the worker's side of the conversation.
-        bot: the model's side, or that of both models where two are compared.
-        place: the conversation's place in the model's quota.
     """
 
-    ending: str | None = None
-    """`declined` when the worker has declined to take part; None for every other ending."""
     head_version = 0
     """Grows when what a recovery needs beside the messages has changed."""
 
@@ -90,10 +83,7 @@ class ModelChatWorld:
         """Of both chats, where there are two."""
         self.failed_generation: Generation | None = None
         """What is known of the reply that the model could not give."""
-        self.flow: StudyFlowRun | None = None
-        """The worker's way through the study flow."""
-        if options.study_flow is not None:
-            self.flow = StudyFlowRun(options.study_flow, human.worker_id)
+        self.flow = None if options.study_flow is None else StudyFlowRun(options.study_flow, human.worker_id)
         self._turns = WorkerTurns(human, options.time_extensions)
         self._dialogue = Dialogue(human, options.annotations, self.flow)
         self._comparing: ChatComparison | ReplyComparison | None = None
@@ -145,21 +135,13 @@ class ModelChatWorld:
         """
         if self.completion is not Completion.COMPLETE:
             return []
-        violations, attention = self.acceptability_violations(), self.options.attention
-        reasons = [(BlockReason.ACCEPTABILITY, violations)] if violations else []
-        if attention is not None and attention.too_many_failed(self.attention_results):
-            reasons.append(
-                (BlockReason.ATTENTION, f"{sum(not check.passed for check in self.attention_results)} failed")
-            )
-        return reasons
+        return conduct_reasons(self.acceptability_violations(), self.options.attention, self.attention_results)
 
     def begin(self) -> None:
         """Tell the page what there is before the chat, and open it."""
-        options = self.options
-        if options.contexts is not None:
-            self.context = options.contexts.next()
-        persona = list(self.context.human_persona) if self.context is not None and options.include_persona else []
-        self._start_page(persona)
+        if self.options.contexts is not None:
+            self.context = self.options.contexts.next()
+        self._start_page(self.context.human_persona if self.context and self.options.include_persona else [])
         self.open_chat()
 
     def open_chat(self) -> None:
@@ -171,12 +153,12 @@ class ModelChatWorld:
         if self.context is not None and options.include_persona:
             self.bot.observe_persona(self.context.lines_for_model())
         if options.start_mode == HI:
-            self._add_utterance(HUMAN_IDX, options.greeting, fake_start=True)
+            self._dialogue.add(HUMAN_IDX, options.greeting, fake_start=True)
             self.bot.observe({"id": HUMAN_ID, "text": options.greeting})
             self._let_model_reply()
         elif self.context is not None:
-            self._add_utterance(HUMAN_IDX, self.context.human_seed, fake_start=True)
-            self._add_utterance(MODEL_IDX, self.context.model_seed, fake_start=True)
+            self._dialogue.add(HUMAN_IDX, self.context.human_seed, fake_start=True)
+            self._dialogue.add(MODEL_IDX, self.context.model_seed, fake_start=True)
             self.bot.observe({"id": HUMAN_ID, "text": self.context.human_seed})
             self.bot.has_said(self.context.model_seed)
 
@@ -201,7 +183,7 @@ class ModelChatWorld:
         """
         try:
             if self.state is State.START and self._next_page(after_chat=False):
-                self._go(State.PAGES_BEFORE)
+                self.state = State.PAGES_BEFORE
             elif self.state is State.START:
                 self._begin_chat()
             elif self.state is State.PAGES_BEFORE:
@@ -209,22 +191,22 @@ class ModelChatWorld:
                     self._begin_chat()
             elif self.state is State.HUMAN_TURN:
                 self._take_message()
-                self._go(State.ATTENTION_CHECK if self._attention_check_due() else State.MODEL_TURN)
+                self.state = State.MODEL_TURN if self._due_check is None else State.ATTENTION_CHECK
             elif self.state is State.ATTENTION_CHECK:
                 self._check_attention()
-                self._go(State.MODEL_TURN)
+                self.state = State.MODEL_TURN
             elif self.state is State.MODEL_TURN and isinstance(self._comparing, ReplyComparison):
                 self._comparing.show_replies(self.exchanges_done)
-                self._go(State.COMPARISON)
+                self.state = State.COMPARISON
             elif self.state is State.COMPARISON and isinstance(self._comparing, ReplyComparison):
                 self._comparing.judge(self.exchanges_done, self._receive("comparison"))
                 self._end_exchange()
             elif self.state is State.END_OF_CHAT and isinstance(self._comparing, ChatComparison):
                 if self._comparing.end_chat(self._receive("chat_done")):
                     self.open_chat()
-                    self._go(State.HUMAN_TURN)
+                    self.state = State.HUMAN_TURN
                 else:
-                    self._go(State.COMPARISON)
+                    self.state = State.COMPARISON
             elif self.state is State.COMPARISON and isinstance(self._comparing, ChatComparison):
                 self._comparing.judge(self._receive("comparison"), self.flow is None or self.flow.only_texts_left)
                 self._go_on_after_chat()
@@ -243,10 +225,7 @@ class ModelChatWorld:
                 self.failed_generation = Generation.of(failure.generation)
             self.ending_kind = EndingKind.MODEL_FAILED
             self.abandon(f"model failed: {failure}")
-            self.human.control(
-                "model_failed",
-                reason=worker_text("chat.model_failed"),
-            )
+            self.human.control("model_failed", reason=worker_text("chat.model_failed"))
 
     def _begin_chat(self) -> None:
         if self.state is State.ENDED:  # the worker has declined
@@ -259,7 +238,7 @@ class ModelChatWorld:
             self.human.control("reply_items", **self.flow.reply_questions)
         self.begin()
         self.head_version += 1
-        self._go(State.HUMAN_TURN)
+        self.state = State.HUMAN_TURN
 
     # --- the study flow ---
 
@@ -273,32 +252,13 @@ class ModelChatWorld:
         Raises:
             AgentTimeoutError: the worker took too long, and something is left that only they can answer.
         """
-        flow, page = self.flow, None if self.flow is None else self.flow.next_page(after_chat)
-        if flow is None or page is None:
+        if self.flow is None:
             return False
-        try:
-            accepted = self._turns.await_answer(
-                lambda packet: flow.check(page, packet, self._turns.taken),
-                flow.page_idx,
-                flow.options.max_page_time,
-                ask="page",
-                **flow.told(page),
-            )
-        except AgentTimeoutError:
-            if self.completion is Completion.COMPLETE:  # it was only to be read
-                flow.skip_rest()
-                return False
-            raise
-        self._turns.taken.add(accepted.message_id)
-        flow.take(page, accepted)
-        if accepted.is_decline:
+        take_page(self.flow, self._turns, self.human, after_chat, may_skip=self.completion is Completion.COMPLETE)
+        if self.flow.has_declined:
             self.ending_kind = EndingKind.DECLINED
             self.abandon(f"{DECLINED}: the worker declined to take part")
             return False
-        complete = {"complete": True} if after_chat and flow.only_texts_left else {}
-        self.human.control(
-            "page_done", page=page.id, message_id=accepted.message_id, answers=accepted.answers, **complete
-        )
         return self._next_page(after_chat)
 
     def _go_on_after_chat(self) -> None:
@@ -308,14 +268,9 @@ class ModelChatWorld:
         if self.flow is None or self.flow.only_texts_left:
             self.completion = Completion.COMPLETE
         if not self._next_page(after_chat=True):
-            self._go(State.ENDED)
+            self.state = State.ENDED
         elif self.state is not State.PAGES_AFTER:
-            self._go(State.PAGES_AFTER)
-
-    def _go(self, state: State) -> None:
-        if state not in TRANSITIONS[self.state]:
-            raise RuntimeError(f"A conversation can't go from '{self.state}' to '{state}'.")
-        self.state = state
+            self.state = State.PAGES_AFTER
 
     @property
     def _is_last_reply(self) -> bool:
@@ -325,26 +280,27 @@ class ModelChatWorld:
     def _end_exchange(self) -> None:
         self.exchanges_done += 1
         if not self._is_last_reply:
-            self._go(State.HUMAN_TURN)
+            self.state = State.HUMAN_TURN
         else:
-            self._go(State.END_OF_CHAT if isinstance(self._comparing, ChatComparison) else State.FINAL_RATING)
+            self.state = State.END_OF_CHAT if isinstance(self._comparing, ChatComparison) else State.FINAL_RATING
 
     # --- one exchange ---
 
     def _take_message(self) -> None:
         accepted = self._receive("message", takes_text=self.bot.takes_text)
         self._annotate(accepted)
-        self._add_utterance(HUMAN_IDX, accepted.text, accepted)
+        self._dialogue.add(HUMAN_IDX, accepted.text, accepted)
         self.bot.observe({"id": HUMAN_ID, "text": accepted.text})
 
-    def _attention_check_due(self) -> bool:
+    @property
+    def _due_check(self) -> AttentionCheck | None:
+        """The attention check of this turn."""
         attention = self.options.attention
-        return attention is not None and attention.due(self.exchanges_done + 1) is not None
+        return None if attention is None else attention.due(self.exchanges_done + 1)
 
     def _check_attention(self) -> None:
         """Show a check where the model's reply is awaited, and take the answer. Neither enters the dialogue."""
-        attention = self.options.attention
-        check = None if attention is None else attention.due(self.exchanges_done + 1)
+        check = self._due_check
         if check is None:
             raise RuntimeError("There is no attention check at this turn.")
         ticks_wanted = self._dialogue.show_check(check)
@@ -381,7 +337,6 @@ class ModelChatWorld:
         """Ask the worker for a message or the final ratings until something that can be taken comes.
 
         Args:
-            ask: ``message``, ``comparison``, ``annotation``, ``chat_done`` or ``final_rating``.
             annotations: boxes to tick although the last thing said is no reply that is to be annotated.
             takes_text: whether the model can be shown a message; None where it isn't shown any.
         """
@@ -419,10 +374,7 @@ class ModelChatWorld:
             reply = self.bot.act(growing.tell)
             growing.hold_back(reply.text)
         generation = reply.generation.model_copy(update={"paced": growing.paced})
-        self._add_utterance(MODEL_IDX, reply.text, generation=generation, model_nickname=reply.model_nickname)
-
-    def _add_utterance(self, agent_idx: int, text: str, accepted: Accepted | None = None, **more: Any) -> None:
-        self._dialogue.add(agent_idx, text, accepted, **more)
+        self._dialogue.add(MODEL_IDX, reply.text, generation=generation, model_nickname=reply.model_nickname)
 
     # --- the end ---
 
@@ -442,7 +394,7 @@ class ModelChatWorld:
                 self.reason = redacted(reason)
             if self._comparing is not None and (cost := self._comparing.unjudged_cost_usd()):
                 self.failed_generation = Generation(cost_usd=cost)
-            self._go(State.ENDED)
+            self.state = State.ENDED
 
     @property
     def keeps_nothing(self) -> bool:
@@ -454,19 +406,11 @@ class ModelChatWorld:
         """Whether the worker has said or answered anything, or the model's replies have cost something that counts."""
         if self.keeps_nothing:
             return False
-        if self.flow is not None and self.flow.has_answers:
-            return True
-        if self.failed_generation is not None:
-            return True
-        return any(
-            (utterance.agent_idx == HUMAN_IDX and not utterance.fake_start)
-            or (utterance.generation is not None and utterance.generation.cost_usd)
-            for utterance in self.dialog
-        )
+        has_answers = self.flow is not None and self.flow.has_answers
+        return has_answers or self.failed_generation is not None or self._dialogue.is_worth_keeping
 
     def get_custom_task_data(self) -> dict[str, Any]:
         """Return the conversation as it is saved, in both places."""
-        context = self.context
         record: dict[str, Any] = {
             "dialog": self.dialog,
             "workers": [self.human.worker_id],
@@ -481,11 +425,7 @@ class ModelChatWorld:
                 final_rating_question=RATING_SEPARATOR.join(self.options.final_rating_questions),
                 study_flow=None if self.flow is None else self.flow.flow.text,
             ),
-            "personas": None if context is None else [list(context.human_persona), list(context.model_persona)],
-            "context_dataset": None if context is None else context.dataset,
-            "person1_seed_utterance": None if context is None else context.human_seed,
-            "person2_seed_utterance": None if context is None else context.model_seed,
-            "additional_context": None if context is None else context.additional_context,
+            **context_record(self.context),
             "attention_checks": None if self.options.attention is None else self.attention_results,
             "answers": None if self.flow is None else self.flow.answers,
             "study_orders": None if self.flow is None else self.flow.orders,
@@ -514,10 +454,6 @@ class ModelChatWorld:
         self.place.give_back()
 
 
-class NoReservationLeftError(ModelChatError, RuntimeError):
-    """Every model has all the conversations it needs, or the models have cost what they may."""
-
-
 def make_world(
     opt: ChatOptions,
     agents: Sequence[HumanAgent],
@@ -527,9 +463,6 @@ def make_world(
     """Make the world of one conversation, with the model that needs conversations most.
 
     Args:
-        opt: what all conversations share.
-        agents: the worker's side of the conversation, alone in a list.
-        initialization_data: Mephisto's, empty.
         world_class: the class to make; world files of the user's own name theirs.
 
     Raises:

@@ -42,8 +42,6 @@ class ImageChatOptions(ChatOptions):
     """What all conversations of a run share. Made once, at launch.
 
     Attributes:
-        quota: gives out the places of the image stack, and those of the design where there is one.
-        images: the images.
         inputs: nickname -> the images in the form that the model wants.
     """
 
@@ -56,8 +54,6 @@ class ImageBotAgent(BotAgent):
     """A model that is shown the same image with every message, and what its teacher says of it but the text.
 
     Args:
-        pool: the run's models.
-        nickname: which of them.
         image: in the form that the model wants.
         act: the teacher's act about the image; a model that chooses among ``label_candidates`` finds them there.
     """
@@ -98,14 +94,7 @@ class PairedImageBots(PairedBots, ImageBotAgent):
 
 
 class ModelImageChatWorld(ModelChatWorld):
-    """One conversation about an image: the model has the first turn, then it continues as in text chat.
-
-    Args:
-        options: see :class:`ImageChatOptions`.
-        human: the worker's side of the conversation.
-        bot: the model's side.
-        place: the conversation's place in the stack.
-    """
+    """One conversation about an image: the model has the first turn, then it continues as in text chat."""
 
     options: ImageChatOptions
     bot: ImageBotAgent
@@ -157,9 +146,6 @@ def make_world(
     """Make the world of one conversation, about the next image that this worker has not seen.
 
     Args:
-        opt: what all conversations share.
-        agents: the worker's side of the conversation, alone in a list.
-        initialization_data: Mephisto's, empty.
         world_class: the class to make; world files of the user's own name theirs.
 
     Raises:

@@ -82,11 +82,7 @@ class ChatHistory:
 
 
 def alternating(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Join messages in a row of one role, which some chat templates and servers refuse, and begin with the user's.
-
-    Args:
-        messages: with text as content.
-    """
+    """Join messages in a row of one role, which some chat templates and servers refuse, and begin with the user's."""
     joined: list[dict[str, Any]] = []
     for message in messages:
         if joined and joined[-1]["role"] == message["role"]:

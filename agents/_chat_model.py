@@ -34,11 +34,9 @@ class ReplySettings:
     """How replies are made.
 
     Attributes:
-        max_new_tokens: tokens of a reply at most.
         max_prompt_tokens: tokens of the conversation that the model is shown at most, the system prompt among them.
         whole_sentences: cut a reply that ran into ``max_new_tokens`` after its last whole sentence.
         seed: with the same seed a conversation gets the same replies; None: new chance each time.
-        sampling: how tokens are chosen.
     """
 
     max_new_tokens: int = 60
@@ -69,8 +67,6 @@ class Written(NamedTuple):
     """A reply as a model wrote it.
 
     Attributes:
-        text: what is said of it.
-        prompt_tokens: what the model was shown.
         completion_tokens: what it wrote, the mark of the end and its thoughts included.
         finish_reason: ``stop``, or ``length`` where the limit of tokens cut it off.
     """
@@ -88,11 +84,8 @@ class ChatModel:
     Safe to use from several threads: nothing here changes after loading but :class:`PromptCache`, which has a lock.
 
     Args:
-        weights: the model, ready to run, and its tokenizer.
-        name: what it is called in error messages.
         template: a chat template (Jinja); None takes the tokenizer's own.
         template_args: extra values for the chat template, for instance ``{"enable_thinking": False}``.
-        keeps_prompts: whether conversations keep what was read from one turn to the next.
 
     Raises:
         ConfigurationError: there is no chat template, one that can't be used, or tokens unknown to the model.
@@ -174,8 +167,6 @@ class ChatModel:
 
         Args:
             messages: an optional system message first; after it, user and assistant in any order.
-            max_tokens: how long the prompt may be.
-            conversation: see :class:`Prompt`.
 
         Raises:
             ValueError: not even the system prompt with a word of the last message fits.
@@ -233,7 +224,6 @@ class ChatModel:
 
         Args:
             prompts: what :meth:`prompt` made, at least one.
-            settings: how replies are made.
 
         Returns:
             one text each, without marks of turns and without thoughts; empty if the model had nothing to say.
@@ -247,7 +237,6 @@ class ChatModel:
 
         Args:
             prompts: what :meth:`prompt` made, here or with other templates over the same weights; at least one.
-            settings: how each reply is made.
             tells: for each prompt what is told its reply while it grows, or None; empty: nobody is told.
         """
         started = time.monotonic()

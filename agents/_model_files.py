@@ -33,7 +33,6 @@ class ModelLocation:
         name: a folder, or a model's name on the hub.
         gguf_file: name of a GGUF file in that folder or repository, or None for safetensors.
         is_local: whether ``name`` is a folder; then the network is never asked for anything.
-        revision: branch, tag or commit on the hub.
     """
 
     name: str
@@ -66,7 +65,6 @@ class ModelLocation:
             gguf_file: path of a GGUF file, or its name within ``hf_model``; None for a model in safetensors files.
             opt_folder: the folder of ``model.opt``, which relative paths start from; None when there is none. What isn't
                 there is looked for in the working directory.
-            revision: branch, tag or commit on the hub.
 
         Raises:
             ConfigurationError: neither flag says where the model is, or what they name isn't there.
@@ -144,13 +142,10 @@ def load_chat_model(
     the new model shares them, whatever its template.
 
     Args:
-        location: where it is.
         dtype: ``float32``, ``float16``, ``bfloat16``, or ``auto``: float32 on a CPU (half precision is several times slower
             there), else what the model was saved in.
         device: torch's name of it, or ``auto``: a GPU if there is one.
         model_parallel: spread the model over all GPUs, if there are several and ``device`` is ``auto``.
-        template_file: a chat template (Jinja) that replaces the tokenizer's own.
-        template_args: extra values for the chat template.
         prompt_cache_bytes: how much memory may be kept from one turn to the next, 0 for none; of several models that
             share weights, the largest counts.
 
@@ -188,7 +183,6 @@ def _load_weights(location: ModelLocation, dtype: str, device: str | None) -> We
     """Read weights and tokenizer.
 
     Args:
-        location: where they are.
         dtype: torch's name of a number format, or ``auto`` for what the model was saved in.
         device: torch's name of it, or None to spread the model over all GPUs.
 

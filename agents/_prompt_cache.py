@@ -57,7 +57,6 @@ class PromptCache:
         One that can't be cut later, or is larger than all that may be kept, is dropped.
 
         Args:
-            conversation: whose it is.
             tokens: what was read and written, of which the cache may lack the last ones.
             cache: what ``generate`` left, or None.
         """

@@ -22,7 +22,6 @@ def without_thoughts(text: str, begun_inside: bool) -> str:
     """Remove what a reasoning model writes for itself (``<think> … </think>``).
 
     Args:
-        text: what the model wrote.
         begun_inside: whether the prompt had already opened the thoughts, as some chat templates do.
 
     Returns:
@@ -54,7 +53,6 @@ def without_open_thoughts(text: str, begun_inside: bool = False) -> str:
     """Return what may be shown of a text that still grows: neither thoughts, nor an end that could become their tag.
 
     Args:
-        text: what the model wrote so far.
         begun_inside: see :func:`without_thoughts`.
     """
     said = without_thoughts(text, begun_inside)

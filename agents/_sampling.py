@@ -51,7 +51,6 @@ class ReplySampler:
 
     Args:
         settings: how tokens are chosen, in all rows of the batch or one a row.
-        seeds: one a row of the batch.
         prompt_lengths: how many tokens of each row, from the right end of the prompt, are no padding.
         never_penalised: tokens that the repetition penalty leaves alone: the marks of turns, without which a reply ends
             later the longer the conversation is.
@@ -131,7 +130,6 @@ class ReplyEnds:
     """Ends each row of a batch at a token of its own, or at its own length; a stopping criterion for ``generate``.
 
     Args:
-        stop_ids: the tokens that end each row's reply.
         limits: how many tokens each row's reply may have; at least 1.
         prompt_length: tokens of a prompt, padding included.
     """

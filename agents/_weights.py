@@ -16,10 +16,8 @@ class Weights:
     """A language model and its tokenizer, without a chat template of its own; several nicknames may share it.
 
     Attributes:
-        model: a ``transformers`` causal language model, ready to run.
         tokenizer: its tokenizer; never changed.
         end_ids: tokens that end a reply, as the model's own generation settings name them.
-        cache: what conversations with any of the nicknames have read so far.
     """
 
     model: Any

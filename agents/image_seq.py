@@ -25,12 +25,7 @@ from model_chat.tasks.shapes.scenes import COLOURS, SHAPES
 
 
 class Eyes(nn.Module):
-    """From pixels to what each cell of the grid shows.
-
-    Args:
-        channels: width of the convolutions.
-        grid: cells a side.
-    """
+    """From pixels to what each cell of the grid shows."""
 
     def __init__(self, channels: int, grid: int) -> None:
         super().__init__()
@@ -225,7 +220,6 @@ def cells_of(things: Sequence[Sequence[tuple[str, str, float, float]]], grid: in
 
     Args:
         things: for each picture its ``(colour, shape, x, y)``, the centre as shares of the side.
-        grid: cells a side.
 
     Returns:
         indices of colours and of shapes, batch × grid × grid; 0: nothing has its centre there.

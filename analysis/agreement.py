@@ -24,7 +24,6 @@ class Agreement:
 
     Attributes:
         items: judged by at least two workers.
-        judgments: of those items.
         raw: share of agreeing pairs among all pairs of judgments of the same item; NaN without items.
         nominal, ordinal, interval: Krippendorff's alpha (Krippendorff 2018, "Content Analysis", chapter 12); 1 is
             perfect, 0 is chance; NaN without items or when all judgments are the same, where chance agreement is
@@ -49,8 +48,6 @@ def agreement(
 
     Args:
         values: one judgment each; NaN is none.
-        items: what was judged.
-        workers: who judged.
         ordered: whether values have an order; without, the ordinal and interval alphas are NaN.
     """
     counted = count_judgments(values, items, workers)
@@ -73,7 +70,6 @@ class Counted:
 
     Attributes:
         counts: items x values, how many judged so.
-        domain: the values.
         items: which item each row is, ascending.
     """
 
@@ -85,11 +81,7 @@ class Counted:
 def count_judgments(
     values: NDArray[np.generic], items: NDArray[np.integer], workers: NDArray[np.integer]
 ) -> Counted | None:
-    """Count each worker's first judgment of each item; None where no item was judged by two.
-
-    Args:
-        values, items, workers: see :func:`agreement`.
-    """
+    """Count each worker's first judgment of each item; None where no item was judged by two."""
     judged = np.asarray(values, dtype=np.float64)
     known = np.isfinite(judged)
     judged, items, workers = judged[known], items[known], workers[known]

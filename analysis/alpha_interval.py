@@ -53,12 +53,9 @@ def alpha_interval(
     """Draw conversations, and return the quantiles of alpha.
 
     Args:
-        counted: the judgments; None for none.
         conversations: of each item of ``counted``.
         level: ``nominal``, ``ordinal`` or ``interval``.
-        confidence: of the interval.
         seed: of the draws; the order of the data makes no difference.
-        draws: how many.
     """
     if counted is None:
         return NO_INTERVAL

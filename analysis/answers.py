@@ -18,10 +18,7 @@ class Given(NamedTuple):
     """One answer.
 
     Attributes:
-        conversation: which of the conversations.
-        page, item: ids.
         utterance_idx: of the reply that it is about, or None.
-        value: as it was saved.
     """
 
     conversation: int
@@ -78,9 +75,7 @@ class Asked:
     """One item, as the flows of the conversations have it.
 
     Attributes:
-        page: id of its page.
         item: the item; of several versions of it, the one that most conversations have.
-        is_before: whether its page comes before the chat.
         of_reply: `every_reply`, `last_reply`, or None where it is about no reply.
     """
 
@@ -92,12 +87,7 @@ class Asked:
 
 @dataclass
 class Answers:
-    """All answers of the conversations that count.
-
-    Attributes:
-        given: in order of conversations.
-        flows: texts of study flows, and how many conversations have each.
-    """
+    """All answers of the conversations that count."""
 
     given: list[Given] = field(default_factory=list)
     flows: Counter[str] = field(default_factory=Counter)
@@ -155,7 +145,6 @@ class Answers:
 
         Args:
             given: with the conversations' positions in the chunk.
-            flows: their texts.
             numbers: by position, the conversation's number among all that count; negative: it does not.
         """
         self.given += [

@@ -27,7 +27,6 @@ class Metric:
         name: a bucket, :data:`CLEAN`, or a rating's column name.
         kind: `rate` or `rating`.
         sums, totals: a number a conversation.
-        wanted_difference: what the power table plans for.
     """
 
     name: str

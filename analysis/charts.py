@@ -72,9 +72,7 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an inline SVG with a text for those who do not see it.
 
     Args:
-        figure: what to draw.
         name: unique in the page; its ids begin with it.
-        description: one or two sentences with what the chart shows.
     """
     buffer = io.StringIO()
     canvas: Any = FigureCanvasSVG(figure)  # matplotlib's stubs leave its printing methods out
@@ -130,8 +128,6 @@ def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str, call
     Args:
         estimates: :func:`model_chat.analysis.tables.estimates`.
         models: in order; the first eight are drawn.
-        level: of the intervals, as text.
-        call: gives a bucket's name by its key.
     """
     rates = estimates[estimates["kind"] == "rate"]
     metrics = list(dict.fromkeys(rates["metric"]))
@@ -166,8 +162,6 @@ def item_dots(items: pd.DataFrame, models: Sequence[str], level: str, name: str)
     Args:
         items: rows of :func:`model_chat.analysis.items.items` with one measure.
         models: in order; the first eight are drawn.
-        level: of the intervals, as text.
-        name: of the drawing, unique in the page.
     """
     aspects = list(dict.fromkeys(items["aspect"]))
     scale = 100.0 if (items["measure"] == "rate").all() else 1.0
@@ -199,8 +193,6 @@ def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str, ask
     Args:
         ratings: :func:`model_chat.analysis.tables.ratings`.
         models: in order; the first eight are drawn.
-        question: the rating's column.
-        asked: what it is called.
     """
     own = ratings[ratings["question"] == question].set_index("model_nickname")
     shown = list(models)[:MOST_IN_A_CHART]

@@ -42,16 +42,12 @@ class Chunk:
         turns: a row an annotated model message: `conversation`, `exchange` (0-based), `history` (what was judged),
             `offers_good` (whether there was a box `none_all_good`).
         labels: ticks of those messages, one column a bucket.
-        excluded: the rest.
-        unknown_labels: ticks of buckets that nobody asked for, by name.
         candidates: the conversations that the rules about several conversations are applied to, in order: the content of
             each, for telling duplicates, and its exclusion if a later rule has already left it out
             (:meth:`ChunkBuilder.add_excluded`).
         generations: what is known of the replies of every conversation that could be read, those in ``excluded`` included.
-        descriptions: what the records say of their task, and how many do.
         judgements: a row a judgement of two replies; `conversation` is the position in ``conversations``.
         answers: to the items of study flows, with positions in ``conversations``.
-        flows: texts of study flows, and how many conversations have each.
     """
 
     utterances: pa.RecordBatch
@@ -113,12 +109,7 @@ CONVERSATION_SCHEMA = pa.schema(
 
 
 class ChunkBuilder:
-    """Fills the columns of a :class:`Chunk`.
-
-    Args:
-        settings: the run's settings.
-        extra_columns: those of a subclass of the compiler, with their types.
-    """
+    """Fills the columns of a :class:`Chunk`."""
 
     def __init__(self, settings: Settings, extra_columns: Mapping[str, type]) -> None:
         self.excluded: list[Exclusion] = []
@@ -153,9 +144,6 @@ class ChunkBuilder:
         """Add a conversation that passed.
 
         Args:
-            source: where it comes from.
-            conversation: what was read there.
-            measures: what was counted in it.
             extras: values of the extra columns, a row each, that of the context first; none without such columns.
         """
         position = len(self._conversations)

@@ -41,20 +41,15 @@ class Corpus:
     """All conversations that count.
 
     Attributes:
-        settings: what was asked for.
         conversations: a row a conversation, see `CONVERSATION_SCHEMA`; the row's number is `conversation_idx`.
         turns: a row an annotated model message, see `TURN_DTYPE`.
         labels: ticks of those messages, one column a bucket.
         excluded: the conversations that do not count, in the order in which they were met.
-        sources: how many conversations were looked at: kept and excluded.
         other_files: files in the folders that are no conversations by their name.
         unknown_labels: ticks of buckets that are not in `--problem-buckets`, by name.
         unmatched: a sentence for each block list with ids that no conversation has.
-        descriptions: what the records say of their task, and how many do.
         spool: the file with the utterances; :meth:`utterances` reads it.
-        generations: what is known of how the models' replies were made.
         judgements: a row a judgement of two replies, see `JUDGEMENT_SCHEMA`; `conversation` is `conversation_idx`.
-        answers: to the items of study flows.
     """
 
     settings: Settings
@@ -157,10 +152,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
     """Read everything that ``settings`` names.
 
     Args:
-        settings: the checked flags.
-        hooks: the compiler, for its own columns and rules.
         spool: where to keep the utterances; the caller removes it.
-        progress: called now and then.
 
     Raises:
         ConfigurationError: a folder, database or task does not exist.

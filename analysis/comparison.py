@@ -26,7 +26,6 @@ def difference(
         totals: a number a conversation.
         is_a: which conversations are A's; the rest are B's.
         clusters: the worker of each conversation.
-        confidence: of the interval.
 
     Returns:
         NaN as a whole when one side has no data; no error or interval with fewer than two workers, and no interval when
@@ -112,8 +111,6 @@ class Power:
     """What it takes to find a difference between two models.
 
     Attributes:
-        needed: conversations a model in all.
-        more_a, more_b: how many more than there are.
         detectable: the smallest difference that the conversations there are would find.
     """
 
@@ -140,10 +137,8 @@ def power_to_compare(
 
     Args:
         a, b: the two estimates, with their clustered errors.
-        conversations_a, conversations_b: behind them.
         wanted_difference: in the quantity's own unit.
         confidence: 1 less the level of the test.
-        power: wanted probability of finding the difference.
 
     Returns:
         NaN where an error is unknown or both are 0 (nothing to plan with).

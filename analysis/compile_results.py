@@ -30,7 +30,6 @@ def run(compiler_class: type[ModelChatResultsCompiler], arguments: Sequence[str]
     """Run a compiler class as a command; for subclasses too.
 
     Args:
-        compiler_class: what to run.
         arguments: the command line without the command; None for this process's.
 
     Returns:

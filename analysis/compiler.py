@@ -102,7 +102,6 @@ class ModelChatResultsCompiler:
         """Own statistics of one model, added to the per-model table.
 
         Args:
-            model_nickname: which model.
             conversations: its conversations, a row each, with the columns of
                 :data:`model_chat.analysis.chunks.CONVERSATION_SCHEMA`.
         """
@@ -122,11 +121,7 @@ class ModelChatResultsCompiler:
             return frame
 
     def compile_and_save_results(self) -> dict[str, Path]:
-        """Read, check, compute, save and print.
-
-        Returns:
-            The files written, by what they are.
-        """
+        """Read, check, compute, save and print."""
         if type(self).compile_results is not ModelChatResultsCompiler.compile_results:
             # A subclass that makes its own results wants them saved, not ours.
             own: pd.DataFrame | None = self.compile_results()

@@ -86,14 +86,10 @@ class Conditions:
     """The tables.
 
     Attributes:
-        factors: names, sorted.
-        cells: a row a cell and metric.
         effects: a row a factor, pair of its levels and metric: `value` is `level_a` less `level_b`; `kind` is `within` where
             any worker saw two levels, else `between`; `p_holm` is corrected over the pairs of levels of the factor.
         interactions: a row a pair of factors, a pair of levels of each, and metric; `kind` is `mixed` where one factor is
             within and the other between; `p_holm` is corrected over the rows of the pair of factors.
-        remarks: sentences.
-        kinds: metric -> `rate` or `rating`.
     """
 
     factors: tuple[str, ...]
@@ -168,8 +164,6 @@ class _Design:
     Attributes:
         factors, levels, cells: names, their levels, and the combinations that occur.
         cell: of each conversation that is used.
-        used: which conversations of the corpus these are.
-        worker: of each conversation that is used.
     """
 
     factors: tuple[str, ...]

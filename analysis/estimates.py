@@ -37,8 +37,6 @@ class Estimate:
         value: the point estimate; NaN without data.
         se: clustered standard error; NaN with fewer than two workers.
         low, high: ends of the interval; NaN where it can't be estimated.
-        total: observations (messages, conversations or ratings) behind it.
-        clusters: workers behind it.
     """
 
     value: float
@@ -97,7 +95,6 @@ def rate(sums: Floats, totals: Floats, confidence: float = 0.95) -> Estimate:
     Args:
         sums: ticked, a number a worker.
         totals: looked at, a number a worker.
-        confidence: of the interval.
 
     Returns:
         At a rate of exactly 0 or 1 the error carries no information about clustering; the interval then takes each worker as
@@ -129,7 +126,6 @@ def mean(sums: Floats, totals: Floats, confidence: float = 0.95, bounds: tuple[f
     Args:
         sums: sum of the values, a number a worker.
         totals: how many values, a number a worker.
-        confidence: of the interval.
         bounds: ends of the scale; the interval is cut there, which loses no coverage.
 
     Returns:
@@ -178,9 +174,6 @@ def bootstrap(
     Args:
         sums: workers x quantities.
         totals: workers x quantities.
-        rng: where chance comes from.
-        resamples: how many.
-        confidence: of the interval.
         logit: the quantities are rates.
 
     Returns:

@@ -43,7 +43,6 @@ class ConversationGenerations(NamedTuple):
         digest: the content of the conversation, for telling duplicates.
         model_nickname: who replied; of a pair ``a|b``.
         replies: those that are known, with the model that gave each.
-        failed: whether the model failed, or one of a pair.
         failed_generation: of the reply that it could not give; of a pair, what nobody knows whose it was.
     """
 
@@ -55,12 +54,7 @@ class ConversationGenerations(NamedTuple):
 
 
 def generations_of(conversation: ReadConversation, digest: bytes) -> ConversationGenerations | None:
-    """Return what is known of a conversation's replies; None where nothing is, as in older records.
-
-    Args:
-        conversation: complete or not.
-        digest: of its content.
-    """
+    """Return what is known of a conversation's replies; None where nothing is, as in older records."""
     replies = [
         (line.model_nickname or conversation.model_nickname, line.generation)
         for line in conversation.dialog

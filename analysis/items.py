@@ -141,8 +141,6 @@ class ItemMetric:
     """An aspect of an item in every conversation.
 
     Attributes:
-        asked: the item.
-        aspect: which quantity of it.
         sums, totals: a number a conversation.
     """
 

@@ -81,8 +81,6 @@ def write_tables(folder: Path, summary: Summary, source: str) -> list[Path]:
 
     Args:
         folder: made when missing; tables of an earlier run are replaced.
-        summary: the numbers.
-        source: name of the results file, for a comment.
     """
     folder.mkdir(parents=True, exist_ok=True)
     level = f"{summary.settings.confidence:.0%}"

@@ -60,12 +60,7 @@ def majority_labels(data: Data) -> pd.DataFrame:
 
 
 def adjudication(data: Data, labels: pd.DataFrame) -> pd.DataFrame:
-    """Return the labels on which the workers are divided, with the reply: ties first, then by the size of the minority.
-
-    Args:
-        data: the corpus.
-        labels: what :func:`majority_labels` has returned.
-    """
+    """Return the labels on which the workers are divided, with the reply: ties first, then by the size of the minority."""
     divided = labels[(labels["ticked"] > 0) & (labels["ticked"] < labels["judges"])].copy()
     if not len(divided):
         return pd.DataFrame(columns=list(ADJUDICATION_COLUMNS))

@@ -82,9 +82,7 @@ def measure(
     """Walk through the dialogue once.
 
     Args:
-        conversation: as it was read.
         buckets: those that are asked about, in the order of the columns.
-        known: the same as a set.
         unknown: counts ticks of other buckets, by name; added to.
         as_original: count what was only shown as said, too, and words by the spaces between them alone.
 

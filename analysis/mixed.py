@@ -55,7 +55,6 @@ class MixedFit:
         covariance: of the means.
         sd_worker, sd_conversation, sd_residual: standard deviations of the random effects, in the quantity's own unit;
             `sd_conversation` is NaN where no conversation has two observations.
-        observations, workers: behind it.
     """
 
     mean: Floats

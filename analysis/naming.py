@@ -76,7 +76,6 @@ def names_of(descriptions: Mapping[Description, int], questions: int) -> Names:
     """Put together what the records of a corpus say; where they differ, what most of them say.
 
     Args:
-        descriptions: how many conversations have which.
         questions: how many final ratings a conversation has; a description that asks another number is not used.
     """
     tasks: Counter[str] = Counter()

@@ -101,10 +101,7 @@ def write_batches(path: Path, kind: str, schema: pa.Schema, batches: Iterable[pa
     """Write a table that comes in batches.
 
     Args:
-        path: the file to make.
         kind: `csv`, `json` (a list of objects, one a line) or `parquet`.
-        schema: of all batches.
-        batches: the rows.
         guard: in csv, put an apostrophe before texts (and names of columns) that begin like a formula.
 
     Returns:

@@ -51,7 +51,6 @@ def run_builder(
     """Apply ``builder`` to all ``sources``, in order.
 
     Args:
-        builder: what turns sources into rows.
         sources: in the order that decides ties.
         processes: 1 reads in this process, more on that many, 0 chooses.
         dask_scheduler: a Dask scheduler's address, or `local`; takes the place of ``processes``.

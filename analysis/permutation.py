@@ -44,7 +44,6 @@ class DifferenceTest:
             1 / (permutations + 1), and never less.
         low, high: ends of the interval of the difference, A less B; NaN where the test rejects no difference at all (too
             few workers) or nothing varies.
-        method: the test that both come from.
     """
 
     p: float
@@ -82,10 +81,7 @@ def compare_models(
         totals: conversations x quantities.
         is_a: which conversations are A's.
         clusters: the worker of each conversation.
-        rng: where chance comes from.
         bounds: the largest difference that a quantity's scale allows: 1 for a rate, 4 for a rating of 1 to 5.
-        permutations: how many dealings.
-        confidence: of the interval.
         limit: with more conversations than this, of 50 workers or more, p and interval come from the t distribution of the
             same clustered statistic (Cameron & Miller 2015, section VI): permuting would cost minutes and hardly differ.
 
@@ -218,8 +214,6 @@ class _Pair:
     """Two models' conversations, sorted by worker.
 
     Args:
-        sums, totals: conversations x quantities.
-        is_a: which conversations are A's.
         worker: number of each conversation's worker, from 0 without gaps.
     """
 

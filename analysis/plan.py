@@ -106,7 +106,6 @@ class Plan(_Strict):
     """What is planned.
 
     Attributes:
-        workers: numbers to look at.
         conversations_per_worker: of each worker, over both models; even in a design `within`.
         pilot: a `statistics_*.json` of an earlier study, for the spreads that are not given.
     """

@@ -59,13 +59,7 @@ REASONS: Mapping[ExclusionReason, str] = {
 
 
 def write_report(path: Path, summary: Summary, files: Mapping[str, Path]) -> None:
-    """Write the report.
-
-    Args:
-        path: the file to make.
-        summary: the numbers.
-        files: what else was written, by what it is.
-    """
+    """Write the report."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -35,12 +35,7 @@ class Hooks(Protocol):
 
 
 class RowBuilder:
-    """Turns chunks of sources into columns; picklable as far as its hooks are.
-
-    Args:
-        settings: the run's settings.
-        hooks: the compiler, for its own columns and rules.
-    """
+    """Turns chunks of sources into columns; picklable as far as its hooks are."""
 
     def __init__(self, settings: Settings, hooks: Hooks) -> None:
         self.settings = settings

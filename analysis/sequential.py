@@ -34,7 +34,6 @@ def half_width(se: float, workers: int, confidence: float = 0.95, tightest: int 
 
     Args:
         se: clustered standard error of the estimate.
-        workers: behind it.
         confidence: for all looks together.
         tightest: workers at which the sequence is tightest.
     """
@@ -50,7 +49,6 @@ def sequential(data: Data, estimates: pd.DataFrame, preferences: Preferences | N
     """A row a quantity that is watched while a study runs.
 
     Args:
-        data: the corpus.
         estimates: :func:`model_chat.analysis.tables.estimates`.
         preferences: of compared replies; None where there are none.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_chat.configuration.lists import ids_of, split_list
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 from model_chat.records.llm_judgments import read_llm_judgments
 from model_chat.records.mephisto_database import AGENT_STATUSES, DEFAULT_STATUSES, check_statuses
 from model_chat.records.schema import NONE_ALL_GOOD
@@ -83,7 +83,6 @@ def add_source_flags(parser: argparse.ArgumentParser, of_conf: str | None = None
     """Declare the flags that say which conversations a command reads.
 
     Args:
-        parser: the command's.
         of_conf: what ``--conf`` gives where no other flag does; None: the command has no such flag.
     """
     source = parser.add_argument_group("what to read (one of the two, or both)")
@@ -271,10 +270,8 @@ def settings_from(options: argparse.Namespace) -> Settings:
     taken = [item for item in by if item in OWN_COLUMNS or item in buckets or item.startswith("final_rating")]
     faults += [f"--by names '{item}', which is a column of the results already; rename the item." for item in taken]
     statuses = _split("--mephisto-statuses", options.mephisto_statuses, faults)
-    try:
+    with collecting(faults):
         check_statuses(statuses)
-    except ConfigurationError as error:
-        faults.extend(error.faults)
     if _is_empty(options.mephisto_statuses):
         faults.append("--mephisto-statuses is empty; give at least one status, for instance completed.")
     hits = frozenset(_split("--hit-block-list", options.hit_block_list, faults, ids_of))
@@ -370,11 +367,9 @@ def settings_from(options: argparse.Namespace) -> Settings:
 def _split(
     flag: str, text: str | None, faults: list[str], read: Callable[[str, str | None], list[str]] = split_list
 ) -> tuple[str, ...]:
-    try:
+    with collecting(faults):
         return tuple(read(flag, text))
-    except ConfigurationError as error:
-        faults.extend(error.faults)
-        return ()
+    return ()
 
 
 def _judgments_faults(path: str | None, buckets: tuple[str, ...]) -> list[str]:

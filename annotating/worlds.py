@@ -120,8 +120,7 @@ class AnnotationWorld(ModelChatWorld):
 
     def _check_attention(self) -> None:
         """Show a check in the place of a reply, and take the boxes that are ticked."""
-        attention = self.options.attention
-        check = None if attention is None else attention.due(self.exchanges_done + 1)
+        check = self._due_check
         if check is None:
             raise RuntimeError("There is no attention check at this reply.")
         page_idx = self._dialogue.page_idx

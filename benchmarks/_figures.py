@@ -16,9 +16,7 @@ def print_table(title: str, columns: Mapping[str, str], rows: Sequence[Mapping[s
     """Print a table.
 
     Args:
-        title: above it.
         columns: heading -> how a row's figures are shown, such as ``{turn_p50_s:.3f} s``.
-        rows: each with its figures by name.
         width: characters.
     """
     table = Table(title=title)

@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from _process import status_of
 from rich.console import Console
 from rich.table import Table
 
@@ -30,21 +31,11 @@ MESSAGES = (
 )
 
 
-def resident_mb() -> float:
-    """Return the memory of this process, MB."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1000
-    return float("nan")
-
-
 def measure(way: str, conversations: int, words: Path) -> dict[str, float]:
     """Make the checkers of so many simultaneous conversations, and check one conversation with each.
 
     Args:
         way: ``each`` or ``shared``.
-        conversations: how many.
-        words: the list.
 
     Returns:
         seconds and MB for making them, and milliseconds a check.
@@ -54,7 +45,7 @@ def measure(way: str, conversations: int, words: Path) -> dict[str, float]:
 
     from parlai.utils.safety import OffensiveStringMatcher  # isort: skip  (imported before anything is measured)
 
-    memory, started = resident_mb(), time.perf_counter()
+    memory, started = status_of()["VmRSS"] / 1000, time.perf_counter()
     if way == "each":
         checkers = [
             AcceptabilityChecker(OffensiveStringMatcher(str(words)).contains_offensive_language)
@@ -62,7 +53,7 @@ def measure(way: str, conversations: int, words: Path) -> dict[str, float]:
         ]
     else:
         checkers = [AcceptabilityChecker(offensive_matcher(str(words))) for _ in range(conversations)]
-    made, grown = time.perf_counter() - started, resident_mb() - memory
+    made, grown = time.perf_counter() - started, status_of()["VmRSS"] / 1000 - memory
     started = time.perf_counter()
     for checker in checkers:
         checker.violations(MESSAGES, begun_before=True)

@@ -58,7 +58,6 @@ def measure(model: LoadedModel, conversations: int, rounds: int) -> dict[str, An
     """Let a model reply to so many conversations at once, bare and through the pool.
 
     Args:
-        model: loaded.
         conversations: how many, each with a history of its own that begins anew in every round.
         rounds: how often; the medians count.
     """

@@ -12,12 +12,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import subprocess
 import sys
 import threading
 import time
 
 import httpx
+from _process import served_endpoint
 from parlai.core.message import Message
 
 from model_chat.serving.catalogue import ModelSource
@@ -118,15 +118,8 @@ def main() -> None:
     if args.serve:
         asyncio.run(serve(args.seconds))
         return
-    command = [sys.executable, __file__, "--serve", "--seconds", str(args.seconds)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        if server.stdout is None or server.stdin is None:
-            raise RuntimeError("the endpoint has no pipes")
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
-        try:
-            run(url, args.conversations, args.replies, args.rounds, args.one_pool)
-        finally:
-            server.stdin.close()
+    with served_endpoint(__file__, "--seconds", str(args.seconds)) as port:
+        run(f"http://127.0.0.1:{port}/v1", args.conversations, args.replies, args.rounds, args.one_pool)
 
 
 def run(url: str, conversations: int, replies: int, rounds: int, one_pool: bool) -> None:

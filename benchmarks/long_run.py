@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from _process import status_of
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -60,10 +61,8 @@ HEADER = (
 
 def look(pid: int) -> tuple[float, int, int]:
     """Memory in MB, threads and open file descriptors of a process."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    descriptors = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    return int(values["VmRSS"].split()[0]) / 1024, int(values["Threads"]), descriptors
+    status = status_of(pid)
+    return status["VmRSS"] / 1024, status["Threads"], len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def router_of(pid: int) -> int:

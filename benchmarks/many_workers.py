@@ -15,7 +15,6 @@ import json
 import logging
 import multiprocessing
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 
 import httpx
 from _figures import add_json_flag, print_table, write_json
+from _process import processor_seconds, status_of
 from rich.console import Console
 from websockets.asyncio.client import connect
 
@@ -101,14 +101,12 @@ class Task:
     def _watch(self) -> None:
         while not self._ended.wait(0.2):
             try:
-                status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-                fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+                status = status_of(self.process.pid)
+                self.cpu_seconds = processor_seconds(self.process.pid)
             except OSError:
                 return
-            values = dict(re.findall(r"^(VmHWM|Threads):\s+(\d+)", status, re.MULTILINE))
-            self.peak_mb = max(self.peak_mb, int(values.get("VmHWM", 0)) / 1024)
-            self.peak_threads = max(self.peak_threads, int(values.get("Threads", 0)))
-            self.cpu_seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            self.peak_mb = max(self.peak_mb, status.get("VmHWM", 0) / 1024)
+            self.peak_threads = max(self.peak_threads, status.get("Threads", 0))
 
     def __exit__(self, *exc_info: object) -> None:
         self._ended.set()

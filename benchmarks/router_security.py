@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from _process import processor_seconds, status_of
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
@@ -309,12 +310,7 @@ def _ask(url: str) -> None:
 
 def cost(port: int, pid: int) -> dict[str, str]:
     """What floods of requests cost the router: time of its processor, and memory."""
-
-    def cpu() -> float:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    before = cpu()
+    before = processor_seconds(pid)
     nested = b"[" * 30_000
     with requests.Session() as session, contextlib.suppress(requests.RequestException):
         for _ in range(100):
@@ -324,22 +320,21 @@ def cost(port: int, pid: int) -> dict[str, str]:
                 headers={"Content-Type": "application/json"},
                 timeout=10,
             )
-    a_request = (cpu() - before) / 100
+    a_request = (processor_seconds(pid) - before) / 100
     threads = [
         threading.Thread(target=answers, args=(port, post(port, "log_error", b"[" * 30_000) * 1_200, 15))
         for _ in range(8)
     ]
-    before, started = cpu(), time.monotonic()
+    before, started = processor_seconds(pid), time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    peak = Path(f"/proc/{pid}/status").read_text(encoding="ascii").split("VmHWM:")[1].split()[0]
     return {
         "a body of 30,000 brackets, processor": f"{1000 * a_request:.2f} ms",
-        "9,600 such requests pipelined on 8 connections, processor": f"{cpu() - before:.2f} s",
+        "9,600 such requests pipelined on 8 connections, processor": f"{processor_seconds(pid) - before:.2f} s",
         "likewise, until all connections are over (at most 15 s)": f"{time.monotonic() - started:.1f} s",
-        "most memory of all": f"{int(peak) / 1024:.0f} MB",
+        "most memory of all": f"{status_of(pid)['VmHWM'] / 1024:.0f} MB",
     }
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from unittest import mock
 
 from _figures import add_json_flag, print_table, write_json
+from _process import status_of
 from parlai.core.message import Message
 
 from model_chat.agents._weights import LoadedWeights, Weights
@@ -60,11 +61,8 @@ def heard(number: int) -> Message:
 
 def mebibytes_of_this_process() -> dict[str, float]:
     """All of its memory, and what of it no file backs."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return {
-        "rss_mib": int(status["VmRSS"].split()[0]) / 1024,
-        "anonymous_mib": int(status["RssAnon"].split()[0]) / 1024,
-    }
+    status = status_of()
+    return {"rss_mib": status["VmRSS"] / 1024, "anonymous_mib": status["RssAnon"] / 1024}
 
 
 class WeightsApart(LoadedWeights):

@@ -17,9 +17,7 @@ import asyncio
 import json
 import logging
 import multiprocessing
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +26,7 @@ from typing import Any
 
 import httpx
 from _figures import add_json_flag, print_table, write_json
+from _process import processor_seconds, served_endpoint
 from many_workers import Task, _warm_up
 
 from model_chat.scripts.simulate_workers import Behaviour, SimulatedWorker, quantile
@@ -162,22 +161,20 @@ async def _everybody(port: int, workers: int, begun: Any) -> list[dict[str, Any]
     return await asyncio.gather(*(one(number) for number in range(workers)))
 
 
-def processor_seconds(pid: int) -> float:
+def all_processor_seconds(pid: int) -> float:
     """Return what a process and its children, whichever of its threads started them, have used."""
     lists = Path(f"/proc/{pid}/task").glob("*/children")
     children = [child for each in lists for child in each.read_text(encoding="ascii").split()]
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(processor_seconds(int(child)) for child in children)
+    return processor_seconds(pid) + sum(all_processor_seconds(int(child)) for child in children)
 
 
 def use(pid: int, url: str, seconds: float) -> dict[str, float]:
     """Return how many cores a run uses for so long, and how many tokens the endpoint sends; NaN where it ends before."""
     try:
-        sent, before, since = int(httpx.get(url, trust_env=False).text), processor_seconds(pid), time.monotonic()
+        sent, before, since = int(httpx.get(url, trust_env=False).text), all_processor_seconds(pid), time.monotonic()
         time.sleep(seconds)
         took = time.monotonic() - since
-        cores = (processor_seconds(pid) - before) / took
+        cores = (all_processor_seconds(pid) - before) / took
         return {"cores": cores, "tokens_per_s": (int(httpx.get(url, trust_env=False).text) - sent) / took}
     except OSError:
         return {"cores": float("nan"), "tokens_per_s": float("nan")}
@@ -259,18 +256,11 @@ def main() -> None:
     if args.serve:
         asyncio.run(serve(args.tokens, args.rate))
         return
-    command = [sys.executable, __file__, "--serve", "--tokens", str(args.tokens), "--rate", str(args.rate)]
     found = []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        if server.stdout is None or server.stdin is None:
-            raise RuntimeError("the endpoint has no pipes")
-        url = server.stdout.readline().strip()
-        try:
-            for stream in (False, True):
-                found.append(measure(url, args.streams, args.others, args.turns, args.seconds, stream))
-                print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-        finally:
-            server.stdin.close()
+    with served_endpoint(__file__, "--tokens", str(args.tokens), "--rate", str(args.rate)) as url:
+        for stream in (False, True):
+            found.append(measure(url, args.streams, args.others, args.turns, args.seconds, stream))
+            print(json.dumps(found[-1]), file=sys.stderr, flush=True)
     title = (
         f"{args.streams} replies of {args.tokens} tokens at {args.rate:g} a second each, {args.others} other workers"
     )

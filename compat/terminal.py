@@ -8,6 +8,10 @@ from __future__ import annotations
 import codecs
 import io
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HANDLER = "model_chat_terminal"
 ASCII = {
@@ -46,3 +50,8 @@ def let_any_terminal_be_written_to() -> None:
         usual = ("strict", "surrogateescape", "backslashreplace")
         if isinstance(stream, io.TextIOWrapper) and stream.errors in usual:
             stream.reconfigure(errors=HANDLER)
+
+
+def print_plain(console: Console, text: str) -> None:
+    """Print a text as it is: without markup or highlighting, and with no line broken."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

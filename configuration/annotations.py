@@ -76,8 +76,6 @@ def parse_annotations(flag: str, path: str, text: str) -> AnnotationsConfig:
     """Read an annotation configuration in either form.
 
     Args:
-        flag: the flag that named the file, for error messages.
-        path: the file as the requester wrote it, for error messages.
         text: ``{"config": {bucket: {"name", "description"}, …}, "show_line_breaks": bool}``, the same with a list of
             ``{"value", "name", "description"}`` under ``config``, or that list alone.
 
@@ -107,7 +105,6 @@ def check_ticks(config: AnnotationsConfig, ticks: object) -> dict[str, bool]:
     """Check what a worker's page sent as the annotation of one reply.
 
     Args:
-        config: the task's buckets.
         ticks: untrusted; should be bucket -> bool.
 
     Returns:

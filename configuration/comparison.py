@@ -23,7 +23,6 @@ class ComparisonSettings:
         points: of the scale from the left reply to the right one: 2, 3, 5 or 7. The middle of an odd scale is a tie.
         ties: which answers there are beside the two replies: ``none``, ``tie``, ``both_bad`` or ``both``.
         continue_with: ``pick``: the conversation goes on with the reply that was picked; ``random``: with either.
-        reason: whether the worker may say why.
         seed: of the sides, and of the reply that a conversation goes on with where no pick decides.
         is_paired: whole chats are compared: one with each model, one after the other.
     """
@@ -74,12 +73,7 @@ class ComparisonSettings:
 
 
 def comparison_faults(prefix: str, args: Any) -> list[str]:
-    """Say what is wrong with the flags of comparisons, one sentence each.
-
-    Args:
-        prefix: of the flags' names.
-        args: the flags.
-    """
+    """Say what is wrong with the flags of comparisons, one sentence each."""
     if args.comparison is None:
         return []
     found = []
@@ -128,10 +122,7 @@ def pair_faults(flag: str, wanted: Iterable[str], prefix: str, args: Any) -> lis
     """Say what is wrong with the pairs, or with pairs where no comparison is asked for; one sentence each.
 
     Args:
-        flag: the one that names them.
         wanted: what it names, such as ``a|b``.
-        prefix: of the flags' names.
-        args: the flags.
     """
     found = []
     seen: dict[frozenset[str], str] = {}
@@ -159,12 +150,7 @@ def pair_faults(flag: str, wanted: Iterable[str], prefix: str, args: Any) -> lis
 
 
 def models_named(wanted: Iterable[str], is_compared: bool) -> list[str]:
-    """Return the models that are needed, each once.
-
-    Args:
-        wanted: nicknames or pairs.
-        is_compared: whether they are pairs.
-    """
+    """Return the models that are needed, each once."""
     named = (model for entry in wanted for model in (models_of(entry) if is_compared else (entry,)))
     return list(dict.fromkeys(filter(None, named)))
 
@@ -174,7 +160,6 @@ def counted_as_named(done: Mapping[str, int], needed: Iterable[str]) -> dict[str
 
     Args:
         done: nickname, or pair -> conversations.
-        needed: nicknames or pairs.
     """
     names = {frozenset(models_of(entry)): entry for entry in needed if SEPARATOR in entry}
     counted: dict[str, int] = {}

@@ -39,7 +39,6 @@ class Diagnosis:
     """What was found.
 
     Attributes:
-        faults: one sentence each.
         cfg: the configuration without what is faulty; None where there is none.
         touched: flags that the faults are about, or were probably meant: what else is found of them follows from these.
     """
@@ -71,7 +70,6 @@ def diagnose(config_name: str, words: Sequence[str]) -> Diagnosis:
 
     Args:
         config_name: as :func:`model_chat.configuration.hydra.register` returned it.
-        words: the overrides.
     """
     GlobalHydra.instance().clear()
     store = ConfigStore.instance()

@@ -5,7 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NoReturn
+from functools import wraps
+from typing import NoReturn, ParamSpec
+
+from model_chat.errors import ConfigurationError
+
+_Arguments = ParamSpec("_Arguments")
 
 
 class ExitCode(IntEnum):
@@ -35,12 +40,23 @@ MEANINGS = {
 """For a run, in words."""
 
 
-def exit_with(command: Callable[[], int]) -> NoReturn:
-    """End the process with what a command returns, or, after Ctrl-C, with its own code instead of a traceback.
+def reports_faults(command: Callable[_Arguments, int]) -> Callable[_Arguments, int]:
+    """Let a command print the faults of its :class:`ConfigurationError` and return that exit code."""
 
-    Args:
-        command: returns the exit code.
-    """
+    @wraps(command)
+    def run(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> int:
+        try:
+            return command(*args, **kwargs)
+        except ConfigurationError as error:
+            for fault in error.faults:
+                print(f"✗ {fault}", file=sys.stderr)  # noqa: T201  # what the command is asked to print
+            return ExitCode.CONFIGURATION
+
+    return run
+
+
+def exit_with(command: Callable[[], int]) -> NoReturn:
+    """End the process with what a command returns, or, after Ctrl-C, with its own code instead of a traceback."""
     try:
         code = command()
     except KeyboardInterrupt:

@@ -34,7 +34,6 @@ def is_harmless(key: str, known: Collection[str]) -> bool:
     """Whether a key that nobody here reads can be ignored without changing what a worker is asked.
 
     Args:
-        key: as it is in the file.
         known: the keys that could be there and aren't; a key that resembles one of them is taken for a misspelt one.
     """
     if key.startswith("_"):  # how JSON files carry comments

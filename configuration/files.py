@@ -84,8 +84,6 @@ def validation_faults(flag: str, path: str, text: str, error: ValidationError) -
     """Turn pydantic's findings into one sentence each, with the line.
 
     Args:
-        flag: the flag that named the file.
-        path: the file as the requester wrote it.
         text: the file's text, valid JSON.
         error: what pydantic found. A validator that knows which item of a list is wrong names it by raising a
             ``PydanticCustomError`` with that ``index`` in its context.

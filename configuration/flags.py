@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +27,11 @@ CHOSEN = ("blueprint", "architect", "provider")
 OWN_PACKAGE = "model_chat."
 
 
+def flag(default: Any, meaning: str) -> Any:
+    """Declare a field of a dataclass of flags, with what the reference says of it."""
+    return field(default=default, metadata={"help": meaning})
+
+
 @dataclass(frozen=True)
 class Flag:
     """One flag.
@@ -34,7 +39,6 @@ class Flag:
     Attributes:
         name: dotted, such as ``mephisto.blueprint.num_turns``.
         kind: ``str``, ``int``, ``float`` or ``bool``; None where any value is taken.
-        optional: whether it may be null.
         choices: the choices that have it, such as ``mephisto/architect=ec2``; empty if each run has it.
     """
 
@@ -85,10 +89,11 @@ def _flags_of(node: DictConfig, prefix: str, choices: frozenset[str]) -> Iterato
         if isinstance(child, DictConfig) and len(child) and not child._is_none() and not child._is_missing():
             yield from _flags_of(child, f"{prefix}{key}.", choices)
         else:
-            yield Flag(f"{prefix}{key}", _kind_of(child), child is None or child._is_optional(), choices)
+            yield Flag(f"{prefix}{key}", kind_of(child), child is None or child._is_optional(), choices)
 
 
-def _kind_of(node: Any) -> type | None:
+def kind_of(node: Any) -> type | None:
+    """Return the type of a flag's values; None where any value is taken."""
     for node_type, kind in ((StringNode, str), (IntegerNode, int), (FloatNode, float), (BooleanNode, bool)):
         if isinstance(node, node_type):
             return kind
@@ -111,7 +116,6 @@ def nearest_flag(wrong: str, choices: Mapping[str, str] | None = None) -> str | 
     """Return the flag that ``wrong`` was probably meant to be, or None if none is near.
 
     Args:
-        wrong: a name that is no flag, dotted or not.
         choices: ``mephisto/blueprint`` and so on, with what the run has chosen; flags of other choices are not suggested.
     """
     last = wrong.rpartition(".")[2].lower().replace("-", "_")

@@ -226,13 +226,7 @@ EXAMPLES = (
 
 
 def help_text(cfg: DictConfig, script: str, about: str) -> str:
-    """Return what ``--help`` prints.
-
-    Args:
-        cfg: the composed configuration, whose values are shown.
-        script: the command's name, such as ``run.py``.
-        about: one sentence that says what the command does.
-    """
+    """Return what ``--help`` prints."""
     values = dict(_flags(cfg))
     lines = [about, "", f"usage: python {script} [conf=NAME] [flag=value …] [options]", "", "Examples"]
     for title, flag, command in EXAMPLES:
@@ -280,43 +274,46 @@ def config_text(cfg: DictConfig) -> str:
 
 def _yaml_lines(node: DictConfig, depth: int) -> Iterator[str]:
     pad = INDENT * depth
-    meanings = _meanings(node)
+    meanings = meanings_of(node)
     for key in map(str, node):
         if key in meanings:
             for line in textwrap.wrap(meanings[key], WIDTH - len(pad)):
                 yield f"{pad}# {line}"
         child = node._get_node(key)
-        if _is_branch(child):
+        if is_branch(child):
             yield f"{pad}{key}:"
             yield from _yaml_lines(child, depth + 1)
         else:
-            for line in OmegaConf.to_yaml(OmegaConf.create({key: _raw(child)})).splitlines():
+            for line in OmegaConf.to_yaml(OmegaConf.create({key: raw_value(child)})).splitlines():
                 yield pad + line
 
 
 def _flags(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, tuple[Any, str]]]:
     """Yield every flag with its value, references unresolved, and its meaning."""
-    meanings = _meanings(node)
+    meanings = meanings_of(node)
     for key in map(str, node):
         child, name = node._get_node(key), f"{prefix}{key}"
-        if _is_branch(child):
+        if is_branch(child):
             yield from _flags(child, f"{name}.")
         elif not key.startswith("_"):
-            yield name, (_raw(child), meanings.get(key, ""))
+            yield name, (raw_value(child), meanings.get(key, ""))
 
 
-def _meanings(node: DictConfig) -> dict[str, str]:
+def meanings_of(node: DictConfig) -> dict[str, str]:
+    """Return what each flag of a structured configuration is for, by its name."""
     kind = OmegaConf.get_type(node)
     fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
     said = {item.name: MEANINGS.get(item.name) or item.metadata.get("help") for item in fields}
     return {name: " ".join(str(text).split()) for name, text in said.items() if text}
 
 
-def _is_branch(node: Any) -> TypeIs[DictConfig]:
+def is_branch(node: Any) -> TypeIs[DictConfig]:
+    """Whether a node has flags below it, and is none itself."""
     return isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() and len(node) > 0
 
 
-def _raw(node: Any) -> Any:
+def raw_value(node: Any) -> Any:
+    """Return the value of a node with its references as they are written."""
     return OmegaConf.to_container(node) if OmegaConf.is_config(node) and not node._is_none() else node._value()
 
 

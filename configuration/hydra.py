@@ -15,7 +15,7 @@ from mephisto.operations.hydra_config import MephistoConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from model_chat.configuration.flags import all_flags, flag_tree
+from model_chat.configuration.flags import all_flags, flag, flag_tree
 from model_chat.configuration.places import ROOT as ROOT
 from model_chat.configuration.places import work_dir
 from model_chat.configuration.yaml_files import read_yaml
@@ -28,17 +28,12 @@ CONFIG_NAME = "model_chat_task"
 class MTurkConfig:
     """Flags under ``mturk``."""
 
-    worker_blocklist_paths: str | None = field(
-        default=None, metadata={"help": "Comma-separated files of worker ids to soft-block, one id a line."}
-    )
+    worker_blocklist_paths: str | None = flag(None, "Comma-separated files of worker ids to soft-block, one id a line.")
 
-    min_percent_approved: int = field(
-        default=0, metadata={"help": "MTurk: least share of a worker's approved work, in percent; 0: any."}
-    )
-    min_hits_approved: int = field(default=0, metadata={"help": "MTurk: least number of a worker's approved HITs."})
-    allowed_countries: str | None = field(
-        default=None,
-        metadata={"help": "MTurk: two-letter codes, comma-separated; unset: Mephisto's choice, US,CA,GB,AU,NZ."},
+    min_percent_approved: int = flag(0, "MTurk: least share of a worker's approved work, in percent; 0: any.")
+    min_hits_approved: int = flag(0, "MTurk: least number of a worker's approved HITs.")
+    allowed_countries: str | None = flag(
+        None, "MTurk: two-letter codes, comma-separated; unset: Mephisto's choice, US,CA,GB,AU,NZ."
     )
 
 
@@ -46,13 +41,10 @@ class MTurkConfig:
 class ModelChatMephistoConfig(MephistoConfig):
     """Mephisto's configuration, quieter, and with its data folder as a flag."""
 
-    datapath: str | None = field(
-        default=None,
-        metadata={"help": "Mephisto's data folder; unset: core.main_data_directory of ~/.mephisto/config.yml."},
+    datapath: str | None = flag(
+        None, "Mephisto's data folder; unset: core.main_data_directory of ~/.mephisto/config.yml."
     )
-    log_level: str = field(
-        default="warning", metadata={"help": "Of Mephisto's and ParlAI's log lines: debug, info, warning, error."}
-    )
+    log_level: str = flag("warning", "Of Mephisto's and ParlAI's log lines: debug, info, warning, error.")
 
 
 @dataclass
@@ -62,9 +54,7 @@ class TaskConfig:
     defaults: list[Any] = field(default_factory=list)
     hydra: Any = field(default_factory=dict)
     mephisto: ModelChatMephistoConfig = field(default_factory=ModelChatMephistoConfig)
-    task_dir: str = field(
-        default=str(ROOT), metadata={"help": "Folder of the task; the defaults of other flags refer to it."}
-    )
+    task_dir: str = flag(str(ROOT), "Folder of the task; the defaults of other flags refer to it.")
     work_dir: str = field(
         default_factory=lambda: str(work_dir()),
         metadata={
@@ -72,15 +62,9 @@ class TaskConfig:
             "package, the current one."
         },
     )
-    monitoring_log_rate: int = field(
-        default=30, metadata={"help": "Seconds between two progress lines where there is no terminal."}
-    )
-    current_time: str = field(
-        default="${now:%Y%m%d_%H%M%S}", metadata={"help": "For names in your own files under conf/."}
-    )
-    confirm_cost: str = field(
-        default="", metadata={"help": "On MTurk: what the run costs, in dollars; it is said if this is empty or wrong."}
-    )
+    monitoring_log_rate: int = flag(30, "Seconds between two progress lines where there is no terminal.")
+    current_time: str = flag("${now:%Y%m%d_%H%M%S}", "For names in your own files under conf/.")
+    confirm_cost: str = flag("", "On MTurk: what the run costs, in dollars; it is said if this is empty or wrong.")
     mturk: MTurkConfig = field(default_factory=MTurkConfig)
 
 
@@ -89,7 +73,6 @@ class ConfFile:
     """A file of the config group ``conf``.
 
     Attributes:
-        path: where it is.
         lines: dotted key -> its line, from 1.
         faults: one sentence each; of a file with faults nothing is used.
     """

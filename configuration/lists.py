@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from model_chat.configuration.files import read_text
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 
 FILE_MARK = "@"
 """An entry of a list of ids that begins like this names a file of ids."""
@@ -25,8 +25,6 @@ def split_list(flag: str, text: str | None, keep_empty: bool = False) -> list[st
     """Split a list as a line of csv: ``a,b`` or ``"with, a comma",b``.
 
     Args:
-        flag: that the list is given with, for errors.
-        text: the list.
         keep_empty: whether an empty entry is returned as "", for callers that refuse it.
 
     Returns:
@@ -78,11 +76,6 @@ def read_ids(flag: str, path: str, what: str = "id") -> list[str]:
     One id is on a line. What follows a ``#`` is a comment; blank lines and a byte order mark are ignored. An id that holds
     a space, a comma or a ``#`` is quoted as in csv.
 
-    Args:
-        flag: that names the file, for errors.
-        path: of a UTF-8 file.
-        what: kind of the ids, for errors.
-
     Raises:
         ConfigurationError: the file can't be read, or lines hold more than one id (each is named).
     """
@@ -112,11 +105,8 @@ def ids_of(flag: str, text: str | None) -> list[str]:
     ids: dict[str, None] = {}
     faults: list[str] = []
     for entry in split_list(flag, text):
-        try:
+        with collecting(faults):
             found = read_ids(flag, entry[len(FILE_MARK) :]) if entry.startswith(FILE_MARK) else [entry]
-        except ConfigurationError as error:
-            faults += error.faults
-        else:
             ids.update(dict.fromkeys(found))
     ConfigurationError.raise_if(faults)
     return list(ids)

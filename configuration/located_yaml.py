@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import yaml
-from omegaconf._utils import get_yaml_loader
 from pydantic import BeforeValidator, Field, ValidationError
 
-from model_chat.configuration.yaml_files import faults_of_keys, problem_of
+from model_chat.configuration.yaml_files import loading
 from model_chat.errors import ConfigurationError
 
 Path = tuple[str | int, ...]
@@ -27,12 +26,7 @@ _TEXT, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 @dataclass(frozen=True)
 class Plain:
-    """A number or truth value, written without quotes.
-
-    Attributes:
-        value: what YAML makes of it.
-        text: how it is written.
-    """
+    """A number or truth value, written without quotes."""
 
     value: bool | int | float
     text: str
@@ -59,7 +53,6 @@ class LocatedYaml:
     """What a YAML file holds.
 
     Attributes:
-        flag, path: what named the file, and how, for messages.
         content: mappings, lists, texts, None and :class:`Plain`.
         lines: the line of each value, from 1.
     """
@@ -94,34 +87,24 @@ class LocatedYaml:
         return faults
 
 
+def line_of(fault: str) -> tuple[int, str]:
+    """Return the line that a fault names, 0 for none, and the fault; a key to sort faults by."""
+    _, _, rest = fault.partition(", line ")
+    number, _, _ = rest.partition(":")
+    return (int(number) if number.isdecimal() else 0), fault
+
+
 def parse_located_yaml(flag: str, path: str, text: str) -> LocatedYaml:
     """Read YAML.
-
-    Args:
-        flag: the flag that named the file, for messages.
-        path: the file as the requester wrote it.
-        text: its text.
 
     Raises:
         ConfigurationError: no YAML (with line and column), duplicate keys (each with its line), too much, or what refers to
             itself.
     """
     file = LocatedYaml(flag, path)
-    try:
-        loader = get_yaml_loader()(text)
-        node = loader.get_single_node()
-        if node is None:
-            return file
-        ConfigurationError.raise_if(f"{flag}: '{path}', {fault}." for fault in faults_of_keys(node))
-        file.content = _read(loader, node, (), file, [])
-    except ConfigurationError:
-        raise
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{flag}: '{path}' is not valid YAML{problem_of(error, text)}.") from None
-    except RecursionError:
-        raise ConfigurationError(f"{flag}: '{path}' is not valid YAML: it is nested too deeply.") from None
-    except (ValueError, TypeError, LookupError) as error:  # such as !!int "many", !!bool "x", !!int ""
-        raise ConfigurationError(f"{flag}: '{path}' holds a value that can't be read ({error}).") from None
+    with loading(flag, path, text) as (loader, node):
+        if node is not None:
+            file.content = _read(loader, node, (), file, [])
     return file
 
 

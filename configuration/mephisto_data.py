@@ -14,6 +14,7 @@ from model_chat.configuration.files import expand
 from model_chat.configuration.places import MEPHISTO_DATA
 from model_chat.configuration.traces import folder_fault
 from model_chat.errors import ConfigurationError
+from model_chat.records.mephisto_database import open_read_only
 
 FLAG = "mephisto.datapath"
 DATABASE = "database.db"
@@ -101,26 +102,18 @@ def _mephisto_config() -> Mapping[str, Any]:
 
 
 def database_fault(file: Path, source: str = FLAG) -> str | None:
-    """Say why a file can't be Mephisto's database; None if it can, or is not there yet.
-
-    Args:
-        file: the database.
-        source: what names its folder.
-    """
+    """Say why a file can't be Mephisto's database; None if it can, or is not there yet."""
     if not file.exists():
         return None
     remedy = f"give another folder with {FLAG}, or move the file away"
     if not file.is_file():
         return f"{source}: '{file}' is a folder, where Mephisto keeps its database; {remedy}."
     try:
-        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
-        try:
+        with open_read_only(file) as connection:
             tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             found = {
                 table: {row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')} for table in COLUMNS
             }
-        finally:
-            connection.close()
     except sqlite3.OperationalError:  # locked just now, or not readable: said when it is opened
         return None
     except sqlite3.DatabaseError as error:

@@ -144,9 +144,6 @@ def load_onboarding(flag: str, path: str, annotations: AnnotationsConfig) -> Onb
 def _as_of_today(data: Any) -> tuple[Any, list[str]]:
     """Read a file of an earlier version or of a fork.
 
-    Args:
-        data: the file's JSON, of any type.
-
     Returns:
         the data without keys that can be ignored and with what files of 2021 left to the code; a sentence for each of
         these, for the requester.

@@ -8,12 +8,7 @@ TEXT, MARKDOWN = "text", "markdown"
 
 
 def reply_format_faults(flag_prefix: str, args: Any) -> list[str]:
-    """Return a sentence for each fault of the two flags.
-
-    Args:
-        flag_prefix: what stands before the name of a flag, without its dot.
-        args: the flags below ``mephisto.blueprint``.
-    """
+    """Return a sentence for each fault of the two flags."""
     if args.reply_format not in (TEXT, MARKDOWN):
         return [f"{flag_prefix}.reply_format: '{args.reply_format}' is not available; give {TEXT} or {MARKDOWN}."]
     if args.reply_links and args.reply_format != MARKDOWN:

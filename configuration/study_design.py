@@ -27,6 +27,7 @@ from model_chat.configuration.located_yaml import (
     Whole,
     as_text,
     as_value,
+    line_of,
     parse_located_yaml,
 )
 from model_chat.errors import ConfigurationError
@@ -231,7 +232,7 @@ class _Reader:
         self._check_names(read)
         strata = self._strata(read)
         cells = self._cells(read, {factor.name: factor.levels for factor in factors})
-        ConfigurationError.raise_if(sorted(set(self.faults), key=_line_of))
+        ConfigurationError.raise_if(sorted(set(self.faults), key=line_of))
         return StudyDesign(
             factors=tuple(factors),
             within=tuple(factor.name for factor in factors if factor.name in read.within),
@@ -394,9 +395,3 @@ class _Reader:
                 f"the within factors make {most} conditions for each worker, and at most {MOST_WITHIN} are possible; make a "
                 "factor a between factor",
             )
-
-
-def _line_of(fault: str) -> tuple[int, str]:
-    _, _, rest = fault.partition(", line ")
-    number, _, _ = rest.partition(":")
-    return (int(number) if number.isdecimal() else 0), fault

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError
 
 from model_chat.configuration.files import read_text
-from model_chat.configuration.located_yaml import LocatedYaml, Path, Text, parse_located_yaml
+from model_chat.configuration.located_yaml import LocatedYaml, Path, Text, line_of, parse_located_yaml
 from model_chat.configuration.study_items import KINDS, Conditional, Id, Item
 from model_chat.errors import ConfigurationError
 
@@ -122,11 +122,6 @@ class StudyFlow:
         """The chat."""
         return next(page for page in self.pages if isinstance(page, ChatPage))
 
-    @property
-    def has_pages_after(self) -> bool:
-        """Whether something comes after the chat."""
-        return self.chat_idx < len(self.pages) - 1
-
     def items(self) -> Iterator[tuple[Page, Item]]:
         """Every item with its page."""
         for page in self.pages:
@@ -153,11 +148,6 @@ def pages_around_chat(path: str) -> int:
 
 def parse_study_flow(flag: str, path: str, text: str) -> StudyFlow:
     """Read a study flow from its text.
-
-    Args:
-        flag: the flag that named the file, for messages.
-        path: the file as the requester wrote it, for messages.
-        text: its text.
 
     Raises:
         ConfigurationError: one sentence, with its line, for each fault.
@@ -205,7 +195,7 @@ class _Reader:
         self._check_chats(content["pages"])
         self._check_ids()
         self._check_conditions()
-        ConfigurationError.raise_if(sorted(set(self.faults), key=_line_of))
+        ConfigurationError.raise_if(sorted(set(self.faults), key=line_of))
         return StudyFlow(tuple(page for _, page in self.pages), self.text)
 
     def _add(self, place: Path, problem: str) -> None:
@@ -359,9 +349,3 @@ class _Reader:
                 resolved[item_id] = answers
         if what.show_if is not None:
             what.show_if = resolved
-
-
-def _line_of(fault: str) -> tuple[int, str]:
-    _, _, rest = fault.partition(", line ")
-    number, _, _ = rest.partition(":")
-    return (int(number) if number.isdecimal() else 0), fault

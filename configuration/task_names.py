@@ -55,9 +55,7 @@ def stack_owner_fault(flag: str, folder: Path, task_name: str) -> str | None:
     """Say that an image stack counts the conversations of a trial run, or of a paid one, and this run is another kind.
 
     Args:
-        flag: names the folder.
         folder: of the stack; need not exist.
-        task_name: in full, with its suffix.
     """
     try:
         owner = (folder / OWNER_FILE).read_text(encoding="utf-8").strip()

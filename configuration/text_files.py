@@ -21,7 +21,7 @@ from model_chat.configuration.worker_texts import (
     read_shipped,
     shipped_languages,
 )
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 
 LANGUAGE_FLAG, PATH_FLAG = "mephisto.blueprint.language", "mephisto.blueprint.texts_path"
 PLURALS = ("zero", "one", "two", "few", "many", "other")
@@ -53,7 +53,6 @@ class CheckedTexts:
     """A file of texts that has been checked.
 
     Attributes:
-        data: as parsed.
         faults: one sentence each, with the line; a file that has any is not used.
         missing: dotted keys of the texts that it lacks.
         untranslated: dotted keys of the texts that are as in English.
@@ -67,11 +66,6 @@ class CheckedTexts:
 
 def check_texts(flag: str, path: str, text: str) -> CheckedTexts:
     """Check a file of texts against the English one.
-
-    Args:
-        flag: what named the file, for the faults.
-        path: as the requester wrote it.
-        text: the file's.
 
     Raises:
         ConfigurationError: it is no JSON object, or has duplicate keys.
@@ -215,10 +209,8 @@ def load_texts(language: str, path: str) -> Texts:
     layers: list[Mapping[str, Any]] = [] if shipped is None else [read_shipped(shipped)]
     if path:
         checked = None
-        try:
+        with collecting(faults):
             checked = check_texts(PATH_FLAG, path, read_text(PATH_FLAG, path))
-        except ConfigurationError as error:
-            faults += error.faults
         if checked is not None:
             faults += checked.faults
             own = checked.data.get("language", language)

@@ -11,12 +11,7 @@ from model_chat.configuration.files import expand
 
 
 def folder_fault(flag: str, path: str) -> str | None:
-    """Say why nothing could be written to a folder, or why it could not be made; None if it can. Nothing is made.
-
-    Args:
-        flag: what names the folder.
-        path: the folder, as the requester wrote it.
-    """
+    """Say why nothing could be written to a folder, or why it could not be made; None if it can. Nothing is made."""
     if not path.strip():
         return f"{flag}: is empty; give a folder."
     folder = expand(path)

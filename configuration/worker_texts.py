@@ -127,7 +127,6 @@ class Texts:
 
         Args:
             text_id: of the default, below ``server.defaults``.
-            value: of the flag.
         """
         name = f"defaults.{text_id}"
         return self.sentences[name] if value == ENGLISH_SENTENCES[name] else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,8 +38,6 @@ def read_yaml(flag: str, path: str, tree: Mapping[str, Any] | None = None) -> Ya
     """Read a YAML file.
 
     Args:
-        flag: what named the file, for messages.
-        path: the file.
         tree: the flags that the file may give (:func:`model_chat.configuration.flags.flag_tree`). What is written, without
             quotes, for one of them is kept as it is written, and OmegaConf makes the flag's own type of it: YAML would make
             202405 of ``2024_05``, 90 of ``1:30``, and False of ``no``.
@@ -47,17 +46,30 @@ def read_yaml(flag: str, path: str, tree: Mapping[str, Any] | None = None) -> Ya
         ConfigurationError: no such file, not YAML (with line and column), or duplicate keys (each with its line).
     """
     text = read_text(flag, path)
+    with loading(flag, path, text) as (loader, node):
+        file = YamlFile(None)
+        if node is not None:
+            _mark(node, tree or {}, "", file.lines)
+            file.content = loader.construct_document(node)
+    return file
+
+
+@contextmanager
+def loading(flag: str, path: str, text: str) -> Iterator[tuple[Any, yaml.Node | None]]:
+    """Yield a loader and the root node of a YAML text, None for an empty one.
+
+    The loader is OmegaConf's, so that values are read as in any Hydra application: 1e5 is a number, a date is text.
+
+    Raises:
+        ConfigurationError: not YAML (with line and column), duplicate keys (each with its line), or a value that can't be
+            read inside the block.
+    """
     try:
-        # OmegaConf's loader, so that other values are read as in any Hydra application: 1e5 is a number, a date is text.
         loader = get_yaml_loader()(text)
         node = loader.get_single_node()
-        if node is None:
-            return YamlFile(None)
-        ConfigurationError.raise_if(f"{flag}: '{path}', {fault}." for fault in faults_of_keys(node))
-        file = YamlFile(None)
-        _mark(node, tree or {}, "", file.lines)
-        file.content = loader.construct_document(node)
-        return file
+        if node is not None:
+            ConfigurationError.raise_if(f"{flag}: '{path}', {fault}." for fault in faults_of_keys(node))
+        yield loader, node
     except ConfigurationError:
         raise
     except yaml.YAMLError as error:

@@ -89,11 +89,7 @@ class Taken:
 
 
 class Allocation:
-    """The state of a design. Not thread-safe; its owner locks.
-
-    Args:
-        design: the design.
-    """
+    """The state of a design. Not thread-safe; its owner locks."""
 
     def __init__(self, design: StudyDesign) -> None:
         self.design = design
@@ -374,8 +370,6 @@ def replay(design: StudyDesign, entries: Iterable[Mapping[str, Any]], check_draw
     """Return the state that events add up to.
 
     Args:
-        design: by which they were made.
-        entries: in order.
         check_draws: whether each sequence is drawn again, and compared.
 
     Raises:

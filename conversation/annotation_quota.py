@@ -19,12 +19,7 @@ GIVEN = "given"
 
 @dataclass
 class AnnotationReservation(Reservation):
-    """The annotation of one finished conversation by one person.
-
-    Attributes:
-        logged: the conversation.
-        worker: the annotator.
-    """
+    """The annotation of one finished conversation by one person."""
 
     logged: LoggedConversation = field(kw_only=True)
     worker: str = field(kw_only=True)
@@ -87,12 +82,6 @@ class AnnotationQuota:
 
     def take(self, worker: str) -> AnnotationReservation | None:
         """Give a person the conversation that needs annotations most, of those that are new to them.
-
-        Args:
-            worker: the platform's id of the worker, as it is saved.
-
-        Returns:
-            the reservation; None when there is none for this person now.
 
         Raises:
             OSError: it could not be put on disk, and does not count.

@@ -17,7 +17,6 @@ class WorkerTurns:
     """The turns of one worker.
 
     Args:
-        human: the worker's side of the conversation.
         time_extensions: how many times they may ask for more time, in each turn.
 
     Attributes:

@@ -41,29 +41,11 @@ class State(StrEnum):
     ENDED = "ended"
 
 
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.START: frozenset({State.PAGES_BEFORE, State.HUMAN_TURN, State.ENDED}),
-    State.PAGES_BEFORE: frozenset({State.HUMAN_TURN, State.ENDED}),
-    State.HUMAN_TURN: frozenset({State.ATTENTION_CHECK, State.MODEL_TURN, State.ENDED}),
-    State.ATTENTION_CHECK: frozenset({State.MODEL_TURN, State.ENDED}),
-    State.MODEL_TURN: frozenset(
-        {State.COMPARISON, State.HUMAN_TURN, State.END_OF_CHAT, State.FINAL_RATING, State.ENDED}
-    ),
-    State.END_OF_CHAT: frozenset({State.HUMAN_TURN, State.COMPARISON, State.ENDED}),
-    State.COMPARISON: frozenset({State.HUMAN_TURN, State.FINAL_RATING, State.PAGES_AFTER, State.ENDED}),
-    State.FINAL_RATING: frozenset({State.PAGES_AFTER, State.ENDED}),
-    State.PAGES_AFTER: frozenset({State.ENDED}),
-    State.ENDED: frozenset(),
-}
-
-
 @dataclass(frozen=True)
 class ChatOptions:
     """What all conversations of a run share. Made once, at launch.
 
     Attributes:
-        models: the run's models.
-        quota: how many conversations each model still needs.
         num_turns: exchanges before the final rating.
         max_resp_time: seconds a worker has for a turn.
         time_extensions: how many times a worker may ask for as many seconds again, in each turn.
@@ -77,10 +59,8 @@ class ChatOptions:
         acceptability: checks what the worker wrote, or None.
         attention: the attention checks, or None.
         spend: what the models may cost, or None.
-        delivery: whether replies grow on the page, and at which pace.
         study_flow: the pages before and after the chat, and the questions about replies, or None.
         comparison: how two models are compared, or None where there is one.
-        greeting: what the worker is shown to have said, with `hi`.
     """
 
     models: ModelPool

@@ -56,7 +56,6 @@ def is_admitted(place: Reservation, answers: Mapping[str, Any]) -> bool:
     :data:`~model_chat.conversation.allocation.SCREENED_OUT`.
 
     Args:
-        place: the conversation's.
         answers: item -> answer.
 
     Raises:

@@ -42,6 +42,17 @@ class Context:
         return lines
 
 
+def context_record(context: Context | None) -> dict[str, Any]:
+    """Return a conversation's context as it is saved."""
+    return {
+        "personas": None if context is None else [list(context.human_persona), list(context.model_persona)],
+        "context_dataset": None if context is None else context.dataset,
+        "person1_seed_utterance": None if context is None else context.human_seed,
+        "person2_seed_utterance": None if context is None else context.model_seed,
+        "additional_context": None if context is None else context.additional_context,
+    }
+
+
 class ContextSource:
     """Gives each conversation a context of a ParlAI task. ``_lock`` guards the task's generator.
 
@@ -112,9 +123,7 @@ def load_context_source(flag: str, start_mode: str, override_opt: dict[str, Any]
     """Build the context generator that a start mode names.
 
     Args:
-        flag: for error messages.
         start_mode: ``hi`` stands for Blended Skill Talk here (personas without seed utterances).
-        override_opt: passed on to the generator, over ParlAI's defaults.
         seed: of the generator; None for a different sequence in every run.
 
     Raises:

@@ -25,9 +25,7 @@ class DesignReservation(Reservation):
     """A conversation's place in a cell.
 
     Attributes:
-        cell: the conversation's.
         number: of the conversation in ``allocation.jsonl``.
-        quota: that gave it out.
     """
 
     cell: Cell
@@ -70,7 +68,6 @@ class DesignQuota:
     the conversation ended (:meth:`~model_chat.conversation.allocation.Allocation.reconcile`).
 
     Args:
-        design: the design.
         path: of ``allocation.jsonl``; nothing is written before the first draw.
         task_name: in full; the file may hold other tasks' events, too.
         model: of every conversation, where the model is no factor.
@@ -127,9 +124,6 @@ class DesignQuota:
 
     def take(self, worker: str = "") -> DesignReservation | None:
         """Take a place in the cell that comes next for a worker.
-
-        Args:
-            worker: the platform's id of the worker, as it is saved.
 
         Returns:
             the place; None when there is none for this worker now.

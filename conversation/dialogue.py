@@ -28,12 +28,9 @@ class Dialogue:
     """What was said in a conversation, in one chat or in two.
 
     Args:
-        human: the worker's side of the conversation.
         annotations: the buckets, or None when replies are not annotated.
-        flow: asks about replies, or None.
 
     Attributes:
-        utterances: of all chats, in order.
         attention_results: of the checks so far; neither they nor their answers are utterances.
         chat_idx: of the chat that goes on, where there are two; else None.
     """
@@ -64,6 +61,15 @@ class Dialogue:
         last = self.last_reply
         return None if self._annotations is None or last is None or last.problem_data is not None else last
 
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether the worker has said something, or a reply of the model has cost something."""
+        return any(
+            (line.agent_idx == HUMAN_IDX and not line.fake_start)
+            or (line.generation is not None and bool(line.generation.cost_usd))
+            for line in self.utterances
+        )
+
     def own_texts(self) -> list[list[str]]:
         """What the worker wrote themselves in each chat."""
         chats: dict[int | None, list[str]] = {}
@@ -92,11 +98,7 @@ class Dialogue:
         self._human.say(HUMAN_ID, accepted.text, **said, attention_check=True)
 
     def reply_check(self, is_last: bool) -> Callable[[Any], dict[str, Any]] | None:
-        """Return what checks the answers about the model's last reply; None where nothing is asked of it.
-
-        Args:
-            is_last: whether it is the last reply of its chat.
-        """
+        """Return what checks the answers about the model's last reply; None where nothing is asked of it."""
         flow, last = self._flow, self.last_reply
         if flow is None or last is None or not flow.has_reply_items(is_last):
             return None
@@ -114,7 +116,6 @@ class Dialogue:
         """Return what the page is told of its boxes and answers about the last reply.
 
         Args:
-            accepted: has them.
             page_idx: under which the page knows what they are about, where that is an attention check.
         """
         told: dict[str, Any] = {}
@@ -142,11 +143,7 @@ class Dialogue:
         """Add an utterance, and tell the page.
 
         Args:
-            agent_idx: who says it.
-            text: what they say.
             accepted: the worker's message, of which the page has to know that it has arrived.
-            fake_start: it is only shown as said.
-            generation: how a model's reply was made.
             model_nickname: of the model, where there are two.
         """
         now = time.time()

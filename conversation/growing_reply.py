@@ -40,8 +40,6 @@ class GrowingReply:
     is open.
 
     Args:
-        human: the worker.
-        delivery: whether the page is shown parts, and the pace.
         utterance_idx: of the message that the reply will be, as the page counts.
         side: ``left`` or ``right`` where two replies are compared; None for a single one.
         presentable: makes what may be shown of a text that still grows.
@@ -97,11 +95,7 @@ class GrowingReply:
                 self._text = text
 
     def hold_back(self, text: str) -> None:
-        """Wait until the whole reply may be sent, or nobody waits for it; meanwhile it flows.
-
-        Args:
-            text: the reply, as it will be sent.
-        """
+        """Wait until the whole reply may be sent, or nobody waits for it; meanwhile it flows."""
         with self._lock:
             kept = None if text.startswith(self._shown) else _common_prefix(self._shown, text)
             due = self._flow.finish(len(text), self._clock(), kept)

@@ -64,9 +64,7 @@ class HumanAgent:
     """Sends updates to a worker's page and receives what the page sends.
 
     Args:
-        agent: the Mephisto agent, or onboarding agent, of the worker.
         endings: what participants of a panel are told at the end; None for providers that are no panel.
-        texts: in which sentences of the server are said.
     """
 
     _endings: Endings | None = None
@@ -122,10 +120,6 @@ class HumanAgent:
 
         Args:
             speaker: `Speaker 1` or `Speaker 2`.
-            text: what was said.
-            fake_start: shown as already said.
-            generation: how a model's reply was made; the page does not get it.
-            task_data: further keys of `task_data`.
         """
         update = ServerUpdate(id=speaker, text=text, episode_done=False, task_data=task_data)
         if fake_start:
@@ -163,8 +157,6 @@ class HumanAgent:
 
         Args:
             control: ``ended`` or ``onboarding_failed``.
-            kind: how it ends.
-            task_data: further keys of ``task_data``.
         """
         packet = None if self._endings is None else self._endings.keep(self.ending(kind)).packet()
         self.control(control, **task_data, ending=packet)
@@ -179,7 +171,6 @@ class HumanAgent:
 
         Args:
             generation: whose they are, and how replies were made; recorded, and the page does not get it.
-            task_data: further keys of `task_data`.
         """
         update = ServerUpdate(as_update({"control": COMPARISON, **task_data}))
         update.generation = generation

@@ -32,7 +32,6 @@ class Expected:
         turn_idx: the exchange that is waited for; a packet that names another one was meant for another turn.
         takes_text: whether the model can be shown a message whole; None: any.
         check_reply: checks the answers to the items of the last reply; None where nothing is asked of it.
-        comparison: how replies are compared, when that is asked for.
         wants_text: whether a message is written; an annotation of a finished conversation has none.
         compared_chats: number of questions about two whole chats that are compared; 0: two replies are.
         closes_chat: the worker is to say that they have read the last reply of a chat.
@@ -70,11 +69,9 @@ class Accepted:
     """A packet that the server has taken.
 
     Attributes:
-        message_id: the page's id of it.
         text: what the worker said; "" with final ratings.
         problem_data: bucket -> ticked for the last reply of the model, or None when it is not to be annotated.
         final_ratings: one a question, or None.
-        timing: when it happened, by the page's clock.
         reply_answers: item -> answer about the last reply of the model, or None when nothing is asked of it.
         judgements: of two replies: one; of two chats: one a question; else none.
     """
@@ -115,8 +112,6 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
 
     Args:
         packet: of any JSON type.
-        expected: what the server waits for.
-        taken: ids of the messages that the conversation has already.
 
     Returns:
         what is taken of it; None for a repeat of a message that the conversation has already.
@@ -216,7 +211,6 @@ def check_judgement(answer: Any, settings: ComparisonSettings, max_length: int) 
 
     Args:
         answer: of any JSON type.
-        settings: which answers there are.
         max_length: of the reason, characters.
 
     Raises:

@@ -9,9 +9,6 @@ def williams_square(conditions: int) -> list[tuple[int, ...]]:
     For an even number there are as many rows as conditions, and each ordered pair of neighbours comes once; for an odd
     number there are twice as many rows, and each pair comes twice (Williams 1949, "Experimental designs balanced for the
     estimation of residual effects of treatments", Australian Journal of Scientific Research A 2(2), 149-168).
-
-    Args:
-        conditions: at least 1.
     """
     first = [0]
     low, high = 1, conditions - 1

@@ -31,10 +31,7 @@ class OnboardingOptions:
     """What all onboardings of a run share.
 
     Attributes:
-        config: dialogues, answers, and what counts as passing.
-        annotations: the task's buckets.
         max_onboard_time: seconds for all tries together.
-        statistics: counted over the run.
         tries: used by each worker, whatever tab or connection they come from.
     """
 
@@ -49,12 +46,7 @@ class OnboardingOptions:
 
 
 class ModelChatOnboardWorld:
-    """A worker annotates the onboarding dialogues until they pass or have no try left.
-
-    Args:
-        options: see :class:`OnboardingOptions`.
-        human: the worker's side of the conversation.
-    """
+    """A worker annotates the onboarding dialogues until they pass or have no try left."""
 
     def __init__(self, options: OnboardingOptions, human: HumanAgent) -> None:
         self.options = options

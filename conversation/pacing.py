@@ -45,12 +45,7 @@ AS_IT_COMES = ReplyDelivery()
 
 
 def delivery_faults(prefix: str, args: Any) -> list[str]:
-    """Say what is wrong with the flags of the pace, one sentence each; numbers that are not finite are said elsewhere.
-
-    Args:
-        prefix: of the flags' names.
-        args: the flags.
-    """
+    """Say what is wrong with the flags of the pace, one sentence each; numbers that are not finite are said elsewhere."""
     found = []
     first, rate = args.reply_first_seconds, args.reply_chars_per_second
     if math.isfinite(first) and not 0 <= first <= MAX_FIRST_SECONDS:
@@ -79,10 +74,6 @@ class ReplyFlow:
     it never flows faster to catch up. A reply that is not streamed is due when it would have been complete at the pace.
 
     Times are seconds on one clock, and must not go back.
-
-    Args:
-        delivery: the pace.
-        asked_at: when the worker's message was taken.
     """
 
     def __init__(self, delivery: ReplyDelivery, asked_at: float) -> None:
@@ -100,7 +91,6 @@ class ReplyFlow:
 
         Args:
             length: of all that there is; a text without characters is none.
-            now: when it came.
             kept: characters at the beginning that are as before; None: all of them. What was shown of the rest is replaced,
                 and flows again.
         """
@@ -146,11 +136,7 @@ class ReplyFlow:
         return self._anchor + flow
 
     def finish(self, length: int, now: float, kept: int | None = None) -> float:
-        """Take note of the whole reply; return when it may be sent.
-
-        Args:
-            length, now, kept: as for :meth:`grow`.
-        """
+        """Take note of the whole reply; return when it may be sent."""
         self.grow(length, now, kept)
         if self._rate:
             self._late += self._dry_seconds(now)  # the text was there in time, but not its end

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
+from model_chat.errors import ModelChatError
+
 
 class Outlook(Enum):
     """What there is for a worker."""
@@ -30,12 +32,15 @@ class ModelCount(NamedTuple):
     needed: int
 
 
+class NoReservationLeftError(ModelChatError, RuntimeError):
+    """Every model has all the conversations it needs, or the models have cost what they may."""
+
+
 @dataclass
 class Reservation:
     """A conversation's place in a quota: taken, then either completed or given back, once.
 
     Attributes:
-        nickname: the model's.
         end: the quota's method that counts the conversation as collected (True) or frees its place (False), unless
             ``is_ended``, which it guards by its lock. ``Any``: each quota gets back what it has given out itself.
     """
@@ -102,9 +107,6 @@ class ConversationQuota:
 
     def take(self, worker: str = "") -> Reservation | None:
         """Take a place for the model that needs most conversations; ties are broken at random.
-
-        Args:
-            worker: makes no difference here.
 
         Returns:
             the place, or None when every model has all it needs, conversations in flight included.

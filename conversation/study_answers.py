@@ -58,7 +58,6 @@ def check_answers(
     Args:
         items: those that were asked, in the order in which they are shown.
         given: untrusted; should be item -> answer.
-        earlier: answers to the items before.
         reply: the text of the model's reply that the items are about, if they are.
 
     Returns:

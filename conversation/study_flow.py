@@ -54,10 +54,8 @@ class FlowOptions:
     """What all conversations of a run share.
 
     Attributes:
-        flow: the pages.
         max_page_time: seconds a worker has for a page.
         seed: of the orders that are drawn; with the worker's id, the same worker gets the same orders again.
-        declined: counts those who decline.
     """
 
     flow: StudyFlow
@@ -71,7 +69,6 @@ class AcceptedPage:
     """A page that the server has taken.
 
     Attributes:
-        message_id: the page's id of the packet.
         answers: item -> answer as it is saved; of a page of consent ``{"consent": "accept" or "decline"}``.
     """
 
@@ -85,12 +82,7 @@ class AcceptedPage:
 
 
 class StudyFlowRun:
-    """One worker's way through the flow. It belongs to the thread of the conversation.
-
-    Args:
-        options: what all conversations share.
-        worker_id: whose it is.
-    """
+    """One worker's way through the flow. It belongs to the thread of the conversation."""
 
     def __init__(self, options: FlowOptions, worker_id: str) -> None:
         self.options = options
@@ -266,7 +258,6 @@ class StudyFlowRun:
 
         Args:
             given: untrusted; should be item -> answer.
-            reply: its text.
             is_last: whether it is the last of the chat.
 
         Raises:

@@ -41,7 +41,7 @@ class OnboardingWorld(Protocol):
 class ConversationWorld(Protocol):
     """One conversation between a worker and a model.
 
-    What follows a study flow has three more attributes, which the task runner looks for (docs/worlds.md): ``ending``,
+    What follows a study flow has two more attributes, which the task runner looks for (docs/worlds.md):
     ``keeps_nothing`` and ``head_version``.
     """
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 from mephisto.data_model.unit import Unit
+from typing_extensions import override
 
 from model_chat.crowd.cost import fee_cents
 from model_chat.crowd.ledger import SENDING, Bonus
@@ -59,7 +60,6 @@ class Quote:
     """What paying would cost.
 
     Attributes:
-        count: bonuses.
         begun: of them, those that were begun before.
         total: hundredths of the currency, fees included where they are known.
         note: what the total includes or lacks; "" for nothing.
@@ -75,16 +75,21 @@ class Quote:
     transfers: tuple[Transfer, ...] = field(default=())
 
 
-class PlatformAdapter(Protocol):
-    """What a requester can do on a platform. Amounts are hundredths of ``currency``."""
+class PlatformAdapter:
+    """What a requester can do on a platform. Amounts are hundredths of ``currency``.
+
+    What is here is right for a platform that has no API for it.
+    """
 
     name: str
-    currency: str
-    pays_by_list: bool
+    currency: str = "USD"
+    pays_by_list = False
     """Whether bonuses are written to a file that the requester hands in."""
 
     def rejection_faults(self, reason: str, category: str | None) -> list[str]:
         """Say what the platform would not take of a rejection."""
+        del reason
+        return [] if category is None else [f"--category: {self.name} knows no categories; leave it out."]
 
     def look_up(self, agents: Sequence[Any]) -> None:
         """Ask the platform once for what it knows of agents' work that is to be approved or rejected.
@@ -99,6 +104,7 @@ class PlatformAdapter(Protocol):
         Raises:
             PlatformError: it is not approved.
         """
+        raise NotImplementedError
 
     def reject(self, agent: Any, reason: str, category: str | None) -> str:
         """Reject finished work; return a remark, "" for none.
@@ -106,6 +112,7 @@ class PlatformAdapter(Protocol):
         Raises:
             PlatformError: it is not rejected.
         """
+        raise NotImplementedError
 
     def prepare(self, agents: Sequence[Any], report: Report) -> None:
         """Find out how payments of earlier commands ended, and learn the currency. The caller may pay.
@@ -121,12 +128,15 @@ class PlatformAdapter(Protocol):
         Raises:
             PlatformError: the platform can't be asked, or refuses.
         """
+        raise NotImplementedError
 
     def pay(self, quote: Quote, report: Report, output: Path | None) -> None:
         """Pay what was quoted, and report each bonus. The caller holds the ledger's right to pay."""
+        raise NotImplementedError
 
     def message_faults(self, subject: str | None, text: str) -> list[str]:
         """Say why no such message can be sent on the platform."""
+        raise NotImplementedError
 
     def send_message(self, agent: Any, subject: str | None, text: str) -> None:
         """Send a message to an agent's worker.
@@ -134,6 +144,7 @@ class PlatformAdapter(Protocol):
         Raises:
             PlatformError: it is not sent, or nobody knows.
         """
+        raise PlatformError(self.message_faults(subject, text)[0])
 
     def set_access(self, worker_ids: Sequence[str], blocked: bool | None = None, invited: bool | None = None) -> str:
         """Let the platform itself keep workers out or let them in; return a remark, "" for none.
@@ -146,13 +157,13 @@ class PlatformAdapter(Protocol):
         Raises:
             PlatformError: it did not.
         """
+        return ""
 
 
 def adapter_of(task: Task, token_variable: str | None = None) -> PlatformAdapter:
     """Return the adapter of the platform on which a task ran last.
 
     Args:
-        task: the task.
         token_variable: the environment variable with the token of its API, in place of the run's.
     """
     pay = PanelPay.of(task.provider_type, task.last_run.args.get("provider") or {})
@@ -165,47 +176,33 @@ def adapter_of(task: Task, token_variable: str | None = None) -> PlatformAdapter
     return DirectAdapter(task)
 
 
-class DirectAdapter:
+class DirectAdapter(PlatformAdapter):
     """MTurk, its sandbox, and mock: each bonus is one request, which the platform knows again."""
-
-    pays_by_list = False
-    currency = "USD"
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self._is_mturk = task.provider_type.startswith("mturk")
         self.name = "MTurk" if self._is_mturk else f"the provider {task.provider_type}"
 
-    def rejection_faults(self, reason: str, category: str | None) -> list[str]:
-        """See :class:`PlatformAdapter`."""
-        del reason
-        return _no_category(self.name, category)
-
-    def look_up(self, agents: Sequence[Any]) -> None:
-        """Do nothing: MTurk is asked for each assignment."""
-
+    @override
     def approve(self, agent: Any) -> str:
-        """See :class:`PlatformAdapter`."""
         approve(agent)
         return ""
 
+    @override
     def reject(self, agent: Any, reason: str, category: str | None) -> str:
-        """See :class:`PlatformAdapter`."""
         reject(agent, reason)
         return ""
 
-    def prepare(self, agents: Sequence[Any], report: Report) -> None:
-        """Do nothing: each bonus that was begun is looked up when it is paid."""
-
+    @override
     def quote(self, new: Sequence[Owed], report: Report) -> Quote:
-        """See :class:`PlatformAdapter`."""
         begun = _begun(self._task)
         owed = (*begun, *new)
         total = sum(one.bonus.cents + (fee_cents(one.bonus.cents) if self._is_mturk else 0) for one in owed)
         return Quote(len(owed), total, len(begun), ", MTurk's fee included" if self._is_mturk else "", owed)
 
+    @override
     def pay(self, quote: Quote, report: Report, output: Path | None) -> None:
-        """See :class:`PlatformAdapter`."""
         for one in quote.owed:
             try:
                 paid = pay_bonus(self._task.ledger, one.agent, one.bonus)
@@ -215,8 +212,8 @@ class DirectAdapter:
             amount = written(one.bonus.cents)
             report.say(f"{unit_of(one.agent)}: {amount} " + ("paid" if paid else "had been paid before"))
 
+    @override
     def message_faults(self, subject: str | None, text: str) -> list[str]:
-        """See :class:`PlatformAdapter`."""
         if not self._is_mturk:
             return [f"message: {self.name} reaches nobody; there is no platform that could send a message."]
         faults = []
@@ -226,8 +223,8 @@ class DirectAdapter:
             faults.append(f"--text: has {len(text):,} characters, MTurk allows {MTURK_MESSAGE:,}; shorten it.")
         return faults
 
+    @override
     def send_message(self, agent: Any, subject: str | None, text: str) -> None:
-        """See :class:`PlatformAdapter`."""
         worker_id = platform_id(agent.get_worker())
         try:
             answer = mturk_client(agent).notify_workers(  # type: ignore[union-attr]  # message_faults refuses mock
@@ -238,12 +235,8 @@ class DirectAdapter:
         for failure in answer.get("NotifyWorkersFailureStatuses") or ():
             raise PlatformError(f"MTurk did not send the message: {failure.get('NotifyWorkersFailureMessage')}")
 
-    def set_access(self, worker_ids: Sequence[str], blocked: bool | None = None, invited: bool | None = None) -> str:
-        """Do nothing: the qualification that was granted or revoked is on the platform already."""
-        return ""
 
-
-class ListAdapter:
+class ListAdapter(PlatformAdapter):
     """A panel without an API: what can be done here is done here, and what to pay is written to a list."""
 
     pays_by_list = True
@@ -254,24 +247,17 @@ class ListAdapter:
         self.name, self.currency = pay.name, pay.currency
         self._noted = f"noted here; do it on {pay.name} too, which has no API for it"
 
-    def rejection_faults(self, reason: str, category: str | None) -> list[str]:
-        """See :class:`PlatformAdapter`."""
-        del reason
-        return _no_category(self.name, category)
-
-    def look_up(self, agents: Sequence[Any]) -> None:
-        """Do nothing: there is nobody to ask."""
-
+    @override
     def approve(self, agent: Any) -> str:
-        """See :class:`PlatformAdapter`."""
         agent.approve_work()
         return self._noted
 
+    @override
     def reject(self, agent: Any, reason: str, category: str | None) -> str:
-        """See :class:`PlatformAdapter`."""
         reject(agent, reason)
         return self._noted
 
+    @override
     def prepare(self, agents: Sequence[Any], report: Report) -> None:
         """Close what a process that died has left: a list that is written counts, one that isn't was never begun."""
         for transfer in self._transfers.with_state(TransferState.PAYING):
@@ -282,14 +268,15 @@ class ListAdapter:
                 self._transfers.refused(transfer)
         self._transfers.drop(self._transfers.with_state(TransferState.SET_UP))
 
+    @override
     def quote(self, new: Sequence[Owed], report: Report) -> Quote:
-        """See :class:`PlatformAdapter`."""
         return Quote(len(new), sum(one.bonus.cents for one in new), 0, f", without a fee of {self.name}", tuple(new))
 
     def _close(self, transfer: Transfer) -> None:
         self._transfers.accepted(transfer)
         self._transfers.confirm(transfer, transfer.lines)
 
+    @override
     def pay(self, quote: Quote, report: Report, output: Path | None) -> None:
         """Write the list; its bonuses are paid as far as the ledger is concerned."""
         if output is None or output.exists():
@@ -324,17 +311,9 @@ class ListAdapter:
             table.writerow([*map(_as_text, cells), plain(one.bonus.cents), self.currency, _as_text(one.bonus.reason)])
         return text.getvalue()
 
+    @override
     def message_faults(self, subject: str | None, text: str) -> list[str]:
-        """See :class:`PlatformAdapter`."""
         return [f"message: {self.name} has no API that sends messages; write to its participants on its own pages."]
-
-    def send_message(self, agent: Any, subject: str | None, text: str) -> None:
-        """See :class:`PlatformAdapter`."""
-        raise PlatformError(self.message_faults(subject, text)[0])
-
-    def set_access(self, worker_ids: Sequence[str], blocked: bool | None = None, invited: bool | None = None) -> str:
-        """Do nothing: the qualification counts when somebody arrives."""
-        return ""
 
 
 def unit_of(agent: Any) -> str:
@@ -356,10 +335,6 @@ def _begun(task: Task) -> tuple[Owed, ...]:
         for bonus in task.ledger.bonuses()
         if bonus.state == SENDING and bonus.agent_id in by_id
     )
-
-
-def _no_category(name: str, category: str | None) -> list[str]:
-    return [] if category is None else [f"--category: {name} knows no categories; leave it out."]
 
 
 def _as_text(cell: str) -> str:

@@ -29,11 +29,7 @@ _PLACEHOLDER = re.compile(r"[{}%<>\[\]$]")
 
 
 class ArrivalRefusedError(ModelChatError):
-    """An address that names nobody; its page is told what to do.
-
-    Attributes:
-        refusal: which fault it is.
-    """
+    """An address that names nobody; its page is told what to do."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.value)
@@ -41,11 +37,7 @@ class ArrivalRefusedError(ModelChatError):
 
 
 class NewVisitorError(ModelChatError):
-    """A browser that the server doesn't know yet: it is given an id, and asks again with it.
-
-    Attributes:
-        visitor: the id, signed.
-    """
+    """A browser that the server doesn't know yet: it is given an id, and asks again with it."""
 
     def __init__(self, visitor: str) -> None:
         super().__init__("a new visitor")
@@ -72,7 +64,6 @@ def read_address(panel: Panel, query: str) -> tuple[Arrival, dict[str, str]]:
     """Read the ids in a page's address.
 
     Args:
-        panel: says how they are named there.
         query: the part of the address from ``?`` on.
 
     Returns:
@@ -112,11 +103,7 @@ def _read_id(pairs: list[tuple[str, str]], name: str) -> str | None:
 
 
 class Visitors:
-    """Ids that the server gives to browsers, signed so that nobody can make one up.
-
-    Args:
-        key: signs them.
-    """
+    """Ids that the server gives to browsers, signed so that nobody can make one up."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -142,8 +129,6 @@ class ArrivalChecker:
     """Finds out who has come, for one run.
 
     Args:
-        panel: the run's.
-        store: remembers browsers and links.
         links: checks signed addresses; None where addresses are not signed.
     """
 

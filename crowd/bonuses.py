@@ -16,10 +16,7 @@ def fixed_bonus(task: Task, agent: Any, cents: int, reason: str) -> Owed | Bonus
     The caller holds :meth:`~model_chat.crowd.ledger.Ledger.paying`.
 
     Args:
-        task: whose unit it is.
-        agent: Mephisto's, whose work it is for.
         cents: hundredths of the currency.
-        reason: what the worker reads.
     """
     token = token_of("fixed", task.name, agent.db_id, reason)
     before = next((bonus for bonus in task.ledger.bonuses(agent.db_id) if bonus.token == token), None)

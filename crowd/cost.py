@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
-
-from model_chat.crowd.money import to_minor, written
 
 FEE_PERCENT = 20
 """MTurk's share of rewards and bonuses (https://requester.mturk.com/pricing); for HITs of up to nine assignments, and
@@ -14,23 +11,9 @@ SMALLEST_FEE_CENTS = 1
 """MTurk's least fee for an assignment."""
 
 
-def to_cents(amount: Any) -> int:
-    """Return an amount of dollars in cents.
-
-    Raises:
-        ValueError: it is no amount, less than nothing, or has a fraction of a cent.
-    """
-    return to_minor(amount)
-
-
 def fee_cents(cents: int) -> int:
     """Return MTurk's fee on one reward or bonus."""
     return max(SMALLEST_FEE_CENTS, int((Decimal(cents) * FEE_PERCENT / 100).to_integral_value(ROUND_HALF_UP)))
-
-
-def dollars(cents: int) -> str:
-    """Return an amount as it is written."""
-    return written(cents)
 
 
 def total_cents(units: int, reward_cents: int) -> int:

@@ -112,9 +112,6 @@ class Endings:
     """The endings of one run's participants. ``_lock`` guards who came with which session, and what could not be kept.
 
     Args:
-        panel: the run's.
-        store: keeps what was told.
-        task_name: in full.
         one_each: whether a participant has one conversation in the task; else one for each session of the panel's.
     """
 
@@ -140,7 +137,6 @@ class Endings:
         """Return the ending of a participant, which is neither kept nor told yet.
 
         Args:
-            participant: their id.
             kind: None for a part that has not ended.
         """
         with self._lock:

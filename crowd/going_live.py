@@ -10,10 +10,12 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from omegaconf import OmegaConf
 
+from model_chat.compat.terminal import print_plain
 from model_chat.configuration.comparison import PAIRED
 from model_chat.configuration.study_flow import pages_around_chat
 from model_chat.configuration.turn_time import longest_pace
-from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
+from model_chat.crowd.cost import fee_cents, total_cents
+from model_chat.crowd.money import to_minor, written
 from model_chat.crowd.panel_launch import announce_cost
 from model_chat.errors import ConfigurationError
 
@@ -46,7 +48,6 @@ def configuration_faults(cfg: Any, attention_checks: int = 0) -> list[str]:
 
     Args:
         cfg: the whole configuration; missing values are allowed and found.
-        attention_checks: in one conversation.
     """
     if not is_on_mturk(cfg):
         return []
@@ -58,7 +59,7 @@ def configuration_faults(cfg: Any, attention_checks: int = 0) -> list[str]:
         )
     faults += _architect_faults(cfg, provider)
     try:
-        if to_cents(task.task_reward) < 1:
+        if to_minor(task.task_reward) < 1:
             faults.append("mephisto.task.task_reward: MTurk pays at least one cent; give US dollars, such as 0.50.")
     except ValueError as error:
         faults.append(f"mephisto.task.task_reward: {error}; MTurk pays whole cents, such as 0.50.")
@@ -90,10 +91,6 @@ def longest_seconds(blueprint: Any, attention_checks: int) -> int:
     final rating, each as long as it can be made; the model's replies, that to an opening included, long ones where they have
     a pace; and
     :data:`GRACE_SECONDS`.
-
-    Args:
-        blueprint: the flags below ``mephisto.blueprint``.
-        attention_checks: in one conversation.
     """
     onboarding = blueprint.max_onboard_time if blueprint.onboarding_qualification else 0
     comparison = blueprint.get("comparison", None)
@@ -206,10 +203,7 @@ def check_before_launch(db: Any, cfg: Any, shared: Any, console: Any) -> None:
     """Check the account and the cost, and put MTurk's own requirements into the run; on a panel, only say the cost.
 
     Args:
-        db: Mephisto's database.
-        cfg: the whole configuration.
         shared: the run's shared state: ``units`` are offered.
-        console: the cost is printed there.
 
     Raises:
         ConfigurationError: the account can't be used or has too little money, or the cost is not confirmed.
@@ -239,38 +233,28 @@ def check_before_launch(db: Any, cfg: Any, shared: Any, console: Any) -> None:
 def confirm_cost(cfg: Any, units: int, balance_cents: int, console: Any) -> None:
     """Print what the run costs, and continue only if exactly that amount has been confirmed. The sandbox pays nobody.
 
-    Args:
-        cfg: the whole configuration.
-        units: that are offered.
-        balance_cents: on the account.
-        console: to print to.
-
     Raises:
         ConfigurationError: ``confirm_cost`` is another amount or none, or the account does not hold it.
     """
-    reward = to_cents(cfg.mephisto.task.task_reward)
+    reward = to_minor(cfg.mephisto.task.task_reward)
     total = total_cents(units, reward)
     live = cfg.mephisto.provider._provider_type == MTURK
-    text = f"{units} units × ({dollars(reward)} reward + {dollars(fee_cents(reward))} fee) = {dollars(total)}"
-    _print(console, f"Cost: {text}" + ("" if live else "; nothing in the sandbox"))
+    text = f"{units} units × ({written(reward)} reward + {written(fee_cents(reward))} fee) = {written(total)}"
+    print_plain(console, f"Cost: {text}" + ("" if live else "; nothing in the sandbox"))
     if not live:
         return
     amount = f"{total / 100:.2f}"
     try:
-        confirmed = to_cents(cfg.confirm_cost) if cfg.confirm_cost else None
+        confirmed = to_minor(cfg.confirm_cost) if cfg.confirm_cost else None
     except ValueError as error:
         raise ConfigurationError(
-            f"confirm_cost: {error}; to spend {dollars(total)}, give confirm_cost={amount}."
+            f"confirm_cost: {error}; to spend {written(total)}, give confirm_cost={amount}."
         ) from None
     if confirmed != total:
-        given = "is unset" if confirmed is None else f"{dollars(confirmed)} is not the cost of this run"
+        given = "is unset" if confirmed is None else f"{written(confirmed)} is not the cost of this run"
         raise ConfigurationError(f"confirm_cost: {given} ({text}); to spend it, give confirm_cost={amount}.")
     if balance_cents < total:
         raise ConfigurationError(
-            f"mephisto.provider.requester_name: the account holds {dollars(balance_cents)}, the run costs {dollars(total)}; "
+            f"mephisto.provider.requester_name: the account holds {written(balance_cents)}, the run costs {written(total)}; "
             "add money at requester.mturk.com, or offer fewer conversations."
         )
-
-
-def _print(console: Any, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -22,7 +22,6 @@ def check_worker(agent: Any, block_qualification: str | None) -> bool:
     id, and the requester is told; the worker whose id was used is left alone.
 
     Args:
-        agent: Mephisto's, of any provider.
         block_qualification: the block qualification's name; None: the requester is told, and that is all.
 
     Returns:

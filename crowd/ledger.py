@@ -10,12 +10,11 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_chat.errors import ConfigurationError
-from model_chat.records.locks import LockedError, hold
+from model_chat.records.locks import hold, hold_or_refuse
 
 FILE = "model_chat_bonuses.db"
 SENDING, PAID = "sending", "paid"
@@ -42,9 +41,7 @@ class Bonus:
     Attributes:
         token: names the payment; the same payment always has the same.
         agent_id: Mephisto's id of the worker's part in the unit that it is for.
-        worker_id: the crowd platform's own.
         cents: US cents.
-        reason: what the worker reads.
         state: ``sending`` or ``paid``.
     """
 
@@ -57,7 +54,7 @@ class Bonus:
 
 
 class Ledger:
-    """The bonuses of one Mephisto database; a second process that wants to pay is turned away while one does.
+    """The bonuses of one Mephisto database; while one process pays, a second one is refused.
 
     The file is the state; SQLite writes each change whole and to the disk.
 
@@ -78,21 +75,16 @@ class Ledger:
             with connection:
                 yield connection
 
-    @contextmanager
-    def paying(self) -> Iterator[None]:
+    def paying(self) -> AbstractContextManager[object]:
         """Hold the right to pay.
 
         Raises:
             ConfigurationError: another process has it.
         """
-        with ExitStack() as held:
-            try:
-                held.enter_context(hold(self.path.with_suffix(".lock"), alone=True, required=True))
-            except LockedError:
-                raise ConfigurationError(
-                    f"{self.path}: another process is paying bonuses; wait until it is done."
-                ) from None
-            yield
+        return hold_or_refuse(
+            hold(self.path.with_suffix(".lock"), alone=True, required=True),
+            f"{self.path}: another process is paying bonuses; wait until it is done.",
+        )
 
     def begin(self, bonus: Bonus) -> Bonus:
         """Write a payment down before it is sent; one that is known already comes back as it was written then."""

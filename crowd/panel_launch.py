@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from model_chat.compat.terminal import print_plain
 from model_chat.crowd.money import to_minor, written
 from model_chat.crowd.panel_pay import (
     PANELS,
@@ -26,11 +27,7 @@ TOO_MANY = 429
 
 
 def pay_faults(cfg: Any) -> list[str]:
-    """Find what is wrong with the flags about a panel's money and API; asks nobody.
-
-    Args:
-        cfg: the whole configuration.
-    """
+    """Find what is wrong with the flags about a panel's money and API; asks nobody."""
     provider = cfg.mephisto.provider
     faults = faults_of(provider._provider_type, provider)
     reward = reward_fault(provider._provider_type, provider, cfg.mephisto.task.task_reward)
@@ -42,8 +39,6 @@ def announce_cost(cfg: Any, units: int, console: Any) -> None:
 
     Args:
         cfg: the whole configuration, without faults (:func:`pay_faults`).
-        units: conversations that are offered.
-        console: to print to.
 
     Raises:
         ConfigurationError: Prolific does not accept the token, or has no such study or workspace.
@@ -53,16 +48,14 @@ def announce_cost(cfg: Any, units: int, console: Any) -> None:
         return
     pay = PanelPay.of(provider, cfg.mephisto.provider)
     for sentence in cost_sentences(pay, to_minor(cfg.mephisto.task.task_reward, pay.currency), units):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, sentence)
 
 
 def cost_sentences(pay: PanelPay, reward: int, places: int, token_variable: str | None = None) -> list[str]:
     """Say what so many places cost, what the reward is an hour, and where the study on Prolific differs.
 
     Args:
-        pay: the run's flags.
         reward: hundredths of the currency for each place.
-        places: that are still to be filled.
         token_variable: the environment variable with the token of Prolific's API, in place of the run's.
 
     Raises:
@@ -114,8 +107,6 @@ def differences(study: Study, pay: PanelPay, reward: int, places: int) -> list[s
     """Say where a study on Prolific differs from what a run's flags say.
 
     Args:
-        study: Prolific's.
-        pay: the run's flags.
         reward: hundredths of the currency, by the run.
         places: conversations that the run still needs.
     """

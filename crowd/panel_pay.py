@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from model_chat.configuration.flags import flag
 from model_chat.crowd.cost import fee_cents
 from model_chat.crowd.money import hourly, percent_of, to_minor, written
 from model_chat.crowd.prolific_api import API_URL, address_fault, read_token
@@ -33,13 +34,12 @@ LEAST_HOURLY = {"GBP": 600, "USD": 800}
 class PanelPayArgs:
     """Flags about money that every panel's provider has."""
 
-    fee_percent: float | None = field(
-        default=None, metadata={"help": "The panel's fee in percent of the reward; unset: the cost is said without it."}
+    fee_percent: float | None = flag(
+        None, "The panel's fee in percent of the reward; unset: the cost is said without it."
     )
-    currency: str = field(default="USD", metadata={"help": "Currency of the reward: USD, GBP, EUR or another code."})
-    estimated_minutes: float | None = field(
-        default=None,
-        metadata={"help": "Minutes that participants are told a conversation takes; for the hourly wage."},
+    currency: str = flag("USD", "Currency of the reward: USD, GBP, EUR or another code.")
+    estimated_minutes: float | None = flag(
+        None, "Minutes that participants are told a conversation takes; for the hourly wage."
     )
 
 
@@ -47,25 +47,14 @@ class PanelPayArgs:
 class ProlificApiArgs(PanelPayArgs):
     """Flags about Prolific's API."""
 
-    api_token_env: str | None = field(
-        default=None,
-        metadata={"help": "Environment variable with the token of Prolific's API, never the token itself."},
+    api_token_env: str | None = flag(
+        None, "Environment variable with the token of Prolific's API, never the token itself."
     )
-    api_url: str = field(default=API_URL, metadata={"help": "Address of Prolific's API."})
-    study_id: str | None = field(
-        default=None, metadata={"help": "Prolific's id of the study; for its places, its reward and the cost."}
-    )
-    workspace_id: str | None = field(
-        default=None, metadata={"help": "Prolific's id of the workspace that pays; for its balance."}
-    )
-    blocked_group: str | None = field(
-        default=None,
-        metadata={"help": "Id of the participant group that workers whom you block are put into."},
-    )
-    allowed_group: str | None = field(
-        default=None,
-        metadata={"help": "Id of the participant group that workers whom you invite are put into."},
-    )
+    api_url: str = flag(API_URL, "Address of Prolific's API.")
+    study_id: str | None = flag(None, "Prolific's id of the study; for its places, its reward and the cost.")
+    workspace_id: str | None = flag(None, "Prolific's id of the workspace that pays; for its balance.")
+    blocked_group: str | None = flag(None, "Id of the participant group that workers whom you block are put into.")
+    allowed_group: str | None = flag(None, "Id of the participant group that workers whom you invite are put into.")
 
 
 @dataclass(frozen=True)
@@ -88,7 +77,6 @@ class PanelPay:
         """Read the flags below ``mephisto.provider``, of a run that is to be launched or of one that was.
 
         Args:
-            provider: its type.
             args: a mapping; values of a wrong type are taken for unset (:func:`faults_of` names them before a launch).
         """
         given: Mapping[str, Any] = args if isinstance(args, Mapping) else _container(args)
@@ -166,7 +154,6 @@ class StudyCost:
     Attributes:
         places: that are still to be filled.
         reward: hundredths of the currency for each.
-        pay: the panel's fee and currency.
     """
 
     places: int

@@ -122,9 +122,7 @@ class PanelStore:
         """Bind a signed link to the browser that comes with it first.
 
         Args:
-            digest: of the link's token.
             participant, study, session: whom the link names; "" for none.
-            visitor: the browser.
 
         Returns:
             whether it is this browser's.

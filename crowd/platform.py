@@ -52,10 +52,6 @@ def approve(agent: Any) -> None:
 def reject(agent: Any, reason: str) -> None:
     """Reject the work of an agent: it is not paid.
 
-    Args:
-        agent: Mephisto's.
-        reason: the worker reads it.
-
     Raises:
         PlatformError: the work is approved already, or the platform did not reject it.
     """
@@ -76,11 +72,6 @@ def reject(agent: Any, reason: str) -> None:
 
 def pay_bonus(ledger: Ledger, agent: Any, bonus: Bonus) -> bool:
     """Pay a bonus once, however often it is asked for. The caller holds :meth:`Ledger.paying`.
-
-    Args:
-        ledger: what has been paid.
-        agent: Mephisto's, whose unit it is for.
-        bonus: with the token that names it.
 
     Returns:
         whether it was paid now; False when it had been before.
@@ -144,9 +135,6 @@ def take_down(unit: Any) -> None:
     """Take a unit off the platform, so that nobody can accept it any more; a worker who has it may finish.
 
     On MTurk its HIT is expired. A HIT that MTurk has no longer (Mephisto's clean-up disposes of them) is off it.
-
-    Args:
-        unit: Mephisto's, of any provider.
 
     Raises:
         PlatformError: the platform did not take it down; it can be tried again.

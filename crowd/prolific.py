@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 
-from model_chat.crowd.adapters import Owed, Quote, Report
+from model_chat.crowd.adapters import Owed, PlatformAdapter, Quote, Report
 from model_chat.crowd.money import written
 from model_chat.crowd.panel_pay import PROVIDER, PanelPay
 from model_chat.crowd.platform import PlatformError
@@ -23,7 +23,7 @@ from model_chat.crowd.prolific_api import (
     ProlificClient,
     RefusedByProlificError,
     address_fault,
-    is_hopeless,
+    concerns_all_requests,
     read_token,
 )
 from model_chat.crowd.prolific_models import BonusLine, RejectionCategory, Study, Submission, SubmissionDetail
@@ -41,7 +41,6 @@ def open_client(pay: PanelPay, token_variable: str | None = None) -> ProlificCli
     """Return the API as a run's flags say.
 
     Args:
-        pay: the run's flags.
         token_variable: in place of the run's ``api_token_env``.
 
     Raises:
@@ -56,11 +55,10 @@ def open_client(pay: PanelPay, token_variable: str | None = None) -> ProlificCli
     return ProlificClient(token, variable or "", pay.api_url)
 
 
-class ProlificAdapter:
-    """Prolific, by its API (:class:`~model_chat.crowd.adapters.PlatformAdapter`). Nothing is asked before it is needed."""
+class ProlificAdapter(PlatformAdapter):
+    """Prolific, by its API. Nothing is asked before it is needed."""
 
     name = "Prolific"
-    pays_by_list = False
 
     def __init__(self, task: Task, pay: PanelPay, token_variable: str | None = None) -> None:
         self._task, self._pay, self._token_variable = task, pay, token_variable
@@ -238,7 +236,7 @@ class ProlificAdapter:
                 submission = self._submission_of(one.agent)
                 paid = self.client.submission(submission.id)
             except PlatformError as error:
-                if is_hopeless(error):
+                if concerns_all_requests(error):
                     raise
                 report.failed(f"{error}.")
                 continue
@@ -312,9 +310,7 @@ class ProlificAdapter:
         """Take the requester's word for bonuses of which Prolific shows nothing.
 
         Args:
-            worker_ids: whose.
             was_paid: whether they arrived; those that didn't can be paid anew.
-            report: gets what was done.
         """
         wanted = set(map(self._task.canonical, worker_ids))
         settled = set()

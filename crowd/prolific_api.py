@@ -24,7 +24,6 @@ from model_chat.crowd.prolific_models import (
     Balance,
     BonusLine,
     BulkBonus,
-    Members,
     Study,
     Submission,
     SubmissionDetail,
@@ -59,7 +58,6 @@ class ProlificError(PlatformError):
     Args:
         message: for the requester, without a full stop.
         status: HTTP's, None without an answer.
-        retryable: whether a repeat may help.
         retry_after: seconds that Prolific asks to wait.
     """
 
@@ -83,7 +81,7 @@ class NoAnswerError(ProlificError):
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def is_hopeless(error: PlatformError) -> bool:
+def concerns_all_requests(error: PlatformError) -> bool:
     """Whether further requests would fail, too: Prolific can't be reached, is in trouble, busy, or refuses the token."""
     return isinstance(error, NoAnswerError) or (
         isinstance(error, RefusedByProlificError) and error.status in (None, 401, 429)
@@ -92,10 +90,6 @@ def is_hopeless(error: PlatformError) -> bool:
 
 def read_token(flag: str, variable: str | None) -> tuple[str, list[str]]:
     """Read the API token from the environment.
-
-    Args:
-        flag: that names the variable, for faults.
-        variable: the environment variable.
 
     Returns:
         the token, "" where there is none; and what is wrong, a sentence each.
@@ -218,7 +212,6 @@ class ProlificClient:
         Args:
             submission_id: Prolific's session id.
             action: ``REJECT`` needs ``message`` and ``rejection_category``.
-            further: fields of the request.
         """
         self._ask("POST", f"/submissions/{_part(submission_id)}/transition/", {"action": action, **further})
 
@@ -255,11 +248,6 @@ class ProlificClient:
         """Send a message to a participant of a study. Not repeated."""
         message = {"recipient_id": participant_id, "body": body, "study_id": study_id}
         self._ask("POST", "/messages/", message, repeat=False)
-
-    def group_members(self, group_id: str) -> list[str]:
-        """Return the ids of a group's participants."""
-        answer = self._read(Members, "GET", f"/participant-groups/{_part(group_id)}/participants/")
-        return [member.participant_id for member in answer.results]
 
     def add_to_group(self, group_id: str, participant_ids: Iterable[str]) -> None:
         """Put participants into a group; those who are in it stay."""

@@ -94,18 +94,6 @@ class Submissions(_Answer):
     results: list[Submission]
 
 
-class Member(_Answer):
-    """A participant in a group."""
-
-    participant_id: str
-
-
-class Members(_Answer):
-    """The participants of a group."""
-
-    results: list[Member]
-
-
 @dataclass(frozen=True)
 class BonusLine:
     """One line of a bulk bonus: a submission's (or participant's) id, and pence or cents."""

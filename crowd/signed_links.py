@@ -51,9 +51,7 @@ class LinkSettings:
 
     Attributes:
         keys_url: where the panel publishes its keys (a JSON Web Key Set).
-        issuer: who signs.
         audience: the study's address; scheme, host and path count.
-        token_param: the name of the token in the address.
         study: the panel's id of the study; "" for any.
     """
 
@@ -68,7 +66,6 @@ class PanelKeys:
     """A panel's public keys, fetched when they are needed and kept. ``_lock`` guards them: one thread fetches.
 
     Args:
-        url: of the key set.
         clock: seconds, as :func:`time.monotonic`.
     """
 
@@ -149,14 +146,7 @@ def _usable_key(key: Any) -> tuple[str, Any] | None:
 
 
 class SignedLinks:
-    """Checks signed addresses of one run.
-
-    Args:
-        settings: what a token must say.
-        panel: how ids are named in the address.
-        store: remembers which browser came with which link.
-        keys: the panel's.
-    """
+    """Checks signed addresses of one run."""
 
     def __init__(self, settings: LinkSettings, panel: Panel, store: PanelStore, keys: PanelKeys | None = None) -> None:
         self._settings = settings
@@ -169,8 +159,6 @@ class SignedLinks:
 
         Args:
             query: the part of the address from ``?`` on.
-            params: the same, parsed.
-            arrival: whom it names.
             visitor: the browser's id, which the server gave it.
 
         Raises:

@@ -57,7 +57,6 @@ class Line:
     """One bonus of a transfer.
 
     Attributes:
-        bonus: as the ledger has it.
         submission: the platform's id of the work that it is for.
         shown_before: how many bonuses of this amount the platform showed for the submission before the transfer was sent.
         confirmed: whether the platform has shown this one since.
@@ -77,9 +76,7 @@ class Transfer:
         transfer_id: the platform's own.
         study: the platform's id of the study.
         total: pence or cents that it costs, fees included.
-        currency: its code.
         lines: at most one for a submission.
-        state: how far it is.
     """
 
     transfer_id: str
@@ -94,9 +91,7 @@ class Transfers:
     """The transfers of one task, in the file of its ledger; whoever changes one holds :meth:`Ledger.paying`.
 
     Args:
-        ledger: of all tasks of a database.
         provider: where the task's bonuses are paid; what another platform was sent is none of this one's business.
-        task: its name.
     """
 
     def __init__(self, ledger: Ledger, provider: str, task: str) -> None:

@@ -179,10 +179,6 @@ def _takers(task: Task) -> Iterator[tuple[Any, str | None, str]]:
 def chosen_ids(given: Iterable[str], file: str | None) -> list[str]:
     """Return worker ids from the command line and a file, each once.
 
-    Args:
-        given: from the command line.
-        file: read by :func:`model_chat.configuration.lists.read_ids`.
-
     Raises:
         ConfigurationError: the file can't be read, or a line is no worker id.
     """

@@ -11,7 +11,7 @@ import threading
 from model_chat import compat as compat  # the patches, before mephisto is imported
 from model_chat.dashboard.access import Access, user_name
 from model_chat.dashboard.link import RunLink, Start
-from model_chat.dashboard.server import be_modest, serve
+from model_chat.dashboard.server import limit_resources, serve
 from model_chat.dashboard.settings import PASSWORD_FLAG, read_passwords
 from model_chat.dashboard.watch import Watched
 from model_chat.mephisto_task import panel_providers as panel_providers  # registers them with Mephisto
@@ -19,7 +19,7 @@ from model_chat.mephisto_task import panel_providers as panel_providers  # regis
 
 def main() -> int:
     """Serve the dashboard of the run at the other end of the pipes, until it ends."""
-    be_modest()
+    limit_resources()
     os.umask(0o077)  # as in the run
     logging.basicConfig(level=logging.WARNING, format="dashboard: %(message)s", stream=sys.stderr)
     from mephisto.utils.logger_core import set_mephisto_log_level

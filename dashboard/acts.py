@@ -54,11 +54,8 @@ class Wish:
     """What is asked for.
 
     Attributes:
-        ids: of the conversations.
         versions: of each, as the reviewer saw it.
-        reason: what the worker reads.
         amount: of a bonus, in whole currency, as it was given.
-        category: why work is rejected, on Prolific.
     """
 
     act: Act
@@ -92,10 +89,8 @@ class Acts:
     audit log's own lock does so between processes.
 
     Args:
-        study: which.
         store: of its records; only used with the lock that ``reading`` gives.
         reading: held while the store is refreshed.
-        audit: gets every act.
     """
 
     def __init__(self, study: StudyInfo, store: RecordStore, reading: threading.Lock, audit: AuditLog) -> None:

@@ -147,8 +147,6 @@ class Dashboard:
     """The application.
 
     Args:
-        studies: what is shown.
-        access: who may see it.
         page: the folder of the built page.
         cookie: name of the session's cookie; cookies know no ports, so each dashboard of a machine needs its own.
     """
@@ -291,8 +289,6 @@ class Dashboard:
         """Return the session of a request that may do what it asks for.
 
         Args:
-            request: the request.
-            role: that it needs.
             acts: whether it changes anything: then it has to come from the page itself.
         """
         session = self._access.session(request.cookies.get(self._cookie))

@@ -23,7 +23,6 @@ class Names:
     which. Numbers stay the same as long as the same names are wanted. Not thread-safe; one store's thread uses it.
 
     Args:
-        blind: whether names are hidden.
         key: of the order.
     """
 
@@ -70,12 +69,7 @@ class Names:
 
 
 def key_in(folder: Path, task_name: str) -> bytes:
-    """Return a task's key, which is made where there is none; a folder that can't be written to gives a new one each time.
-
-    Args:
-        folder: of Mephisto's data.
-        task_name: in full.
-    """
+    """Return a task's key, which is made where there is none; where it can't be written, it is a new one each time."""
     path = folder / f"{hashlib.sha256(task_name.encode()).hexdigest()[:16]}.key"
     for _ in range(2):
         try:

@@ -46,12 +46,10 @@ class Entry:
     """One conversation.
 
     Attributes:
-        source: where it can be read again.
         worker: the crowd platform's own id.
         model: nickname, or pair of them.
         cell: its conditions, as a design calls them; None without a design.
         status: see :data:`COMPLETE` and those beside it.
-        reason: why it ended early.
         started, ended: epoch seconds; None where not known.
         turns: messages of the worker.
         ratings: question -> answer.

@@ -30,9 +30,6 @@ def forecast(
     """Say when the rest will be there.
 
     Args:
-        study: the study.
-        finished: conversations that are collected.
-        done: how many that are.
         target: how many are wanted; None where that is not known.
         live: the run; None for a study that does not run.
         now: epoch seconds.

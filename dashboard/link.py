@@ -67,11 +67,7 @@ def line_of(message: BaseModel | dict[str, object]) -> bytes:
 
 
 class RunLink:
-    """The run, seen from the dashboard's process (:class:`~model_chat.dashboard.live.Run`). ``_lock`` guards what is asked.
-
-    Args:
-        to_run: a pipe.
-    """
+    """The run (:class:`~model_chat.dashboard.live.Run`), seen from the dashboard's process. ``_lock`` guards requests."""
 
     def __init__(self, to_run: IO[bytes]) -> None:
         self._to_run = to_run

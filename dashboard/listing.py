@@ -126,8 +126,6 @@ def read_whole(one: Listed, names: Names, acts: list[dict[str, Any]]) -> dict[st
     """Return one conversation in full; without its turns, if nothing was saved of it.
 
     Args:
-        one: which.
-        names: of models and conditions.
         acts: of the audit log, about it.
     """
     found: dict[str, Any] = {

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from model_chat.dashboard.blinding import Names
-from model_chat.dashboard.entries import COMPLETE, FAILED, GOING_ON, LEFT
+from model_chat.dashboard.entries import BEFORE_CHAT, COMPLETE, FAILED, GOING_ON, LEFT
 from model_chat.dashboard.forecast import forecast
 from model_chat.dashboard.live import LiveState, quantile
 from model_chat.dashboard.store import Listed, Snapshot
@@ -39,10 +39,7 @@ def make_overview(
     """Put the overview together (the interface is in docs/dashboard.md).
 
     Args:
-        study: the study.
-        snapshot: of its records.
         live: the run's counters; None for a study that does not run, or not in this process' run.
-        names: of models and conditions.
         estimates: of :func:`model_chat.dashboard.estimates.estimates`.
         now: epoch seconds.
 
@@ -75,7 +72,7 @@ def make_overview(
         "finished": done,
         "models": _models(study, finished, listed, live, names),
         "cells": _cells(study, finished, live, names),
-        "workers": _workers(listed, snapshot, live),
+        "workers": _workers(listed, live),
         "now_chatting": [
             {
                 "worker": one.worker,
@@ -165,7 +162,7 @@ def _natural(name: str) -> tuple[str, int]:
     return word, int(number) if number.isdecimal() else 0
 
 
-def _workers(listed: Sequence[Listed], snapshot: Snapshot, live: LiveState | None) -> dict[str, int]:
+def _workers(listed: Sequence[Listed], live: LiveState | None) -> dict[str, int]:
     statuses = Counter(one.entry.status for one in listed)
     return {
         "chatting": 0 if live is None else len(live.chatting),
@@ -178,7 +175,7 @@ def _workers(listed: Sequence[Listed], snapshot: Snapshot, live: LiveState | Non
 
 def _left_at(listed: Iterable[Listed], snapshot: Snapshot, is_live: bool) -> Counter[str]:
     found = Counter(
-        one.entry.left_at or "before the chat"
+        one.entry.left_at or BEFORE_CHAT
         for one in listed
         if one.entry.status == LEFT or (one.entry.status == GOING_ON and not is_live)
     )

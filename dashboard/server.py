@@ -26,8 +26,6 @@ def make_server(studies: Sequence[Watched], access: Access, port: int) -> uvicor
     """Return a server for ``server.run(sockets=[…])``.
 
     Args:
-        studies: what is shown.
-        access: who may see it.
         port: names the session's cookie.
     """
     dashboard = Dashboard(studies, access, FRONTEND_DIST, f"model_chat_dashboard_{port}")
@@ -46,8 +44,8 @@ def make_server(studies: Sequence[Watched], access: Access, port: int) -> uvicor
     return uvicorn.Server(config)
 
 
-def be_modest() -> None:
-    """Let everything else on this machine go first, and open no more files than a dashboard needs."""
+def limit_resources() -> None:
+    """Lower this process's priority, and the number of files that it may open."""
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -62,10 +60,7 @@ def serve(
     """Serve until the server is told to end; call from the main thread, whose signals end it, too.
 
     Args:
-        studies: what is shown.
-        access: who may see it.
         listening: of :func:`bind`.
-        begun: gets the server before it runs.
     """
     server = make_server(studies, access, listening.getsockname()[1])
     begun(server)

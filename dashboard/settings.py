@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import os
 import re
@@ -12,12 +11,12 @@ from typing import Any
 
 from model_chat.configuration.task_names import LOCAL
 from model_chat.errors import ConfigurationError
+from model_chat.router.addresses import LOOPBACK, is_address, is_loopback
 from model_chat.router.local_architect import fault_of_port
 
 BLUEPRINT = "mephisto.blueprint"
 PORT_FLAG, HOST_FLAG = f"{BLUEPRINT}.dashboard_port", f"{BLUEPRINT}.dashboard_host"
 PASSWORD_FLAG, WAGE_FLAG = f"{BLUEPRINT}.dashboard_password_env", f"{BLUEPRINT}.min_hourly_wage"
-LOOPBACK = "127.0.0.1"
 SHORTEST_PASSWORD = 12
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -36,12 +35,7 @@ class Role(StrEnum):
 
 
 def dashboard_faults(args: Any, architect: Any) -> list[str]:
-    """Say what is wrong with the flags of the dashboard, one sentence for each fault.
-
-    Args:
-        args: flags under ``mephisto.blueprint``.
-        architect: flags under ``mephisto.architect``.
-    """
+    """Say what is wrong with the flags of the dashboard, one sentence for each fault."""
     port, host = args.dashboard_port, str(args.dashboard_host)
     faults = [*host_faults(HOST_FLAG, host, PASSWORD_FLAG, args.dashboard_password_env)]
     wage = args.min_hourly_wage
@@ -64,15 +58,14 @@ def dashboard_faults(args: Any, architect: Any) -> list[str]:
     ):
         if other is not None and str(other) == str(port):
             return [*faults, f"{PORT_FLAG}: {port} is that of {flag}, too; give another."]
-    fault = fault_of_port(str(port), PORT_FLAG, host if _address(host) is not None else LOOPBACK)
+    fault = fault_of_port(str(port), PORT_FLAG, host if is_address(host) else LOOPBACK)
     return faults if fault is None else [*faults, fault]
 
 
 def host_faults(host_flag: str, host: str, password_flag: str, passwords: str | None) -> list[str]:
     """Say what is wrong with the address and the passwords: an address that others reach needs a password."""
     faults = []
-    address = _address(host)
-    if address is None:
+    if not is_address(host):
         faults.append(
             f"{host_flag}: '{host:.80}' is not an IP address; give {LOOPBACK} for this machine only, or 0.0.0.0 for every "
             "network."
@@ -82,7 +75,7 @@ def host_faults(host_flag: str, host: str, password_flag: str, passwords: str | 
     except ConfigurationError as error:
         faults += error.faults
     else:
-        if address is not None and not address.is_loopback and not found:
+        if is_address(host) and not is_loopback(host) and not found:
             faults.append(
                 f"{password_flag}: is not set, and {host_flag} lets other machines reach the dashboard; give the name of an "
                 "environment variable with a password, such as DASHBOARD_PASSWORD."
@@ -90,20 +83,11 @@ def host_faults(host_flag: str, host: str, password_flag: str, passwords: str | 
     return faults
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return None if "%" in host else ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
 def read_passwords(flag: str, given: str | None, environment: Mapping[str, str] | None = None) -> dict[str, Role]:
     """Return who may do what: password -> role.
 
     Args:
-        flag: that names the variables, for errors.
         given: ``VARIABLE``, whose password gives the role ``pay``; or ``read:VARIABLE,review:VARIABLE,pay:VARIABLE``.
-        environment: where the variables are; None: this process'.
 
     Raises:
         ConfigurationError: a variable that is not set, a role that there isn't, or a password that is too short or given

@@ -11,8 +11,6 @@ def bind(flag: str, host: str, port: int) -> socket.socket:
     """Return a socket that listens; requests wait in it until they are served.
 
     Args:
-        flag: that names the port, for errors.
-        host: IP address.
         port: 0: any free one.
 
     Raises:

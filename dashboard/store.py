@@ -7,18 +7,16 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from model_chat.crowd.ledger import FILE as LEDGER_FILE
-from model_chat.dashboard.entries import GOING_ON, LEFT, Entry, entry_of, utc
+from model_chat.dashboard.entries import BEFORE_CHAT, GOING_ON, LEFT, Entry, entry_of, utc
 from model_chat.dashboard.study import StudyInfo
 from model_chat.errors import ConfigurationError
 from model_chat.quality.blocks import SANDBOX_SUFFIX
 from model_chat.records.collected import conversation_digest
-from model_chat.records.mephisto_database import list_agents
+from model_chat.records.mephisto_database import list_agents, open_read_only
 from model_chat.records.participation import PANELS
 from model_chat.records.reading import ReadingReason, Source, UnreadableError, list_files, read_conversation
 
@@ -69,7 +67,6 @@ class AgentRow:
     """One worker's part, as Mephisto's database has it.
 
     Attributes:
-        status: Mephisto's.
         arrived: epoch seconds.
         pay: hundredths of the currency for the unit.
     """
@@ -116,7 +113,6 @@ class Snapshot:
     Attributes:
         number: rises with each change.
         listed: conversations, those that go on included, oldest first.
-        by_id: the same.
         onboarding: status -> workers.
         unreadable: records that can't be read.
         searchable: whether all texts are kept for searching.
@@ -144,7 +140,6 @@ class RecordStore:
     """Reads the records of one study. It has one owner, which calls :meth:`refresh` from one thread at a time.
 
     Args:
-        study: whose records.
         rest: whether to pause while many records are read.
     """
 
@@ -261,7 +256,7 @@ class RecordStore:
         return changed
 
     def _query(self, path: Path) -> None:
-        with closing(sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=5)) as connection:
+        with open_read_only(path) as connection:
             rows = connection.execute(_AGENTS, (self._study.task_name,)).fetchall()
             self._onboarding = dict(connection.execute(_ONBOARDINGS, (self._study.task_name,)).fetchall())
             block = self._study.block_qualification
@@ -285,9 +280,7 @@ class RecordStore:
         if stamp == self._ledger_stamp or not path.is_file():
             return False
         try:
-            with closing(
-                sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=5)
-            ) as connection:
+            with open_read_only(path) as connection:
                 rows = connection.execute("SELECT agent_id, SUM(cents) FROM bonuses GROUP BY agent_id").fetchall()
         except sqlite3.Error as error:
             logger.debug("%s can't be read: %s", path, error)
@@ -319,7 +312,7 @@ class RecordStore:
                     "",
                     status=GOING_ON if going_on else LEFT,
                     started=agent.arrived,
-                    left_at=None if going_on else "before the chat",
+                    left_at=None if going_on else BEFORE_CHAT,
                 )
             blocked = entry.worker in self._blocked
             listed.append(Listed(f"a{agent_id}", entry, agent, self._bonuses[agent_id], blocked))

@@ -27,8 +27,6 @@ class StudyInfo(BaseModel):
 
     Attributes:
         id: in the dashboard's addresses.
-        title: for people.
-        kind: of its task.
         task_name: in full, with its suffix.
         database: Mephisto's; it may not be there.
         chat_data_folder: of its conversations; it may not be there.
@@ -70,7 +68,6 @@ class StudyInfo(BaseModel):
         """Read a study's whole configuration.
 
         Args:
-            cfg: the configuration.
             task_name: in full; None: what the configuration makes of it.
 
         Raises:

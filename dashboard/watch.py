@@ -39,7 +39,6 @@ class Watched:
     Everything else is used on the event loop only.
 
     Args:
-        study: which.
         run: of the study, if it runs in the process that this dashboard belongs to.
     """
 

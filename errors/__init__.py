@@ -11,7 +11,7 @@ The others are defined in the module that raises them::
     │   └── RequestFailedError          agents._endpoint_reply
     ├── RemoteError                     serving.histories
     ├── StoppedError                    serving.model
-    ├── NoReservationLeftError (RuntimeError) worlds
+    ├── NoReservationLeftError (RuntimeError) conversation.quota
     ├── PlatformError (RuntimeError)    crowd.platform
     │   └── ProlificError               crowd.prolific_api
     │       ├── RefusedByProlificError
@@ -38,7 +38,8 @@ scripts/setup_env.py has an exception of its own, for it runs before this packag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -67,6 +68,15 @@ class ConfigurationError(ModelChatError, ValueError):
         found = tuple(faults)
         if found:
             raise cls(*found)
+
+
+@contextmanager
+def collecting(faults: list[str]) -> Iterator[None]:
+    """Add the faults of a :class:`ConfigurationError` raised inside to ``faults`` instead of letting it through."""
+    try:
+        yield
+    except ConfigurationError as error:
+        faults += error.faults
 
 
 class ModelFailureError(ModelChatError, RuntimeError):

@@ -28,10 +28,7 @@ class Bookkeeping:
     """The stack in memory. Not thread-safe; its owner locks.
 
     Args:
-        num_images: how many images there are.
-        models: the models' nicknames.
         wanted: conversations for each (image, model).
-        rng: draws the models.
         saved: what an earlier run has left, with today's models; None: nothing.
         images_in_a_mask: at least 1; None: 4,096.
     """

@@ -96,7 +96,6 @@ class Journal:
 
     Args:
         path: the journal's file; a new one is started there, replacing what was there.
-        header: the first line.
 
     Raises:
         OSError: the file can't be written.

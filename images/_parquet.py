@@ -20,10 +20,6 @@ _MAGIC = b"PAR1"
 def refuse_bombs(path: Path, metadata: Any) -> None:
     """Refuse what would fill the memory: a few kilobytes can claim a billion rows, or gigabytes of zeros.
 
-    Args:
-        path: the file, for the message.
-        metadata: pyarrow's, of the whole file.
-
     Raises:
         ConfigurationError: too many images, or too much in one column of a row group.
     """

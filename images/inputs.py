@@ -33,7 +33,6 @@ class ImageInput:
 
     Args:
         model: its opt says the ``image_mode``.
-        images: the run's.
 
     Raises:
         ConfigurationError: the image mode is not available, or isn't one for images.
@@ -109,10 +108,6 @@ def check_takes_images(model: ServedModel, images: ImageInput) -> None:
     An agent that looks in ways which can't be watched (it sends the picture away, say) has an attribute
     ``takes_images = True``.
 
-    Args:
-        model: loaded.
-        images: what it wants.
-
     Raises:
         ConfigurationError: it doesn't look, gives no reply, or raises.
     """
@@ -158,7 +153,6 @@ def first_message(image: Any, act: Mapping[str, Any]) -> Any:
     """What a model observes before it says the first word: the image, and the teacher's act about it.
 
     Args:
-        image: in the form that the model wants.
         act: the teacher's, as the image file holds it; without a text, nothing has been said.
     """
     from parlai.core.message import Message

@@ -84,7 +84,6 @@ class ImageStack:
     Use it as a context manager, or call :meth:`close`.
 
     Args:
-        num_images: how many images there are.
         models: the models' nicknames; their order means nothing.
         evals_per_image_model_combo: conversations wanted for each (image, model).
         stack_folder: where the stack lives; made when missing. ``~`` is expanded.
@@ -149,7 +148,6 @@ class ImageStack:
         """Give the worker a place; it is on disk when this returns.
 
         Args:
-            worker: the worker's id, a non-empty string.
             model: with which model, of a study whose design says so; None: one is drawn.
 
         Returns:
@@ -193,9 +191,6 @@ class ImageStack:
         """Give the place back: the conversation was not finished (or is discarded). It is free once this returns.
 
         Args:
-            worker: who held it.
-            image_idx: the image.
-            model: the model's nickname.
             seen: whether the worker has seen the image. If so, it is never offered to them again.
 
         Returns:

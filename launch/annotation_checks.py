@@ -27,7 +27,6 @@ class CheckedLogs:
 
     Attributes:
         conversations: each with a ``sha256`` of its own.
-        annotators: different workers for each.
         per_worker: most conversations of one worker; 0: no limit.
     """
 
@@ -71,9 +70,6 @@ def number_faults(args: Any) -> Iterator[str]:
 
 def check_logs(args: Any) -> CheckedLogs:
     """Read the conversations.
-
-    Args:
-        args: the flags below ``mephisto.blueprint``.
 
     Raises:
         ConfigurationError: a sentence for each conversation that can't be annotated.

@@ -22,10 +22,6 @@ def make_annotation_options(
     """Put together what all annotations share.
 
     Args:
-        logs: checked.
-        cfg: the whole configuration.
-        task: what it says, checked.
-        database: Mephisto's.
         common: the arguments of :class:`~model_chat.worlds.ChatOptions` that all kinds of tasks share.
     """
     args = cfg.mephisto.blueprint

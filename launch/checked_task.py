@@ -26,12 +26,8 @@ class CheckedImages:
     """What image chat has beside what text chat has.
 
     Attributes:
-        contexts: the images, open.
         combos: what an image is talked about with: nicknames of models, or pairs of them.
-        num_conversations: to be collected in all.
         evals_per_image_model_combo: most conversations about each image with each model.
-        stack_folder: where the stack lives.
-        on_model_change: ``stretch`` or ``stop``.
     """
 
     contexts: ImageContexts
@@ -64,7 +60,6 @@ class CheckedTask:
         max_model_spend_usd: US dollars that the models may cost; None: no limit.
         study_flow: the pages around the chat; None without.
         design: the study's conditions; None without.
-        texts: what workers are told, in the study's language.
         logs: the finished conversations to be annotated; None where workers chat.
     """
 

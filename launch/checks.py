@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -32,7 +32,7 @@ from model_chat.crowd.going_live import configuration_faults, is_on_mturk
 from model_chat.crowd.panel_launch import pay_faults
 from model_chat.crowd.panels import is_panel, panel_faults
 from model_chat.dashboard.settings import dashboard_faults
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 from model_chat.images.stack import find_stack_faults
 from model_chat.launch.annotation_checks import (
     CheckedLogs,
@@ -108,20 +108,13 @@ class Faults:
         if fault is not None:
             self.found.append(fault)
 
-    @contextmanager
-    def collecting(self) -> Iterator[None]:
+    def collecting(self) -> AbstractContextManager[None]:
         """Note the faults of a :class:`ConfigurationError` raised inside instead of letting it through."""
-        try:
-            yield
-        except ConfigurationError as error:
-            self.found.extend(error.faults)
+        return collecting(self.found)
 
 
 def check_task(cfg: DictConfig) -> CheckedTask:
     """Check the configuration of a text chat or image chat task.
-
-    Args:
-        cfg: the whole configuration, as Hydra composed it.
 
     Raises:
         ConfigurationError: with one sentence for every fault that can be found without loading a model.
@@ -390,10 +383,7 @@ def _find_models(
     """Find where the models come from.
 
     Args:
-        args: the flags below ``mephisto.blueprint``.
         wanted: nicknames; None: all that there are.
-        faults: gets what is found.
-        flag: which one names the models.
 
     Raises:
         ConfigurationError: there are no models, or some are not there.

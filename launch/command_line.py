@@ -36,7 +36,6 @@ class CommandLine(NamedTuple):
     """A command line that has been read.
 
     Attributes:
-        action: what it asks for.
         options: those that are left for Hydra.
         overrides: ``flag=value``, so that Hydra reads what is meant.
         config_dir: a folder that holds a ``conf/`` of its own.
@@ -112,11 +111,7 @@ def run_hydra_app(run: Callable[[], None], config_name: str, line: CommandLine) 
 
 
 class CannotComposeError(ConfigurationError):
-    """The flags and files can't be put together to one configuration.
-
-    Args:
-        found: why, and the configuration without what is faulty.
-    """
+    """The flags and files can't be put together to one configuration."""
 
     def __init__(self, found: Diagnosis) -> None:
         super().__init__(*found.faults)
@@ -138,7 +133,6 @@ def compose_config(default_conf: str, arguments: Sequence[str]) -> DictConfig:
     """Compose the configuration as the run scripts do, for commands that look at a task without running it.
 
     Args:
-        default_conf: what ``conf`` is unless an override names another.
         arguments: as on the command line; of Hydra's options, --config-dir with a folder of conf/ alone.
 
     Raises:

@@ -41,8 +41,6 @@ class RunCounters:
     """Reads a run's state; nothing that the run's own threads need is held for longer than a copy takes.
 
     Args:
-        shared: the run's.
-        quota: its counts.
         by_cell: whether the quota counts conditions rather than models.
     """
 
@@ -218,11 +216,6 @@ class _Process:
 def serve_dashboard(cfg: Any, shared: ModelChatSharedState, quota: Quota) -> Iterator[str | None]:
     """Serve the dashboard of a run, in a process of its own; yields the link to print, or None where no port is set.
 
-    Args:
-        cfg: the whole configuration, checked.
-        shared: the run's.
-        quota: its counts.
-
     Raises:
         ConfigurationError: the port was taken meanwhile.
     """
@@ -246,13 +239,7 @@ def serve_dashboard(cfg: Any, shared: ModelChatSharedState, quota: Quota) -> Ite
 
 
 def perform(ask: Ask, shared: ModelChatSharedState, quota: Quota) -> str:
-    """Do what the dashboard asks for; return "", or why it is not done.
-
-    Args:
-        ask: what.
-        shared: the run's.
-        quota: its counts.
-    """
+    """Do what the dashboard asks for; return "", or why it is not done."""
     live_run = shared.live_run
     if live_run is None or live_run.worker_pool.is_closed:
         return "The run is ending."

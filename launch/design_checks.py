@@ -43,12 +43,7 @@ PROMPTED_AGENTS = frozenset({ENDPOINT_AGENT, "model_chat.agents.hugging_face:Hug
 
 @dataclass(frozen=True)
 class CheckedDesign:
-    """A design that fits the rest of the configuration.
-
-    Attributes:
-        design: the design.
-        model: of every conversation, where the model is no factor.
-    """
+    """A design that fits the rest of the configuration."""
 
     design: StudyDesign
     model: str | None
@@ -58,7 +53,6 @@ def check_design(args: DictConfig, most_units: int | None) -> tuple[CheckedDesig
     """Read the design, and check it against the flags.
 
     Args:
-        args: the flags below ``mephisto.blueprint``.
         most_units: ``mephisto.task.maximum_units_per_worker``; 0 or None: no limit.
 
     Returns:
@@ -327,7 +321,6 @@ def strata_faults(design: StudyDesign, items: Mapping[str, Collection[str] | Non
     """Say what is wrong with the strata of a design.
 
     Args:
-        design: with strata.
         items: asked before the chat -> their answers, or None where any answer may be given.
     """
     strata = design.strata
@@ -349,7 +342,6 @@ def variant(cfg: DictConfig, design: StudyDesign | None, choose: Callable[[list[
 
     Args:
         cfg: the whole configuration; returned as it is without a design.
-        design: the design.
         choose: ``min`` or ``max``; true and false are 1 and 0.
     """
     changed = cfg if design is None else copy.deepcopy(cfg)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,17 @@ from model_chat.configuration.study_design import StudyDesign, load_study_design
 from model_chat.conversation.allocation import cell_of
 from model_chat.conversation.design_quota import DesignQuota
 from model_chat.conversation.quota import ConversationQuota, Quota
-from model_chat.errors import ConfigurationError
 from model_chat.launch.checked_task import CheckedTask
 from model_chat.launch.design_checks import FLAG, CheckedDesign
 from model_chat.records.collected import SavedConversation, find_saved
 from model_chat.records.journal import ALLOCATION_NAME
-from model_chat.records.locks import LockedError, hold
+from model_chat.records.locks import hold, hold_or_refuse
 
 
 def make_quota(cfg: DictConfig, task: CheckedTask, database: Path, done: Mapping[str, int]) -> Quota:
     """Make the quota of a text chat.
 
     Args:
-        cfg: the whole configuration.
-        task: what it says, checked.
-        database: Mephisto's.
         done: conversations that were collected with each model before.
 
     Raises:
@@ -70,10 +66,6 @@ def stratum_of(design: StudyDesign, saved: SavedConversation) -> str | None:
 def conversations_left(design_path: str, saved: Iterable[SavedConversation]) -> int:
     """Return how many conversations the cells of a design still need.
 
-    Args:
-        design_path: the design's file.
-        saved: what is collected.
-
     Raises:
         ConfigurationError: the file has faults.
     """
@@ -83,19 +75,14 @@ def conversations_left(design_path: str, saved: Iterable[SavedConversation]) -> 
     return sum(max(0, design.conversations_per_cell - done[cell.index]) for cell in design.cells)
 
 
-@contextmanager
-def hold_allocation(folder: Path) -> Iterator[None]:
+def hold_allocation(folder: Path) -> AbstractContextManager[object]:
     """Keep other tasks from writing their draws to the same file meanwhile.
 
     Raises:
         ConfigurationError: another task writes there.
     """
-    with ExitStack() as held:
-        try:
-            held.enter_context(hold(folder / ALLOCATION_NAME, alone=True))
-        except LockedError:
-            raise ConfigurationError(
-                f"mephisto.blueprint.chat_data_folder: another task with a design is running in '{folder}'; give another "
-                "folder, or start again when it is over."
-            ) from None
-        yield
+    return hold_or_refuse(
+        hold(folder / ALLOCATION_NAME, alone=True),
+        f"mephisto.blueprint.chat_data_folder: another task with a design is running in '{folder}'; give another folder, or "
+        "start again when it is over.",
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 from model_chat.images.design_quota import ImageDesignQuota
 from model_chat.images.inputs import ImageInput, check_takes_images
 from model_chat.images.quota import ImageQuota
@@ -36,10 +36,6 @@ def make_image_options(
     """Try the models on an image, and open the stack.
 
     Args:
-        images: checked.
-        models: loaded.
-        seed: of the draws among the models.
-        console: shows what takes time.
         common: the arguments of :class:`~model_chat.worlds.ChatOptions` that text chat and image chat share.
         design: those of :class:`~model_chat.images.design_quota.ImageDesignQuota` beside the stack; None without a design.
 
@@ -50,12 +46,9 @@ def make_image_options(
     faults: list[str] = []
     inputs: dict[str, ImageInput] = {}
     for model in models:
-        with console.status(Text(f"Showing {model.nickname} an image…")):
-            try:
-                inputs[model.nickname] = ImageInput(model, images.contexts)
-                check_takes_images(model, inputs[model.nickname])
-            except ConfigurationError as error:
-                faults += error.faults
+        with console.status(Text(f"Showing {model.nickname} an image…")), collecting(faults):
+            inputs[model.nickname] = ImageInput(model, images.contexts)
+            check_takes_images(model, inputs[model.nickname])
     ConfigurationError.raise_if(faults)
     stack = ImageStack(
         num_images=len(images.contexts),
@@ -76,10 +69,7 @@ def reconcile_stack(
     """Bring the stack in line with what an earlier run, which was killed, has saved; before the first draw.
 
     Args:
-        quota: new.
-        chat_data_folder: where conversations are saved.
         database: Mephisto's, which may not be there yet.
-        task_name: in Mephisto's database.
 
     Raises:
         ConfigurationError: the stack has not enough places left for the design.

@@ -40,7 +40,6 @@ def set_up_logging(level: str, console: Console) -> None:
 
     Args:
         level: of the loggers of mephisto and parlai (debug, info, warning, error); ours log from info on at least.
-        console: where to.
     """
     learn_secrets()
     handler: logging.Handler

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 import sqlite3
@@ -19,6 +18,7 @@ from prometheus_client.registry import Collector
 from model_chat.configuration.task_names import LOCAL
 from model_chat.errors import ConfigurationError
 from model_chat.mephisto_task.task_database import worker_counts
+from model_chat.router.addresses import LOOPBACK, is_address
 from model_chat.router.local_architect import fault_of_port
 
 if TYPE_CHECKING:
@@ -29,48 +29,32 @@ logger = logging.getLogger(__name__)
 
 BLUEPRINT = "mephisto.blueprint"
 PORT_FLAG, HOST_FLAG = f"{BLUEPRINT}.metrics_port", f"{BLUEPRINT}.metrics_host"
-LOOPBACK = "127.0.0.1"
 REQUEST_SECONDS = 5.0
 """A client that sends its request more slowly is cut off: requests are answered one after the other."""
 
 
 def metrics_faults(args: Any, architect: Any) -> list[str]:
-    """Say what is wrong with the flags of the metrics, one sentence for each fault.
-
-    Args:
-        args: flags under ``mephisto.blueprint``.
-        architect: flags under ``mephisto.architect``.
-    """
+    """Say what is wrong with the flags of the metrics, one sentence for each fault."""
     port, host = args.metrics_port, str(args.metrics_host)
     faults = []
-    try:
-        ipaddress.ip_address(host)
-        is_address = "%" not in host
-    except ValueError:
-        is_address = False
-    if not is_address:
+    if not is_address(host):
         faults.append(
             f"{HOST_FLAG}: '{host:.80}' is not an IP address; give {LOOPBACK} for this machine only, or 0.0.0.0 for every "
             "network."
         )
     if port is None:
-        if host != LOOPBACK and is_address:
+        if host != LOOPBACK and is_address(host):
             faults.append(f"{HOST_FLAG}: is of no use without {PORT_FLAG}; give a port, such as 9100, or leave it out.")
         return faults
     if architect._architect_type == LOCAL and str(architect.port) == str(port):
         faults.append(f"{PORT_FLAG}: {port} is the page's own (mephisto.architect.port); give another.")
         return faults
-    fault = fault_of_port(str(port), PORT_FLAG, host if is_address else "0.0.0.0")
+    fault = fault_of_port(str(port), PORT_FLAG, host if is_address(host) else "0.0.0.0")
     return faults if fault is None else [*faults, fault]
 
 
 class RunCollector(Collector):  # type: ignore[misc]  # prometheus_client has no types here
-    """Reads a run's state whenever it is asked for.
-
-    Args:
-        shared: the run's.
-        quota: its counts.
-    """
+    """Reads a run's state whenever it is asked for."""
 
     def __init__(self, shared: ModelChatSharedState, quota: Quota) -> None:
         self._shared = shared
@@ -144,11 +128,6 @@ def serve_metrics(args: Any, shared: ModelChatSharedState, quota: Quota) -> Iter
     """Serve the metrics of a run, in a thread of its own; yields their address, or None where no port is set.
 
     Mephisto's own metrics are in prometheus_client's default registry, which is not shown here.
-
-    Args:
-        args: flags under ``mephisto.blueprint``.
-        shared: the run's.
-        quota: its counts.
 
     Raises:
         ConfigurationError: the port was taken meanwhile.

@@ -41,10 +41,7 @@ def open_panel(db: MephistoDB, cfg: DictConfig, shared: ModelChatSharedState, ta
     The codes are removed from the configuration, which Mephisto keeps in its database and may log.
 
     Args:
-        db: Mephisto's database.
-        cfg: the whole configuration, checked.
         shared: the run's shared state; ``endings`` and ``arrivals`` are set.
-        task_name: in full.
 
     Raises:
         ConfigurationError: links are to be checked, and the panel's keys can't be fetched.
@@ -61,14 +58,7 @@ def open_panel(db: MephistoDB, cfg: DictConfig, shared: ModelChatSharedState, ta
 
 
 def let_participants_return(operator: TaskOperator, seconds: int, tick: Callable[[], None], stop: StopRequest) -> None:
-    """Keep the page for those who load their last screen again, or come when everything is collected.
-
-    Args:
-        operator: of the run that has collected everything.
-        seconds: how long.
-        tick: shows progress.
-        stop: what the requester wants.
-    """
+    """Keep the page for those who load their last screen again, or come when everything is collected."""
     if seconds:
         logger.info(
             "No further chats are given out. The page stays for %d s (mephisto.provider.linger_seconds), for "
@@ -80,12 +70,7 @@ def let_participants_return(operator: TaskOperator, seconds: int, tick: Callable
 
 
 def study_lines(panel: Panel, base: str) -> list[str]:
-    """Return what to tell the requester about the study's address.
-
-    Args:
-        panel: the run's.
-        base: the page's address, with the slash at its end.
-    """
+    """Return what to tell the requester about the study's address."""
     address = panel.study_url(base)
     if panel.provider == "link":
         return [f"  Address for your people: {address}"]

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from model_chat.compat.terminal import print_plain
 from model_chat.configuration.lists import join_list, shell_command
 from model_chat.configuration.places import command_of
 from model_chat.conversation.quota import Quota
@@ -29,8 +30,6 @@ class Progress:
     """Shows how far the collection is.
 
     Args:
-        quota: the counts.
-        shared: for the count of onboardings.
         console: where to; without a terminal, plain log lines are written instead of a live table.
         log_rate: seconds between two plain lines.
     """
@@ -48,9 +47,7 @@ class Progress:
         """Print, once, where workers find the task and where conversations go.
 
         Args:
-            live_run: Mephisto's running task.
             launch_seconds: from the start of the command until now.
-            chat_data_folder: as configured.
         """
         architect = live_run.architect
         base = getattr(architect, "page_url", "")
@@ -69,7 +66,7 @@ class Progress:
             "  Ctrl-C stops the run after the open chats, twice: at once; starting it again continues it.",
         ]
         for line in lines:
-            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+            print_plain(self._console, line)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -102,12 +99,7 @@ class Progress:
                 "The run is over, since its models have cost mephisto.blueprint.max_model_spend_usd "
                 f"({dollars(spend.limit or 0)}); raise it and start again to collect the rest"
             )
-        self._console.print(
-            f"{ending}: {done} of {needed} conversations are collected ({self._line()}).",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        print_plain(self._console, f"{ending}: {done} of {needed} conversations are collected ({self._line()}).")
         if done:
             annotation = self._shared.page_config.get("annotation")
             buckets = [bucket["value"] for bucket in annotation["buckets"]] if annotation else ["none"]
@@ -119,12 +111,7 @@ class Progress:
                 *("--output-folder", str(chat_data_folder.parent / "results")),
                 *("--problem-buckets", join_list(buckets)),
             )
-            self._console.print(
-                f"Next: {command}",
-                highlight=False,
-                soft_wrap=True,
-                markup=False,
-            )
+            print_plain(self._console, f"Next: {command}")
 
     def _line(self) -> str:
         parts = [

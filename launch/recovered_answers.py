@@ -34,11 +34,7 @@ def flow_of(head: dict[str, Any] | None) -> StudyFlow | None:
 
 
 def answers_of(messages: Iterable[dict[str, Any]]) -> list[Answer]:
-    """Return the answers that were taken, in order, each with the utterance that it is about.
-
-    Args:
-        messages: updates of the server, in order.
-    """
+    """Return the answers that were taken, in order, each with the utterance that it is about."""
     answers: list[Answer] = []
     checks = 0
     for message in messages:

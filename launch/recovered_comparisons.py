@@ -18,7 +18,6 @@ def comparisons_of(messages: Iterable[dict[str, Any]], generations: Mapping[str,
     """Return the judgements of a conversation as they are saved; what is damaged is left out.
 
     Args:
-        messages: updates of the server, in order.
         generations: what is known of replies, and whose they are, by the ids of their updates.
     """
     found: list[dict[str, Any]] = []

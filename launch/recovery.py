@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -32,10 +32,10 @@ from model_chat.records.journal import JOURNAL_NAME
 from model_chat.records.locks import (
     DATA_LOCK,
     LOCKS_FOLDER,
-    LockedError,
     hold,
     hold_alone_from_now,
     hold_data,
+    hold_or_refuse,
     use_folder,
 )
 from model_chat.records.participation import PANELS
@@ -100,8 +100,6 @@ def hold_task(data_folder: Path, task_name: str, makes: Sequence[Path] = ()) -> 
     other run uses it, and ``makes``, with the folders above them.
 
     Args:
-        data_folder: Mephisto's.
-        task_name: in full, with its suffix.
         makes: further files that the block makes.
 
     Raises:
@@ -111,21 +109,18 @@ def hold_task(data_folder: Path, task_name: str, makes: Sequence[Path] = ()) -> 
     databases = [data_folder / f"{name}{suffix}" for name in DATABASES for suffix in ("", "-wal", "-shm")]
     new = NewPaths(path, *makes)
     new_data = NewPaths(data_folder / LOCKS_FOLDER / DATA_LOCK, *databases)
-    with ExitStack() as held:
-        try:
-            shared = held.enter_context(hold_data(data_folder, alone=False))
-        except LockedError:
-            raise ConfigurationError(
-                f"mephisto.datapath: workers in '{data_folder}' are being forgotten (manage_workers.py); start again "
-                "when that is done."
-            ) from None
-        try:
-            held.enter_context(hold(path, alone=True, note=str(os.getpid())))
-        except LockedError as error:
-            raise ConfigurationError(
-                f"mephisto.task.task_name: '{task_name}' is running already (process {error.holder or 'unknown'}); stop "
-                "that run, or give another name."
-            ) from None
+    with (
+        hold_or_refuse(
+            hold_data(data_folder, alone=False),
+            f"mephisto.datapath: workers in '{data_folder}' are being forgotten (manage_workers.py); start again when that "
+            "is done.",
+        ) as shared,
+        hold_or_refuse(
+            hold(path, alone=True, note=str(os.getpid())),
+            f"mephisto.task.task_name: '{task_name}' is running already (process {{holder}}); stop that run, or give "
+            "another name.",
+        ),
+    ):
         try:
             yield
         except ConfigurationError:
@@ -135,22 +130,17 @@ def hold_task(data_folder: Path, task_name: str, makes: Sequence[Path] = ()) -> 
             raise
 
 
-@contextmanager
-def use_chat_data(folder: Path) -> Iterator[None]:
+def use_chat_data(folder: Path) -> AbstractContextManager[None]:
     """Keep others from changing what is saved in a folder of conversations while a run saves there.
 
     Raises:
         ConfigurationError: workers are being forgotten in it.
     """
-    with ExitStack() as held:
-        try:
-            held.enter_context(use_folder(folder))
-        except LockedError:
-            raise ConfigurationError(
-                f"mephisto.blueprint.chat_data_folder: workers in '{folder}' are being forgotten (manage_workers.py); "
-                "start again when that is done."
-            ) from None
-        yield
+    return hold_or_refuse(
+        use_folder(folder),
+        f"mephisto.blueprint.chat_data_folder: workers in '{folder}' are being forgotten (manage_workers.py); start again "
+        "when that is done.",
+    )
 
 
 def recover(
@@ -169,11 +159,6 @@ def recover(
     HITs, by its API). What fails is logged and tried again at the next start.
 
     Args:
-        db: Mephisto's database.
-        task_name: in full, with its suffix.
-        kept: what is saved under that name.
-        chat_data_folder: where conversations are saved.
-        is_live: whether real crowd work was paid for.
         block: gets each worker whose conversation the run had saved but not ended, with that conversation.
         remember_ending: gets each of these conversations: their participants may not have been told the ending yet.
     """
@@ -288,7 +273,6 @@ def dialog_of(
     what is no utterance at all (a damaged file): the rest is kept.
 
     Args:
-        messages: updates of the server, in order.
         generations: how the model's replies were made, by the ids of their updates.
     """
     dialog: list[Utterance] = []

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from model_chat.configuration.exit_codes import MEANINGS as MEANINGS_OF_CODES
-from model_chat.configuration.help import FURTHER, GROUPS, MEANINGS, OF_MEPHISTO, B, T
+from model_chat.configuration.flags import kind_of
+from model_chat.configuration.help import (
+    FURTHER,
+    GROUPS,
+    MEANINGS,
+    OF_MEPHISTO,
+    B,
+    T,
+    is_branch,
+    meanings_of,
+    raw_value,
+)
 from model_chat.configuration.hydra import ROOT, TaskConfig
 from model_chat.crowd.panels import KINDS as PANEL_KINDS
 from model_chat.launch import task_run as task_run  # registers blueprints, architects and providers
@@ -36,7 +44,9 @@ PROVIDERS = {
     "mturk_sandbox": "MTurk's sandbox: everything as on MTurk, with play money.",
     "mturk": "MTurk: workers are paid. AWS announced that MTurk closes for good on 30 September 2026 (docs/mturk.md).",
 }
-KINDS = {int: "whole number", float: "number", bool: "true or false", str: "text", dict: "mapping", list: "list"}
+KINDS: dict[type | None, str] = {int: "whole number", float: "number", bool: "true or false", dict: "mapping"}
+NOT_LISTED = frozenset({"hydra", "defaults", "blueprint", "architect", "provider", "task", "database"})
+"""Keys of the configuration that are no flags, or have tables of their own."""
 UNSET, REQUIRED = "unset", "to be given"
 PLACES = {"task_dir": "the package's folder", "work_dir": "see its meaning"}
 """Flags whose default is another one on every machine."""
@@ -98,9 +108,6 @@ class Flag:
     """One flag.
 
     Attributes:
-        name: with all its dots.
-        kind: its type, in words.
-        meaning: what it is for.
         defaults: blueprint in words (empty for flags that aren't a blueprint's) -> default.
     """
 
@@ -116,13 +123,8 @@ class Flag:
             default = values.pop()
         else:
             default = "; ".join(f"{where}: {value}" for where, value in self.defaults.items())
-        meaning = self.meaning
-        if list(self.defaults) == ["image chat"]:
-            meaning = f"*Image chat.* {meaning}"
-        elif list(self.defaults) == ["text chat"]:
-            meaning = f"*Text chat.* {meaning}"
-        elif list(self.defaults) == ["annotation"]:
-            meaning = f"*Annotation.* {meaning}"
+        where = next(iter(self.defaults)) if len(self.defaults) == 1 else ""
+        meaning = f"*{where.capitalize()}.* {self.meaning}" if where else self.meaning
         return f"| `{self.name}` | {self.kind} | {default} | {_cell(meaning)} |"
 
 
@@ -182,44 +184,27 @@ def collect() -> dict[str, Flag]:
     for flag in found.values():
         flag.defaults.pop("", None)
     task = ConfigStore.instance().repo["mephisto"]["base_mephisto_config.yaml"].node.task
-    found.update((flag.name, flag) for flag in _declared(OmegaConf.get_type(task), T))
-    found.update((flag.name, flag) for flag in _declared(TaskConfig, ""))
+    found.update((flag.name, flag) for flag in _declared(task, T))
+    found.update((flag.name, flag) for flag in _declared(OmegaConf.structured(TaskConfig), ""))
     return found
 
 
 def _stored(group: str, name: str, prefix: str) -> Iterator[Flag]:
-    node = ConfigStore.instance().repo["mephisto"][group][f"{name}.yaml"].node
-    yield from _declared(OmegaConf.get_type(node), prefix)
+    yield from _declared(ConfigStore.instance().repo["mephisto"][group][f"{name}.yaml"].node, prefix)
 
 
-def _declared(kind: Any, prefix: str) -> Iterator[Flag]:
-    hints = typing.get_type_hints(kind)
-    for item in dataclasses.fields(kind):
-        name = f"{prefix}{item.name}"
-        if item.name.startswith("_") or item.name in (
-            "hydra",
-            "defaults",
-            "blueprint",
-            "architect",
-            "provider",
-            "task",
-        ):
+def _declared(node: DictConfig, prefix: str) -> Iterator[Flag]:
+    """Yield every flag below a node of a structured configuration."""
+    meanings = meanings_of(node)
+    for key in map(str, node):
+        child, name = node._get_node(key), f"{prefix}{key}"
+        if key.startswith("_") or key in NOT_LISTED:
             continue
-        if dataclasses.is_dataclass(hints[item.name]):
-            if item.name != "database":
-                yield from _declared(hints[item.name], f"{name}.")
-            continue
-        made = item.default_factory
-        default = item.default if made is dataclasses.MISSING else made()
-        meaning = " ".join(str(MEANINGS.get(item.name) or item.metadata.get("help") or "").split())
-        yield Flag(name, _kind(hints[item.name]), meaning, {"": _default(name, default)})
-
-
-def _kind(hint: Any) -> str:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _kind(next(part for part in typing.get_args(hint) if part is not type(None)))
-    return KINDS.get(origin or hint, "text")
+        if is_branch(child):
+            yield from _declared(child, f"{name}.")
+        else:
+            kind = dict if isinstance(child, DictConfig) else kind_of(child)
+            yield Flag(name, KINDS.get(kind, "text"), meanings.get(key, ""), {"": _default(name, raw_value(child))})
 
 
 def _default(name: str, value: Any) -> str:

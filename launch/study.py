@@ -8,6 +8,7 @@ from pathlib import Path
 
 from model_chat.configuration.files import expand
 from model_chat.errors import ConfigurationError
+from model_chat.records.mephisto_database import open_read_only
 
 CONF_HELP = "NAME of a file conf/NAME.yaml: what it says of the task's name, its boxes and its folders is used"
 
@@ -17,8 +18,6 @@ class Study:
     """A study, as its file says.
 
     Attributes:
-        conf: the file's name.
-        task_name: in full, with its suffix.
         database: Mephisto's; it may not be there.
         chat_data_folder: of its conversations; it may not be there.
         stack_folder: of an image chat, else None.
@@ -37,11 +36,8 @@ class Study:
         if not self.database.is_file():
             return False
         try:
-            connection = sqlite3.connect(f"{self.database.absolute().as_uri()}?mode=ro", uri=True, timeout=30)
-            try:
+            with open_read_only(self.database, seconds=30) as connection:
                 found = connection.execute("SELECT 1 FROM tasks WHERE task_name = ?", (self.task_name,)).fetchone()
-            finally:
-                connection.close()
         except sqlite3.Error:  # no database of Mephisto's
             return False
         return found is not None
@@ -49,9 +45,6 @@ class Study:
 
 def find_study(conf: str) -> Study:
     """Read a file of ``conf/``.
-
-    Args:
-        conf: its name.
 
     Raises:
         ConfigurationError: there is no such file, or it has faults.

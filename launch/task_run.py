@@ -21,6 +21,7 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
+from model_chat.compat.terminal import print_plain
 from model_chat.configuration.comparison import ComparisonSettings, counted_as_named
 from model_chat.configuration.exit_codes import ExitCode
 from model_chat.configuration.help import config_text, help_text
@@ -66,11 +67,7 @@ ABOUT = "Collect conversations between workers and models, with each reply annot
 
 
 def main(default_conf: str) -> None:
-    """Run a task from the command line.
-
-    Args:
-        default_conf: the file of the config group ``conf`` that is used unless ``conf=…`` names another.
-    """
+    """Run a task from the command line."""
     code: int = ExitCode.DONE
 
     def run(cfg: DictConfig) -> None:
@@ -212,9 +209,9 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             progress = Progress(quota, shared, console, cfg.monitoring_log_rate)
             progress.announce(operator.live_run, time.monotonic() - started, task.chat_data_folder)
             if metrics is not None:
-                console.print(f"  Metrics:           {metrics}", highlight=False, soft_wrap=True, markup=False)
+                print_plain(console, f"  Metrics:           {metrics}")
             if dashboard is not None:
-                console.print(f"  Dashboard:         {dashboard}", highlight=False, soft_wrap=True, markup=False)
+                print_plain(console, f"  Dashboard:         {dashboard}")
             runner, spend = operator.live_run.task_runner, shared.spend
             with progress:
                 operator.run_until(
@@ -269,18 +266,16 @@ def resume_earlier_runs(
             f"{kept.unnamed} older conversations in {task.chat_data_folder} name no task; they stay there, uncounted."
         )
     for sentence in filter(None, said):
-        console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+        print_plain(console, sentence)
     return done, kept.cost_usd() if cfg.mephisto.blueprint.resume else 0.0
 
 
 def _nothing_to_spend(task: CheckedTask, spent: float, console: Console) -> int:
     """Say that earlier runs have spent everything; return the exit code."""
-    console.print(
+    print_plain(
+        console,
         f"The models of '{task.task_name}' have cost {dollars(spent)}, and {BLUEPRINT}.max_model_spend_usd is "
         f"{task.max_model_spend_usd:g}; raise it to collect the rest. Nothing was launched.",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
     )
     return ExitCode.ENDED_BEFORE
 
@@ -290,12 +285,10 @@ def _nothing_left(task: CheckedTask, console: Console) -> int:
     more = "conversations_needed_string" if task.images is None else "num_conversations"
     more = f"{BLUEPRINT}.{more}" if task.design is None else "conversations_per_cell of the design"
     more = more if task.logs is None else f"{BLUEPRINT}.annotators_per_conversation"
-    console.print(
+    print_plain(
+        console,
         f"Everything is collected that '{task.task_name}' asks for; for more, raise {more}, or give another "
         "mephisto.task.task_name.",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
     )
     return 0
 
@@ -321,13 +314,7 @@ def prepare(
     """Load the models and put together what all conversations share.
 
     Args:
-        cfg: the configuration.
-        task: what it says, checked.
-        console: shows what takes time.
-        data_folder: Mephisto's.
-        done: conversations that text chat has collected with each model before.
         closing: gets what ends the models; to be closed when no conversation is open any more.
-        stopped: whether the requester wants the run to end.
         spent: US dollars that the models have cost in earlier runs.
 
     Raises:

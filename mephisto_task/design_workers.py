@@ -23,23 +23,13 @@ def _quota_of(world_opt: Any) -> DesignQuota | AnnotationQuota | None:
 
 
 def has_nothing_for(world_opt: Any, worker: Worker) -> bool:
-    """Whether a worker has gone through all conditions, or annotated all conversations, that there are for them.
-
-    Args:
-        world_opt: what all conversations of the run share.
-        worker: who asks.
-    """
+    """Whether a worker has gone through all conditions, or annotated all conversations, that there are for them."""
     quota = _quota_of(world_opt)
     return quota is not None and quota.outlook(platform_id(worker)) is Outlook.NOTHING
 
 
 def has_condition_for(world_opt: Any, worker: Worker, qualification: str | None) -> bool:
-    """Whether a worker can have a conversation now; one for whom there is nothing for good is noted as such.
-
-    Args:
-        world_opt, worker: see :func:`has_nothing_for`.
-        qualification: the block qualification's name, or None.
-    """
+    """Whether a worker can have a conversation now; one for whom there is nothing for good is noted as such."""
     quota = _quota_of(world_opt)
     if quota is None:
         return True

@@ -21,6 +21,7 @@ from mephisto.data_model.unit import Unit
 from mephisto.data_model.worker import Worker
 from mephisto.operations.registry import register_mephisto_abstraction
 
+from model_chat.configuration.flags import flag
 from model_chat.crowd.panel_pay import PanelPayArgs, ProlificApiArgs
 from model_chat.crowd.panel_store import PanelStore, store_path
 from model_chat.crowd.panels import KINDS
@@ -34,56 +35,52 @@ if TYPE_CHECKING:
 WRAPPER = Path(__file__).with_name("wrap_panel.js")
 
 
-def _flag(default: Any, about: str) -> Any:
-    return field(default=default, metadata={"help": about})
-
-
 @dataclass
 class PanelCodes:
     """The codes of the endings, below ``mephisto.provider.codes``."""
 
-    complete: str | None = _flag(None, "Code for who has finished; must be given.")
-    incomplete: str | None = _flag(
+    complete: str | None = flag(None, "Code for who has finished; must be given.")
+    incomplete: str | None = flag(
         None,
         "Code for a chat that ended before its end, since the study was stopped, say; unset: return the submission.",
     )
-    screened_out: str | None = _flag(None, "Code for who fails onboarding; unset: return the submission.")
-    declined: str | None = _flag(None, "Code for who does not consent; unset: return the submission.")
-    no_work: str | None = _flag(None, "Code for whom no chat is left; unset: return the submission.")
-    model_failed: str | None = _flag(
+    screened_out: str | None = flag(None, "Code for who fails onboarding; unset: return the submission.")
+    declined: str | None = flag(None, "Code for who does not consent; unset: return the submission.")
+    no_work: str | None = flag(None, "Code for whom no chat is left; unset: return the submission.")
+    model_failed: str | None = flag(
         None, "Code for a chat that broke down; unset: that of complete, for nobody loses pay through a model."
     )
-    timed_out: str | None = _flag(None, "Code for who ran out of time; unset: return the submission.")
-    blocked: str | None = _flag(None, "Code for who is kept out of the study; unset: return the submission.")
-    shared: bool = _flag(False, "Whether another ending may have the code of complete.")
+    timed_out: str | None = flag(None, "Code for who ran out of time; unset: return the submission.")
+    blocked: str | None = flag(None, "Code for who is kept out of the study; unset: return the submission.")
+    shared: bool = flag(False, "Whether another ending may have the code of complete.")
 
 
 @dataclass
 class PanelArgs(PanelPayArgs, ProviderArgs):
     """Flags of the providers of panels."""
 
-    requester_name: str = _flag("", "Mephisto's name for who pays, made if it isn't there; unset: the provider's name.")
-    participant_param: str = _flag("", "Name of the participant's id in the address.")
-    study_param: str = _flag("", "Name of the study's id in the address; empty: it has none.")
-    session_param: str = _flag("", "Name of the id of this participation in the address; empty: it has none.")
-    completion_url: str | None = _flag(
+    requester_name: str = flag("", "Mephisto's name for who pays, made if it isn't there; unset: the provider's name.")
+    participant_param: str = flag("", "Name of the participant's id in the address.")
+    study_param: str = flag("", "Name of the study's id in the address; empty: it has none.")
+    session_param: str = flag("", "Name of the id of this participation in the address; empty: it has none.")
+    completion_url: str | None = flag(
         None, "Address that leads participants back; may hold {code}, {participant}, {session} and {study}."
     )
     codes: PanelCodes = field(default_factory=PanelCodes)
-    linger_seconds: int = _flag(
+    linger_seconds: int = flag(
         30, "How long the page stays when everything is collected, for participants who load their last screen again."
     )
-    verify_links: bool = _flag(False, "Whether only signed addresses are taken (Prolific).")
-    link_audience: str | None = _flag(
+    verify_links: bool = flag(False, "Whether only signed addresses are taken (Prolific).")
+    link_audience: str | None = flag(
         None,
         "The study's address without its parameters, for which links are signed; given with verify_links.",
     )
-    link_issuer: str = _flag("https://www.prolific.com", "Who signs the links.")
-    link_keys_url: str = _flag(
+    link_issuer: str = flag("https://www.prolific.com", "Who signs the links.")
+    link_keys_url: str = flag(
         "https://api.prolific.com/.well-known/study/jwks.json", "Where the keys of those signatures are published."
     )
-    link_token_param: str = _flag("prolific_token", "Name of the signature in the address.")
-    link_study: str | None = _flag(None, "The panel's id of the study that signed links must name; unset: any.")
+    link_token_param: str = flag("prolific_token", "Name of the signature in the address.")
+    link_study: str | None = flag(None, "The panel's id of the study that signed links must name; unset: any.")
 
 
 class PanelRequester(Requester):
@@ -263,8 +260,6 @@ def find_or_make_requester(db: MephistoDB, provider: str, name: str) -> str:
     """Return the name of a panel's requester, who is made if need be.
 
     Args:
-        db: Mephisto's.
-        provider: a key of :data:`PROVIDERS`.
         name: "" for the provider's own.
 
     Raises:

@@ -24,12 +24,7 @@ KEPT = 256
 
 
 class RetiredAgents:
-    """The agents of one run whose part is over. ``_lock`` guards the table.
-
-    Args:
-        db: Mephisto's.
-        kept: how many stay in memory.
-    """
+    """The agents of one run whose part is over. ``_lock`` guards the table."""
 
     def __init__(self, db: Any, kept: int = KEPT) -> None:
         self._db = db
@@ -53,7 +48,6 @@ class RetiredAgents:
 
         Args:
             agent_id: as its page has it; may come from anywhere.
-            live_run: the run.
         """
         with self._lock:
             agent = self._last.get(agent_id)

@@ -30,15 +30,11 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):
         world_opt: passed to ``make_world``.
         onboarding_world_opt: passed to ``make_onboarding_world``; None without onboarding.
         page_config: what the page is told (``task_config.json``).
-        chat_data_folder: where conversations are saved.
-        is_live: whether real crowd work is paid for.
         live_run: Mephisto's running task, once there is one.
-        units: how many conversations to offer.
         most_units: how many may be offered in all, replacements included; None: any number.
         spend: what the models cost; None where nobody counts it.
         endings: what participants of a panel are told at the end; None for providers that are no panel.
         arrivals: who comes with which address; None likewise.
-        texts: in which the server speaks to workers.
     """
 
     world_module: WorldModule | None = None

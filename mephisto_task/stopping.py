@@ -24,7 +24,6 @@ class StopRequest:
     """What the requester wants; written by a signal handler, so there is no lock in it, and read by any thread.
 
     Attributes:
-        signals: how many stop signals have come.
         end_seconds: how long the run may take to end after the second signal, or after :meth:`begin_end`.
     """
 

@@ -116,7 +116,6 @@ def open_database(kind: str, path: Path, provider_type: str) -> tuple[MephistoDB
 
     Args:
         kind: ``local`` or ``singleton``.
-        path: the file.
         provider_type: the crowd provider's. The mock provider's datastore is made quick, too; those of platforms that pay
             wait for the disk at each write.
 

@@ -30,9 +30,6 @@ class TaskUnitLauncher(TaskLauncher):
     a unit is added. ``_lock`` guards ``unlaunched_units``, ``keep_launching_units`` and ``finished_generators``.
 
     Args:
-        db: Mephisto's database.
-        task_run: the run.
-        assignment_data: one entry for each conversation.
         max_num_concurrent_units: most units on offer or worked on at the same time; 0: any number.
         most_units: units that may be launched in all, for so many are paid for; None: any number.
     """

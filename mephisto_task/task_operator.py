@@ -60,7 +60,6 @@ class TaskOperator(Operator):
     """Runs one task until it is complete or stopped, and ends everything that it started.
 
     Args:
-        db: Mephisto's database.
         closing: what to close, last of all, when the run has ended.
     """
 
@@ -133,7 +132,6 @@ class TaskOperator(Operator):
         Args:
             done: cheap; asked at every tick.
             tick: called at every tick (twice a second), to show progress.
-            stop: what the requester wants.
             grace_seconds: how long conversations may continue after the first stop signal; the second ends them.
             is_full: whether no further conversation is to begin; cheap, asked at every tick.
         """
@@ -141,13 +139,7 @@ class TaskOperator(Operator):
         self._event_loop.run_until_complete(self._serve(done, tick, stop, grace_seconds, is_full))
 
     def linger(self, seconds: float, tick: Callable[[], None], stop: StopRequest) -> None:
-        """Go on answering pages when everything is collected, until the time is up or the run is to stop.
-
-        Args:
-            seconds: how long.
-            tick: called twice a second.
-            stop: what the requester wants.
-        """
+        """Go on answering pages when everything is collected, until the time is up or the run is to stop."""
 
         async def answer() -> None:
             end = time.monotonic() + seconds
@@ -201,8 +193,6 @@ class TaskOperator(Operator):
         """Admit no new workers; wait until open conversations are over, or are to be ended.
 
         Args:
-            tick: see :meth:`run_until`.
-            stop: what the requester wants.
             grace_seconds: how long to wait; None: until the requester wants the run to stop.
         """
         live_run = self.live_run

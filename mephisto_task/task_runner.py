@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from model_chat.crowd.identity import check_worker
 from model_chat.crowd.platform import take_down
 from model_chat.mephisto_task.agent_state import state_of
 from model_chat.mephisto_task.design_workers import has_condition_for, has_nothing_for, has_open_cells
+from model_chat.mephisto_task.saving import finish_state, save_in_all
 from model_chat.mephisto_task.worker_pool import TaskWorkerPool
 from model_chat.mephisto_task.world_endings import (
     ANYTHING,
@@ -60,8 +60,6 @@ logger = logging.getLogger(__name__)
 
 NO_MORE_WORK = worker_text("chat.no_more_work")
 TECHNICAL_PROBLEM = worker_text("chat.technical")
-SAVING_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 0.0)
-"""Seconds after each attempt to save a conversation: it outlasts a disk that is full for a quarter of a minute."""
 
 REASONS: dict[type[AbsentAgentError], str] = {
     AgentTimeoutError: "timeout: the worker took longer than mephisto.blueprint.max_resp_time",
@@ -85,9 +83,6 @@ class ModelChatTaskRunner(TaskRunner):
 
     It differs from Mephisto's own chat runner in what workers are protected from: the world is made once, its data go to
     the agent's state and never to the page, and whatever happens in a world, the worker is told and can submit.
-
-    Attributes:
-        failures: conversations that broke down, by worker.
     """
 
     def __init__(self, task_run: TaskRun, args: DictConfig, shared_state: ModelChatSharedState) -> None:
@@ -182,7 +177,7 @@ class ModelChatTaskRunner(TaskRunner):
             agent.update_status(AgentState.STATUS_DISCONNECT)
         finally:
             shut_down_onboarding(world)
-            _finish(agent)
+            finish_state(agent)
 
     def _keep_onboarding_result(self, agent: OnboardingAgent, passed: bool) -> None:
         """Write down how an onboarding ended, whatever becomes of the page: a worker who fails is disqualified."""
@@ -218,7 +213,7 @@ class ModelChatTaskRunner(TaskRunner):
         try:
             self._hold(unit, agent, human)
         except AbsentAgentError:
-            _finish(agent)
+            finish_state(agent)
             raise
         except ANYTHING:  # what comes before or after a conversation: the database, or a crowd platform
             logger.exception("The end of a conversation has failed; the worker can submit")
@@ -273,22 +268,18 @@ class ModelChatTaskRunner(TaskRunner):
                 broken = True
             kind = ending_of(world, broken)
             collected = self._save(world, agent, human, kind)
-            if (
-                kind is EndingKind.COMPLETE and not collected
-            ):  # it could not be saved: the participant has done their part
+            if kind is EndingKind.COMPLETE and not collected:  # not saved, though the participant has done their part
                 kind = EndingKind.MODEL_FAILED
             # From here on the conversation is saved. Whatever fails now, it is neither saved nor counted again.
             guarded("settle", lambda: world.settle(collected))
             declined = getattr(world, "ending_kind", None) is EndingKind.DECLINED
             if collected:
                 self.failures.collected(human.worker_id)
-            elif declined:  # no failure, and nothing that would speak against the worker
-                self._count_declined()
-                self._launch_replacement()
-            elif kind is EndingKind.SCREENED_OUT:  # neither is this
-                self._launch_replacement()
             else:
-                self.failures.failed(human.worker_id)
+                if declined:
+                    self._count_declined()
+                elif kind is not EndingKind.SCREENED_OUT:  # neither of the two speaks against the worker
+                    self.failures.failed(human.worker_id)
                 self._launch_replacement()
             block_for_conduct(world, agent, self._block_name, on_platform=False)
             if broken and not collected:
@@ -387,26 +378,16 @@ class ModelChatTaskRunner(TaskRunner):
         except ANYTHING:  # the world's own code
             logger.exception("A conversation's data could not be put together")
             return False
-        places: dict[str, Callable[[], Any]] = {
-            f"mephisto.blueprint.chat_data_folder '{self.shared_state.chat_data_folder}'": lambda: save_conversation(
-                self.shared_state.chat_data_folder, world_data["custom_data"], self.shared_state.is_live
-            ),
-            "Mephisto's data folder": lambda: state_of(agent).record_world_data(world_data),
-        }
-        safe = False
-        for pause in SAVING_PAUSES:
-            for place, save in list(places.items()):
-                try:
-                    save()
-                except Exception as error:  # whatever fails in one place, the other one is written
-                    logger.error("A conversation can't be written to %s (%s); check the disk", place, error)
-                else:
-                    safe = True
-                    del places[place]
-            if not places or (safe and pause > 1):  # safe in one place, it waits for the other only for a moment
-                break
-            time.sleep(pause)
-        return complete and safe
+        shared = self.shared_state
+        is_safe = save_in_all(
+            {
+                f"mephisto.blueprint.chat_data_folder '{shared.chat_data_folder}'": lambda: save_conversation(
+                    shared.chat_data_folder, world_data["custom_data"], shared.is_live
+                ),
+                "Mephisto's data folder": lambda: state_of(agent).record_world_data(world_data),
+            }
+        )
+        return complete and is_safe
 
     def _record(
         self,
@@ -475,7 +456,7 @@ class ModelChatTaskRunner(TaskRunner):
             self._await_submit(agent, CONFIRM_SECONDS if on_panel else None)
         except AbsentAgentError:
             logger.info("The worker of %s has finished but not pressed submit; the work counts", agent)
-        _finish(agent)
+        finish_state(agent)
         agent.update_status(AgentState.STATUS_COMPLETED)
         agent.mark_done()
         check_worker(agent, self._block_name)
@@ -517,23 +498,10 @@ def tell_end(human: HumanAgent, kind: EndingKind, cause: str, reason: str) -> No
     """Tell a page that its part is over before its end, and why (docs/protocol.md, section 2).
 
     Args:
-        human: whose page.
         kind: the ending that a panel's participant is told.
-        cause: for the page.
-        reason: a sentence for the worker.
     """
     outcome = Completion.INCOMPLETE.value
     human.conclude("ended", kind, outcome=outcome, cause=cause, reason=reason, task_done=True)
-
-
-def _finish(agent: Agent | OnboardingAgent) -> None:
-    """Write an agent's state whole, now that nothing more is said."""
-    try:
-        state_of(agent).finish()
-    except OSError as error:
-        logger.error(
-            "The state of %s can't be written (%s); its journal stays, and the next start reads it", agent, error
-        )
 
 
 def _make_state(agent: Agent | OnboardingAgent) -> None:

@@ -52,7 +52,6 @@ def guarded(method: str, call: Callable[[], None]) -> None:
     """Call a method of a world at its end; what it raises is logged, since the world may be a researcher's own.
 
     Args:
-        method: for the log.
         call: looks the method up, too: a researcher's world may lack it.
     """
     try:

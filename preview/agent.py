@@ -28,9 +28,7 @@ class PreviewHuman(HumanAgent):
     goes through the queue.
 
     Args:
-        agent_id: as the operator knows it.
         send: sends a packet of a type, of an agent, with data, to the router.
-        texts: in which sentences of the server are said.
     """
 
     hit_id = "preview"

@@ -30,12 +30,7 @@ class Agents(Protocol):
 
 
 class Operator:
-    """The connection to the router, made again whenever it ends. ``_lock`` guards it; any thread may send.
-
-    Args:
-        url: the router's address for its operator.
-        agents: who answers pages.
-    """
+    """The connection to the router, made again whenever it ends. ``_lock`` guards it; any thread may send."""
 
     def __init__(self, url: str, agents: Agents) -> None:
         self._url, self._agents = url, agents

@@ -15,6 +15,7 @@ from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.exceptions import AbsentAgentError, AgentTimeoutError
 from rich.console import Console
 
+from model_chat.compat.terminal import print_plain
 from model_chat.configuration.onboarding import OnboardingConfig
 from model_chat.conversation.study_flow import DECLINED
 from model_chat.errors import ConfigurationError
@@ -39,7 +40,6 @@ class Preview:
 
     Args:
         overrides, reply, onboarding, model: see :class:`Study`.
-        console: where faults are said.
 
     Raises:
         ConfigurationError: the study has a fault.
@@ -96,7 +96,7 @@ class Preview:
         except ConfigurationError as error:
             self.faults = error.faults
             for text in error.faults:
-                self._console.print(f"✗ {text}", highlight=False, soft_wrap=True, markup=False)
+                print_plain(self._console, f"✗ {text}")
             return True
         self.faults = ()
         self._state = state_of(watched_files(study.cfg))  # the files may be others now

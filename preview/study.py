@@ -48,7 +48,6 @@ class Study:
 
     Args:
         overrides: of the command line, ``conf=…`` among them.
-        reply: what the model says.
         onboarding: show onboarding even where no qualification remembers who passed it.
         folder: fresh; for the model and what a check wants to write.
         model: nickname of the study's own model to talk to, which must be behind an endpoint; None: the fixed reply.

@@ -40,11 +40,7 @@ Matcher = Callable[[str], Any]
 
 
 class AcceptabilityChecker:
-    """Checks conversations. Made once for a process and shared by all conversations and threads: it has no state of its own.
-
-    Args:
-        is_offensive: see :func:`offensive_matcher`.
-    """
+    """Checks conversations. Has no state of its own: one is shared by all conversations and threads of a process."""
 
     def __init__(self, is_offensive: Matcher) -> None:
         self._is_offensive = is_offensive
@@ -65,7 +61,6 @@ class AcceptabilityChecker:
         Messages are numbered through all chats.
 
         Args:
-            chats: the worker's own messages in each.
             begun_before: as for :meth:`violations`, in each chat.
         """
         messages = [text for chat in chats for text in chat]

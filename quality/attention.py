@@ -83,11 +83,6 @@ def _words(text: str) -> str:
 def load_attention_checks(path: str, num_turns: int, annotations: AnnotationsConfig | None) -> AttentionConfig:
     """Read and check an attention check file.
 
-    Args:
-        path: JSON.
-        num_turns: of a conversation.
-        annotations: the buckets, or None when responses are not annotated.
-
     Raises:
         ConfigurationError: not JSON, wrong keys or types, a turn that never comes or has two checks, or a bucket that
             the task has not: one sentence for each.

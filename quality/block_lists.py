@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from model_chat.configuration.lists import read_ids, split_list
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 from model_chat.quality.blocks import (
     BlockReason,
     bind_to_platform,
@@ -37,22 +37,14 @@ def read_block_lists(paths: str | None) -> list[str]:
     ids: dict[str, None] = {}
     faults: list[str] = []
     for path in split_list(FLAG, paths):
-        try:
+        with collecting(faults):
             ids.update(dict.fromkeys(map(normalise_worker_id, read_ids(FLAG, path, "worker id"))))
-        except ConfigurationError as error:
-            faults += error.faults
     ConfigurationError.raise_if(faults)
     return list(ids)
 
 
 def block_workers(db: Any, cfg: Any, ids: Sequence[str]) -> None:
-    """Soft-block the listed workers of a task that is about to be launched.
-
-    Args:
-        db: Mephisto's database.
-        cfg: the whole configuration, with the requester's name filled in.
-        ids: the platform's own ids.
-    """
+    """Soft-block the listed workers of a task that is about to be launched."""
     qualification = name_of(cfg.mephisto.blueprint, "block_qualification")
     if not ids or qualification is None:
         return
@@ -64,12 +56,6 @@ def block_workers(db: Any, cfg: Any, ids: Sequence[str]) -> None:
 
 def block_listed(db: Any, provider_type: str, qualification: str, ids: Sequence[str]) -> list[str]:
     """Soft-block every listed worker who is not blocked yet, known to Mephisto or not.
-
-    Args:
-        db: Mephisto's database.
-        provider_type: the crowd platform.
-        qualification: the block qualification.
-        ids: the platform's own ids.
 
     Returns:
         the ids that Mephisto had never seen. They are blocked all the same (the worker may come yet), and named in a

@@ -21,7 +21,7 @@ from model_chat.records.schema import AttentionResult, Completion
 from model_chat.records.worker_ids import normalise_worker_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mephisto.data_model.agent import Agent
     from mephisto.data_model.worker import Worker
@@ -63,10 +63,8 @@ def soft_block(
     """Keep a worker from every further unit of the tasks that use this block qualification; current conversations continue.
 
     Args:
-        worker: of any provider.
         qualification: the block qualification's name; without one nothing happens.
         reason: what the worker will be told (see :mod:`model_chat.quality.refusals`).
-        detail: for the log.
         on_platform: False: only here, where it takes no time; a second call tells the platform.
 
     Returns:
@@ -100,12 +98,24 @@ class ReportsConduct(Protocol):
         """Each reason with a detail for the log."""
 
 
+def conduct_reasons(
+    violations: str | None, attention: AttentionConfig | None, results: Sequence[AttentionResult]
+) -> list[tuple[BlockReason, str]]:
+    """Return why the worker of a complete conversation is to be blocked, each reason with a detail for the log.
+
+    Args:
+        violations: comma-separated names of failed acceptability checks; "" or None for none.
+    """
+    reasons = [(BlockReason.ACCEPTABILITY, violations)] if violations else []
+    if attention is not None and attention.too_many_failed(results):
+        reasons.append((BlockReason.ATTENTION, f"{sum(not result.passed for result in results)} failed"))
+    return reasons
+
+
 def block_for_conduct(world: ReportsConduct, agent: Agent, qualification: str | None, on_platform: bool) -> None:
     """Soft-block a worker for what they did in a conversation that is over and saved; never raises.
 
     Args:
-        world: says why with ``block_reasons()``.
-        agent: the worker's Mephisto agent.
         qualification: the block qualification's name, or None: then a violation is on record only.
         on_platform: False before the worker is told that the conversation is over, so that none who is quick gets another
             one; True afterwards, so that none waits for the crowd platform.
@@ -123,20 +133,15 @@ def block_for_record(
     """Soft-block a worker for what a saved conversation holds, whose run died before it could; never raises.
 
     Args:
-        worker: of any provider.
         saved: the conversation; only a complete one speaks against a worker.
-        qualification: the block qualification's name, or None.
-        attention: the task's attention checks, or None.
     """
     try:
         if saved.get("status") != Completion.COMPLETE:
             return
         violations = next(iter(saved.get("acceptability_violations") or ()), None)
         checks = [AttentionResult(**check) for check in saved.get("attention_checks") or ()]
-        if violations:
-            soft_block(worker, qualification, BlockReason.ACCEPTABILITY, violations)
-        if attention is not None and attention.too_many_failed(checks):
-            soft_block(worker, qualification, BlockReason.ATTENTION, "by a conversation of an earlier run")
+        for reason, detail in conduct_reasons(violations, attention, checks):
+            soft_block(worker, qualification, reason, f"{detail}, in a conversation of an earlier run")
     except Exception:  # the record may be damaged, and the platform may fail; neither may end the recovery
         logger.exception("Worker %s could not be blocked; see scripts/manage_workers.py block", worker.worker_name)
 
@@ -148,8 +153,6 @@ def prepare_qualifications(db: Any, args: Any, shared_state: Any) -> None:
     neither, and skips a qualification that it does not know.
 
     Args:
-        db: Mephisto's database.
-        args: the flags below ``mephisto.blueprint``.
         shared_state: the run's; ``qualifications`` is added to.
     """
     onboarding = name_of(args, "onboarding_qualification")
@@ -168,7 +171,6 @@ def bind_to_platform(requester: Any, qualifications: list[dict[str, Any]]) -> No
     and grants those that it does not know yet through whichever requester was registered last.
 
     Args:
-        requester: Mephisto's, of any provider.
         qualifications: Mephisto's dictionaries; each gets its ``QualificationTypeId``.
     """
     datastore = getattr(requester, "datastore", None)
@@ -245,7 +247,6 @@ def find_worker(db: Any, provider_type: str, platform_id: str) -> Worker | None:
     """Find a worker by the crowd platform's own id, or by Mephisto's name.
 
     Args:
-        db: Mephisto's database.
         provider_type: ``mock``, ``mturk``, ``mturk_sandbox``, ….
         platform_id: as saved in ``workers`` of a conversation, or in another spelling of it (:func:`canonical_id`).
     """
@@ -288,7 +289,6 @@ def canonical_id(provider_type: str, worker_id: str) -> str:
 
     Args:
         provider_type: says whether upper and lower case are the same.
-        worker_id: as a page, a list, or a command line gives it.
 
     Returns:
         the id; "" where nothing of it can be seen.

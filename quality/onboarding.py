@@ -55,9 +55,6 @@ class OnboardingTries:
 
     A try is taken and graded under one lock per worker, so that passing is final: whatever else the worker has open sees
     it. ``_lock`` guards the counts and who has passed.
-
-    Args:
-        tries: that a worker has in all.
     """
 
     def __init__(self, tries: int) -> None:
@@ -81,7 +78,6 @@ class OnboardingTries:
         """Use up one try, unless the worker has passed already.
 
         Args:
-            worker_id: the worker.
             passes: grades the try; asked only if there is one left.
 
         Returns:
@@ -108,10 +104,8 @@ def keep_result(worker: Any, qualification: str, failed_qualification: str, pass
     """Write down how a worker's onboarding ended. Passing is final: no failure takes it back, and it takes back a failure.
 
     Args:
-        worker: Mephisto's.
         qualification: its value says whether the worker passed.
         failed_qualification: keeps a worker who failed out, on the crowd platform too.
-        passed: how it ended.
     """
     with _keeping.holding(worker.db_id):
         has_passed = worker.is_qualified(qualification)
@@ -129,7 +123,6 @@ def grade(worker_answers: Sequence[Sequence[Sequence[str] | None]], right: Answe
 
     Args:
         worker_answers: one list a dialogue, one entry an utterance; same shape as ``right``.
-        right: the right buckets.
 
     Returns:
         how many dialogues are exactly right (the right set of boxes on each of their model utterances), how many are not.
@@ -143,7 +136,6 @@ def wrong_replies(worker_answers: Sequence[Sequence[Sequence[str] | None]], righ
 
     Args:
         worker_answers: one list a dialogue, one entry an utterance; same shape as ``right``.
-        right: the right buckets.
 
     Returns:
         dialogue and utterance index of each, in their order.
@@ -158,11 +150,6 @@ def wrong_replies(worker_answers: Sequence[Sequence[Sequence[str] | None]], righ
 
 def read_answers(packet: Any, config: OnboardingConfig, annotations: AnnotationsConfig) -> Answers:
     """Check the form that a page sent.
-
-    Args:
-        packet: of any JSON type.
-        config: the dialogues.
-        annotations: the buckets.
 
     Raises:
         RefusedError: not a filled-in form of these dialogues.

@@ -205,14 +205,7 @@ class ExplainingClientIO(ClientIOHandler):
 
 
 def why_no_work(worker: Worker, task_run: TaskRun, blueprint: Blueprint, failures: Failures | None = None) -> Refusal:
-    """Find the reason for which a worker has been given no work in a run; what lasts comes before what may pass.
-
-    Args:
-        worker: who asked.
-        task_run: the run.
-        blueprint: the run's, as Mephisto holds it.
-        failures: the run's conversations that broke down.
-    """
+    """Find the reason for which a worker has been given no work in a run; what lasts comes before what may pass."""
     args = blueprint.args.blueprint
     block = name_of(args, "block_qualification")
     if block is not None and is_blocked(worker, block):

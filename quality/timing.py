@@ -18,7 +18,6 @@ def plausible(timing: Timing | None, since_reply: float, since_start: float) -> 
     """Return a page's times without those that can't be true.
 
     Args:
-        timing: as the page sent it, by its own clock.
         since_reply: seconds on the server from showing the last reply to getting the answer.
         since_start: seconds on the server from the conversation's beginning to getting the answer. A worker may write
             ahead, so the first key can come before the reply.

@@ -35,11 +35,6 @@ class SavedConversation:
     """One saved conversation.
 
     Attributes:
-        nickname: of the model.
-        worker_id: who talked with it.
-        assignment_id: the crowd platform's, or Mephisto's.
-        image_idx: of an image chat.
-        complete: whether it went to its end.
         message_ids: the page's ids of what the worker said.
         path: of the file, or None where only the database has it.
         cost_usd: what the model's replies have cost, as far as it is known; US dollars.
@@ -91,8 +86,6 @@ class SavedConversations:
         """Return the file of the conversation in which an assignment's worker sent any of these messages, or None.
 
         Args:
-            assignment_id: the assignment.
-            message_ids: of the messages.
             judged: sha256 of the finished conversation that was annotated, and the annotator, who has it only once: both
                 find the file, too.
         """
@@ -117,7 +110,6 @@ def find_saved(chat_data_folder: Path, database: Path | None, task_name: str) ->
     Args:
         chat_data_folder: need not exist.
         database: Mephisto's database file; None, or a file that isn't there, for none.
-        task_name: in full, with its suffix.
 
     Raises:
         ConfigurationError: the database is no Mephisto database, or stays locked.

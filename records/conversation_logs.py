@@ -52,7 +52,6 @@ class LogLine:
 
     Attributes:
         agent_idx: 0 for the person, 1 for the model.
-        text: not blank.
         fake_start: it was shown as already said, and is not judged.
     """
 
@@ -76,7 +75,6 @@ class LoggedConversation:
         model_nickname: :data:`UNKNOWN_MODEL` where it is not known.
         worker_id: who talked with the model, where an own record says it: they never annotate it.
         context: further keys of the record that annotations of it have as well.
-        model_opt: the model's options, from an own record.
         sha256: of the model's name, the context and the dialogue.
     """
 
@@ -111,7 +109,6 @@ def read_logs(flag: str, path: Path) -> list[LoggedConversation]:
     """Read all conversations of a file or folder.
 
     Args:
-        flag: that names the path, for messages.
         path: a file of JSON Lines, or a folder of own records; incomplete records of a folder are left out, and so are
             annotations of other conversations.
 

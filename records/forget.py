@@ -45,9 +45,6 @@ class Forgotten:
     Attributes:
         pseudonym: that replaces the worker's id from now on.
         files: conversations among the files, the draws of a study's design, and the audit log of its dashboard.
-        states: agents' states in Mephisto's data folder.
-        rows: entries of the worker in Mephisto's database.
-        stacks: files of image stacks.
         unread: files that name the worker and are no JSON; they were left as they are.
     """
 
@@ -77,12 +74,10 @@ def forget_worker(
     crash in the middle; the database, in which the worker is looked up, comes last.
 
     Args:
-        worker_id: the crowd platform's own.
         database: Mephisto's ``database.db``; agents' states lie in its folder.
         chat_data_folders: where conversations were saved; those that don't exist are passed over.
         stack_folders: of image chats, likewise.
         delete: whether the worker's conversations are deleted, in both records, rather than kept under the pseudonym.
-        dry_run: whether to count only.
 
     Raises:
         ConfigurationError: a run is active, or the database can't be read or written.
@@ -187,8 +182,6 @@ class _Change:
 
     Args:
         names: the worker's ids and what takes their place.
-        dry_run: whether nothing is written.
-        delete: whether what the worker wrote goes, too.
     """
 
     def __init__(self, names: dict[str, str], dry_run: bool, delete: bool) -> None:

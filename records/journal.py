@@ -36,7 +36,6 @@ class Journal(AppendOnlyLog):
         """Append entries of JSON types, all or none.
 
         Args:
-            entries: one becomes one line.
             durable: see :meth:`append_lines`; it is tried several times, and each other append once.
 
         Raises:

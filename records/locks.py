@@ -13,8 +13,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from model_chat.errors import ModelChatError
+from model_chat.errors import ConfigurationError, ModelChatError
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,9 @@ LOCKS_FOLDER = "model_chat_locks"
 DATA_LOCK = "all_runs.lock"
 STACK_LOCK = "stack.lock"
 """In the folder of an image stack, which :mod:`model_chat.images` locks with it."""
+
+
+_Held = TypeVar("_Held")
 
 
 class LockedError(ModelChatError):
@@ -42,7 +46,6 @@ def hold(path: Path, alone: bool, make: bool = True, required: bool = False, not
     """Lock a file, or a folder itself, until the end of the block; never wait.
 
     Args:
-        path: what to lock.
         alone: whether nobody else may hold it; else it is shared with those who share it, too.
         make: whether to make the file where it is missing; a folder is never made.
         required: whether a file system without locks is an error.
@@ -63,6 +66,24 @@ def hold(path: Path, alone: bool, make: bool = True, required: bool = False, not
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def hold_or_refuse(lock: contextlib.AbstractContextManager[_Held], fault: str) -> Iterator[_Held]:
+    """Hold a lock until the end of the block.
+
+    Args:
+        fault: a sentence for the requester; ``{holder}`` stands for what the holder has noted.
+
+    Raises:
+        ConfigurationError: somebody else holds it.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            value = held.enter_context(lock)
+        except LockedError as error:
+            raise ConfigurationError(fault.replace("{holder}", error.holder or "unknown")) from None
+        yield value
 
 
 def _locked(path: Path, alone: bool, make: bool, required: bool) -> int:

@@ -11,8 +11,8 @@ import datetime
 import difflib
 import logging
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -103,16 +103,14 @@ def list_agents(
     """Every agent of a task, whatever its status, oldest first.
 
     Args:
-        database: Mephisto's database file.
         task_name: the task's name in full, with its suffix (`_local`, `_sandbox`) where there is one.
-        flag: that the user named the database with, for errors.
         unknown_task_ok: whether a task that is not known is one without agents.
 
     Raises:
         ConfigurationError: the file is no Mephisto database, stays locked, or knows no such task.
     """
     try:
-        with closing(sqlite3.connect(_read_only(database), uri=True, timeout=_LOCK_PATIENCE)) as connection:
+        with open_read_only(database, _LOCK_PATIENCE) as connection:
             _check_schema(connection, database, flag)
             rows = connection.execute(_AGENTS_OF_TASK, (task_name,)).fetchall()
             if not rows and not unknown_task_ok:
@@ -151,8 +149,19 @@ def check_statuses(statuses: Iterable[str]) -> None:
     )
 
 
-def _read_only(database: Path) -> str:
-    return f"file:{quote(str(database.resolve()))}?mode=ro"
+@contextmanager
+def open_read_only(database: Path, seconds: float = 5) -> Iterator[sqlite3.Connection]:
+    """Open a database that is only read, and close it.
+
+    Args:
+        seconds: to wait while another process writes.
+
+    Raises:
+        sqlite3.Error: it can't be opened, or is no database.
+    """
+    uri = f"file:{quote(str(database.resolve()))}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=seconds)) as connection:
+        yield connection
 
 
 def _check_schema(connection: sqlite3.Connection, database: Path, flag: str) -> None:

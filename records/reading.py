@@ -53,12 +53,7 @@ class ReadingReason(StrEnum):
 
 
 class UnreadableError(ModelChatError):
-    """A source that gave no conversation.
-
-    Args:
-        reason: which kind of failure it is.
-        detail: what exactly is wrong, for a person.
-    """
+    """A source that gave no conversation."""
 
     def __init__(self, reason: ReadingReason, detail: str) -> None:
         super().__init__(detail)
@@ -75,8 +70,6 @@ class Source:
     """Where one saved conversation lies.
 
     Attributes:
-        path: the file to open.
-        origin: which record it belongs to.
         folder: the folder of a JSON file, as the caller named it; None from the database.
         day: the day of collection, None when unknown (files: local time, database: UTC).
         run_type: `live` or `sandbox`, None when the file's name does not say.
@@ -251,7 +244,6 @@ def list_files(folders: Iterable[str | os.PathLike[str]], skip: Sequence[str | o
     once. The order does not depend on the file system, nor on the order of ``folders``.
 
     Args:
-        folders: the results folders.
         skip: folders that hold no conversations although they lie inside (the analysis' own output).
 
     Raises:

@@ -106,7 +106,6 @@ def replace_file(path: Path, data: bytes, durable: bool = True) -> None:
 
     Args:
         path: its folder must exist.
-        data: the whole new content.
         durable: whether it has to survive a power cut (fsync); it survives the process's death in any case.
 
     Raises:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from model_chat.errors import ConfigurationError
+from model_chat.errors import collecting
 from model_chat.router.public_address import PublicAddress, public_address_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def faults_of_addresses(architect: DictConfig) -> list[str]:
     """Say what is wrong with the local architect's flags about addresses and hosts, one sentence for each fault."""
     faults = []
     bind = str(architect.get("bind_address") or LOOPBACK)
-    if not _is_address(bind):
+    if not is_address(bind):
         faults.append(
             f"mephisto.architect.bind_address: '{bind:.80}' is not an IP address; give 0.0.0.0 for every network, or "
             f"{LOOPBACK} for this machine only."
@@ -56,10 +56,8 @@ def _public_faults(architect: DictConfig, bind: str) -> list[str]:
     """Say what is wrong with the public address, and with flags that contradict it."""
     faults: list[str] = []
     address: PublicAddress | None = None
-    try:
+    with collecting(faults):
         address = public_address_of(architect)
-    except ConfigurationError as error:
-        faults += error.faults
     host = None if address is None else address.host
     if host is not None:
         faults += [
@@ -80,7 +78,7 @@ def _public_faults(architect: DictConfig, bind: str) -> list[str]:
             "one of the two out."
         )
     proxies = [proxy for proxy in entries_of(architect.get("trusted_proxies")) if _is_network(proxy)]
-    if not _is_address(bind):
+    if not is_address(bind):
         return faults
     if not is_loopback(bind) and not entries_of(architect.get("trusted_proxies")):
         faults.append(
@@ -112,7 +110,8 @@ def is_loopback(text: str) -> bool:
     return ipaddress.ip_network(text, strict=False).is_loopback
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether a text is an IP address, without a zone."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from mephisto.abstractions.architects.local_architect import LocalArchitect, Loc
 from mephisto.abstractions.architects.router.build_router import build_router
 from mephisto.operations.registry import register_mephisto_abstraction
 
+from model_chat.configuration.flags import flag
 from model_chat.configuration.places import set_up_command
 from model_chat.errors import ConfigurationError
 from model_chat.router.addresses import LOOPBACK, entries_of, host_of, proxies_of
@@ -51,34 +52,26 @@ QUIET_PORTS = range(20_000, 32_768)
 class TaskLocalArchitectArgs(LocalArchitectArgs):
     """Mephisto's arguments of the architect ``local``, and those of our router."""
 
-    bind_address: str = field(
-        default=LOOPBACK,
-        metadata={
-            "help": "Address of this machine on which the page is served. Unless you change it, only this machine reaches "
-            "the page; 0.0.0.0 stands for every network that the machine is in."
-        },
+    bind_address: str = flag(
+        LOOPBACK,
+        "Address of this machine on which the page is served. Unless you change it, only this machine reaches "
+        "the page; 0.0.0.0 stands for every network that the machine is in.",
     )
-    allowed_hosts: str = field(
-        default="",
-        metadata={
-            "help": "Comma-separated names under which the page may be asked for, besides hostname, localhost and IP "
-            "addresses; .example.org stands for all names below it, * for any name."
-        },
+    allowed_hosts: str = flag(
+        "",
+        "Comma-separated names under which the page may be asked for, besides hostname, localhost and IP "
+        "addresses; .example.org stands for all names below it, * for any name.",
     )
-    trusted_proxies: str = field(
-        default="",
-        metadata={
-            "help": "Comma-separated addresses or networks (10.0.0.0/8) of your reverse proxies. Limits then count for the "
-            "address that these report in X-Forwarded-For; nobody else's X-Forwarded-For is believed."
-        },
+    trusted_proxies: str = flag(
+        "",
+        "Comma-separated addresses or networks (10.0.0.0/8) of your reverse proxies. Limits then count for the "
+        "address that these report in X-Forwarded-For; nobody else's X-Forwarded-For is believed.",
     )
-    public_url: str = field(
-        default="",
-        metadata={
-            "help": "The page's address behind a reverse proxy with TLS, such as https://study.example.org/pets/ "
-            "(docs/self-hosting.md). Links follow it, and requests for any other host or from any other site are refused; "
-            "the proxy may pass the path on or leave it out. Empty: no such proxy."
-        },
+    public_url: str = flag(
+        "",
+        "The page's address behind a reverse proxy with TLS, such as https://study.example.org/pets/ "
+        "(docs/self-hosting.md). Links follow it, and requests for any other host or from any other site are refused; "
+        "the proxy may pass the path on or leave it out. Empty: no such proxy.",
     )
 
 
@@ -258,13 +251,7 @@ def free_port() -> int:
 
 
 def fault_of_port(port: str, flag: str = "mephisto.architect.port", host: str = "0.0.0.0") -> str | None:
-    """Say what is wrong with a port of this machine: no number, out of range, or taken; None if nothing.
-
-    Args:
-        port: what was given.
-        flag: where it was given.
-        host: IP address that it is used with.
-    """
+    """Say what is wrong with a port of this machine: no number, out of range, or taken; None if nothing."""
     if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= LAST_PORT:
         return f"{flag}: '{port:.40}' is not a port; give a number from 1 to {LAST_PORT}."
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -34,7 +34,6 @@ def start_router(folder: Path, port: str, key: str, settings: dict[str, Any]) ->
 
     Args:
         folder: its output goes into :data:`LOG_NAME` there.
-        port: on which it listens.
         key: the secret that it shares with its operator, at least 32 characters.
         settings: see ``router/settings.js``.
 

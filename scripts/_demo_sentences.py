@@ -106,7 +106,6 @@ def conversation(rng: random.Random, exchanges: int = 6) -> list[tuple[str, str]
     """Make one conversation.
 
     Args:
-        rng: where every choice comes from.
         exchanges: how many pairs of utterances, at least 2.
 
     Returns:

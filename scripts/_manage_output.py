@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from model_chat.compat.terminal import print_plain
 from model_chat.configuration.exit_codes import ExitCode
 from model_chat.launch.logs import without_controls
-
-DONE, FAILED, FAULTY = ExitCode.DONE, ExitCode.FAILED, ExitCode.CONFIGURATION
-"""Exit codes: all was done (or would be); something was not; the command line is faulty."""
 
 
 class Output:
@@ -17,11 +15,11 @@ class Output:
     def __init__(self, console: Console, dry_run: bool) -> None:
         self.console = console
         self.dry_run = dry_run
-        self.code: int = DONE
+        self.code: int = ExitCode.DONE
 
     def say(self, text: str) -> None:
         """Print a text as it is, but for control characters."""
-        self.console.print(without_controls(text), highlight=False, markup=False, soft_wrap=True)
+        print_plain(self.console, without_controls(text))
 
     def done(self, text: str) -> None:
         """Say what has been done, or would be."""
@@ -29,5 +27,5 @@ class Output:
 
     def failed(self, text: str) -> None:
         """Say what has not been done."""
-        self.code = FAILED
+        self.code = ExitCode.FAILED
         self.say(f"✗ {text}")

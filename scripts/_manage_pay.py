@@ -12,13 +12,12 @@ from typing import Any, TypeVar
 
 from model_chat.crowd.adapters import Owed, PlatformAdapter, Quote, adapter_of, reward_of, unit_of
 from model_chat.crowd.bonuses import fixed_bonus
-from model_chat.crowd.cost import to_cents
 from model_chat.crowd.ledger import PAID, Bonus, token_of
 from model_chat.crowd.messages import SENT, Messages
-from model_chat.crowd.money import plain, written
+from model_chat.crowd.money import plain, to_minor, written
 from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.prolific import ProlificAdapter
-from model_chat.crowd.prolific_api import NoAnswerError, is_hopeless
+from model_chat.crowd.prolific_api import NoAnswerError, concerns_all_requests
 from model_chat.crowd.workers import FINISHED, Task, chosen_ids
 from model_chat.errors import ConfigurationError
 from model_chat.quality.blocks import platform_id
@@ -64,15 +63,7 @@ def _review(
     said: Callable[[Any], str],
     out: Output,
 ) -> None:
-    """Do the same for each agent, until the platform can't be asked any more.
-
-    Args:
-        adapter: of the platform.
-        agents: whose work it is.
-        act: does it for one of them, and returns a remark.
-        said: what has been done for one of them.
-        out: says what happened.
-    """
+    """Do the same for each agent, until the platform can't be asked any more."""
     if not out.dry_run:
         try:
             adapter.look_up(agents)
@@ -86,7 +77,7 @@ def _review(
                 remark = act(agent)
             except PlatformError as error:
                 out.failed(f"{error}.")
-                if is_hopeless(error):
+                if concerns_all_requests(error):
                     out.say(f"{len(agents) - number} units are left; repeat the command later.")
                     return
                 continue
@@ -134,10 +125,7 @@ class _Payment:
     """Bonuses of one command.
 
     Attributes:
-        adapter: of the platform.
-        agents: whom the command line chooses.
         amounts: flag -> hundredths of the currency.
-        owed: what is to be paid.
     """
 
     adapter: PlatformAdapter
@@ -156,10 +144,6 @@ def _pay(
     """Pay bonuses, those first whose sending was cut short, once the total is confirmed.
 
     Args:
-        task: whose units are paid.
-        args: the command line.
-        out: says what happened.
-        flags: those that hold amounts.
         owe: adds what is to be paid; called with the right to pay, so that nobody pays between looking and paying.
 
     Raises:
@@ -199,7 +183,7 @@ def _confirmed(adapter: PlatformAdapter, args: argparse.Namespace, quote: Quote)
     return Path(args.output).expanduser() if args.output is not None else None
 
 
-def _paying(task: Task, out: Output) -> AbstractContextManager[None]:
+def _paying(task: Task, out: Output) -> AbstractContextManager[object]:
     """Hold the right to pay, from looking up what was paid to paying; a dry run needs none."""
     return nullcontext() if out.dry_run else task.ledger.paying()
 
@@ -239,7 +223,7 @@ def message_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
                     if not unknown:
                         messages.withdraw(token)
                     out.failed(f"{worker_id}: {error}" + ("; it may have arrived." if unknown else "."))
-                    if is_hopeless(error):
+                    if concerns_all_requests(error):
                         out.say("The other messages were not sent; repeat the command later.")
                         return
                     continue
@@ -288,7 +272,7 @@ def _amount(faults: list[str], flag: str, amount: str) -> int:
 
 def _cents(flag: str, amount: str) -> int:
     try:
-        return to_cents(amount)
+        return to_minor(amount)
     except ValueError as error:
         raise ConfigurationError(f"{flag}: {error}; write it like 1.50.") from None
 

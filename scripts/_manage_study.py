@@ -63,10 +63,7 @@ def places_left(cfg: Any, chat_data_folder: Path, database: Path, task_name: str
     """Return how many conversations a study still needs.
 
     Args:
-        cfg: the whole configuration.
-        chat_data_folder: of its conversations.
         database: Mephisto's; it may not be there.
-        task_name: in full, with its suffix.
 
     Raises:
         ConfigurationError: the configuration does not say how many it needs.

@@ -37,7 +37,6 @@ class Persona:
 
     Attributes:
         id: saved with the conversation; None where no personas are given.
-        text: what the model is told.
     """
 
     id: str | None
@@ -154,8 +153,6 @@ class PlayedPerson(Person):
 
     Args:
         behaviour, rng: see :class:`Person`.
-        pool, nickname: of the model.
-        persona: who is played.
         note: told each message and what it has cost, US dollars.
     """
 

@@ -15,7 +15,6 @@ def valid_answers(items: Sequence[Mapping[str, Any]], rng: random.Random, reply:
 
     Args:
         items: as the page is told of them (docs/protocol.md).
-        rng: where chance comes from.
         reply: the text of the reply that they are about.
     """
     answers: dict[str, Any] = {}
@@ -119,11 +118,8 @@ def judgement(asked: dict[str, Any], left: int, right: int, prefers_longer: bool
     """Answer which of two replies, or chats, is better.
 
     Args:
-        asked: the `your_turn` that asks.
         left: characters of the left one.
         right: characters of the right one.
-        prefers_longer: whether the longer one is picked; else any answer is.
-        rng: decides where nothing else does.
     """
     further = {"tie": ["tie"], "both_bad": ["both_bad"], "both": ["tie", "both_bad"]}.get(asked["ties"], [])
     pick = rng.choice(["left", "right", *further])

@@ -35,7 +35,6 @@ class Behaviour:
             each reply and so mostly fails.
         stay_silent: accepts and never writes.
         asks_more_time: asks for more time at the beginning of each turn, as often as it is offered.
-        declines: declines the first page of consent.
         sends_invalid: sends answers that have to be refused before each page of a study flow, and before each message that
             goes with answers about a reply.
         rating: answered to every question; None is drawn at random.
@@ -61,15 +60,12 @@ class Outcome:
     """What became of one simulated worker.
 
     Attributes:
-        worker: the worker's name.
         result: ``complete``, ``incomplete``, ``declined``, ``stopped``, ``time is up``, ``left``, ``no work: <why>``,
             ``told: <ending>`` for a panel's participant who gets no chat, ``onboarding failed``, or ``error: <what>``.
         turns: seconds from sending each message to the model's reply.
         replied_at: when each of these replies came, on the clock of :func:`time.monotonic`, seconds.
         first_message: seconds from arriving to the model's first reply, or None.
         doubles: messages of the conversation that arrived twice under different update ids.
-        refused: codes of what the server did not take.
-        extensions: how many times the worker has asked for more time.
         cause: why the conversation ended before its end (docs/protocol.md), or None.
         ending: what a panel's participant was told at the end (docs/protocol.md), or None.
         packets: everything that the server sent, decoded (for tests).
@@ -93,12 +89,7 @@ class PersonFailedError(ModelChatError):
 
 
 class Person:
-    """Answers at random, as :class:`Behaviour` says. A subclass may take its time, and remember what was said.
-
-    Args:
-        behaviour: what the worker does.
-        rng: where chance comes from.
-    """
+    """Answers at random, as :class:`Behaviour` says. A subclass may take its time, and remember what was said."""
 
     def __init__(self, behaviour: Behaviour, rng: random.Random) -> None:
         self.behaviour = behaviour
@@ -111,11 +102,7 @@ class Person:
         """Take note of an utterance of the conversation, also of the worker's own."""
 
     async def line(self, said: int) -> str:
-        """Return what the worker says.
-
-        Args:
-            said: how many messages they have sent.
-        """
+        """Return what the worker says."""
         lines = self.behaviour.lines
         return self.rng.choice(LINES) if lines is None else lines[said % len(lines)]
 

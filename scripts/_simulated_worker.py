@@ -29,12 +29,7 @@ class SimulatedWorker:
     """One worker on one assignment of a task that runs on this machine.
 
     Args:
-        port: the router's port.
-        worker: the worker's name.
         assignment: any string; worker and assignment together are one conversation.
-        behaviour: what the worker does.
-        seed: of their words, ticks and ratings.
-        http: HTTP client.
         query: of the page's address, for a panel's participant or a visitor; None: the provider mock.
         public_url: the task's ``mephisto.architect.public_url``, if it has one: the worker asks the router on this machine
             as the reverse proxy would for a page of this address.
@@ -324,34 +319,28 @@ class SimulatedWorker:
                 await self.send_update(**unanswered)
             elif control == "reply_items":
                 asked = data
-            elif control == "your_turn" and data["ask"] == "page":
-                if self.behaviour.stay_silent:
-                    return "left"
-                if self.behaviour.asks_more_time and data.get("extensions_left"):
-                    await self._ask_more_time(data["turn_idx"], data["extensions_left"])
-                if await self._think():
-                    continue
-                page = data["page"]
-                unanswered = {"task_data": {"page": page["id"], "answers": self.person.page_answers(page)}}
-                expecting_refusal = self.behaviour.sends_invalid
-                if expecting_refusal:
-                    wrong = invalid_answers(page["items"], self._rng)
-                    await self.send_update({"page": page["id"], "answers": wrong})
-                else:
-                    await self.send_update(**unanswered)
             elif control == "comparison":
                 shown = data
                 if sent_at is not None:
                     self._note_reply(sent_at)
                     sent_at = None
             elif control == "your_turn":
-                if self.behaviour.stay_silent or (
-                    self.behaviour.leave_after is not None and said >= self.behaviour.leave_after
-                ):
+                has_left = self.behaviour.leave_after is not None and said >= self.behaviour.leave_after
+                if self.behaviour.stay_silent or (has_left and data["ask"] != "page"):
                     return "left"
-                if self.behaviour.asks_more_time and data.get("extensions_left"):
-                    await self._ask_more_time(data["turn_idx"], data["extensions_left"])
+                if self.behaviour.asks_more_time:
+                    await self._ask_more_time(data["turn_idx"], data.get("extensions_left") or 0)
                 if await self._think():
+                    continue
+                if data["ask"] == "page":
+                    page = data["page"]
+                    unanswered = {"task_data": {"page": page["id"], "answers": self.person.page_answers(page)}}
+                    expecting_refusal = self.behaviour.sends_invalid
+                    if expecting_refusal:
+                        wrong = invalid_answers(page["items"], self._rng)
+                        await self.send_update({"page": page["id"], "answers": wrong})
+                    else:
+                        await self.send_update(**unanswered)
                     continue
                 answer: dict[str, Any] = {}
                 if self.config.get("annotation") and to_annotate:

@@ -19,15 +19,17 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from model_chat import compat as compat  # the patches, before mephisto is imported
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.compat.terminal import print_plain
+from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.dashboard.access import Access, user_name
-from model_chat.dashboard.server import be_modest, serve
-from model_chat.dashboard.settings import LOOPBACK, host_faults, read_passwords
+from model_chat.dashboard.server import limit_resources, serve
+from model_chat.dashboard.settings import host_faults, read_passwords
 from model_chat.dashboard.sockets import address_of, bind
 from model_chat.dashboard.study import StudyInfo, with_own_ids
 from model_chat.dashboard.watch import Watched
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 from model_chat.launch.command_line import compose_config
+from model_chat.router.addresses import LOOPBACK
 
 PORT = 9200
 LAST_PORT = 65535
@@ -35,10 +37,6 @@ LAST_PORT = 65535
 
 def read_studies(names: Sequence[str], flags: Sequence[str] = ()) -> list[StudyInfo]:
     """Read the studies' files.
-
-    Args:
-        names: of files in ``conf/``.
-        flags: overrides, for all of them.
 
     Raises:
         ConfigurationError: one sentence for each fault of any of them.
@@ -54,6 +52,7 @@ def read_studies(names: Sequence[str], flags: Sequence[str] = ()) -> list[StudyI
     return with_own_ids(found)
 
 
+@reports_faults
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     from mephisto.utils.logger_core import set_mephisto_log_level
@@ -78,22 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not 0 <= args.port <= LAST_PORT:
             faults.append(f"--port: '{args.port}' is not a port; give a number from 0 to {LAST_PORT}.")
         studies: list[StudyInfo] = []
-        try:
+        with collecting(faults):
             studies = read_studies(args.config, flags)
-        except ConfigurationError as error:
-            faults += error.faults
         ConfigurationError.raise_if(faults)
         listening = bind("--port", args.host, args.port)
         token = secrets.token_urlsafe(24)
         access = Access(read_passwords("--password-env", args.password_env), token, user_name())
-        console.print(f"Dashboard: {address_of(listening)}login?token={token}", highlight=False, soft_wrap=True)
+        print_plain(console, f"Dashboard: {address_of(listening)}login?token={token}")
         console.print("Ctrl-C ends it.", highlight=False)
-        be_modest()
+        limit_resources()
         serve([Watched(study) for study in studies], access, listening, lambda server: None)
-    except ConfigurationError as error:
-        for text in error.faults:
-            console.print(f"✗ {text}", highlight=False, soft_wrap=True, markup=False)
-        return ExitCode.CONFIGURATION
     except KeyboardInterrupt:  # it is how the command ends
         return 0
     return 0

@@ -13,13 +13,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.configuration.exit_codes import ExitCode, exit_with, reports_faults
 from model_chat.configuration.lists import join_list
 from model_chat.errors import ConfigurationError
 from model_chat.exports.export import Exported, export
 from model_chat.exports.settings import ExportSettings, add_flags, settings_from
 
 
+@reports_faults
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = add_flags(argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0]))
@@ -29,10 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _take_from_study(options)
         settings = settings_from(options)
         _report(settings, export(settings))
-    except ConfigurationError as error:
-        for fault in error.faults:
-            print(f"✗ {fault}", file=sys.stderr)
-        return ExitCode.CONFIGURATION
     except OSError as error:
         print(f"✗ The export failed: {error}", file=sys.stderr)
         return ExitCode.FAILED

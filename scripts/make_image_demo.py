@@ -101,7 +101,6 @@ def make_image_demo(base_folder: Path, nickname: str, threads: int = 2) -> Path:
     Args:
         base_folder: the folder of models; the model comes to ``<base_folder>/<nickname>``.
         nickname: a key of ``EFFORTS``.
-        threads: how many threads torch may use.
 
     Returns:
         the path of the model's file; beside it are ``model.opt``, ``model.dict`` and ``model.dict.opt``.
@@ -146,7 +145,6 @@ def train_eyes(pictures: int, epochs: int) -> Any:
     whatever its colour, and the combinations that no training picture has are no surprise.
 
     Args:
-        pictures: how many of the task's training pictures to draw.
         epochs: how often each is seen.
 
     Returns:

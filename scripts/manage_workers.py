@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from model_chat import compat as compat  # the patches, before mephisto is imported
-from model_chat.configuration.exit_codes import exit_with
+from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.crowd.workers import Task, chosen_ids
 from model_chat.errors import ConfigurationError
 from model_chat.launch.logs import set_up_logging
@@ -30,7 +29,7 @@ from model_chat.mephisto_task import panel_providers as panel_providers  # regis
 from model_chat.scripts import _manage_access as access
 from model_chat.scripts import _manage_pay as pay
 from model_chat.scripts import _manage_study as study
-from model_chat.scripts._manage_output import FAULTY, Output
+from model_chat.scripts._manage_output import Output
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,6 @@ class Subcommand:
     """One thing that the command can do. Add yours to :data:`SUBCOMMANDS`.
 
     Attributes:
-        help_text: one sentence.
-        run: does it.
-        add_arguments: declares its further arguments.
         picks_workers: takes worker ids (``True``), takes them or ``--all`` (``"or all"``), or none (``False``).
         before_launch: does it in place of ``run``, for what needs no task that was launched.
     """
@@ -125,24 +121,20 @@ def _complete(args: argparse.Namespace) -> None:
         raise ConfigurationError("Which task? Give --task-name, or --conf with the name of the study's file in conf/.")
 
 
+@reports_faults
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     args = make_parser().parse_args(arguments)
     set_up_logging("warning", Console(stderr=True))
     out = Output(Console(emoji=False), args.dry_run)
-    try:
-        subcommand = SUBCOMMANDS[args.command]
-        if subcommand.picks_workers is True and not chosen_ids(args.workers, args.file):
-            raise ConfigurationError("Name workers, or give --file with their ids.")
-        if subcommand.before_launch is not None:
-            subcommand.before_launch(args, out)
-        if subcommand.run is not None:
-            _complete(args)
-            subcommand.run(Task(args.database_path, args.task_name), args, out)
-    except ConfigurationError as error:
-        for fault in error.faults:
-            print(f"✗ {fault}", file=sys.stderr)
-        return FAULTY
+    subcommand = SUBCOMMANDS[args.command]
+    if subcommand.picks_workers is True and not chosen_ids(args.workers, args.file):
+        raise ConfigurationError("Name workers, or give --file with their ids.")
+    if subcommand.before_launch is not None:
+        subcommand.before_launch(args, out)
+    if subcommand.run is not None:
+        _complete(args)
+        subcommand.run(Task(args.database_path, args.task_name), args, out)
     return out.code
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from model_chat.agents.endpoint_settings import format_faults
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.configuration.places import ROOT, command_of, work_dir
 from model_chat.errors import ConfigurationError
 
@@ -63,8 +63,6 @@ def lay_out(
         name: of the study, of its folder and of its file in ``conf/``.
         place: the folder that holds ``conf/`` and the study's own.
         endpoint: settings of a model behind an endpoint, to be used in place of the demo model.
-        with_flow: make a study flow, too.
-        with_design: make a design, too.
 
     Returns:
         what was made, the file of the configuration first.
@@ -203,6 +201,7 @@ def _endpoint_of(args: argparse.Namespace) -> dict[str, Any] | None:
     return {name: value for name, value in given.items() if value is not None}
 
 
+@reports_faults
 def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":  ")[0] + ".")
@@ -225,11 +224,7 @@ def main() -> int:
         help="make a design, too: each worker talks with both models, in balanced order (docs/study-design.md)",
     )
     args = parser.parse_args()
-    try:
-        made = lay_out(args.name, work_dir(), _endpoint_of(args), args.flow, args.design)
-    except ConfigurationError as error:
-        print(f"✗ {error}", file=sys.stderr)
-        return ExitCode.CONFIGURATION
+    made = lay_out(args.name, work_dir(), _endpoint_of(args), args.flow, args.design)
     for file in made:
         print(file.relative_to(work_dir()))
     print(

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.compat.terminal import print_plain
+from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.configuration.task_names import LOCAL
-from model_chat.errors import ConfigurationError
 from model_chat.launch.logs import set_up_logging
 from model_chat.preview.operator import Operator
 from model_chat.preview.served_page import ServedPage
@@ -43,7 +43,7 @@ def serve(preview: Preview, page: ServedPage, browser: bool, console: Console) -
         ConfigurationError: the router does not come up.
     """
     ended = threading.Event()
-    # Of its own: what a shell starts in the background is born deaf to SIGINT.
+    # Handlers of its own: a process that a shell starts in the background ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     page.show(preview.study.shared.page_config, preview.state, preview.study.shared.texts)
@@ -53,11 +53,11 @@ def serve(preview: Preview, page: ServedPage, browser: bool, console: Console) -
     try:
         stage = "onboarding" if preview.study.has_onboarding else "chat"
         url = f"{page.address}?worker_id=preview&assignment_id={stage}"
-        console.print(f"Preview: {url}", highlight=False, soft_wrap=True)
+        print_plain(console, f"Preview: {url}")
         architect = preview.study.cfg.mephisto.architect
         public = public_address_of(architect) if architect._architect_type == LOCAL else None
         if public is not None:
-            console.print(f"Workers of the run: {public.url}", highlight=False, soft_wrap=True)
+            print_plain(console, f"Workers of the run: {public.url}")
         console.print("Change a file, and the page starts over. Ctrl-C ends it.", highlight=False)
         if browser:
             webbrowser.open(url)
@@ -69,6 +69,7 @@ def serve(preview: Preview, page: ServedPage, browser: bool, console: Console) -
         operator.close()
 
 
+@reports_faults
 def main() -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
@@ -97,10 +98,6 @@ def main() -> int:
             closing.callback(preview.close)
             closing.callback(page.stop)
             serve(preview, page, not args.no_browser, console)
-    except ConfigurationError as error:
-        for text in error.faults:
-            console.print(f"✗ {text}", highlight=False, soft_wrap=True, markup=False)
-        return ExitCode.CONFIGURATION
     except KeyboardInterrupt:  # while the study is read
         return 0
     return 0

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +22,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.compat.terminal import print_plain
+from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.configuration.places import work_dir
 from model_chat.errors import ConfigurationError
 from model_chat.images.contexts import ImageContextsWriter
@@ -110,12 +110,6 @@ def tolerant_image_loading() -> Iterator[None]:
 def save_image_contexts(opt: Any) -> Outcome:
     """Walk through the task of ``opt`` and save its images.
 
-    Args:
-        opt: parsed by :func:`make_parser`.
-
-    Returns:
-        what was saved and what not.
-
     Raises:
         ConfigurationError: an argument can't be used, the task can't be loaded, or it gave no image.
     """
@@ -195,7 +189,7 @@ def _walk(world: Any, opt: Any, writer: ImageContextsWriter, console: Console) -
                 name = act["image"].path if isinstance(act["image"], Unreadable) else act.get("image_id", f"act {acts}")
                 if name not in outcome.skipped:  # an episode shows its image in every act
                     outcome.skipped[str(name)] = str(error)
-                    console.print(f"Skipped {name}: {error}", markup=False, highlight=False, soft_wrap=True)
+                    print_plain(console, f"Skipped {name}: {error}")
                 continue
             image = fit(original, opt["image_max_side"])
             digest = content_hash(image)
@@ -267,15 +261,11 @@ def describe(outcome: Outcome, path: str) -> str:
     return "\n".join(lines)
 
 
+@reports_faults
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 2 with the reason on standard error."""
     opt = make_parser().parse_args(None if arguments is None else list(arguments))
-    try:
-        outcome = save_image_contexts(opt)
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)
-        return ExitCode.CONFIGURATION
-    print(describe(outcome, opt["image_context_path"]))
+    print(describe(save_image_contexts(opt), opt["image_context_path"]))
     return 0
 
 

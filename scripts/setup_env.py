@@ -175,7 +175,6 @@ def choose_torch(python: str | Path, pin: str, build: str) -> str:
     """Return what pip is asked for: torch's locked version in the build that is wanted.
 
     Args:
-        python: the interpreter that it is installed for.
         pin: ``torch==`` and a version without a build.
         build: one of `TORCH_BUILDS`. ``auto`` keeps what is installed. Else it is the CPU build where there is no GPU and
             the package index has that build; the CUDA build brings some gigabytes of NVIDIA's packages.
@@ -207,14 +206,7 @@ def choose_torch(python: str | Path, pin: str, build: str) -> str:
 
 
 def install(python: str | Path, wanted: list[str], locked: dict[str, list[str]], torch_build: str = "auto") -> None:
-    """Install locked packages into the environment of a Python.
-
-    Args:
-        python: its interpreter.
-        wanted: pins.
-        locked: all groups of the lock.
-        torch_build: one of `TORCH_BUILDS`.
-    """
+    """Install locked packages into the environment of a Python; the build of torch is one of `TORCH_BUILDS`."""
     torch = next(pin for pin in wanted if pin.startswith("torch=="))
     with tempfile.TemporaryDirectory() as folder:
         pins, rest = Path(folder) / "constraints.txt", Path(folder) / "rest.txt"

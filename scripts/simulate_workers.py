@@ -23,7 +23,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.configuration.exit_codes import ExitCode, exit_with, reports_faults
 from model_chat.errors import ConfigurationError
 from model_chat.router.public_address import FLAG, parse_public_url
 from model_chat.scripts._played_people import LLM_FLAG, PERSONAS_FLAG, PlayedPeople, read_personas
@@ -48,13 +48,10 @@ async def simulate(
     """Let workers arrive and live through the task.
 
     Args:
-        port: the router's port on this machine.
         workers: how many there are; worker ``i`` behaves as ``behaviours[i % len(behaviours)]``.
         behaviours: at least one.
         conversations: how many each has, one after the other.
-        seed: of everything random.
         arrival_gap: seconds between two arrivals; 0: all at once.
-        prefix: of the workers' names.
         address: what a panel adds to the study's address, from ``?`` on, with ``{participant}`` and ``{session}``; "" for
             visitors of a link; None: the provider mock.
         public_url: the task's ``mephisto.architect.public_url``, if it has one.
@@ -141,6 +138,7 @@ def report(outcomes: Sequence[Outcome], seconds: float, console: Console) -> Non
     )
 
 
+@reports_faults
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0 when no simulated worker failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
@@ -219,14 +217,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for number in range(args.workers)
     ]
     people: PlayedPeople | None = None
-    try:
-        if args.llm is not None:
-            people = PlayedPeople(args.llm, read_personas(args.personas))
-        elif args.personas is not None:
-            raise ConfigurationError(f"{PERSONAS_FLAG}: needs {LLM_FLAG}, the models that play them; give it as well.")
-    except ConfigurationError as error:
-        print("\n".join(error.faults), file=sys.stderr)
-        return ExitCode.CONFIGURATION
+    if args.llm is not None:
+        people = PlayedPeople(args.llm, read_personas(args.personas))
+    elif args.personas is not None:
+        raise ConfigurationError(f"{PERSONAS_FLAG}: needs {LLM_FLAG}, the models that play them; give it as well.")
     started = time.monotonic()
     try:
         outcomes = asyncio.run(

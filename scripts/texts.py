@@ -10,12 +10,11 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from model_chat.configuration.exit_codes import ExitCode, exit_with
+from model_chat.configuration.exit_codes import ExitCode, exit_with, reports_faults
 from model_chat.configuration.files import read_text
 from model_chat.configuration.text_files import RIGHT_TO_LEFT, TAG, check_texts
 from model_chat.configuration.worker_texts import (
@@ -30,6 +29,7 @@ from model_chat.configuration.worker_texts import (
 from model_chat.errors import ConfigurationError
 
 
+@reports_faults
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 2 where a file has a fault or lacks a text."""
     parser = argparse.ArgumentParser(prog="texts.py", description=(__doc__ or "").split("\n\n")[0])
@@ -40,12 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = commands.add_parser("check", help="check files")
     check.add_argument("file", nargs="*", help="files, or languages that ship; none: all languages that ship")
     args = parser.parse_args(arguments)
-    try:
-        return write_template(args.language, args.file) if args.command == "template" else check_files(args.file)
-    except ConfigurationError as error:
-        for fault in error.faults:
-            print(f"✗ {fault}", file=sys.stderr)
-        return ExitCode.CONFIGURATION
+    return write_template(args.language, args.file) if args.command == "template" else check_files(args.file)
 
 
 def write_template(language: str, file: Path) -> int:

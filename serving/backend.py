@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from typing import Any
 
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 from model_chat.serving.catalogue import ModelSource
 from model_chat.serving.loading import load_model
 from model_chat.serving.model import ServedModel, StoppedError
@@ -31,11 +31,7 @@ def open_pool(
     """Load all models of a run, wherever they run.
 
     Args:
-        args: the flags under ``mephisto.blueprint``, checked.
         sources: nickname -> where the model comes from.
-        flag: the one that names the models, for error messages.
-        status: shows what takes time.
-        stopped: whether the requester wants the run to end.
 
     Raises:
         ConfigurationError: a model can't be loaded, or the machines for it are not available.
@@ -83,11 +79,8 @@ def _load_here(
     for nickname, source in sources.items():
         if stopped():
             raise StoppedError
-        try:
-            with status(f"Loading {nickname}…"):
-                models.append(load_model(source, model_parallel, flag))
-        except ConfigurationError as error:
-            faults += error.faults
+        with collecting(faults), status(f"Loading {nickname}…"):
+            models.append(load_model(source, model_parallel, flag))
     ConfigurationError.raise_if(faults)
     for nicknames in sharing(models):
         logger.info(shared_sentence(nicknames))
@@ -125,10 +118,8 @@ def _open_endpoints(
     models: list[ServedModel] = []
     faults: list[str] = []
     for source in sources.values():
-        try:
+        with collecting(faults):
             models.append(load_model(source, model_parallel, flag))
-        except ConfigurationError as error:
-            faults += error.faults
     ConfigurationError.raise_if(faults)
     threads = ThreadPoolExecutor(len(models), thread_name_prefix="first replies")
     try:

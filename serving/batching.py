@@ -21,7 +21,6 @@ class Asked(NamedTuple):
     """A conversation's request for a reply.
 
     Attributes:
-        clone: the conversation's agent.
         observations: ParlAI messages that it observes, in order, before it acts.
         tell: gets the text so far, while the reply grows; None: only the whole reply is wanted.
     """
@@ -86,7 +85,7 @@ def reply_together(root: Any, batch: Sequence[Asked]) -> list[Any]:
 
     Returns:
         For each, in order, the act, or the exception that its own clone raised. When the batch as a whole fails (out of
-        memory, an observation that breaks the model) each is tried alone, so that only the guilty one fails.
+        memory, an observation that breaks the model) each is tried alone, so that only the one at fault fails.
     """
     outcomes: list[Any] = [None] * len(batch)
     seen: dict[int, Any] = {}

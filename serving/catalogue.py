@@ -215,12 +215,6 @@ def choose_sources(
 ) -> dict[str, ModelSource]:
     """Pick the sources of the models that are needed.
 
-    Args:
-        needed: nicknames as keys.
-        available: what the base model folder and the option file hold.
-        flag: the flag that named the models, for error messages.
-        places: where was looked, for error messages.
-
     Raises:
         ConfigurationError: a nickname is not there, one sentence each, with those that are.
     """

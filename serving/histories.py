@@ -34,9 +34,6 @@ class Turn:
     """All that a copy of a model needs to give one reply.
 
     Attributes:
-        conversation: an id of the conversation.
-        history: what came before, as far as the agent knows it.
-        heard: messages since the agent last spoke.
         before: names the history. Who holds an agent under this name holds one that was told exactly this history.
         after: names what the history is to be once this turn has been answered.
     """
@@ -57,7 +54,6 @@ class Failure(NamedTuple):
 
     Attributes:
         error: the exception's ``repr``.
-        trace: its traceback.
     """
 
     error: str
@@ -116,7 +112,6 @@ class Agents:
     conversation continues also where nothing of it is kept.
 
     Args:
-        make: returns an agent with an empty history.
         most: how many are kept; the ones longest unused go first.
     """
 

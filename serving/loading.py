@@ -36,7 +36,6 @@ class LoadedModel:
     """A model in memory.
 
     Attributes:
-        nickname: what the requester calls it.
         agent: the ParlAI agent that holds the weights; conversations talk to clones made from :meth:`share`.
         model_file: ParlAI's `model_file`, or None.
     """
@@ -112,11 +111,6 @@ def load_model(
     source: ModelSource, model_parallel: bool, flag: str = "mephisto.blueprint.conversations_needed_string"
 ) -> LoadedModel:
     """Load the model of ``source``.
-
-    Args:
-        source: where it comes from.
-        model_parallel: ParlAI's.
-        flag: the one that names the models, for error messages.
 
     Raises:
         ConfigurationError: ParlAI can't load it; the message carries ParlAI's own reason.

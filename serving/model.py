@@ -63,7 +63,6 @@ class ServedModel(Protocol):
         """Begin to reply beside other requests, outside of the pool's threads; what is behind an endpoint does.
 
         Args:
-            asked: what :meth:`answer` would get.
             deadline: on :func:`time.monotonic`'s clock.
 
         Returns:

@@ -35,7 +35,6 @@ class LoadedGenerators:
 
         Args:
             opt: what ``load`` makes an agent of.
-            load: loads one with weights of its own.
 
         Raises:
             BaseException: whatever ``load``, or the agent, raises.

@@ -29,7 +29,6 @@ class PendingReply(NamedTuple):
     """A reply that was asked for; :meth:`ModelPool.wait_for` waits for it.
 
     Attributes:
-        nickname: of the model.
         future: the act that the model's clone will return.
         started: when it was asked for, on :func:`time.monotonic`'s clock.
         seconds: how long it is to be waited for at most.
@@ -50,7 +49,6 @@ class ModelPool:
     here, the scheduler guards the rest, and each clone belongs to one conversation.
 
     Args:
-        models: the loaded models.
         max_concurrent_responses: how many models generate at once; at least 1.
         response_timeout: seconds a conversation waits for one reply, its time in the queue included.
         max_batch_size: most conversations that a model answers at once.
@@ -93,7 +91,6 @@ class ModelPool:
         """Let a conversation's clone observe and answer.
 
         Args:
-            nickname: the clone's model, for error messages.
             clone: what the model's ``clone()`` made; not used by anyone else meanwhile.
             observations: ParlAI messages to observe, in order, before it acts.
             tell: gets the text so far, where the model streams.

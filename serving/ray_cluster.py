@@ -52,7 +52,6 @@ class RayCluster:
         cpus: how many processors one of our own has to offer at least; they are only counted, not reserved.
 
     Attributes:
-        is_own: whether the cluster ends with the run.
         keeper: name and namespace of an actor that lives as long as this process; None with a cluster of our own.
 
     Raises:

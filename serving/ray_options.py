@@ -17,8 +17,6 @@ class RayOptions:
 
     Attributes:
         address: of a running cluster, ``auto`` for the one that this machine belongs to, None for one of the run's own.
-        replicas: copies of each model.
-        cpus: processors of each copy.
         gpus: of each copy, parts of one included; None: one, if the cluster has any.
         start_time: seconds that all copies have to be up.
         time_limit: seconds that a reply may take.
@@ -48,11 +46,7 @@ class RayOptions:
 
 
 def serving_faults(args: Any) -> list[str]:
-    """Say what is wrong with the flags that say where models run, a sentence each.
-
-    Args:
-        args: the flags under ``mephisto.blueprint``.
-    """
+    """Say what is wrong with the flags that say where models run, a sentence each."""
     if args.serving == LOCAL:
         return []
     if args.serving != RAY:

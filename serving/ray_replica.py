@@ -43,12 +43,9 @@ class ReplicaPlan:
 
     Attributes:
         source: where the model comes from; the same path on every machine.
-        model_parallel: ParlAI's.
-        flag: the one that names the models, for error messages.
         time_limit: seconds that a reply may take.
         at_once: how many replies a model that takes no batches may be asked for at once.
         search_path: folders that Python searches where the run was started (a requester's own agents are there).
-        application: Serve's name for the replica's application.
         keeper: an actor that lives as long as the run, and its namespace; None where Ray itself ends with the run, and
             nobody outside this machine needs to reach the replica.
     """
@@ -82,9 +79,6 @@ class ModelReplica:
     """A loaded model that answers turns, each with its whole history.
 
     ``_lock`` guards the set of active runs; ``_model_lock`` is held by the one that works on a batched model.
-
-    Args:
-        plan: how to make it.
 
     Raises:
         RuntimeError: the model can't be loaded; the message holds what :func:`faults_in` finds.
@@ -176,7 +170,6 @@ def answer_turns(model: LoadedModel, agents: Agents, turns: Sequence[Turn]) -> l
     """Reply to a turn of each of several conversations, together where the model takes batches.
 
     Args:
-        model: loaded.
         agents: keeps the conversations' agents; made with the model's ``clone``.
         turns: at least one; each conversation at most once.
 
@@ -230,7 +223,6 @@ class ModelRequirement:
     """A model that a machine is to have.
 
     Attributes:
-        source: where it comes from.
         files: the names of the files in its folder -> bytes, where the run was started; None for one without a folder.
     """
 
@@ -256,7 +248,6 @@ class NodeReport:
     """What a machine of the cluster has.
 
     Attributes:
-        faults: what is missing there, a sentence each.
         takes_batches: nickname -> whether the model may be asked for several replies at once, as far as its class tells;
             empty if agents were not to be imported.
     """
@@ -271,9 +262,6 @@ def inspect_node(
     """Say what this machine lacks that models need: their files, and the modules of their agents.
 
     Args:
-        wanted: the models.
-        search_path: see :class:`ReplicaPlan`.
-        flag: the one that names the models' folder.
         must_import: whether to import the agents, which takes seconds, or only to see that their modules can be found.
     """
     extend_search_path(search_path)

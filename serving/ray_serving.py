@@ -45,10 +45,7 @@ class RayModel:
     """A model whose copies are on Ray; see :class:`~model_chat.serving.model.ServedModel`.
 
     Args:
-        nickname: what the requester calls it.
         handle: Serve's handle of the model's application.
-        description: what one of the copies says of the model.
-        options: how it was put there.
     """
 
     def __init__(self, nickname: str, handle: Any, description: Description, options: RayOptions) -> None:
@@ -181,13 +178,7 @@ class ModelsOnRay:
 
     Args:
         sources: nickname -> where the model comes from.
-        model_parallel: ParlAI's.
-        flag: the one that names the models, for error messages.
-        options: how they are put there.
         stopped: whether the requester wants the run to end; asked now and then while the models load.
-
-    Attributes:
-        models: ready.
 
     Raises:
         ConfigurationError: no cluster, machines that lack something, models that can't be loaded or not in time; nothing is

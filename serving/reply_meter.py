@@ -43,7 +43,6 @@ class ReplyMeter:
         What the end of the run has cut short (:class:`~model_chat.serving.model.StoppedError`) counts as neither.
 
         Args:
-            nickname: whose reply it is.
             started: when it was asked for, on :func:`time.monotonic`'s clock.
         """
         try:

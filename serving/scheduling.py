@@ -22,8 +22,6 @@ class ServingCount(NamedTuple):
     """What one model has done so far.
 
     Attributes:
-        replies: replies asked for that were begun.
-        batches: how many times the model was run for them.
         seconds: how long that took in all.
     """
 
@@ -130,7 +128,6 @@ class Scheduler:
     ``_condition`` guards everything here; no model is called while it is held.
 
     Args:
-        models: the models.
         limit: how many may run at once; at least 1.
         max_batch_size: most conversations answered at once; 1 for no batches.
         batch_wait: seconds that a request waits for others to join it, at most.
@@ -142,7 +139,6 @@ class Scheduler:
         self, models: Iterable[ServedModel], limit: int, max_batch_size: int, batch_wait: float, patience: float
     ) -> None:
         self._condition = threading.Condition()
-        self._max_batch_size = max_batch_size
         self._batch_wait = batch_wait
         self._patience = patience
         self._models = {model.nickname: model for model in models}
@@ -164,9 +160,6 @@ class Scheduler:
 
     def submit(self, requests: Iterable[tuple[str, Asked]]) -> list[Future[Any]]:
         """Queue requests of one conversation, all at the same moment, so that one batch can have them all.
-
-        Args:
-            requests: the nickname of the model and what it is asked, for each.
 
         Returns:
             a future for each, in order; it is cancelled if the scheduler is shut down before its turn comes.

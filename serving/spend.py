@@ -12,7 +12,6 @@ class ModelSpend:
     used. Thread-safe: the pool guards what changes.
 
     Args:
-        pool: the run's models.
         limit: US dollars of ``mephisto.blueprint.max_model_spend_usd``; None: no limit.
         earlier: US dollars that earlier runs of the task have cost.
     """

@@ -30,10 +30,8 @@ from model_chat.tests.scripted_human import (
     rating,
 )
 from model_chat.worlds import (
-    TRANSITIONS,
     ModelChatWorld,
     NoReservationLeftError,
-    State,
     make_world,
 )
 
@@ -410,20 +408,6 @@ def test_a_conversation_can_be_abandoned_before_it_begins() -> None:
     world.abandon("run ended")
     assert world.episode_done()
     assert world.get_custom_task_data()["dialog"] == []
-
-
-@pytest.mark.parametrize("before", State)
-@pytest.mark.parametrize("after", State)
-def test_only_the_written_transitions_are_possible(before: State, after: State) -> None:
-    world = begin(ScriptedHuman())
-    world.state = before
-    if after in TRANSITIONS[before]:
-        world._go(after)
-        assert world.state is after
-    else:
-        with pytest.raises(RuntimeError, match=f"can't go from '{before}' to '{after}'"):
-            world._go(after)
-        assert world.state is before
 
 
 # --- what is saved ---

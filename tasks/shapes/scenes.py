@@ -105,8 +105,6 @@ def make_scene(split: str, number: int, seed: int = 0) -> Scene:
 
     Args:
         split: ``train``, ``valid`` or ``test``; in the last two every second picture has a held-out combination.
-        number: which picture of the split.
-        seed: another seed gives other pictures.
 
     Raises:
         ValueError: there is no such split.

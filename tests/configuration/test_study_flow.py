@@ -71,7 +71,7 @@ def test_a_whole_flow_is_read(tmp_path: Path) -> None:
     path.write_text(WHOLE, encoding="utf-8")
     flow = load_study_flow(FLAG, str(path))
     assert [page.kind for page in flow.pages] == ["consent", "questions", "chat", "questions", "text"]
-    assert (flow.chat_idx, flow.has_pages_after, flow.text) == (2, True, WHOLE)
+    assert (flow.chat_idx, flow.text) == (2, WHOLE)
     assert [item.kind for _, item in flow.items()] == [
         "choice",
         "choice",

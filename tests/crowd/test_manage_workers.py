@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from model_chat.crowd.cost import dollars, fee_cents, to_cents, total_cents
+from model_chat.crowd.cost import fee_cents, total_cents
 from model_chat.crowd.ledger import Bonus, Ledger, token_of
+from model_chat.crowd.money import to_minor, written
 from model_chat.quality.blocks import BlockReason, block_reasons, find_worker, is_blocked, soft_block
 from model_chat.records.mephisto_database import list_agents
 from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
@@ -389,19 +390,19 @@ def test_every_subcommand_is_documented() -> None:
     ("amount", "cents"), [("1", 100), (0.5, 50), ("0.01", 1), (0.1, 10), ("12.340", 1234), ("0", 0), (0.07, 7)]
 )
 def test_amounts_are_read_to_the_cent(amount: Any, cents: int) -> None:
-    assert to_cents(amount) == cents
+    assert to_minor(amount) == cents
 
 
 @pytest.mark.parametrize("amount", ["", "x", "-1", "0.005", "nan", "inf", "1,50"])
 def test_what_is_no_amount_is_refused(amount: str) -> None:
     with pytest.raises(ValueError, match="no amount of dollars"):
-        to_cents(amount)
+        to_minor(amount)
 
 
 def test_the_fee_is_a_fifth_and_at_least_a_cent() -> None:
     assert [fee_cents(cents) for cents in (1, 3, 50, 333)] == [1, 1, 10, 67]
     assert total_cents(200, 50) == 200 * 60
-    assert dollars(total_cents(200, 50)) == "$120.00"
+    assert written(total_cents(200, 50)) == "$120.00"
 
 
 def test_amounts_on_the_command_line_are_checked(study: Study) -> None:

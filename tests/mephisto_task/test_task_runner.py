@@ -23,7 +23,7 @@ from model_chat.configuration.study_flow import parse_study_flow
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.conversation.quota import ConversationQuota, ModelCount
 from model_chat.conversation.study_flow import FlowOptions
-from model_chat.mephisto_task import task_runner
+from model_chat.mephisto_task import saving, task_runner
 from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.mephisto_task.task_runner import ModelChatTaskRunner
 from model_chat.mephisto_task.worker_pool import TaskWorkerPool
@@ -523,7 +523,7 @@ def fail(*args: Any, **kwargs: Any) -> Any:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The runner's pauses between attempts to save, which take no time here."""
     pauses: list[float] = []
-    monkeypatch.setattr(task_runner, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(saving, "time", SimpleNamespace(sleep=pauses.append))
     return pauses
 
 

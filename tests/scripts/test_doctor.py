@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from model_chat.launch.command_line import compose_config
-from model_chat.scripts import doctor
+from model_chat.scripts import _doctor_task, doctor
 from model_chat.scripts.doctor import Finding, Mark
 from model_chat.tests.agents import tiny_models
 from model_chat.tests.crowd import prolific_server
@@ -185,18 +185,18 @@ def test_what_a_panel_costs_is_said_and_prolific_is_asked(tmp_path: Path, monkey
             }
         )
         task = SimpleNamespace(chat_data_folder=tmp_path, task_name="study")
-        assert [str(finding) for finding in doctor.check_panel(cfg, task)] == [
+        assert [str(finding) for finding in _doctor_task.check_panel(cfg, task)] == [
             "✓ Panel: Cost: 5 places × £1.50 = £7.50.",
             "! Panel: The study has 20 places left on Prolific, and the run needs 5 conversations: who comes last finds no "
             "work. Ask for more conversations.",
             "✓ Panel: Reward: £1.50 for 12 minutes is £7.50 an hour.",
         ]
         server.tokens.clear()
-        (finding,) = doctor.check_panel(cfg, task)
+        (finding,) = _doctor_task.check_panel(cfg, task)
     assert finding.mark is Mark.FAULT
     assert f"the token in {prolific_server.VARIABLE} is not accepted" in finding.text
     cfg.mephisto.provider._provider_type = "mock"
-    assert list(doctor.check_panel(cfg, task)) == []
+    assert list(_doctor_task.check_panel(cfg, task)) == []
 
 
 def test_python_is_old_new_or_right() -> None:
@@ -259,18 +259,18 @@ def test_mephistos_data_folder_and_database_are_looked_at_and_left_as_they_are(
 ) -> None:
     folder = tmp_path / "mephisto"
     cfg = compose_config("example", study)
-    assert [finding.text for finding in doctor.check_mephisto_data(cfg)] == [
+    assert [finding.text for finding in _doctor_task.check_mephisto_data(cfg)] == [
         f"{folder} (mephisto.datapath) will be made by the first run"
     ]
     assert not folder.exists()
     folder.mkdir()
     Run(folder)
-    assert doctor.check_mephisto_data(cfg)[1] == doctor.fine("Mephisto's database", "in order, 1 task run")
+    assert _doctor_task.check_mephisto_data(cfg)[1] == doctor.fine("Mephisto's database", "in order, 1 task run")
     (folder / "database.db").write_bytes(b"no database" * 1000)
-    assert doctor.check_mephisto_data(cfg)[0].mark is Mark.FAULT
+    assert _doctor_task.check_mephisto_data(cfg)[0].mark is Mark.FAULT
     shutil.rmtree(folder)
     folder.write_text("a file", encoding="utf-8")
-    assert doctor.check_mephisto_data(cfg)[0].mark is Mark.FAULT
+    assert _doctor_task.check_mephisto_data(cfg)[0].mark is Mark.FAULT
 
 
 def test_the_command_prints_the_findings_and_its_exit_code_says_whether_a_run_would_start(

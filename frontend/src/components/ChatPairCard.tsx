@@ -1,11 +1,10 @@
-import { useEffect, useId, useLayoutEffect, useRef, type ReactElement } from "react";
-import { numberOf, takesText } from "../lib/keys";
-import { answerFor, type Answer, type Choice, type Scale } from "../state/comparison";
+import { useEffect, useId, useRef, type ReactElement } from "react";
+import { type Answer, type Choice, type Scale } from "../state/comparison";
 import type { Message } from "../state/view";
 import { texts } from "../texts";
 import { Bubble } from "./Bubble";
 import { ChoiceList } from "./ChoiceList";
-import { useFocusOnMount } from "./hooks";
+import { useFocusOnMount, useSideKeys } from "./hooks";
 
 /** What is said at the beginning of each of two chats. */
 export function ChatNumber({ chatIdx, all }: { chatIdx: number; all: number }): ReactElement {
@@ -54,23 +53,13 @@ export function ChatPairCard({
   useEffect(() => {
     card.current?.scrollIntoView({ block: "start" });
   }, [asked]);
-  useLayoutEffect(() => {
-    if (scale === null || disabled) return;
-    const press = (event: KeyboardEvent): void => {
-      const number = takesText(event.target) ? null : numberOf(event);
-      if (number !== 1 && number !== 2) return;
-      const at = event.target instanceof HTMLElement ? event.target.closest("[data-question]") : null;
-      const question =
-        at === null ? choices.findIndex((choice) => choice.pick === null) : Number(at.getAttribute("data-question"));
-      if (question < 0) return;
-      event.preventDefault();
-      onChoose(question, answerFor(number === 1 ? "left" : "right", scale));
-    };
-    document.addEventListener("keydown", press);
-    return () => {
-      document.removeEventListener("keydown", press);
-    };
-  }, [scale, disabled, choices, onChoose]);
+  useSideKeys(scale, disabled, (answer, target) => {
+    const at = target instanceof HTMLElement ? target.closest("[data-question]") : null;
+    const question =
+      at === null ? choices.findIndex((choice) => choice.pick === null) : Number(at.getAttribute("data-question"));
+    if (question >= 0) onChoose(question, answer);
+    return question >= 0;
+  });
 
   return (
     <section className="comparison of-chats" ref={card} aria-labelledby={`${id}-title`} data-testid="chat-comparison">

@@ -1,12 +1,11 @@
-import { useEffect, useId, useLayoutEffect, useRef, type ReactElement } from "react";
-import { numberOf, takesText } from "../lib/keys";
+import { useEffect, useId, useRef, type ReactElement } from "react";
 import { MODEL } from "../protocol";
-import { answerFor, type Answer, type Choice, type Comparison, type Scale } from "../state/comparison";
+import { type Answer, type Choice, type Comparison, type Scale } from "../state/comparison";
 import { texts } from "../texts";
 import { Bubble } from "./Bubble";
 import { ChoiceList } from "./ChoiceList";
 import { reveal } from "./guidance";
-import { useFocusOnMount } from "./hooks";
+import { useFocusOnMount, useSideKeys } from "./hooks";
 
 /** Two replies, beside each other or, on phones, one below the other. Nothing here tells which model has written which. */
 export function ReplyPair({ left, right }: { left: string; right: string }): ReactElement {
@@ -60,19 +59,10 @@ export function ComparisonCard({
   useEffect(() => {
     if (card.current !== null) reveal(card.current);
   }, [asked]);
-  useLayoutEffect(() => {
-    if (scale === null || disabled) return;
-    const press = (event: KeyboardEvent): void => {
-      const number = takesText(event.target) ? null : numberOf(event);
-      if (number !== 1 && number !== 2) return;
-      event.preventDefault();
-      onChoose(answerFor(number === 1 ? "left" : "right", scale));
-    };
-    document.addEventListener("keydown", press);
-    return () => {
-      document.removeEventListener("keydown", press);
-    };
-  }, [scale, disabled, onChoose]);
+  useSideKeys(scale, disabled, (answer) => {
+    onChoose(answer);
+    return true;
+  });
 
   return (
     <section className="comparison" ref={card} aria-labelledby={`${id}-title`} data-testid="comparison">

@@ -1,4 +1,6 @@
-import { useEffect, useRef, useState, type RefObject } from "react";
+import { useEffect, useLayoutEffect, useRef, useState, type RefObject } from "react";
+import { numberOf, takesText } from "../lib/keys";
+import { answerFor, type Answer, type Scale } from "../state/comparison";
 
 /** Moves the focus to a heading when its screen appears, so that screen readers say where one is. */
 export function useFocusOnMount<T extends HTMLElement>(): RefObject<T> {
@@ -24,6 +26,29 @@ export function useSecondsLeft(deadline: number | null): number | null {
     };
   }, [deadline]);
   return deadline === null ? null : Math.max(0, Math.ceil((deadline - now) / 1000));
+}
+
+/**
+ * Lets the keys 1 and 2 choose the left or the right one, except where the worker writes.
+ * `choose` gets where the key was pressed, and returns whether there was something to choose.
+ */
+export function useSideKeys(
+  scale: Scale | null,
+  disabled: boolean,
+  choose: (answer: Answer, target: EventTarget | null) => boolean,
+): void {
+  useLayoutEffect(() => {
+    if (scale === null || disabled) return;
+    const press = (event: KeyboardEvent): void => {
+      const number = takesText(event.target) ? null : numberOf(event);
+      if (number !== 1 && number !== 2) return;
+      if (choose(answerFor(number === 1 ? "left" : "right", scale), event.target)) event.preventDefault();
+    };
+    document.addEventListener("keydown", press);
+    return () => {
+      document.removeEventListener("keydown", press);
+    };
+  }, [scale, disabled, choose]);
 }
 
 /** Whether a media query holds; false where there are none. */
