@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
+from model_chat.analysis.parts import WHOLE
 from model_chat.configuration.study_flow import CONSENT, StudyFlow, parse_study_flow
 from model_chat.configuration.study_items import OTHER, Item
 from model_chat.errors import ConfigurationError
@@ -22,6 +23,8 @@ class Given(NamedTuple):
         page, item: ids.
         utterance_idx: of the reply that it is about, or None.
         value: as it was saved.
+        part: number of the part of the conversation that the reply belongs to, -1 for the whole
+            (:mod:`model_chat.analysis.parts`).
     """
 
     conversation: int
@@ -29,6 +32,7 @@ class Given(NamedTuple):
     item: str
     utterance_idx: int | None
     value: Any
+    part: int = WHOLE
 
 
 def flow_text_of(raw: object) -> str | None:
@@ -38,8 +42,14 @@ def flow_text_of(raw: object) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def answers_in(raw: object, conversation: int) -> list[Given]:
-    """The answers in a saved conversation; what is malformed is left out."""
+def answers_in(raw: object, conversation: int, row_parts: Sequence[int] = ()) -> list[Given]:
+    """The answers in a saved conversation; what is malformed is left out.
+
+    Args:
+        raw: the conversation.
+        conversation: its number.
+        row_parts: of each utterance, the number of its part.
+    """
     entries = raw.get("answers") if isinstance(raw, Mapping) else None
     given = []
     for entry in entries if isinstance(entries, list) else ():
@@ -48,7 +58,8 @@ def answers_in(raw: object, conversation: int) -> list[Given]:
         page, item, utterance = entry.get("page"), entry.get("item"), entry.get("utterance_idx")
         if isinstance(page, str) and isinstance(item, str):
             about = utterance if type(utterance) is int and 0 <= utterance < 2**31 else None
-            given.append(Given(conversation, page, item, about, entry["value"]))
+            part = row_parts[about] if about is not None and about < len(row_parts) else WHOLE
+            given.append(Given(conversation, page, item, about, entry["value"], part))
     return given
 
 

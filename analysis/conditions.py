@@ -90,7 +90,10 @@ def conditions(data: Data) -> Conditions | None:
     levels = {factor: sorted({key[at] for key in keys}, key=_order) for at, factor in enumerate(factors)}
     cells = sorted(set(keys), key=lambda key: [_order(level) for level in key])
     numbers = {cell: number for number, cell in enumerate(cells)}
-    design = _Design(factors, levels, cells, np.array([numbers[key] for key in keys]), used, data.worker[used])
+    design = _Design(
+        factors, levels, cells, np.array([numbers[key] for key in keys]), used, data.worker[: data.count][used]
+    )
+    metrics = [data.of_conversations(metric) for metric in data.metrics]
     confidence = data.settings.confidence
     remarks = []
     if not used.all():
@@ -101,11 +104,11 @@ def conditions(data: Data) -> Conditions | None:
     return Conditions(
         factors=factors,
         cells=pd.DataFrame(
-            [row for metric in data.metrics for row in design.cell_rows(metric, confidence)],
+            [row for metric in metrics for row in design.cell_rows(metric, confidence)],
             columns=[*(f"factor_{name}" for name in factors), *CELL_COLUMNS],
         ),
         effects=pd.DataFrame(
-            [row for metric in data.metrics for row in design.effect_rows(metric, confidence)],
+            [row for metric in metrics for row in design.effect_rows(metric, confidence)],
             columns=list(EFFECT_COLUMNS),
         ),
         remarks=remarks,

@@ -143,7 +143,7 @@ class ItemMetric:
     Attributes:
         asked: the item.
         aspect: which quantity of it.
-        sums, totals: a number a conversation.
+        sums, totals: a number an entry of :class:`Data`.
     """
 
     asked: Asked
@@ -152,7 +152,7 @@ class ItemMetric:
     totals: Floats
 
     def estimate(self, own: NDArray[np.bool_], workers: NDArray[np.int64], confidence: float) -> Estimate:
-        """Estimate it over some conversations, clustered by worker."""
+        """Estimate it over some entries, clustered by worker."""
         clusters = workers[own]
         sums = statistics.cluster_sums(self.sums[own], clusters)
         totals = statistics.cluster_sums(self.totals[own], clusters)
@@ -172,11 +172,12 @@ def item_metrics(data: Data) -> list[ItemMetric]:
             for answer in given:
                 value = aspect.of(answer.value)
                 if value is not None:
-                    sums[answer.conversation] += value
-                    totals[answer.conversation] += 1
+                    entry = data.entry_of(answer)
+                    sums[entry] += value
+                    totals[entry] += 1
             if isinstance(asked.item, HighlightItem):
                 # Whoever marks nothing has answered, too: the replies that were asked about are what counts.
-                replies = data.column("model_utterances") if asked.of_reply == "every_reply" else np.ones(count)
+                replies = data.column("model_utterances") if asked.of_reply == "every_reply" else data.last_replies
                 totals = np.maximum(totals, replies)
             found.append(ItemMetric(asked, aspect, sums, totals))
     return found
@@ -206,6 +207,8 @@ def items(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
         item = metric.asked.item
         for number, name in enumerate(data.models):
             found = metric.estimate(data.model == number, data.worker, data.settings.confidence)
+            if not data.has_row(number, found.total):
+                continue
             rows.append(
                 {
                     "page": metric.asked.page,
@@ -235,7 +238,7 @@ def answers(data: Data) -> pd.DataFrame:
         (
             given.conversation,
             data.workers[data.worker[given.conversation]],
-            data.models[data.model[given.conversation]],
+            data.models[data.model[data.entry_of(given)]],
             given.page,
             given.item,
             given.utterance_idx,
@@ -293,13 +296,16 @@ def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     confidence = data.settings.confidence
     for item in data.settings.by:
-        column = np.array(data.corpus.answers.column(item, len(data.model)) or [], dtype=object)
+        column = np.array(data.corpus.answers.column(item, data.count) or [], dtype=object)
         levels = sorted({level for level in column if level is not None})
         for level in levels if len(levels) <= MOST_LEVELS else ():
             for number, name in enumerate(data.models):
-                own = (column == level) & (data.model == number)
-                common = {"by": item, "level": level, "model_nickname": name, "conversations": int(own.sum())}
+                own = (column == level)[data.conversation] & (data.model == number)
+                talks = int((own & data.is_talk).sum())
+                common = {"by": item, "level": level, "model_nickname": name, "conversations": talks}
                 for metric in data.metrics:
+                    if not data.has_row(number, metric.totals[own].sum()):
+                        continue
                     sums = statistics.cluster_sums(metric.sums[own], data.worker[own])
                     totals = statistics.cluster_sums(metric.totals[own], data.worker[own])
                     is_rate = metric.kind == RATE
@@ -312,7 +318,7 @@ def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
                         common | {"metric": metric.name, "aspect": ""} | _cells(RATE if is_rate else MEAN, estimate)
                     )
                 for one in metrics:
-                    if one.asked.item.id == item:
+                    if one.asked.item.id == item or not data.has_row(number, one.totals[own].sum()):
                         continue
                     estimate = one.estimate(own, data.worker, confidence)
                     named = {"metric": one.asked.item.id, "aspect": one.aspect.name}
