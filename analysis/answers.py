@@ -7,12 +7,48 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model_chat.analysis.parts import WHOLE
-from model_chat.configuration.study_flow import CONSENT, StudyFlow, parse_study_flow
-from model_chat.configuration.study_items import OTHER, Item
 from model_chat.errors import ConfigurationError
+
+if TYPE_CHECKING:  # what reads study flows takes long to import, and is imported where there is one
+    from model_chat.configuration.study_flow import StudyFlow
+    from model_chat.configuration.study_items import Item
+
+MOST_LEVELS = 50
+"""Values of an item that results are split by; a number that everybody answers otherwise is nothing to split by."""
+ITEM_COLUMNS = (
+    "page",
+    "item",
+    "kind",
+    "question",
+    "aspect",
+    "measure",
+    "model_nickname",
+    "value",
+    "se",
+    "low",
+    "high",
+    "answers",
+    "workers",
+)
+ANSWER_COLUMNS = ("conversation_idx", "worker_id", "model_nickname", "page", "item", "utterance_idx", "value")
+SPLIT_COLUMNS = (
+    "by",
+    "level",
+    "model_nickname",
+    "metric",
+    "aspect",
+    "measure",
+    "value",
+    "se",
+    "low",
+    "high",
+    "total",
+    "conversations",
+    "workers",
+)
 
 
 class Given(NamedTuple):
@@ -65,6 +101,8 @@ def answers_in(raw: object, conversation: int, row_parts: Sequence[int] = ()) ->
 
 def value_text(value: Any) -> str:
     """An answer for a table: text as it is, ``many`` options joined by ``; ``, anything else as JSON."""
+    from model_chat.configuration.study_items import OTHER
+
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping) and value.keys() == {OTHER}:
@@ -78,6 +116,8 @@ def value_text(value: Any) -> str:
 
 @lru_cache(maxsize=64)
 def _parsed(text: str) -> StudyFlow | None:
+    from model_chat.configuration.study_flow import parse_study_flow
+
     try:
         return parse_study_flow("study_flow", "of a conversation", text)
     except ConfigurationError:
@@ -159,6 +199,8 @@ class Answers:
 
     def columns(self) -> list[str]:
         """The items from before the chat."""
+        from model_chat.configuration.study_flow import CONSENT
+
         return [asked.item.id for asked in self.asked() if asked.is_before and asked.item.id != CONSENT]
 
     def add(self, given: Iterable[Given], flows: Mapping[str, int], numbers: Sequence[int]) -> None:

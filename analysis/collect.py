@@ -266,7 +266,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
 
 def _unknown_splits(corpus: Corpus) -> list[str]:
     """Name what ``--by`` can't split by."""
-    known = corpus.answers.columns()
+    known = corpus.answers.columns() if corpus.settings.by else []
     return [
         f"--by names '{item}', which no study flow asks before the chat; give one of: {', '.join(known) or 'none'}."
         for item in corpus.settings.by

@@ -18,7 +18,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from model_chat.analysis import statistics
-from model_chat.analysis.answers import Asked, Given, value_text
+from model_chat.analysis.answers import (
+    ANSWER_COLUMNS,
+    ITEM_COLUMNS,
+    MOST_LEVELS,
+    SPLIT_COLUMNS,
+    Asked,
+    Given,
+    value_text,
+)
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.estimates import Estimate, Floats
 from model_chat.configuration.study_items import (
@@ -38,8 +46,6 @@ from model_chat.configuration.study_items import (
 from model_chat.quality.words import count_words
 
 RATE, MEAN = "rate", "mean"
-MOST_LEVELS = 50
-"""Values of an item that results are split by; a number that everybody answers otherwise is nothing to split by."""
 
 Measure = Callable[[Any], float | None]
 
@@ -183,23 +189,6 @@ def item_metrics(data: Data) -> list[ItemMetric]:
     return found
 
 
-ITEM_COLUMNS = (
-    "page",
-    "item",
-    "kind",
-    "question",
-    "aspect",
-    "measure",
-    "model_nickname",
-    "value",
-    "se",
-    "low",
-    "high",
-    "answers",
-    "workers",
-)
-
-
 def items(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
     """A row an item, aspect and model: value, clustered error and interval."""
     rows = []
@@ -227,9 +216,6 @@ def items(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows, columns=list(ITEM_COLUMNS))
-
-
-ANSWER_COLUMNS = ("conversation_idx", "worker_id", "model_nickname", "page", "item", "utterance_idx", "value")
 
 
 def answers(data: Data) -> pd.DataFrame:
@@ -268,23 +254,6 @@ def texts(data: Data) -> list[tuple[Asked, list[Given]]]:
 def _own_text(value: Any) -> str | None:
     entries = value if isinstance(value, list) else [value]
     return next((entry[OTHER] for entry in entries if isinstance(entry, dict) and OTHER in entry), None)
-
-
-SPLIT_COLUMNS = (
-    "by",
-    "level",
-    "model_nickname",
-    "metric",
-    "aspect",
-    "measure",
-    "value",
-    "se",
-    "low",
-    "high",
-    "total",
-    "conversations",
-    "workers",
-)
 
 
 def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:

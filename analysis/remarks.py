@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from model_chat.analysis.answers import MOST_LEVELS
 from model_chat.analysis.arrays import Data
-from model_chat.analysis.items import MOST_LEVELS
 from model_chat.analysis.mixed import disagreements
 from model_chat.analysis.summary import Summary, records
 from model_chat.configuration.lists import join_list

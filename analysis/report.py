@@ -18,7 +18,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from model_chat.analysis import charts
-from model_chat.analysis.answer_report import answer_section
 from model_chat.analysis.arrays import CLEAN, Data
 from model_chat.analysis.chunks import CONTEXT_TURN
 from model_chat.analysis.collect import Corpus
@@ -110,8 +109,8 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "settings": settings,
         "models": models,
         "shown_models": [model for model in models if model in set(summary.models["model_nickname"])],
+        "has_pair_rows": any(name in set(summary.models["model_nickname"]) for name in _named(data, pairs=True)),
         "model_count": len(_named(data, pairs=False)),
-        "pairs": _named(data, pairs=True),
         "buckets": buckets,
         "found": corpus.sources,
         "counted": corpus.conversations.num_rows,
@@ -147,7 +146,7 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "mixed": summary.mixed[summary.mixed["about"] == "difference"].to_dict("records"),
         "sequential": [] if summary.sequential is None else summary.sequential.to_dict("records"),
         "charts": _charts(summary, models, buckets, level),
-        "answers": answer_section(summary, level),
+        "answers": _answer_section(summary, level),
         "turns": summary.turns.to_dict("records"),
         "conversations": len(conversations),
         "conversation_data": _embedded(
@@ -175,6 +174,14 @@ def _with_rows(models: Sequence[str], table: pd.DataFrame) -> list[str]:
     """Those of the models that a table has rows of."""
     known = set(table["model_nickname"])
     return [model for model in models if model in known]
+
+
+def _answer_section(summary: Summary, level: str) -> dict[str, Any] | None:
+    if not summary.data.corpus.answers:
+        return None
+    from model_chat.analysis.answer_report import answer_section  # as in the summary
+
+    return answer_section(summary, level)
 
 
 def _folder_names(folders: Sequence[str]) -> str:

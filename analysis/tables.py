@@ -39,13 +39,14 @@ def _ratio(part: float, whole: float) -> float:
 def models(data: Data) -> pd.DataFrame:
     """A row a model: the counts, shares and means that are printed.
 
-    Where replies were compared there is a row of the pair, too: what belongs to no single model (the worker's messages, the
-    final ratings, clean conversations) is there, and empty in the models' own rows if they never talked alone.
+    Where replies were compared there is a row of each pair, too, after those of the models: what belongs to no single model
+    (the worker's messages, the final ratings, clean conversations) is there, and empty in the models' own rows if they never
+    talked alone.
     """
     words, questions = data.column("human_words"), data.column("human_questions")
     human, model_messages = data.column("human_utterances"), data.column("model_utterances")
     rows = []
-    for number, name in enumerate(data.models):
+    for number, name in sorted(enumerate(data.models), key=lambda entry: bool(data.is_pair[entry[0]])):
         own = (data.model == number) & data.is_talk
         if not own.any():  # a pair whose whole chats were compared
             continue
@@ -77,7 +78,7 @@ def models(data: Data) -> pd.DataFrame:
         for i, rating in enumerate(data.rating_names):
             given = data.ratings[own, i] if data.ratings.shape[1] else np.zeros(0)
             known = given[np.isfinite(given)]
-            row[f"{rating}_count"] = len(known)
+            row[f"{rating}_count"] = _or_none(len(known), data.has_row(number, len(known)))
             row[f"{rating}_mean"] = float(known.mean()) if len(known) else float("nan")
         rows.append(row)
     if not rows:

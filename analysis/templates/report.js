@@ -68,7 +68,7 @@
   function said(turn) {
     const human = turn.agent === 0;
     const row = element("div", human ? "turn human" : "turn");
-    row.append(element("span", "who", human ? "Worker" : turn.model || "Model"));
+    row.append(element("span", "who", human ? "Worker" : turn.compared ? "Two replies" : turn.model || "Model"));
     if (turn.compared) row.append(comparison(turn.compared));
     else row.append(element("p", "", turn.text));
     if (turn.ticks && turn.ticks.length) {

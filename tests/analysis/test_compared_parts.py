@@ -127,7 +127,7 @@ def test_each_compared_reply_counts_for_the_model_that_gave_it_and_the_rest_for_
     assert by_model(models, "human_utterances", "human_words", "human_questions", "final_rating_count") == {
         "a": (2, 10, 0, 1),
         "a|b": (3, 13, 1, 1),
-        "b": (None, None, None, 0),
+        "b": (None, None, None, None),
     }
     assert by_model(models, "clean_conversations", "clean_share") == {"a": (0, 0), "a|b": (0, 0), "b": (None, None)}
 
