@@ -26,6 +26,7 @@ from model_chat.analysis.parallel import run_builder
 from model_chat.analysis.parts import PART_SCHEMA, WHOLE
 from model_chat.analysis.rows import Hooks, RowBuilder
 from model_chat.analysis.settings import NO_LIMIT, Settings
+from model_chat.configuration.comparison import pair_key
 from model_chat.configuration.lists import unmatched
 from model_chat.errors import ConfigurationError
 from model_chat.records.mephisto_database import find_database, list_agents
@@ -87,10 +88,20 @@ class Corpus:
         return {reason.value: counts[reason] for reason in ExclusionReason if counts[reason]}
 
     def model_names(self) -> pa.ChunkedArray:
-        """Nicknames of all entries: of the conversations, then of the parts."""
-        return pa.chunked_array(
-            [*self.conversations["model_nickname"].chunks, *self.parts["model_nickname"].chunks], pa.string()
-        )
+        """Nicknames of all entries: of the conversations, then of the parts.
+
+        ``b|a`` is the pair ``a|b``, and has the name that most conversations have.
+        """
+        own, parts = self.conversations["model_nickname"], self.parts["model_nickname"]
+        if self.parts.num_rows:
+            names = own.to_pylist()
+            pairs = {names[number] for number in self.parts["conversation"].to_pylist()}
+            spelled: dict[frozenset[str] | str, str] = {}
+            for name, _ in sorted(Counter(names).items(), key=lambda entry: (-entry[1], entry[0])):
+                if name in pairs:
+                    spelled.setdefault(pair_key(name), name)
+            own = pa.chunked_array([[spelled.get(pair_key(name), name) if name in pairs else name for name in names]])
+        return pa.chunked_array([*own.chunks, *parts.chunks], pa.string())
 
     def first_parts(self) -> np.ndarray:
         """For each conversation the entry that is its first part, if it has any; entries are numbered as above."""

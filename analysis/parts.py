@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from model_chat.configuration.comparison import models_of
 from model_chat.records.reading import ReadConversation
 from model_chat.records.schema import MODEL_IDX
 
 WHOLE = -1
 """In place of the number of a part: what belongs to the conversation as a whole."""
-PAIR_SEPARATOR = "|"
 PART_COUNTS = ("human_utterances", "human_words", "human_questions", "model_utterances")
 """Counts of a part that are also counted of the conversation."""
 PART_SCHEMA = pa.schema(
@@ -62,7 +62,7 @@ def parts_of(conversation: ReadConversation) -> tuple[list[Part], list[int]]:
     dialog = conversation.dialog
     if conversation.comparisons is None:
         return [], [WHOLE] * len(dialog)
-    pair = conversation.model_nickname.split(PAIR_SEPARATOR)
+    pair = models_of(conversation.model_nickname)
     chats = sorted({line.chat_idx for line in dialog if line.chat_idx is not None})
     if chats:
         parts = [Part(_speaker_of_chat(conversation, chat, pair), is_chat=True) for chat in chats]

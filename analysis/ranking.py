@@ -188,7 +188,7 @@ def adds_information(judgements: Judgements, known: Floats, column: Floats) -> b
     """
     rows = np.column_stack([_design(judgements, known), column])
     lengths = np.linalg.norm(rows, axis=0)
-    triangle = np.linalg.qr(rows / np.where(lengths > TIE, lengths, 1.0), mode="r")
+    triangle = np.linalg.qr(rows / np.where(lengths > TIE, lengths, 1.0)).R
     with_it, without = (np.linalg.matrix_rank(part, tol=_COLLINEAR) for part in (triangle, triangle[:, :-1]))
     return bool(with_it > without)
 

@@ -288,6 +288,15 @@ def test_a_model_against_itself_has_all_replies_and_both_chats(study: Callable[.
     assert by_model(models, "conversations", "model_utterances") == {"a": (3, 8), "a|a": (1, None)}
 
 
+def test_a_pair_written_the_other_way_round_is_the_same_pair(study: Callable[..., Any]) -> None:
+    turned = per_turn("w3", "h3")
+    turned["task_description"]["model_nickname"] = "b|a"
+    compiled = study(per_turn(), per_turn("w2", "h2"), turned)
+    assert by_model(compiled.summary.models, "conversations") == {"a": 3, "b": 3, "a|b": 3}
+    assert compiled.summary.ratings["ratings"].tolist() == [3]
+    assert set(compiled.frame["model_nickname"]) == {"a", "b", "a|b"}
+
+
 def test_cells_of_a_design_count_both_models_of_a_conversation(study: Callable[..., Any]) -> None:
     warm, cool = {"conditions": {"tone": "warm"}}, {"conditions": {"tone": "cool"}}
     cells = study(per_turn(**warm), paired(**warm), per_turn("w3", "h3", **cool)).summary.conditions.cells

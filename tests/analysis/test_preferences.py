@@ -214,9 +214,11 @@ def test_a_length_that_follows_from_the_models_is_not_controlled_for(
         return compared(left, right, pick, turn) | sides
 
     picks = ("left", "right", "left", "tie")
-    studied = [
-        (f"w{n}", [judged("a", "b", picks[n % 4], 0), judged("c", "b", picks[(n + 1) % 4], 1)]) for n in range(12)
-    ]
+    studied = []
+    for n in range(16):
+        first, second = (("a", "b"), ("b", "c")) if n % 2 else (("b", "a"), ("c", "b"))
+        pick = picks[n // 2 % 4]
+        studied.append((f"w{n}", [judged(*first, pick, 0), judged(*second, picks[n // 4], 1)]))
     found = compile_all(*studied)
     assert [row["effect"] for row in found["comparison_effects"]] == ["left_side_rate", "left_side"]
     assert all(row["strength_controlled"] is None for row in found["ranking"])
