@@ -34,27 +34,29 @@ def answer_section(summary: Summary, level: str) -> dict[str, Any] | None:
     entries: list[dict[str, Any]] = []
     for (page, item), own in summary.items.groupby(["page", "item"], sort=False):
         first = own.iloc[0]
+        models = list(dict.fromkeys(own["model_nickname"]))  # of two that were compared, either the models or the pair
         rows = [
             {
                 "aspect": aspect or {MEAN: "Mean", RATE: "Share"}[str(measure)],
                 "measure": measure,
-                "cells": cells.set_index("model_nickname").reindex(list(data.models)).to_dict("records"),
+                "cells": cells.set_index("model_nickname").reindex(models).to_dict("records"),
             }
             for (aspect, measure), cells in own.groupby(["aspect", "measure"], sort=False)
         ]
         given = written.get((str(page), str(item)), [])
-        per_model = own.groupby("model_nickname")["answers"].max().reindex(list(data.models))
+        per_model = own.groupby("model_nickname")["answers"].max().reindex(models, fill_value=0)
         entries.append(
             {
                 "item": item,
+                "models": models,
                 "question": first["question"],
                 "what": _WHAT[str(first["kind"])],
                 "rows": rows,
                 "answers": [int(count) for count in per_model],
                 # That of a text would show the number of its words, which nobody asks for.
-                "chart": None if first["kind"] == "text" else _chart(own, list(data.models), level, len(entries)),
+                "chart": None if first["kind"] == "text" else _chart(own, models, level, len(entries)),
                 "texts": [
-                    {"model": data.models[data.model[one.conversation]], "text": str(one.value)}
+                    {"model": data.models[data.model[data.entry_of(one)]], "text": str(one.value)}
                     for one in given[:MOST_TEXTS]
                 ],
                 "more_texts": max(0, len(given) - MOST_TEXTS),

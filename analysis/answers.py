@@ -7,11 +7,48 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from model_chat.configuration.study_flow import CONSENT, StudyFlow, parse_study_flow
-from model_chat.configuration.study_items import OTHER, Item
+from model_chat.analysis.parts import WHOLE
 from model_chat.errors import ConfigurationError
+
+if TYPE_CHECKING:  # what reads study flows takes long to import, and is imported where there is one
+    from model_chat.configuration.study_flow import StudyFlow
+    from model_chat.configuration.study_items import Item
+
+MOST_LEVELS = 50
+"""Values of an item that results are split by; a number that everybody answers otherwise is nothing to split by."""
+ITEM_COLUMNS = (
+    "page",
+    "item",
+    "kind",
+    "question",
+    "aspect",
+    "measure",
+    "model_nickname",
+    "value",
+    "se",
+    "low",
+    "high",
+    "answers",
+    "workers",
+)
+ANSWER_COLUMNS = ("conversation_idx", "worker_id", "model_nickname", "page", "item", "utterance_idx", "value")
+SPLIT_COLUMNS = (
+    "by",
+    "level",
+    "model_nickname",
+    "metric",
+    "aspect",
+    "measure",
+    "value",
+    "se",
+    "low",
+    "high",
+    "total",
+    "conversations",
+    "workers",
+)
 
 
 class Given(NamedTuple):
@@ -19,6 +56,8 @@ class Given(NamedTuple):
 
     Attributes:
         utterance_idx: of the reply that it is about, or None.
+        part: number of the part of the conversation that the reply belongs to, -1 for the whole
+            (:mod:`model_chat.analysis.parts`).
     """
 
     conversation: int
@@ -26,6 +65,7 @@ class Given(NamedTuple):
     item: str
     utterance_idx: int | None
     value: Any
+    part: int = WHOLE
 
 
 def flow_text_of(raw: object) -> str | None:
@@ -35,8 +75,14 @@ def flow_text_of(raw: object) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def answers_in(raw: object, conversation: int) -> list[Given]:
-    """The answers in a saved conversation; what is malformed is left out."""
+def answers_in(raw: object, conversation: int, row_parts: Sequence[int] = ()) -> list[Given]:
+    """The answers in a saved conversation; what is malformed is left out.
+
+    Args:
+        raw: the conversation.
+        conversation: its number.
+        row_parts: of each utterance, the number of its part.
+    """
     entries = raw.get("answers") if isinstance(raw, Mapping) else None
     given = []
     for entry in entries if isinstance(entries, list) else ():
@@ -45,12 +91,15 @@ def answers_in(raw: object, conversation: int) -> list[Given]:
         page, item, utterance = entry.get("page"), entry.get("item"), entry.get("utterance_idx")
         if isinstance(page, str) and isinstance(item, str):
             about = utterance if type(utterance) is int and 0 <= utterance < 2**31 else None
-            given.append(Given(conversation, page, item, about, entry["value"]))
+            part = row_parts[about] if about is not None and about < len(row_parts) else WHOLE
+            given.append(Given(conversation, page, item, about, entry["value"], part))
     return given
 
 
 def value_text(value: Any) -> str:
     """An answer for a table: text as it is, ``many`` options joined by ``; ``, anything else as JSON."""
+    from model_chat.configuration.study_items import OTHER
+
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping) and value.keys() == {OTHER}:
@@ -64,6 +113,8 @@ def value_text(value: Any) -> str:
 
 @lru_cache(maxsize=64)
 def _parsed(text: str) -> StudyFlow | None:
+    from model_chat.configuration.study_flow import parse_study_flow
+
     try:
         return parse_study_flow("study_flow", "of a conversation", text)
     except ConfigurationError:
@@ -138,6 +189,8 @@ class Answers:
 
     def columns(self) -> list[str]:
         """The items from before the chat."""
+        from model_chat.configuration.study_flow import CONSENT
+
         return [asked.item.id for asked in self.asked() if asked.is_before and asked.item.id != CONSENT]
 
     def add(self, given: Iterable[Given], flows: Mapping[str, int], numbers: Sequence[int]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from model_chat.analysis.collect import Corpus
+from model_chat.analysis.answers import Given
+from model_chat.analysis.collect import Corpus, entries_of
 from model_chat.analysis.estimates import Floats
 from model_chat.analysis.naming import Names, names_of
+from model_chat.analysis.parts import PART_COUNTS, WHOLE
 from model_chat.analysis.settings import Settings
 from model_chat.records.schema import NONE_ALL_GOOD
 
@@ -26,7 +31,7 @@ class Metric:
     Attributes:
         name: a bucket, :data:`CLEAN`, or a rating's column name.
         kind: `rate` or `rating`.
-        sums, totals: a number a conversation.
+        sums, totals: a number an entry (:class:`Data`).
     """
 
     name: str
@@ -38,13 +43,21 @@ class Metric:
 
 @dataclass
 class Data:
-    """The corpus as arrays, one entry a conversation unless said otherwise.
+    """The corpus as arrays, one entry a conversation, and then one a part of a conversation of two compared models.
+
+    What belongs to one of two compared models (:mod:`model_chat.analysis.parts`) is counted at its part, and the rest at the
+    entry of the conversation, whose model is the pair ``a|b``: nothing is counted twice. Entry ``i`` is conversation ``i``
+    for the first :attr:`count` of them.
 
     Attributes:
-        models, workers: names by number, in order of name.
+        models, workers: names by number, in order of name; pairs are among the models.
         model, worker: numbers.
-        ratings: conversations x questions, NaN where missing.
-        turn_model, turn_worker: one a model message that was annotated.
+        conversation: number of each entry's conversation.
+        ratings: entries x questions, NaN where missing.
+        is_pair: whether a model is a pair, one a model.
+        only_compared: whether a model talked in no conversation alone, one a model; true for pairs.
+        is_talk: false for the conversation of two chats, each of which is an entry.
+        entry: of each annotated model message, in the order of the corpus' turns.
     """
 
     corpus: Corpus
@@ -52,21 +65,112 @@ class Data:
     workers: list[str] = field(init=False)
     model: NDArray[np.int64] = field(init=False)
     worker: NDArray[np.int64] = field(init=False)
+    conversation: NDArray[np.int64] = field(init=False)
     ratings: Floats = field(init=False)
+    is_pair: NDArray[np.bool_] = field(init=False)
+    only_compared: NDArray[np.bool_] = field(init=False)
+    is_talk: NDArray[np.bool_] = field(init=False)
+    entry: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
-        table = self.corpus.conversations
-        self.models, self.model = _numbered(table["model_nickname"].to_pylist())
-        self.workers, self.worker = _numbered(table["worker_id"].to_pylist())
-        questions = self.corpus.questions
-        self.ratings = np.full((table.num_rows, questions), np.nan)
+        table, parts, turns = self.corpus.conversations, self.corpus.parts, self.corpus.turns
+        self.models, self.model = _numbered(self.corpus.model_names().to_pylist())
+        divided = parts["conversation"].to_numpy().astype(np.int64)
+        self.conversation = np.concatenate([np.arange(self.count), divided])
+        self.workers, of_conversations = _numbered(table["worker_id"].to_pylist())
+        self.worker = of_conversations[self.conversation]
+        self.ratings = np.full((len(self.model), self.corpus.questions), np.nan)
         for row, answers in enumerate(table["ratings"].to_pylist()):
             if answers:
                 self.ratings[row, : len(answers)] = answers
+        numbers = np.arange(len(self.models))
+        alone = np.ones(self.count, dtype=bool)
+        alone[divided] = False
+        self.only_compared = ~np.isin(numbers, self.model[: self.count][alone])
+        of_parts = np.isin(numbers, self.model[self.count :])
+        self.is_pair = np.isin(numbers, self.model[divided]) & self.only_compared & ~of_parts
+        self.is_talk = np.ones(len(self.model), dtype=bool)
+        self.is_talk[divided[self._is_chat]] = False
+        self.entry = entries_of(turns["conversation"], turns["part"], self._first_part).astype(np.int64)
+
+    @property
+    def count(self) -> int:
+        """How many conversations there are."""
+        return int(self.corpus.conversations.num_rows)
+
+    @cached_property
+    def _first_part(self) -> NDArray[np.int64]:
+        return self.corpus.first_parts()
+
+    @cached_property
+    def _is_chat(self) -> NDArray[np.bool_]:
+        return np.asarray(self.corpus.parts["is_chat"].to_pandas(), dtype=bool)
 
     def column(self, name: str) -> Floats:
-        """A numeric column of the conversations; NaN where missing."""
+        """A numeric column of the conversations; NaN where missing.
+
+        Counts are divided between a conversation and its parts; what is not counted of parts is NaN there.
+        """
+        whole = self.conversation_column(name)
+        if name not in PART_COUNTS:
+            return np.concatenate([whole, np.full(len(self._is_chat), np.nan)])
+        counts = np.asarray(self.corpus.parts[name].to_pandas(), dtype=np.float64)
+        return np.concatenate([whole - np.bincount(self.conversation[self.count :], counts, self.count), counts])
+
+    def conversation_column(self, name: str) -> Floats:
+        """A numeric column of the conversations, one number a conversation; NaN where missing."""
         return np.asarray(self.corpus.conversations[name].to_pandas(), dtype=np.float64)
+
+    @cached_property
+    def last_replies(self) -> Floats:
+        """Last replies of a conversation, or of a chat, of each entry."""
+        of_parts = np.asarray(self.corpus.parts["last_replies"].to_pandas(), dtype=np.float64)
+        whole = 1 - np.minimum(np.bincount(self.conversation[self.count :], of_parts, self.count), 1)
+        return np.concatenate([whole, of_parts])
+
+    def conversations_of(self, model: int) -> pd.DataFrame:
+        """The conversations of a model, a row each, with the columns of the corpus' conversations.
+
+        The row of a part has the part's counts, and no ratings.
+        """
+        entries = np.flatnonzero((self.model == model) & self.is_talk)
+        frame: pd.DataFrame = self.corpus.conversations.take(pa.array(self.conversation[entries])).to_pandas()
+        if self.only_compared[model] or (entries >= self.count).any():
+            frame["model_nickname"] = self.models[model]
+            frame.loc[entries >= self.count, "ratings"] = None
+            for name in PART_COUNTS:
+                frame[name] = self.column(name)[entries].astype(np.int64)
+            frame["annotated_utterances"] = self.annotated[entries].astype(np.int64)
+        return frame
+
+    def entry_of(self, given: Given) -> int:
+        """The entry that an answer belongs to: of the model whose reply it is about, or of the conversation."""
+        if given.part == WHOLE:
+            return given.conversation
+        return int(self._first_part[given.conversation]) + given.part
+
+    def pairs_to_compare(self) -> Iterator[tuple[int, int]]:
+        """Numbers of two models, or of two pairs of models: a pair is compared with pairs alone."""
+        for a, b in itertools.combinations(range(len(self.models)), 2):
+            if self.is_pair[a] == self.is_pair[b]:
+                yield a, b
+
+    def has_row(self, model: int, total: float) -> bool:
+        """Whether a table has a row of something that was counted ``total`` times for a model.
+
+        Where models were only compared, it is in the row of either the model or the pair, and the other has none.
+        """
+        return total > 0 or not self.only_compared[model]
+
+    def has_rows(self, a: int, b: int, totals: Floats) -> bool:
+        """Whether two models have rows, by :meth:`has_row`, of what was counted ``totals`` times in each entry."""
+        return all(self.has_row(model, totals[self.model == model].sum()) for model in (a, b))
+
+    def of_conversations(self, metric: Metric) -> Metric:
+        """A metric with a number a conversation, whichever of its models it was counted of."""
+        sums = np.bincount(self.conversation, metric.sums, self.count).astype(np.float64)
+        totals = np.bincount(self.conversation, metric.totals, self.count).astype(np.float64)
+        return replace(metric, sums=sums, totals=totals)
 
     @property
     def settings(self) -> Settings:
@@ -85,45 +189,50 @@ class Data:
 
     @cached_property
     def annotated(self) -> Floats:
-        """Annotated model messages of each conversation."""
-        counts = np.bincount(self.corpus.turns["conversation"], minlength=len(self.model))
+        """Annotated model messages of each entry."""
+        counts = np.bincount(self.entry, minlength=len(self.model))
         return counts.astype(np.float64)
 
     @cached_property
     def ticks(self) -> Floats:
-        """Conversations x buckets: how many model messages were ticked."""
-        where = self.corpus.turns["conversation"]
+        """Entries x buckets: how many model messages were ticked."""
         count = len(self.model)
-        columns = [np.bincount(where, ticked, count) for ticked in self.corpus.labels.T]
+        columns = [np.bincount(self.entry, ticked, count) for ticked in self.corpus.labels.T]
         return np.stack(columns, axis=1) if columns else np.zeros((count, 0))
 
     @cached_property
     def clean(self) -> Floats:
         """1 for an annotated conversation without a problem, 0 for one with, NaN for one that was not annotated.
 
+        One in which replies were compared is one conversation of the pair; one of two chats has two, each of its model.
         With `--as-original` only ticks of problem buckets count, not whether `none_all_good` was ticked.
         """
-        problems = self._of_conversations(self.problem_ticked) if self.settings.as_original else self.problems
-        return np.where(self.annotated > 0, problems == 0, np.nan)
+        talk = self.entry.copy()
+        of_reply = talk >= self.count
+        of_reply[of_reply] = ~self._is_chat[talk[of_reply] - self.count]
+        talk[of_reply] = self.conversation[talk[of_reply]]
+        marked = self.problem_ticked if self.settings.as_original else self.is_problem
+        problems = np.bincount(talk, marked, len(self.model))
+        return np.where(np.bincount(talk, minlength=len(self.model)) > 0, problems == 0, np.nan)
 
     @cached_property
     def problems(self) -> Floats:
-        """Annotated model messages of each conversation that have a problem.
+        """Annotated model messages of each entry that have a problem; NaN where none are annotated at all."""
+        if not self.settings.annotated:
+            return np.full(len(self.model), np.nan)
+        return np.asarray(np.bincount(self.entry, self.is_problem, len(self.model)), dtype=np.float64)
+
+    @cached_property
+    def is_problem(self) -> NDArray[np.bool_]:
+        """Whether there is a problem, one an annotated model message.
 
         A problem bucket is ticked, or `none_all_good` is not although the annotation had it. With `--as-original`, every
         message that is not marked `none_all_good`.
         """
-        if not self.settings.annotated:
-            return np.full(len(self.model), np.nan)
         problem = ~self.good_ticked
         if not self.settings.as_original:
             problem = self.problem_ticked | (problem & self.corpus.turns["offers_good"])
-        return self._of_conversations(problem)
-
-    def _of_conversations(self, turns: NDArray[np.bool_]) -> Floats:
-        """How many of the marked messages each conversation has."""
-        counts = np.bincount(self.corpus.turns["conversation"], turns, len(self.model))
-        return np.asarray(counts, dtype=np.float64)
+        return np.asarray(problem)
 
     @cached_property
     def problem_ticked(self) -> NDArray[np.bool_]:

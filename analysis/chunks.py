@@ -18,6 +18,7 @@ from model_chat.analysis.generations import ConversationGenerations
 from model_chat.analysis.judgements import JudgementRows
 from model_chat.analysis.measures import Measures, context_text
 from model_chat.analysis.naming import Description, describe, merge
+from model_chat.analysis.parts import WHOLE, PartRows
 from model_chat.analysis.settings import Settings
 from model_chat.records.reading import ReadConversation, Source
 from model_chat.records.schema import MODEL_IDX
@@ -40,13 +41,15 @@ class Chunk:
         utterances: a row an utterance, the context row first; `conversation` is the position in ``conversations``.
         conversations: a row a conversation that passed.
         turns: a row an annotated model message: `conversation`, `exchange` (0-based), `history` (what was judged),
-            `offers_good` (whether there was a box `none_all_good`).
+            `offers_good` (whether there was a box `none_all_good`), `part` (the number of its part of the conversation, -1
+            where there are none).
         labels: ticks of those messages, one column a bucket.
         candidates: the conversations that the rules about several conversations are applied to, in order: the content of
             each, for telling duplicates, and its exclusion if a later rule has already left it out
             (:meth:`ChunkBuilder.add_excluded`).
         generations: what is known of the replies of every conversation that could be read, those in ``excluded`` included.
         judgements: a row a judgement of two replies; `conversation` is the position in ``conversations``.
+        parts: a row a part of a conversation of two compared models (:mod:`model_chat.analysis.parts`); the same.
         answers: to the items of study flows, with positions in ``conversations``.
     """
 
@@ -60,12 +63,19 @@ class Chunk:
     generations: list[ConversationGenerations]
     descriptions: Counter[Description]
     judgements: pa.RecordBatch
+    parts: pa.RecordBatch
     answers: list[Given]
     flows: Counter[str]
 
 
 TURN_DTYPE = np.dtype(
-    [("conversation", np.int32), ("exchange", np.int32), ("history", np.int64), ("offers_good", np.bool_)]
+    [
+        ("conversation", np.int32),
+        ("part", np.int32),
+        ("exchange", np.int32),
+        ("history", np.int64),
+        ("offers_good", np.bool_),
+    ]
 )
 
 
@@ -78,6 +88,7 @@ def utterance_schema(settings: Settings, extra_columns: Mapping[str, type]) -> p
             ("agent_idx", pa.int8()),
             ("text", pa.string()),
             ("rated", pa.bool_()),
+            ("part", pa.int32()),
             *((bucket, pa.bool_()) for bucket in settings.problem_buckets),
             *((name, _ARROW_TYPES[kind]) for name, kind in extra_columns.items()),
         ]
@@ -124,12 +135,14 @@ class ChunkBuilder:
         self._flows: Counter[str] = Counter()
         self._conversations: list[tuple[Any, ...]] = []
         self._judgements = JudgementRows()
+        self._parts = PartRows()
         self._row_conversation, self._row_turn, self._row_agent = array("i"), array("i"), array("b")
         self._row_text: list[str] = []
         self._row_rated: list[bool] = []
+        self._row_part = array("i")
         self._row_ticks: list[tuple[bool, ...] | None] = []
         self._row_extra: dict[str, list[Any]] = {name: [] for name in self._extra}
-        self._turn_conversation, self._turn_exchange = array("i"), array("i")
+        self._turn_conversation, self._turn_part, self._turn_exchange = array("i"), array("i"), array("i")
         self._turn_history: list[bytes] = []
         self._turn_offers_good: list[bool] = []
         self._turn_ticks: list[tuple[bool, ...]] = []
@@ -172,10 +185,11 @@ class ChunkBuilder:
         self._candidates.append((measures.digest, None))
         merge(self._descriptions, {describe(conversation.raw): 1})
         self._judgements.add(position, conversation)
+        self._parts.add(position, measures.parts)
         flow = flow_text_of(conversation.raw)
         if flow is not None:
             self._flows[flow] += 1
-            self._answers += answers_in(conversation.raw, position)
+            self._answers += answers_in(conversation.raw, position, measures.row_parts)
         rows = len(conversation.dialog) + 1
         self._row_conversation.extend([position] * rows)
         self._row_turn.extend(range(CONTEXT_TURN, rows - 1))
@@ -187,12 +201,15 @@ class ChunkBuilder:
         rated = [False] * rows
         rated[measures.last_model_row + 1] = True
         self._row_rated += rated
+        self._row_part.append(WHOLE)
+        self._row_part.extend(measures.row_parts)
         self._row_ticks.append(None)
         self._row_ticks += measures.rows
         for values in extras:
             for name in self._extra:
                 self._row_extra[name].append(values.get(name))
         self._turn_conversation.extend([position] * len(measures.ticks))
+        self._turn_part.extend(measures.turn_parts)
         self._turn_exchange.extend(measures.exchanges)
         self._turn_history += measures.histories
         self._turn_offers_good += measures.offers_good
@@ -215,6 +232,7 @@ class ChunkBuilder:
             generations=self.generations,
             descriptions=self._descriptions,
             judgements=self._judgements.batch(),
+            parts=self._parts.batch(),
             answers=self._answers,
             flows=self._flows,
         )
@@ -226,6 +244,7 @@ class ChunkBuilder:
             pa.array(np.frombuffer(self._row_agent, np.int8) if self._row_agent else [], pa.int8()),
             pa.array(self._row_text, pa.string()),
             pa.array(self._row_rated, pa.bool_()),
+            pa.array(np.frombuffer(self._row_part, np.int32) if self._row_part else [], pa.int32()),
         ]
         absent = np.array([ticks is None for ticks in self._row_ticks], dtype=bool)
         blank = (False,) * len(self._buckets)
@@ -246,6 +265,7 @@ class ChunkBuilder:
         turns = np.zeros(len(self._turn_ticks), TURN_DTYPE)
         if self._turn_ticks:
             turns["conversation"] = np.frombuffer(self._turn_conversation, np.int32)
+            turns["part"] = np.frombuffer(self._turn_part, np.int32)
             turns["exchange"] = np.frombuffer(self._turn_exchange, np.int32)
             turns["history"] = np.frombuffer(b"".join(self._turn_history), ">i8")
             turns["offers_good"] = self._turn_offers_good

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,10 @@ from model_chat.analysis.generations import GenerationTotals
 from model_chat.analysis.judgements import JUDGEMENT_SCHEMA
 from model_chat.analysis.naming import Description, merge
 from model_chat.analysis.parallel import run_builder
+from model_chat.analysis.parts import PART_SCHEMA, WHOLE
 from model_chat.analysis.rows import Hooks, RowBuilder
 from model_chat.analysis.settings import NO_LIMIT, Settings
+from model_chat.configuration.comparison import pair_key
 from model_chat.configuration.lists import unmatched
 from model_chat.errors import ConfigurationError
 from model_chat.records.mephisto_database import find_database, list_agents
@@ -50,6 +52,7 @@ class Corpus:
         unmatched: a sentence for each block list with ids that no conversation has.
         spool: the file with the utterances; :meth:`utterances` reads it.
         judgements: a row a judgement of two replies, see `JUDGEMENT_SCHEMA`; `conversation` is `conversation_idx`.
+        parts: of conversations of two compared models, see `PART_SCHEMA`; the same, in order of conversations.
     """
 
     settings: Settings
@@ -65,6 +68,7 @@ class Corpus:
     spool: Path
     generations: GenerationTotals = field(default_factory=GenerationTotals)
     judgements: pa.Table = field(default_factory=JUDGEMENT_SCHEMA.empty_table)
+    parts: pa.Table = field(default_factory=PART_SCHEMA.empty_table)
     answers: Answers = field(default_factory=Answers)
 
     @property
@@ -77,6 +81,27 @@ class Corpus:
         """Counts of excluded conversations, in the order of the rules."""
         counts = Counter(exclusion.reason for exclusion in self.excluded)
         return {reason.value: counts[reason] for reason in ExclusionReason if counts[reason]}
+
+    def model_names(self) -> pa.ChunkedArray:
+        """Nicknames of all entries: of the conversations, then of the parts.
+
+        ``b|a`` is the pair ``a|b``, and has the name that most conversations have.
+        """
+        own, parts = self.conversations["model_nickname"], self.parts["model_nickname"]
+        if self.parts.num_rows:
+            names = own.to_pylist()
+            pairs = {names[number] for number in self.parts["conversation"].to_pylist()}
+            spelled: dict[frozenset[str] | str, str] = {}
+            for name, _ in sorted(Counter(names).items(), key=lambda entry: (-entry[1], entry[0])):
+                if name in pairs:
+                    spelled.setdefault(pair_key(name), name)
+            own = pa.chunked_array([[spelled.get(pair_key(name), name) if name in pairs else name for name in names]])
+        return pa.chunked_array([*own.chunks, *parts.chunks], pa.string())
+
+    def first_parts(self) -> np.ndarray:
+        """For each conversation the entry that is its first part, if it has any; entries are numbered as above."""
+        count = self.conversations.num_rows
+        return np.asarray(np.searchsorted(self.parts["conversation"].to_numpy(), np.arange(count)) + count)
 
     def utterances(self) -> Iterator[pa.RecordBatch]:
         """The utterances of all conversations, in order, a batch at a time; `conversation` is `conversation_idx`."""
@@ -96,10 +121,8 @@ class _Collector:
     kept: int = 0
     answers: Answers = field(default_factory=Answers)
 
-    def take(
-        self, chunk: Chunk
-    ) -> tuple[pa.RecordBatch, pa.RecordBatch, np.ndarray, np.ndarray, pa.RecordBatch, list[Exclusion]]:
-        """Apply the rules to a chunk and number what stays."""
+    def take(self, chunk: Chunk) -> Chunk:
+        """Apply the rules to a chunk and number what stays: the chunk without the rest, and what these rules left out."""
         limit = self.settings.max_convos_per_worker
         rows = chunk.conversations
         numbers = np.full(rows.num_rows, -1, np.int32)
@@ -136,8 +159,26 @@ class _Collector:
             turns, labels = turns[stays], labels[stays]
         turns = turns.copy()
         turns["conversation"] = numbers[turns["conversation"]]
-        utterances, judgements = (_renumbered(batch, numbers) for batch in (chunk.utterances, chunk.judgements))
-        return rows, utterances, turns, labels, judgements, excluded
+        return replace(
+            chunk,
+            conversations=rows,
+            utterances=_renumbered(chunk.utterances, numbers),
+            turns=turns,
+            labels=labels,
+            judgements=_renumbered(chunk.judgements, numbers),
+            parts=_renumbered(chunk.parts, numbers),
+            excluded=excluded,
+        )
+
+
+def entries_of(conversation: np.ndarray, part: np.ndarray, first_part: np.ndarray) -> np.ndarray:
+    """Numbers of entries (:meth:`Corpus.model_names`): of the part where there is one, else of the conversation.
+
+    Args:
+        conversation, part: numbers, one each.
+        first_part: :meth:`Corpus.first_parts`.
+    """
+    return np.where(part == WHOLE, conversation, first_part[conversation] + part)
 
 
 def _renumbered(batch: pa.RecordBatch, numbers: np.ndarray) -> pa.RecordBatch:
@@ -181,6 +222,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
     turns: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     judgements: list[pa.RecordBatch] = []
+    parts: list[pa.RecordBatch] = []
     unknown: Counter[str] = Counter()
     generations = GenerationTotals()
     descriptions: Counter[Description] = Counter()
@@ -189,14 +231,15 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
     with pa.OSFile(str(spool), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for chunk in run_builder(builder, wanted, settings.processes, settings.dask_scheduler):
             done += chunk.conversations.num_rows + len(chunk.excluded)
-            kept, utterances, chunk_turns, chunk_labels, judged, late = collector.take(chunk)
-            writer.write_batch(utterances)
-            judgements.append(judged)
-            rows.append(kept)
-            turns.append(chunk_turns)
-            labels.append(chunk_labels)
+            kept = collector.take(chunk)
+            writer.write_batch(kept.utterances)
+            judgements.append(kept.judgements)
+            parts.append(kept.parts)
+            rows.append(kept.conversations)
+            turns.append(kept.turns)
+            labels.append(kept.labels)
             excluded += chunk.excluded
-            excluded += late
+            excluded += kept.excluded
             unknown.update(chunk.unknown_labels)
             generations.add(chunk.generations)
             merge(descriptions, chunk.descriptions)
@@ -217,6 +260,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
         spool=spool,
         generations=generations,
         judgements=pa.Table.from_batches(judgements, JUDGEMENT_SCHEMA).combine_chunks(),
+        parts=pa.Table.from_batches(parts, PART_SCHEMA).combine_chunks(),
         answers=collector.answers,
     )
     ConfigurationError.raise_if(_unknown_splits(corpus))
@@ -225,7 +269,7 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
 
 def _unknown_splits(corpus: Corpus) -> list[str]:
     """Name what ``--by`` can't split by."""
-    known = corpus.answers.columns()
+    known = corpus.answers.columns() if corpus.settings.by else []
     return [
         f"--by names '{item}', which no study flow asks before the chat; give one of: {', '.join(known) or 'none'}."
         for item in corpus.settings.by

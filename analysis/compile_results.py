@@ -16,9 +16,7 @@ import logging  # noqa: E402 (the path first)
 from collections.abc import Iterable, Sequence  # noqa: E402 (the path first)
 
 from model_chat.analysis.compiler import ModelChatResultsCompiler  # noqa: E402 (the path first)
-from model_chat.analysis.console import reading_progress  # noqa: E402 (the path first)
 from model_chat.errors import ConfigurationError  # noqa: E402 (the path first)
-from model_chat.records.schema import NONE_ALL_GOOD  # noqa: E402 (the path first)
 
 __all__ = ["ModelChatResultsCompiler", "main", "run"]
 
@@ -45,6 +43,8 @@ def run(compiler_class: type[ModelChatResultsCompiler], arguments: Sequence[str]
             parser.set_defaults(**_of_study(options))
             options = parser.parse_args(arguments)
         compiler = compiler_class(options)
+        from model_chat.analysis.console import reading_progress  # --help need not wait for it
+
         with reading_progress() as compiler.progress:
             compiler.compile_and_save_results()
     except ConfigurationError as error:
@@ -86,6 +86,7 @@ def _of_study(options: argparse.Namespace) -> dict[str, str | None]:
         ConfigurationError: there is no such file, it has faults, or nothing has been collected with it.
     """
     from model_chat.launch.study import find_study
+    from model_chat.records.schema import NONE_ALL_GOOD
 
     study = find_study(options.conf)
     boxes = dict.fromkeys([*study.buckets, *([NONE_ALL_GOOD] if study.buckets else [])])

@@ -9,21 +9,19 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import pandas as pd
-import pyarrow as pa
-
-from model_chat.analysis import latex, output
-from model_chat.analysis.collect import Corpus, collect
-from model_chat.analysis.console import print_summary
-from model_chat.analysis.judge_agreement import judge_agreement
-from model_chat.analysis.remarks import remarks
 from model_chat.analysis.settings import OWN_COLUMNS, Settings, add_flags, settings_from
-from model_chat.analysis.summary import Summary, summarise
 from model_chat.errors import ConfigurationError
-from model_chat.records.llm_judgments import read_llm_judgments
-from model_chat.records.reading import ReadConversation, ReadUtterance
+
+if (
+    TYPE_CHECKING
+):  # what reads and computes is imported where it begins: --help, and a fault of the flags, don't wait for it
+    import pandas as pd
+
+    from model_chat.analysis.collect import Corpus
+    from model_chat.analysis.summary import Summary
+    from model_chat.records.reading import ReadConversation, ReadUtterance
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +101,8 @@ class ModelChatResultsCompiler:
 
         Args:
             conversations: its conversations, a row each, with the columns of
-                :data:`model_chat.analysis.chunks.CONVERSATION_SCHEMA`.
+                :data:`model_chat.analysis.chunks.CONVERSATION_SCHEMA`. Where it was compared with another, the row has what
+                was counted of this model (:meth:`model_chat.analysis.arrays.Data.conversations_of`).
         """
         return {}
 
@@ -113,6 +112,10 @@ class ModelChatResultsCompiler:
         :attr:`summary` holds the statistics afterwards. This needs memory for all texts;
         :meth:`compile_and_save_results` does not.
         """
+        import pyarrow as pa
+
+        from model_chat.analysis import output
+
         with self._collected() as corpus:
             self.summary = self._summarise(corpus)
             schema = output.result_schema(corpus, self.extra_columns)
@@ -121,7 +124,9 @@ class ModelChatResultsCompiler:
             return frame
 
     def compile_and_save_results(self) -> dict[str, Path]:
-        """Read, check, compute, save and print."""
+        """Read, check, compute, save and print; return the files written, by what they are."""
+        from model_chat.analysis.console import print_summary
+
         if type(self).compile_results is not ModelChatResultsCompiler.compile_results:
             # A subclass that makes its own results wants them saved, not ours.
             own: pd.DataFrame | None = self.compile_results()
@@ -150,26 +155,38 @@ class ModelChatResultsCompiler:
     @contextlib.contextmanager
     def _collected(self) -> Iterator[Corpus]:
         """Read everything; the texts lie in a temporary file beside the results until the end."""
+        from model_chat.analysis.collect import collect
+
         folder = Path(self.settings.output_folder)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".compiling_") as temporary:
             yield collect(self.settings, self, Path(temporary) / "utterances.arrow", self.progress)
 
     def _summarise(self, corpus: Corpus) -> Summary:
+        from model_chat.analysis.summary import summarise
+
         summary = summarise(corpus)
         if self.settings.judgments is not None:
+            from model_chat.analysis.judge_agreement import judge_agreement
+            from model_chat.records.llm_judgments import read_llm_judgments
+
             summary.judges = judge_agreement(summary.data, read_llm_judgments("--judgments", self.settings.judgments))
         if type(self).model_columns is not ModelChatResultsCompiler.model_columns:
-            conversations = corpus.conversations.to_pandas()
+            data = summary.data
             rows = [
-                self.model_columns(name, conversations[conversations["model_nickname"] == name])
+                self.model_columns(name, data.conversations_of(data.models.index(name)))
                 for name in summary.models["model_nickname"]
             ]
+            import pandas as pd
+
             own = pd.DataFrame(rows, index=summary.models.index)
             summary.models = pd.concat([summary.models, own], axis=1)
         return summary
 
     def _save(self, corpus: Corpus, summary: Summary, own: pd.DataFrame | None) -> dict[str, Path]:
+        from model_chat.analysis import latex, output
+        from model_chat.analysis.remarks import remarks
+
         settings = self.settings
         folder, kind, guard = Path(settings.output_folder), settings.results_format, settings.csv_guard
         stamp = _free_stamp(folder)

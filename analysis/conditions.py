@@ -118,8 +118,10 @@ def conditions(data: Data) -> Conditions | None:
     levels = {factor: sorted({key[at] for key in keys}, key=_order) for at, factor in enumerate(factors)}
     cells = sorted(set(keys), key=lambda key: [_order(level) for level in key])
     numbers = {cell: number for number, cell in enumerate(cells)}
-    design = _Design(factors, levels, cells, np.array([numbers[key] for key in keys]), used, data.worker[used])
-    metrics = [*data.metrics, *win_rates(data)]
+    design = _Design(
+        factors, levels, cells, np.array([numbers[key] for key in keys]), used, data.worker[: data.count][used]
+    )
+    metrics = [*(data.of_conversations(metric) for metric in data.metrics), *win_rates(data)]
     if data.corpus.judgements.num_rows:  # conversations of two models may have no ratings
         metrics = [metric for metric in metrics if metric.totals[used].any()]
     confidence = data.settings.confidence

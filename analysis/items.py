@@ -18,7 +18,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from model_chat.analysis import statistics
-from model_chat.analysis.answers import Asked, Given, value_text
+from model_chat.analysis.answers import (
+    ANSWER_COLUMNS,
+    ITEM_COLUMNS,
+    MOST_LEVELS,
+    SPLIT_COLUMNS,
+    Asked,
+    Given,
+    value_text,
+)
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.estimates import Estimate, Floats
 from model_chat.configuration.study_items import (
@@ -38,8 +46,6 @@ from model_chat.configuration.study_items import (
 from model_chat.quality.words import count_words
 
 RATE, MEAN = "rate", "mean"
-MOST_LEVELS = 50
-"""Values of an item that results are split by; a number that everybody answers otherwise is nothing to split by."""
 
 Measure = Callable[[Any], float | None]
 
@@ -141,7 +147,7 @@ class ItemMetric:
     """An aspect of an item in every conversation.
 
     Attributes:
-        sums, totals: a number a conversation.
+        sums, totals: a number an entry of :class:`Data`.
     """
 
     asked: Asked
@@ -150,7 +156,7 @@ class ItemMetric:
     totals: Floats
 
     def estimate(self, own: NDArray[np.bool_], workers: NDArray[np.int64], confidence: float) -> Estimate:
-        """Estimate it over some conversations, clustered by worker."""
+        """Estimate it over some entries, clustered by worker."""
         clusters = workers[own]
         sums = statistics.cluster_sums(self.sums[own], clusters)
         totals = statistics.cluster_sums(self.totals[own], clusters)
@@ -170,31 +176,15 @@ def item_metrics(data: Data) -> list[ItemMetric]:
             for answer in given:
                 value = aspect.of(answer.value)
                 if value is not None:
-                    sums[answer.conversation] += value
-                    totals[answer.conversation] += 1
+                    entry = data.entry_of(answer)
+                    sums[entry] += value
+                    totals[entry] += 1
             if isinstance(asked.item, HighlightItem):
                 # Whoever marks nothing has answered, too: the replies that were asked about are what counts.
-                replies = data.column("model_utterances") if asked.of_reply == "every_reply" else np.ones(count)
+                replies = data.column("model_utterances") if asked.of_reply == "every_reply" else data.last_replies
                 totals = np.maximum(totals, replies)
             found.append(ItemMetric(asked, aspect, sums, totals))
     return found
-
-
-ITEM_COLUMNS = (
-    "page",
-    "item",
-    "kind",
-    "question",
-    "aspect",
-    "measure",
-    "model_nickname",
-    "value",
-    "se",
-    "low",
-    "high",
-    "answers",
-    "workers",
-)
 
 
 def items(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
@@ -204,6 +194,8 @@ def items(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
         item = metric.asked.item
         for number, name in enumerate(data.models):
             found = metric.estimate(data.model == number, data.worker, data.settings.confidence)
+            if not data.has_row(number, found.total):
+                continue
             rows.append(
                 {
                     "page": metric.asked.page,
@@ -224,16 +216,13 @@ def items(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(ITEM_COLUMNS))
 
 
-ANSWER_COLUMNS = ("conversation_idx", "worker_id", "model_nickname", "page", "item", "utterance_idx", "value")
-
-
 def answers(data: Data) -> pd.DataFrame:
     """A row an answer, as it was given."""
     rows = [
         (
             given.conversation,
             data.workers[data.worker[given.conversation]],
-            data.models[data.model[given.conversation]],
+            data.models[data.model[data.entry_of(given)]],
             given.page,
             given.item,
             given.utterance_idx,
@@ -265,23 +254,6 @@ def _own_text(value: Any) -> str | None:
     return next((entry[OTHER] for entry in entries if isinstance(entry, dict) and OTHER in entry), None)
 
 
-SPLIT_COLUMNS = (
-    "by",
-    "level",
-    "model_nickname",
-    "metric",
-    "aspect",
-    "measure",
-    "value",
-    "se",
-    "low",
-    "high",
-    "total",
-    "conversations",
-    "workers",
-)
-
-
 def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
     """The buckets, ratings and items per model within each answer to the items of ``--by``.
 
@@ -291,13 +263,16 @@ def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     confidence = data.settings.confidence
     for item in data.settings.by:
-        column = np.array(data.corpus.answers.column(item, len(data.model)) or [], dtype=object)
+        column = np.array(data.corpus.answers.column(item, data.count) or [], dtype=object)
         levels = sorted({level for level in column if level is not None})
         for level in levels if len(levels) <= MOST_LEVELS else ():
             for number, name in enumerate(data.models):
-                own = (column == level) & (data.model == number)
-                common = {"by": item, "level": level, "model_nickname": name, "conversations": int(own.sum())}
+                own = (column == level)[data.conversation] & (data.model == number)
+                talks = int((own & data.is_talk).sum())
+                common = {"by": item, "level": level, "model_nickname": name, "conversations": talks}
                 for metric in data.metrics:
+                    if not data.has_row(number, metric.totals[own].sum()):
+                        continue
                     sums = statistics.cluster_sums(metric.sums[own], data.worker[own])
                     totals = statistics.cluster_sums(metric.totals[own], data.worker[own])
                     is_rate = metric.kind == RATE
@@ -310,7 +285,7 @@ def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
                         common | {"metric": metric.name, "aspect": ""} | _cells(RATE if is_rate else MEAN, estimate)
                     )
                 for one in metrics:
-                    if one.asked.item.id == item:
+                    if one.asked.item.id == item or not data.has_row(number, one.totals[own].sum()):
                         continue
                     estimate = one.estimate(own, data.worker, confidence)
                     named = {"metric": one.asked.item.id, "aspect": one.aspect.name}

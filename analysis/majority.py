@@ -45,7 +45,7 @@ def majority_labels(data: Data) -> pd.DataFrame:
                     "item": [int(item).to_bytes(8, "big", signed=True).hex() for item in counted.items],
                     "conversation_idx": conversation,
                     "turn_idx": turn_idx[where],
-                    "model_nickname": np.array(data.models, dtype=object)[data.model[conversation]],
+                    "model_nickname": np.array(data.models, dtype=object)[data.model[data.entry[where]]],
                     "label": label,
                     "judges": judges,
                     "ticked": ticked,

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from model_chat.analysis.parts import WHOLE, Part, parts_of
 from model_chat.quality.words import count_words
 from model_chat.records.legacy import as_bool
-from model_chat.records.reading import ReadConversation, ReadingReason, UnreadableError
+from model_chat.records.reading import ReadConversation, ReadingReason, ReadUtterance, UnreadableError
 from model_chat.records.schema import HUMAN_IDX, NONE_ALL_GOOD
 
 _QUESTION = re.compile(r"[?？؟]+")
@@ -24,8 +25,9 @@ _TICKS = frozenset({bool, type(None)})
 class Measures:
     """What is counted while walking through one dialogue.
 
-    `ticks`, `exchanges`, `histories` and `offers_good` have an entry for each annotated model message; the last says
-    whether the annotation had a box `none_all_good`.
+    `ticks`, `exchanges`, `histories`, `offers_good` and `turn_parts` have an entry for each annotated model message;
+    `offers_good` says whether the annotation had a box `none_all_good`. Exchanges are counted in each chat by itself.
+    `parts` are those of the models that were compared, and `row_parts` and `turn_parts` their numbers.
     """
 
     human_utterances: int = 0
@@ -37,6 +39,9 @@ class Measures:
     exchanges: list[int] = field(default_factory=list)
     histories: list[bytes] = field(default_factory=list)
     offers_good: list[bool] = field(default_factory=list)
+    turn_parts: list[int] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    row_parts: list[int] = field(default_factory=list)
     rows: list[tuple[bool, ...] | None] = field(default_factory=list)
     last_model_row: int = -1
     digest: bytes = b""
@@ -90,18 +95,27 @@ def measure(
         UnreadableError: a value that is no tick is where a tick should be.
     """
     measures = Measures()
-    history = _history_of(conversation)
+    histories = _Histories(conversation)
+    parts, row_parts = measures.parts, measures.row_parts = histories.parts, histories.row_parts
     times: list[float | None] = []
     for position, utterance in enumerate(conversation.dialog):
-        history.update(f"{utterance.agent_idx}{utterance.text}\0".encode())
+        histories.add(utterance, row_parts[position])
+        part = parts[row_parts[position]] if row_parts[position] != WHOLE else None
         times.append(utterance.timestamp)
         ticks: tuple[bool, ...] | None = None
         if utterance.agent_idx == HUMAN_IDX:
             if as_original or not utterance.fake_start:
-                measures.human_utterances += 1
-                measures.human_words += len(utterance.text.split()) if as_original else count_words(utterance.text)
+                words = len(utterance.text.split()) if as_original else count_words(utterance.text)
+                questions = 0
                 if "?" in utterance.text or not utterance.text.isascii():
-                    measures.human_questions += len(_QUESTION.findall(utterance.text))
+                    questions = len(_QUESTION.findall(utterance.text))
+                measures.human_utterances += 1
+                measures.human_words += words
+                measures.human_questions += questions
+                if part is not None:
+                    part.human_utterances += 1
+                    part.human_words += words
+                    part.human_questions += questions
                 timing = utterance.timing
                 if timing is not None and timing.shown is not None and timing.sent is not None:
                     taken = timing.sent - timing.shown
@@ -122,13 +136,21 @@ def measure(
                                 unknown[name] = unknown.get(name, 0) + 1
                     measures.ticks.append(ticks)
                     measures.offers_good.append(NONE_ALL_GOOD in data)
-                    measures.exchanges.append(measures.model_utterances)
-                    measures.histories.append(history.digest())
+                    said_in = part if part is not None and part.is_chat else measures
+                    measures.exchanges.append(said_in.model_utterances)
+                    measures.histories.append(histories.digest(row_parts[position]))
+                    measures.turn_parts.append(row_parts[position])
                 measures.model_utterances += 1
+                if part is not None:
+                    part.model_utterances += 1
         measures.rows.append(ticks)
     if measures.last_model_row < 0:
         measures.last_model_row = len(conversation.dialog) - 1
-    measures.dialog_hash = history.digest()
+    else:
+        last_part = row_parts[measures.last_model_row]
+        for number, one in enumerate(parts):
+            one.last_replies = int(one.model_utterances > 0 if one.is_chat else number == last_part)
+    measures.dialog_hash = histories.dialog.digest()
     content = hashlib.blake2b(measures.dialog_hash, digest_size=16)
     content.update(
         repr(
@@ -139,24 +161,57 @@ def measure(
     return measures
 
 
-def _history_of(conversation: ReadConversation) -> hashlib.blake2b:
-    """The hash of what a conversation begins with; each utterance is added to it."""
+class _Histories:
+    """Hashes of utterances with everything that was said before them.
+
+    Where two models were compared, the hash of a reply names the model that gave it, and in one of two chats the history is
+    that of the chat: the model knew nothing of the other.
+
+    Attributes:
+        dialog: of the whole dialogue so far, with the nickname of the model, or of the pair.
+        parts, row_parts: as :func:`model_chat.analysis.parts.parts_of` divides the conversation.
+    """
+
+    def __init__(self, conversation: ReadConversation) -> None:
+        self.parts, self.row_parts = parts_of(conversation)
+        context = context_text(conversation)
+        self.dialog = _begun(conversation.model_nickname, context)
+        self._of_parts = [_begun(part.model_nickname, context) for part in self.parts]
+
+    def add(self, utterance: ReadUtterance, part: int) -> None:
+        said = f"{utterance.agent_idx}{utterance.text}\0".encode()
+        self.dialog.update(said)
+        for number, history in enumerate(self._of_parts):
+            if number == part or not self.parts[number].is_chat:
+                history.update(said)
+
+    def digest(self, part: int) -> bytes:
+        """Of the utterance that was added last, which belongs to a part."""
+        return self.dialog.digest() if part == WHOLE else self._of_parts[part].digest()
+
+
+def _begun(model_nickname: str, context: str) -> hashlib.blake2b:
     history = hashlib.blake2b(digest_size=8)
-    history.update(f"{conversation.model_nickname}\0{context_text(conversation)}\0".encode())
+    history.update(f"{model_nickname}\0{context}\0".encode())
     return history
 
 
 def item_digests(conversation: ReadConversation) -> list[bytes]:
-    """A hash for each utterance of it with everything said before: the `histories` of :func:`measure`, 8 bytes each.
-
-    That of the last utterance is the hash of the whole dialogue.
-    """
-    history = _history_of(conversation)
+    """A hash for each utterance of it with everything said before: the `histories` of :func:`measure`, 8 bytes each."""
+    histories = _Histories(conversation)
     digests = []
-    for utterance in conversation.dialog:
-        history.update(f"{utterance.agent_idx}{utterance.text}\0".encode())
-        digests.append(history.digest())
+    for utterance, part in zip(conversation.dialog, histories.row_parts, strict=True):
+        histories.add(utterance, part)
+        digests.append(histories.digest(part))
     return digests
+
+
+def dialog_digest(conversation: ReadConversation) -> bytes:
+    """The hash of the whole dialogue, 8 bytes."""
+    histories = _Histories(conversation)
+    for utterance, part in zip(conversation.dialog, histories.row_parts, strict=True):
+        histories.add(utterance, part)
+    return histories.dialog.digest()
 
 
 def _holds_tick(data: Mapping[str, Any], known: frozenset[str]) -> bool:

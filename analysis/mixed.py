@@ -15,7 +15,6 @@ no fit.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -164,7 +163,7 @@ def mixed(data: Data) -> pd.DataFrame:
         }
         known = np.flatnonzero(np.isfinite(found.mean)).tolist()
         contrasts: list[tuple[str, int, int | None]] = [("estimate", a, None) for a in known]
-        contrasts += [("difference", a, b) for a, b in itertools.combinations(known, 2)]
+        contrasts += [("difference", a, b) for a, b in data.pairs_to_compare() if a in known and b in known]
         width = float(special.stdtrit(found.workers - 1, (1 + data.settings.confidence) / 2))
         for about, a, b in contrasts:
             value, variance = float(found.mean[a]), float(found.covariance[a, a])

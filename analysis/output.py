@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from model_chat.analysis.arrays import rating_columns
-from model_chat.analysis.collect import Corpus
+from model_chat.analysis.collect import Corpus, entries_of
 from model_chat.analysis.exclusions import Exclusion
 from model_chat.records.writing import whole_file
 
@@ -62,15 +62,18 @@ def result_batches(corpus: Corpus, extra_columns: Mapping[str, type]) -> Iterato
     schema = result_schema(corpus, extra_columns)
     ratings = [_rating(corpus, question) for question in range(max(corpus.questions, 1))]
     count = corpus.conversations.num_rows
+    models = corpus.model_names().combine_chunks()
+    first_part = corpus.first_parts()
     split = {
         name: pa.array(corpus.answers.column(name, count) or [None] * count, pa.string()) for name in corpus.settings.by
     }
     for batch in corpus.utterances():
         conversation = batch["conversation"]
         columns: dict[str, pa.Array] = {
-            name: batch[name] for name in batch.schema.names if name not in ("conversation", "rated")
+            name: batch[name] for name in batch.schema.names if name not in ("conversation", "rated", "part")
         }
-        for name in ("folder", "worker_id", "hit_id", "model_nickname"):
+        columns["model_nickname"] = models.take(pa.array(_entries(batch, first_part)))
+        for name in ("folder", "worker_id", "hit_id"):
             columns[name] = corpus.conversations[name].combine_chunks().take(conversation)
         if ENDING in schema.names and ENDING not in columns:
             columns[ENDING] = corpus.conversations[ENDING].combine_chunks().take(conversation)
@@ -80,6 +83,11 @@ def result_batches(corpus: Corpus, extra_columns: Mapping[str, type]) -> Iterato
         for name, values in zip(rating_columns(corpus.questions), ratings, strict=True):
             columns[name] = pc.if_else(batch["rated"], values.take(conversation), pa.scalar(None, pa.int8()))
         yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _entries(batch: pa.RecordBatch, first_part: np.ndarray) -> np.ndarray:
+    """Of each row, the number of its part of the conversation among all entries, or of the conversation."""
+    return entries_of(batch["conversation"].to_numpy(), batch["part"].to_numpy(), first_part)
 
 
 def _spool_schema(corpus: Corpus) -> pa.Schema:

@@ -14,12 +14,14 @@ from model_chat.analysis import charts
 from model_chat.analysis.preferences import FORMAT, LENGTH, SIDE, SIDE_RATE, Preferences
 from model_chat.analysis.summary import records
 
-EFFECT_NAMES: Mapping[str, str] = {
+_EFFECT_NAMES: Mapping[str, str] = {
     SIDE_RATE: "Share of the left side",
     SIDE: "Left side",
     LENGTH: "Length",
     FORMAT: "Markdown",
 }
+_CHAT_EFFECT_NAMES: Mapping[str, str] = {**_EFFECT_NAMES, SIDE_RATE: "Share of the first chat", SIDE: "First chat"}
+"""Where whole chats were compared, the left one is the one that came first."""
 _LEVEL = 0.05
 
 
@@ -36,6 +38,15 @@ def preference_content(found: Preferences | None, level: str) -> list[dict[str, 
     return [_of_question(found, str(question), number, level) for number, question in enumerate(questions)]
 
 
+def preferences_title(found: Preferences | None) -> str:
+    """What the section is called: by whether replies were compared, whole chats, or both."""
+    questions = set() if found is None else {*found.wins["question"], *found.effects["question"]}
+    kinds = {"" if question == "" else "chats" for question in questions}
+    return {frozenset({"chats"}): "Compared chats", frozenset({"", "chats"}): "Compared replies and chats"}.get(
+        frozenset(kinds), "Compared replies"
+    )
+
+
 def _of_question(found: Preferences, question: str, number: int, level: str) -> dict[str, Any]:
     wins, ranking, effects, curves = (
         table[table["question"] == question] for table in (found.wins, found.ranking, found.effects, found.curves)
@@ -46,11 +57,16 @@ def _of_question(found: Preferences, question: str, number: int, level: str) -> 
         "question": question,
         "models": models,
         "ranking": ranking.to_dict("records"),
+        "is_controlled": bool(ranking["strength_controlled"].notna().any()),
         "chart": Markup(strength_dots(ranking, level, f"strengths-{number}")) if len(ranking) else None,
         "wins": len(wins) > 0,
         "matrix": _matrix(wins, models),
         "both_bad": int(wins["both_bad"].sum()),
-        "effects": effects.to_dict("records"),
+        "effects": [
+            {**row, "name": (_CHAT_EFFECT_NAMES if question else _EFFECT_NAMES)[row["effect"]]}
+            for row in effects.to_dict("records")
+        ],
+        "has_texts": not effects[effects["effect"].isin([LENGTH, FORMAT])].empty,
         "curves": curves.to_dict("records") if curves["turn_idx"].nunique() > 1 else [],
         "curve_chart": Markup(win_curves(curves, models, level, f"wins-{number}")) if len(curves) else None,
     }

@@ -252,7 +252,10 @@ def _ranking(
 
 
 def _with_covariates(asked: _Asked) -> tuple[Judgements, Floats, list[str]]:
-    """Judgements that have texts, their covariates (the left side's first), and the names of those that vary.
+    """Judgements that have texts, their covariates (the left side's first), and the names of those that tell something.
+
+    A covariate that follows from which models are compared, such as the length of replies that are always the same, can't be
+    told from their strengths, and is left out.
 
     Length and format are controlled for together, as in the style control of Chatbot Arena and the length control of
     AlpacaEval (Dubois, Galambosi, Liang & Hashimoto 2024, arXiv 2404.04475): the strengths are those of replies that are
@@ -263,7 +266,7 @@ def _with_covariates(asked: _Asked) -> tuple[Judgements, Floats, list[str]]:
     names = [SIDE]
     parts = [np.ones((len(judged), 1))]
     for name, column in zip((LENGTH, FORMAT), columns.T, strict=True):
-        if len(column) and np.ptp(column) > TIE:
+        if len(column) and ranking.adds_information(judged, np.concatenate(parts, axis=1), column):
             names.append(name)
             parts.append(column[:, None])
     return judged, np.concatenate(parts, axis=1), names

@@ -38,6 +38,8 @@ MOST_STEPS = 100
 LARGEST = 30.0
 """Log odds, of a parameter or of one model against the other in a judgement, beyond which there is taken to be no finite
 estimate; odds of 10^13."""
+_COLLINEAR = 1e-7
+"""Share of a covariate's length that has to lie outside what is known already."""
 CELLS_AT_ONCE = 2_000_000
 """Most numbers in an array of the bootstrap that are held at a time (16 MB)."""
 
@@ -101,7 +103,7 @@ class Fit:
     @property
     def se(self) -> Floats:
         """Clustered standard errors of the strengths."""
-        return np.sqrt(np.diag(self.covariance))
+        return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))  # rounding may leave a little less than 0
 
 
 def why_not(judgements: Judgements) -> str | None:
@@ -174,6 +176,21 @@ def _design(judgements: Judgements, covariates: Floats) -> Floats:
     rows[each, judgements.left] += 1
     rows[each, judgements.right] -= 1
     return np.concatenate([rows[:, :-1], covariates], axis=1)
+
+
+def adds_information(judgements: Judgements, known: Floats, column: Floats) -> bool:
+    """Whether a covariate says more than who was compared and other covariates do; else it has no effect of its own.
+
+    Args:
+        judgements: what was compared.
+        known: judgements x covariates that are used.
+        column: a further covariate, a number a judgement.
+    """
+    rows = np.column_stack([_design(judgements, known), column])
+    lengths = np.linalg.norm(rows, axis=0)
+    triangle = np.linalg.qr(rows / np.where(lengths > TIE, lengths, 1.0)).R
+    with_it, without = (np.linalg.matrix_rank(part, tol=_COLLINEAR) for part in (triangle, triangle[:, :-1]))
+    return bool(with_it > without)
 
 
 class _Cells:
@@ -330,7 +347,7 @@ def fit(judgements: Judgements, covariates: Floats | None = None) -> Fit | None:
         covariance=centre @ covariance[: count - 1, : count - 1] @ centre.T,
         tie=float(theta[-1]) if cells.has_ties else -math.inf,
         effects=theta[others],
-        effects_se=np.sqrt(np.diag(covariance)[others]),
+        effects_se=np.sqrt(np.maximum(np.diag(covariance)[others], 0.0)),
         judgements=len(judgements),
         workers=len(workers),
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from model_chat.analysis.answers import MOST_LEVELS
 from model_chat.analysis.arrays import Data
-from model_chat.analysis.items import MOST_LEVELS
 from model_chat.analysis.mixed import disagreements
 from model_chat.analysis.summary import Summary, records
 from model_chat.configuration.lists import join_list
@@ -30,7 +30,7 @@ def remarks(summary: Summary) -> list[str]:
         )
     said += corpus.unmatched
     if settings.annotated:
-        bare = int((data.annotated == 0).sum())
+        bare = int((np.bincount(corpus.turns["conversation"], minlength=count) == 0).sum())
         if bare == count:
             said.append(
                 "No model message is annotated: use --problem-buckets none if the responses were not annotated at all."
@@ -58,10 +58,19 @@ def remarks(summary: Summary) -> list[str]:
             f"{annotations:,} of {count:,} conversations are annotations of {len(judged.drop_null().unique()):,} finished "
             "conversations: each annotator counts as one, and so do the replies that they annotated."
         )
-    unrated = int((~np.isfinite(data.ratings)).any(1).sum()) if data.ratings.shape[1] else count
+    rated = data.is_talk[:count]  # the comparison of two chats takes the place of the ratings
+    missing = ~np.isfinite(data.ratings[:count]).all(1) if data.ratings.shape[1] else np.ones(count, dtype=bool)
+    unrated = int((missing & rated).sum())
     if unrated:
-        said.append(f"{unrated:,} of {count:,} conversations lack a final rating; means are over those that have it.")
-    few = [row.model_nickname for row in records(summary.models) if row.workers < FEW_WORKERS]
+        said.append(
+            f"{unrated:,} of {int(rated.sum()):,} conversations lack a final rating; means are over those that have it."
+        )
+    of_pairs = {name for name, is_pair in zip(data.models, data.is_pair, strict=True) if is_pair}
+    few = [
+        row.model_nickname
+        for row in records(summary.models)
+        if row.workers < FEW_WORKERS and row.model_nickname not in of_pairs
+    ]
     if few:
         said.append(
             f"Fewer than {FEW_WORKERS} workers talked to {', '.join(few[:_MOST_NAMED])}"

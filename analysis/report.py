@@ -18,14 +18,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from model_chat.analysis import charts
-from model_chat.analysis.answer_report import answer_section
-from model_chat.analysis.arrays import CLEAN
+from model_chat.analysis.arrays import CLEAN, Data
 from model_chat.analysis.chunks import CONTEXT_TURN
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.conditions import condition_content
 from model_chat.analysis.console import p_text
 from model_chat.analysis.exclusions import ExclusionReason
-from model_chat.analysis.preference_report import EFFECT_NAMES, preference_content
+from model_chat.analysis.parts import WHOLE
+from model_chat.analysis.preference_report import preference_content, preferences_title
 from model_chat.analysis.remarks import remarks
 from model_chat.analysis.settings import NO_LIMIT
 from model_chat.analysis.summary import Summary, records
@@ -91,9 +91,10 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
     data, settings = summary.data, summary.settings
     corpus = data.corpus
     level = f"{settings.confidence:.0%}"
-    models = list(data.models)
+    models = [*_named(data, pairs=False), *_named(data, pairs=True)]
     buckets = list(settings.problem_buckets)
     conversations = browsable(summary)
+    matrices = _matrices(summary, models)
     days = [day for day in corpus.conversations["day"].to_pylist() if day is not None]
     return {
         "made": f"{datetime.datetime.now():%d %B %Y, %H:%M}".lstrip("0"),
@@ -101,6 +102,9 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "level": level,
         "settings": settings,
         "models": models,
+        "shown_models": [model for model in models if model in set(summary.models["model_nickname"])],
+        "has_pair_rows": any(name in set(summary.models["model_nickname"]) for name in _named(data, pairs=True)),
+        "model_count": len(_named(data, pairs=False)),
         "buckets": buckets,
         "found": corpus.sources,
         "counted": corpus.conversations.num_rows,
@@ -121,9 +125,9 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "generations": summary.generations.astype(object).where(summary.generations.notna(), None).to_dict("records"),
         "ratings": summary.ratings.to_dict("records"),
         "rating_names": data.rating_names if data.ratings.shape[1] else [],
-        "matrices": _matrices(summary, models),
+        "matrices": matrices,
         "comparisons": summary.comparisons.to_dict("records"),
-        "families": len(models) * (len(models) - 1) // 2,
+        "families": sorted({matrix["pairs"] for matrix in matrices}),
         "divided": len(summary.adjudication),
         "agreement": [row for row in summary.agreement.to_dict("records") if row["items"] > 0],
         "judges": [] if summary.judges is None else summary.judges.table.to_dict("records"),
@@ -131,12 +135,12 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "worker_rows": _worker_rows(summary),
         "more_workers": max(0, len(summary.workers) - _ROWS_SHOWN),
         "preferences": preference_content(summary.preferences, level),
-        "effect_names": EFFECT_NAMES,
+        "preferences_title": preferences_title(summary.preferences),
         "conditions": condition_content(summary.conditions),
         "mixed": summary.mixed[summary.mixed["about"] == "difference"].to_dict("records"),
         "sequential": [] if summary.sequential is None else summary.sequential.to_dict("records"),
         "charts": _charts(summary, models, buckets, level),
-        "answers": answer_section(summary, level),
+        "answers": _answer_section(summary, level),
         "turns": summary.turns.to_dict("records"),
         "conversations": len(conversations),
         "conversation_data": _embedded(
@@ -149,10 +153,29 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "named": [bucket for bucket in buckets if bucket in data.names.buckets],
         "smallest_p": 1 / (settings.permutations + 1),
         "methods": sorted(set(summary.comparisons["test"])),
-        "browse_models": sorted({entry["model"] for entry in conversations}),
+        "browse_models": sorted({model for entry in conversations for model in entry["models"]}),
         "browse_workers": sorted({entry["worker"] for entry in conversations}),
         "files": {name: path.name for name, path in files.items() if name != "report"},
     }
+
+
+def _named(data: Data, pairs: bool) -> list[str]:
+    """The models, or the pairs of models whose replies were compared."""
+    return [name for name, is_pair in zip(data.models, data.is_pair, strict=True) if is_pair == pairs]
+
+
+def _with_rows(models: Sequence[str], table: pd.DataFrame) -> list[str]:
+    """Those of the models that a table has rows of."""
+    known = set(table["model_nickname"])
+    return [model for model in models if model in known]
+
+
+def _answer_section(summary: Summary, level: str) -> dict[str, Any] | None:
+    if not summary.data.corpus.answers:
+        return None
+    from model_chat.analysis.answer_report import answer_section  # as in the summary
+
+    return answer_section(summary, level)
 
 
 def _folder_names(folders: Sequence[str]) -> str:
@@ -165,12 +188,16 @@ def _charts(summary: Summary, models: Sequence[str], buckets: Sequence[str], lev
     if not models:
         return drawn
     estimates, call = summary.estimates, summary.data.names.metric
-    if (estimates["kind"] == "rate").any() and estimates["value"].notna().any():
-        drawn["rates"] = Markup(charts.bucket_dots(estimates, models, level, call))
+    rates = estimates[estimates["kind"] == "rate"]
+    if len(rates) and estimates["value"].notna().any():
+        drawn["rates"] = Markup(charts.bucket_dots(rates, _with_rows(models, rates), level, call))
     for question in summary.data.rating_names if len(summary.ratings) else []:
-        drawn["ratings"][question] = Markup(charts.rating_bars(summary.ratings, models, question, call(question)))
+        rated = _with_rows(models, summary.ratings[summary.ratings["question"] == question])
+        drawn["ratings"][question] = Markup(charts.rating_bars(summary.ratings, rated, question, call(question)))
     if len(summary.turns):
-        drawn["turns"] = Markup(charts.turn_curves(summary.turns, models, buckets, level, call))
+        drawn["turns"] = Markup(
+            charts.turn_curves(summary.turns, _with_rows(models, summary.turns), buckets, level, call)
+        )
     if summary.quality["mean_deviation"].notna().sum() > 1:
         drawn["workers"] = Markup(charts.worker_dots(summary.quality))
     return drawn
@@ -196,8 +223,10 @@ def _matrices(summary: Summary, models: Sequence[str]) -> list[dict[str, Any]]:
             cells[row.model_a, row.model_b] = {"difference": row.difference, "p": row.p_holm, "found": found}
             cells[row.model_b, row.model_a] = {"difference": -row.difference, "p": row.p_holm, "found": found}
         if cells:
-            rows = [(a, [cells.get((a, b)) for b in models]) for a in models]
-            matrices.append({"metric": metric.name, "kind": metric.kind, "rows": rows})
+            shown = [model for model in models if any(model in pair for pair in cells)]
+            rows = [(a, [cells.get((a, b)) for b in shown]) for a in shown]
+            facts = {"metric": metric.name, "kind": metric.kind, "models": shown, "pairs": len(cells) // 2}
+            matrices.append({**facts, "rows": rows})
     return matrices
 
 
@@ -212,9 +241,10 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
     """The conversations to browse: all, or a seeded sample of `--report-conversations`.
 
     Returns:
-        Plain data: `idx`, `model`, `worker`, `hit`, `ratings`, `context`, `turns` with `agent`, `text`, `ticks` (numbers of
-        ticked buckets, or null where nothing was annotated) and, where two replies were compared, `compared`; judgements
-        of whole conversations are in the conversation's own `compared`.
+        Plain data: `idx`, `model`, `models` (what it can be found by), `worker`, `hit`, `ratings`, `context`, `turns` with
+        `agent`, `text`, `ticks` (numbers of ticked buckets, or null where nothing was annotated) and, where models were
+        compared, `model` (whose reply or chat it is), `chat` (0 or 1, of two chats) and `compared`; judgements of whole
+        conversations are in the conversation's own `compared`.
     """
     corpus, settings = summary.data.corpus, summary.settings
     count = corpus.conversations.num_rows
@@ -230,6 +260,7 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
         entries[number] = {
             "idx": number,
             "model": row["model_nickname"],
+            "models": [row["model_nickname"]],
             "worker": row["worker_id"],
             "hit": row["hit_id"],
             "ratings": row["ratings"],
@@ -237,6 +268,13 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
             "turns": [],
         }
     compared = _comparisons(corpus, wanted)
+    parts: dict[int, list[dict[str, Any]]] = {}
+    for row in corpus.parts.to_pylist():
+        if row["conversation"] in wanted:
+            own = parts.setdefault(row["conversation"], [])
+            own.append({"model": row["model_nickname"]} | ({"chat": len(own)} if row["is_chat"] else {}))
+    for number, own in parts.items():
+        entries[number]["models"] = list(dict.fromkeys([entries[number]["model"], *(part["model"] for part in own)]))
     if not wanted:
         return []
     mask = np.zeros(count, dtype=bool)
@@ -255,6 +293,8 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
             if values and values[0] is not None:
                 ticks = [i for i, value in enumerate(values) if value]
             turn = {"agent": row["agent_idx"], "text": row["text"], "ticks": ticks}
+            if row["part"] != WHOLE:
+                turn |= parts[row["conversation"]][row["part"]]
             waiting = compared.get(row["conversation"])
             if waiting and row["agent_idx"] == MODEL_IDX and waiting[0]["turn"] is not None:
                 judged = waiting[0]

@@ -11,7 +11,6 @@ what is independent here, so ``t`` counts workers, and ``se`` is clustered by wo
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import pandas as pd
@@ -65,10 +64,12 @@ def sequential(data: Data, estimates: pd.DataFrame, preferences: Preferences | N
 
     for row in records(estimates):
         add("estimate", row.value, row.se, row.workers, metric=row.metric, model_a=row.model_nickname)
-    for a, b in itertools.combinations(range(len(data.models)), 2):
+    for a, b in data.pairs_to_compare():
         pair = (data.model == a) | (data.model == b)
         names = {"model_a": data.models[a], "model_b": data.models[b]}
         for metric in data.metrics:
+            if not data.has_rows(a, b, metric.totals):
+                continue
             gap = difference(metric.sums[pair], metric.totals[pair], data.model[pair] == a, data.worker[pair])
             add("difference", gap.value, gap.se, gap.clusters, metric=metric.name, **names)
     if preferences is not None:

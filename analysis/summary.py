@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from model_chat.analysis import items, tables
+from model_chat.analysis import tables
+from model_chat.analysis.answers import ANSWER_COLUMNS, ITEM_COLUMNS, SPLIT_COLUMNS
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.conditions import Conditions, conditions
@@ -65,7 +66,7 @@ def summarise(corpus: Corpus) -> Summary:
     """Compute every table; the same corpus and seed give the same numbers, whatever the order of the files."""
     data = Data(corpus)
     estimates, compared = tables.estimates(data), _preferences(data)
-    metrics = items.item_metrics(data)
+    of_items, answers, splits = _answers(data)
     majority = majority_labels(data)
     return Summary(
         data=data,
@@ -84,10 +85,22 @@ def summarise(corpus: Corpus) -> Summary:
         preferences=compared,
         conditions=conditions(data),
         sequential=_sequential(data, estimates, compared),
-        items=items.items(data, metrics),
-        answers=items.answers(data),
-        splits=items.splits(data, metrics),
+        items=of_items,
+        answers=answers,
+        splits=splits,
     )
+
+
+def _answers(data: Data) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The tables of items, of answers, and of splits by answers; without rows where there is no study flow."""
+    if not data.corpus.answers:
+        columns = (ITEM_COLUMNS, ANSWER_COLUMNS, SPLIT_COLUMNS)
+        of_items, answers, splits = (pd.DataFrame(columns=list(names)) for names in columns)
+        return of_items, answers, splits
+    from model_chat.analysis import items  # the kinds of items are imported only where there are any
+
+    metrics = items.item_metrics(data)
+    return items.items(data, metrics), items.answers(data), items.splits(data, metrics)
 
 
 def _preferences(data: Data) -> Preferences | None:

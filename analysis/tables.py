@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,52 +28,69 @@ def _frame(rows: list[dict[str, object]], columns: Sequence[str]) -> pd.DataFram
     return pd.DataFrame(rows, columns=list(columns))
 
 
+def _or_none(count: int, is_known: bool) -> object:
+    return count if is_known else pd.NA
+
+
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
 def models(data: Data) -> pd.DataFrame:
-    """A row a model: the counts, shares and means that are printed."""
+    """A row a model: the counts, shares and means that are printed.
+
+    Where replies were compared there is a row of each pair, too, after those of the models: what belongs to no single model
+    (the worker's messages, the final ratings, clean conversations) is there, and empty in the models' own rows if they never
+    talked alone.
+    """
     words, questions = data.column("human_words"), data.column("human_questions")
     human, model_messages = data.column("human_utterances"), data.column("model_utterances")
     rows = []
-    for number, name in enumerate(data.models):
-        own = data.model == number
+    for number, name in sorted(enumerate(data.models), key=lambda entry: bool(data.is_pair[entry[0]])):
+        own = (data.model == number) & data.is_talk
+        if not own.any():  # a pair whose whole chats were compared
+            continue
         row: dict[str, object] = {
             "model_nickname": name,
             "conversations": int(own.sum()),
             "workers": len(np.unique(data.worker[own])),
-            "model_utterances": int(model_messages[own].sum()),
-            "annotated_utterances": int(data.annotated[own].sum()),
+            "model_utterances": _or_none(int(model_messages[own].sum()), not data.is_pair[number]),
+            "annotated_utterances": _or_none(int(data.annotated[own].sum()), not data.is_pair[number]),
         }
         for i, bucket in enumerate(data.settings.problem_buckets):
             ticked = int(data.ticks[own, i].sum())
-            row[bucket] = ticked
+            row[bucket] = _or_none(ticked, not data.is_pair[number])
             row[f"{bucket}_share"] = _ratio(ticked, data.annotated[own].sum())
         if data.settings.annotated:
             clean = data.clean[own]
-            row[CLEAN_FIELDS[0]] = int(np.nansum(clean))
-            row[CLEAN_FIELDS[1]] = _ratio(float(np.nansum(clean)), float(np.isfinite(clean).sum()))
+            judged = int(np.isfinite(clean).sum())
+            row[CLEAN_FIELDS[0]] = _or_none(int(np.nansum(clean)), data.has_row(number, judged))
+            row[CLEAN_FIELDS[1]] = _ratio(float(np.nansum(clean)), judged)
+        said = int(human[own].sum())
+        has_human = data.has_row(number, said)
         row |= {
-            "human_utterances": int(human[own].sum()),
-            "human_words": int(words[own].sum()),
-            "words_per_utterance": _ratio(words[own].sum(), human[own].sum()),
-            "human_questions": int(questions[own].sum()),
-            "questions_per_utterance": _ratio(questions[own].sum(), human[own].sum()),
+            "human_utterances": _or_none(said, has_human),
+            "human_words": _or_none(int(words[own].sum()), has_human),
+            "words_per_utterance": _ratio(words[own].sum(), said),
+            "human_questions": _or_none(int(questions[own].sum()), has_human),
+            "questions_per_utterance": _ratio(questions[own].sum(), said),
         }
         for i, rating in enumerate(data.rating_names):
             given = data.ratings[own, i] if data.ratings.shape[1] else np.zeros(0)
             known = given[np.isfinite(given)]
-            row[f"{rating}_count"] = len(known)
+            row[f"{rating}_count"] = _or_none(len(known), data.has_row(number, len(known)))
             row[f"{rating}_mean"] = float(known.mean()) if len(known) else float("nan")
         rows.append(row)
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["model_nickname", "conversations"])
+    if not rows:
+        return pd.DataFrame(columns=["model_nickname", "conversations"])
+    frame = pd.DataFrame(rows)
+    return frame.astype({name: "Int64" for name in frame.columns if any(row[name] is pd.NA for row in rows)})
 
 
 def workers(data: Data) -> pd.DataFrame:
     """`worker_id`, `conversations`, `problems_found`, `avg_problems_per_convo`, most first."""
     count = len(data.workers)
-    conversations = np.bincount(data.worker, minlength=count)
+    conversations = np.bincount(data.worker[: data.count], minlength=count)
     found = np.asarray(np.bincount(data.worker, data.problems, count), dtype=np.float64)
     frame = pd.DataFrame({"worker_id": pd.Series(data.workers, dtype=str), "conversations": conversations})
     frame["problems_found"] = pd.Series(found).astype("Int64") if data.settings.annotated else pd.NA
@@ -118,6 +134,8 @@ def estimates(data: Data) -> pd.DataFrame:
                 sums, totals, rng, settings.bootstrap, settings.confidence, logit=kind == "rate"
             )
             for i, (metric, boot) in enumerate(zip(metrics, boots, strict=True)):
+                if not data.has_row(number, totals[:, i].sum()):
+                    continue
                 estimate = _estimate_of(metric, sums[:, i], totals[:, i], settings.confidence)
                 rows.append(
                     {
@@ -171,6 +189,8 @@ def ratings(data: Data) -> pd.DataFrame:
         for number, name in enumerate(data.models):
             own = (data.model == number) & np.isfinite(values)
             given = values[own]
+            if not data.has_row(number, len(given)):
+                continue
             estimate = _mean_of(given, data.worker[own], confidence, RATING_BOUNDS)
             usable = own & np.isfinite(standard)
             scaled = _mean_of(standard[usable], data.worker[usable], confidence, None)
@@ -217,21 +237,22 @@ def comparisons(data: Data) -> pd.DataFrame:
     """A row a metric and pair of models: difference, interval, p, effect size, power."""
     settings = data.settings
     rows: list[dict[str, object]] = []
-    for a, b in itertools.combinations(range(len(data.models)), 2):
+    for a, b in data.pairs_to_compare():
         pair = (data.model == a) | (data.model == b)
         is_a = data.model[pair] == a
         clusters = data.worker[pair]
-        if not data.metrics:
+        metrics = [metric for metric in data.metrics if data.has_rows(a, b, metric.totals)]
+        if not metrics:
             continue
-        sums = np.stack([metric.sums[pair] for metric in data.metrics], axis=1)
-        totals = np.stack([metric.totals[pair] for metric in data.metrics], axis=1)
+        sums = np.stack([metric.sums[pair] for metric in metrics], axis=1)
+        totals = np.stack([metric.totals[pair] for metric in metrics], axis=1)
         name_a, name_b = data.models[a], data.models[b]
         rng = np.random.default_rng([settings.seed, *name_a.encode(), 0, *name_b.encode()])
-        bounds = [LARGEST_DIFFERENCE[metric.kind] for metric in data.metrics]
+        bounds = [LARGEST_DIFFERENCE[metric.kind] for metric in metrics]
         tests = statistics.compare_models(
             sums, totals, is_a, clusters, rng, bounds, settings.permutations, settings.confidence
         )
-        for i, (metric, test) in enumerate(zip(data.metrics, tests, strict=True)):
+        for i, (metric, test) in enumerate(zip(metrics, tests, strict=True)):
             rows.append(
                 _comparison(metric, sums[:, i], totals[:, i], is_a, clusters, settings)
                 | {"model_a": name_a, "model_b": name_b}
@@ -301,7 +322,7 @@ def turns(data: Data) -> pd.DataFrame:
     """A row a model, bucket and exchange (from 1), with its rate: does a model get worse during a conversation?"""
     turns, labels = data.corpus.turns, data.corpus.labels
     rows: list[dict[str, object]] = []
-    turn_model, turn_worker = data.model[turns["conversation"]], data.worker[turns["conversation"]]
+    turn_model, turn_worker = data.model[data.entry], data.worker[data.entry]
     for number, name in enumerate(data.models):
         own = turn_model == number
         exchanges, workers, ticked = turns["exchange"][own], turn_worker[own], labels[own]
@@ -362,9 +383,9 @@ def agreement(data: Data) -> pd.DataFrame:
                 data.settings,
                 data.rating_names[i],
                 "rating",
-                data.ratings[:, i],
+                data.ratings[: data.count, i],
                 dialogs,
-                data.worker,
+                data.worker[: data.count],
                 dialogs,
                 ordered=True,
             )
@@ -408,15 +429,15 @@ def _agreement_row(
 
 def quality(data: Data) -> pd.DataFrame:
     """A row a worker: signs of inattention."""
-    words, human = data.column("human_words"), data.column("human_utterances")
+    words, human = data.conversation_column("human_words"), data.conversation_column("human_utterances")
     with np.errstate(invalid="ignore"):
         per_message = words / human
     return statistics.worker_quality(
-        workers=data.worker,
+        workers=data.worker[: data.count],
         worker_names=np.array(data.workers, dtype=object),
-        models=data.model,
-        ratings=data.ratings,
-        seconds=data.column("median_seconds"),
+        models=data.model[: data.count],
+        ratings=data.ratings[: data.count],
+        seconds=data.conversation_column("median_seconds"),
         words_per_message=per_message,
         turn_workers=data.worker[data.corpus.turns["conversation"]],
         labels=data.corpus.labels,

@@ -2,12 +2,14 @@
 
 Makes conversations of 14 utterances with annotations, ratings, timing and a model's whole opt (8 kB each), as JSON
 files in date folders or as a Mephisto database, compiles them in a process of their own, and prints time and peak
-memory. Several sizes show whether time grows linearly.
+memory. Several sizes show whether time grows linearly. With `--comparisons`, two of the models answer each message, and
+the worker says which reply is better: seven judgements a conversation, with a ranking.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import shutil
 import sqlite3
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +84,36 @@ def conversations(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
         }
 
 
-def make_files(folder: Path, count: int) -> None:
-    """Write the conversations as JSON files, 5,000 a day."""
-    for number, conversation in enumerate(conversations(count)):
+def comparisons(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Make that many conversations in which the replies of two models are compared, by workers with tastes of their own."""
+    chance = random.Random(seed)
+    strength = {name: 0.4 * number for number, name in enumerate(MODELS)}
+    for conversation in conversations(count, seed):
+        pair = chance.sample(MODELS, 2)
+        taste = random.Random(conversation["workers"][0])
+        liked = {name: strength[name] + taste.gauss(0, 0.5) for name in MODELS}
+        judged = []
+        for turn_idx, reply in enumerate(conversation["dialog"][1::2]):
+            left, right = chance.sample(pair, 2)
+            odds = math.exp(liked[left] - liked[right])
+            pick = chance.choices(("left", "right", "tie"), (odds, 1, 0.5))[0]
+            goes_on = chance.choice(("left", "right")) if pick == "tie" else pick
+            other = " ".join(chance.choices(_WORDS, k=chance.randint(6, 18))) + "."
+            texts = {side: reply["text"] if side == goes_on else other for side in ("left", "right")}
+            sides = {
+                side: {"model_nickname": name, "text": texts[side], "generation": None}
+                for side, name in (("left", left), ("right", right))
+            }
+            reply["model_nickname"] = sides[goes_on]["model_nickname"]
+            kept = {"strength": None, "reason": None, "continued_with": goes_on, "timestamp": reply["timestamp"]}
+            judged.append({"turn_idx": turn_idx, **sides, "pick": pick, **kept})
+        conversation["task_description"]["model_nickname"] = "|".join(pair)
+        yield {**conversation, "comparisons": judged}
+
+
+def make_files(folder: Path, made: Iterable[dict[str, Any]]) -> None:
+    """Write conversations as JSON files, 5,000 a day."""
+    for number, conversation in enumerate(made):
         day = 1 + number // 5000 % 28
         place = folder / f"2026_11_{day:02d}"
         if number % 5000 == 0:
@@ -94,8 +123,8 @@ def make_files(folder: Path, count: int) -> None:
         (place / name).write_bytes(orjson.dumps(conversation))
 
 
-def make_database(folder: Path, count: int) -> Path:
-    """Write the conversations as Mephisto 1.1 keeps them: rows, and a state file an agent."""
+def make_database(folder: Path, made: Iterable[dict[str, Any]]) -> Path:
+    """Write conversations as Mephisto 1.1 keeps them: rows, and a state file an agent."""
     path = folder / "database.db"
     connection = sqlite3.connect(path)
     connection.executescript(
@@ -110,7 +139,7 @@ def make_database(folder: Path, count: int) -> Path:
         INSERT INTO workers VALUES (1, 'worker', 'mock');
         """
     )
-    for number, conversation in enumerate(conversations(count), 1):
+    for number, conversation in enumerate(made, 1):
         connection.execute(
             "INSERT INTO agents VALUES (?, 1, ?, 1, 1, ?, 'model_chat_blueprint', 'mock', 'completed', '2026-11-20')",
             (number, number, number),
@@ -163,6 +192,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--conversations", default="1000,10000", help="sizes, comma-separated (default: %(default)s)")
+    parser.add_argument("--comparisons", action="store_true", help="conversations in which two models are compared")
     parser.add_argument("--sources", default="files,database", help="default: %(default)s")
     parser.add_argument("--runs", type=int, default=3, help="the best of so many counts (default: %(default)s)")
     parser.add_argument("--format", choices=("csv", "json", "parquet"), default="csv")
@@ -185,12 +215,13 @@ def main() -> None:
             with tempfile.TemporaryDirectory(prefix="compile_bench_") as temporary:
                 folder = Path(temporary)
                 started = time.perf_counter()
+                content = comparisons(count) if options.comparisons else conversations(count)
                 if source == "files":
-                    make_files(folder / "in", count)
+                    make_files(folder / "in", content)
                     read = ["--results-folders", str(folder / "in")]
                 else:
                     (folder / "in").mkdir()
-                    read = ["--task-name", "bench", "--database-path", str(make_database(folder / "in", count))]
+                    read = ["--task-name", "bench", "--database-path", str(make_database(folder / "in", content))]
                 made = time.perf_counter() - started
                 best: tuple[float, float, float, float, float] | None = None
                 for _ in range(options.runs):

@@ -118,6 +118,11 @@ def models_of(nickname: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in nickname.split(SEPARATOR))
 
 
+def pair_key(nickname: str) -> frozenset[str] | str:
+    """Return what is the same for ``a|b`` and ``b|a``; a single model's nickname as it is."""
+    return frozenset(models_of(nickname)) if SEPARATOR in nickname else nickname
+
+
 def pair_faults(flag: str, wanted: Iterable[str], prefix: str, args: Any) -> list[str]:
     """Say what is wrong with the pairs, or with pairs where no comparison is asked for; one sentence each.
 
@@ -161,9 +166,9 @@ def counted_as_named(done: Mapping[str, int], needed: Iterable[str]) -> dict[str
     Args:
         done: nickname, or pair -> conversations.
     """
-    names = {frozenset(models_of(entry)): entry for entry in needed if SEPARATOR in entry}
+    names = {pair_key(entry): entry for entry in needed}
     counted: dict[str, int] = {}
     for name, count in done.items():
-        known = names.get(frozenset(models_of(name)), name) if SEPARATOR in name else name
+        known = names.get(pair_key(name), name)
         counted[known] = counted.get(known, 0) + count
     return counted

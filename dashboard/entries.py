@@ -55,6 +55,8 @@ class Entry:
         ratings: question -> answer.
         marks: box -> model utterances that have it.
         marked: model utterances that were looked at.
+        marks_of: the same of each model that replied: how many annotated messages, and their boxes; of two that are
+            compared, each has its own.
         signals: what speaks for a closer look, keys.
         left_at: where somebody left; None for others.
         replies: messages of the model.
@@ -74,6 +76,7 @@ class Entry:
     ratings: dict[str, int] = field(default_factory=dict)
     marks: dict[str, int] = field(default_factory=dict)
     marked: int = 0
+    marks_of: dict[str, tuple[int, dict[str, int]]] = field(default_factory=dict)
     signals: tuple[str, ...] = ()
     left_at: str | None = None
     replies: int = 0
@@ -94,11 +97,16 @@ def entry_of(conversation: ReadConversation, source: Source) -> Entry:
     said = [line for line in conversation.dialog if not line.fake_start]
     times = [line.timestamp for line in conversation.dialog if line.timestamp]
     human = [line for line in said if line.agent_idx == HUMAN_IDX]
-    marked = [line.problem_data for line in said if line.agent_idx == MODEL_IDX and line.problem_data]
+    marked = [line for line in said if line.agent_idx == MODEL_IDX and line.problem_data]
     marks: dict[str, int] = {}
-    for boxes in marked:
-        for name, value in boxes.items():
+    marks_of: dict[str, tuple[int, dict[str, int]]] = {}
+    for line in marked:
+        speaker = line.model_nickname or conversation.model_nickname
+        count, own = marks_of.get(speaker, (0, {}))
+        for name, value in (line.problem_data or {}).items():
             marks[name] = marks.get(name, 0) + (value is True)
+            own[name] = own.get(name, 0) + (value is True)
+        marks_of[speaker] = (count + 1, own)
     status = status_of(conversation)
     return Entry(
         source=source,
@@ -113,6 +121,7 @@ def entry_of(conversation: ReadConversation, source: Source) -> Entry:
         ratings=dict(zip(questions_of(raw, len(conversation.ratings or ())), conversation.ratings or (), strict=False)),
         marks=marks,
         marked=len(marked),
+        marks_of=marks_of,
         signals=tuple(dict.fromkeys(_signals(conversation, raw))),
         left_at=_left_at(raw, len(human)) if status == LEFT else None,
         replies=sum(line.agent_idx == MODEL_IDX for line in said),

@@ -18,7 +18,7 @@ from model_chat.exports.card import CardFacts, card
 from model_chat.exports.formats import Rows, rows_of, write_rows
 from model_chat.exports.identities import Identities, read_salt
 from model_chat.exports.messages import exported
-from model_chat.exports.selection import Selection
+from model_chat.exports.selection import Selection, chats_of
 from model_chat.exports.settings import ExportSettings, card_name, file_of, manifest_name, taken_places
 from model_chat.records.locks import LockedError, hold
 
@@ -140,9 +140,10 @@ def _rows(
     progress: Callable[[int], None] | None,
 ) -> Iterator[dict[str, Any]]:
     for selected in selection:
-        conversation = exported(selected, identities, persona)
-        facts.add(conversation)
-        yield from maker.rows(conversation)
+        for chat in chats_of(selected):
+            conversation = exported(chat, identities, persona)
+            facts.add(conversation)
+            yield from maker.rows(conversation)
         if progress is not None:
             progress(facts.conversations)
 

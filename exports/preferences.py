@@ -33,6 +33,8 @@ class PreferencePairs:
 
     def rows(self, exported: ExportedConversation) -> Iterator[dict[str, Any]]:
         """The pairs of one conversation, in the order in which they were judged."""
+        if exported.selected.chat_idx:
+            return  # the judgements of two chats are those of the first
         judgements = exported.selected.conversation.comparisons or []
         if not judgements:
             self.left_out[NO_COMPARISON] += 1

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from model_chat.analysis.collect import contents_of, excluded_unread
 from model_chat.analysis.exclusions import ExclusionReason
+from model_chat.analysis.parts import parts_of
 from model_chat.analysis.rows import RowBuilder
 from model_chat.exports.settings import ExportSettings
 from model_chat.records.mephisto_database import find_database, list_agents
@@ -49,12 +51,32 @@ class Selected:
         source: where it was.
         digest: of its content; tells it from every other.
         consent: what its record holds of consent.
+        chat_idx: 0 or 1 where it is one of two chats that were compared (:func:`chats_of`).
     """
 
     conversation: ReadConversation
     source: Source
     digest: bytes
     consent: Consent
+    chat_idx: int | None = None
+
+
+def chats_of(selected: Selected) -> list[Selected]:
+    """Return a conversation in which two whole chats were compared as two, since neither model knew of the other's chat.
+
+    Any other one is returned as it is. The judgements of both are in each.
+    """
+    conversation = selected.conversation
+    parts, of_utterance = parts_of(conversation)
+    if not parts or not parts[0].is_chat:
+        return [selected]
+    chats = []
+    for number, part in enumerate(parts):
+        own = [line for line, of in zip(conversation.dialog, of_utterance, strict=True) if of == number]
+        chat = conversation.model_copy(update={"dialog": own, "model_nickname": part.model_nickname})
+        digest = hashlib.blake2b(selected.digest + bytes([number]), digest_size=len(selected.digest)).digest()
+        chats.append(replace(selected, conversation=chat, digest=digest, chat_idx=number))
+    return chats
 
 
 class _NoHooks:

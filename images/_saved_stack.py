@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from model_chat.configuration.comparison import pair_key
 from model_chat.errors import ConfigurationError
 from model_chat.images._journal import Change, DamagedJournalError, Header, Journal, Place, Verb, read_journal
 from model_chat.records.locks import STACK_LOCK, LockedError, hold
@@ -109,6 +110,12 @@ def argument_faults(num_images: int, models: Sequence[str], evals: int, on_model
     return faults
 
 
+def named_as_saved(saved: SavedStack, models: Sequence[str]) -> tuple[str, ...]:
+    """Return today's models with pairs written as the stack has them: ``b|a`` is the pair ``a|b``."""
+    names = {pair_key(model): model for model in saved.models}
+    return tuple(names.get(pair_key(model), model) for model in models)
+
+
 def saved_faults(
     saved: SavedStack,
     folder: Path,
@@ -119,6 +126,7 @@ def saved_faults(
 ) -> list[str]:
     """Say why a saved stack can't be continued with the current images and models."""
     faults = []
+    models = named_as_saved(saved, models)
     remedy = "use the image file that this stack was made with, or name a new folder"
     if len(saved.places) != num_images:
         faults.append(
@@ -238,6 +246,8 @@ def load_for(
 ) -> SavedStack | None:
     """Read the saved stack, and make it one of today's models; None where there is none. The caller has the folder.
 
+    Pairs of models keep the name that the stack has (:func:`named_as_saved`).
+
     Raises:
         ConfigurationError: it is damaged, or can't be continued with the current images and models.
         OSError: it can't be read or written.
@@ -246,6 +256,7 @@ def load_for(
     if saved is None:
         return None
     ConfigurationError.raise_if(saved_faults(saved, folder, num_images, models, images_id, on_model_change))
+    models = named_as_saved(saved, models)
     if set(saved.models) == set(models):
         for taken in saved.places:
             for model in models:  # today's order

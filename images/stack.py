@@ -34,6 +34,7 @@ from model_chat.images._saved_stack import (
     find_stack_faults,
     load_for,
     lock_folder,
+    named_as_saved,
     read_stack,
     stack_files,
 )
@@ -127,6 +128,7 @@ class ImageStack:
         try:
             saved = load_for(self.folder, num_images, self.models, images_id, on_model_change)
             if saved is not None:
+                self.models = named_as_saved(saved, self.models)
                 self._images_id = images_id or saved.images_id
             draws = rng if isinstance(rng, random.Random) else random.Random(rng)
             self._books = Bookkeeping(num_images, self.models, evals_per_image_model_combo, draws, saved)

@@ -132,6 +132,10 @@ def _nickname(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _chat(value: object) -> object:
+    return value if type(value) is int and value in (0, 1) else None
+
+
 class ReadTiming(BaseModel):
     """When a human turn happened, epoch seconds by the page's clock; what could not be told is None."""
 
@@ -154,6 +158,8 @@ class ReadUtterance(BaseModel):
     """How a model's reply was made; None in older records."""
     model_nickname: Annotated[str | None, BeforeValidator(_nickname)] = None
     """Of the model that said it, where two models are compared."""
+    chat_idx: Annotated[Literal[0, 1] | None, BeforeValidator(_chat)] = None
+    """Which of two chats it belongs to, where whole chats are compared."""
 
 
 class ReadComparedReply(BaseModel):

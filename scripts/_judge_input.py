@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_chat.agents.endpoint_settings import EndpointSettings
-from model_chat.analysis.measures import item_digests
+from model_chat.analysis.measures import dialog_digest, item_digests
 from model_chat.configuration.annotations import AnnotationsConfig, parse_annotations
 from model_chat.errors import ConfigurationError
 from model_chat.records.mephisto_database import find_database, list_agents
@@ -134,20 +134,21 @@ def find_replies(
             found.left_out[error.reason.value] += 1
             continue
         reason = _why_left_out(conversation)
+        whole = dialog_digest(conversation).hex()
         if reason is None and not forced and _config_text(conversation) is None:
             reason = "not_annotated"
         digests = [digest.hex() for digest in item_digests(conversation)]
-        if reason is None and digests and digests[-1] in seen:
+        if reason is None and digests and whole in seen:
             reason = "duplicate"
         if reason is not None or not digests:
             found.left_out[reason or "no_conversation"] += 1
             continue
-        seen.add(digests[-1])
+        seen.add(whole)
         replies = tuple(
             Reply(idx, digests[idx], prompt_hash(messages, boxes, settings))
             for idx, messages in _prompts(conversation, boxes)
         )
-        found.conversations.append(Judged(source, digests[-1], replies))
+        found.conversations.append(Judged(source, whole, replies))
     return found
 
 
@@ -160,8 +161,7 @@ def prompts_of(judged: Judged, boxes: AnnotationsConfig) -> Iterator[tuple[str, 
         conversation = read_conversation(judged.source)
     except UnreadableError:
         return
-    digests = item_digests(conversation)
-    if digests and digests[-1].hex() == judged.conversation:
+    if dialog_digest(conversation).hex() == judged.conversation:
         for reply, (_, messages) in zip(judged.replies, _prompts(conversation, boxes), strict=True):
             yield reply.key, messages
 
@@ -170,7 +170,8 @@ def _prompts(conversation: ReadConversation, boxes: AnnotationsConfig) -> Iterat
     """The replies that people could annotate: what the model said itself, and not what was shown as said."""
     for idx, said in enumerate(conversation.dialog):
         if said.agent_idx == MODEL_IDX and not said.fake_start and not is_blank(said.text):
-            yield idx, messages_for(conversation.dialog[: idx + 1], boxes)
+            so_far = conversation.dialog[: idx + 1]
+            yield idx, messages_for([line for line in so_far if line.chat_idx == said.chat_idx], boxes)
 
 
 def _why_left_out(conversation: ReadConversation) -> str | None:

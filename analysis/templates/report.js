@@ -20,9 +20,15 @@
     return made;
   }
 
+  // With the reply that was not taken, where two were compared.
+  function texts(turn) {
+    const sides = turn.compared ? [turn.compared.left.text, turn.compared.right.text] : [];
+    return [turn.text, ...sides.filter((said) => said !== null)];
+  }
+
   function fits(conversation) {
     const [model, worker, bucket, rating] = controls.map((control) => (control ? control.value : ""));
-    if (model && conversation.model !== model) return false;
+    if (model && !conversation.models.includes(model)) return false;
     if (worker && conversation.worker !== worker) return false;
     if (bucket) {
       const number = data.buckets.findIndex((entry) => entry.key === bucket);
@@ -31,10 +37,11 @@
     if (rating === "none" && conversation.ratings) return false;
     if (rating && rating !== "none" && !(conversation.ratings || []).includes(Number(rating))) return false;
     const wanted = text.value.trim().toLowerCase();
-    return !wanted || conversation.turns.some((turn) => turn.text.toLowerCase().includes(wanted));
+    return !wanted || conversation.turns.some((turn) => texts(turn).some((said) => said.toLowerCase().includes(wanted)));
   }
 
   const PICKS = { left: "left preferred", right: "right preferred", tie: "tie", both_bad: "both bad" };
+  const CHAT_PICKS = { ...PICKS, left: "first chat preferred", right: "second chat preferred" };
 
   function comparison(judged) {
     const block = element("div", "compared");
@@ -42,7 +49,8 @@
     const sides = element("div", "sides");
     for (const side of ["left", "right"]) {
       const reply = element("div", judged.pick === side ? "side picked" : "side");
-      const marks = [judged[side].model];
+      const marks = judged.question === null ? [] : [side === "left" ? "First chat" : "Second chat"];
+      marks.push(judged[side].model);
       if (judged.pick === side) marks.push("preferred");
       if (judged.continued === side) marks.push("continued");
       reply.append(element("p", "quiet", marks.join(" · ")));
@@ -50,11 +58,29 @@
       sides.append(reply);
     }
     block.append(sides);
-    const facts = [PICKS[judged.pick]];
+    const facts = [(judged.question === null ? PICKS : CHAT_PICKS)[judged.pick]];
     if (judged.strength) facts.push("strength " + judged.strength);
     if (judged.reason) facts.push("reason: " + judged.reason);
     block.append(element("p", "quiet", facts.join(" · ")));
     return block;
+  }
+
+  function said(turn) {
+    const human = turn.agent === 0;
+    const row = element("div", human ? "turn human" : "turn");
+    row.append(element("span", "who", human ? "Worker" : turn.compared ? "Two replies" : turn.model || "Model"));
+    if (turn.compared) row.append(comparison(turn.compared));
+    else row.append(element("p", "", turn.text));
+    if (turn.ticks && turn.ticks.length) {
+      if (turn.compared) row.append(element("span", "who", "Marked in the reply of " + turn.model + ":"));
+      const ticks = element("ul", "ticks");
+      for (const number of turn.ticks) {
+        const bucket = data.buckets[number];
+        ticks.append(element("li", bucket.key === data.good ? "good" : "", bucket.name));
+      }
+      row.append(ticks);
+    }
+    return row;
   }
 
   function shown(conversation) {
@@ -62,24 +88,22 @@
     card.append(element("h3", "", "Conversation " + conversation.idx + ": " + conversation.model));
     const facts = ["worker " + conversation.worker];
     if (conversation.hit) facts.push("HIT " + conversation.hit);
-    facts.push(conversation.ratings ? "rated " + conversation.ratings.join(", ") : "not rated");
+    const chats = [0, 1].map((number) => conversation.turns.filter((turn) => turn.chat === number));
+    if (conversation.ratings) facts.push("rated " + conversation.ratings.join(", "));
+    else facts.push(chats[0].length ? "chats compared" : "not rated");
     card.append(element("p", "quiet", facts.join(" · ")));
     if (conversation.context) card.append(element("p", "context", conversation.context));
-    for (const turn of conversation.turns) {
-      const human = turn.agent === 0;
-      const row = element("div", human ? "turn human" : "turn");
-      row.append(element("span", "who", human ? "Worker" : "Model"));
-      if (turn.compared) row.append(comparison(turn.compared));
-      else row.append(element("p", "", turn.text));
-      if (turn.ticks && turn.ticks.length) {
-        const ticks = element("ul", "ticks");
-        for (const number of turn.ticks) {
-          const bucket = data.buckets[number];
-          ticks.append(element("li", bucket.key === data.good ? "good" : "", bucket.name));
-        }
-        row.append(ticks);
-      }
-      card.append(row);
+    card.append(...conversation.turns.filter((turn) => turn.chat === undefined).map(said));
+    if (chats[0].length) {
+      const sides = element("div", "sides");
+      chats.forEach((turns, number) => {
+        if (!turns.length) return;
+        const chat = element("section", "chat");
+        chat.append(element("h4", "", (number ? "Second chat: " : "First chat: ") + turns[0].model));
+        chat.append(...turns.map(said));
+        sides.append(chat);
+      });
+      card.append(sides);
     }
     for (const judged of conversation.compared || []) card.append(comparison(judged));
     return card;

@@ -201,6 +201,30 @@ def test_length_and_format_are_controlled_for(compile_all: Callable[..., dict[st
     assert second["strength_controlled"] == pytest.approx(-first["strength_controlled"])
 
 
+def test_a_length_that_follows_from_the_models_is_not_controlled_for(
+    compile_all: Callable[..., dict[str, Any]],
+) -> None:
+    """Replies that are always the same: nobody can tell whether their length or their content is liked."""
+    texts = {"a": "short", "b": "- a longer one", "c": "the **longest** one of them"}
+
+    def judged(left: str, right: str, pick: str, turn: int) -> dict[str, Any]:
+        sides = {
+            side: {"model_nickname": name, "text": texts[name]} for side, name in (("left", left), ("right", right))
+        }
+        return compared(left, right, pick, turn) | sides
+
+    picks = ("left", "right", "left", "tie")
+    studied = []
+    for n in range(16):
+        first, second = (("a", "b"), ("b", "c")) if n % 2 else (("b", "a"), ("c", "b"))
+        pick = picks[n // 2 % 4]
+        studied.append((f"w{n}", [judged(*first, pick, 0), judged(*second, picks[n // 4], 1)]))
+    found = compile_all(*studied)
+    assert [row["effect"] for row in found["comparison_effects"]] == ["left_side_rate", "left_side"]
+    assert all(row["strength_controlled"] is None for row in found["ranking"])
+    assert all(row["low"] is not None for row in found["ranking"])
+
+
 def test_both_replies_are_side_by_side_in_the_report(compile_all: Callable[..., dict[str, Any]]) -> None:
     judged = compared("a", "b", "right", reason="</script><b>rude")
     judged["right"]["text"] = "reply 0"  # the conversation went on with it

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import NormalIndPower
 
 from model_chat.analysis import statistics
@@ -176,6 +177,12 @@ def test_above_the_limit_p_comes_from_the_limiting_distribution() -> None:
     exact = p_of(sums, ones, is_a, worker, np.random.default_rng(0), 4000)
     limit = p_of(sums, ones, is_a, worker, np.random.default_rng(0), limit=10)
     assert limit == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 45])
+def test_holm_is_that_of_statsmodels(count: int) -> None:
+    values = np.random.default_rng(count).choice([0.0, 1e-9, 0.001, 0.01, 0.01, 0.04, 0.3, 1.0], count)
+    assert statistics.holm(values.tolist()) == pytest.approx(multipletests(values, method="holm")[1], rel=1e-12)
 
 
 def test_holm_by_hand() -> None:

@@ -109,6 +109,7 @@ class SampleStudy:
                     timestamp=at + step,
                     problem_data=marks,
                     final_rating=last,
+                    model_nickname=model.split("|")[turn % 2] if "|" in model else None,
                     generation=Generation(seconds=0.5 + turn, finish_reason="stop"),
                 ),
             ]

@@ -330,6 +330,17 @@ def test_estimates_are_confidence_sequences_clustered_by_worker(sample: SampleSt
     assert (row["low"], row["high"]) == (pytest.approx(3 - width, abs=1e-4), pytest.approx(3 + width, abs=1e-4))
 
 
+def test_compared_models_have_estimates_of_their_own_boxes_and_the_pair_that_of_the_rating(sample: SampleStudy) -> None:
+    for number in range(15):
+        sample.chat(f"w{number}", model="alpha|beta", rating=1 + number % 5)
+    rows = estimates(RecordStore(sample.info()).refresh().listed)
+    good = {row["model"]: row for row in rows if row["box_or_rating"] == "none_all_good"}
+    assert {model: row["value"] for model, row in good.items()} == {"alpha": pytest.approx(2 / 3, abs=1e-4)} | {
+        "beta": pytest.approx(2 / 3, abs=1e-4)
+    }
+    assert [row["model"] for row in rows if row["box_or_rating"] == QUESTION] == ["alpha|beta"]
+
+
 def test_few_workers_give_no_estimate(sample: SampleStudy) -> None:
     for number in range(18):
         sample.chat(f"w{number % 9}", rating=1 + number % 5)

@@ -14,6 +14,7 @@ import pytest
 
 from model_chat.exports.formats import HF_SCHEMA
 from model_chat.exports.settings import FORMATS
+from model_chat.tests.analysis.test_compared_parts import paired
 from model_chat.tests.exports.conftest import CONSENT, WORKER, Place, comparison
 
 METADATA = {name for name in HF_SCHEMA.names if name != "messages"}
@@ -314,3 +315,21 @@ def test_all_formats_fit_into_one_folder(place: Place) -> None:
         "README.md",
         str(Path("data", "train-00000-of-00001.parquet")),
     }
+
+
+def test_two_compared_chats_are_two_conversations_of_their_own_models(place: Place) -> None:
+    """No model is trained on a chat that it knew nothing of, and a judgement is left out once."""
+    place.add(paired())
+    first, second = place.rows("openai", "--min-word-count", "0")
+    assert [message["content"] for message in second["messages"]] == [
+        "one two three four",
+        "first of two",
+        "five six seven eight",
+        "second of two",
+    ]
+    assert (first["metadata"]["model"], second["metadata"]["model"]) == ("b", "a")
+    assert first["metadata"]["id"] != second["metadata"]["id"]
+    assert first["metadata"]["annotations"][1]["message"] == second["metadata"]["annotations"][1]["message"] == 3
+    assert first["metadata"]["comparisons"] == second["metadata"]["comparisons"] != []
+    assert place.rows("trl-preference", "--min-word-count", "0") == []
+    assert place.manifest("trl-preference")["left_out_rows"] == {"whole_conversations_compared": 1}

@@ -343,6 +343,20 @@ def message(tmp_path: Path, *args: object, **keywords: object) -> str:
     return str(raised.value).replace(str(tmp_path), "FOLDER")
 
 
+@pytest.mark.parametrize("on_change", ["stretch", "stop"])
+def test_a_pair_that_is_written_the_other_way_round_keeps_its_workers(tmp_path: Path, on_change: str) -> None:
+    with ImageStack(1, ["a|b", "a|c"], 1, tmp_path, rng=1) as stack:
+        for worker in ("w1", "w2"):
+            stack.get_next_image(worker)
+    saved = read_stack(tmp_path)
+    assert not find_stack_faults(1, ["c|a", "b|a"], 1, tmp_path, on_change)
+    with ImageStack(1, ["c|a", "b|a"], 1, tmp_path, rng=1, on_model_change=on_change) as again:
+        assert set(again.models) == {"a|b", "a|c"}
+        assert again.get_next_image("w3") == NO_MORE_WORK
+    assert read_stack(tmp_path) == saved
+    assert not list(tmp_path.glob("stack.backup_*"))
+
+
 def test_changed_models_with_stop(tmp_path: Path) -> None:
     ImageStack(1, ["a", "b"], 1, tmp_path).close()
     assert message(tmp_path, 1, ["a", "c"], 1, tmp_path, on_model_change="stop") == (
