@@ -575,7 +575,8 @@ def test_after_the_end_of_a_reply_nothing_is_told(monkeypatch: pytest.MonkeyPatc
 
 def test_a_stream_is_read_together_with_others_between_its_first_token_and_its_end() -> None:
     async def chunks() -> AsyncIterator[bytes]:
-        for data in ({"choices": []}, text_event("a"), text_event("b"), text_event("", "stop"), {"usage": {}}):
+        sent: list[object] = [{"choices": []}, text_event("a"), text_event("b"), text_event("", "stop"), {"usage": {}}]
+        for data in sent:
             seen.append("event")
             yield f"data: {json.dumps(data)}\n\n".encode()
 

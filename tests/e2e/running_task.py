@@ -21,7 +21,7 @@ START_SECONDS = 180.0
 STOP_SECONDS = 60.0
 UP = "Ctrl-C stops the run after the open chats"
 """In the last of the lines by which a run says that it is up, and where."""
-FINISHING = "may finish"
+FINISHING = "Stopping: no new workers are admitted."
 """What a run says once it has taken note of the first signal while somebody chats."""
 
 
