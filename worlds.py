@@ -95,7 +95,7 @@ class ModelChatWorld:
         if options.study_flow is not None:
             self.flow = StudyFlowRun(options.study_flow, human.worker_id)
         self._turns = WorkerTurns(human, options.time_extensions)
-        self._dialogue = Dialogue(human, options.annotations, self.flow)
+        self._dialogue = Dialogue(human, options.annotations, self.flow, options.record_authenticity)
         self._comparing: ChatComparison | ReplyComparison | None = None
         if isinstance(bot, PairedBots):
             self._comparing = ChatComparison(bot, human, self._dialogue, options.final_rating_questions)
@@ -487,6 +487,7 @@ class ModelChatWorld:
             "person2_seed_utterance": None if context is None else context.model_seed,
             "additional_context": None if context is None else context.additional_context,
             "attention_checks": None if self.options.attention is None else self.attention_results,
+            "authenticity": self._dialogue.signals if self.options.record_authenticity else None,
             "answers": None if self.flow is None else self.flow.answers,
             "study_orders": None if self.flow is None else self.flow.orders,
             "status": self.completion,

@@ -81,6 +81,7 @@ class ChatOptions:
         study_flow: the pages before and after the chat, and the questions about replies, or None.
         comparison: how two models are compared, or None where there is one.
         greeting: what the worker is shown to have said, with `hi`.
+        record_authenticity: whether the page's counts of how messages were written are kept.
     """
 
     models: ModelPool
@@ -102,3 +103,4 @@ class ChatOptions:
     study_flow: FlowOptions | None = None
     comparison: ComparisonSettings | None = None
     greeting: str = GREETING
+    record_authenticity: bool = False
