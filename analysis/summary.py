@@ -10,6 +10,7 @@ import pandas as pd
 
 from model_chat.analysis import items, tables
 from model_chat.analysis.arrays import Data
+from model_chat.analysis.authenticity import Authenticity, authenticity
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.conditions import Conditions, conditions
 from model_chat.analysis.majority import adjudication, majority_labels
@@ -52,6 +53,8 @@ class Summary:
     items: pd.DataFrame
     answers: pd.DataFrame
     splits: pd.DataFrame
+    authenticity: Authenticity | None
+    """Signals of workers, and results with and without those above a threshold; None where no record has any."""
     judges: JudgeAgreement | None = None
     """Models that judged, beside people; None without `--judgments`. No other table knows of them."""
 
@@ -87,6 +90,7 @@ def summarise(corpus: Corpus) -> Summary:
         items=items.items(data, metrics),
         answers=items.answers(data),
         splits=items.splits(data, metrics),
+        authenticity=authenticity(data, metrics),
     )
 
 
