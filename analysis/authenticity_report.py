@@ -44,8 +44,8 @@ def _beside(found: Authenticity) -> list[dict[str, Any]]:
     """A row a result: what it is, with all workers, and without those above a threshold (None where there is nobody)."""
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in found.results.to_dict("records"):
-        key = (row["metric"], row["aspect"], row["model_nickname"])
-        entry = rows.setdefault(key, {"all": None, "without": None, **row})
+        shown = {name: row[name] for name in ("metric", "aspect", "model_nickname", "measure")}
+        entry = rows.setdefault(tuple(shown.values()), {"all": None, "without": None, **shown})
         entry["all" if row["counted"] == ALL else "without"] = row
     return [
         row
