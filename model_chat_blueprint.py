@@ -135,6 +135,11 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
         "YAML file of the study flow: consent, questions and texts around the chat, and questions about replies; empty: "
         "none (docs/study-flow.md).",
     )
+    record_authenticity: bool = _flag(
+        False,
+        "Count, with the worker's consent, how many characters of each message were pasted, how often they left the page, "
+        "and how many keys they pressed: numbers only (docs/authenticity.md). Needs a page of consent in the study flow.",
+    )
     max_page_time: int = _flag(600, "With a study flow: seconds a worker has for one page.")
     task_config_path: str = _flag("${task_dir}/task_config", "Folder of the files below.")
     task_description_file: str = _flag(

@@ -85,7 +85,7 @@ class ModelChatWorld:
         """What is known of the reply that the model could not give."""
         self.flow = None if options.study_flow is None else StudyFlowRun(options.study_flow, human.worker_id)
         self._turns = WorkerTurns(human, options.time_extensions)
-        self._dialogue = Dialogue(human, options.annotations, self.flow)
+        self._dialogue = Dialogue(human, options.annotations, self.flow, options.record_authenticity)
         self._comparing: ChatComparison | ReplyComparison | None = None
         if isinstance(bot, PairedBots):
             self._comparing = ChatComparison(bot, human, self._dialogue, options.final_rating_questions)
@@ -427,6 +427,7 @@ class ModelChatWorld:
             ),
             **context_record(self.context),
             "attention_checks": None if self.options.attention is None else self.attention_results,
+            "authenticity": self._dialogue.signals if self.options.record_authenticity else None,
             "answers": None if self.flow is None else self.flow.answers,
             "study_orders": None if self.flow is None else self.flow.orders,
             "status": self.completion,

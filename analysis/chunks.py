@@ -20,6 +20,7 @@ from model_chat.analysis.measures import Measures, context_text
 from model_chat.analysis.naming import Description, describe, merge
 from model_chat.analysis.parts import WHOLE, PartRows
 from model_chat.analysis.settings import Settings
+from model_chat.analysis.signals import COLUMNS, columns_of
 from model_chat.records.reading import ReadConversation, Source
 from model_chat.records.schema import MODEL_IDX
 
@@ -115,6 +116,7 @@ CONVERSATION_SCHEMA = pa.schema(
         ("dialog_hash", pa.int64()),
         ("conditions", pa.string()),
         ("judged", pa.string()),
+        *COLUMNS,
     ]
 )
 
@@ -180,6 +182,7 @@ class ChunkBuilder:
                 int.from_bytes(measures.dialog_hash, "big", signed=True),
                 None if conversation.conditions is None else orjson.dumps(conversation.conditions).decode(),
                 None if conversation.judged_conversation is None else conversation.judged_conversation.sha256,
+                *columns_of(conversation.raw),
             )
         )
         self._candidates.append((measures.digest, None))

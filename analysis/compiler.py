@@ -232,6 +232,9 @@ class ModelChatResultsCompiler:
             tables |= {"items": summary.items, "answers": summary.answers}
         if len(summary.majority):
             tables |= {"majority_labels": summary.majority, "adjudication": summary.adjudication}
+        signals = summary.authenticity
+        if signals is not None:
+            tables |= {"authenticity_workers": signals.workers, "authenticity_results": signals.results}
         if settings.by:
             tables["splits"] = summary.splits
         if summary.judges is not None:

@@ -89,6 +89,16 @@ _EFFECT_COLUMNS = {
 }
 
 
+_SIGNAL_COLUMNS = {
+    "worker_id": "worker",
+    "messages": "messages",
+    "pasted_share": "pasted share",
+    "times_away_per_message": "times away a message",
+    "keys_per_character": "keys a character",
+    "above": "above",
+}
+
+
 _JUDGE_COLUMNS = {
     "judge": "judge",
     "judged": "box",
@@ -149,6 +159,11 @@ def print_summary(summary: Summary, files: Mapping[str, Path]) -> None:
         left = len(workers) - _ROWS_SHOWN
         if left > 0:
             out.print(f"… and {left} more in the file.")
+    signals = summary.authenticity
+    if signals is not None:
+        above = signals.workers[signals.workers["above"] != ""].head(_ROWS_SHOWN)
+        rows = [[_cell(value) for value in row] for row in _rows(above[list(_SIGNAL_COLUMNS)])]
+        print_table(out, "Workers above a threshold of authenticity signals", list(_SIGNAL_COLUMNS.values()), rows)
     judges = summary.judges
     if judges is not None:
         overall = judges.table[judges.table["by"] == "all"]

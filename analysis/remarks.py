@@ -96,6 +96,8 @@ def remarks(summary: Summary) -> list[str]:
         said += summary.conditions.remarks
     if summary.preferences is not None:
         said += summary.preferences.remarks
+    if summary.authenticity is not None:
+        said += summary.authenticity.remarks
     said += corpus.generations.remarks()
     for item in settings.by:
         column = corpus.answers.column(item, count) or []

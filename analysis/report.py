@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 
 from model_chat.analysis import charts
 from model_chat.analysis.arrays import CLEAN, Data
+from model_chat.analysis.authenticity_report import authenticity_content
 from model_chat.analysis.chunks import CONTEXT_TURN
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.conditions import condition_content
@@ -134,6 +135,7 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "judge_remarks": [] if summary.judges is None else summary.judges.remarks,
         "worker_rows": _worker_rows(summary),
         "more_workers": max(0, len(summary.workers) - _ROWS_SHOWN),
+        "authenticity": authenticity_content(summary),
         "preferences": preference_content(summary.preferences, level),
         "preferences_title": preferences_title(summary.preferences),
         "conditions": condition_content(summary.conditions),

@@ -11,6 +11,7 @@ import pandas as pd
 from model_chat.analysis import tables
 from model_chat.analysis.answers import ANSWER_COLUMNS, ITEM_COLUMNS, SPLIT_COLUMNS
 from model_chat.analysis.arrays import Data
+from model_chat.analysis.authenticity import Authenticity, authenticity
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.conditions import Conditions, conditions
 from model_chat.analysis.majority import adjudication, majority_labels
@@ -53,6 +54,8 @@ class Summary:
     items: pd.DataFrame
     answers: pd.DataFrame
     splits: pd.DataFrame
+    authenticity: Authenticity | None
+    """Signals of workers, and results with and without those above a threshold; None where no record has any."""
     judges: JudgeAgreement | None = None
     """Models that judged, beside people; None without `--judgments`. No other table knows of them."""
 
@@ -66,7 +69,7 @@ def summarise(corpus: Corpus) -> Summary:
     """Compute every table; the same corpus and seed give the same numbers, whatever the order of the files."""
     data = Data(corpus)
     estimates, compared = tables.estimates(data), _preferences(data)
-    of_items, answers, splits = _answers(data)
+    metrics, of_items, answers, splits = _answers(data)
     majority = majority_labels(data)
     return Summary(
         data=data,
@@ -88,19 +91,20 @@ def summarise(corpus: Corpus) -> Summary:
         items=of_items,
         answers=answers,
         splits=splits,
+        authenticity=authenticity(data, metrics),
     )
 
 
-def _answers(data: Data) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The tables of items, of answers, and of splits by answers; without rows where there is no study flow."""
+def _answers(data: Data) -> tuple[list[ItemMetric], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """What items are compared on, and the tables of items, answers and splits; nothing where there is no study flow."""
     if not data.corpus.answers:
         columns = (ITEM_COLUMNS, ANSWER_COLUMNS, SPLIT_COLUMNS)
         of_items, answers, splits = (pd.DataFrame(columns=list(names)) for names in columns)
-        return of_items, answers, splits
+        return [], of_items, answers, splits
     from model_chat.analysis import items  # the kinds of items are imported only where there are any
 
     metrics = items.item_metrics(data)
-    return items.items(data, metrics), items.answers(data), items.splits(data, metrics)
+    return metrics, items.items(data, metrics), items.answers(data), items.splits(data, metrics)
 
 
 def _preferences(data: Data) -> Preferences | None:

@@ -99,6 +99,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         B + "check_acceptability",
         B + "offensive_words_path",
         B + "attention_checks_path",
+        B + "record_authenticity",
         B + "block_mobile",
         "mturk.worker_blocklist_paths",
         T + "maximum_units_per_worker",

@@ -61,6 +61,7 @@ class ChatOptions:
         spend: what the models may cost, or None.
         study_flow: the pages before and after the chat, and the questions about replies, or None.
         comparison: how two models are compared, or None where there is one.
+        record_authenticity: whether the page's counts of how messages were written are kept.
     """
 
     models: ModelPool
@@ -82,3 +83,4 @@ class ChatOptions:
     study_flow: FlowOptions | None = None
     comparison: ComparisonSettings | None = None
     greeting: str = GREETING
+    record_authenticity: bool = False

@@ -12,6 +12,7 @@ from model_chat.conversation.incoming import Accepted
 from model_chat.conversation.study_flow import StudyFlowRun
 from model_chat.quality.attention import AttentionCheck
 from model_chat.quality.timing import plausible
+from model_chat.records.authenticity import MessageSignals
 from model_chat.records.schema import (
     HUMAN_ID,
     HUMAN_IDX,
@@ -29,19 +30,29 @@ class Dialogue:
 
     Args:
         annotations: the buckets, or None when replies are not annotated.
+        records_authenticity: whether the counts of the worker's messages are kept, where the worker has given consent.
 
     Attributes:
         attention_results: of the checks so far; neither they nor their answers are utterances.
+        signals: of the worker's messages, those that have counts.
         chat_idx: of the chat that goes on, where there are two; else None.
     """
 
-    def __init__(self, human: HumanAgent, annotations: AnnotationsConfig | None, flow: StudyFlowRun | None) -> None:
+    def __init__(
+        self,
+        human: HumanAgent,
+        annotations: AnnotationsConfig | None,
+        flow: StudyFlowRun | None,
+        records_authenticity: bool = False,
+    ) -> None:
         self._human = human
         self._annotations = annotations
         self._flow = flow
+        self._records_authenticity = records_authenticity
         self._started = time.time()
         self.utterances: list[Utterance] = []
         self.attention_results: list[AttentionResult] = []
+        self.signals: list[MessageSignals] = []
         self.chat_idx: Literal[0, 1] | None = None
 
     @property
@@ -165,11 +176,22 @@ class Dialogue:
             task_data["chat_idx"] = self.chat_idx
         if accepted is not None:
             task_data |= {"message_id": accepted.message_id, **self.told_of_reply(accepted)}
+            task_data |= self._count(accepted)
         self.utterances.append(utterance)
         recorded = None if generation is None else generation.saved()
         if recorded is not None and model_nickname is not None:
             recorded["model_nickname"] = model_nickname
         self._human.say(utterance.id, text, fake_start, recorded, **task_data)
+
+    def _count(self, accepted: Accepted) -> dict[str, Any]:
+        """Keep the counts of the worker's message that comes next; return what the page is told of them."""
+        counts = accepted.counts
+        if counts is None or not self._records_authenticity or self._flow is None or not self._flow.has_consent:
+            return {}
+        told = counts.told()
+        characters = len(accepted.text)
+        self.signals.append(MessageSignals(utterance_idx=len(self.utterances), characters=characters, **told))
+        return {"authenticity": told}
 
     def plausible_timing(self, accepted: Accepted, now: float) -> Timing | None:
         """Return the page's times of a message, as far as they can be true."""

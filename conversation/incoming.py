@@ -11,6 +11,7 @@ from model_chat.configuration.annotations import AnnotationsConfig, check_ticks
 from model_chat.configuration.comparison import ComparisonSettings
 from model_chat.configuration.worker_texts import worker_text
 from model_chat.errors import RefusedError as RefusedError
+from model_chat.records.authenticity import MessageCounts
 from model_chat.records.schema import Pick, Timing
 from model_chat.records.visible_text import is_blank, saveable
 
@@ -74,6 +75,7 @@ class Accepted:
         final_ratings: one a question, or None.
         reply_answers: item -> answer about the last reply of the model, or None when nothing is asked of it.
         judgements: of two replies: one; of two chats: one a question; else none.
+        counts: what the page counted while the message was written, as far as it can be true; None without any.
     """
 
     message_id: str
@@ -83,6 +85,7 @@ class Accepted:
     timing: Timing | None
     reply_answers: dict[str, Any] | None = None
     judgements: tuple[Judgement, ...] = ()
+    counts: MessageCounts | None = None
 
 
 def message_id_of(packet: Any) -> str | None:
@@ -156,7 +159,8 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
         refused.message_id = message_id
         raise
     timing = read_timing(task_data.get("timing"))
-    return Accepted(message_id, text, ticks, ratings, timing, reply_answers, judgements)
+    counts = MessageCounts.of(task_data.get("authenticity"))
+    return Accepted(message_id, text, ticks, ratings, timing, reply_answers, judgements, counts)
 
 
 def _check_reply(given: Any, expected: Expected) -> dict[str, Any] | None:

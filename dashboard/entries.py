@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import json
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from model_chat.records.authenticity import totals_of
 from model_chat.records.reading import ReadConversation, Source
 from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, RATING_SEPARATOR, Completion
 
@@ -169,21 +169,9 @@ def _signals(conversation: ReadConversation, raw: dict[str, Any]) -> Iterator[st
     ]
     if len(waited) >= 2 and statistics.median(waited) < FAST_SECONDS:
         yield "fast"
-    pasted = json.dumps(raw.get("authenticity")) if isinstance(raw.get("authenticity"), dict | list) else ""
-    if '"pasted' in pasted and _count(raw["authenticity"], "pasted"):
+    counted = totals_of(raw)
+    if counted is not None and counted.pasted_characters:
         yield "pasted"
-
-
-def _count(value: Any, word: str) -> float:
-    """The sum of the numbers whose key begins with a word, however deep they lie."""
-    if isinstance(value, dict):
-        own = sum(
-            number
-            for key, number in value.items()
-            if key.startswith(word) and isinstance(number, int | float) and not isinstance(number, bool)
-        )
-        return own + sum(_count(inner, word) for inner in value.values())
-    return sum(_count(inner, word) for inner in value) if isinstance(value, list) else 0.0
 
 
 def _left_at(raw: dict[str, Any], turns: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -13,6 +14,7 @@ from model_chat.analysis.naming import boxes_of
 from model_chat.dashboard.blinding import Names
 from model_chat.dashboard.entries import questions_of
 from model_chat.dashboard.store import Listed, Snapshot
+from model_chat.records.authenticity import totals_of
 from model_chat.records.reading import ReadConversation, ReadUtterance, UnreadableError, read_conversation
 from model_chat.records.schema import HUMAN_IDX
 
@@ -153,6 +155,8 @@ def read_whole(one: Listed, names: Names, acts: list[dict[str, Any]]) -> dict[st
     found["answers"] = _answers(raw, texts, conversation.ratings or [])
     found["attention_checks"] = raw.get("attention_checks") if isinstance(raw.get("attention_checks"), list) else []
     found["acceptability"] = conversation.acceptability_violation
+    counted = totals_of(raw)
+    found["authenticity"] = None if counted is None else dataclasses.asdict(counted)
     return found
 
 

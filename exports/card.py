@@ -12,6 +12,7 @@ import yaml
 from model_chat.exports.messages import ExportedConversation
 from model_chat.exports.selection import Consent
 from model_chat.exports.settings import HF_DATASET, HF_FILE, ExportSettings
+from model_chat.records.authenticity import totals_of
 from model_chat.records.schema import HUMAN_IDX
 
 NOT_STATED = "not stated"
@@ -33,6 +34,7 @@ class CardFacts:
     rated: int = 0
     judgements: int = 0
     with_image: int = 0
+    with_signals: int = 0
     first_day: str | None = None
     last_day: str | None = None
     workers: set[str] = field(default_factory=set)
@@ -55,6 +57,7 @@ class CardFacts:
         self.rated += bool(metadata["ratings"])
         self.judgements += len(metadata["comparisons"])
         self.with_image += exported.has_image
+        self.with_signals += totals_of(exported.selected.conversation.raw) is not None
         self.workers.add(metadata["worker"])
         self.models[metadata["model"]] += 1
         self.served.setdefault(metadata["model"], set()).update(metadata["served_models"])
@@ -140,6 +143,11 @@ def _limits(facts: CardFacts, settings: ExportSettings) -> str:
         limits.append("Pseudonyms hide ids, not style or what somebody tells of themselves.")
     if facts.with_image:
         limits.append(f"{facts.with_image} conversations are about images, which are named but not included.")
+    if facts.with_signals:
+        limits.append(
+            f"How messages were written was counted in {facts.with_signals} conversations (pasted characters, times away, "
+            "keys); the counts are not included, and nobody was left out by them."
+        )
     return "\n".join(f"- {limit}" for limit in limits)
 
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from model_chat.configuration.annotations import AnnotationsConfig, load_annotations
+from model_chat.configuration.authenticity import authenticity_faults
 from model_chat.configuration.comparison import models_named, pair_faults
 from model_chat.configuration.files import expand, read_text
 from model_chat.configuration.lists import split_list
@@ -193,6 +194,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     if args.study_flow_path:
         with faults.collecting():
             study_flow = load_study_flow(f"{BLUEPRINT}.study_flow_path", args.study_flow_path)
+    faults.found += authenticity_faults(BLUEPRINT, args, study_flow, writes_messages=not is_annotation(cfg))
     texts = Texts()
     with faults.collecting():
         texts = load_texts(args.language, args.texts_path)

@@ -25,6 +25,7 @@ from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
 from model_chat.launch.recovered_annotations import annotation_of, judged_of, shown_as_said
 from model_chat.launch.recovered_answers import add_answers, flow_of, may_keep
+from model_chat.launch.recovered_authenticity import add_authenticity
 from model_chat.launch.recovered_comparisons import comparisons_of, cost_of_unjudged, is_judged_to_the_end
 from model_chat.mephisto_task.agent_state import state_of
 from model_chat.records.collected import SavedConversations, message_ids_of
@@ -230,7 +231,7 @@ def _recover_agent(
             state.forget()
         elif has_answers or any(map(_is_worth_keeping if judged is None else _is_annotated, dialog)):
             saved = {**state.head, "dialog": dialog, "status": Completion.INCOMPLETE.value, "reason": CUT_OFF}
-            saved = add_answers(saved, flow, state.messages)
+            saved = add_authenticity(add_answers(saved, flow, state.messages), state.messages)
             if state.head.get("comparisons") is not None:
                 saved["comparisons"] = comparisons_of(state.messages, state.generations)
                 if cost := cost_of_unjudged(state.messages, state.generations):

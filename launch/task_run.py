@@ -342,6 +342,7 @@ def prepare(
         "delivery": ReplyDelivery.of(args),
         "comparison": ComparisonSettings.of(args),
         "greeting": task.texts.sentences["defaults.greeting"],
+        "record_authenticity": args.record_authenticity,
         "spend": ModelSpend(pool, task.max_model_spend_usd, spent),
     }
     if task.study_flow is not None:
@@ -395,6 +396,7 @@ def prepare(
             "reply_format": args.reply_format,
             "reply_links": args.reply_links,
             "study_flow": task.study_flow is not None,
+            "record_authenticity": args.record_authenticity,
             "language": task.texts.language,
             "judging": task.logs is not None,
         },

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model_chat.records.authenticity import MessageSignals
 from model_chat.records.participation import Participation
 
 HUMAN_IDX = 0
@@ -239,6 +240,8 @@ class Conversation(_Strict):
     image_idx: int | None = None
     attention_checks: list[AttentionResult] | None = None
     """In the order in which they came; None when the task has none."""
+    authenticity: list[MessageSignals] | None = None
+    """Of the worker's messages, in their order, those for which the page sent counts; None when they are not recorded."""
     answers: list[Answer] | None = None
     """Answers to the items of the study flow, in the order in which they came; None without a flow."""
     study_orders: dict[str, Any] | None = None

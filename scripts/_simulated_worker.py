@@ -60,6 +60,7 @@ class SimulatedWorker:
         self.visitor: str | None = None
         """What the server has given this browser, as the page keeps it."""
         self._rng = random.Random(seed)
+        self._paste_rng = random.Random(f"pasted {seed}")  # its own, so that the other choices are the same without it
         self.person = person or Person(behaviour, self._rng)
         self._http = http
         self._socket: ClientConnection | None = None
@@ -368,6 +369,8 @@ class SimulatedWorker:
                 else:
                     text = "" if data["ask"] == "annotation" else await self.person.line(said)
                     expecting_refusal = self.behaviour.sends_invalid and "reply_answers" in answer
+                    if text and self.config.get("record_authenticity"):
+                        answer["authenticity"] = self._counts(text)
                     unanswered = {"task_data": answer, "text": text}
                     if expecting_refusal:
                         answer = {**answer, "reply_answers": invalid_answers(items, self._rng)}
@@ -378,6 +381,16 @@ class SimulatedWorker:
                 self.outcome.cause = data.get("cause")
                 await self._hand_in()
                 return self._ended_result(str(data["outcome"]))
+
+    def _counts(self, text: str) -> dict[str, int]:
+        """Counts as the page makes them: of a message that was typed, or, one in eight, pasted after a look elsewhere."""
+        pasted = self._paste_rng.random() < 1 / 8
+        typed = len(text) + self._paste_rng.randrange(len(text) // 10 + 1)
+        return {
+            "pasted_characters": len(text) if pasted else 0,
+            "times_away": int(pasted),
+            "keys": 0 if pasted else typed,
+        }
 
     async def _ask_more_time(self, turn_idx: int, extensions: int) -> None:
         """Ask, as the page's button does, until none is left."""

@@ -427,6 +427,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "additional_context": (str, type(None)),
     "image_idx": type(None),
     "attention_checks": type(None),
+    "authenticity": type(None),
     "answers": type(None),
     "study_orders": type(None),
     "task_name": (str, type(None)),

@@ -33,6 +33,8 @@ export interface TaskConfig {
   reply_links: boolean;
   /** There are pages around the chat, or questions about replies. */
   study_flow: boolean;
+  /** How messages are written is counted, with consent. */
+  record_authenticity: boolean;
   /** Finished conversations are annotated: the worker writes no messages. */
   judging: boolean;
   /** The requester's preview, where a new chat begins with each change of the study's files. */
@@ -156,6 +158,7 @@ export function readTaskConfig(raw: unknown): TaskConfig {
     reply_format: config.reply_format === "markdown" ? "markdown" : "text",
     reply_links: config.reply_links === true,
     study_flow: config.study_flow === true,
+    record_authenticity: config.record_authenticity === true,
     judging: config.judging === true,
     is_preview: config.is_preview === true,
   };

@@ -596,6 +596,7 @@ function rulesOf(config: TaskConfig, onboarding: OnboardingData | null): Rules {
     ratingQuestions: config.final_rating_questions.length,
     maxMessageLength: config.max_message_length,
     onboarding: onboarding?.dialogs.map((dialog) => dialog.map((utterance) => utterance.agent_idx)) ?? [],
+    counting: config.record_authenticity,
   };
 }
 

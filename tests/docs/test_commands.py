@@ -108,6 +108,16 @@ RUN_ELSEWHERE = {
         "mephisto.blueprint.serving=ray",
         "over the wire, with more to see",
     ),
+    "python run.py conf=my_study mephisto.blueprint.record_authenticity=true": (
+        "tests/e2e/test_authenticity_in_browser.py",
+        '"mephisto.blueprint.record_authenticity=true"',
+        "with Chromium",
+    ),
+    "python analysis/compile_results.py --conf my_study --output-folder results --max-pasted-share 0.5": (
+        "tests/analysis/test_authenticity.py",
+        '"max_pasted_share": 1.0',
+        "with every threshold",
+    ),
 }
 """Line -> where it is run instead, what stands there, and why. CI runs all of 'make test' and 'make lint'."""
 

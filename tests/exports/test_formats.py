@@ -333,3 +333,16 @@ def test_two_compared_chats_are_two_conversations_of_their_own_models(place: Pla
     assert first["metadata"]["comparisons"] == second["metadata"]["comparisons"] != []
     assert place.rows("trl-preference", "--min-word-count", "0") == []
     assert place.manifest("trl-preference")["left_out_rows"] == {"whole_conversations_compared": 1}
+@pytest.mark.parametrize("format_name", ["openai", "sharegpt", "trl-preference", "trl-unpaired", "hf-dataset", "csv"])
+def test_how_messages_were_written_is_in_no_export_and_the_card_says_that_it_was_counted(
+    place: Place, format_name: str
+) -> None:
+    counts = {"utterance_idx": 0, "characters": 25, "pasted_characters": 76543, "times_away": 0, "keys": None}
+    place.add(rating="5", comparisons=[comparison()], authenticity=[counts])
+    place.add(hit="h2", rating="4", comparisons=[comparison()], authenticity=[])
+    flags = ["--min-rating", "4"] if format_name == "trl-unpaired" else []
+    assert place.run(format_name, *flags) == 0
+    for name, content in place.content().items():
+        assert b"pasted_characters" not in content and b"76543" not in content, name
+    (card,) = [text for name, text in place.content().items() if name.endswith(".md")]
+    assert b"How messages were written was counted in 1 conversations" in card

@@ -337,6 +337,18 @@ def test_a_study_without_a_flow_has_none_and_one_with_it_has_it(
     assert [page.id for page in flow.pages] == ["chat"]
 
 
+def test_counts_of_how_messages_are_written_need_consent_and_the_fault_comes_with_all_others(
+    check: Callable[..., CheckedTask], tmp_path: Path
+) -> None:
+    assert check(**{f"{B}.record_authenticity": "false"}).study_flow is None
+    found = faults(check, **{f"{B}.record_authenticity": "true", f"{B}.num_turns": "0"})
+    assert [fault.split(": ")[0] for fault in sorted(found)] == [f"{B}.num_turns", f"{B}.record_authenticity"]
+    path = tmp_path / "flow.yaml"
+    path.write_text("pages: [{id: yes, kind: consent, text: Please.}, {id: chat, kind: chat}]", encoding="utf-8")
+    flow = check(**{f"{B}.record_authenticity": "true", f"{B}.study_flow_path": str(path)}).study_flow
+    assert flow is not None
+
+
 def test_a_limit_of_what_models_cost_needs_an_amount_and_the_prices(
     check: Callable[..., CheckedTask], tmp_path: Path
 ) -> None:

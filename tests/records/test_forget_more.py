@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from model_chat.conversation.human_agent import HumanAgent
 from model_chat.errors import ConfigurationError
 from model_chat.records.forget import forget_worker
+from model_chat.records.writing import save_conversation
 from model_chat.tests.mephisto_run import Run
 
-from .test_forget import WHO, chat, journal_of
+from .test_forget import WHO, begin, chat, finished, journal_of
 
 
 def test_what_was_granted_goes_and_onboarding_is_changed_too(run: Run) -> None:
@@ -77,3 +79,23 @@ def test_an_id_is_found_however_a_damaged_file_writes_it(run: Run, tmp_path: Pat
     assert forget_worker("Zo", Path(run.db.db_path), [chats.parent]).unread == (str(damaged),), (
         "part of it might be another"
     )
+
+
+def test_deleting_leaves_no_counts_of_how_messages_were_written(run: Run, tmp_path: Path) -> None:
+    chats = tmp_path / "chats"
+    agent = begin(run, "My name is worker-1, and I like tea.")
+    counts = {"pasted_characters": 7, "times_away": 1, "keys": 3}
+    human = HumanAgent(agent)
+    human.say("Speaker 1", "Pasted.", utterance_idx=4, agent_idx=0, message_id="m9", authenticity=counts)
+    record = {**finished(agent), "authenticity": [{"utterance_idx": 4, "characters": 7, **counts}]}
+    save_conversation(chats, record, live=False)
+    agent.state.record_world_data({"custom_data": record})
+    agent.state.finish()
+
+    def holding() -> list[Path]:
+        files = [path for folder in (chats, Path(agent.get_data_dir())) for path in folder.rglob("*") if path.is_file()]
+        return [path for path in files if b"pasted" in path.read_bytes()]
+
+    assert len(holding()) >= 2
+    forget_worker(WHO, Path(run.db.db_path), [chats], delete=True)
+    assert holding() == []

@@ -26,6 +26,7 @@ KEYS = {
     "additional_context",
     "image_idx",
     "attention_checks",
+    "authenticity",
     "answers",
     "study_orders",
     "status",

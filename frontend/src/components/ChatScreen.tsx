@@ -250,8 +250,13 @@ export function ChatScreen({
                 strong={strong}
                 hasBoxes={config.annotation !== null}
                 maxLength={config.max_message_length}
-                onType={(text) => {
-                  dispatch({ type: "typed", text, at: Date.now() });
+                counting={config.record_authenticity}
+                writing={view.turn?.ask === "message" && pending === null}
+                onType={(text, counted) => {
+                  dispatch({ type: "typed", text, at: Date.now(), counted });
+                }}
+                onReturn={() => {
+                  dispatch({ type: "returned" });
                 }}
                 onSend={send}
                 onLeave={() => box.current?.focus({ preventScroll: true })}

@@ -1,6 +1,8 @@
 import { useEffect, useId, useLayoutEffect, useRef, type ReactElement } from "react";
 import { lengthOf, type Block } from "../state/conversation";
+import type { Counted } from "../lib/inputSignals";
 import { texts } from "../texts";
+import { useAuthenticity } from "./authenticity";
 import { matches } from "./hooks";
 import { Icon } from "./Icon";
 
@@ -15,7 +17,10 @@ export function Composer({
   strong = false,
   hasBoxes = false,
   maxLength,
+  counting = false,
+  writing = false,
   onType,
+  onReturn,
   onSend,
   onLeave,
 }: {
@@ -27,13 +32,20 @@ export function Composer({
   /** There are boxes that number keys tick outside of the field. */
   hasBoxes?: boolean;
   maxLength: number;
-  onType: (text: string) => void;
+  /** How the text is written is counted. */
+  counting?: boolean;
+  /** It is the worker's turn to write. */
+  writing?: boolean;
+  onType: (text: string, counted?: Counted) => void;
+  /** The worker has come back to the page that they left while they wrote. */
+  onReturn?: () => void;
   onSend: () => void;
   /** Escape leaves the field. */
   onLeave?: () => void;
 }): ReactElement {
   const id = useId();
   const field = useRef<HTMLTextAreaElement>(null);
+  const takeCounts = useAuthenticity(field, counting, writing, onReturn);
   const length = lengthOf(text);
   const keys = hasBoxes ? texts.composer.keysWithBoxes : texts.composer.keys;
 
@@ -74,7 +86,7 @@ export function Composer({
           enterKeyHint="send"
           autoComplete="off"
           onChange={(event) => {
-            onType(event.target.value);
+            onType(event.target.value, takeCounts());
           }}
           onKeyDown={(event) => {
             // While an input method composes a word, Enter belongs to it (229 is how Safari reports it).

@@ -88,6 +88,7 @@ export function TranscriptView({
       <Answers transcript={transcript} />
       <Checks transcript={transcript} />
       <Timing timing={transcript.timing} />
+      <Authenticity counts={transcript.authenticity ?? null} />
       <PastActs acts={transcript.acts} />
     </article>
   );
@@ -261,6 +262,24 @@ function Timing({ timing }: { timing: Record<string, unknown> }): ReactElement |
           </div>
         ))}
       </dl>
+    </Part>
+  );
+}
+
+/** How the worker's messages were written: a reason to look, and no reason to reject. */
+function Authenticity({ counts }: { counts: Record<string, number> | null }): ReactElement | null {
+  if (counts === null) return null;
+  return (
+    <Part title="How the messages were written">
+      <dl className="facts">
+        {Object.entries(counts).map(([name, value]) => (
+          <div key={name}>
+            <dt>{words(name)}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+      <p className="quiet">Counts only. They have innocent causes: nobody is rejected for them.</p>
     </Part>
   );
 }

@@ -193,6 +193,8 @@ export interface Transcript extends Omit<Item, "turns"> {
   attention_checks?: AttentionCheck[] | null;
   answers: Answer[];
   timing: Record<string, unknown>;
+  /** Counts of how the worker's messages were written; null where they were not recorded. */
+  authenticity?: Record<string, number> | null;
   acts: PastAct[];
 }
 

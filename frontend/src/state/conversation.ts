@@ -18,6 +18,7 @@ import {
 } from "../protocol";
 import { NO_CHOICE, isAnswer, toJson, type Answer, type Choice } from "./comparison";
 import { isReplyPart, settledParts, withPart, type ReplyPart } from "./parts";
+import { NO_SIGNALS, addSignals, ofEmptiedField, readSignals, signalsToJson, sumOfDrafts, type Signals } from "./signals";
 import { checkEntries, type Checked, type Entries, type Entry, type Item } from "../study/items";
 import {
   EMPTY_VIEW,
@@ -41,6 +42,8 @@ export interface Rules {
   maxMessageLength: number;
   /** `agent_idx` of each utterance of each onboarding dialogue; empty when this is no onboarding. */
   onboarding: readonly (readonly number[])[];
+  /** How messages are written is counted. */
+  counting?: boolean;
 }
 
 /** What the worker has written or chosen and not sent. Times are epoch milliseconds. */
@@ -58,6 +61,8 @@ export interface Draft {
   onboarding: readonly (readonly (readonly string[])[])[];
   /** What was entered into forms of the study flow, by form (`page:<id>`, `reply:<utterance>`) and item. */
   forms: Readonly<Record<string, Entries>>;
+  /** How the text was written; null where that is not counted. */
+  signals: Signals | null;
 }
 
 /** What is to be filled in just now: a page of the study flow, or what is asked of the last reply. */
@@ -102,7 +107,10 @@ export type Event =
   | { type: "update"; logged: Logged }
   | { type: "caught_up"; log: readonly Logged[] }
   | { type: "status"; status: string }
-  | { type: "typed"; text: string; at: number }
+  /** `counted`: how, since the last change. */
+  | { type: "typed"; text: string; at: number; counted?: Partial<Signals> | undefined }
+  /** The worker has come back to the page that they left while they wrote. */
+  | { type: "returned" }
   | { type: "ticked"; value: string; on: boolean }
   | { type: "rated"; question: number; rating: number }
   | { type: "entered"; form: string; item: string; entry: Entry }
@@ -141,6 +149,7 @@ export function emptyDraft(rules: Rules): Draft {
     firstKeyAt: null,
     onboarding: rules.onboarding.map((dialog) => dialog.map(() => [])),
     forms: {},
+    signals: rules.counting === true ? NO_SIGNALS : null,
   };
 }
 
@@ -167,7 +176,9 @@ export function reduce(state: State, event: Event): State {
     case "status":
       return state.agentStatus === event.status ? state : { ...state, agentStatus: event.status };
     case "typed":
-      return typed(state, event.text, event.at);
+      return typed(state, event.text, event.at, event.counted ?? {});
+    case "returned":
+      return counted(state, { away: 1 });
     case "ticked":
       return ticked(state, event.value, event.on);
     case "rated":
@@ -281,6 +292,8 @@ function takeBack(state: State, pending: Pending, notice: State["notice"]): Stat
       text: [pending.draft.text, draft.text].filter((text) => text !== "").join("\n"),
       ticksFor: same ? pending.draft.ticksFor : draft.ticksFor,
       ticks: same ? pending.draft.ticks : draft.ticks,
+      // Only a message has taken its counts with it.
+      signals: pending.kind === "message" ? sumOfDrafts(pending.draft.signals, draft.signals) : draft.signals,
     },
   };
 }
@@ -329,9 +342,16 @@ function targetOfTicks(state: State): number | null {
 
 // --- what the worker does ---
 
-function typed(state: State, text: string, at: number): State {
+function typed(state: State, text: string, at: number, since: Partial<Signals>): State {
   const firstKeyAt = state.draft.firstKeyAt ?? (text === "" ? null : at);
-  return { ...state, draft: { ...state.draft, text, firstKeyAt } };
+  const { draft } = counted(state, since);
+  const signals = draft.signals !== null && text === "" ? ofEmptiedField(draft.signals) : draft.signals;
+  return { ...state, draft: { ...draft, text, firstKeyAt, signals } };
+}
+
+function counted(state: State, more: Partial<Signals>): State {
+  const { draft } = state;
+  return draft.signals === null ? state : { ...state, draft: { ...draft, signals: addSignals(draft.signals, more) } };
 }
 
 /** Set one box. "None, all good" and the other boxes exclude each other. */
@@ -406,7 +426,10 @@ function sent(state: State, messageId: string, at: number): State {
       ? {}
       : { answers: { page: state.view.page?.id ?? null, values: checkForm(state, form).answers } }),
   };
-  const draft = kind === "message" ? { ...state.draft, text: "", firstKeyAt: null } : state.draft;
+  const draft =
+    kind === "message"
+      ? { ...state.draft, text: "", firstKeyAt: null, signals: state.draft.signals && NO_SIGNALS }
+      : state.draft;
   return { ...state, pending, draft, notice: null };
 }
 
@@ -525,6 +548,7 @@ function fitDraft(draft: Draft, rules: Rules): Draft {
       .filter(isRecord)
       .map((choice) => ({ ...NO_CHOICE, ...choice })),
     onboarding: sameForm ? draft.onboarding : empty.onboarding,
+    signals: readSignals(draft.signals, rules.counting === true),
   };
 }
 
@@ -554,6 +578,7 @@ export function toPacket(pending: Pending, state: State): Json {
     }
     if (pending.kind === "chat_done") taskData.chat_done = true;
     if (pending.kind === "final_rating") taskData.final_rating = draft.ratings;
+    if (pending.kind === "message" && draft.signals !== null) taskData.authenticity = signalsToJson(draft.signals);
     taskData.timing = {
       shown: inSeconds(pending.shownAt),
       first_key: inSeconds(draft.firstKeyAt),

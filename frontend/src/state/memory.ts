@@ -4,6 +4,7 @@
  */
 
 import { isRecord, number } from "../protocol";
+import { readSignals } from "./signals";
 import { emptyDraft, type Draft, type Pending, type Rules, type State } from "./conversation";
 
 interface Kept {
@@ -81,7 +82,11 @@ export class Memory {
 
 function readDraft(raw: Record<string, unknown>, rules: Rules): Draft {
   const draft = { ...emptyDraft(rules), ...(raw as Partial<Draft>) };
-  return { ...draft, forms: isRecord(draft.forms) ? draft.forms : {} };
+  return {
+    ...draft,
+    forms: isRecord(draft.forms) ? draft.forms : {},
+    signals: readSignals(draft.signals, rules.counting === true),
+  };
 }
 
 const PENDING_KINDS: readonly unknown[] = ["message", "comparison", "chat_done", "final_rating", "onboarding", "page"];

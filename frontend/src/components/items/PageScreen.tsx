@@ -97,6 +97,11 @@ export default function PageScreen({
             {page.title || TITLES[page.kind]}
           </h2>
           {page.text !== "" && <PageText text={page.text} card={page.kind !== "questions"} />}
+          {page.kind === "consent" && config.record_authenticity && view.messages.length === 0 && (
+            <section className="card" data-testid="authenticity">
+              <p>{texts.study.authenticity}</p>
+            </section>
+          )}
           {page.items.length > 0 && (
             <ItemList
               key={page.id}
