@@ -85,6 +85,11 @@ class Data:
         return names_of(self.corpus.descriptions, self.ratings.shape[1])
 
     @cached_property
+    def is_annotation(self) -> NDArray[np.bool_]:
+        """Whether a record is the annotation of a finished conversation."""
+        return np.asarray(self.corpus.conversations["judged"].is_valid().to_numpy(), dtype=bool)
+
+    @cached_property
     def annotated(self) -> Floats:
         """Annotated model messages of each conversation."""
         counts = np.bincount(self.corpus.turns["conversation"], minlength=len(self.model))

@@ -108,6 +108,7 @@ CONVERSATION_SCHEMA = pa.schema(
         ("dialog_hash", pa.int64()),
         ("conditions", pa.string()),
         ("judged", pa.string()),
+        ("reply_hash", pa.int64()),
     ]
 )
 
@@ -179,6 +180,7 @@ class ChunkBuilder:
                 int.from_bytes(measures.dialog_hash, "big", signed=True),
                 None if conversation.conditions is None else orjson.dumps(conversation.conditions).decode(),
                 None if conversation.judged_conversation is None else conversation.judged_conversation.sha256,
+                int.from_bytes(measures.reply_hash, "big", signed=True),
             )
         )
         self._candidates.append((measures.digest, None))

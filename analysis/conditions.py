@@ -31,7 +31,8 @@ from model_chat.analysis.comparison import holm
 from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
 
 if TYPE_CHECKING:
-    from model_chat.analysis.arrays import Data, Metric
+    from model_chat.analysis.arrays import Metric
+    from model_chat.analysis.by_conversation import ByConversation
 
 RATING_BOUNDS = (1.0, 5.0)
 CELL_COLUMNS = ("metric", "value", "se", "low", "high", "observations", "conversations", "workers")
@@ -72,14 +73,13 @@ class Conditions:
     remarks: list[str]
 
 
-def conditions(data: Data) -> Conditions | None:
+def conditions(units: ByConversation) -> Conditions | None:
     """Compute the tables; None where no conversation has conditions.
 
     Conversations without conditions, or with other factors than most, are left out, and a remark says so.
     """
-    given = [
-        None if text is None else orjson.loads(text) for text in data.corpus.conversations["conditions"].to_pylist()
-    ]
+    texts = units.data.corpus.conversations["conditions"].take(units.row)
+    given = [None if text is None else orjson.loads(text) for text in texts.to_pylist()]
     names = [None if not one else tuple(sorted(one)) for one in given]
     known = [one for one in names if one is not None]
     if not known:
@@ -90,8 +90,8 @@ def conditions(data: Data) -> Conditions | None:
     levels = {factor: sorted({key[at] for key in keys}, key=_order) for at, factor in enumerate(factors)}
     cells = sorted(set(keys), key=lambda key: [_order(level) for level in key])
     numbers = {cell: number for number, cell in enumerate(cells)}
-    design = _Design(factors, levels, cells, np.array([numbers[key] for key in keys]), used, data.worker[used])
-    confidence = data.settings.confidence
+    design = _Design(factors, levels, cells, np.array([numbers[key] for key in keys]), used, units.cluster[used])
+    confidence = units.data.settings.confidence
     remarks = []
     if not used.all():
         remarks.append(
@@ -101,11 +101,11 @@ def conditions(data: Data) -> Conditions | None:
     return Conditions(
         factors=factors,
         cells=pd.DataFrame(
-            [row for metric in data.metrics for row in design.cell_rows(metric, confidence)],
+            [row for metric in units.metrics for row in design.cell_rows(metric, confidence)],
             columns=[*(f"factor_{name}" for name in factors), *CELL_COLUMNS],
         ),
         effects=pd.DataFrame(
-            [row for metric in data.metrics for row in design.effect_rows(metric, confidence)],
+            [row for metric in units.metrics for row in design.effect_rows(metric, confidence)],
             columns=list(EFFECT_COLUMNS),
         ),
         remarks=remarks,

@@ -91,14 +91,14 @@ _EFFECT_COLUMNS = {
 
 _JUDGE_COLUMNS = {
     "judge": "judge",
-    "judged": "box",
+    "judged": "judged",
     "judgments": "pairs",
     "raw": "agreement",
     "kappa": "kappa",
     "alpha": "alpha",
     "person_alpha": "alpha of people",
-    "judge_rate": "judge's rate",
-    "person_rate": "people's rate",
+    "judge_rate": "judge's rate or mean",
+    "person_rate": "people's rate or mean",
 }
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from model_chat.analysis import statistics
 from model_chat.analysis.answers import Asked, Given, value_text
 from model_chat.analysis.arrays import Data
+from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.estimates import Estimate, Floats
 from model_chat.configuration.study_items import (
     NOT_APPLICABLE,
@@ -143,7 +143,7 @@ class ItemMetric:
     Attributes:
         asked: the item.
         aspect: which quantity of it.
-        sums, totals: a number a conversation.
+        sums, totals: a number a record.
     """
 
     asked: Asked
@@ -151,11 +151,20 @@ class ItemMetric:
     sums: Floats
     totals: Floats
 
-    def estimate(self, own: NDArray[np.bool_], workers: NDArray[np.int64], confidence: float) -> Estimate:
-        """Estimate it over some conversations, clustered by worker."""
-        clusters = workers[own]
-        sums = statistics.cluster_sums(self.sums[own], clusters)
-        totals = statistics.cluster_sums(self.totals[own], clusters)
+    def estimate(self, units: ByConversation, model: int, confidence: float) -> Estimate:
+        """Estimate it over the conversations of a model.
+
+        What was asked before the chat is about the worker, and counts a record; everything else counts a conversation.
+        """
+        if self.asked.is_before:
+            own = (units.data.model == model) & (units.of_record >= 0)
+            clusters, sums, totals = units.data.worker[own], self.sums[own], self.totals[own]
+        else:
+            own = units.model == model
+            sums, totals = (values[own] for values in units.shared_out(self.sums, self.totals))
+            clusters = units.cluster[own]
+        sums = statistics.cluster_sums(sums, clusters)
+        totals = statistics.cluster_sums(totals, clusters)
         if self.aspect.measure == RATE:
             return statistics.rate(sums, totals, confidence)
         return statistics.mean(sums, totals, confidence, self.aspect.bounds)
@@ -199,13 +208,14 @@ ITEM_COLUMNS = (
 )
 
 
-def items(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
+def items(units: ByConversation, metrics: list[ItemMetric]) -> pd.DataFrame:
     """A row an item, aspect and model: value, clustered error and interval."""
+    data = units.data
     rows = []
     for metric in metrics:
         item = metric.asked.item
         for number, name in enumerate(data.models):
-            found = metric.estimate(data.model == number, data.worker, data.settings.confidence)
+            found = metric.estimate(units, number, data.settings.confidence)
             rows.append(
                 {
                     "page": metric.asked.page,
@@ -296,12 +306,13 @@ def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
         column = np.array(data.corpus.answers.column(item, len(data.model)) or [], dtype=object)
         levels = sorted({level for level in column if level is not None})
         for level in levels if len(levels) <= MOST_LEVELS else ():
+            units = ByConversation(data, column == level)
             for number, name in enumerate(data.models):
-                own = (column == level) & (data.model == number)
+                own = units.model == number
                 common = {"by": item, "level": level, "model_nickname": name, "conversations": int(own.sum())}
-                for metric in data.metrics:
-                    sums = statistics.cluster_sums(metric.sums[own], data.worker[own])
-                    totals = statistics.cluster_sums(metric.totals[own], data.worker[own])
+                for metric in units.metrics:
+                    sums = statistics.cluster_sums(metric.sums[own], units.cluster[own])
+                    totals = statistics.cluster_sums(metric.totals[own], units.cluster[own])
                     is_rate = metric.kind == RATE
                     estimate = (
                         statistics.rate(sums, totals, confidence)
@@ -314,7 +325,7 @@ def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
                 for one in metrics:
                     if one.asked.item.id == item:
                         continue
-                    estimate = one.estimate(own, data.worker, confidence)
+                    estimate = one.estimate(units, number, confidence)
                     named = {"metric": one.asked.item.id, "aspect": one.aspect.name}
                     rows.append(common | named | _cells(one.aspect.measure, estimate))
     return pd.DataFrame(rows, columns=list(SPLIT_COLUMNS))

@@ -41,6 +41,8 @@ class Measures:
     last_model_row: int = -1
     digest: bytes = b""
     dialog_hash: bytes = b""
+    reply_hash: bytes = b""
+    """Of the dialogue up to the last reply that the model gave itself: the same in a chat and in an annotation of it."""
 
     @property
     def mean_words(self) -> float:
@@ -111,6 +113,8 @@ def measure(
                         measures.seconds.append(taken)
         else:
             measures.last_model_row = position
+            if not utterance.fake_start:
+                measures.reply_hash = history.digest()
             if as_original or not utterance.fake_start:
                 data = utterance.problem_data
                 if data and buckets and (data.keys() <= known or _holds_tick(data, known)):
@@ -131,6 +135,7 @@ def measure(
     if measures.last_model_row < 0:
         measures.last_model_row = len(conversation.dialog) - 1
     measures.dialog_hash = history.digest()
+    measures.reply_hash = measures.reply_hash or measures.dialog_hash
     content = hashlib.blake2b(measures.dialog_hash, digest_size=16)
     content.update(
         repr(

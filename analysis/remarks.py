@@ -7,7 +7,7 @@ import numpy as np
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.items import MOST_LEVELS
 from model_chat.analysis.mixed import disagreements
-from model_chat.analysis.summary import Summary, records
+from model_chat.analysis.summary import Summary
 from model_chat.configuration.lists import join_list
 from model_chat.records.schema import NONE_ALL_GOOD
 
@@ -30,17 +30,18 @@ def remarks(summary: Summary) -> list[str]:
         )
     said += corpus.unmatched
     if settings.annotated:
-        bare = int((data.annotated == 0).sum())
-        if bare == count:
+        units = summary.units
+        bare, all_units = int((units.annotated == 0).sum()), len(units)
+        if bare == all_units:
             said.append(
                 "No model message is annotated: use --problem-buckets none if the responses were not annotated at all."
             )
         elif bare:
-            said.append(f"{bare:,} of {count:,} conversations hold no annotation; bucket shares leave them out.")
+            said.append(f"{bare:,} of {all_units:,} conversations hold no annotation; bucket shares leave them out.")
         said += _about_problems(data)
         ticked = data.ticks.sum(0)
         never = [b for b, n in zip(settings.problem_buckets, ticked, strict=True) if n == 0 and b != NONE_ALL_GOOD]
-        if never and bare < count:
+        if never and bare < all_units:
             said.append(f"Never ticked: {', '.join(never)}; check the names in --problem-buckets.")
     if corpus.unknown_labels:
         first = list(corpus.unknown_labels.items())[:_MOST_NAMED]
@@ -55,16 +56,25 @@ def remarks(summary: Summary) -> list[str]:
     annotations = count - judged.null_count
     if annotations:
         said.append(
-            f"{annotations:,} of {count:,} conversations are annotations of {len(judged.drop_null().unique()):,} finished "
-            "conversations: each annotator counts as one, and so do the replies that they annotated."
+            f"{annotations:,} of {count:,} records are annotations of {len(judged.drop_null().unique()):,} finished "
+            f"conversations. A conversation counts once ({len(summary.units):,} in all), with the share of those who ticked "
+            "a box and the mean of their ratings; intervals are clustered by conversation."
         )
-    unrated = int((~np.isfinite(data.ratings)).any(1).sum()) if data.ratings.shape[1] else count
+    rated = summary.units.ratings
+    unrated = int((~np.isfinite(rated)).any(1).sum()) if rated.shape[1] else len(rated)
     if unrated:
-        said.append(f"{unrated:,} of {count:,} conversations lack a final rating; means are over those that have it.")
-    few = [row.model_nickname for row in records(summary.models) if row.workers < FEW_WORKERS]
-    if few:
         said.append(
-            f"Fewer than {FEW_WORKERS} workers talked to {', '.join(few[:_MOST_NAMED])}"
+            f"{unrated:,} of {len(rated):,} conversations lack a final rating; means are over those that have it."
+        )
+    few = [
+        name
+        for number, name in enumerate(data.models)
+        if len(np.unique(summary.units.cluster[summary.units.model == number])) < FEW_WORKERS
+    ]
+    if few:
+        clusters = "workers or annotated conversations are behind" if summary.units.merges else "workers talked to"
+        said.append(
+            f"Fewer than {FEW_WORKERS} {clusters} {', '.join(few[:_MOST_NAMED])}"
             f"{' and others' if len(few) > _MOST_NAMED else ''}: take the intervals as rough."
         )
     violations = int(np.sum([bool(entry) for entry in corpus.conversations["violation"].to_pylist()]))

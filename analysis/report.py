@@ -105,6 +105,8 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "made": f"{datetime.datetime.now():%d %B %Y, %H:%M}".lstrip("0"),
         "title": settings.task_name or data.names.title(_folder_names(settings.results_folders)),
         "level": level,
+        "units": len(summary.units),
+        "clustered_by": summary.units.clustered_by,
         "settings": settings,
         "models": models,
         "buckets": buckets,
@@ -131,7 +133,11 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "comparisons": summary.comparisons.to_dict("records"),
         "families": len(models) * (len(models) - 1) // 2,
         "divided": len(summary.adjudication),
-        "agreement": [row for row in summary.agreement.to_dict("records") if row["items"] > 0],
+        "agreement": [
+            {**row, "is_ordered": row["kind"] == "rating" or math.isfinite(row["ordinal"])}
+            for row in summary.agreement.to_dict("records")
+            if row["items"] > 0
+        ],
         "judges": [] if summary.judges is None else summary.judges.table.to_dict("records"),
         "judge_remarks": [] if summary.judges is None else summary.judges.remarks,
         "worker_rows": _worker_rows(summary),

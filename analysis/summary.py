@@ -10,6 +10,7 @@ import pandas as pd
 
 from model_chat.analysis import items, tables
 from model_chat.analysis.arrays import Data
+from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.conditions import Conditions, conditions
 from model_chat.analysis.majority import adjudication, majority_labels
@@ -29,6 +30,8 @@ class Summary:
     """
 
     data: Data
+    units: ByConversation
+    """The same by conversation, where finished conversations were annotated."""
     models: pd.DataFrame
     workers: pd.DataFrame
     estimates: pd.DataFrame
@@ -64,17 +67,19 @@ class Summary:
 def summarise(corpus: Corpus) -> Summary:
     """Compute every table; the same corpus and seed give the same numbers, whatever the order of the files."""
     data = Data(corpus)
-    estimates, compared = tables.estimates(data), _preferences(data)
+    units = ByConversation(data)
+    estimates, compared = tables.estimates(units), _preferences(data)
     metrics = items.item_metrics(data)
     majority = majority_labels(data)
     return Summary(
         data=data,
-        models=tables.models(data),
+        units=units,
+        models=tables.models(units),
         workers=tables.workers(data),
         estimates=estimates,
-        ratings=tables.ratings(data),
-        comparisons=tables.comparisons(data),
-        turns=tables.turns(data),
+        ratings=tables.ratings(units),
+        comparisons=tables.comparisons(units),
+        turns=tables.turns(units),
         agreement=tables.agreement(data),
         majority=majority,
         adjudication=adjudication(data, majority),
@@ -82,9 +87,9 @@ def summarise(corpus: Corpus) -> Summary:
         generations=corpus.generations.table(),
         mixed=mixed(data),
         preferences=compared,
-        conditions=conditions(data),
-        sequential=_sequential(data, estimates, compared),
-        items=items.items(data, metrics),
+        conditions=conditions(units),
+        sequential=_sequential(units, estimates, compared),
+        items=items.items(units, metrics),
         answers=items.answers(data),
         splits=items.splits(data, metrics),
     )
@@ -98,12 +103,12 @@ def _preferences(data: Data) -> Preferences | None:
     return preferences(data)
 
 
-def _sequential(data: Data, estimates: pd.DataFrame, compared: Preferences | None) -> pd.DataFrame | None:
-    if not data.settings.sequential:
+def _sequential(units: ByConversation, estimates: pd.DataFrame, compared: Preferences | None) -> pd.DataFrame | None:
+    if not units.data.settings.sequential:
         return None
     from model_chat.analysis.sequential import sequential  # only where it is asked for, as above
 
-    return sequential(data, estimates, compared)
+    return sequential(units, estimates, compared)
 
 
 def records(frame: pd.DataFrame) -> Iterator[Any]:

@@ -13,7 +13,9 @@ from model_chat.analysis import statistics
 from model_chat.analysis.agreement import count_judgments
 from model_chat.analysis.alpha_interval import alpha_interval
 from model_chat.analysis.arrays import Data, Metric
+from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.estimates import Estimate, Floats
+from model_chat.analysis.observations import item_observations
 from model_chat.analysis.settings import Settings
 
 CLEAN_FIELDS = ("clean_conversations", "clean_share")
@@ -33,27 +35,34 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
-def models(data: Data) -> pd.DataFrame:
-    """A row a model: the counts, shares and means that are printed."""
+def models(units: ByConversation) -> pd.DataFrame:
+    """A row a model: the counts, shares and means that are printed.
+
+    Where finished conversations were annotated, `annotations` says how many records these are, and counts of buckets and of
+    clean conversations are sums of the shares of those who annotated, which need not be whole.
+    """
+    data = units.data
     words, questions = data.column("human_words"), data.column("human_questions")
     human, model_messages = data.column("human_utterances"), data.column("model_utterances")
     rows = []
     for number, name in enumerate(data.models):
-        own = data.model == number
-        row: dict[str, object] = {
-            "model_nickname": name,
-            "conversations": int(own.sum()),
+        own, here = data.model == number, units.model == number
+        row: dict[str, object] = {"model_nickname": name, "conversations": int(here.sum())}
+        if units.merges:
+            row["annotations"] = int((own & data.is_annotation).sum())
+        row |= {
             "workers": len(np.unique(data.worker[own])),
-            "model_utterances": int(model_messages[own].sum()),
-            "annotated_utterances": int(data.annotated[own].sum()),
+            "model_utterances": int(model_messages[units.row[here]].sum()),
+            "annotated_utterances": int(units.annotated[here].sum()),
         }
         for i, bucket in enumerate(data.settings.problem_buckets):
-            ticked = int(data.ticks[own, i].sum())
-            row[bucket] = ticked
-            row[f"{bucket}_share"] = _ratio(ticked, data.annotated[own].sum())
+            ticked = float(units.ticks[here, i].sum())
+            row[bucket] = ticked if units.merges else int(ticked)
+            row[f"{bucket}_share"] = _ratio(ticked, units.annotated[here].sum())
         if data.settings.annotated:
-            clean = data.clean[own]
-            row[CLEAN_FIELDS[0]] = int(np.nansum(clean))
+            clean = units.clean[here]
+            found = float(np.nansum(clean))
+            row[CLEAN_FIELDS[0]] = found if units.merges else int(found)
             row[CLEAN_FIELDS[1]] = _ratio(float(np.nansum(clean)), float(np.isfinite(clean).sum()))
         row |= {
             "human_utterances": int(human[own].sum()),
@@ -63,7 +72,7 @@ def models(data: Data) -> pd.DataFrame:
             "questions_per_utterance": _ratio(questions[own].sum(), human[own].sum()),
         }
         for i, rating in enumerate(data.rating_names):
-            given = data.ratings[own, i] if data.ratings.shape[1] else np.zeros(0)
+            given = units.ratings[here, i] if units.ratings.shape[1] else np.zeros(0)
             known = given[np.isfinite(given)]
             row[f"{rating}_count"] = len(known)
             row[f"{rating}_mean"] = float(known.mean()) if len(known) else float("nan")
@@ -99,17 +108,17 @@ _ESTIMATE_COLUMNS = (
 )
 
 
-def estimates(data: Data) -> pd.DataFrame:
-    """A row a model and metric: value, clustered error, interval, bootstrap."""
-    settings = data.settings
+def estimates(units: ByConversation) -> pd.DataFrame:
+    """A row a model and metric: value, clustered error, interval, bootstrap; `workers` are the clusters."""
+    settings = units.data.settings
     rows: list[dict[str, object]] = []
-    for number, name in enumerate(data.models):
-        own = data.model == number
-        clusters = data.worker[own]
+    for number, name in enumerate(units.data.models):
+        own = units.model == number
+        clusters = units.cluster[own]
         # A model's chance hangs on its own name only: adding a model changes nothing for the others.
         rng = np.random.default_rng([settings.seed, *name.encode()])
         for kind in ("rate", "rating"):
-            metrics = [metric for metric in data.metrics if metric.kind == kind]
+            metrics = [metric for metric in units.metrics if metric.kind == kind]
             if not metrics:
                 continue
             sums = statistics.cluster_sums(np.stack([m.sums[own] for m in metrics], axis=1), clusters)
@@ -160,8 +169,9 @@ _RATING_COLUMNS = (
 )
 
 
-def ratings(data: Data) -> pd.DataFrame:
-    """A row a model and question: distribution, and the mean standardised per worker."""
+def ratings(units: ByConversation) -> pd.DataFrame:
+    """A row a model and question: distribution of ratings, mean over conversations, and the same standardised per worker."""
+    data = units.data
     rows: list[dict[str, object]] = []
     confidence = data.settings.confidence
     for i in range(data.ratings.shape[1]):
@@ -169,11 +179,9 @@ def ratings(data: Data) -> pd.DataFrame:
         values = data.ratings[:, i]
         standard = statistics.standardise_per_worker(values, data.worker)
         for number, name in enumerate(data.models):
-            own = (data.model == number) & np.isfinite(values)
-            given = values[own]
-            estimate = _mean_of(given, data.worker[own], confidence, RATING_BOUNDS)
-            usable = own & np.isfinite(standard)
-            scaled = _mean_of(standard[usable], data.worker[usable], confidence, None)
+            given = values[(data.model == number) & np.isfinite(values)]
+            estimate = _mean_of(units, number, values, confidence, RATING_BOUNDS)
+            scaled = _mean_of(units, number, standard, confidence, None)
             row: dict[str, object] = {"model_nickname": name, "question": question, "ratings": len(given)}
             row |= {f"rated_{value}": int((given == value).sum()) for value in _RATING_VALUES}
             row |= {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
@@ -183,10 +191,13 @@ def ratings(data: Data) -> pd.DataFrame:
 
 
 def _mean_of(
-    values: Floats, clusters: NDArray[np.int64], confidence: float, bounds: tuple[float, float] | None
+    units: ByConversation, model: int, values: Floats, confidence: float, bounds: tuple[float, float] | None
 ) -> Estimate:
-    sums = statistics.cluster_sums(values, clusters)
-    totals = statistics.cluster_sums(np.ones(len(values)), clusters)
+    averages = units.average(values)
+    own = (units.model == model) & np.isfinite(averages)
+    clusters = units.cluster[own]
+    sums = statistics.cluster_sums(averages[own], clusters)
+    totals = statistics.cluster_sums(np.ones(int(own.sum())), clusters)
     return statistics.mean(sums, totals, confidence, bounds)
 
 
@@ -213,25 +224,26 @@ _COMPARISON_COLUMNS = (
 )
 
 
-def comparisons(data: Data) -> pd.DataFrame:
+def comparisons(units: ByConversation) -> pd.DataFrame:
     """A row a metric and pair of models: difference, interval, p, effect size, power."""
-    settings = data.settings
+    names = units.data.models
+    settings = units.data.settings
     rows: list[dict[str, object]] = []
-    for a, b in itertools.combinations(range(len(data.models)), 2):
-        pair = (data.model == a) | (data.model == b)
-        is_a = data.model[pair] == a
-        clusters = data.worker[pair]
-        if not data.metrics:
+    for a, b in itertools.combinations(range(len(names)), 2):
+        pair = (units.model == a) | (units.model == b)
+        is_a = units.model[pair] == a
+        clusters = units.cluster[pair]
+        if not units.metrics:
             continue
-        sums = np.stack([metric.sums[pair] for metric in data.metrics], axis=1)
-        totals = np.stack([metric.totals[pair] for metric in data.metrics], axis=1)
-        name_a, name_b = data.models[a], data.models[b]
+        sums = np.stack([metric.sums[pair] for metric in units.metrics], axis=1)
+        totals = np.stack([metric.totals[pair] for metric in units.metrics], axis=1)
+        name_a, name_b = names[a], names[b]
         rng = np.random.default_rng([settings.seed, *name_a.encode(), 0, *name_b.encode()])
-        bounds = [LARGEST_DIFFERENCE[metric.kind] for metric in data.metrics]
+        bounds = [LARGEST_DIFFERENCE[metric.kind] for metric in units.metrics]
         tests = statistics.compare_models(
             sums, totals, is_a, clusters, rng, bounds, settings.permutations, settings.confidence
         )
-        for i, (metric, test) in enumerate(zip(data.metrics, tests, strict=True)):
+        for i, (metric, test) in enumerate(zip(units.metrics, tests, strict=True)):
             rows.append(
                 _comparison(metric, sums[:, i], totals[:, i], is_a, clusters, settings)
                 | {"model_a": name_a, "model_b": name_b}
@@ -243,7 +255,7 @@ def comparisons(data: Data) -> pd.DataFrame:
         family = frame["metric"] == metric_name
         frame.loc[family, "p_holm"] = statistics.holm(frame.loc[family, "p"].to_list())
     frame["p_holm"] = frame["p_holm"].astype(np.float64)
-    order = {metric.name: i for i, metric in enumerate(data.metrics)}
+    order = {metric.name: i for i, metric in enumerate(units.metrics)}
     return frame.sort_values("metric", key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
 
 
@@ -297,14 +309,14 @@ def _comparison(
 _TURN_COLUMNS = ("model_nickname", "bucket", "exchange", "messages", "rate", "low", "high")
 
 
-def turns(data: Data) -> pd.DataFrame:
+def turns(units: ByConversation) -> pd.DataFrame:
     """A row a model, bucket and exchange (from 1), with its rate: does a model get worse during a conversation?"""
-    turns, labels = data.corpus.turns, data.corpus.labels
+    data, replies = units.data, units.replies
     rows: list[dict[str, object]] = []
-    turn_model, turn_worker = data.model[turns["conversation"]], data.worker[turns["conversation"]]
+    turn_model, turn_cluster = units.model[replies.conversation], units.cluster[replies.conversation]
     for number, name in enumerate(data.models):
         own = turn_model == number
-        exchanges, workers, ticked = turns["exchange"][own], turn_worker[own], labels[own]
+        exchanges, workers, ticked = replies.exchange[own], turn_cluster[own], replies.ticks[own]
         for exchange in range(min(int(exchanges.max(initial=-1)) + 1, _MOST_EXCHANGES)):
             here = exchanges == exchange
             if not here.any():
@@ -343,9 +355,9 @@ _AGREEMENT_COLUMNS = (
 
 
 def agreement(data: Data) -> pd.DataFrame:
-    """A row a bucket or question that was judged more than once.
+    """A row a bucket or final rating, and a row an aspect of an item of the study flow that was judged more than once.
 
-    `low` and `high` are the ends of the interval of the nominal alpha for a bucket, of the ordinal one for a question, from
+    `low` and `high` are the ends of the interval of the nominal alpha for a bucket or a share, of the ordinal one else, from
     a bootstrap over `conversations` (:mod:`model_chat.analysis.alpha_interval`).
     """
     turns = data.corpus.turns
@@ -369,6 +381,19 @@ def agreement(data: Data) -> pd.DataFrame:
                 ordered=True,
             )
         )
+    for observed in item_observations(data):
+        row = _agreement_row(
+            data.settings,
+            observed.name,
+            observed.kind,
+            observed.values,
+            observed.items,
+            data.worker[observed.records],
+            dialogs[observed.records],
+            ordered=observed.is_ordered,
+        )
+        if row["items"]:
+            rows.append(row)
     return _frame(rows, _AGREEMENT_COLUMNS)
 
 

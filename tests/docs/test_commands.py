@@ -407,7 +407,7 @@ def test_agreement(walk: Walk) -> None:
         assert "9 of 9 conversations are collected" in task.ends()
     (walk.copy / "data/conversations").mkdir(parents=True, exist_ok=True)
     said = walk.run("python analysis/compile_results.py")
-    assert "9 of 9 conversations are annotations of 3 finished conversations" in re.sub(r"\s+", " ", said)
+    assert "9 of 9 records are annotations of 3 finished conversations" in re.sub(r"\s+", " ", said)
     assert {row["items"] for row in rows_of(walk.copy / "results", "agreement") if row["kind"] == "bucket"} == {"4"}
     assert len(rows_of(walk.copy / "results", "majority_labels")) == 4 * len(BUCKETS)
 
