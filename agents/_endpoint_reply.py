@@ -25,6 +25,8 @@ REST_SECONDS = 0.5
 """How long the end of a response is waited for after the last event."""
 MAX_NAME_CHARACTERS = 200
 """Of what a server says its model is called."""
+MOST_TOKENS = 10**12
+"""Of one request; what a server counts beyond is no count."""
 TOLD_AT_ONCE = 4_000
 """Characters of a reply up to which every event is told; beyond, it is told each time it has grown by about a hundredth:
 telling costs as much as the reply is long, and all endpoints' replies are read in one thread."""
@@ -72,7 +74,7 @@ class Usage:
             return
         for name in ("prompt_tokens", "completion_tokens"):
             tokens = usage.get(name)
-            if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0:
+            if isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MOST_TOKENS:
                 setattr(self, name, (getattr(self, name) or 0) + tokens)
 
 

@@ -175,6 +175,8 @@ def model_rows(summary: Summary, models: Sequence[str]) -> list[list[str]]:
         rows.append([label, *cells])
 
     add("conversations", "conversations")
+    if "annotations" in frame.columns:
+        add("annotations of them", "annotations")
     add("workers", "workers")
     for bucket in summary.settings.problem_buckets:
         add(bucket, bucket, f"{bucket}_share")

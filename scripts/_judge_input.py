@@ -169,7 +169,7 @@ def find_prompts(sources: Sequence[Source], wanted: Wanted, settings: EndpointSe
         if reason is None and not digests:
             reason = "no_conversation"
         if reason is None and digests[-1] in seen:
-            reason = "duplicate"
+            reason = "duplicate" if conversation.judged_conversation is None else "annotation_of_the_same"
         if reason is not None:
             found.left_out[reason] += 1
             continue

@@ -21,7 +21,7 @@ from model_chat.records.reading import parse_conversation
 from model_chat.scripts import _judge_asking, judge
 from model_chat.scripts._judge_prompt import Questions, WrongAnswerError, messages_for, prompt_hash, read_answer
 from model_chat.tests.analysis.conftest import BUCKETS, make_conversation
-from model_chat.tests.endpoint_server import Behaviour, EndpointServer, Exchange, silent, status
+from model_chat.tests.endpoint_server import Behaviour, EndpointServer, Exchange, endless, silent, status
 from model_chat.tests.llama_server import GGUF, llama_server
 from model_chat.tests.mephisto_run import Run
 from model_chat.tests.scripts.judge_study import BOXES, CONFIG, GOOD, KEY, RUDE, Study, says, server, study
@@ -289,6 +289,31 @@ def test_an_endpoint_that_keeps_failing_is_given_up(
     server.default = says(GOOD)
     assert study.run() == 0
     assert [line["boxes"] for line in study.lines] == [GOOD] * 8, "what failed is asked again"
+
+
+def test_a_server_that_changes_its_model_is_recorded_with_each_answer(
+    study: Study, server: EndpointServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    study.add(1, replies=3)
+    study.settings["requests_at_once"] = 1
+    server.then(says(GOOD, model="big-1"), says(GOOD, model="big-1"), says(GOOD, model="big-2"))
+    assert study.run() == 0
+    assert [line["judge"]["served_model"] for line in study.lines] == ["big-1", "big-1", "big-2"]
+    assert "the server now answers as 'big-2', and answered as 'big-1' before" in caplog.text
+
+
+def test_a_server_that_drips_is_given_up_and_asked_again(
+    study: Study, server: EndpointServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_judge_asking, "ANSWER_SECONDS", 2.0)
+    study.add(1, replies=1)
+    server.default = endless
+    assert study.run() == 1
+    assert study.lines[0]["missing"] in ("no_answer", "no_usable_reply")
+    monkeypatch.setattr(_judge_asking, "ANSWER_SECONDS", 600.0)
+    server.default = says(GOOD)
+    assert study.run("--retry-missing") == 0
+    assert study.lines[0]["boxes"] == GOOD
 
 
 def test_no_more_requests_at_once_than_the_settings_say(study: Study, server: EndpointServer) -> None:

@@ -188,6 +188,19 @@ def test_what_may_have_been_billed_counts_and_what_was_refused_does_not(
     assert log.most_usd >= log.spent_usd
 
 
+@pytest.mark.parametrize("usage", [{"prompt_tokens": 10**400, "completion_tokens": 1}, {"prompt_tokens": -5}, "x", [1]])
+def test_a_count_that_is_none_is_no_cost_and_does_no_harm(study: Study, server: EndpointServer, usage: object) -> None:
+    async def nonsense(exchange: Exchange) -> None:
+        choice = {"message": {"content": json.dumps(GOOD)}, "finish_reason": "stop"}
+        exchange.whole(200, {"choices": [choice], "usage": usage})
+
+    with_prices(study)
+    study.add(1, replies=1)
+    server.default = nonsense
+    assert study.run() == 0
+    assert 0 < study.lines[0]["usage"]["cost_usd"] < JudgeLog(study.output / "judge_log.jsonl").most_usd < 0.01
+
+
 def test_a_reservation_is_made_only_where_it_fits_beside_the_others(tmp_path: Any) -> None:
     log = JudgeLog(tmp_path / "log.jsonl")
     assert log.reserve(6.0, 10.0) == 1
