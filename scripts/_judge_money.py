@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_chat.agents._endpoint_client import Answer
 from model_chat.agents._endpoint_reply import Completion, RequestFailedError, Usage
@@ -68,6 +68,10 @@ def answer_limit(settings: EndpointSettings) -> int:
     return max([settings.max_tokens, *limits]) if settings.max_tokens or limits else 0
 
 
+_Number = Annotated[int, Field(ge=0, le=2**53)]
+_Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class _Line(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -88,7 +92,7 @@ class Entry(_Line):
     served_model: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    cost_usd: float | None = None
+    cost_usd: _Dollars | None = None
     has_requests: bool = False
     """Whether its requests have lines of their own, which count in place of `cost_usd`."""
 
@@ -102,18 +106,18 @@ class Reserved(_Line):
     """A request is about to be sent."""
 
     event: Literal["request"] = "request"
-    request: int
-    most_usd: float
+    request: _Number
+    most_usd: _Dollars
 
 
 class Settled(_Line):
     """What became of a request."""
 
     event: Literal["settled"] = "settled"
-    request: int
-    cost_usd: float
+    request: _Number
+    cost_usd: _Dollars
     """As far as it is known, or estimated."""
-    most_usd: float
+    most_usd: _Dollars
     """The most that it may have cost: more than `cost_usd` where the server counted no tokens, or no answer came."""
 
 
@@ -235,7 +239,10 @@ def _line(line: bytes) -> Entry | Reserved | Settled | None:
     """Read a line of the log; None for half a line, which a power cut has left."""
     try:
         loaded = orjson.loads(line)
-        kind = _EVENTS.get(loaded["event"]) if isinstance(loaded, dict) and "event" in loaded else Entry
+        if not isinstance(loaded, dict):
+            return None
+        event = loaded.get("event")
+        kind = Entry if event is None else _EVENTS.get(str(event))
         return None if kind is None else kind.model_validate(loaded)
     except (orjson.JSONDecodeError, ValidationError):
         return None

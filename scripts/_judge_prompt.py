@@ -333,7 +333,7 @@ _WRONG: Mapping[str, tuple[str, str]] = {
 """What :func:`check_ticks` refuses -> what it is counted under, and what is said to the judge."""
 
 
-def estimated_tokens(messages: Messages) -> int:
+def estimated_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
     """About how many tokens a prompt has; no tokeniser is asked."""
     return sum(_tokens(message["content"]) + TOKENS_PER_MESSAGE for message in messages)
 
