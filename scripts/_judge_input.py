@@ -218,7 +218,8 @@ def _survey(
         if config is None or config in texts or forced is not None:
             continue
         boxes = texts[config] = parse_annotations(f"annotations_config of {source.name}", source.name, config)
-        if all(boxes.buckets != other.buckets for other, _ in first):
+        # The words may differ between a chat and its annotations (“what you said”, “what the person said”): the first count.
+        if all(set(boxes.values) != set(other.values) for other, _ in first):
             first.append((boxes, source))
     if len(first) > 1:
         names = " and ".join(f"'{source.name}'" for _, source in first[:2])

@@ -464,6 +464,16 @@ def test_the_same_boxes_in_another_spelling_are_the_same(study: Study, server: E
     assert len(study.lines) == 4
 
 
+def test_the_same_boxes_in_other_words_are_the_first_ones(study: Study, server: EndpointServer) -> None:
+    """As in a chat (“what you said”), and in an annotation of it (“what the person said”)."""
+    study.add(1)
+    study.add(2, config={"config": {**CONFIG["config"], "odd": {"name": "Strange", "description": "Other words."}}})
+    assert study.run() == 0
+    assert len(study.lines) == 4
+    assert all("Odd" in exchange.body["messages"][0]["content"] for exchange in server.requests)
+    assert not any("Other words." in exchange.body["messages"][0]["content"] for exchange in server.requests)
+
+
 def test_boxes_that_cannot_be_read_are_named(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     study.add(1, config={"config": {}})
     assert study.run() == 2
