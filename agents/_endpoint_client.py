@@ -14,12 +14,12 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from model_chat.agents._endpoint_reply import (
@@ -56,6 +56,22 @@ NO_CREDIT = ("insufficient_quota", "exceeded your current quota")
 """What providers say in a 429 that waiting doesn't help against."""
 OTHER_MAX_TOKENS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 _Result = TypeVar("_Result")
+Answer = Completion | RequestFailedError
+"""What one request brings: a reply, or the error that stands for an answer other than 200."""
+
+
+class RequestMeter(Protocol):
+    """Is asked before each single HTTP request, and told what became of it: for limits that no request may pass."""
+
+    async def send(
+        self, messages: Sequence[Mapping[str, Any]], request: Callable[[Usage], Awaitable[Answer]]
+    ) -> Answer:
+        """Send one request by awaiting ``request``, which adds what it has used to the usage that it is given.
+
+        Args:
+            messages: that are sent.
+            request: raises :class:`RequestFailedError` where no answer came, or one that can't be read.
+        """
 
 
 class _Loop:
@@ -138,6 +154,8 @@ class EndpointClient:
         deadline: float,
         tell: Tell | None = None,
         attempts: int | None = None,
+        meter: RequestMeter | None = None,
+        more_body: Mapping[str, Any] | None = None,
     ) -> Completion:
         """Ask until a usable reply comes or the deadline is near.
 
@@ -146,6 +164,8 @@ class EndpointClient:
             deadline: on :func:`time.monotonic`'s clock.
             tell: gets the text so far, while it grows; an attempt that fails is followed by a text that begins anew.
             attempts: requests at most; None: as many as the deadline allows.
+            meter: through which each single request is sent; what it raises ends the asking.
+            more_body: further fields of the request, beside those of the settings.
 
         Raises:
             RequestFailedError: with the reason of the last request.
@@ -159,7 +179,7 @@ class EndpointClient:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     async with self._slots:
                         await self._wait_for_the_minute()
-                        completion = await self._ask(messages, usage, tell)
+                        completion = await self._ask(messages, usage, tell, meter, more_body or {})
             except TimeoutError:
                 before = f"; before, {last}" if last is not None else "."
                 last = RequestFailedError(f"{self._name()} gave no whole reply in time{before}")
@@ -198,7 +218,14 @@ class EndpointClient:
                 return
             await asyncio.sleep(60 - (now - self._starts[0]))
 
-    async def _ask(self, messages: Sequence[Mapping[str, Any]], usage: Usage, tell: Tell | None) -> Completion:
+    async def _ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        usage: Usage,
+        tell: Tell | None,
+        meter: RequestMeter | None,
+        more_body: Mapping[str, Any],
+    ) -> Completion:
         """Ask once, and again at once in another dialect where the server refuses a field of the request.
 
         A dialect is kept for later requests when it has brought an answer.
@@ -208,7 +235,8 @@ class EndpointClient:
         """
         dialect, tried = self._dialect, set[_Dialect]()
         while True:
-            answer = await self._send(messages, dialect, usage, tell)
+            send = partial(self._send, {**self._body(messages, dialect), **more_body}, tell=tell)
+            answer = await (send(usage) if meter is None else _metered(meter, messages, send, usage))
             if isinstance(answer, Completion):
                 self._dialect = dialect
                 self._begins_inside_thoughts |= begins_inside_thoughts(answer.text)
@@ -228,9 +256,7 @@ class EndpointClient:
             return _Dialect(OTHER_MAX_TOKENS[dialect.max_tokens_field], dialect.asks_for_usage)
         return None
 
-    async def _send(
-        self, messages: Sequence[Mapping[str, Any]], dialect: _Dialect, usage: Usage, tell: Tell | None
-    ) -> Completion | RequestFailedError:
+    async def _send(self, body: Mapping[str, Any], usage: Usage, tell: Tell | None) -> Answer:
         """Send one request.
 
         Returns:
@@ -244,7 +270,7 @@ class EndpointClient:
         name, started = self._name(), time.monotonic()
         try:
             with self._client() as client:
-                async with client.stream("POST", "/chat/completions", json=self._body(messages, dialect)) as response:
+                async with client.stream("POST", "/chat/completions", json=body) as response:
                     if response.status_code != 200:
                         return self._refusal(response, error_detail(await _read_limited(response)))
                     if "text/event-stream" in response.headers.get("content-type", "").lower():
@@ -340,6 +366,26 @@ class EndpointClient:
                 self.served_models[-1],
             )
         self.served_models.append(name)
+
+
+async def _metered(
+    meter: RequestMeter,
+    messages: Sequence[Mapping[str, Any]],
+    send: Callable[[Usage], Awaitable[Answer]],
+    usage: Usage,
+) -> Answer:
+    """Send one request through the meter, which is told of this request's tokens alone."""
+    own = Usage()
+
+    async def request(used: Usage) -> Answer:
+        nonlocal own
+        own = used
+        return await send(used)
+
+    try:
+        return await meter.send(messages, request)
+    finally:
+        usage.add({"prompt_tokens": own.prompt_tokens, "completion_tokens": own.completion_tokens})
 
 
 def _pause(retries: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -162,16 +162,6 @@ class Data:
         """
         return total > 0 or not self.only_compared[model]
 
-    def has_rows(self, a: int, b: int, totals: Floats) -> bool:
-        """Whether two models have rows, by :meth:`has_row`, of what was counted ``totals`` times in each entry."""
-        return all(self.has_row(model, totals[self.model == model].sum()) for model in (a, b))
-
-    def of_conversations(self, metric: Metric) -> Metric:
-        """A metric with a number a conversation, whichever of its models it was counted of."""
-        sums = np.bincount(self.conversation, metric.sums, self.count).astype(np.float64)
-        totals = np.bincount(self.conversation, metric.totals, self.count).astype(np.float64)
-        return replace(metric, sums=sums, totals=totals)
-
     @property
     def settings(self) -> Settings:
         """The run's settings."""
@@ -186,6 +176,12 @@ class Data:
     def names(self) -> Names:
         """What buckets, questions and tasks are called."""
         return names_of(self.corpus.descriptions, self.ratings.shape[1])
+
+    @cached_property
+    def is_annotation(self) -> NDArray[np.bool_]:
+        """Whether an entry is the annotation of a finished conversation."""
+        of_conversations = np.asarray(self.corpus.conversations["judged"].is_valid().to_numpy(), dtype=bool)
+        return np.concatenate([of_conversations, np.zeros(len(self.model) - self.count, dtype=bool)])
 
     @cached_property
     def annotated(self) -> Floats:
@@ -247,21 +243,30 @@ class Data:
 
     @cached_property
     def metrics(self) -> list[Metric]:
-        """Everything models are compared on: buckets, clean conversations, ratings."""
-        found = [
-            Metric(bucket, "rate", self.ticks[:, i], self.annotated, self.settings.rate_difference)
-            for i, bucket in enumerate(self.settings.problem_buckets)
-        ]
-        if self.settings.annotated:
-            known = np.isfinite(self.clean)
-            filled = np.where(known, self.clean, 0.0)
-            found.append(Metric(CLEAN, "rate", filled, known.astype(np.float64), self.settings.rate_difference))
-        for i in range(self.ratings.shape[1]):
-            name = self.rating_names[i]
-            known = np.isfinite(self.ratings[:, i])
-            filled = np.where(known, self.ratings[:, i], 0.0)
-            found.append(Metric(name, "rating", filled, known.astype(np.float64), self.settings.rating_difference))
-        return found
+        """Everything models are compared on, with a number an entry."""
+        return metrics_of(self.settings, self.ticks, self.annotated, self.clean, self.ratings)
+
+
+def metrics_of(settings: Settings, ticks: Floats, annotated: Floats, clean: Floats, ratings: Floats) -> list[Metric]:
+    """Everything models are compared on, in order: buckets, clean conversations, ratings.
+
+    Args:
+        ticks: entries x buckets, messages that were ticked.
+        annotated: annotated messages of each entry.
+        clean: the share of clean conversations, NaN where not known.
+        ratings: entries x questions, NaN where missing.
+    """
+    found = [
+        Metric(bucket, "rate", ticks[:, i], annotated, settings.rate_difference)
+        for i, bucket in enumerate(settings.problem_buckets)
+    ]
+    of_all = [(CLEAN, "rate", clean, settings.rate_difference)] if settings.annotated else []
+    names = rating_columns(ratings.shape[1])
+    of_all += [(names[i], "rating", ratings[:, i], settings.rating_difference) for i in range(ratings.shape[1])]
+    for name, kind, values, difference in of_all:
+        known = np.isfinite(values)
+        found.append(Metric(name, kind, np.where(known, values, 0.0), known.astype(np.float64), difference))
+    return found
 
 
 def rating_columns(questions: int) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from model_chat.analysis import estimates as statistics
 from model_chat.analysis.arrays import Data
+from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.estimates import Estimate
-from model_chat.analysis.items import MEAN, RATE, ItemMetric
 from model_chat.analysis.settings import NO_LIMIT, Settings
 from model_chat.analysis.signals import COLUMNS
+
+if TYPE_CHECKING:
+    from model_chat.analysis.items import ItemMetric
 
 WORKER_COLUMNS = (
     "worker_id",
@@ -86,12 +89,13 @@ def authenticity(data: Data, metrics: Sequence[ItemMetric]) -> Authenticity | No
         data: all conversations that count.
         metrics: of the study flow's items.
     """
-    known = np.isfinite(data.column("signal_messages"))
+    known = np.isfinite(data.conversation_column("signal_messages"))
     if not known.any():
         return None
     workers = _workers(data, known)
     above = workers.loc[workers["above"] != "", "worker_id"]
-    keep = ~np.isin(np.array(data.workers, dtype=object)[data.worker], above.to_numpy(dtype=object))
+    own = np.array(data.workers, dtype=object)[data.worker[: data.count]]
+    keep = ~np.isin(own, above.to_numpy(dtype=object))
     rows = [
         row
         for name, counted in ((ALL, np.ones(len(keep), dtype=bool)), (WITHOUT, keep))
@@ -102,18 +106,18 @@ def authenticity(data: Data, metrics: Sequence[ItemMetric]) -> Authenticity | No
 
 
 def _workers(data: Data, known: NDArray[np.bool_]) -> pd.DataFrame:
-    count = len(data.workers)
+    count, worker = len(data.workers), data.worker[: data.count]
 
     def summed(name: str) -> NDArray[np.float64]:
-        values = np.where(known, data.column(name), 0.0)
-        return np.asarray(np.bincount(data.worker, values, count), dtype=np.float64)
+        values = np.where(known, data.conversation_column(name), 0.0)
+        return np.asarray(np.bincount(worker, values, count), dtype=np.float64)
 
     messages, characters, pasted, away, keyed, keys = (summed(name) for name, _ in COLUMNS)
     with np.errstate(divide="ignore", invalid="ignore"):
         frame = pd.DataFrame(
             {
                 "worker_id": pd.Series(data.workers, dtype=str),
-                "conversations": np.bincount(data.worker, known, count).astype(np.int64),
+                "conversations": np.bincount(worker, known, count).astype(np.int64),
                 "messages": messages.astype(np.int64),
                 "characters": characters.astype(np.int64),
                 "pasted_characters": pasted.astype(np.int64),
@@ -144,24 +148,27 @@ def _results(
     data: Data, metrics: Sequence[ItemMetric], counted: str, keep: NDArray[np.bool_]
 ) -> Iterator[dict[str, object]]:
     confidence = data.settings.confidence
-    conversations: dict[str, int] = {}
+    units = ByConversation(data, keep)
     for number, name in enumerate(data.models):
-        own = keep & (data.model == number)
-        conversations[name] = int(own.sum())
-        common = {"counted": counted, "model_nickname": name, "conversations": conversations[name]}
-        for metric in data.metrics:
-            sums = statistics.cluster_sums(metric.sums[own], data.worker[own])
-            totals = statistics.cluster_sums(metric.totals[own], data.worker[own])
-            is_rate = metric.kind == RATE
+        own = units.model == number
+        common = {"counted": counted, "model_nickname": name, "conversations": int((own & units.is_talk).sum())}
+        for metric in units.metrics:
+            sums = statistics.cluster_sums(metric.sums[own], units.cluster[own])
+            totals = statistics.cluster_sums(metric.totals[own], units.cluster[own])
+            if not data.has_row(number, totals.sum()):
+                continue
+            is_rate = metric.kind == "rate"
             estimate = (
                 statistics.rate(sums, totals, confidence)
                 if is_rate
                 else statistics.mean(sums, totals, confidence, (1.0, 5.0))
             )
-            yield common | {"metric": metric.name, "aspect": ""} | _cells(RATE if is_rate else MEAN, estimate)
+            yield common | {"metric": metric.name, "aspect": ""} | _cells("rate" if is_rate else "mean", estimate)
         for item in metrics:
-            named = {"metric": item.asked.item.id, "aspect": item.aspect.name}
-            yield common | named | _cells(item.aspect.measure, item.estimate(own, data.worker, confidence))
+            estimate = item.estimate(units, number, confidence)
+            if data.has_row(number, estimate.total):
+                named = {"metric": item.asked.item.id, "aspect": item.aspect.name}
+                yield common | named | _cells(item.aspect.measure, estimate)
     if data.corpus.judgements.num_rows:
         yield from _strengths(_only(data.corpus, keep), counted)
 
@@ -191,9 +198,12 @@ def _only(corpus: Corpus, keep: NDArray[np.bool_]) -> Corpus:
     turns["conversation"] = numbers[turns["conversation"]]
     of = corpus.judgements["conversation"].to_numpy()
     judgements = corpus.judgements.filter(pa.array(keep[of]))
+    divided = corpus.parts["conversation"].to_numpy()
+    parts = corpus.parts.filter(pa.array(keep[divided]))
     return dataclasses.replace(
         corpus,
         conversations=corpus.conversations.filter(pa.array(keep)).combine_chunks(),
+        parts=parts.set_column(0, "conversation", pa.array(numbers[divided[keep[divided]]], pa.int32())),
         turns=turns,
         labels=corpus.labels[stays],
         judgements=judgements.set_column(0, "conversation", pa.array(numbers[of[keep[of]]], pa.int32())),

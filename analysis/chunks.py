@@ -117,6 +117,7 @@ CONVERSATION_SCHEMA = pa.schema(
         ("conditions", pa.string()),
         ("judged", pa.string()),
         *COLUMNS,
+        ("reply_hash", pa.int64()),
     ]
 )
 
@@ -183,6 +184,7 @@ class ChunkBuilder:
                 None if conversation.conditions is None else orjson.dumps(conversation.conditions).decode(),
                 None if conversation.judged_conversation is None else conversation.judged_conversation.sha256,
                 *columns_of(conversation.raw),
+                int.from_bytes(measures.reply_hash, "big", signed=True),
             )
         )
         self._candidates.append((measures.digest, None))

@@ -38,7 +38,8 @@ from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
 from model_chat.analysis.win_rates import WIN_RATE, win_rates
 
 if TYPE_CHECKING:
-    from model_chat.analysis.arrays import Data, Metric
+    from model_chat.analysis.arrays import Metric
+    from model_chat.analysis.by_conversation import ByConversation
 
 RATING_BOUNDS = (1.0, 5.0)
 CELL_COLUMNS = ("metric", "value", "se", "low", "high", "observations", "conversations", "workers")
@@ -100,14 +101,13 @@ class Conditions:
     kinds: dict[str, str]
 
 
-def conditions(data: Data) -> Conditions | None:
+def conditions(units: ByConversation) -> Conditions | None:
     """Compute the tables; None where no conversation has conditions.
 
     Conversations without conditions, or with other factors than most, are left out, and a remark says so.
     """
-    given = [
-        None if text is None else orjson.loads(text) for text in data.corpus.conversations["conditions"].to_pylist()
-    ]
+    texts = units.data.corpus.conversations["conditions"].take(units.row[units.is_conversation])
+    given = [None if text is None else orjson.loads(text) for text in texts.to_pylist()]
     names = [None if not one else tuple(sorted(one)) for one in given]
     known = [one for one in names if one is not None]
     if not known:
@@ -119,12 +119,17 @@ def conditions(data: Data) -> Conditions | None:
     cells = sorted(set(keys), key=lambda key: [_order(level) for level in key])
     numbers = {cell: number for number, cell in enumerate(cells)}
     design = _Design(
-        factors, levels, cells, np.array([numbers[key] for key in keys]), used, data.worker[: data.count][used]
+        factors,
+        levels,
+        cells,
+        np.array([numbers[key] for key in keys]),
+        used,
+        units.cluster[units.is_conversation][used],
     )
-    metrics = [*(data.of_conversations(metric) for metric in data.metrics), *win_rates(data)]
-    if data.corpus.judgements.num_rows:  # conversations of two models may have no ratings
+    metrics = [*(units.of_conversations(metric) for metric in units.metrics), *win_rates(units)]
+    if units.data.corpus.judgements.num_rows:  # conversations of two models may have no ratings
         metrics = [metric for metric in metrics if metric.totals[used].any()]
-    confidence = data.settings.confidence
+    confidence = units.data.settings.confidence
     remarks = design.remarks()
     if not used.all():
         remarks.append(

@@ -101,14 +101,14 @@ _SIGNAL_COLUMNS = {
 
 _JUDGE_COLUMNS = {
     "judge": "judge",
-    "judged": "box",
+    "judged": "judged",
     "judgments": "pairs",
     "raw": "agreement",
     "kappa": "kappa",
     "alpha": "alpha",
     "person_alpha": "alpha of people",
-    "judge_rate": "judge's rate",
-    "person_rate": "people's rate",
+    "judge_rate": "judge's rate or mean",
+    "person_rate": "people's rate or mean",
 }
 
 
@@ -190,6 +190,8 @@ def model_rows(summary: Summary, models: Sequence[str]) -> list[list[str]]:
         rows.append([label, *cells])
 
     add("conversations", "conversations")
+    if "annotations" in frame.columns:
+        add("annotations of them", "annotations")
     add("workers", "workers")
     for bucket in summary.settings.problem_buckets:
         add(bucket, bucket, f"{bucket}_share")

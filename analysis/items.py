@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from model_chat.analysis import statistics
 from model_chat.analysis.answers import (
@@ -28,6 +27,7 @@ from model_chat.analysis.answers import (
     value_text,
 )
 from model_chat.analysis.arrays import Data
+from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.estimates import Estimate, Floats
 from model_chat.configuration.study_items import (
     NOT_APPLICABLE,
@@ -155,11 +155,20 @@ class ItemMetric:
     sums: Floats
     totals: Floats
 
-    def estimate(self, own: NDArray[np.bool_], workers: NDArray[np.int64], confidence: float) -> Estimate:
-        """Estimate it over some entries, clustered by worker."""
-        clusters = workers[own]
-        sums = statistics.cluster_sums(self.sums[own], clusters)
-        totals = statistics.cluster_sums(self.totals[own], clusters)
+    def estimate(self, units: ByConversation, model: int, confidence: float) -> Estimate:
+        """Estimate it over the conversations of a model.
+
+        What was asked before the chat is about the worker, and counts a record; everything else counts a conversation.
+        """
+        if self.asked.is_before:
+            own = (units.data.model == model) & (units.of_record >= 0)
+            clusters, sums, totals = units.data.worker[own], self.sums[own], self.totals[own]
+        else:
+            own = units.model == model
+            sums, totals = (values[own] for values in units.shared_out(self.sums, self.totals))
+            clusters = units.cluster[own]
+        sums = statistics.cluster_sums(sums, clusters)
+        totals = statistics.cluster_sums(totals, clusters)
         if self.aspect.measure == RATE:
             return statistics.rate(sums, totals, confidence)
         return statistics.mean(sums, totals, confidence, self.aspect.bounds)
@@ -187,13 +196,14 @@ def item_metrics(data: Data) -> list[ItemMetric]:
     return found
 
 
-def items(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
+def items(units: ByConversation, metrics: list[ItemMetric]) -> pd.DataFrame:
     """A row an item, aspect and model: value, clustered error and interval."""
+    data = units.data
     rows = []
     for metric in metrics:
         item = metric.asked.item
         for number, name in enumerate(data.models):
-            found = metric.estimate(data.model == number, data.worker, data.settings.confidence)
+            found = metric.estimate(units, number, data.settings.confidence)
             if not data.has_row(number, found.total):
                 continue
             rows.append(
@@ -266,15 +276,16 @@ def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
         column = np.array(data.corpus.answers.column(item, data.count) or [], dtype=object)
         levels = sorted({level for level in column if level is not None})
         for level in levels if len(levels) <= MOST_LEVELS else ():
+            units = ByConversation(data, column == level)
             for number, name in enumerate(data.models):
-                own = (column == level)[data.conversation] & (data.model == number)
-                talks = int((own & data.is_talk).sum())
+                own = units.model == number
+                talks = int((own & units.is_talk).sum())
                 common = {"by": item, "level": level, "model_nickname": name, "conversations": talks}
-                for metric in data.metrics:
+                for metric in units.metrics:
                     if not data.has_row(number, metric.totals[own].sum()):
                         continue
-                    sums = statistics.cluster_sums(metric.sums[own], data.worker[own])
-                    totals = statistics.cluster_sums(metric.totals[own], data.worker[own])
+                    sums = statistics.cluster_sums(metric.sums[own], units.cluster[own])
+                    totals = statistics.cluster_sums(metric.totals[own], units.cluster[own])
                     is_rate = metric.kind == RATE
                     estimate = (
                         statistics.rate(sums, totals, confidence)
@@ -285,9 +296,9 @@ def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
                         common | {"metric": metric.name, "aspect": ""} | _cells(RATE if is_rate else MEAN, estimate)
                     )
                 for one in metrics:
-                    if one.asked.item.id == item or not data.has_row(number, one.totals[own].sum()):
+                    estimate = one.estimate(units, number, confidence)
+                    if one.asked.item.id == item or not data.has_row(number, estimate.total):
                         continue
-                    estimate = one.estimate(own, data.worker, confidence)
                     named = {"metric": one.asked.item.id, "aspect": one.aspect.name}
                     rows.append(common | named | _cells(one.aspect.measure, estimate))
     return pd.DataFrame(rows, columns=list(SPLIT_COLUMNS))

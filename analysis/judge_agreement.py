@@ -2,7 +2,8 @@
 
 Judgments by a model are no data about the models that people chatted with: no other table sees them. They are matched to
 people's by *item*, as in :mod:`model_chat.analysis.agreement`: a reply with everything that was said before it. A *pair* is
-the annotation of one worker and that of the judge of the same item; a worker's second annotation of an item is not used.
+the annotation of one worker and that of the judge of the same item; a worker's second annotation of an item is not used. The
+final ratings and the items of a study flow are compared in the same way, those about whole conversations by the dialogue.
 
 Intervals are clustered by worker: of agreement as of any rate (:func:`model_chat.analysis.estimates.rate`), of the
 difference as of any mean, and of Cohen's kappa (Cohen 1960, Educational and Psychological Measurement 20(1)) by the delta
@@ -13,7 +14,7 @@ Bulletin 72(5)).
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,12 +27,15 @@ from scipy import special
 from model_chat.analysis.agreement import agreement
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
-from model_chat.records.llm_judgments import LlmJudgment
+from model_chat.analysis.observations import RATING, Observations, item_observations, rating_observations
+from model_chat.records.llm_judgments import CONVERSATION, REPLY, LlmJudgment
 from model_chat.records.schema import MODEL_IDX
 
 COLUMNS = (
     "judge",
     "judged",
+    "kind",
+    "level",
     "by",
     "group",
     "from",
@@ -65,10 +69,11 @@ class JudgeAgreement:
     """How far judges agree with people.
 
     Attributes:
-        table: a row a judge and box, over all items (`by` is `all`), and over thirds of them by the length of the reply
-            (`length`, characters) and by its exchange (`position`, from 1), whose ends are `from` and `to`. `raw`,
-            `kappa` and `alpha` are of judge and people, `person_…` of people among themselves on the items that the judge
-            has judged; `difference` is `judge_rate` less `person_rate`.
+        table: a row a judge and box, rating or aspect of an item of the study flow (`kind`), over all items (`by` is `all`),
+            and over thirds of them by the length of the reply or of all replies (`length`, characters) and by the reply's
+            exchange (`position`, from 1); these go from `from` to `to`. `raw`, `kappa` and `alpha` are of judge and people,
+            `person_…` of people among themselves on the items that the judge has judged; `difference` is `judge_rate` less
+            `person_rate`. `level` is that of both alphas: where it is `ordinal`, rates are means, and there is no kappa.
         remarks: sentences about the judgments.
     """
 
@@ -133,22 +138,59 @@ def judge_agreement(data: Data, judgments: Sequence[LlmJudgment]) -> JudgeAgreem
     ).first_of_each_worker()
     rows: list[dict[str, object]] = []
     remarks: list[str] = []
+    others = [*rating_observations(data), *item_observations(data)] if any(_is_more(one) for one in judgments) else []
     for judge, own in sorted(_by_judge(judgments).items()):
         said, repeated = _by_item(own)
         remarks += _remarks(judge, own, said, repeated, people)
         for column, box in enumerate(data.settings.problem_buckets):
             ticks = np.array([_tick(said.get(item), box) for item in people.items.tolist()], dtype=np.float64)
+            names = {"judge": judge, "judged": box, "kind": "box", "level": "nominal"}
             rows += [
-                {
-                    "judge": judge,
-                    "judged": box,
-                    **where,
-                    **_row(people, column, ticks, chosen, data.settings.confidence),
-                }
+                {**names, **where, **_row(people, column, ticks, chosen, data.settings.confidence)}
                 for where, chosen in _groups(people, np.isfinite(ticks))
             ]
+        for observed in others:
+            rows += _other_rows(data, judge, own, observed)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return JudgeAgreement(table, remarks)
+
+
+def _is_more(judgment: LlmJudgment) -> bool:
+    """Whether it holds more than boxes."""
+    return judgment.answers is not None or judgment.ratings is not None
+
+
+def _other_rows(
+    data: Data, judge: str, own: Sequence[LlmJudgment], observed: Observations
+) -> Iterator[dict[str, object]]:
+    """The rows of a rating, or an aspect of an item."""
+    said: dict[int, float] = {}
+    for judgment in own:
+        if (judgment.about == REPLY) == observed.of_reply:
+            value = _value(judgment, observed)
+            if value is not None:
+                said.setdefault(_number(judgment.item), value)
+    scales = {LENGTH: observed.length, **({POSITION: observed.position} if observed.of_reply else {})}
+    workers, values = data.worker[observed.records], observed.values[:, None]
+    people = _People(observed.items, workers, values, scales).first_of_each_worker()
+    judged = np.array([said.get(item, math.nan) for item in people.items.tolist()], dtype=np.float64)
+    if not np.isfinite(judged).any():
+        return
+    level = "ordinal" if observed.is_ordered else "nominal"
+    names = {"judge": judge, "judged": observed.name, "kind": observed.kind, "level": level}
+    for where, chosen in _groups(people, np.isfinite(judged)):
+        yield {
+            **names,
+            **where,
+            **_row(people, 0, judged, chosen, data.settings.confidence, observed.is_ordered),
+        }
+
+
+def _value(judgment: LlmJudgment, observed: Observations) -> float | None:
+    if observed.kind == RATING:
+        ratings = judgment.ratings or []
+        return float(ratings[observed.question]) if observed.question < len(ratings) else None
+    return None if judgment.answers is None else observed.value_of(judgment.answers)
 
 
 @dataclass(frozen=True)
@@ -198,7 +240,7 @@ def _by_item(judgments: Sequence[LlmJudgment]) -> tuple[dict[int, dict[str, bool
     found: dict[int, dict[str, bool]] = {}
     differing: set[int] = set()
     for judgment in judgments:
-        if judgment.boxes is not None:
+        if judgment.boxes is not None and judgment.about == REPLY:
             item = _number(judgment.item)
             if found.setdefault(item, judgment.boxes) != judgment.boxes:
                 differing.add(item)
@@ -221,9 +263,13 @@ def _remarks(
     known = len(items & said.keys())
     missing: dict[str, int] = defaultdict(int)
     for judgment in own:
-        if judgment.missing is not None and _number(judgment.item) in items:
+        if judgment.missing is not None and judgment.about == REPLY and _number(judgment.item) in items:
             missing[judgment.missing] += 1
     remarks = [f"{judge} has judged {known:,} of the {len(items):,} different replies that people annotated."]
+    failed = Counter(one.missing for one in own if one.missing is not None and one.about == CONVERSATION)
+    if failed:
+        named = ", ".join(f"{reason} {count:,}" for reason, count in sorted(failed.items()))
+        remarks.append(f"{judge} gave no usable answer about whole conversations: {named}.")
     if missing:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(missing.items()))
         remarks.append(f"{judge} gave no usable answer about annotated replies: {reasons}.")
@@ -260,22 +306,29 @@ def _groups(people: _People, judged: NDArray[np.bool_]) -> Iterator[tuple[dict[s
 
 
 def _row(
-    people: _People, column: int, ticks: Floats, chosen: NDArray[np.bool_], confidence: float
+    people: _People,
+    column: int,
+    ticks: Floats,
+    chosen: NDArray[np.bool_],
+    confidence: float,
+    is_ordered: bool = False,
 ) -> dict[str, object]:
     judge, person = ticks[chosen], people.labels[chosen, column]
     items, workers = people.items[chosen], people.workers[chosen]
     totals = cluster_sums(np.ones(len(judge)), workers)
     raw = rate(cluster_sums(judge == person, workers), totals, confidence)
-    kappa = cohens_kappa(judge, person, workers, confidence)
-    gap = mean(cluster_sums(judge - person, workers), totals, confidence, bounds=(-1.0, 1.0))
+    none = Kappa(math.nan, math.nan, math.nan)
+    kappa = none if is_ordered else cohens_kappa(judge, person, workers, confidence)
+    bounds = None if is_ordered else (-1.0, 1.0)
+    gap = mean(cluster_sums(judge - person, workers), totals, confidence, bounds)
     pairs = np.arange(len(judge))
     both = agreement(
         np.concatenate([judge, person]),
         np.concatenate([pairs, pairs]),
         np.repeat([0, 1], len(judge)),
-        ordered=False,
+        ordered=is_ordered,
     )
-    among = agreement(person, items, workers, ordered=False)
+    among = agreement(person, items, workers, ordered=is_ordered)
     return {
         "items": len(np.unique(items)),
         "judgments": len(judge),
@@ -286,11 +339,11 @@ def _row(
         "kappa": kappa.value,
         "kappa_low": kappa.low,
         "kappa_high": kappa.high,
-        "alpha": both.nominal,
+        "alpha": both.ordinal if is_ordered else both.nominal,
         "person_items": among.items,
         "person_judgments": among.judgments,
         "person_raw": among.raw,
-        "person_alpha": among.nominal,
+        "person_alpha": among.ordinal if is_ordered else among.nominal,
         "judge_rate": float(judge.mean()) if len(judge) else math.nan,
         "person_rate": float(person.mean()) if len(judge) else math.nan,
         "difference": gap.value,

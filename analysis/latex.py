@@ -95,7 +95,7 @@ def write_tables(folder: Path, summary: Summary, source: str) -> list[Path]:
         texts["buckets"] = table(
             ["Model", *metrics],
             rows,
-            f"Rates in percent with {level} intervals (Korn-Graubard, clustered by worker).",
+            f"Rates in percent with {level} intervals (Korn-Graubard, clustered by {summary.units.clustered_by}).",
             "bucket-rates",
             source,
         )
@@ -113,7 +113,7 @@ def write_tables(folder: Path, summary: Summary, source: str) -> list[Path]:
         texts["ratings"] = table(
             ["Model", "Question", "Ratings", "Mean", "Standardised per worker"],
             rows,
-            f"Final ratings (1 to 5) with {level} intervals clustered by worker.",
+            f"Final ratings (1 to 5) with {level} intervals clustered by {summary.units.clustered_by}.",
             "ratings",
             source,
         )
@@ -146,8 +146,8 @@ def write_tables(folder: Path, summary: Summary, source: str) -> list[Path]:
                 str(row.items),
                 str(row.judgments),
                 number(row.raw),
-                with_interval(row.nominal, row.low, row.high) if row.kind == "bucket" else number(row.nominal),
-                with_interval(row.ordinal, row.low, row.high) if row.kind == "rating" else number(row.ordinal),
+                number(row.nominal) if math.isfinite(row.ordinal) else with_interval(row.nominal, row.low, row.high),
+                with_interval(row.ordinal, row.low, row.high) if math.isfinite(row.ordinal) else number(row.ordinal),
                 number(row.interval),
             ]
             for row in records(judged)
@@ -173,7 +173,7 @@ def write_tables(folder: Path, summary: Summary, source: str) -> list[Path]:
         texts["items"] = table(
             ["Item", "Aspect", "Model", "Value", "Answers"],
             rows,
-            f"Questions of the study (shares in percent) with {level} intervals clustered by worker.",
+            f"Questions of the study (shares in percent) with {level} intervals clustered by {summary.units.clustered_by}.",
             "items",
             source,
         )

@@ -79,6 +79,14 @@ def adjudication(data: Data, labels: pd.DataFrame) -> pd.DataFrame:
     return divided.loc[order].reset_index(drop=True)
 
 
+def annotated_replies(data: Data) -> list[tuple[int, int]]:
+    """Record and position in the dialogue of each annotated reply, in the order of the corpus' turns."""
+    if not data.settings.annotated or not len(data.corpus.turns):
+        return []
+    replies = _replies(data)
+    return list(zip(replies["conversation"].to_pylist(), replies["turn_idx"].to_pylist(), strict=True))
+
+
 def _replies(data: Data) -> pa.Table:
     """Conversation, turn and text of each annotated reply, in the order of the corpus' turns."""
     first = data.settings.problem_buckets[0]

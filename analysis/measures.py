@@ -46,6 +46,8 @@ class Measures:
     last_model_row: int = -1
     digest: bytes = b""
     dialog_hash: bytes = b""
+    reply_hash: bytes = b""
+    """Of the dialogue up to the last reply that the model gave itself: the same in a chat and in an annotation of it."""
 
     @property
     def mean_words(self) -> float:
@@ -123,6 +125,8 @@ def measure(
                         measures.seconds.append(taken)
         else:
             measures.last_model_row = position
+            if not utterance.fake_start:
+                measures.reply_hash = histories.dialog.digest()
             if as_original or not utterance.fake_start:
                 data = utterance.problem_data
                 if data and buckets and (data.keys() <= known or _holds_tick(data, known)):
@@ -151,6 +155,7 @@ def measure(
         for number, one in enumerate(parts):
             one.last_replies = int(one.model_utterances > 0 if one.is_chat else number == last_part)
     measures.dialog_hash = histories.dialog.digest()
+    measures.reply_hash = measures.reply_hash or measures.dialog_hash
     content = hashlib.blake2b(measures.dialog_hash, digest_size=16)
     content.update(
         repr(

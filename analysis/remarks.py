@@ -7,7 +7,7 @@ import numpy as np
 from model_chat.analysis.answers import MOST_LEVELS
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.mixed import disagreements
-from model_chat.analysis.summary import Summary, records
+from model_chat.analysis.summary import Summary
 from model_chat.configuration.lists import join_list
 from model_chat.records.schema import NONE_ALL_GOOD
 
@@ -30,17 +30,19 @@ def remarks(summary: Summary) -> list[str]:
         )
     said += corpus.unmatched
     if settings.annotated:
-        bare = int((np.bincount(corpus.turns["conversation"], minlength=count) == 0).sum())
-        if bare == count:
+        units = summary.units
+        bare = int((units.sums_of_conversations(units.annotated) == 0).sum())
+        all_units = int(units.is_conversation.sum())
+        if bare == all_units:
             said.append(
                 "No model message is annotated: use --problem-buckets none if the responses were not annotated at all."
             )
         elif bare:
-            said.append(f"{bare:,} of {count:,} conversations hold no annotation; bucket shares leave them out.")
+            said.append(f"{bare:,} of {all_units:,} conversations hold no annotation; bucket shares leave them out.")
         said += _about_problems(data)
         ticked = data.ticks.sum(0)
         never = [b for b, n in zip(settings.problem_buckets, ticked, strict=True) if n == 0 and b != NONE_ALL_GOOD]
-        if never and bare < count:
+        if never and bare < all_units:
             said.append(f"Never ticked: {', '.join(never)}; check the names in --problem-buckets.")
     if corpus.unknown_labels:
         first = list(corpus.unknown_labels.items())[:_MOST_NAMED]
@@ -54,26 +56,29 @@ def remarks(summary: Summary) -> list[str]:
     judged = corpus.conversations["judged"]
     annotations = count - judged.null_count
     if annotations:
+        conversations = int(summary.units.is_conversation.sum())
         said.append(
-            f"{annotations:,} of {count:,} conversations are annotations of {len(judged.drop_null().unique()):,} finished "
-            "conversations: each annotator counts as one, and so do the replies that they annotated."
+            f"{annotations:,} of {count:,} records are annotations of {len(judged.drop_null().unique()):,} finished "
+            f"conversations. A conversation counts once ({conversations:,} in all), with the share of those who ticked "
+            "a box and the mean of their ratings; intervals are clustered by conversation."
         )
-    rated = data.is_talk[:count]  # the comparison of two chats takes the place of the ratings
-    missing = ~np.isfinite(data.ratings[:count]).all(1) if data.ratings.shape[1] else np.ones(count, dtype=bool)
-    unrated = int((missing & rated).sum())
+    rated = summary.units.ratings[summary.units.is_conversation & summary.units.is_talk]
+    # The comparison of two chats takes the place of the ratings.
+    unrated = int((~np.isfinite(rated)).any(1).sum()) if rated.shape[1] else len(rated)
     if unrated:
         said.append(
-            f"{unrated:,} of {int(rated.sum()):,} conversations lack a final rating; means are over those that have it."
+            f"{unrated:,} of {len(rated):,} conversations lack a final rating; means are over those that have it."
         )
-    of_pairs = {name for name, is_pair in zip(data.models, data.is_pair, strict=True) if is_pair}
     few = [
-        row.model_nickname
-        for row in records(summary.models)
-        if row.workers < FEW_WORKERS and row.model_nickname not in of_pairs
+        name
+        for number, name in enumerate(data.models)
+        if not data.is_pair[number]
+        and len(np.unique(summary.units.cluster[summary.units.model == number])) < FEW_WORKERS
     ]
     if few:
+        clusters = "workers or annotated conversations are behind" if summary.units.merges else "workers talked to"
         said.append(
-            f"Fewer than {FEW_WORKERS} workers talked to {', '.join(few[:_MOST_NAMED])}"
+            f"Fewer than {FEW_WORKERS} {clusters} {', '.join(few[:_MOST_NAMED])}"
             f"{' and others' if len(few) > _MOST_NAMED else ''}: take the intervals as rough."
         )
     violations = int(np.sum([bool(entry) for entry in corpus.conversations["violation"].to_pylist()]))

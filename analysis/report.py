@@ -101,6 +101,8 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "made": f"{datetime.datetime.now():%d %B %Y, %H:%M}".lstrip("0"),
         "title": settings.task_name or data.names.title(_folder_names(settings.results_folders)),
         "level": level,
+        "units": int(summary.units.is_conversation.sum()),
+        "clustered_by": summary.units.clustered_by,
         "settings": settings,
         "models": models,
         "shown_models": [model for model in models if model in set(summary.models["model_nickname"])],
@@ -130,7 +132,11 @@ def _content(summary: Summary, files: Mapping[str, Path]) -> dict[str, Any]:
         "comparisons": summary.comparisons.to_dict("records"),
         "families": sorted({matrix["pairs"] for matrix in matrices}),
         "divided": len(summary.adjudication),
-        "agreement": [row for row in summary.agreement.to_dict("records") if row["items"] > 0],
+        "agreement": [
+            {**row, "is_ordered": row["kind"] == "rating" or math.isfinite(row["ordinal"])}
+            for row in summary.agreement.to_dict("records")
+            if row["items"] > 0
+        ],
         "judges": [] if summary.judges is None else summary.judges.table.to_dict("records"),
         "judge_remarks": [] if summary.judges is None else summary.judges.remarks,
         "worker_rows": _worker_rows(summary),

@@ -15,7 +15,7 @@ import math
 
 import pandas as pd
 
-from model_chat.analysis.arrays import Data
+from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.comparison import difference
 from model_chat.analysis.estimates import TIE
 from model_chat.analysis.preferences import Preferences
@@ -44,7 +44,7 @@ def half_width(se: float, workers: int, confidence: float = 0.95, tightest: int 
     return se * math.sqrt(2 * spread / (workers * rho_squared) * math.log(math.sqrt(spread) / alpha))
 
 
-def sequential(data: Data, estimates: pd.DataFrame, preferences: Preferences | None) -> pd.DataFrame:
+def sequential(units: ByConversation, estimates: pd.DataFrame, preferences: Preferences | None) -> pd.DataFrame:
     """A row a quantity that is watched while a study runs.
 
     Args:
@@ -58,19 +58,19 @@ def sequential(data: Data, estimates: pd.DataFrame, preferences: Preferences | N
     rows: list[dict[str, object]] = []
 
     def add(about: str, value: float, se: float, workers: int, **names: str) -> None:
-        width = half_width(se, workers, data.settings.confidence)
+        width = half_width(se, workers, units.data.settings.confidence)
         numbers = {"value": value, "se": se, "low": value - width, "high": value + width, "workers": workers}
         rows.append({"about": about, **names, **numbers})
 
     for row in records(estimates):
         add("estimate", row.value, row.se, row.workers, metric=row.metric, model_a=row.model_nickname)
-    for a, b in data.pairs_to_compare():
-        pair = (data.model == a) | (data.model == b)
-        names = {"model_a": data.models[a], "model_b": data.models[b]}
-        for metric in data.metrics:
-            if not data.has_rows(a, b, metric.totals):
+    for a, b in units.data.pairs_to_compare():
+        pair = (units.model == a) | (units.model == b)
+        names = {"model_a": units.data.models[a], "model_b": units.data.models[b]}
+        for metric in units.metrics:
+            if not units.has_rows(a, b, metric.totals):
                 continue
-            gap = difference(metric.sums[pair], metric.totals[pair], data.model[pair] == a, data.worker[pair])
+            gap = difference(metric.sums[pair], metric.totals[pair], units.model[pair] == a, units.cluster[pair])
             add("difference", gap.value, gap.se, gap.clusters, metric=metric.name, **names)
     if preferences is not None:
         for row in records(preferences.wins):

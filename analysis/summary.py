@@ -12,6 +12,7 @@ from model_chat.analysis import tables
 from model_chat.analysis.answers import ANSWER_COLUMNS, ITEM_COLUMNS, SPLIT_COLUMNS
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.authenticity import Authenticity, authenticity
+from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.collect import Corpus
 from model_chat.analysis.conditions import Conditions, conditions
 from model_chat.analysis.majority import adjudication, majority_labels
@@ -19,6 +20,7 @@ from model_chat.analysis.mixed import mixed
 from model_chat.analysis.settings import Settings
 
 if TYPE_CHECKING:
+    from model_chat.analysis.items import ItemMetric
     from model_chat.analysis.judge_agreement import JudgeAgreement
     from model_chat.analysis.preferences import Preferences
 
@@ -31,6 +33,8 @@ class Summary:
     """
 
     data: Data
+    units: ByConversation
+    """The same by conversation, where finished conversations were annotated."""
     models: pd.DataFrame
     workers: pd.DataFrame
     estimates: pd.DataFrame
@@ -68,17 +72,19 @@ class Summary:
 def summarise(corpus: Corpus) -> Summary:
     """Compute every table; the same corpus and seed give the same numbers, whatever the order of the files."""
     data = Data(corpus)
-    estimates, compared = tables.estimates(data), _preferences(data)
-    metrics, of_items, answers, splits = _answers(data)
+    units = ByConversation(data)
+    estimates, compared = tables.estimates(units), _preferences(data)
+    metrics, of_items, answers, splits = _answers(units)
     majority = majority_labels(data)
     return Summary(
         data=data,
-        models=tables.models(data),
+        units=units,
+        models=tables.models(units),
         workers=tables.workers(data),
         estimates=estimates,
-        ratings=tables.ratings(data),
-        comparisons=tables.comparisons(data),
-        turns=tables.turns(data),
+        ratings=tables.ratings(units),
+        comparisons=tables.comparisons(units),
+        turns=tables.turns(units),
         agreement=tables.agreement(data),
         majority=majority,
         adjudication=adjudication(data, majority),
@@ -86,8 +92,8 @@ def summarise(corpus: Corpus) -> Summary:
         generations=corpus.generations.table(),
         mixed=mixed(data),
         preferences=compared,
-        conditions=conditions(data),
-        sequential=_sequential(data, estimates, compared),
+        conditions=conditions(units),
+        sequential=_sequential(units, estimates, compared),
         items=of_items,
         answers=answers,
         splits=splits,
@@ -95,8 +101,9 @@ def summarise(corpus: Corpus) -> Summary:
     )
 
 
-def _answers(data: Data) -> tuple[list[ItemMetric], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def _answers(units: ByConversation) -> tuple[list[ItemMetric], pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """What items are compared on, and the tables of items, answers and splits; nothing where there is no study flow."""
+    data = units.data
     if not data.corpus.answers:
         columns = (ITEM_COLUMNS, ANSWER_COLUMNS, SPLIT_COLUMNS)
         of_items, answers, splits = (pd.DataFrame(columns=list(names)) for names in columns)
@@ -104,7 +111,7 @@ def _answers(data: Data) -> tuple[list[ItemMetric], pd.DataFrame, pd.DataFrame, 
     from model_chat.analysis import items  # the kinds of items are imported only where there are any
 
     metrics = items.item_metrics(data)
-    return metrics, items.items(data, metrics), items.answers(data), items.splits(data, metrics)
+    return metrics, items.items(units, metrics), items.answers(data), items.splits(data, metrics)
 
 
 def _preferences(data: Data) -> Preferences | None:
@@ -115,12 +122,12 @@ def _preferences(data: Data) -> Preferences | None:
     return preferences(data)
 
 
-def _sequential(data: Data, estimates: pd.DataFrame, compared: Preferences | None) -> pd.DataFrame | None:
-    if not data.settings.sequential:
+def _sequential(units: ByConversation, estimates: pd.DataFrame, compared: Preferences | None) -> pd.DataFrame | None:
+    if not units.data.settings.sequential:
         return None
     from model_chat.analysis.sequential import sequential  # only where it is asked for, as above
 
-    return sequential(data, estimates, compared)
+    return sequential(units, estimates, compared)
 
 
 def records(frame: pd.DataFrame) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from model_chat.analysis import statistics
 from model_chat.analysis.agreement import count_judgments
 from model_chat.analysis.alpha_interval import alpha_interval
 from model_chat.analysis.arrays import Data, Metric
+from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.estimates import Estimate, Floats
 from model_chat.analysis.settings import Settings
 
@@ -28,7 +29,7 @@ def _frame(rows: list[dict[str, object]], columns: Sequence[str]) -> pd.DataFram
     return pd.DataFrame(rows, columns=list(columns))
 
 
-def _or_none(count: int, is_known: bool) -> object:
+def _or_none(count: float, is_known: bool) -> object:
     return count if is_known else pd.NA
 
 
@@ -36,36 +37,41 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
-def models(data: Data) -> pd.DataFrame:
+def models(units: ByConversation) -> pd.DataFrame:
     """A row a model: the counts, shares and means that are printed.
 
     Where replies were compared there is a row of each pair, too, after those of the models: what belongs to no single model
     (the worker's messages, the final ratings, clean conversations) is there, and empty in the models' own rows if they never
     talked alone.
+
+    Where finished conversations were annotated, `annotations` says how many records these are, and counts of buckets and of
+    clean conversations are sums of the shares of those who annotated, which need not be whole.
     """
+    data = units.data
     words, questions = data.column("human_words"), data.column("human_questions")
     human, model_messages = data.column("human_utterances"), data.column("model_utterances")
     rows = []
     for number, name in sorted(enumerate(data.models), key=lambda entry: bool(data.is_pair[entry[0]])):
-        own = (data.model == number) & data.is_talk
+        own, here = (data.model == number) & data.is_talk, (units.model == number) & units.is_talk
         if not own.any():  # a pair whose whole chats were compared
             continue
-        row: dict[str, object] = {
-            "model_nickname": name,
-            "conversations": int(own.sum()),
+        row: dict[str, object] = {"model_nickname": name, "conversations": int(here.sum())}
+        if units.merges:
+            row["annotations"] = int((own & data.is_annotation).sum())
+        row |= {
             "workers": len(np.unique(data.worker[own])),
-            "model_utterances": _or_none(int(model_messages[own].sum()), not data.is_pair[number]),
-            "annotated_utterances": _or_none(int(data.annotated[own].sum()), not data.is_pair[number]),
+            "model_utterances": _or_none(int(model_messages[units.row[here]].sum()), not data.is_pair[number]),
+            "annotated_utterances": _or_none(int(units.annotated[here].sum()), not data.is_pair[number]),
         }
         for i, bucket in enumerate(data.settings.problem_buckets):
-            ticked = int(data.ticks[own, i].sum())
-            row[bucket] = _or_none(ticked, not data.is_pair[number])
-            row[f"{bucket}_share"] = _ratio(ticked, data.annotated[own].sum())
+            ticked = float(units.ticks[here, i].sum())
+            row[bucket] = _or_none(ticked if units.merges else int(ticked), not data.is_pair[number])
+            row[f"{bucket}_share"] = _ratio(ticked, units.annotated[here].sum())
         if data.settings.annotated:
-            clean = data.clean[own]
-            judged = int(np.isfinite(clean).sum())
-            row[CLEAN_FIELDS[0]] = _or_none(int(np.nansum(clean)), data.has_row(number, judged))
-            row[CLEAN_FIELDS[1]] = _ratio(float(np.nansum(clean)), judged)
+            clean = units.clean[here]
+            found, judged = float(np.nansum(clean)), int(np.isfinite(clean).sum())
+            row[CLEAN_FIELDS[0]] = _or_none(found if units.merges else int(found), data.has_row(number, judged))
+            row[CLEAN_FIELDS[1]] = _ratio(found, judged)
         said = int(human[own].sum())
         has_human = data.has_row(number, said)
         row |= {
@@ -76,7 +82,7 @@ def models(data: Data) -> pd.DataFrame:
             "questions_per_utterance": _ratio(questions[own].sum(), said),
         }
         for i, rating in enumerate(data.rating_names):
-            given = data.ratings[own, i] if data.ratings.shape[1] else np.zeros(0)
+            given = units.ratings[here, i] if units.ratings.shape[1] else np.zeros(0)
             known = given[np.isfinite(given)]
             row[f"{rating}_count"] = _or_none(len(known), data.has_row(number, len(known)))
             row[f"{rating}_mean"] = float(known.mean()) if len(known) else float("nan")
@@ -115,17 +121,17 @@ _ESTIMATE_COLUMNS = (
 )
 
 
-def estimates(data: Data) -> pd.DataFrame:
-    """A row a model and metric: value, clustered error, interval, bootstrap."""
-    settings = data.settings
+def estimates(units: ByConversation) -> pd.DataFrame:
+    """A row a model and metric: value, clustered error, interval, bootstrap; `workers` are the clusters."""
+    settings = units.data.settings
     rows: list[dict[str, object]] = []
-    for number, name in enumerate(data.models):
-        own = data.model == number
-        clusters = data.worker[own]
+    for number, name in enumerate(units.data.models):
+        own = units.model == number
+        clusters = units.cluster[own]
         # A model's chance hangs on its own name only: adding a model changes nothing for the others.
         rng = np.random.default_rng([settings.seed, *name.encode()])
         for kind in ("rate", "rating"):
-            metrics = [metric for metric in data.metrics if metric.kind == kind]
+            metrics = [metric for metric in units.metrics if metric.kind == kind]
             if not metrics:
                 continue
             sums = statistics.cluster_sums(np.stack([m.sums[own] for m in metrics], axis=1), clusters)
@@ -134,7 +140,7 @@ def estimates(data: Data) -> pd.DataFrame:
                 sums, totals, rng, settings.bootstrap, settings.confidence, logit=kind == "rate"
             )
             for i, (metric, boot) in enumerate(zip(metrics, boots, strict=True)):
-                if not data.has_row(number, totals[:, i].sum()):
+                if not units.data.has_row(number, totals[:, i].sum()):
                     continue
                 estimate = _estimate_of(metric, sums[:, i], totals[:, i], settings.confidence)
                 rows.append(
@@ -178,8 +184,9 @@ _RATING_COLUMNS = (
 )
 
 
-def ratings(data: Data) -> pd.DataFrame:
-    """A row a model and question: distribution, and the mean standardised per worker."""
+def ratings(units: ByConversation) -> pd.DataFrame:
+    """A row a model and question: distribution of ratings, mean over conversations, and the same standardised per worker."""
+    data = units.data
     rows: list[dict[str, object]] = []
     confidence = data.settings.confidence
     for i in range(data.ratings.shape[1]):
@@ -187,13 +194,11 @@ def ratings(data: Data) -> pd.DataFrame:
         values = data.ratings[:, i]
         standard = statistics.standardise_per_worker(values, data.worker)
         for number, name in enumerate(data.models):
-            own = (data.model == number) & np.isfinite(values)
-            given = values[own]
+            given = values[(data.model == number) & np.isfinite(values)]
             if not data.has_row(number, len(given)):
                 continue
-            estimate = _mean_of(given, data.worker[own], confidence, RATING_BOUNDS)
-            usable = own & np.isfinite(standard)
-            scaled = _mean_of(standard[usable], data.worker[usable], confidence, None)
+            estimate = _mean_of(units, number, values, confidence, RATING_BOUNDS)
+            scaled = _mean_of(units, number, standard, confidence, None)
             row: dict[str, object] = {"model_nickname": name, "question": question, "ratings": len(given)}
             row |= {f"rated_{value}": int((given == value).sum()) for value in _RATING_VALUES}
             row |= {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
@@ -203,10 +208,13 @@ def ratings(data: Data) -> pd.DataFrame:
 
 
 def _mean_of(
-    values: Floats, clusters: NDArray[np.int64], confidence: float, bounds: tuple[float, float] | None
+    units: ByConversation, model: int, values: Floats, confidence: float, bounds: tuple[float, float] | None
 ) -> Estimate:
-    sums = statistics.cluster_sums(values, clusters)
-    totals = statistics.cluster_sums(np.ones(len(values)), clusters)
+    averages = units.average(values)
+    own = (units.model == model) & np.isfinite(averages)
+    clusters = units.cluster[own]
+    sums = statistics.cluster_sums(averages[own], clusters)
+    totals = statistics.cluster_sums(np.ones(int(own.sum())), clusters)
     return statistics.mean(sums, totals, confidence, bounds)
 
 
@@ -233,20 +241,21 @@ _COMPARISON_COLUMNS = (
 )
 
 
-def comparisons(data: Data) -> pd.DataFrame:
+def comparisons(units: ByConversation) -> pd.DataFrame:
     """A row a metric and pair of models: difference, interval, p, effect size, power."""
-    settings = data.settings
+    names = units.data.models
+    settings = units.data.settings
     rows: list[dict[str, object]] = []
-    for a, b in data.pairs_to_compare():
-        pair = (data.model == a) | (data.model == b)
-        is_a = data.model[pair] == a
-        clusters = data.worker[pair]
-        metrics = [metric for metric in data.metrics if data.has_rows(a, b, metric.totals)]
+    for a, b in units.data.pairs_to_compare():
+        pair = (units.model == a) | (units.model == b)
+        is_a = units.model[pair] == a
+        clusters = units.cluster[pair]
+        metrics = [metric for metric in units.metrics if units.has_rows(a, b, metric.totals)]
         if not metrics:
             continue
         sums = np.stack([metric.sums[pair] for metric in metrics], axis=1)
         totals = np.stack([metric.totals[pair] for metric in metrics], axis=1)
-        name_a, name_b = data.models[a], data.models[b]
+        name_a, name_b = names[a], names[b]
         rng = np.random.default_rng([settings.seed, *name_a.encode(), 0, *name_b.encode()])
         bounds = [LARGEST_DIFFERENCE[metric.kind] for metric in metrics]
         tests = statistics.compare_models(
@@ -264,7 +273,7 @@ def comparisons(data: Data) -> pd.DataFrame:
         family = frame["metric"] == metric_name
         frame.loc[family, "p_holm"] = statistics.holm(frame.loc[family, "p"].to_list())
     frame["p_holm"] = frame["p_holm"].astype(np.float64)
-    order = {metric.name: i for i, metric in enumerate(data.metrics)}
+    order = {metric.name: i for i, metric in enumerate(units.metrics)}
     return frame.sort_values("metric", key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
 
 
@@ -318,14 +327,14 @@ def _comparison(
 _TURN_COLUMNS = ("model_nickname", "bucket", "exchange", "messages", "rate", "low", "high")
 
 
-def turns(data: Data) -> pd.DataFrame:
+def turns(units: ByConversation) -> pd.DataFrame:
     """A row a model, bucket and exchange (from 1), with its rate: does a model get worse during a conversation?"""
-    turns, labels = data.corpus.turns, data.corpus.labels
+    data, replies = units.data, units.replies
     rows: list[dict[str, object]] = []
-    turn_model, turn_worker = data.model[data.entry], data.worker[data.entry]
+    turn_model, turn_cluster = units.model[replies.conversation], units.cluster[replies.conversation]
     for number, name in enumerate(data.models):
         own = turn_model == number
-        exchanges, workers, ticked = turns["exchange"][own], turn_worker[own], labels[own]
+        exchanges, workers, ticked = replies.exchange[own], turn_cluster[own], replies.ticks[own]
         for exchange in range(min(int(exchanges.max(initial=-1)) + 1, _MOST_EXCHANGES)):
             here = exchanges == exchange
             if not here.any():
@@ -364,9 +373,9 @@ _AGREEMENT_COLUMNS = (
 
 
 def agreement(data: Data) -> pd.DataFrame:
-    """A row a bucket or question that was judged more than once.
+    """A row a bucket or final rating, and a row an aspect of an item of the study flow that was judged more than once.
 
-    `low` and `high` are the ends of the interval of the nominal alpha for a bucket, of the ordinal one for a question, from
+    `low` and `high` are the ends of the interval of the nominal alpha for a bucket or a share, of the ordinal one else, from
     a bootstrap over `conversations` (:mod:`model_chat.analysis.alpha_interval`).
     """
     turns = data.corpus.turns
@@ -390,6 +399,23 @@ def agreement(data: Data) -> pd.DataFrame:
                 ordered=True,
             )
         )
+    if not data.corpus.answers:
+        return _frame(rows, _AGREEMENT_COLUMNS)
+    from model_chat.analysis.observations import item_observations  # the kinds of items, only where there are any
+
+    for observed in item_observations(data):
+        row = _agreement_row(
+            data.settings,
+            observed.name,
+            observed.kind,
+            observed.values,
+            observed.items,
+            data.worker[observed.records],
+            dialogs[observed.records],
+            ordered=observed.is_ordered,
+        )
+        if row["items"]:
+            rows.append(row)
     return _frame(rows, _AGREEMENT_COLUMNS)
 
 

@@ -11,23 +11,23 @@ from model_chat.analysis.arrays import Metric
 from model_chat.records.schema import Pick
 
 if TYPE_CHECKING:
-    from model_chat.analysis.arrays import Data
+    from model_chat.analysis.by_conversation import ByConversation
 
 WIN_RATE = "win_rate"
 
 
-def win_rates(data: Data) -> Iterator[Metric]:
+def win_rates(units: ByConversation) -> Iterator[Metric]:
     """Give a metric for each pair of models, and for each question about two chats; none where nothing was compared.
 
     It is called `win_rate a|b`, the names in order, and with a question `win_rate a|b: <question>`. ``sums`` are the
     judgements that `a` has won, ties and "both bad" as halves; ``totals`` are all judgements, those of a model with itself
     left out.
     """
-    table = data.corpus.judgements
+    table = units.data.corpus.judgements
     if table.num_rows == 0:
         return
-    count = data.corpus.conversations.num_rows
-    where = table["conversation"].to_numpy()
+    count = int(units.is_conversation.sum())
+    where = units.owner[units.of_record[table["conversation"].to_numpy()]]
     questions = [question or "" for question in table["question"].to_pylist()]
     left, right = (table[side].to_pylist() for side in ("left", "right"))
     keys = [(question, *sorted(pair)) for question, *pair in zip(questions, left, right, strict=True)]

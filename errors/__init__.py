@@ -22,7 +22,7 @@ The others are defined in the module that raises them::
     ├── TokenError (ValueError)         crowd.json_web_tokens
     │   └── ExpiredTokenError           crowd.json_web_tokens
     ├── AllocationError (ValueError)    conversation.allocation
-    ├── JudgeStoppedError               scripts._judge_asking
+    ├── JudgeStoppedError               scripts._judge_money
     ├── PersonFailedError               scripts._simulated_person
     ├── WrongAnswerError                scripts._judge_prompt
     ├── LockedError                     records.locks

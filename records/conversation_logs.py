@@ -35,6 +35,10 @@ from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion
 from model_chat.records.visible_text import is_blank
 
 FAULTS_SHOWN = 20
+LONGEST_TEXT = 200_000
+"""Characters of one message."""
+LONGEST_NAME = 300
+"""Characters of an id, or of a model's name."""
 UNKNOWN_MODEL = "unknown"
 """The nickname of a model that a log does not name."""
 FORMATS = "OpenAI messages ('messages'), ShareGPT ('conversations'), ParlAI or own records ('dialog')"
@@ -188,7 +192,7 @@ def _of_line(data: bytes, name: str) -> LoggedConversation:
     try:
         loaded = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise _LogError(f"is no JSON ({error}); write one JSON object a line") from None
+        raise _LogError(f"is no JSON ({error.msg}, character {error.pos + 1}); write one JSON object a line") from None
     if not isinstance(loaded, dict):
         raise _LogError("is no JSON object; write one conversation a line, without a list around them")
     kinds = [key for key in ("messages", "conversations", "dialog") if key in loaded]
@@ -219,7 +223,10 @@ def _named(loaded: Mapping[str, Any], keys: Sequence[str]) -> str | None:
         for key in keys:
             value = place.get(key)
             if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
-                return str(value).strip()
+                name = str(value).strip()
+                if len(name) > LONGEST_NAME:
+                    raise _LogError(f"'{key}' has {len(name):,} characters; give at most {LONGEST_NAME}")
+                return name
     return None
 
 
@@ -234,7 +241,7 @@ def _as_shown(lines: Iterator[LogLine], loaded: Mapping[str, Any]) -> Iterator[L
     """Mark what had been shown as already said, where the line is of this project's own export, which says so."""
     metadata = loaded.get("metadata")
     shown = metadata.get("shown_as_said") if isinstance(metadata, dict) else None
-    positions = set(shown) if isinstance(shown, list) and all(isinstance(one, int) for one in shown) else set()
+    positions = set(shown) if isinstance(shown, list) and all(type(one) is int for one in shown) else set()
     read = list(lines)  # every entry is an object
     said = [number for number, entry in enumerate(loaded["messages"]) if entry["role"].lower() not in _LEFT_OUT]
     for position, line in zip(said, read, strict=True):
@@ -263,7 +270,7 @@ def _parlai(entries: Sequence[Any]) -> Iterator[LogLine]:
     for number, exchange in enumerate(entries, 1):
         if not isinstance(exchange, list) or not all(isinstance(act, dict) for act in exchange):
             raise _LogError(f"exchange {number} is no list of acts with 'id' and 'text'")
-        acts = [act for act in exchange if act.get("id") not in _LEFT_OUT]
+        acts = [act for act in exchange if not (isinstance(act.get("id"), str) and act["id"] in _LEFT_OUT)]
         if len(acts) > 2:
             raise _LogError(f"exchange {number} has {len(acts)} acts; a person and a model have two")
         for agent_idx, act in zip((HUMAN_IDX, MODEL_IDX), acts, strict=False):
@@ -284,6 +291,8 @@ def _line_of(number: int, key: str, speaker: Any, text: Any) -> Iterator[LogLine
 def _text(where: str, text: Any) -> str:
     if not isinstance(text, str) or is_blank(text):
         raise _LogError(f"{where} has no text")
+    if len(text) > LONGEST_TEXT:
+        raise _LogError(f"{where} has {len(text):,} characters; nobody can judge more than {LONGEST_TEXT:,}")
     return text
 
 
@@ -293,8 +302,8 @@ def _of_record(conversation: ReadConversation, name: str) -> LoggedConversation:
     described = conversation.raw.get("task_description") if isinstance(conversation.raw, dict) else None
     opt = described.get("model_opt") if isinstance(described, dict) else None
     lines = [LogLine(said.agent_idx, said.text, said.fake_start) for said in conversation.dialog]
-    if any(is_blank(line.text) for line in lines):
-        raise _LogError("an utterance has no text")
+    for number, line in enumerate(lines, 1):
+        _text(f"utterance {number}", line.text)
     return _checked(
         LoggedConversation(
             name,

@@ -1,4 +1,4 @@
-"""Judgments of replies by a model: the lines of `judgments.jsonl`, which scripts/judge.py writes and the analysis reads.
+"""Judgments by a model: the lines of `judgments.jsonl`, which scripts/judge.py writes and the analysis reads.
 
 They never lie among the records of people: a file of its own, each line marked with its kind.
 """
@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from model_chat.errors import ConfigurationError
 
 FAULTS_SHOWN = 5
+About = Literal["reply", "conversation"]
+REPLY: About = "reply"
+CONVERSATION: About = "conversation"
 
 
 class _Strict(BaseModel):
@@ -40,19 +43,28 @@ class JudgmentUsage(_Strict):
 
 
 class LlmJudgment(_Strict):
-    """A model's annotation of one reply. Holds no text of a conversation and no name of a worker."""
+    """A model's judgment of one reply or one conversation. It holds no text of the conversation and no worker's name.
+
+    Texts that the judge was asked for, and passages that it has marked, are in ``answers``.
+    """
 
     kind: Literal["llm"] = "llm"
+    about: About = REPLY
     conversation: str
     """Hash of the whole conversation."""
     utterance_idx: Annotated[int, Field(ge=0)]
-    """The reply's position in `dialog`."""
+    """The reply's position in `dialog`; of a conversation, its last judged reply's."""
     item: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
-    """Hash of the reply with everything that was said before it: what people's annotations are matched by."""
+    """Hash of the reply with everything that was said before it, or of the conversation: what people's judgments are matched
+    by."""
     boxes: dict[str, bool] | None
-    """Box -> ticked, every box of the task; None where the judgment is missing."""
+    """Box -> ticked, every box of the task; None where the judgment is missing, or no boxes were asked."""
+    answers: dict[str, Any] | None = None
+    """Item of the study flow -> answer, as people's are saved; None as above."""
+    ratings: list[Annotated[int, Field(ge=1, le=5)]] | None = None
+    """Answers to the final rating questions; None as above."""
     missing: str | None = None
-    """Why there are no boxes."""
+    """Why there is no answer."""
     judge: Judge
     usage: JudgmentUsage
     prompt_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

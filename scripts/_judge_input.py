@@ -1,16 +1,21 @@
-"""The replies that a judge is asked about: read from the records, conversation by conversation, in a fixed order."""
+"""What a judge is asked about: read from the records, conversation by conversation, in a fixed order."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from model_chat.agents.endpoint_settings import EndpointSettings
+from model_chat.analysis.answers import flow_text_of
 from model_chat.analysis.measures import dialog_digest, item_digests
 from model_chat.configuration.annotations import AnnotationsConfig, parse_annotations
+from model_chat.configuration.study_flow import Page, StudyFlow, parse_study_flow
+from model_chat.configuration.study_items import Item
 from model_chat.errors import ConfigurationError
+from model_chat.records.llm_judgments import CONVERSATION, REPLY
 from model_chat.records.mephisto_database import find_database, list_agents
 from model_chat.records.reading import (
     ReadConversation,
@@ -19,20 +24,34 @@ from model_chat.records.reading import (
     list_files,
     read_conversation,
 )
-from model_chat.records.schema import MODEL_IDX, Completion
+from model_chat.records.schema import MODEL_IDX, RATING_SEPARATOR, Completion
 from model_chat.records.visible_text import is_blank
-from model_chat.scripts._judge_prompt import Messages, messages_for, prompt_hash
+from model_chat.scripts._judge_asking import Prompt
+from model_chat.scripts._judge_items import askable
+from model_chat.scripts._judge_prompt import Questions, messages_for, prompt_hash
 
 CONFIG_FLAG = "--annotations-config-path"
+FLOW_FLAG = "--study-flow-path"
+ITEMS_FLAG = "--items"
+FINAL_RATING = "final_rating"
+"""In the list of items: the final rating questions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """One reply to judge: where it is, and the keys that it is known by."""
+class Asked:
+    """One prompt: where what it is about lies, and the keys that it is known by.
+
+    Attributes:
+        utterance_idx: of the reply; of a conversation, of its last judged reply.
+        item: hash of the reply with all before it, or of the conversation.
+        key: hash of the prompt.
+        questions: what is asked.
+    """
 
     utterance_idx: int
     item: str
     key: str
+    questions: Questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +61,12 @@ class Judged:
     Attributes:
         source: where it lies.
         conversation: hash of its dialogue.
-        replies: in order.
+        asked: about its replies in order, then about the whole.
     """
 
     source: Source
     conversation: str
-    replies: tuple[Reply, ...]
+    asked: tuple[Asked, ...]
 
 
 @dataclass
@@ -55,18 +74,59 @@ class Found:
     """What there is to judge.
 
     Attributes:
-        boxes: what is asked about each reply.
         conversations: in the order of the sources.
         left_out: how many conversations are not judged, by reason.
+        items_left_out: ids of items that depend on answers which the judge is not asked for.
     """
 
-    boxes: AnnotationsConfig
     conversations: list[Judged] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    items_left_out: set[str] = field(default_factory=set)
 
-    def replies(self) -> Iterator[tuple[Judged, Reply]]:
-        """Every reply with its conversation."""
-        return ((judged, reply) for judged in self.conversations for reply in judged.replies)
+    def prompts(self) -> Iterator[tuple[Judged, Asked]]:
+        """Every prompt with its conversation."""
+        return ((judged, asked) for judged in self.conversations for asked in judged.asked)
+
+    def counts(self) -> str:
+        """Say what is asked, in words."""
+        replies = sum(asked.questions.about == REPLY for _, asked in self.prompts())
+        every = [asked.questions for _, asked in self.prompts()]
+        boxes = {value for questions in every if questions.boxes for value in questions.boxes.values}
+        items = {item.id for questions in every for item in questions.items}
+        ratings = max((len(questions.ratings) for questions in every), default=0)
+        what = [f"{len(boxes):,} boxes"] if boxes or not (items or ratings) else []
+        what += [f"{len(items):,} items"] if items else []
+        what += [f"{ratings:,} final rating{'s' if ratings > 1 else ''}"] if ratings else []
+        by = " and ".join(filter(None, [", ".join(what[:-1]), what[-1]]))
+        return f"{len(self.conversations):,} conversations with {replies:,} replies to judge by {by}"
+
+
+@dataclass
+class _Known:
+    """What the records of one conversation say that people were asked: the chat's, and those of its annotations."""
+
+    config: str | None = None
+    flow: str | None = None
+    ratings: str | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a judge is to be asked.
+
+    Attributes:
+        boxes: in place of those that the records hold, and about conversations that nobody annotated, too.
+        flow: in place of those that the records hold.
+        items: ids of items, :data:`FINAL_RATING` among them; None for all.
+    """
+
+    boxes: AnnotationsConfig | None = None
+    flow: StudyFlow | None = None
+    items: frozenset[str] | None = None
+
+    def takes(self, item: str) -> bool:
+        """Whether an item is to be asked."""
+        return self.items is None or item in self.items
 
 
 def list_sources(
@@ -83,50 +143,21 @@ def list_sources(
     return [*sources, *counted], len(agents) - len(counted)
 
 
-def boxes_of_records(sources: Sequence[Source]) -> AnnotationsConfig:
-    """Return the boxes that people had in all conversations.
-
-    Raises:
-        ConfigurationError: the records hold no boxes, boxes that can't be read, or different ones.
-    """
-    texts: dict[str, AnnotationsConfig] = {}
-    first: list[tuple[AnnotationsConfig, Source]] = []
-    for source in sources:
-        try:
-            conversation = read_conversation(source)
-        except UnreadableError:
-            continue
-        text = _config_text(conversation)
-        if text is None or text in texts or _why_left_out(conversation) is not None:
-            continue
-        boxes = texts[text] = parse_annotations(f"annotations_config of {source.name}", source.name, text)
-        if all(boxes.buckets != other.buckets for other, _ in first):
-            first.append((boxes, source))
-    if not first:
-        raise ConfigurationError(
-            f"No conversation was annotated: the records hold no annotation configuration; give the file by {CONFIG_FLAG}."
-        )
-    if len(first) > 1:
-        names = " and ".join(f"'{source.name}'" for _, source in first[:2])
-        raise ConfigurationError(
-            f"The conversations were annotated with {len(first)} different annotation configurations, those of {names} for "
-            f"instance; judge each study by itself, or give the one to judge by with {CONFIG_FLAG}."
-        )
-    return first[0][0]
-
-
-def find_replies(
-    sources: Sequence[Source], boxes: AnnotationsConfig, settings: EndpointSettings, forced: bool
-) -> Found:
+def find_prompts(sources: Sequence[Source], wanted: Wanted, settings: EndpointSettings) -> Found:
     """Find everything to judge.
 
     Args:
         sources: the conversations.
-        boxes: what is asked.
+        wanted: what is asked.
         settings: of the judge.
-        forced: whether conversations that people did not annotate are judged, too.
+
+    Raises:
+        ConfigurationError: the records hold nothing to ask, boxes or flows that can't be read, different boxes, or not the
+            items that are wanted.
     """
-    found, seen = Found(boxes), set[str]()
+    known, boxes = _survey(sources, wanted.boxes)
+    _check_items(known.values(), wanted)
+    found, seen = Found(), set[str]()
     for source in sources:
         try:
             conversation = read_conversation(source)
@@ -134,26 +165,145 @@ def find_replies(
             found.left_out[error.reason.value] += 1
             continue
         reason = _why_left_out(conversation)
-        whole = dialog_digest(conversation).hex()
-        if reason is None and not forced and _config_text(conversation) is None:
-            reason = "not_annotated"
-        digests = [digest.hex() for digest in item_digests(conversation)]
-        if reason is None and digests and whole in seen:
-            reason = "duplicate"
-        if reason is not None or not digests:
-            found.left_out[reason or "no_conversation"] += 1
+        digests, whole = [digest.hex() for digest in item_digests(conversation)], dialog_digest(conversation).hex()
+        if reason is None and not digests:
+            reason = "no_conversation"
+        if reason is None and whole in seen:
+            reason = "duplicate" if conversation.judged_conversation is None else "annotation_of_the_same"
+        if reason is not None:
+            found.left_out[reason] += 1
+            continue
+        asked = tuple(
+            Asked(
+                idx,
+                digests[idx] if questions.about == REPLY else whole,
+                _prompt(conversation, idx, questions, settings).key,
+                questions,
+            )
+            for idx, questions in _questions(conversation, known[whole], boxes, wanted, found.items_left_out)
+        )
+        if not asked:
+            found.left_out["not_annotated"] += 1
             continue
         seen.add(whole)
-        replies = tuple(
-            Reply(idx, digests[idx], prompt_hash(messages, boxes, settings))
-            for idx, messages in _prompts(conversation, boxes)
-        )
-        found.conversations.append(Judged(source, whole, replies))
+        found.conversations.append(Judged(source, whole, asked))
     return found
 
 
-def prompts_of(judged: Judged, boxes: AnnotationsConfig) -> Iterator[tuple[str, Messages]]:
-    """Read a conversation again, for its prompts by their keys; memory is needed for one conversation at a time.
+def _survey(
+    sources: Iterable[Source], forced: AnnotationsConfig | None
+) -> tuple[dict[str, _Known], AnnotationsConfig | None]:
+    """Read what people were asked: by the hash of the conversation, and the boxes of all.
+
+    Raises:
+        ConfigurationError: there is nothing to ask; or boxes or flows that can't be read, or different boxes.
+    """
+    known: dict[str, _Known] = {}
+    texts: dict[str, AnnotationsConfig] = {}
+    first: list[tuple[AnnotationsConfig, Source]] = []
+    for source in sources:
+        try:
+            conversation = read_conversation(source)
+        except UnreadableError:
+            continue
+        if not conversation.dialog or _why_left_out(conversation) is not None:
+            continue
+        own = known.setdefault(dialog_digest(conversation).hex(), _Known())
+        config, flow = _described(conversation, "annotations_config"), flow_text_of(conversation.raw)
+        own.config, own.flow = own.config or config, own.flow or flow
+        own.ratings = own.ratings or _described(conversation, "final_rating_question")
+        if flow is not None:
+            _flow(flow)
+        if config is None or config in texts or forced is not None:
+            continue
+        boxes = texts[config] = parse_annotations(f"annotations_config of {source.name}", source.name, config)
+        # The words may differ between a chat and its annotations (“what you said”, “what the person said”): the first count.
+        if all(set(boxes.values) != set(other.values) for other, _ in first):
+            first.append((boxes, source))
+    if len(first) > 1:
+        names = " and ".join(f"'{source.name}'" for _, source in first[:2])
+        raise ConfigurationError(
+            f"The conversations were annotated with {len(first)} different annotation configurations, those of {names} for "
+            f"instance; judge each study by itself, or give the one to judge by with {CONFIG_FLAG}."
+        )
+    if not first and forced is None and not any(own.flow or own.ratings for own in known.values()):
+        raise ConfigurationError(
+            "No conversation was annotated: the records hold no annotation configuration, study flow or final rating "
+            f"question; give a file by {CONFIG_FLAG} or {FLOW_FLAG}."
+        )
+    return known, forced or (first[0][0] if first else None)
+
+
+def _check_items(known: Iterable[_Known], wanted: Wanted) -> None:
+    flows = [wanted.flow] if wanted.flow else [_flow(own.flow) for own in known if own.flow]
+    ids = {item.id for flow in flows for page in _pages(flow) for item in page.all_items}
+    missing = sorted((wanted.items or frozenset()) - ids - {FINAL_RATING})
+    if missing:
+        others = ", ".join([*sorted(ids), FINAL_RATING])
+        raise ConfigurationError(
+            f"{ITEMS_FLAG} names {', '.join(missing)}, which nobody is asked in the chat or after it; give some of: "
+            f"{others}."
+        )
+
+
+@lru_cache(maxsize=64)
+def _flow(text: str) -> StudyFlow:
+    return parse_study_flow("study_flow of a conversation", "in its record", text)
+
+
+def _pages(flow: StudyFlow) -> Sequence[Page]:
+    """The chat and the pages after it: what comes before can't be about the conversation."""
+    return flow.pages[flow.chat_idx :]
+
+
+def _questions(
+    conversation: ReadConversation,
+    known: _Known,
+    boxes: AnnotationsConfig | None,
+    wanted: Wanted,
+    left_out: set[str],
+) -> Iterator[tuple[int, Questions]]:
+    """What is asked about each reply that people could judge, and then about the whole conversation."""
+    judged = [
+        idx
+        for idx, said in enumerate(conversation.dialog)
+        if said.agent_idx == MODEL_IDX and not said.fake_start and not is_blank(said.text)
+    ]
+    if not judged:
+        return
+    flow = wanted.flow or (_flow(known.flow) if known.flow else None)
+    own_boxes = boxes if wanted.boxes is not None or known.config is not None else None
+
+    def chosen(items: Iterable[Item]) -> tuple[Item, ...]:
+        asked, depending = askable([item for item in items if wanted.takes(item.id)])
+        left_out.update(item.id for item in depending)
+        return tuple(asked)
+
+    for idx in judged:
+        items: list[Item] = []
+        if flow is not None:
+            items = [*flow.chat.every_reply, *(flow.chat.last_reply if idx == judged[-1] else ())]
+        questions = Questions(REPLY, own_boxes, chosen(items))
+        if questions:
+            yield idx, questions
+    texts = (known.ratings or "").split(RATING_SEPARATOR) if wanted.takes(FINAL_RATING) else []
+    after = [] if flow is None else [item for page in _pages(flow)[1:] for item in _items_of(page)]
+    questions = Questions(CONVERSATION, None, chosen(after), tuple(text.strip() for text in texts if text.strip()))
+    if questions:
+        yield judged[-1], questions
+
+
+def _items_of(page: Page) -> Iterator[Item]:
+    """The items of a page, each with the page's own condition."""
+    for item in page.all_items:
+        both = {**(page.show_if or {}), **(item.show_if or {})}
+        for key in (page.show_if or {}).keys() & (item.show_if or {}).keys():
+            both[key] = [value for value in (page.show_if or {})[key] if value in (item.show_if or {})[key]]
+        yield item.model_copy(update={"show_if": both or None})
+
+
+def prompts_of(judged: Judged, settings: EndpointSettings) -> Iterator[Prompt]:
+    """Read a conversation again, for its prompts; memory is needed for one conversation at a time.
 
     Nothing is given of a conversation that has changed since, or is gone.
     """
@@ -162,16 +312,17 @@ def prompts_of(judged: Judged, boxes: AnnotationsConfig) -> Iterator[tuple[str, 
     except UnreadableError:
         return
     if dialog_digest(conversation).hex() == judged.conversation:
-        for reply, (_, messages) in zip(judged.replies, _prompts(conversation, boxes), strict=True):
-            yield reply.key, messages
+        for asked in judged.asked:
+            yield _prompt(conversation, asked.utterance_idx, asked.questions, settings)
 
 
-def _prompts(conversation: ReadConversation, boxes: AnnotationsConfig) -> Iterator[tuple[int, Messages]]:
-    """The replies that people could annotate: what the model said itself, and not what was shown as said."""
-    for idx, said in enumerate(conversation.dialog):
-        if said.agent_idx == MODEL_IDX and not said.fake_start and not is_blank(said.text):
-            so_far = conversation.dialog[: idx + 1]
-            yield idx, messages_for([line for line in so_far if line.chat_idx == said.chat_idx], boxes)
+def _prompt(conversation: ReadConversation, idx: int, questions: Questions, settings: EndpointSettings) -> Prompt:
+    said = conversation.dialog[idx]
+    shown = conversation.dialog[: idx + 1]
+    if questions.about == REPLY:  # of two chats, the model knew its own alone
+        shown = [line for line in shown if line.chat_idx == said.chat_idx]
+    messages = messages_for(shown, questions)
+    return Prompt(prompt_hash(messages, questions, settings), messages, questions, said.text)
 
 
 def _why_left_out(conversation: ReadConversation) -> str | None:
@@ -184,7 +335,8 @@ def _why_left_out(conversation: ReadConversation) -> str | None:
     return None
 
 
-def _config_text(conversation: ReadConversation) -> str | None:
+def _described(conversation: ReadConversation, key: str) -> str | None:
+    """A text of the description of the task; None where there is none."""
     described = conversation.raw.get("task_description") if isinstance(conversation.raw, dict) else None
-    text = described.get("annotations_config") if isinstance(described, dict) else None
+    text = described.get(key) if isinstance(described, dict) else None
     return text if isinstance(text, str) and text.strip() else None

@@ -1,4 +1,4 @@
-"""Let a model behind an endpoint fill the annotation boxes of collected conversations (docs/judges.md).
+"""Let a model behind an endpoint fill boxes, items and ratings of collected conversations (docs/judges.md).
 
     python scripts/judge.py --results-folders my_study/conversations --model-opt-path judges.yaml \\
         --model judge --output judged
@@ -10,6 +10,7 @@ said. Stopped and started again, it asks nothing twice.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
 import sys
@@ -24,25 +25,30 @@ from rich.progress import Progress
 
 from model_chat.agents.endpoint_settings import EndpointSettings
 from model_chat.analysis.settings import add_source_flags
-from model_chat.configuration.annotations import AnnotationsConfig, load_annotations
+from model_chat.configuration.annotations import load_annotations
 from model_chat.configuration.exit_codes import ExitCode, exit_with
 from model_chat.configuration.files import expand
 from model_chat.configuration.lists import split_list
+from model_chat.configuration.study_flow import load_study_flow
 from model_chat.errors import ConfigurationError
-from model_chat.records.llm_judgments import Judge, JudgmentUsage, LlmJudgment
+from model_chat.records.llm_judgments import CONVERSATION, REPLY, Judge, JudgmentUsage, LlmJudgment
 from model_chat.records.locks import LockedError, hold
 from model_chat.records.mephisto_database import check_statuses
 from model_chat.records.writing import sync_folder, whole_file
-from model_chat.scripts._judge_asking import Asker, JudgeLog, JudgeStoppedError, Prices, ask_all
+from model_chat.scripts._judge_asking import Asker, Prompt, ask_all
 from model_chat.scripts._judge_input import (
     CONFIG_FLAG,
+    FINAL_RATING,
+    FLOW_FLAG,
+    ITEMS_FLAG,
     Found,
-    boxes_of_records,
-    find_replies,
+    Wanted,
+    find_prompts,
     list_sources,
     prompts_of,
 )
-from model_chat.scripts._judge_prompt import Messages, estimated_answer_tokens, estimated_tokens
+from model_chat.scripts._judge_money import JudgeLog, JudgeStoppedError, Prices, answer_limit
+from model_chat.scripts._judge_prompt import estimated_answer_tokens, estimated_tokens
 from model_chat.serving.catalogue import models_in_opt_file, opt_faults, spend_faults
 from model_chat.serving.spend import dollars
 
@@ -61,6 +67,15 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the boxes (default: those that the records hold); conversations that nobody annotated are then judged, too",
     )
+    parser.add_argument(
+        FLOW_FLAG, metavar="FILE", help="the items of a study flow (default: those that the records hold)"
+    )
+    parser.add_argument(
+        ITEMS_FLAG,
+        metavar="A,B",
+        help=f"items to ask, of the chat or of pages after it; {FINAL_RATING} names the final ratings, and none asks for "
+        "boxes alone (default: all)",
+    )
     judge = parser.add_argument_group("the judge")
     judge.add_argument(
         OPT_FLAG, metavar="FILE", required=True, help="YAML file with the settings of models (docs/models.md)"
@@ -70,14 +85,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--max-spend-usd",
         type=float,
         metavar="USD",
-        help="ask nothing when the estimate is above it, and stop before more is spent; earlier runs into the same "
+        help="ask nothing when the estimate is above it, and send no request that may pass it; earlier runs into the same "
         "--output count",
     )
     judge.add_argument("--estimate", action="store_true", help="print what it would cost, and ask nothing")
     judge.add_argument(
         "--retry-missing",
         action="store_true",
-        help="ask again about replies that got no usable answer in an earlier run",
+        help="ask again where an earlier run got no usable answer",
     )
     parser.add_argument(
         "--output",
@@ -89,7 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 0 when the judge has been asked about every reply."""
+    """Run the command; return its exit code: 0 when the judge has been asked about everything."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = make_parser().parse_args(arguments)
     console = Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
@@ -108,17 +123,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _judge(options: argparse.Namespace, console: Console) -> int:
-    settings, boxes, folders, statuses = _checked(options)
+    settings, wanted, folders, statuses = _checked(options)
     output = expand(options.output)
     sources, refused = list_sources(folders, options.task_name, options.database_path, statuses, output)
-    forced = boxes is not None
-    found = find_replies(sources, boxes or boxes_of_records(sources), settings, forced)
+    found = find_prompts(sources, wanted, settings)
     if refused:
         found.left_out["mephisto_status"] += refused
-    console.print(
-        f"{len(found.conversations):,} conversations with {sum(1 for _ in found.replies()):,} replies to judge by "
-        f"{len(found.boxes.values)} boxes{_in_brackets(found.left_out, 'left out: ')}."
-    )
+    console.print(f"{found.counts()}{_in_brackets(found.left_out, 'left out: ')}.")
+    if found.items_left_out:
+        console.print(
+            f"Not asked, for they depend on answers that the judge does not give: {', '.join(sorted(found.items_left_out))}."
+        )
     if options.estimate and not output.is_dir():
         _check_cost(options, console, found, settings, None)
         return ExitCode.DONE
@@ -143,7 +158,7 @@ def _ask(
         stopped = None
         try:
             with _progress(to_ask) as done:
-                ask_all(Asker(settings, found.boxes), log, _prompts(found, log), options.max_spend_usd, done)
+                ask_all(Asker(settings, log, options.max_spend_usd), log, _prompts(found, settings, log), done)
         except JudgeStoppedError as error:
             stopped = str(error).rstrip(".")
         judgments = [*_judgments(found, log, options.model, settings)]
@@ -158,11 +173,11 @@ def _ask(
 
 def _checked(
     options: argparse.Namespace,
-) -> tuple[EndpointSettings, AnnotationsConfig | None, list[str], list[str]]:
+) -> tuple[EndpointSettings, Wanted, list[str], list[str]]:
     """Check the flags.
 
     Returns:
-        the judge's settings, the boxes of the flag, the results folders, the statuses.
+        the judge's settings, what it is to be asked, the results folders, the statuses.
 
     Raises:
         ConfigurationError: a sentence for every fault.
@@ -185,16 +200,22 @@ def _checked(
         )
     statuses: list[str] = tried(lambda: split_list("--mephisto-statuses", options.mephisto_statuses), [])
     tried(lambda: check_statuses(statuses), None)
-    boxes = None
+    wanted = Wanted()
     if options.annotations_config_path is not None:
-        path = options.annotations_config_path
-        boxes = tried(lambda: load_annotations(CONFIG_FLAG, path)[0], None)
+        boxes = tried(lambda: load_annotations(CONFIG_FLAG, options.annotations_config_path)[0], None)
+        wanted = dataclasses.replace(wanted, boxes=boxes)
+    if options.study_flow_path is not None:
+        flow = tried(lambda: load_study_flow(FLOW_FLAG, options.study_flow_path), None)
+        wanted = dataclasses.replace(wanted, flow=flow)
+    if options.items is not None:
+        names: list[str] = tried(lambda: split_list(ITEMS_FLAG, options.items), [])
+        wanted = dataclasses.replace(wanted, items=frozenset(names) - {"none"})
     output = expand(options.output)
     if output.exists() and not output.is_dir():
         faults.append(f"--output: '{options.output}' is a file; give a folder.")
     given: dict[str, object] = tried(lambda: _settings_given(options), {})
     ConfigurationError.raise_if(faults)
-    return EndpointSettings.model_validate(given), boxes, [str(expand(folder)) for folder in folders], statuses
+    return EndpointSettings.model_validate(given), wanted, [str(expand(folder)) for folder in folders], statuses
 
 
 def _settings_given(options: argparse.Namespace) -> dict[str, object]:
@@ -217,7 +238,13 @@ def _settings_given(options: argparse.Namespace) -> dict[str, object]:
             *spend_faults("--max-spend-usd", options.max_spend_usd, {options.model: source}),
         ]
     )
-    return {key: value for key, value in source.endpoint.items() if value is not None}
+    given = {key: value for key, value in source.endpoint.items() if value is not None}
+    if options.max_spend_usd is not None and not answer_limit(EndpointSettings.model_validate(given)):
+        raise ConfigurationError(
+            f"--max-spend-usd is {options.max_spend_usd:g}, but nothing limits how long an answer of '{options.model}' may "
+            f"be; set max_tokens in '{options.model_opt_path}'."
+        )
+    return given
 
 
 def _check_cost(
@@ -228,13 +255,13 @@ def _check_cost(
     Raises:
         ConfigurationError: it is likely to cost more than `--max-spend-usd`.
     """
-    prompts, tokens = 0, 0
-    for _, messages in _prompts(found, log):
+    prompts, tokens, answers = 0, 0, 0
+    for prompt in _prompts(found, settings, log):
         prompts += 1
-        tokens += estimated_tokens(messages)
-    answers = prompts * estimated_answer_tokens(found.boxes)
+        tokens += estimated_tokens(prompt.messages)
+        answers += estimated_answer_tokens(prompt.questions)
     cost = Prices.of(settings).cost(tokens, answers)
-    spent = log.spent_usd if log is not None else 0.0
+    spent = log.most_usd if log is not None else 0.0
     console.print(
         f"To ask: {prompts:,} prompts, about {tokens:,} tokens in and {answers:,} out, "
         + ("no prices are set" if cost is None else f"about {dollars(cost)}")
@@ -249,28 +276,31 @@ def _check_cost(
     return prompts
 
 
-def _prompts(found: Found, log: JudgeLog | None) -> Iterator[tuple[str, Messages]]:
+def _prompts(found: Found, settings: EndpointSettings, log: JudgeLog | None) -> Iterator[Prompt]:
     """Every prompt that has no answer, once."""
     seen: set[str] = set()
     for judged in found.conversations:
-        open_keys = {reply.key for reply in judged.replies if log is None or not log.is_answered(reply.key)} - seen
+        open_keys = {asked.key for asked in judged.asked if log is None or not log.is_answered(asked.key)} - seen
         if open_keys:
-            for key, messages in prompts_of(judged, found.boxes):
-                if key in open_keys and key not in seen:
-                    seen.add(key)
-                    yield key, messages
+            for prompt in prompts_of(judged, settings):
+                if prompt.key in open_keys and prompt.key not in seen:
+                    seen.add(prompt.key)
+                    yield prompt
 
 
 def _judgments(found: Found, log: JudgeLog, model: str, settings: EndpointSettings) -> Iterator[LlmJudgment]:
-    """A judgment of every reply that has been asked about, in the order of the conversations."""
-    for judged, reply in found.replies():
-        entry = log.answer(reply.key)
+    """A judgment of everything that has been asked about, in the order of the conversations."""
+    for judged, asked in found.prompts():
+        entry = log.answer(asked.key)
         if entry is not None:
             yield LlmJudgment(
+                about=asked.questions.about,
                 conversation=judged.conversation,
-                utterance_idx=reply.utterance_idx,
-                item=reply.item,
+                utterance_idx=asked.utterance_idx,
+                item=asked.item,
                 boxes=entry.boxes,
+                answers=entry.answers,
+                ratings=entry.ratings,
                 missing=entry.missing,
                 judge=Judge(model=model, endpoint_model=settings.endpoint_model, served_model=entry.served_model),
                 usage=JudgmentUsage(
@@ -278,7 +308,7 @@ def _judgments(found: Found, log: JudgeLog, model: str, settings: EndpointSettin
                     completion_tokens=entry.completion_tokens,
                     cost_usd=entry.cost_usd,
                 ),
-                prompt_sha256=reply.key,
+                prompt_sha256=asked.key,
             )
 
 
@@ -292,17 +322,19 @@ def _report(
     stopped: str | None,
 ) -> ExitCode:
     missing = Counter(judgment.missing for judgment in judgments if judgment.missing is not None)
-    judged = len(judgments) - missing.total()
-    not_asked = sum(1 for _ in found.replies()) - len(judgments)
+    judged = sum(judgment.missing is None and judgment.about == REPLY for judgment in judgments)
+    rated = sum(judgment.missing is None and judgment.about == CONVERSATION for judgment in judgments)
+    not_asked = sum(1 for _ in found.prompts()) - len(judgments)
     has_prices = Prices.of(settings).cost(0, 0) is not None
+    what = f"{judged:,} replies" + (f" and {rated:,} conversations" if rated else "")
     console.print(
-        f"{judged:,} replies judged, {missing.total():,} without a usable answer{_in_brackets(missing)}, {not_asked:,} not "
+        f"{what} judged, {missing.total():,} without a usable answer{_in_brackets(missing)}, {not_asked:,} not "
         f"asked about; {f'{dollars(log.spent_usd)} spent in all' if has_prices else 'no prices are set'}."
     )
     console.print(f"judgments: {output / JUDGMENTS_FILE}")
     if stopped is not None:
         print(f"The judge was stopped: {stopped}. The same command goes on from there.", file=sys.stderr)
-    return ExitCode.FAILED if stopped is not None or not_asked or (missing and not judged) else ExitCode.DONE
+    return ExitCode.FAILED if stopped is not None or not_asked or (missing and not judged + rated) else ExitCode.DONE
 
 
 def _in_brackets(counts: Mapping[str, int], before: str = "") -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,13 @@ class EndpointServer:
     def then(self, *behaviours: Behaviour) -> EndpointServer:
         self.queue.extend(behaviours)
         return self
+
+    def wait_for_requests(self, number: int, seconds: float = 60) -> None:
+        """Wait until so many requests have come."""
+        end = time.monotonic() + seconds
+        while len(self.requests) < number:
+            assert time.monotonic() < end, f"{len(self.requests)} of {number} requests have come"
+            time.sleep(0.02)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open_now += 1

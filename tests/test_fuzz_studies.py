@@ -40,11 +40,11 @@ from model_chat.launch.recovered_answers import add_answers, answers_of, flow_of
 from model_chat.launch.recovered_comparisons import comparisons_of, cost_of_unjudged
 from model_chat.records.append_only_log import AppendOnlyLog
 from model_chat.records.journal import read_journal
-from model_chat.records.llm_judgments import read_llm_judgments
+from model_chat.records.llm_judgments import REPLY, read_llm_judgments
 from model_chat.records.reading import UnreadableError, parse_conversation
 from model_chat.records.schema import Comparison
-from model_chat.scripts._judge_asking import JudgeLog
-from model_chat.scripts._judge_prompt import WrongAnswerError, estimated_tokens, messages_for, read_answer
+from model_chat.scripts._judge_money import JudgeLog
+from model_chat.scripts._judge_prompt import Questions, WrongAnswerError, estimated_tokens, messages_for, read_answer
 from model_chat.tests.crowd.test_panels import panel
 from model_chat.tests.crowd.test_signed_links import encoded, signed_token
 from model_chat.tests.designs import MIXED, design_of
@@ -222,6 +222,38 @@ BOXES = parse_annotations(
 )
 
 
+ITEMS_TO_JUDGE = parse_study_flow(
+    "--study-flow-path",
+    "flow.yaml",
+    """\
+pages:
+  - id: chat
+    kind: chat
+    every_reply:
+      - {id: trust, kind: scale, question: "Trust?"}
+      - {id: wrong, kind: highlight, question: "Mark it.", required: false}
+      - {id: rows, kind: matrix, question: "Agree?", rows: [a, b], required: false}
+      - {id: ends, kind: best_worst, question: "Ends?", options: [a, b, c], required: false}
+      - {id: own, kind: choice, question: "Which?", options: [a], many: true, other: true, required: false}
+""",
+).chat.every_reply
+
+
+@FUZZ
+@given(st.dictionaries(st.sampled_from([item.id for item in ITEMS_TO_JUDGE]), ANYTHING), st.text(max_size=20))
+def test_a_judges_answers_to_items_are_taken_as_a_page_could_send_them_or_refused(
+    given_answers: dict[str, object], reply: str
+) -> None:
+    questions = Questions(REPLY, BOXES, tuple(ITEMS_TO_JUDGE))
+    answer = {"boxes": {"bucket_0": True, "none_all_good": False}, "items": given_answers}
+    with contextlib.suppress(WrongAnswerError):
+        taken = read_answer(json.dumps(answer), questions, reply).answers
+        assert taken is not None
+        json.dumps(taken).encode()
+        for span in taken.get("wrong", []):
+            assert span["text"] == reply[span["start"] : span["end"]]
+
+
 @FUZZ
 @given(st.lists(JSON_BYTES, max_size=4), st.text(max_size=60) | ANYTHING.map(json.dumps))
 def test_what_a_judge_has_answered_is_read_or_left_out(tmp_path: Path, lines: list[bytes], answer: str) -> None:
@@ -233,7 +265,9 @@ def test_what_a_judge_has_answered_is_read_or_left_out(tmp_path: Path, lines: li
     with contextlib.suppress(ConfigurationError):
         read_llm_judgments("--judgments", str(path))
     with contextlib.suppress(WrongAnswerError):
-        assert read_answer(answer, BOXES).keys() == set(BOXES.values)
+        boxes = read_answer(answer, Questions(REPLY, BOXES)).boxes
+        assert boxes is not None
+        assert boxes.keys() == set(BOXES.values)
 
 
 @FUZZ
@@ -408,7 +442,7 @@ def test_a_record_with_odd_comparisons_is_read_or_called_malformed(
     rows.add(0, conversation)
     assert rows.batch().num_rows == len(conversation.comparisons or ())
     orjson.dumps([judged.model_dump(mode="json") for judged in conversation.comparisons or ()])
-    messages = messages_for(conversation.dialog, BOXES)
+    messages = messages_for(conversation.dialog, Questions(REPLY, BOXES))
     assert estimated_tokens(messages) > 0
     httpx.Request("POST", "http://127.0.0.1/", json={"messages": messages})
 

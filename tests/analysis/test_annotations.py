@@ -168,7 +168,7 @@ def test_an_annotator_is_not_left_out_for_writing_nothing_and_the_reader_is_told
     files = made.compile_and_save_results()
     facts = json.loads(files["statistics"].read_text())
     assert facts["conversations_counted"] == 2
-    assert any("1 of 2 conversations are annotations of 1 finished conversations" in said for said in facts["remarks"])
+    assert any("1 of 2 records are annotations of 1 finished conversations" in said for said in facts["remarks"])
     assert "majority_labels" not in facts["tables"] if "tables" in facts else True
     model = pd.read_csv(files["model_results"]).iloc[0]
     assert model["human_utterances"] == 1  # what was said once counts once

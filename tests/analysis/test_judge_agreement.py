@@ -79,7 +79,7 @@ class Study:
         with self.file_of("judge_agreement").open(encoding="utf-8", newline="") as lines:
             for row in csv.DictReader(lines):
                 if row["by"] == by:
-                    texts = {"judge", "judged", "by", "group"}
+                    texts = {"judge", "judged", "kind", "level", "by", "group"}
                     values = {k: v if k in texts else float(v) if v else math.nan for k, v in row.items()}
                     found.setdefault(row["judged"], []).append(values)
         return found

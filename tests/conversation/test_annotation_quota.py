@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import queue
 import random
 import signal
 import subprocess
@@ -42,9 +42,7 @@ def test_two_hundred_conversations_get_exactly_three_people_each_though_a_fifth_
     """Eight threads of workers at once; everybody who is given a conversation leaves it with a chance of 20 %."""
     conversations = logs(200)
     given = quota(tmp_path, conversations, per_worker=10)
-    names: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(400):
-        names.put(number)
+    names = itertools.count()  # without an end: who arrives while the last ones are held gets nothing
     lock = threading.Lock()
     finished: list[tuple[str, str]] = []
     held: list[tuple[str, str]] = []
@@ -52,10 +50,7 @@ def test_two_hundred_conversations_get_exactly_three_people_each_though_a_fifth_
     def live(seed: int) -> None:
         rng = random.Random(seed)
         while given.remaining():
-            try:
-                worker = f"w{names.get_nowait()}"
-            except queue.Empty:
-                return
+            worker = f"w{next(names)}"
             while (place := given.take(worker)) is not None:
                 leaves = rng.random() < 0.2
                 with lock:

@@ -28,7 +28,7 @@ from model_chat.router.local_architect import ROUTER_PACKAGES
 from model_chat.tests.docs.pages import COMMANDS, NEEDS, ROOT, commands_of
 from model_chat.tests.docs.place import Walk, fetch, find
 from model_chat.tests.e2e.running_task import make_fixed_model, wait_until
-from model_chat.tests.endpoint_server import reply, serving
+from model_chat.tests.endpoint_server import Exchange, reply, serving
 from model_chat.tests.mephisto_run import PASSED, Run
 
 BUCKETS = ("contradiction", "off_topic", "repetition", "unlikely_claim", "unkind", "none_all_good")
@@ -420,7 +420,7 @@ def test_agreement(walk: Walk) -> None:
         assert "9 of 9 conversations are collected" in task.ends()
     (walk.copy / "data/conversations").mkdir(parents=True, exist_ok=True)
     said = walk.run("python analysis/compile_results.py")
-    assert "9 of 9 conversations are annotations of 3 finished conversations" in re.sub(r"\s+", " ", said)
+    assert "9 of 9 records are annotations of 3 finished conversations" in re.sub(r"\s+", " ", said)
     assert {row["items"] for row in rows_of(walk.copy / "results", "agreement") if row["kind"] == "bucket"} == {"4"}
     assert len(rows_of(walk.copy / "results", "majority_labels")) == 4 * len(BUCKETS)
 
@@ -432,12 +432,16 @@ def test_judges(walk: Walk) -> None:
     record = Conversation(
         dialog=[
             Utterance(agent_idx=0, text="I like to walk in the hills.", id="Speaker 1"),
-            Utterance(agent_idx=1, text="Me too.", id="Speaker 2", problem_data=ticks),
+            Utterance(agent_idx=1, text="Me too.", id="Speaker 2", problem_data=ticks, final_rating="4"),
         ],
         workers=["WORKER"],
         hit_ids=["1"],
         assignment_ids=["1"],
-        task_description=TaskDescription(model_nickname="m", annotations_config=json.dumps({"config": boxes})),
+        task_description=TaskDescription(
+            model_nickname="m",
+            annotations_config=json.dumps({"config": boxes}),
+            final_rating_question="How good?",
+        ),
     ).to_dict()
     day = walk.copy / "my_study/conversations/2026_11_20"
     day.mkdir(parents=True)
@@ -445,15 +449,22 @@ def test_judges(walk: Walk) -> None:
     (settings,) = re.findall(r"```yaml\n(.*?)```", (ROOT / walk.page).read_text(encoding="utf-8"), flags=re.DOTALL)
     walk.environment["OPENAI_API_KEY"] = "sk-0123456789"
     with serving() as endpoint:
-        endpoint.default = reply(json.dumps(ticks))
+        of_reply, of_chat = reply(json.dumps(ticks)), reply(json.dumps({"ratings": {"1": 5}}))
+
+        async def judges(exchange: Exchange) -> None:
+            asked = exchange.body["messages"][1]["content"]
+            await (of_chat if "Judge the whole chat" in asked else of_reply)(exchange)
+
+        endpoint.default = judges
         here = re.sub("base_url: .*", f"base_url: {endpoint.url}", settings)
         (walk.copy / "judges.yaml").write_text(here, encoding="utf-8")
-        assert "To ask: 1 prompts" in walk.run("python scripts/judge.py --estimate")
+        assert "To ask: 2 prompts" in walk.run("python scripts/judge.py --estimate")
         assert endpoint.requests == []
         said = walk.run("python scripts/judge.py --max-spend-usd 5")
-        assert "1 replies judged, 0 without a usable answer, 0 not asked about" in said
+        assert "1 replies and 1 conversations judged, 0 without a usable answer, 0 not asked about" in said
     assert "Judges beside people" in walk.run("python analysis/compile_results.py")
-    assert {row["judged"]: row["raw"] for row in rows_of(walk.copy / "results", "judge_agreement")}["odd"] == "1"
+    raw = {row["judged"]: row["raw"] for row in rows_of(walk.copy / "results", "judge_agreement")}
+    assert (raw["odd"], raw["final_rating"]) == ("1", "0")
 
 
 @walks("docs/moving-from-the-original.md")

@@ -99,20 +99,31 @@ def picture(page: Page, name: str) -> None:
         page.screenshot(path=f"{folder}/{name}.png")
 
 
-@pytest.mark.parametrize("phone", [False, True])
-def test_one_annotator_by_keyboard_with_a_reload_and_one_on_a_phone_by_touch(
-    browser: Browser, tmp_path: Path, phone: bool
+def tab_to(page: Page, test_id: str) -> None:
+    """Press Tab until something with this beginning of its test id has the focus."""
+    for _ in range(40):
+        focused = page.evaluate("document.activeElement?.dataset?.testid ?? ''")
+        if focused.startswith(test_id):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"Tab does not reach {test_id}")
+
+
+@pytest.mark.parametrize(("width", "phone"), [(1440, False), (390, False), (390, True)])
+def test_an_annotator_by_keyboard_with_reloads_and_one_on_a_phone_by_touch(
+    browser: Browser, tmp_path: Path, width: int, phone: bool
 ) -> None:
-    phone_options: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    options: dict[str, Any] = {"viewport": {"width": width, "height": 844}}
+    name = f"{'phone' if phone else 'keyboard'}-{width}"
     with task_for(tmp_path, 1, 1) as task:
-        page, received = pages(browser, **(phone_options if phone else {}))
+        page, received = pages(browser, **options, **({"has_touch": True, "is_mobile": True} if phone else {}))
         page.goto(task.worker_url("kim"))
         expect(page.get_by_test_id("message")).to_have_count(2, timeout=60_000)
         boxes = page.get_by_role("checkbox")
         for shown, box in ((2, 0), (4, 1)):
             expect(page.get_by_test_id("message")).to_have_count(shown, timeout=60_000)
             expect(boxes.first).to_be_visible()
-            picture(page, f"{'phone' if phone else 'desktop'}-{shown}")
+            picture(page, f"{name}-{shown}")
             assert axe_findings(page) == []
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
             if phone:
@@ -126,11 +137,25 @@ def test_one_annotator_by_keyboard_with_a_reload_and_one_on_a_phone_by_touch(
                 expect(page.get_by_test_id("send")).to_be_focused()
                 page.keyboard.press("Enter")
         expect(page.get_by_test_id("rating-0-4")).to_be_visible(timeout=60_000)
-        picture(page, f"{'phone' if phone else 'desktop'}-end")
-        boxes.nth(5).check()
-        page.get_by_test_id("rating-0-4").check()
-        page.get_by_test_id("send").click()
-        page.get_by_test_id("submit").click()
+        picture(page, f"{name}-end")
+        if phone:
+            boxes.nth(5).locator("xpath=..").tap()
+            page.get_by_test_id("rating-0-4").locator("xpath=..").tap()
+            page.get_by_test_id("send").tap()
+            page.get_by_test_id("submit").tap()
+        else:
+            page.keyboard.press("6")
+            expect(boxes.nth(5)).to_be_checked()
+            tab_to(page, "rating-0-")
+            for _ in range(4):  # the first arrow selects, or moves on from, the radio button that has the focus
+                if not page.get_by_test_id("rating-0-4").is_checked():
+                    page.keyboard.press("ArrowRight")
+            expect(page.get_by_test_id("rating-0-4")).to_be_checked()
+            tab_to(page, "send")
+            page.keyboard.press("Enter")
+            expect(page.get_by_test_id("submit")).to_be_visible(timeout=60_000)
+            tab_to(page, "submit")
+            page.keyboard.press("Enter")
         expect(page.get_by_test_id("submitted")).to_be_visible()
         assert task.wait() == 0, task.log
         (chat,) = task.conversations()

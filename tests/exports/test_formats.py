@@ -333,6 +333,8 @@ def test_two_compared_chats_are_two_conversations_of_their_own_models(place: Pla
     assert first["metadata"]["comparisons"] == second["metadata"]["comparisons"] != []
     assert place.rows("trl-preference", "--min-word-count", "0") == []
     assert place.manifest("trl-preference")["left_out_rows"] == {"whole_conversations_compared": 1}
+
+
 @pytest.mark.parametrize("format_name", ["openai", "sharegpt", "trl-preference", "trl-unpaired", "hf-dataset", "csv"])
 def test_how_messages_were_written_is_in_no_export_and_the_card_says_that_it_was_counted(
     place: Place, format_name: str

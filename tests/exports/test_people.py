@@ -159,7 +159,7 @@ def test_a_conversation_in_both_records_is_one_and_one_that_a_reviewer_rejected_
     assert manifest["left_out_conversations"] == {"duplicate": 1, "mephisto_status": 2}
 
 
-@pytest.mark.parametrize("format_name", ["openai", "hf-dataset"])
+@pytest.mark.parametrize("format_name", ["openai", "sharegpt", "csv", "hf-dataset"])
 @pytest.mark.parametrize("delete", [False, True])
 def test_forgetting_leaves_no_trace_in_a_later_export(run: Run, place: Place, format_name: str, delete: bool) -> None:
     in_both_records(run, place.results, "I keep seventeen hedgehogs.")

@@ -98,3 +98,13 @@ def test_attention_checks_do_not_depend_on_the_flag_that_chats_have(tmp_path: Pa
 def test_the_shipped_texts_are_there() -> None:
     for name in ("annotation_task_description.html", "annotation_left_pane_text.html"):
         assert (ROOT / "task_config" / name).is_file()
+
+
+def test_the_shipped_boxes_have_the_keys_of_those_of_text_chat_and_other_words() -> None:
+    of_chat, of_annotation = (
+        json.loads((ROOT / "task_config" / name).read_text(encoding="utf-8"))["config"]
+        for name in ("annotations_config.json", "annotation_annotations_config.json")
+    )
+    assert list(of_annotation) == list(of_chat)
+    words = json.dumps(of_annotation)
+    assert " you " not in words.lower().replace("you need not look anything up: tick this only if you notice it.", "")

@@ -7,96 +7,26 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from model_chat.agents import _endpoint_client
 from model_chat.agents.endpoint_settings import EndpointSettings
 from model_chat.analysis.measures import item_digests, measure
 from model_chat.configuration.annotations import AnnotationsConfig
-from model_chat.records.llm_judgments import read_llm_judgments
+from model_chat.records.llm_judgments import REPLY, read_llm_judgments
 from model_chat.records.locks import hold
 from model_chat.records.reading import parse_conversation
 from model_chat.scripts import _judge_asking, judge
-from model_chat.scripts._judge_prompt import WrongAnswerError, messages_for, prompt_hash, read_answer
-from model_chat.tests.analysis.conftest import BUCKETS, make_conversation, saver
-from model_chat.tests.endpoint_server import Behaviour, EndpointServer, Exchange, reply, serving, silent, status
+from model_chat.scripts._judge_prompt import Questions, WrongAnswerError, messages_for, prompt_hash, read_answer
+from model_chat.tests.analysis.conftest import BUCKETS, make_conversation
+from model_chat.tests.endpoint_server import Behaviour, EndpointServer, Exchange, endless, silent, status
 from model_chat.tests.llama_server import GGUF, llama_server
 from model_chat.tests.mephisto_run import Run
+from model_chat.tests.scripts.judge_study import BOXES, CONFIG, GOOD, KEY, RUDE, Study, says, server, study
 
-CONFIG = {
-    "config": {
-        "rude": {"name": "Rude", "description": "It insults somebody."},
-        "odd": {"name": "Odd", "description": "It makes no sense here."},
-        "none_all_good": {"name": "All good", "description": "Nothing is wrong."},
-    }
-}
-BOXES = AnnotationsConfig.model_validate(CONFIG)
-GOOD = {"rude": False, "odd": False, "none_all_good": True}
-RUDE = {"rude": True, "odd": False, "none_all_good": False}
-KEY = "sk-very-secret-0123456789abcdef"
-
-
-def says(answer: object, **more: Any) -> Behaviour:
-    return reply(answer if isinstance(answer, str) else json.dumps(answer), **more)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[EndpointServer]:
-    monkeypatch.setattr(_endpoint_client, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(_endpoint_client, "LONGEST_PAUSE", 0.02)
-    with serving() as running:
-        running.default = says(GOOD)
-        yield running
-
-
-class Study:
-    """Records in a folder, settings of a judge, and the command over them."""
-
-    def __init__(self, folder: Path, url: str) -> None:
-        self.folder = folder
-        self.write = saver(folder)
-        self.settings: dict[str, Any] = {"base_url": url, "endpoint_model": "big", "requests_at_once": 4}
-        self.output = folder / "judged"
-
-    def add(self, number: int, replies: int = 2, config: object = CONFIG, **more: Any) -> dict[str, Any]:
-        described = {"annotations_config": json.dumps(config) if config else None, "model_nickname": "secret/nick"}
-        conversation = make_conversation(
-            worker=f"WORKER{number}",
-            hit=f"h{number}",
-            labels=[()] * replies,
-            said=[f"words of person {number}, {turn}" for turn in range(replies)],
-            replies=[f"answer {turn} to person {number}" for turn in range(replies)],
-            **{"task_description": described, **more},
-        )
-        self.write(conversation)
-        return conversation
-
-    def arguments(self, *more: str) -> list[str]:
-        models = self.folder / "judges.yaml"
-        models.write_text(yaml.safe_dump({"judge": self.settings}), encoding="utf-8")
-        flags = {"--results-folders": self.folder / "results", "--model-opt-path": models, "--output": self.output}
-        return [*(str(word) for pair in flags.items() for word in pair), "--model", "judge", *more]
-
-    def run(self, *more: str) -> int:
-        return judge.main(self.arguments(*more))
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.output / "judgments.jsonl").read_bytes().splitlines()]
-
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.output / "judge_log.jsonl").read_bytes().splitlines()]
-
-
-@pytest.fixture
-def study(tmp_path: Path, server: EndpointServer) -> Study:
-    return Study(tmp_path, server.url)
+__all__ = ["server", "study"]  # fixtures
 
 
 def prompts(server: EndpointServer) -> list[str]:
@@ -256,7 +186,7 @@ def test_answers_that_no_page_could_send_are_not_taken(text: str, reason: str) -
 
 @pytest.mark.parametrize("around", ["{}", "```json\n{}\n```", "Here it is: {}.", "\n {}\n"])
 def test_words_around_an_answer_do_no_harm(around: str) -> None:
-    assert read_answer(around.replace("{}", json.dumps(RUDE)), BOXES) == RUDE
+    assert read_answer(around.replace("{}", json.dumps(RUDE)), BOXES).boxes == RUDE
 
 
 def test_a_wrong_answer_is_asked_for_once_more_with_what_is_wrong(study: Study, server: EndpointServer) -> None:
@@ -361,6 +291,31 @@ def test_an_endpoint_that_keeps_failing_is_given_up(
     assert [line["boxes"] for line in study.lines] == [GOOD] * 8, "what failed is asked again"
 
 
+def test_a_server_that_changes_its_model_is_recorded_with_each_answer(
+    study: Study, server: EndpointServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    study.add(1, replies=3)
+    study.settings["requests_at_once"] = 1
+    server.then(says(GOOD, model="big-1"), says(GOOD, model="big-1"), says(GOOD, model="big-2"))
+    assert study.run() == 0
+    assert [line["judge"]["served_model"] for line in study.lines] == ["big-1", "big-1", "big-2"]
+    assert "the server now answers as 'big-2', and answered as 'big-1' before" in caplog.text
+
+
+def test_a_server_that_drips_is_given_up_and_asked_again(
+    study: Study, server: EndpointServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_judge_asking, "ANSWER_SECONDS", 2.0)
+    study.add(1, replies=1)
+    server.default = endless
+    assert study.run() == 1
+    assert study.lines[0]["missing"] in ("no_answer", "no_usable_reply")
+    monkeypatch.setattr(_judge_asking, "ANSWER_SECONDS", 600.0)
+    server.default = says(GOOD)
+    assert study.run("--retry-missing") == 0
+    assert study.lines[0]["boxes"] == GOOD
+
+
 def test_no_more_requests_at_once_than_the_settings_say(study: Study, server: EndpointServer) -> None:
     for number in range(4):
         study.add(number, replies=3)
@@ -437,7 +392,9 @@ def test_another_setting_or_box_asks_anew_and_another_key_or_pace_does_not() -> 
     same = key()
     assert same == key(api_key_env="OTHER", requests_at_once=1, read_timeout=5.0, usd_per_million_input_tokens=1.0)
     others = [key(temperature=0.5), key(endpoint_model="b"), key(base_url="http://b/v1"), key(extra_body={"top_k": 1})]
-    fewer = AnnotationsConfig.model_validate({"config": {**CONFIG["config"], "odd": {"name": "Strange"}}})
+    fewer = Questions(
+        REPLY, AnnotationsConfig.model_validate({"config": {**CONFIG["config"], "odd": {"name": "Strange"}}})
+    )
     others.append(prompt_hash(messages_for(dialog, fewer), fewer, settings))
     others.append(prompt_hash(messages_for(dialog[:1], BOXES), BOXES, settings))
     assert len({same, *others}) == 7
@@ -464,80 +421,6 @@ def test_two_commands_do_not_write_into_one_folder(
         assert study.run() == 2
     assert "another judge.py is writing" in capsys.readouterr().err
     assert server.requests == []
-
-
-# --- money ---
-
-
-def with_prices(study: Study) -> None:
-    study.settings |= {"usd_per_million_input_tokens": 1.0, "usd_per_million_output_tokens": 10.0, "max_tokens": 30}
-
-
-def test_the_cost_is_told_before_and_after(
-    study: Study, server: EndpointServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with_prices(study)
-    study.add(1)
-    assert study.run("--estimate") == 0
-    assert server.requests == []
-    assert not study.output.exists()
-    assert "To ask: 2 prompts, about" in capsys.readouterr().out
-    server.default = says(GOOD, prompt=1000, completion=100)
-    assert study.run() == 0
-    assert "$0.0040 spent in all." in capsys.readouterr().out
-    assert study.lines[0]["usage"]["cost_usd"] == pytest.approx(0.002)
-    assert study.run("--estimate") == 0
-    assert (
-        "To ask: 0 prompts, about 0 tokens in and 0 out, about $0.00; $0.0040 is spent already."
-        in capsys.readouterr().out
-    )
-
-
-def test_where_no_tokens_are_counted_the_cost_is_estimated(study: Study, server: EndpointServer) -> None:
-    async def uncounted(exchange: Exchange) -> None:
-        message = {"content": json.dumps(GOOD)}
-        exchange.whole(200, {"choices": [{"message": message, "finish_reason": "stop"}]})
-
-    with_prices(study)
-    study.add(1, replies=1)
-    server.default = uncounted
-    assert study.run() == 0
-    assert study.lines[0]["usage"]["prompt_tokens"] is None
-    assert 0.0001 < study.lines[0]["usage"]["cost_usd"] < 0.001
-
-
-def test_nothing_is_asked_when_the_estimate_is_above_the_limit(
-    study: Study, server: EndpointServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with_prices(study)
-    study.add(1)
-    assert study.run("--max-spend-usd", "0.0001") == 2
-    assert "--max-spend-usd is 0.0001, and the judge is likely to cost $0.00" in capsys.readouterr().err
-    assert server.requests == []
-
-
-def test_no_request_is_sent_that_may_exceed_the_limit(
-    study: Study, server: EndpointServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with_prices(study)
-    study.settings["max_tokens"] = 1000  # so that an answer may cost 2 cents and a bit, asked for twice
-    for number in range(5):
-        study.add(number)
-    server.default = says(GOOD, prompt=0, completion=2000, wait=0.05)
-    assert study.run("--max-spend-usd", "0.05") == 1
-    assert len(server.requests) == 2, "a third one beside the second might have cost too much"
-    assert len(study.lines) == 2
-    assert "$0.0400 of the $0.0500 of --max-spend-usd is spent, and the next answer may cost" in capsys.readouterr().err
-    assert study.run("--max-spend-usd", "0.041") == 2, "what earlier runs have cost counts"
-    assert len(server.requests) == 2
-    assert study.run("--max-spend-usd", "0.5") == 0
-    assert len(study.lines) == 10
-
-
-def test_a_limit_needs_prices(study: Study, server: EndpointServer, capsys: pytest.CaptureFixture[str]) -> None:
-    study.add(1)
-    assert study.run("--max-spend-usd", "1") == 2
-    assert "has no usd_per_million_input_tokens and no usd_per_million_output_tokens" in capsys.readouterr().err
 
 
 # --- wrong input ---
@@ -579,6 +462,16 @@ def test_the_same_boxes_in_another_spelling_are_the_same(study: Study, server: E
     study.add(2, config=as_list)
     assert study.run() == 0
     assert len(study.lines) == 4
+
+
+def test_the_same_boxes_in_other_words_are_the_first_ones(study: Study, server: EndpointServer) -> None:
+    """As in a chat (“what you said”), and in an annotation of it (“what the person said”)."""
+    study.add(1)
+    study.add(2, config={"config": {**CONFIG["config"], "odd": {"name": "Strange", "description": "Other words."}}})
+    assert study.run() == 0
+    assert len(study.lines) == 4
+    assert all("Odd" in exchange.body["messages"][0]["content"] for exchange in server.requests)
+    assert not any("Other words." in exchange.body["messages"][0]["content"] for exchange in server.requests)
 
 
 def test_boxes_that_cannot_be_read_are_named(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
