@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -48,7 +49,7 @@ def test_the_signals_of_each_worker_by_hand(save: Save, make: Make, compiler: An
     fill(save, make)
     workers, _ = tables(compiler())
     assert sorted(workers.index) == ["d", "k", "p"], "who has no signals has no row"
-    p, k, d = workers.loc["p"], workers.loc["k"], workers.loc["d"]
+    p, k, d = (workers.loc[name].to_dict() for name in "pkd")
     # Of a message no more is pasted than it has.
     assert (p["pasted_characters"], p["pasted_share"], p["above"]) == (LENGTH, 1.0, "pasted_share")
     assert (k["conversations"], k["messages"], k["characters"], k["times_away"]) == (2, 2, 2 * LENGTH, 3)
@@ -64,7 +65,7 @@ def test_results_with_and_without_and_nobody_is_left_out_elsewhere(save: Save, m
     _, results = tables(run)
 
     def value(counted: str, model: str, metric: str) -> float:
-        return float(results.loc[(counted, model, metric), "value"])
+        return float(np.asarray(results.loc[(counted, model, metric), "value"]))
 
     assert value("all", "a", "final_rating") == pytest.approx((5 + 1 + 2) / 3)
     assert value("without", "a", "final_rating") == pytest.approx((1 + 2) / 2)
@@ -164,7 +165,7 @@ def test_compared_replies_are_ranked_without_them_too(save: Save, make: Make, co
     judged("p", "hq", "right", LENGTH)
     run = compiler()
     _, results = tables(run)
-    a = {counted: float(results.loc[(counted, "a", "strength"), "value"]) for counted in ("all", "without")}
+    a = {counted: float(np.asarray(results.loc[(counted, "a", "strength"), "value"])) for counted in ("all", "without")}
     assert a["all"] == pytest.approx(0, abs=1e-6), "4 of 8"
     assert a["without"] == pytest.approx(math.log(4 / 2) / 2, rel=1e-3), "4 of 6, mean 0 over two models"
     ranking = run.summary.preferences.ranking.set_index("model_nickname")

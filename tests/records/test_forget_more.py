@@ -11,9 +11,10 @@ from model_chat.conversation.human_agent import HumanAgent
 from model_chat.errors import ConfigurationError
 from model_chat.records.forget import forget_worker
 from model_chat.records.writing import save_conversation
+from model_chat.tests.launch.test_recovery import begin, finished
 from model_chat.tests.mephisto_run import Run
 
-from .test_forget import WHO, begin, chat, finished, journal_of
+from .test_forget import WHO, chat, journal_of
 
 
 def test_what_was_granted_goes_and_onboarding_is_changed_too(run: Run) -> None:
