@@ -4,6 +4,7 @@ import type { AnnotationConfig, Bucket } from "../protocol";
 import { texts } from "../texts";
 import { useMedia } from "./hooks";
 import { Icon } from "./Icon";
+import { StudyText } from "./StudyText";
 
 /** The boxes for one reply, each with its description behind a button. */
 export function AnnotationBoxes({
@@ -47,7 +48,10 @@ export function AnnotationBoxes({
         hidden={!open.includes(bucket.value)}
         ref={open.at(-1) === bucket.value ? showNearest : undefined}
       >
-        <strong>{`${bucket.name}:`}</strong> <span>{bucket.description}</span>
+        <strong>
+          <StudyText>{bucket.name}</StudyText>:
+        </strong>{" "}
+        <StudyText>{bucket.description}</StudyText>
       </p>
     );
   return (
@@ -79,7 +83,9 @@ export function AnnotationBoxes({
                     onTick(bucket.value, event.target.checked);
                   }}
                 />
-                <span className="bucket-name">{bucket.name}</span>
+                <span className="bucket-name">
+                  <StudyText>{bucket.name}</StudyText>
+                </span>
                 {index < HIGHEST_KEY && (
                   <kbd className="number-key" aria-hidden="true" translate="no">
                     {String(index + 1)}

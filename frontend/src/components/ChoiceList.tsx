@@ -2,6 +2,7 @@ import { useId, type ReactElement } from "react";
 import { takesText } from "../lib/keys";
 import { answersOf, isChosen, type Answer, type Choice, type Scale } from "../state/comparison";
 import { texts } from "../texts";
+import { StudyText } from "./StudyText";
 
 /** One question about two replies, or chats, with its answers from the first to the second. */
 export function ChoiceList({
@@ -47,7 +48,9 @@ export function ChoiceList({
         if (event.key === "Enter" && !takesText(event.target)) onSend();
       }}
     >
-      <legend>{question}</legend>
+      <legend>
+        <StudyText>{question}</StudyText>
+      </legend>
       <div className={`choice-row${answersOf(scale).length > 4 ? " many" : ""}`}>
         {answersOf(scale).map((answer) => (
           <label key={`${answer.pick}-${answer.strength}`} className="choice">

@@ -12,6 +12,7 @@ import { useFocusOnMount } from "./hooks";
 import { Icon } from "./Icon";
 import { noticeText, reasonText } from "./reasons";
 import { Timer } from "./Timer";
+import { StudyText } from "./StudyText";
 
 type RetryView = NonNullable<OnboardingView["retry"]>;
 
@@ -75,8 +76,12 @@ export function OnboardingScreen({
             <dl>
               {data.annotation.buckets.map((bucket) => (
                 <div key={bucket.value}>
-                  <dt>{bucket.name}</dt>
-                  <dd>{bucket.description}</dd>
+                  <dt>
+                    <StudyText>{bucket.name}</StudyText>
+                  </dt>
+                  <dd>
+                    <StudyText>{bucket.description}</StudyText>
+                  </dd>
                 </div>
               ))}
             </dl>

@@ -2,6 +2,7 @@ import { useId, type ReactElement } from "react";
 import { HIGHEST_RATING, LOWEST_RATING } from "../protocol";
 import { numberOf } from "../lib/keys";
 import { texts } from "../texts";
+import { StudyText } from "./StudyText";
 
 const SCALE = Array.from({ length: HIGHEST_RATING - LOWEST_RATING + 1 }, (_, index) => LOWEST_RATING + index);
 
@@ -41,7 +42,9 @@ export function RatingForm({
             radio.click();
           }}
         >
-          <legend>{question}</legend>
+          <legend>
+            <StudyText>{question}</StudyText>
+          </legend>
           <div className="scale">
             {SCALE.map((rating) => (
               <label key={rating} className="scale-option">

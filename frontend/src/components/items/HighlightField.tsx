@@ -1,4 +1,5 @@
 import { useMemo, useRef, useState, type KeyboardEvent, type ReactElement } from "react";
+import { beginsToTheLeft } from "../../lib/direction";
 import { markedWords, piecesOf, readSpans, spansOf } from "../../study/words";
 import { texts } from "../../texts";
 import type { FieldProps } from "./fields";
@@ -19,6 +20,7 @@ export function HighlightField({
   /** While the mouse draws: whether it marks, or removes marks. */
   const drawing = useRef<boolean | null>(null);
 
+  const isDisabled = (): boolean => box.current?.closest("fieldset:disabled") != null;
   const set = (index: number, on: boolean): void => {
     const next = new Set(marked);
     if (on) next.add(index);
@@ -34,10 +36,14 @@ export function HighlightField({
     box.current?.querySelector<HTMLElement>(`[data-word="${place}"]`)?.focus();
   };
   const press = (event: KeyboardEvent, place: number): void => {
+    if (isDisabled()) return;
     const index = words[place];
-    const steps: Record<string, number> = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 5, ArrowUp: -5 };
+    // Arrows go where they point: the words have the direction of the reply, whatever that of the page is.
+    const onwards = beginsToTheLeft(reply) ? -1 : 1;
+    const steps: Record<string, number> = { ArrowRight: onwards, ArrowLeft: -onwards, ArrowDown: 5, ArrowUp: -5 };
     const step = steps[event.key];
     if (event.key === "Home" || event.key === "End") go(event.key === "Home" ? 0 : words.length - 1, null);
+    else if ((event.key === "Enter" || event.key === " ") && index !== undefined) set(index, !marked.has(index));
     else if (step !== undefined) go(place + step, event.shiftKey && index !== undefined ? true : null);
     else return;
     event.preventDefault();
@@ -64,9 +70,10 @@ export function HighlightField({
           if (!piece.isWord) return <span key={index}>{piece.text}</span>;
           const place = words.indexOf(index);
           return (
-            <button
+            // No <button>: it would stand in the line as one block, and a phrase of the other direction would fall apart.
+            <span
               key={index}
-              type="button"
+              role="button"
               className="word"
               data-word={place}
               tabIndex={place === Math.min(current, words.length - 1) ? 0 : -1}
@@ -75,7 +82,8 @@ export function HighlightField({
                 setCurrent(place);
               }}
               onPointerDown={(event) => {
-                if (event.pointerType === "mouse" && event.button === 0) drawing.current = !marked.has(index);
+                if (event.pointerType === "mouse" && event.button === 0 && !isDisabled())
+                  drawing.current = !marked.has(index);
               }}
               onPointerEnter={() => {
                 if (drawing.current !== null) set(index, drawing.current);
@@ -85,14 +93,14 @@ export function HighlightField({
                 if (drawing.current !== null) set(index, drawing.current);
               }}
               onClick={() => {
-                set(index, !marked.has(index));
+                if (!isDisabled()) set(index, !marked.has(index));
               }}
               onKeyDown={(event) => {
                 press(event, place);
               }}
             >
               {piece.text}
-            </button>
+            </span>
           );
         })}
       </div>

@@ -6,6 +6,7 @@ import { BestWorstField, ChoiceField, MatrixField, NumberField, ScaleField, Slid
 import { HighlightField } from "./HighlightField";
 import "./items.css";
 import { RankingField } from "./RankingField";
+import { StudyText } from "../StudyText";
 
 /** The items of a form that are shown, each with its question and what is wrong with its answer. */
 export function ItemList({
@@ -82,7 +83,7 @@ function ItemCard({
       }}
     >
       <legend>
-        {item.question}
+        <StudyText>{item.question}</StudyText>
         {!item.required && <span className="optional">{` (${texts.study.optional})`}</span>}
       </legend>
       <Field item={item} reply={reply ?? ""} {...common} />

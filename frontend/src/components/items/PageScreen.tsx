@@ -11,6 +11,7 @@ import { noticeText, placeOfNotice, reasonText } from "../reasons";
 import { RichHtml } from "../RichHtml";
 import { Timer } from "../Timer";
 import { ItemList } from "./ItemList";
+import { StudyText } from "../StudyText";
 
 export interface PageScreenProps {
   config: TaskConfig;
@@ -94,7 +95,7 @@ export default function PageScreen({
       <main className="page" ref={main} tabIndex={0} aria-labelledby={id}>
         <div className="column" ref={column}>
           <h2 className="page-title" id={id} ref={heading} tabIndex={-1}>
-            {page.title || TITLES[page.kind]}
+            <StudyText>{page.title || TITLES[page.kind]}</StudyText>
           </h2>
           {page.text !== "" && <PageText text={page.text} card={page.kind !== "questions"} />}
           {page.kind === "consent" && config.record_authenticity && view.messages.length === 0 && (
@@ -142,7 +143,7 @@ export default function PageScreen({
                     answer("decline");
                   }}
                 >
-                  {page.decline || texts.study.decline}
+                  <StudyText>{page.decline || texts.study.decline}</StudyText>
                 </button>
                 <button
                   type="button"
@@ -153,7 +154,7 @@ export default function PageScreen({
                     answer("accept");
                   }}
                 >
-                  {page.accept || texts.study.accept}
+                  <StudyText>{page.accept || texts.study.accept}</StudyText>
                 </button>
               </div>
             ) : (

@@ -2,6 +2,7 @@ import { useEffect, useRef, useState, type ReactElement } from "react";
 import { list } from "../../protocol";
 import { texts } from "../../texts";
 import type { FieldProps } from "./fields";
+import { StudyText } from "../StudyText";
 
 /** All options in an order: chosen one after the other, moved by buttons, with the mouse, a finger or the keyboard. */
 export function RankingField({ item, entry, onEnter }: FieldProps<"ranking">): ReactElement {
@@ -55,7 +56,9 @@ export function RankingField({ item, entry, onEnter }: FieldProps<"ranking">): R
                 <span className="rank" aria-hidden="true" translate="no">
                   {texts.number(index + 1)}
                 </span>
-                <span className="ranked-option">{option}</span>
+                <span className="ranked-option">
+                  <StudyText>{option}</StudyText>
+                </span>
                 <span className="ranked-buttons">
                   <button
                     type="button"
@@ -114,7 +117,7 @@ export function RankingField({ item, entry, onEnter }: FieldProps<"ranking">): R
                   add(option);
                 }}
               >
-                {option}
+                <StudyText>{option}</StudyText>
               </button>
             </li>
           ))}

@@ -5,6 +5,7 @@ import { numberOf } from "../../lib/keys";
 import { isRecord, list, text as asText } from "../../protocol";
 import { NOT_APPLICABLE, SLIDER_MAX, type Entry, type Item, type ItemOf, type Scale } from "../../study/items";
 import { texts } from "../../texts";
+import { StudyText } from "../StudyText";
 
 export interface FieldProps<K extends Item["kind"]> {
   item: ItemOf<K>;
@@ -61,8 +62,12 @@ export function Points({
       </div>
       {(low !== "" || high !== "") && (
         <div className="scale-ends" aria-hidden="true">
-          <span>{low}</span>
-          <span>{high}</span>
+          <span>
+            <StudyText>{low}</StudyText>
+          </span>
+          <span>
+            <StudyText>{high}</StudyText>
+          </span>
         </div>
       )}
       {scale.not_applicable && (
@@ -93,7 +98,9 @@ export function MatrixField({ item, entry, onEnter, invalid }: FieldProps<"matri
     <div className="matrix">
       {item.rows.map((row, index) => (
         <fieldset key={row} className={invalid && entries[row] === undefined ? "matrix-row missing" : "matrix-row"}>
-          <legend>{row}</legend>
+          <legend>
+            <StudyText>{row}</StudyText>
+          </legend>
           <Points
             scale={item}
             value={entries[row]}
@@ -134,7 +141,9 @@ export function ChoiceField({ item, entry, onEnter, invalid, describedBy }: Fiel
               choose(option, event.target.checked);
             }}
           />
-          <span>{option}</span>
+          <span>
+            <StudyText>{option}</StudyText>
+          </span>
         </label>
       ))}
       {item.other && (
@@ -309,7 +318,9 @@ export function BestWorstField({ item, entry, onEnter }: FieldProps<"best_worst"
             />
             <span aria-hidden="true">+</span>
           </label>
-          <span className="best-worst-option">{option}</span>
+          <span className="best-worst-option">
+            <StudyText>{option}</StudyText>
+          </span>
           <label className="scale-option">
             <input
               type="radio"
