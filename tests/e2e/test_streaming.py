@@ -160,6 +160,8 @@ def test_a_reply_grows_is_reloaded_in_the_middle_and_is_recorded_once(
             async with at_the_task(task) as again:
                 past = again.details["init_task_data"]["past_live_updates"]
                 assert len(past) > 3
+                for _ in past:  # they are taken first; what comes by the socket follows
+                    again._updates.get_nowait()
                 assert parts(past) == []
                 dictation.say()
                 came = await until(again, shows("".join(WORDS[:6]).strip()))
