@@ -140,9 +140,9 @@ def _by_question(data: Data) -> Iterator[_Asked]:
         np.array([table["left"].to_pylist(), table["right"].to_pylist()], dtype=object).astype(str), return_inverse=True
     )
     left, right = sides.reshape(2, -1)
-    picks = [Pick(pick) for pick in table["pick"].to_pylist()]
-    outcome = np.array([_OUTCOMES[pick] for pick in picks], dtype=np.int64)
-    both_bad = np.array([pick is Pick.BOTH_BAD for pick in picks], dtype=bool)
+    picks = np.array(table["pick"].to_pylist(), dtype=str)
+    outcome = np.select([picks == pick.value for pick in _OUTCOMES], list(_OUTCOMES.values())).astype(np.int64)
+    both_bad = picks == Pick.BOTH_BAD.value
     worker = data.worker[table["conversation"].to_numpy()]
     turn = table["turn_idx"].fill_null(-1).to_numpy()
     covariates = np.column_stack([_log_ratio(table, "characters"), _log_ratio(table, "marks")])

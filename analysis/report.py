@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
@@ -277,10 +279,9 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
         }
     compared = _comparisons(corpus, wanted)
     parts: dict[int, list[dict[str, Any]]] = {}
-    for row in corpus.parts.to_pylist():
-        if row["conversation"] in wanted:
-            own = parts.setdefault(row["conversation"], [])
-            own.append({"model": row["model_nickname"]} | ({"chat": len(own)} if row["is_chat"] else {}))
+    for row in _of_wanted(corpus.parts, wanted):
+        own = parts.setdefault(row["conversation"], [])
+        own.append({"model": row["model_nickname"]} | ({"chat": len(own)} if row["is_chat"] else {}))
     for number, own in parts.items():
         entries[number]["models"] = list(dict.fromkeys([entries[number]["model"], *(part["model"] for part in own)]))
     if not wanted:
@@ -317,21 +318,28 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
 def _comparisons(corpus: Corpus, wanted: set[int]) -> dict[int, list[dict[str, Any]]]:
     """The judgements of two replies in the conversations to browse, in order, as plain data."""
     found: dict[int, list[dict[str, Any]]] = {}
-    for row in corpus.judgements.to_pylist():
-        if row["conversation"] in wanted:
-            found.setdefault(row["conversation"], []).append(
-                {
-                    "turn": row["turn_idx"],
-                    "question": row["question"],
-                    "left": {"model": row["left"], "text": row["left_text"]},
-                    "right": {"model": row["right"], "text": row["right_text"]},
-                    "pick": row["pick"],
-                    "strength": row["strength"],
-                    "reason": row["reason"],
-                    "continued": row["continued_with"],
-                }
-            )
+    for row in _of_wanted(corpus.judgements, wanted):
+        found.setdefault(row["conversation"], []).append(
+            {
+                "turn": row["turn_idx"],
+                "question": row["question"],
+                "left": {"model": row["left"], "text": row["left_text"]},
+                "right": {"model": row["right"], "text": row["right_text"]},
+                "pick": row["pick"],
+                "strength": row["strength"],
+                "reason": row["reason"],
+                "continued": row["continued_with"],
+            }
+        )
     return found
+
+
+def _of_wanted(table: pa.Table, wanted: set[int]) -> list[dict[str, Any]]:
+    """The rows of the conversations to browse; most tables have many more."""
+    rows: list[dict[str, Any]] = table.filter(
+        pc.is_in(table["conversation"], pa.array(sorted(wanted), pa.int32()))
+    ).to_pylist()
+    return rows
 
 
 def _embedded(content: object) -> Markup:

@@ -131,7 +131,11 @@ def estimates(units: ByConversation) -> pd.DataFrame:
         # A model's chance hangs on its own name only: adding a model changes nothing for the others.
         rng = np.random.default_rng([settings.seed, *name.encode()])
         for kind in ("rate", "rating"):
-            metrics = [metric for metric in units.metrics if metric.kind == kind]
+            metrics = [
+                metric
+                for metric in units.metrics
+                if metric.kind == kind and units.data.has_row(number, metric.totals[own].sum())
+            ]
             if not metrics:
                 continue
             sums = statistics.cluster_sums(np.stack([m.sums[own] for m in metrics], axis=1), clusters)
@@ -140,8 +144,6 @@ def estimates(units: ByConversation) -> pd.DataFrame:
                 sums, totals, rng, settings.bootstrap, settings.confidence, logit=kind == "rate"
             )
             for i, (metric, boot) in enumerate(zip(metrics, boots, strict=True)):
-                if not units.data.has_row(number, totals[:, i].sum()):
-                    continue
                 estimate = _estimate_of(metric, sums[:, i], totals[:, i], settings.confidence)
                 rows.append(
                     {
