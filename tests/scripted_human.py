@@ -44,8 +44,9 @@ class Early:
 class ScriptedHuman(HumanAgent):
     """Sends one entry of ``script`` after another; an exception in it is raised, an :class:`Early` comes too early.
 
-    ``updates`` is all that the page got, ``parts`` the ``task_data`` of transient ones, ``deadlines`` the times until
-    which the server was ready to wait, ``waits`` those until which it held a reply back (which costs no time).
+    ``updates`` is all that the page got, ``recorded`` what is recorded beside each of them, ``parts`` the ``task_data`` of
+    transient ones, ``deadlines`` the times until which the server was ready to wait, ``waits`` those until which it held a
+    reply back (which costs no time).
     """
 
     worker_id = "worker-7"
@@ -55,6 +56,7 @@ class ScriptedHuman(HumanAgent):
     def __init__(self, *script: Any) -> None:
         self.script = list(script)
         self.updates: list[dict[str, Any]] = []
+        self.recorded: list[dict[str, Any]] = []
         self.deadlines: list[float] = []
         self.parts: list[dict[str, Any]] = []
         self.waits: list[float] = []
@@ -68,6 +70,7 @@ class ScriptedHuman(HumanAgent):
 
     def _send(self, update: ServerUpdate) -> None:
         self.updates.append(json.loads(json.dumps(update, allow_nan=False)))
+        self.recorded.append(json.loads(json.dumps(getattr(update, "generation", None), allow_nan=False)))
 
     def discard_waiting(self) -> list[Any]:
         waiting = []

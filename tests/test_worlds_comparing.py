@@ -199,6 +199,23 @@ def test_no_packet_tells_which_model_it_is() -> None:
         assert list(shown["left"]) == list(shown["right"]) == ["text"]
 
 
+def test_what_each_model_did_is_recorded_beside_the_update_that_asks_for_a_judgement() -> None:
+    world, human = talk(*TWO_TURNS, a={"cost": 0.5}, b={"cost": 0.25})
+    recorded = [
+        beside
+        for update, beside in zip(human.updates, human.recorded, strict=True)
+        if update["task_data"].get("control") == "comparison"
+    ]
+    assert recorded == [
+        {
+            side: {"model_nickname": reply.model_nickname, "generation": reply.generation.saved()}
+            for side, reply in (("left", comparison.left), ("right", comparison.right))
+        }
+        for comparison in world.comparisons
+    ]
+    assert [{reply["model_nickname"] for reply in sides.values()} for sides in recorded] == [{"a", "b"}] * 2
+
+
 @pytest.mark.parametrize("failing", [RAISE, NO_TEXT])
 @pytest.mark.parametrize("side", ["a", "b"])
 def test_a_pair_has_failed_when_one_of_its_models_fails(side: str, failing: str) -> None:

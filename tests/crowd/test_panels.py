@@ -31,6 +31,10 @@ def test_a_code_for_who_has_finished_is_all_that_must_be_given(provider: str) ->
     assert panel_faults(config(provider)) == []
 
 
+def test_a_code_may_be_as_long_as_the_sentence_about_longer_ones_says() -> None:
+    assert panel_faults(config(codes={**CODES, "no_work": "x" * 64})) == []
+
+
 @pytest.mark.parametrize("provider", KINDS)
 def test_a_study_without_a_code_for_who_has_finished_is_refused(provider: str) -> None:
     (fault,) = panel_faults(config(provider, {}))

@@ -275,6 +275,17 @@ def test_the_same_input_gives_the_same_bytes_and_the_manifest_their_hashes(
         assert entry == {"bytes": len(before[name]), "sha256": hashlib.sha256(before[name]).hexdigest()}
 
 
+def test_the_card_counts_messages_and_judgements_of_all_conversations(place: Place) -> None:
+    judged = [comparison("right", 0, "reply 0", "other 0"), comparison("left", 1, "reply 1", "other 1")]
+    place.add(said=TWO, labels=[None, None], comparisons=judged)
+    place.add(worker="w2", hit="h2", comparisons=[comparison()])
+    assert place.run("openai") == 0
+    card = (place.output / "DATA_CARD.md").read_text(encoding="utf-8")
+    assert "\n| judgements of two replies or conversations | 3 |\n" in card
+    assert "\n| messages of people | 3 |\n" in card
+    assert "\n| messages of models | 3 |\n" in card
+
+
 def test_the_card_counts_and_says_what_is_not_known(place: Place) -> None:
     moment = datetime.datetime(2026, 11, 3, 12, tzinfo=datetime.UTC).timestamp()
     dialog = [
