@@ -416,9 +416,10 @@ def settings_from(options: argparse.Namespace) -> Settings:
 def _split(
     flag: str, text: str | None, faults: list[str], read: Callable[[str, str | None], list[str]] = split_list
 ) -> tuple[str, ...]:
+    found: tuple[str, ...] = ()
     with collecting(faults):
-        return tuple(read(flag, text))
-    return ()
+        found = tuple(read(flag, text))
+    return found
 
 
 def _judgments_faults(path: str | None, buckets: tuple[str, ...]) -> list[str]:
