@@ -416,10 +416,10 @@ def settings_from(options: argparse.Namespace) -> Settings:
 def _split(
     flag: str, text: str | None, faults: list[str], read: Callable[[str, str | None], list[str]] = split_list
 ) -> tuple[str, ...]:
-    found: tuple[str, ...] = ()
+    found: list[str] = []
     with collecting(faults):
-        found = tuple(read(flag, text))
-    return found
+        found += read(flag, text)
+    return tuple(found)
 
 
 def _judgments_faults(path: str | None, buckets: tuple[str, ...]) -> list[str]:
