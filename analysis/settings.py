@@ -367,9 +367,10 @@ def settings_from(options: argparse.Namespace) -> Settings:
 def _split(
     flag: str, text: str | None, faults: list[str], read: Callable[[str, str | None], list[str]] = split_list
 ) -> tuple[str, ...]:
+    parts: list[str] = []
     with collecting(faults):
-        return tuple(read(flag, text))
-    return ()
+        parts += read(flag, text)
+    return tuple(parts)
 
 
 def _judgments_faults(path: str | None, buckets: tuple[str, ...]) -> list[str]:
