@@ -244,23 +244,26 @@ class Data:
     @cached_property
     def metrics(self) -> list[Metric]:
         """Everything models are compared on, with a number an entry."""
-        return metrics_of(self.settings, self.ticks, self.annotated, self.clean, self.ratings)
+        clean = self.clean if self.settings.annotated else None
+        return metrics_of(self.settings, self.ticks, self.annotated, clean, self.ratings)
 
 
-def metrics_of(settings: Settings, ticks: Floats, annotated: Floats, clean: Floats, ratings: Floats) -> list[Metric]:
+def metrics_of(
+    settings: Settings, ticks: Floats, annotated: Floats, clean: Floats | None, ratings: Floats
+) -> list[Metric]:
     """Everything models are compared on, in order: buckets, clean conversations, ratings.
 
     Args:
         ticks: entries x buckets, messages that were ticked.
         annotated: annotated messages of each entry.
-        clean: the share of clean conversations, NaN where not known.
+        clean: the share of clean conversations, NaN where not known; None where nothing is annotated.
         ratings: entries x questions, NaN where missing.
     """
     found = [
         Metric(bucket, "rate", ticks[:, i], annotated, settings.rate_difference)
         for i, bucket in enumerate(settings.problem_buckets)
     ]
-    of_all = [(CLEAN, "rate", clean, settings.rate_difference)] if settings.annotated else []
+    of_all = [] if clean is None else [(CLEAN, "rate", clean, settings.rate_difference)]
     names = rating_columns(ratings.shape[1])
     of_all += [(names[i], "rating", ratings[:, i], settings.rating_difference) for i in range(ratings.shape[1])]
     for name, kind, values, difference in of_all:

@@ -205,4 +205,5 @@ class ByConversation:
     @cached_property
     def metrics(self) -> list[Metric]:
         """Everything models are compared on, with a number an entry."""
-        return metrics_of(self.data.settings, self.ticks, self.annotated, self.clean, self.ratings)
+        clean = self.clean if self.data.settings.annotated else None
+        return metrics_of(self.data.settings, self.ticks, self.annotated, clean, self.ratings)
