@@ -41,7 +41,6 @@ RUN_TIME = [
     "safetensors>=0.7",
     "scipy>=1.16",
     "starlette>=1",
-    "statsmodels>=0.14",
     "torch>=2.9",
     "transformers>=5",
     "typing-extensions>=4.15",

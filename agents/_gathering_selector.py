@@ -12,10 +12,17 @@ import termios
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike
+
+class HasFileno(Protocol):
+    """A socket or file, as :mod:`selectors` takes them."""
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+
+
+FileDescriptor = int | HasFileno
 
 SECONDS_BETWEEN = 0.025
 """How often gathered sockets are looked at."""
@@ -50,8 +57,8 @@ class GatheringSelector(selectors.BaseSelector):
         self._prompt = selectors.DefaultSelector()
         # Streams are registered and unregistered at each read, which costs no call of the system here.
         self._gathering = selectors.PollSelector()
-        self._gathered: dict[FileDescriptorLike, _Gathered] = {}
-        self._keys: dict[FileDescriptorLike, selectors.SelectorKey] = {}
+        self._gathered: dict[FileDescriptor, _Gathered] = {}
+        self._keys: dict[FileDescriptor, selectors.SelectorKey] = {}
         self._next = 0.0
 
     def gather(self, descriptor: int, event_bytes: int | None) -> None:
@@ -71,20 +78,20 @@ class GatheringSelector(selectors.BaseSelector):
         if key is not None:
             self.register(descriptor, key.events, key.data)
 
-    def _of(self, fileobj: FileDescriptorLike) -> selectors.BaseSelector:
+    def _of(self, fileobj: FileDescriptor) -> selectors.BaseSelector:
         return self._gathering if fileobj in self._gathered else self._prompt
 
-    def register(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+    def register(self, fileobj: FileDescriptor, events: int, data: object = None) -> selectors.SelectorKey:
         """See :class:`selectors.BaseSelector`; asyncio gives numbers of files alone."""
         key = self._keys[fileobj] = self._of(fileobj).register(fileobj, events, data)
         return key
 
-    def unregister(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+    def unregister(self, fileobj: FileDescriptor) -> selectors.SelectorKey:
         """See :class:`selectors.BaseSelector`."""
         del self._keys[fileobj]
         return self._of(fileobj).unregister(fileobj)
 
-    def modify(self, fileobj: FileDescriptorLike, events: int, data: object = None) -> selectors.SelectorKey:
+    def modify(self, fileobj: FileDescriptor, events: int, data: object = None) -> selectors.SelectorKey:
         """See :class:`selectors.BaseSelector`."""
         key = self._keys[fileobj] = self._of(fileobj).modify(fileobj, events, data)
         return key
@@ -112,11 +119,11 @@ class GatheringSelector(selectors.BaseSelector):
         gathered.looks = 0
         return True
 
-    def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+    def get_key(self, fileobj: FileDescriptor) -> selectors.SelectorKey:
         """See :class:`selectors.BaseSelector`."""
         return self._keys[fileobj]
 
-    def get_map(self) -> Mapping[FileDescriptorLike, selectors.SelectorKey]:
+    def get_map(self) -> Mapping[FileDescriptor, selectors.SelectorKey]:
         """See :class:`selectors.BaseSelector`."""
         return self._keys
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import math
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -67,6 +68,12 @@ class Settings:
     rating_difference: float = 0.25
     report: bool = True
     report_conversations: int = 500
+    max_pasted_share: float = 0.5
+    """Of a worker's characters; above it, results are also given without the worker."""
+    max_times_away: float = NO_LIMIT
+    """A message, on average; as above."""
+    min_keys_per_character: float = 0.0
+    """Below it, as above."""
     judgments: str | None = None
     """File of judgments by a model, which stay apart from people's."""
     processes: int = 0
@@ -238,6 +245,32 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         default=usual.rating_difference,
         help="difference of two mean ratings worth finding (default: %(default)s)",
     )
+    signals = parser.add_argument_group(
+        "results with and without workers, by authenticity signals (record_authenticity)"
+    )
+    signals.add_argument(
+        "--max-pasted-share",
+        type=float,
+        metavar="S",
+        default=usual.max_pasted_share,
+        help="share of a worker's characters that may be pasted; results are also given without those above "
+        "(default: %(default)s; 1: never)",
+    )
+    signals.add_argument(
+        "--max-times-away",
+        type=float,
+        metavar="N",
+        default=usual.max_times_away,
+        help="times away from the page for each message, on average; as above (default: %(default)s: no limit)",
+    )
+    signals.add_argument(
+        "--min-keys-per-character",
+        type=float,
+        metavar="K",
+        default=usual.min_keys_per_character,
+        help="keys pressed for each character, where they are known; results are also given without those below "
+        "(default: %(default)g: none)",
+    )
     machine = parser.add_argument_group("machine")
     machine.add_argument(
         "--processes", type=int, metavar="N", default=0, help="that read (default: as many as pay on this machine)"
@@ -313,6 +346,19 @@ def settings_from(options: argparse.Namespace) -> Settings:
             "between 0 and 1, for instance 0.1",
         ),
         (0 < options.rating_difference <= 4, "--rating-difference", options.rating_difference, "above 0 and at most 4"),
+        (0 <= options.max_pasted_share <= 1, "--max-pasted-share", options.max_pasted_share, "between 0 and 1"),
+        (
+            options.max_times_away == NO_LIMIT or 0 <= options.max_times_away < math.inf,
+            "--max-times-away",
+            options.max_times_away,
+            "0 or more, or -1 for no limit",
+        ),
+        (
+            0 <= options.min_keys_per_character < math.inf,
+            "--min-keys-per-character",
+            options.min_keys_per_character,
+            "0 or more",
+        ),
         (options.processes >= 0, "--processes", options.processes, "1 or more, or 0 to choose by itself"),
     ):
         if not fits:
@@ -358,6 +404,9 @@ def settings_from(options: argparse.Namespace) -> Settings:
         rating_difference=options.rating_difference,
         report=options.report,
         report_conversations=options.report_conversations,
+        max_pasted_share=options.max_pasted_share,
+        max_times_away=options.max_times_away,
+        min_keys_per_character=options.min_keys_per_character,
         judgments=options.judgments,
         processes=options.processes,
         dask_scheduler=options.dask_scheduler,
@@ -367,10 +416,10 @@ def settings_from(options: argparse.Namespace) -> Settings:
 def _split(
     flag: str, text: str | None, faults: list[str], read: Callable[[str, str | None], list[str]] = split_list
 ) -> tuple[str, ...]:
-    parts: list[str] = []
+    found: list[str] = []
     with collecting(faults):
-        parts += read(flag, text)
-    return tuple(parts)
+        found += read(flag, text)
+    return tuple(found)
 
 
 def _judgments_faults(path: str | None, buckets: tuple[str, ...]) -> list[str]:

@@ -14,9 +14,9 @@ from model_chat.configuration.study_flow import load_study_flow
 from model_chat.conversation.study_answers import check_answers
 from model_chat.records.schema import Conversation
 from model_chat.scripts.simulate_workers import Behaviour
-from model_chat.tests.e2e.running_task import RunningTask
+from model_chat.tests.e2e.running_task import RunningTask, wait_until
 from model_chat.tests.e2e.test_annotation import judged, logs
-from model_chat.tests.e2e.test_panels import CODE, PROLIFIC, address, come, participations, until
+from model_chat.tests.e2e.test_panels import CODE, PROLIFIC, address, come, participations
 from model_chat.tests.e2e.test_wire import DUMMY_ANNOTATION, DUMMY_ONBOARDING, ONBOARDING_ANSWERS
 
 B = "mephisto.blueprint"
@@ -52,7 +52,7 @@ def test_a_study_of_annotation_from_the_panel_to_the_tables(tmp_path: Path) -> N
     task = RunningTask(tmp_path / "task", flags)
 
     def offered(wanted: int = 1) -> None:
-        until(lambda: task.unit_statuses().count("launched") >= wanted)
+        wait_until(lambda: task.unit_statuses().count("launched") >= wanted)
 
     with task:
         failing = come(task, address("failing"))
