@@ -18,7 +18,15 @@ import {
 } from "../protocol";
 import { NO_CHOICE, isAnswer, toJson, type Answer, type Choice } from "./comparison";
 import { isReplyPart, settledParts, withPart, type ReplyPart } from "./parts";
-import { NO_SIGNALS, addSignals, ofEmptiedField, readSignals, signalsToJson, sumOfDrafts, type Signals } from "./signals";
+import {
+  NO_SIGNALS,
+  addSignals,
+  ofEmptiedField,
+  readSignals,
+  signalsToJson,
+  sumOfDrafts,
+  type Signals,
+} from "./signals";
 import { checkEntries, type Checked, type Entries, type Entry, type Item } from "../study/items";
 import {
   EMPTY_VIEW,

@@ -89,10 +89,19 @@ function readDraft(raw: Record<string, unknown>, rules: Rules): Draft {
   };
 }
 
-const PENDING_KINDS: readonly unknown[] = ["message", "comparison", "chat_done", "final_rating", "onboarding", "page"];
+/** An object, so that the compiler asks for every kind. */
+const PENDING_KINDS: Readonly<Record<Pending["kind"], true>> = {
+  message: true,
+  comparison: true,
+  annotation: true,
+  chat_done: true,
+  final_rating: true,
+  onboarding: true,
+  page: true,
+};
 
 function isPendingKind(kind: unknown): kind is Pending["kind"] {
-  return PENDING_KINDS.includes(kind);
+  return typeof kind === "string" && Object.hasOwn(PENDING_KINDS, kind);
 }
 
 function readPending(raw: unknown, rules: Rules): Pending | null {
