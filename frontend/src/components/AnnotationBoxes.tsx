@@ -49,7 +49,8 @@ export function AnnotationBoxes({
         ref={open.at(-1) === bucket.value ? showNearest : undefined}
       >
         <strong>
-          <StudyText>{bucket.name}</StudyText>:
+          <StudyText>{bucket.name}</StudyText>
+          <span>:</span>
         </strong>{" "}
         <StudyText>{bucket.description}</StudyText>
       </p>

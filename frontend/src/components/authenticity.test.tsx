@@ -20,7 +20,10 @@ function begun(rules: Rules = RULES_COUNTING): State {
 }
 
 /** A chat whose events are kept; `sent` is what a message would carry now. */
-function open(state = begun(), config = COUNTING): { field: HTMLTextAreaElement; sent: () => unknown; last: () => State } {
+function open(
+  state = begun(),
+  config = COUNTING,
+): { field: HTMLTextAreaElement; sent: () => unknown; last: () => State } {
   let now = state;
   render(
     <Chat
@@ -224,10 +227,11 @@ describe("leaving the page", () => {
   });
 
   test("while the reply is awaited does not count", () => {
-    const waiting = reduce(
-      reduce(begun(), { type: "typed", text: "Hello.", at: 1 }),
-      { type: "sent", messageId: "m1", at: 2 },
-    );
+    const waiting = reduce(reduce(begun(), { type: "typed", text: "Hello.", at: 1 }), {
+      type: "sent",
+      messageId: "m1",
+      at: 2,
+    });
     const { last } = open(waiting);
     leave();
     comeBack();

@@ -96,7 +96,7 @@ describe("the composer", () => {
     render(<Composer {...props} text="Hello" onSend={onSend} onType={onType} />);
     await userEvent.type(field(), "{Shift>}{Enter}{/Shift}");
     expect(onSend).not.toHaveBeenCalled();
-    expect(onType).toHaveBeenCalledWith("Hello\n");
+    expect(onType).toHaveBeenCalledWith("Hello\n", undefined);
     await userEvent.type(field(), "{Enter}");
     expect(onSend).toHaveBeenCalledTimes(1);
   });
@@ -116,7 +116,7 @@ describe("the composer", () => {
     expect(button).toHaveAttribute("aria-disabled", "true");
     expect(button).toHaveAccessibleDescription("Wait for the reply.");
     await userEvent.type(field(), "x");
-    expect(onType).toHaveBeenCalledWith("x");
+    expect(onType).toHaveBeenCalledWith("x", undefined);
   });
 
   test("counts the characters near the limit only", () => {
