@@ -20,6 +20,7 @@ from model_chat.analysis.parts import PART_COUNTS, WHOLE
 from model_chat.analysis.settings import Settings
 from model_chat.records.schema import NONE_ALL_GOOD
 
+RATING_BOUNDS = (1.0, 5.0)
 CLEAN = "clean_conversation"
 """The metric "no problem bucket in any message of the conversation"."""
 

@@ -16,11 +16,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from model_chat.analysis import estimates as statistics
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.collect import Corpus
-from model_chat.analysis.estimates import Estimate
 from model_chat.analysis.settings import NO_LIMIT, Settings
 from model_chat.analysis.signals import COLUMNS
 
@@ -147,28 +145,8 @@ def _above(row: Mapping[Any, Any], settings: Settings) -> Iterator[str]:
 def _results(
     data: Data, metrics: Sequence[ItemMetric], counted: str, keep: NDArray[np.bool_]
 ) -> Iterator[dict[str, object]]:
-    confidence = data.settings.confidence
-    units = ByConversation(data, keep)
-    for number, name in enumerate(data.models):
-        own = units.model == number
-        common = {"counted": counted, "model_nickname": name, "conversations": int((own & units.is_talk).sum())}
-        for metric in units.metrics:
-            sums = statistics.cluster_sums(metric.sums[own], units.cluster[own])
-            totals = statistics.cluster_sums(metric.totals[own], units.cluster[own])
-            if not data.has_row(number, totals.sum()):
-                continue
-            is_rate = metric.kind == "rate"
-            estimate = (
-                statistics.rate(sums, totals, confidence)
-                if is_rate
-                else statistics.mean(sums, totals, confidence, (1.0, 5.0))
-            )
-            yield common | {"metric": metric.name, "aspect": ""} | _cells("rate" if is_rate else "mean", estimate)
-        for item in metrics:
-            estimate = item.estimate(units, number, confidence)
-            if data.has_row(number, estimate.total):
-                named = {"metric": item.asked.item.id, "aspect": item.aspect.name}
-                yield common | named | _cells(item.aspect.measure, estimate)
+    for row in ByConversation(data, keep).results(metrics):
+        yield {"counted": counted} | row
     if data.corpus.judgements.num_rows:
         yield from _strengths(_only(data.corpus, keep), counted)
 
@@ -208,18 +186,6 @@ def _only(corpus: Corpus, keep: NDArray[np.bool_]) -> Corpus:
         labels=corpus.labels[stays],
         judgements=judgements.set_column(0, "conversation", pa.array(numbers[of[keep[of]]], pa.int32())),
     )
-
-
-def _cells(measure: str, estimate: Estimate) -> dict[str, object]:
-    return {
-        "measure": measure,
-        "value": estimate.value,
-        "se": estimate.se,
-        "low": estimate.low,
-        "high": estimate.high,
-        "total": estimate.total,
-        "workers": estimate.clusters,
-    }
 
 
 def _remarks(data: Data, workers: pd.DataFrame, known: NDArray[np.bool_]) -> Iterator[str]:

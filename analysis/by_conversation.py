@@ -15,15 +15,19 @@ their own beside the conversation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_chat.analysis.arrays import Data, Metric, metrics_of
-from model_chat.analysis.estimates import Floats
+from model_chat.analysis.arrays import RATING_BOUNDS, Data, Metric, metrics_of
+from model_chat.analysis.estimates import Estimate, Floats, cluster_sums, mean, rate
+
+if TYPE_CHECKING:
+    from model_chat.analysis.items import ItemMetric
 
 
 @dataclass(frozen=True)
@@ -207,3 +211,39 @@ class ByConversation:
         """Everything models are compared on, with a number an entry."""
         clean = self.clean if self.data.settings.annotated else None
         return metrics_of(self.data.settings, self.ticks, self.annotated, clean, self.ratings)
+
+    def results(self, items: Iterable[ItemMetric]) -> Iterator[dict[str, object]]:
+        """A row a model and metric, items of the study flow included: its value with its interval.
+
+        Args:
+            items: those that are wanted.
+        """
+        confidence = self.data.settings.confidence
+        for number, name in enumerate(self.data.models):
+            own = self.model == number
+            found: list[tuple[str, str, str, Estimate]] = []
+            for metric in self.metrics:
+                sums = cluster_sums(metric.sums[own], self.cluster[own])
+                totals = cluster_sums(metric.totals[own], self.cluster[own])
+                if metric.kind == "rate":
+                    found.append((metric.name, "", "rate", rate(sums, totals, confidence)))
+                else:
+                    found.append((metric.name, "", "mean", mean(sums, totals, confidence, RATING_BOUNDS)))
+            for item in items:
+                estimate = item.estimate(self, number, confidence)
+                found.append((item.asked.item.id, item.aspect.name, item.aspect.measure, estimate))
+            for metric_name, aspect, measure, estimate in found:
+                if self.data.has_row(number, estimate.total):
+                    yield {
+                        "model_nickname": name,
+                        "conversations": int((own & self.is_talk).sum()),
+                        "metric": metric_name,
+                        "aspect": aspect,
+                        "measure": measure,
+                        "value": estimate.value,
+                        "se": estimate.se,
+                        "low": estimate.low,
+                        "high": estimate.high,
+                        "total": estimate.total,
+                        "workers": estimate.clusters,
+                    }

@@ -33,6 +33,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from model_chat.analysis.arrays import RATING_BOUNDS
 from model_chat.analysis.comparison import holm
 from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
 from model_chat.analysis.win_rates import WIN_RATE, win_rates
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from model_chat.analysis.arrays import Metric
     from model_chat.analysis.by_conversation import ByConversation
 
-RATING_BOUNDS = (1.0, 5.0)
 CELL_COLUMNS = ("metric", "value", "se", "low", "high", "observations", "conversations", "workers")
 """After a column for each factor, `factor_<name>`."""
 EFFECT_COLUMNS = (

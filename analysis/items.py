@@ -271,46 +271,11 @@ def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
     different answers.
     """
     rows: list[dict[str, object]] = []
-    confidence = data.settings.confidence
     for item in data.settings.by:
         column = np.array(data.corpus.answers.column(item, data.count) or [], dtype=object)
         levels = sorted({level for level in column if level is not None})
         for level in levels if len(levels) <= MOST_LEVELS else ():
-            units = ByConversation(data, column == level)
-            for number, name in enumerate(data.models):
-                own = units.model == number
-                talks = int((own & units.is_talk).sum())
-                common = {"by": item, "level": level, "model_nickname": name, "conversations": talks}
-                for metric in units.metrics:
-                    if not data.has_row(number, metric.totals[own].sum()):
-                        continue
-                    sums = statistics.cluster_sums(metric.sums[own], units.cluster[own])
-                    totals = statistics.cluster_sums(metric.totals[own], units.cluster[own])
-                    is_rate = metric.kind == RATE
-                    estimate = (
-                        statistics.rate(sums, totals, confidence)
-                        if is_rate
-                        else statistics.mean(sums, totals, confidence, (1.0, 5.0))
-                    )
-                    rows.append(
-                        common | {"metric": metric.name, "aspect": ""} | _cells(RATE if is_rate else MEAN, estimate)
-                    )
-                for one in metrics:
-                    estimate = one.estimate(units, number, confidence)
-                    if one.asked.item.id == item or not data.has_row(number, estimate.total):
-                        continue
-                    named = {"metric": one.asked.item.id, "aspect": one.aspect.name}
-                    rows.append(common | named | _cells(one.aspect.measure, estimate))
+            others = [metric for metric in metrics if metric.asked.item.id != item]
+            results = ByConversation(data, column == level).results(others)
+            rows += [{"by": item, "level": level} | row for row in results]
     return pd.DataFrame(rows, columns=list(SPLIT_COLUMNS))
-
-
-def _cells(measure: str, estimate: Estimate) -> dict[str, object]:
-    return {
-        "measure": measure,
-        "value": estimate.value,
-        "se": estimate.se,
-        "low": estimate.low,
-        "high": estimate.high,
-        "total": estimate.total,
-        "workers": estimate.clusters,
-    }

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from model_chat.analysis import statistics
 from model_chat.analysis.agreement import count_judgments
 from model_chat.analysis.alpha_interval import alpha_interval
-from model_chat.analysis.arrays import Data, Metric
+from model_chat.analysis.arrays import RATING_BOUNDS, Data, Metric
 from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.estimates import Estimate, Floats
 from model_chat.analysis.settings import Settings
 
 CLEAN_FIELDS = ("clean_conversations", "clean_share")
-RATING_BOUNDS = (1.0, 5.0)
 LARGEST_DIFFERENCE = {"rate": 1.0, "rating": RATING_BOUNDS[1] - RATING_BOUNDS[0]}
 """Between two models, by a metric's kind."""
 _RATING_VALUES = (1, 2, 3, 4, 5)

@@ -373,12 +373,12 @@ describe("the page of consent", () => {
     expect(note.compareDocumentPosition(screen.getByTestId("accept"))).toBe(Node.DOCUMENT_POSITION_FOLLOWING);
   });
 
-  test("says nothing of it where nothing is counted", () => {
+  test("has no sentence about it where nothing is counted", () => {
     show(play(initialState(RULES), consent(new Server())), { ...COUNTING, record_authenticity: false });
     expect(screen.queryByTestId("authenticity")).toBeNull();
   });
 
-  test("says nothing of it after the chat, where all has been counted", () => {
+  test("has no sentence about it after the chat, where all has been counted", () => {
     const server = new Server();
     show(play(reduce(initialState(RULES_COUNTING), { type: "caught_up", log: opened(server).log }), consent(server)));
     expect(screen.queryByTestId("authenticity")).toBeNull();
