@@ -89,7 +89,10 @@ def models(units: ByConversation) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame(columns=["model_nickname", "conversations"])
     frame = pd.DataFrame(rows)
-    return frame.astype({name: "Int64" for name in frame.columns if any(row[name] is pd.NA for row in rows)})
+    missing = [name for name in frame.columns if any(row[name] is pd.NA for row in rows)]
+    # Shares of annotators add up to counts that need not be whole.
+    shares = {name for name in missing if any(isinstance(row[name], float) for row in rows)}
+    return frame.astype({name: "Float64" if name in shares else "Int64" for name in missing})
 
 
 def workers(data: Data) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pytest
 from model_chat.analysis.estimates import mean, rate
 from model_chat.tests.analysis.conftest import make_conversation, saver
 from model_chat.tests.analysis.test_annotations import annotated
+from model_chat.tests.analysis.test_compared_parts import paired, per_turn
 
 Save = Callable[..., Path]
 FLOW = """\
@@ -67,6 +68,32 @@ def test_each_conversation_and_each_reply_counts_once(save: Save, compiler: Any)
     assert model["clean_share"] == pytest.approx(0.5 / 3)
     assert model["final_rating_count"] == 3
     assert model["final_rating_mean"] == pytest.approx((10 / 3 + 4 + 1.5) / 3)
+
+
+def test_compared_models_and_annotated_conversations_in_one_folder_change_nothing_of_each_other(
+    save: Save, compiler: Any
+) -> None:
+    compared = [per_turn("c1", pair="x|y"), paired("c2", first="y", second="x")]
+    for record in compared:
+        save(record)
+    alone = tables(compiler)
+    for record in study():
+        save(record)
+    together = tables(compiler)
+    names = ["x", "y", "x|y"]
+    for table, key in (
+        ("model_results", "model_nickname"),
+        ("estimates", "model_nickname"),
+        ("ratings", "model_nickname"),
+    ):
+        before, after = (
+            found[table][found[table][key].isin(names)].reset_index(drop=True) for found in (alone, together)
+        )
+        assert len(before) and sorted(after[key].unique()) == sorted(before[key].unique())
+        pd.testing.assert_frame_equal(after[before.columns], before, check_dtype=False)
+    model = together["model_results"].set_index("model_nickname").loc["a"]
+    assert list(model[["conversations", "annotations", "workers"]]) == [3, 4, 3]
+    assert model["rude"] == pytest.approx(2 / 3 + 1 + 1 / 2)
 
 
 def test_intervals_are_clustered_by_conversation_and_by_who_chatted(save: Save, compiler: Any) -> None:
