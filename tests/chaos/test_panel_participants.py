@@ -1,4 +1,4 @@
-"""Fifty participants of a panel, some of whom come twice, reload, forge, or fail; the run is killed in the middle.
+"""Fifty participants of a panel, some of whom come twice, reload, forge, or fail; the run is killed meanwhile.
 
 Those who have finished are then approved and paid on a Prolific that loses answers.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
 import signal
 import ssl
@@ -20,13 +21,15 @@ import pytest
 
 from model_chat.scripts.manage_workers import main as manage_workers
 from model_chat.scripts.simulate_workers import Behaviour, SimulatedWorker
+from model_chat.tests.chaos.figures import FIGURES, KILLS
 from model_chat.tests.crowd.prolific_server import STUDY, TOKEN, VARIABLE, ProlificServer, dropped, refused, serving
 from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model
 from model_chat.tests.e2e.test_wire import DUMMY_ANNOTATION, DUMMY_ONBOARDING, ONBOARDING_ANSWERS
 
-PARTICIPANTS, RELOADING, TWICE, FAILING, FORGED = 50, range(5), range(5, 10), range(10, 12), 3
+PARTICIPANTS, RELOADING, TWICE, FAILING = 50, range(5), range(5, 10), range(10, 12)
 CODES = {"complete": "C1DONE88", "screened_out": "C2SCREEN", "no_work": "C4FULL99"}
 PATIENCE = 240.0
+PANEL_KILLS = max(1, KILLS // 2)
 
 
 def address(number: int, session: str | None = None) -> str:
@@ -39,6 +42,8 @@ class Participant:
 
     def __init__(self, number: int, http: httpx.AsyncClient) -> None:
         self.number = number
+        self.arrives_after = number * (PANEL_KILLS + 1) // PARTICIPANTS
+        """How many kills they come after: so there is somebody to disturb at each."""
         self.told: list[tuple[str, str | None]] = []
         answers = None if number in FAILING else ONBOARDING_ANSWERS
         self._behaviour = Behaviour(think_time=0.4, onboarding_answers=answers, step_timeout=20)
@@ -83,7 +88,7 @@ def pay(task: RunningTask, server: ProlificServer, capsys: pytest.CaptureFixture
     assert code == 0, said
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(600 + 60 * PANEL_KILLS)
 def test_fifty_participants_get_one_conversation_the_right_code_and_one_bonus_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +106,7 @@ def test_fifty_participants_get_one_conversation_the_right_code_and_one_bonus_ea
 
 def collect(tmp_path: Path, prolific: ProlificServer) -> RunningTask:
     """Let everybody take part; check what they were told and what was saved."""
+    rng = random.Random(17)
     make_fixed_model(tmp_path / "models/a")
     completing = PARTICIPANTS - len(FAILING)
     flags = [
@@ -125,14 +131,19 @@ def collect(tmp_path: Path, prolific: ProlificServer) -> RunningTask:
         unused = ssl.create_default_context()
         async with httpx.AsyncClient(trust_env=False, verify=unused, timeout=30) as http:
             people = [Participant(number, http) for number in range(PARTICIPANTS)]
-            going = [asyncio.create_task(person.come(task.port)) for person in people]
-            while len(await asyncio.to_thread(task.conversations)) < completing // 3:
-                await asyncio.sleep(0.1)
-            process = task.process
-            assert process is not None
-            os.kill(process.pid, signal.SIGKILL)
-            await asyncio.to_thread(process.wait)
-            await asyncio.to_thread(task.__enter__)
+            going: list[asyncio.Task[None]] = []
+            for kills in range(PANEL_KILLS):
+                going += [asyncio.create_task(one.come(task.port)) for one in people if one.arrives_after == kills]
+                expected = len(going) * completing // PARTICIPANTS // 2
+                while len(await asyncio.to_thread(task.conversations)) < expected:
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(rng.uniform(0, 4))
+                process = task.process
+                assert process is not None
+                os.kill(process.pid, signal.SIGKILL)
+                await asyncio.to_thread(process.wait)
+                await asyncio.to_thread(task.__enter__)
+            going += [asyncio.create_task(one.come(task.port)) for one in people if one.arrives_after == PANEL_KILLS]
             for query in ("?PROLIFIC_PID={{%PROLIFIC_PID%}}", "?PROLIFIC_PID=p1&PROLIFIC_PID=p2", "?PROLIFIC_PID="):
                 forger = SimulatedWorker(task.port, "x", "1", Behaviour(), 1, http, query=query)
                 outcome = await forger.run()
@@ -156,6 +167,9 @@ def collect(tmp_path: Path, prolific: ProlificServer) -> RunningTask:
     assert counted == {f"p{number}": 1 for number in range(PARTICIPANTS) if number not in FAILING}
     assert {(part["ending"], part["code"]) for part in parts} == {("complete", CODES["complete"])}
     assert all(part["session"] == f"e{part['participant'][1:]}" for part in parts)
+    told = sum(len(person.told) for person in people)
+    row = {"kills": PANEL_KILLS, "codes told": told, "complete on disk": len(saved), "of these lost or doubled": 0}
+    FIGURES.append((f"SIGKILL of a study with people of a panel, {PANEL_KILLS} times", row))
     names = task.rows("SELECT worker_name FROM workers")
     assert len(names) == len(set(names)) == PARTICIPANTS
     assert not any(code in task.log for code in CODES.values())
