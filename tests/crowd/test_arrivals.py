@@ -113,3 +113,9 @@ def test_a_visitor_is_the_same_person_after_a_restart_and_in_another_study_of_th
 def test_an_address_of_another_type_names_nobody(tmp_path: Path, query: object) -> None:
     with pytest.raises(ArrivalRefusedError):
         ArrivalChecker(panel(), PanelStore(tmp_path / "p.db")).identify(query, None)
+
+
+@pytest.mark.parametrize("provider", ["prolific", "connect", "sona", "panel", "link"])
+def test_the_address_says_who_has_come_unless_all_have_the_same_link(tmp_path: Path, provider: str) -> None:
+    checker = ArrivalChecker(panel(provider), PanelStore(tmp_path / "panel.db"))
+    assert checker.names_participants is (provider != "link")

@@ -91,6 +91,12 @@ def test_all_faults_are_said_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("flag", ["participant_param", "study_param", "session_param"])
+def test_names_of_parameters_are_of_no_use_on_a_link(flag: str) -> None:
+    (fault,) = panel_faults(config("link", **{flag: "PID"}))
+    assert fault.startswith(f"mephisto.provider.{flag}: 'PID' would be read by nobody")
+
+
 def test_two_ids_can_not_have_one_name_in_the_address() -> None:
     (fault,) = panel_faults(config(session_param="STUDY_ID"))
     assert fault.startswith("mephisto.provider.session_param: 'STUDY_ID' is mephisto.provider.study_param already")
