@@ -19,39 +19,18 @@ from numpy.typing import NDArray
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.collect import Corpus
+from model_chat.analysis.frames import columns
 from model_chat.analysis.settings import NO_LIMIT, Settings
 from model_chat.analysis.signals import COLUMNS
 
 if TYPE_CHECKING:
     from model_chat.analysis.items import ItemMetric
 
-WORKER_COLUMNS = (
-    "worker_id",
-    "conversations",
-    "messages",
-    "characters",
-    "pasted_characters",
-    "pasted_share",
-    "times_away",
-    "times_away_per_message",
-    "keys",
-    "keys_per_character",
-    "above",
+WORKER_COLUMNS = columns(
+    "worker_id conversations messages characters pasted_characters pasted_share times_away times_away_per_message "
+    "keys keys_per_character above"
 )
-RESULT_COLUMNS = (
-    "counted",
-    "model_nickname",
-    "metric",
-    "aspect",
-    "measure",
-    "value",
-    "se",
-    "low",
-    "high",
-    "total",
-    "conversations",
-    "workers",
-)
+RESULT_COLUMNS = columns("counted model_nickname metric aspect measure value se low high total conversations workers")
 ALL, WITHOUT = "all", "without"
 """Values of `counted`: all workers, and all but those above a threshold."""
 STRENGTH, LOG_ODDS = "strength", "log_odds"
@@ -99,7 +78,7 @@ def authenticity(data: Data, metrics: Sequence[ItemMetric]) -> Authenticity | No
         for name, counted in ((ALL, np.ones(len(keep), dtype=bool)), (WITHOUT, keep))
         for row in _results(data, metrics, name, counted)
     ]
-    results = pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
+    results = pd.DataFrame(rows, columns=RESULT_COLUMNS)
     return Authenticity(workers, results, list(_remarks(data, workers, known)))
 
 
@@ -130,7 +109,7 @@ def _workers(data: Data, known: NDArray[np.bool_]) -> pd.DataFrame:
     frame["above"] = [",".join(_above(row, data.settings)) for row in frame.to_dict("records")]
     frame["order"] = [-len(names.split(",")) if names else 0 for names in frame["above"]]
     order = ["order", PASTED, "worker_id"]
-    return frame.sort_values(order, ascending=[True, False, True])[list(WORKER_COLUMNS)].reset_index(drop=True)
+    return frame.sort_values(order, ascending=[True, False, True])[WORKER_COLUMNS].reset_index(drop=True)
 
 
 def _above(row: Mapping[Any, Any], settings: Settings) -> Iterator[str]:

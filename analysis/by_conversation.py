@@ -240,10 +240,7 @@ class ByConversation:
                         "metric": metric_name,
                         "aspect": aspect,
                         "measure": measure,
-                        "value": estimate.value,
-                        "se": estimate.se,
-                        "low": estimate.low,
-                        "high": estimate.high,
+                        **estimate.interval(),
                         "total": estimate.total,
                         "workers": estimate.clusters,
                     }

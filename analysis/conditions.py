@@ -36,46 +36,18 @@ from scipy import special
 from model_chat.analysis.arrays import RATING_BOUNDS
 from model_chat.analysis.comparison import holm
 from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
+from model_chat.analysis.frames import columns
 from model_chat.analysis.win_rates import WIN_RATE, win_rates
 
 if TYPE_CHECKING:
     from model_chat.analysis.arrays import Metric
     from model_chat.analysis.by_conversation import ByConversation
 
-CELL_COLUMNS = ("metric", "value", "se", "low", "high", "observations", "conversations", "workers")
+CELL_COLUMNS = columns("metric value se low high observations conversations workers")
 """After a column for each factor, `factor_<name>`."""
-EFFECT_COLUMNS = (
-    "factor",
-    "kind",
-    "metric",
-    "level_a",
-    "level_b",
-    "value",
-    "se",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "conversations",
-    "workers",
-)
-INTERACTION_COLUMNS = (
-    "factor_a",
-    "factor_b",
-    "kind",
-    "metric",
-    "level_a1",
-    "level_a2",
-    "level_b1",
-    "level_b2",
-    "value",
-    "se",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "conversations",
-    "workers",
+EFFECT_COLUMNS = columns("factor kind metric level_a level_b value se low high p p_holm conversations workers")
+INTERACTION_COLUMNS = columns(
+    "factor_a factor_b kind metric level_a1 level_a2 level_b1 level_b2 value se low high p p_holm conversations workers"
 )
 BETWEEN, WITHIN, MIXED = "between", "within", "mixed"
 MOST_INTERACTIONS = 100
@@ -144,11 +116,11 @@ def conditions(units: ByConversation) -> Conditions | None:
         ),
         effects=pd.DataFrame(
             [row for metric in metrics for row in design.effect_rows(metric, confidence)],
-            columns=list(EFFECT_COLUMNS),
+            columns=EFFECT_COLUMNS,
         ),
         interactions=pd.DataFrame(
             [row for metric in metrics for row in design.interaction_rows(metric, confidence)],
-            columns=list(INTERACTION_COLUMNS),
+            columns=INTERACTION_COLUMNS,
         ),
         remarks=remarks,
         kinds={metric.name: metric.kind for metric in metrics},
@@ -190,9 +162,8 @@ class _Design:
                 continue
             found = rate(x, n, confidence) if metric.kind == "rate" else mean(x, n, confidence, RATING_BOUNDS)
             names = {f"factor_{name}": level for name, level in zip(self.factors, cell, strict=True)}
-            numbers = {"value": found.value, "se": found.se, "low": found.low, "high": found.high}
             counts = {"observations": found.total, "conversations": int(here.sum()), "workers": found.clusters}
-            rows.append({**names, "metric": metric.name, **numbers, **counts})
+            rows.append({**names, "metric": metric.name, **found.interval(), **counts})
         return rows
 
     def effect_rows(self, metric: Metric, confidence: float) -> list[dict[str, object]]:

@@ -13,26 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from model_chat.analysis.frames import columns
 from model_chat.records.reading import ReadConversation
 from model_chat.records.schema import MODEL_IDX, Completion, Generation
 
 FAILED = "model failed"
 """How the reason of an incomplete conversation begins whose model failed."""
-COLUMNS = (
-    "model_nickname",
-    "replies",
-    "served_models",
-    "seconds_median",
-    "seconds_p95",
-    "first_token_median",
-    "first_token_p95",
-    "prompt_tokens",
-    "completion_tokens",
-    "cut_at_limit",
-    "retries",
-    "failures",
-    "cost_usd",
-    "not_paced",
+COLUMNS = columns(
+    "model_nickname replies served_models seconds_median seconds_p95 first_token_median first_token_p95 prompt_tokens "
+    "completion_tokens cut_at_limit retries failures cost_usd not_paced"
 )
 
 
@@ -160,7 +149,7 @@ class GenerationTotals:
             }
             for nickname, of_model in sorted(self._of_model.items())
         ]
-        frame = pd.DataFrame(rows, columns=list(COLUMNS))
+        frame = pd.DataFrame(rows, columns=COLUMNS)
         whole = ("replies", "prompt_tokens", "completion_tokens", "cut_at_limit", "retries", "failures", "not_paced")
         return frame.astype({**dict.fromkeys(whole, "Int64"), "cost_usd": "float64"})
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from model_chat.analysis import statistics
 from model_chat.analysis.answers import (
     ANSWER_COLUMNS,
     ITEM_COLUMNS,
@@ -28,7 +27,7 @@ from model_chat.analysis.answers import (
 )
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.by_conversation import ByConversation
-from model_chat.analysis.estimates import Estimate, Floats
+from model_chat.analysis.estimates import Estimate, Floats, cluster_sums, mean, rate
 from model_chat.configuration.study_items import (
     NOT_APPLICABLE,
     OTHER,
@@ -167,11 +166,11 @@ class ItemMetric:
             own = units.model == model
             sums, totals = (values[own] for values in units.shared_out(self.sums, self.totals))
             clusters = units.cluster[own]
-        sums = statistics.cluster_sums(sums, clusters)
-        totals = statistics.cluster_sums(totals, clusters)
+        sums = cluster_sums(sums, clusters)
+        totals = cluster_sums(totals, clusters)
         if self.aspect.measure == RATE:
-            return statistics.rate(sums, totals, confidence)
-        return statistics.mean(sums, totals, confidence, self.aspect.bounds)
+            return rate(sums, totals, confidence)
+        return mean(sums, totals, confidence, self.aspect.bounds)
 
 
 def item_metrics(data: Data) -> list[ItemMetric]:
@@ -204,26 +203,12 @@ def items(units: ByConversation, metrics: list[ItemMetric]) -> pd.DataFrame:
         item = metric.asked.item
         for number, name in enumerate(data.models):
             found = metric.estimate(units, number, data.settings.confidence)
-            if not data.has_row(number, found.total):
-                continue
-            rows.append(
-                {
-                    "page": metric.asked.page,
-                    "item": item.id,
-                    "kind": item.kind,
-                    "question": item.question,
-                    "aspect": metric.aspect.name,
-                    "measure": metric.aspect.measure,
-                    "model_nickname": name,
-                    "value": found.value,
-                    "se": found.se,
-                    "low": found.low,
-                    "high": found.high,
-                    "answers": found.total,
-                    "workers": found.clusters,
-                }
-            )
-    return pd.DataFrame(rows, columns=list(ITEM_COLUMNS))
+            if data.has_row(number, found.total):
+                asked = {"page": metric.asked.page, "item": item.id, "kind": item.kind, "question": item.question}
+                about = {"aspect": metric.aspect.name, "measure": metric.aspect.measure, "model_nickname": name}
+                counts = {"answers": found.total, "workers": found.clusters}
+                rows.append({**asked, **about, **found.interval(), **counts})
+    return pd.DataFrame(rows, columns=ITEM_COLUMNS)
 
 
 def answers(data: Data) -> pd.DataFrame:
@@ -240,7 +225,7 @@ def answers(data: Data) -> pd.DataFrame:
         )
         for given in data.corpus.answers.given
     ]
-    frame = pd.DataFrame(rows, columns=list(ANSWER_COLUMNS))
+    frame = pd.DataFrame(rows, columns=ANSWER_COLUMNS)
     frame["utterance_idx"] = frame["utterance_idx"].astype("Int64")
     return frame
 
@@ -278,4 +263,4 @@ def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
             others = [metric for metric in metrics if metric.asked.item.id != item]
             results = ByConversation(data, column == level).results(others)
             rows += [{"by": item, "level": level} | row for row in results]
-    return pd.DataFrame(rows, columns=list(SPLIT_COLUMNS))
+    return pd.DataFrame(rows, columns=SPLIT_COLUMNS)

@@ -18,10 +18,11 @@ import pandas as pd
 from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.comparison import difference
 from model_chat.analysis.estimates import TIE
+from model_chat.analysis.frames import columns
 from model_chat.analysis.preferences import Preferences
 from model_chat.analysis.summary import records
 
-COLUMNS = ("about", "metric", "model_a", "model_b", "value", "se", "low", "high", "workers", "question")
+COLUMNS = columns("about metric model_a model_b value se low high workers question")
 FEWEST_WORKERS = 10
 """Below, the errors are too rough for any interval to hold (see also :data:`model_chat.analysis.remarks.FEW_WORKERS`)."""
 TIGHTEST = 100
@@ -78,4 +79,4 @@ def sequential(units: ByConversation, estimates: pd.DataFrame, preferences: Pref
             add("win_rate", row.win_rate_a, row.se, row.workers, **names)
         for row in records(preferences.ranking):
             add("strength", row.strength, row.se, row.workers, model_a=row.model_nickname, question=row.question)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=COLUMNS)
