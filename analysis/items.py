@@ -28,20 +28,8 @@ from model_chat.analysis.answers import (
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.estimates import Estimate, Floats, cluster_sums, mean, rate
-from model_chat.configuration.study_items import (
-    NOT_APPLICABLE,
-    OTHER,
-    BestWorstItem,
-    ChoiceItem,
-    HighlightItem,
-    Item,
-    MatrixItem,
-    NumberItem,
-    RankingItem,
-    ScaleItem,
-    SliderItem,
-    TextItem,
-)
+from model_chat.configuration import study_items as kinds
+from model_chat.configuration.study_items import NOT_APPLICABLE, OTHER, Item
 from model_chat.quality.words import count_words
 
 RATE, MEAN = "rate", "mean"
@@ -108,36 +96,36 @@ def _score(option: str) -> Measure:
 
 def aspects_of(item: Item) -> Iterator[Aspect]:
     """What is estimated of an item, in the order in which it is shown."""
-    if isinstance(item, ScaleItem):
+    if isinstance(item, kinds.ScaleItem):
         yield Aspect("", MEAN, (1, item.points), _number)
         if item.not_applicable:
             yield Aspect(NOT_APPLICABLE, RATE, None, _is(NOT_APPLICABLE))
-    elif isinstance(item, SliderItem):
+    elif isinstance(item, kinds.SliderItem):
         yield Aspect("", MEAN, (0, 100), _number)
-    elif isinstance(item, NumberItem):
+    elif isinstance(item, kinds.NumberItem):
         bounds = None if item.min is None or item.max is None else (item.min, item.max)
         yield Aspect("", MEAN, bounds, _number)
-    elif isinstance(item, ChoiceItem):
+    elif isinstance(item, kinds.ChoiceItem):
         for option in item.options:
             yield Aspect(option, RATE, None, _chosen(option))
         if item.other:
             yield Aspect(OTHER, RATE, None, _chosen({OTHER}))
-    elif isinstance(item, TextItem):
+    elif isinstance(item, kinds.TextItem):
         yield Aspect("words", MEAN, None, lambda value: float(count_words(value)) if isinstance(value, str) else None)
-    elif isinstance(item, RankingItem):
+    elif isinstance(item, kinds.RankingItem):
         for option in item.options:
             yield Aspect(option, MEAN, (1, len(item.options)), _rank(option))
-    elif isinstance(item, BestWorstItem):
+    elif isinstance(item, kinds.BestWorstItem):
         for option in item.options:
             yield Aspect(f"{option}: best", RATE, None, _end(option, "best"))
             yield Aspect(f"{option}: worst", RATE, None, _end(option, "worst"))
             yield Aspect(f"{option}: score", MEAN, (-1, 1), _score(option))
-    elif isinstance(item, MatrixItem):
+    elif isinstance(item, kinds.MatrixItem):
         for row in item.rows:
             yield Aspect(row, MEAN, (1, item.points), _row(row, _number))
             if item.not_applicable:
                 yield Aspect(f"{row}: {NOT_APPLICABLE}", RATE, None, _row(row, _is(NOT_APPLICABLE)))
-    elif isinstance(item, HighlightItem):
+    elif isinstance(item, kinds.HighlightItem):
         yield Aspect("marked", RATE, None, lambda value: float(bool(value)))
 
 
@@ -187,7 +175,7 @@ def item_metrics(data: Data) -> list[ItemMetric]:
                     entry = data.entry_of(answer)
                     sums[entry] += value
                     totals[entry] += 1
-            if isinstance(asked.item, HighlightItem):
+            if isinstance(asked.item, kinds.HighlightItem):
                 # Whoever marks nothing has answered, too: the replies that were asked about are what counts.
                 replies = data.column("model_utterances") if asked.of_reply == "every_reply" else data.last_replies
                 totals = np.maximum(totals, replies)
@@ -235,9 +223,9 @@ def texts(data: Data) -> list[tuple[Asked, list[Given]]]:
     found = []
     for asked in data.corpus.answers.asked():
         given = data.corpus.answers.of(asked.page, asked.item.id)
-        if isinstance(asked.item, ChoiceItem):
+        if isinstance(asked.item, kinds.ChoiceItem):
             given = [one._replace(value=text) for one in given if (text := _own_text(one.value)) is not None]
-        elif not isinstance(asked.item, TextItem):
+        elif not isinstance(asked.item, kinds.TextItem):
             continue
         if given:
             found.append((asked, given))

@@ -9,11 +9,10 @@ import pyarrow.compute as pc
 
 from model_chat.analysis.agreement import count_judgments
 from model_chat.analysis.arrays import Data
-from model_chat.analysis.frames import columns
 from model_chat.records.schema import MODEL_IDX
 
-MAJORITY_COLUMNS = columns("item conversation_idx turn_idx model_nickname label judges ticked majority")
-ADJUDICATION_COLUMNS = [*MAJORITY_COLUMNS, "text"]
+MAJORITY_COLUMNS = ("item", "conversation_idx", "turn_idx", "model_nickname", "label", "judges", "ticked", "majority")
+ADJUDICATION_COLUMNS = (*MAJORITY_COLUMNS, "text")
 
 
 def majority_labels(data: Data) -> pd.DataFrame:
@@ -24,7 +23,7 @@ def majority_labels(data: Data) -> pd.DataFrame:
     """
     turns = data.corpus.turns
     if not len(turns) or not data.settings.annotated:
-        return pd.DataFrame(columns=MAJORITY_COLUMNS)
+        return pd.DataFrame(columns=list(MAJORITY_COLUMNS))
     workers = data.worker[turns["conversation"]]
     first_of, places = np.unique(turns["history"], return_index=True)
     turn_idx = _replies(data)["turn_idx"].to_numpy()
@@ -55,7 +54,7 @@ def majority_labels(data: Data) -> pd.DataFrame:
             )
         )
     if not frames:
-        return pd.DataFrame(columns=MAJORITY_COLUMNS)
+        return pd.DataFrame(columns=list(MAJORITY_COLUMNS))
     found = pd.concat(frames, ignore_index=True)
     return found.sort_values(["conversation_idx", "turn_idx"], kind="stable", ignore_index=True)
 
@@ -64,7 +63,7 @@ def adjudication(data: Data, labels: pd.DataFrame) -> pd.DataFrame:
     """Return the labels on which the workers are divided, with the reply: ties first, then by the size of the minority."""
     divided = labels[(labels["ticked"] > 0) & (labels["ticked"] < labels["judges"])].copy()
     if not len(divided):
-        return pd.DataFrame(columns=ADJUDICATION_COLUMNS)
+        return pd.DataFrame(columns=list(ADJUDICATION_COLUMNS))
     replies = _replies(data)
     texts = dict(
         zip(
