@@ -15,9 +15,10 @@ from typing import Any
 
 from model_chat.errors import ConfigurationError
 from model_chat.exports.card import CardFacts, card
-from model_chat.exports.formats import Rows, rows_of, write_rows
+from model_chat.exports.formats import rows_of, write_rows
 from model_chat.exports.identities import Identities, read_salt
 from model_chat.exports.messages import exported
+from model_chat.exports.preferences import Rows
 from model_chat.exports.selection import Selection, chats_of
 from model_chat.exports.settings import ExportSettings, card_name, file_of, manifest_name, taken_places
 from model_chat.records.locks import LockedError, hold
