@@ -52,8 +52,6 @@ def answers_in(raw: object, conversation: int, row_parts: Sequence[int] = ()) ->
     """The answers in a saved conversation; what is malformed is left out.
 
     Args:
-        raw: the conversation.
-        conversation: its number.
         row_parts: of each utterance, the number of its part.
     """
     entries = raw.get("answers") if isinstance(raw, Mapping) else None

@@ -46,7 +46,6 @@ class Authenticity:
             what follows count conversations with signals only. `above` names the columns in which the worker is above (for
             keys: below) the threshold, joined by commas. NaN where nothing is known.
         results: a row a model, metric and group of workers (:data:`RESULT_COLUMNS`).
-        remarks: sentences.
     """
 
     workers: pd.DataFrame
@@ -60,12 +59,7 @@ class Authenticity:
 
 
 def authenticity(data: Data, metrics: Sequence[ItemMetric]) -> Authenticity | None:
-    """Compute the tables; None where no conversation has signals.
-
-    Args:
-        data: all conversations that count.
-        metrics: of the study flow's items.
-    """
+    """Compute the tables; None where no conversation has signals."""
     known = np.isfinite(data.conversation_column("signal_messages"))
     if not known.any():
         return None

@@ -226,10 +226,8 @@ class _Design:
         """The difference between levels, as the mean over the combinations of the other factors, with its clustered error.
 
         Args:
-            metric: the measure.
             at: numbers of the factors whose levels are compared.
             corners: levels of these factors -> 1 or -1.
-            confidence: of the interval.
 
         Returns:
             None where no combination of the other factors has conversations with all of ``corners``.

@@ -50,7 +50,6 @@ class JudgeAgreement:
             exchange (`position`, from 1); these go from `from` to `to`. `raw`, `kappa` and `alpha` are of judge and people,
             `person_…` of people among themselves on the items that the judge has judged; `difference` is `judge_rate` less
             `person_rate`. `level` is that of both alphas: where it is `ordinal`, rates are means, and there is no kappa.
-        remarks: sentences about the judgments.
     """
 
     table: pd.DataFrame
@@ -102,7 +101,6 @@ def judge_agreement(data: Data, judgments: Sequence[LlmJudgment]) -> JudgeAgreem
     """Set judges beside the people of a corpus.
 
     Args:
-        data: people's annotations.
         judgments: of one or more judges; those of items that no counted conversation has are not used.
     """
     turns = data.corpus.turns

@@ -46,7 +46,6 @@ class Preferences:
         ranking: a row a model, the strongest first.
         effects: a row an effect that no model has: side, length, format.
         curves: a row a model and exchange: the share of its judgements that it won, ties as a half.
-        remarks: sentences.
     """
 
     wins: pd.DataFrame

@@ -50,7 +50,6 @@ def sequential(units: ByConversation, estimates: pd.DataFrame, preferences: Pref
 
     Args:
         estimates: :func:`model_chat.analysis.tables.estimates`.
-        preferences: of compared replies; None where there are none.
 
     Returns:
         `about` is `estimate` (a model's rate or mean), `difference` (``model_a`` less ``model_b``), `win_rate` (of

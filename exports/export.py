@@ -34,8 +34,6 @@ class Exported:
 
     Attributes:
         files: of the export, relative to its folder; the manifest last.
-        rows: in the format's file.
-        conversations: that passed every rule.
         left_out_conversations: reason -> number.
         left_out_rows: what of the conversations gave no row: reason -> number.
         damaged: the first files that could not be read, with the reason.
@@ -57,7 +55,6 @@ def export(settings: ExportSettings, progress: Callable[[int], None] | None = No
     The files are made in a folder of their own beside their places and moved there at the end, the manifest last.
 
     Args:
-        settings: the checked flags.
         progress: told how many conversations have been exported, now and then.
 
     Raises:

@@ -121,9 +121,6 @@ class LabelledReplies(Rows):
     Where only good or only bad replies are named, of boxes or of ratings, the other ones that were offered these boxes, or
     were rated, are the opposite. A reply that boxes and rating judge differently is left out. Replies are counted as left
     out; a conversation with an image, or without a reply, counts once.
-
-    Args:
-        rules: what is good and what is bad.
     """
 
     def __init__(self, rules: LabelRules) -> None:

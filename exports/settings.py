@@ -69,15 +69,10 @@ class ExportSettings:
 
     Attributes:
         reading: which conversations are read, and which of them count.
-        output: the folder of the files.
         format: one of :data:`FORMATS`.
         persona: whether the model's persona and further context are in the system message.
-        overwrite: whether files that are there are replaced.
-        deidentify: whether workers' ids are replaced by pseudonyms.
         salt_file: where the salt of the pseudonyms is kept.
-        only_consented: whether conversations without recorded consent are left out.
         consent_pages: pages whose consent is needed; empty: every page of consent that was answered, and at least one.
-        labels: for `trl-unpaired`.
         license: of the data, for the card; None: not stated.
         pay_text: what was paid, for the card; None: not stated.
         csv_guard: whether texts that a spreadsheet takes for a formula get an apostrophe.

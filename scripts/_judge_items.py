@@ -145,7 +145,6 @@ def read_answers(items: Sequence[Item], given: Mapping[str, Any], reply: str) ->
     """Check a judge's answers as those of a page are checked.
 
     Args:
-        items: those that were asked.
         given: untrusted.
         reply: the text of the reply that they are about.
 

