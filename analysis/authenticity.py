@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.by_conversation import ByConversation
-from model_chat.analysis.collect import Corpus
+from model_chat.analysis.collect import Corpus, renumbered
 from model_chat.analysis.frames import columns
 from model_chat.analysis.settings import NO_LIMIT, Settings
 from model_chat.analysis.signals import COLUMNS
@@ -147,17 +147,13 @@ def _only(corpus: Corpus, keep: NDArray[np.bool_]) -> Corpus:
     stays = keep[corpus.turns["conversation"]]
     turns = corpus.turns[stays].copy()
     turns["conversation"] = numbers[turns["conversation"]]
-    of = corpus.judgements["conversation"].to_numpy()
-    judgements = corpus.judgements.filter(pa.array(keep[of]))
-    divided = corpus.parts["conversation"].to_numpy()
-    parts = corpus.parts.filter(pa.array(keep[divided]))
     return dataclasses.replace(
         corpus,
         conversations=corpus.conversations.filter(pa.array(keep)).combine_chunks(),
-        parts=parts.set_column(0, "conversation", pa.array(numbers[divided[keep[divided]]], pa.int32())),
+        parts=renumbered(corpus.parts, numbers),
         turns=turns,
         labels=corpus.labels[stays],
-        judgements=judgements.set_column(0, "conversation", pa.array(numbers[of[keep[of]]], pa.int32())),
+        judgements=renumbered(corpus.judgements, numbers),
     )
 
 

@@ -29,18 +29,17 @@ TIGHTEST = 100
 """Workers at which the sequence is tightest; it must not depend on the data."""
 
 
-def half_width(se: float, workers: int, confidence: float = 0.95, tightest: int = TIGHTEST) -> float:
+def half_width(se: float, workers: int, confidence: float = 0.95) -> float:
     """Half the width of the interval at one look; NaN with fewer than :data:`FEWEST_WORKERS` workers or without an error.
 
     Args:
         se: clustered standard error of the estimate.
         confidence: for all looks together.
-        tightest: workers at which the sequence is tightest.
     """
     if workers < FEWEST_WORKERS or not se > TIE:
         return math.nan
     alpha = 1 - confidence
-    rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / tightest
+    rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / TIGHTEST
     spread = workers * rho_squared + 1
     return se * math.sqrt(2 * spread / (workers * rho_squared) * math.log(math.sqrt(spread) / alpha))
 

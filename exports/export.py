@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,10 @@ class Exported:
     replaced_in_texts: int
 
 
-def export(settings: ExportSettings, progress: Callable[[int], None] | None = None) -> Exported:
+def export(settings: ExportSettings) -> Exported:
     """Write one format.
 
     The files are made in a folder of their own beside their places and moved there at the end, the manifest last.
-
-    Args:
-        progress: told how many conversations have been exported, now and then.
 
     Raises:
         ConfigurationError: a folder, database or task does not exist, a file would be replaced, or a flag does not fit the
@@ -75,7 +72,7 @@ def export(settings: ExportSettings, progress: Callable[[int], None] | None = No
         with _alone(settings.output), tempfile.TemporaryDirectory(dir=settings.output, prefix=STAGING) as place:
             staged = Path(place)
             (staged / data).parent.mkdir(exist_ok=True)
-            rows = _rows(selection, maker, identities, settings.persona, facts, progress)
+            rows = _rows(selection, maker, identities, settings.persona, facts)
             count = write_rows(staged / data, settings, rows)
             maker.check()
             text = card(facts, _positive(selection.left_out), settings).encode()
@@ -135,15 +132,12 @@ def _rows(
     identities: Identities | None,
     persona: bool,
     facts: CardFacts,
-    progress: Callable[[int], None] | None,
 ) -> Iterator[dict[str, Any]]:
     for selected in selection:
         for chat in chats_of(selected):
             conversation = exported(chat, identities, persona)
             facts.add(conversation)
             yield from maker.rows(conversation)
-        if progress is not None:
-            progress(facts.conversations)
 
 
 def _check_card(settings: ExportSettings, text: bytes) -> None:
