@@ -69,6 +69,7 @@ setup(
             "task_config/*",
             "task_config/dummy/*",
             "analysis/templates/*",
+            "exports/templates/*",
             "quality/*.txt",
             "preview/page/*.js",
             "py.typed",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from model_chat.analysis.frames import columns
 from model_chat.analysis.parts import WHOLE
 from model_chat.errors import ConfigurationError
 
@@ -18,37 +19,9 @@ if TYPE_CHECKING:  # what reads study flows takes long to import, and is importe
 
 MOST_LEVELS = 50
 """Values of an item that results are split by; a number that everybody answers otherwise is nothing to split by."""
-ITEM_COLUMNS = (
-    "page",
-    "item",
-    "kind",
-    "question",
-    "aspect",
-    "measure",
-    "model_nickname",
-    "value",
-    "se",
-    "low",
-    "high",
-    "answers",
-    "workers",
-)
-ANSWER_COLUMNS = ("conversation_idx", "worker_id", "model_nickname", "page", "item", "utterance_idx", "value")
-SPLIT_COLUMNS = (
-    "by",
-    "level",
-    "model_nickname",
-    "metric",
-    "aspect",
-    "measure",
-    "value",
-    "se",
-    "low",
-    "high",
-    "total",
-    "conversations",
-    "workers",
-)
+ITEM_COLUMNS = columns("page item kind question aspect measure model_nickname value se low high answers workers")
+ANSWER_COLUMNS = columns("conversation_idx worker_id model_nickname page item utterance_idx value")
+SPLIT_COLUMNS = columns("by level model_nickname metric aspect measure value se low high total conversations workers")
 
 
 class Given(NamedTuple):
@@ -79,8 +52,6 @@ def answers_in(raw: object, conversation: int, row_parts: Sequence[int] = ()) ->
     """The answers in a saved conversation; what is malformed is left out.
 
     Args:
-        raw: the conversation.
-        conversation: its number.
         row_parts: of each utterance, the number of its part.
     """
     entries = raw.get("answers") if isinstance(raw, Mapping) else None

@@ -18,40 +18,19 @@ from numpy.typing import NDArray
 
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.by_conversation import ByConversation
-from model_chat.analysis.collect import Corpus
+from model_chat.analysis.collect import Corpus, renumbered
+from model_chat.analysis.frames import columns
 from model_chat.analysis.settings import NO_LIMIT, Settings
 from model_chat.analysis.signals import COLUMNS
 
 if TYPE_CHECKING:
     from model_chat.analysis.items import ItemMetric
 
-WORKER_COLUMNS = (
-    "worker_id",
-    "conversations",
-    "messages",
-    "characters",
-    "pasted_characters",
-    "pasted_share",
-    "times_away",
-    "times_away_per_message",
-    "keys",
-    "keys_per_character",
-    "above",
+WORKER_COLUMNS = columns(
+    "worker_id conversations messages characters pasted_characters pasted_share times_away times_away_per_message "
+    "keys keys_per_character above"
 )
-RESULT_COLUMNS = (
-    "counted",
-    "model_nickname",
-    "metric",
-    "aspect",
-    "measure",
-    "value",
-    "se",
-    "low",
-    "high",
-    "total",
-    "conversations",
-    "workers",
-)
+RESULT_COLUMNS = columns("counted model_nickname metric aspect measure value se low high total conversations workers")
 ALL, WITHOUT = "all", "without"
 """Values of `counted`: all workers, and all but those above a threshold."""
 STRENGTH, LOG_ODDS = "strength", "log_odds"
@@ -67,7 +46,6 @@ class Authenticity:
             what follows count conversations with signals only. `above` names the columns in which the worker is above (for
             keys: below) the threshold, joined by commas. NaN where nothing is known.
         results: a row a model, metric and group of workers (:data:`RESULT_COLUMNS`).
-        remarks: sentences.
     """
 
     workers: pd.DataFrame
@@ -81,12 +59,7 @@ class Authenticity:
 
 
 def authenticity(data: Data, metrics: Sequence[ItemMetric]) -> Authenticity | None:
-    """Compute the tables; None where no conversation has signals.
-
-    Args:
-        data: all conversations that count.
-        metrics: of the study flow's items.
-    """
+    """Compute the tables; None where no conversation has signals."""
     known = np.isfinite(data.conversation_column("signal_messages"))
     if not known.any():
         return None
@@ -99,7 +72,7 @@ def authenticity(data: Data, metrics: Sequence[ItemMetric]) -> Authenticity | No
         for name, counted in ((ALL, np.ones(len(keep), dtype=bool)), (WITHOUT, keep))
         for row in _results(data, metrics, name, counted)
     ]
-    results = pd.DataFrame(rows, columns=list(RESULT_COLUMNS))
+    results = pd.DataFrame(rows, columns=RESULT_COLUMNS)
     return Authenticity(workers, results, list(_remarks(data, workers, known)))
 
 
@@ -130,7 +103,7 @@ def _workers(data: Data, known: NDArray[np.bool_]) -> pd.DataFrame:
     frame["above"] = [",".join(_above(row, data.settings)) for row in frame.to_dict("records")]
     frame["order"] = [-len(names.split(",")) if names else 0 for names in frame["above"]]
     order = ["order", PASTED, "worker_id"]
-    return frame.sort_values(order, ascending=[True, False, True])[list(WORKER_COLUMNS)].reset_index(drop=True)
+    return frame.sort_values(order, ascending=[True, False, True])[WORKER_COLUMNS].reset_index(drop=True)
 
 
 def _above(row: Mapping[Any, Any], settings: Settings) -> Iterator[str]:
@@ -174,17 +147,13 @@ def _only(corpus: Corpus, keep: NDArray[np.bool_]) -> Corpus:
     stays = keep[corpus.turns["conversation"]]
     turns = corpus.turns[stays].copy()
     turns["conversation"] = numbers[turns["conversation"]]
-    of = corpus.judgements["conversation"].to_numpy()
-    judgements = corpus.judgements.filter(pa.array(keep[of]))
-    divided = corpus.parts["conversation"].to_numpy()
-    parts = corpus.parts.filter(pa.array(keep[divided]))
     return dataclasses.replace(
         corpus,
         conversations=corpus.conversations.filter(pa.array(keep)).combine_chunks(),
-        parts=parts.set_column(0, "conversation", pa.array(numbers[divided[keep[divided]]], pa.int32())),
+        parts=renumbered(corpus.parts, numbers),
         turns=turns,
         labels=corpus.labels[stays],
-        judgements=judgements.set_column(0, "conversation", pa.array(numbers[of[keep[of]]], pa.int32())),
+        judgements=renumbered(corpus.judgements, numbers),
     )
 
 

@@ -53,10 +53,8 @@ class ByConversation:
         used: which records count, one a record; None for all.
 
     Attributes:
-        data: the corpus.
         of_record: the entry here of each entry of the corpus; -1 for those that do not count.
         row: the entry of the corpus that each stands for: the chat itself where it is among the records.
-        model: of each conversation.
         cluster: what is independent: the worker who chatted, or else the conversation.
         merges: whether any conversation has more than one record, or its chat is not among them.
     """
@@ -213,11 +211,7 @@ class ByConversation:
         return metrics_of(self.data.settings, self.ticks, self.annotated, clean, self.ratings)
 
     def results(self, items: Iterable[ItemMetric]) -> Iterator[dict[str, object]]:
-        """A row a model and metric, items of the study flow included: its value with its interval.
-
-        Args:
-            items: those that are wanted.
-        """
+        """A row a model and metric, items of the study flow included: its value with its interval."""
         confidence = self.data.settings.confidence
         for number, name in enumerate(self.data.models):
             own = self.model == number
@@ -240,10 +234,7 @@ class ByConversation:
                         "metric": metric_name,
                         "aspect": aspect,
                         "measure": measure,
-                        "value": estimate.value,
-                        "se": estimate.se,
-                        "low": estimate.low,
-                        "high": estimate.high,
+                        **estimate.interval(),
                         "total": estimate.total,
                         "workers": estimate.clusters,
                     }

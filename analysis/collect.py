@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Told how many sources have been dealt with, and how many there are."""
+
+_Rows = TypeVar("_Rows", pa.RecordBatch, pa.Table)
 
 
 @dataclass
@@ -162,11 +165,11 @@ class _Collector:
         return replace(
             chunk,
             conversations=rows,
-            utterances=_renumbered(chunk.utterances, numbers),
+            utterances=renumbered(chunk.utterances, numbers),
             turns=turns,
             labels=labels,
-            judgements=_renumbered(chunk.judgements, numbers),
-            parts=_renumbered(chunk.parts, numbers),
+            judgements=renumbered(chunk.judgements, numbers),
+            parts=renumbered(chunk.parts, numbers),
             excluded=excluded,
         )
 
@@ -181,7 +184,7 @@ def entries_of(conversation: np.ndarray, part: np.ndarray, first_part: np.ndarra
     return np.where(part == WHOLE, conversation, first_part[conversation] + part)
 
 
-def _renumbered(batch: pa.RecordBatch, numbers: np.ndarray) -> pa.RecordBatch:
+def renumbered(batch: _Rows, numbers: np.ndarray) -> _Rows:
     """Rows of the conversations that stay (a number of 0 or more), the first column replaced by that number."""
     new = numbers[batch["conversation"].to_numpy()]
     if (new < 0).any():

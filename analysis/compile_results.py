@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 import os
 import sys
+from collections.abc import Sequence
 
-# Run as a script, Python puts this folder first on its path, where `statistics.py` would hide the standard library's.
-_HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 (pathlib must not be imported before the path is right)
-sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != _HERE]  # noqa: PTH100 (as above)
-
-import argparse  # noqa: E402 (the path first)
-import csv  # noqa: E402 (the path first)
-import io  # noqa: E402 (the path first)
-import logging  # noqa: E402 (the path first)
-from collections.abc import Iterable, Sequence  # noqa: E402 (the path first)
-
-from model_chat.analysis.compiler import ModelChatResultsCompiler  # noqa: E402 (the path first)
-from model_chat.errors import ConfigurationError  # noqa: E402 (the path first)
+from model_chat.analysis.compiler import ModelChatResultsCompiler
+from model_chat.configuration.lists import join_list
+from model_chat.errors import ConfigurationError
 
 __all__ = ["ModelChatResultsCompiler", "main", "run"]
 
@@ -79,7 +73,7 @@ def _plan(path: str, output_folder: str | None) -> int:
     return 0
 
 
-def _of_study(options: argparse.Namespace) -> dict[str, str | None]:
+def _of_study(options: argparse.Namespace) -> dict[str, str]:
     """Return what the file of --conf says, by the names of the flags; what the command line gives goes before it.
 
     Raises:
@@ -90,26 +84,8 @@ def _of_study(options: argparse.Namespace) -> dict[str, str | None]:
 
     study = find_study(options.conf)
     boxes = dict.fromkeys([*study.buckets, *([NONE_ALL_GOOD] if study.buckets else [])])
-    found: dict[str, str | None] = {"problem_buckets": _as_list(boxes) or "none"}
-    if options.results_folders or options.task_name:
-        return found
-    if study.chat_data_folder.is_dir():
-        found["results_folders"] = _as_list([str(study.chat_data_folder)])
-    if study.is_in_database():
-        found |= {"task_name": study.task_name, "database_path": options.database_path or str(study.database)}
-    if len(found) == 1:
-        raise ConfigurationError(
-            f"--conf {study.conf}: nothing is collected yet: there is no folder {study.chat_data_folder}, and no task "
-            f"'{study.task_name}' in {study.database}."
-        )
-    return found
-
-
-def _as_list(entries: Iterable[str]) -> str:
-    """Return entries as one list with commas, each quoted as in csv where it must be."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(list(entries))
-    return line.getvalue()
+    found = {"problem_buckets": join_list(boxes) or "none"}
+    return found if options.results_folders or options.task_name else found | study.collected()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,46 +36,18 @@ from scipy import special
 from model_chat.analysis.arrays import RATING_BOUNDS
 from model_chat.analysis.comparison import holm
 from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
+from model_chat.analysis.frames import columns
 from model_chat.analysis.win_rates import WIN_RATE, win_rates
 
 if TYPE_CHECKING:
     from model_chat.analysis.arrays import Metric
     from model_chat.analysis.by_conversation import ByConversation
 
-CELL_COLUMNS = ("metric", "value", "se", "low", "high", "observations", "conversations", "workers")
+CELL_COLUMNS = columns("metric value se low high observations conversations workers")
 """After a column for each factor, `factor_<name>`."""
-EFFECT_COLUMNS = (
-    "factor",
-    "kind",
-    "metric",
-    "level_a",
-    "level_b",
-    "value",
-    "se",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "conversations",
-    "workers",
-)
-INTERACTION_COLUMNS = (
-    "factor_a",
-    "factor_b",
-    "kind",
-    "metric",
-    "level_a1",
-    "level_a2",
-    "level_b1",
-    "level_b2",
-    "value",
-    "se",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "conversations",
-    "workers",
+EFFECT_COLUMNS = columns("factor kind metric level_a level_b value se low high p p_holm conversations workers")
+INTERACTION_COLUMNS = columns(
+    "factor_a factor_b kind metric level_a1 level_a2 level_b1 level_b2 value se low high p p_holm conversations workers"
 )
 BETWEEN, WITHIN, MIXED = "between", "within", "mixed"
 MOST_INTERACTIONS = 100
@@ -144,11 +116,11 @@ def conditions(units: ByConversation) -> Conditions | None:
         ),
         effects=pd.DataFrame(
             [row for metric in metrics for row in design.effect_rows(metric, confidence)],
-            columns=list(EFFECT_COLUMNS),
+            columns=EFFECT_COLUMNS,
         ),
         interactions=pd.DataFrame(
             [row for metric in metrics for row in design.interaction_rows(metric, confidence)],
-            columns=list(INTERACTION_COLUMNS),
+            columns=INTERACTION_COLUMNS,
         ),
         remarks=remarks,
         kinds={metric.name: metric.kind for metric in metrics},
@@ -190,21 +162,19 @@ class _Design:
                 continue
             found = rate(x, n, confidence) if metric.kind == "rate" else mean(x, n, confidence, RATING_BOUNDS)
             names = {f"factor_{name}": level for name, level in zip(self.factors, cell, strict=True)}
-            numbers = {"value": found.value, "se": found.se, "low": found.low, "high": found.high}
             counts = {"observations": found.total, "conversations": int(here.sum()), "workers": found.clusters}
-            rows.append({**names, "metric": metric.name, **numbers, **counts})
+            rows.append({**names, "metric": metric.name, **found.interval(), **counts})
         return rows
 
     def effect_rows(self, metric: Metric, confidence: float) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
         for at, factor in enumerate(self.factors):
-            found = [
-                {"factor": factor, "kind": self._kind(at), "metric": metric.name, "level_a": a, "level_b": b, **effect}
+            names = {"factor": factor, "kind": self._kind(at), "metric": metric.name}
+            rows += _corrected(
+                {**names, "level_a": a, "level_b": b, **effect}
                 for b, a in itertools.combinations(self.levels[factor], 2)
-                if (effect := self._effect(metric, at, a, b, confidence)) is not None
-            ]
-            corrected = holm([float(str(row["p"])) for row in found])
-            rows += [{**row, "p_holm": float(p)} for row, p in zip(found, corrected, strict=True)]
+                if (effect := self._contrast(metric, (at,), {(a,): 1, (b,): -1}, confidence)) is not None
+            )
         return rows
 
     def _kind(self, at: int) -> str:
@@ -213,22 +183,6 @@ class _Design:
             if seen.setdefault(worker, self.cells[cell][at]) != self.cells[cell][at]:
                 return WITHIN
         return BETWEEN
-
-    def _effect(self, metric: Metric, at: int, a: str, b: str, confidence: float) -> dict[str, object] | None:
-        """The difference between two levels; None where no combination of the others has both."""
-        observed = np.bincount(self.cell, metric.totals[self.used], len(self.cells))
-        others: dict[tuple[str, ...], dict[str, int]] = {}
-        for number, cell in enumerate(self.cells):
-            if observed[number] > 0:
-                others.setdefault((*cell[:at], *cell[at + 1 :]), {})[cell[at]] = number
-        pairs = [(own[a], own[b]) for own in others.values() if a in own and b in own]
-        if not pairs:
-            return None
-        weights = np.zeros(len(self.cells))
-        for first, second in pairs:
-            weights[first] += 1 / len(pairs)
-            weights[second] -= 1 / len(pairs)
-        return self._contrast(metric, weights, confidence)
 
     def interaction_rows(self, metric: Metric, confidence: float) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
@@ -239,12 +193,12 @@ class _Design:
             names = {"factor_a": self.factors[at], "factor_b": self.factors[to], "kind": self._kind_of_both(at, to)}
             found = []
             for a1, a2, b1, b2 in pairs:
-                effect = self._interaction(metric, (at, to), (a1, a2), (b1, b2), confidence)
+                corners: dict[tuple[str, ...], int] = {(a1, b1): 1, (a2, b1): -1, (a1, b2): -1, (a2, b2): 1}
+                effect = self._contrast(metric, (at, to), corners, confidence)
                 if effect is not None:
                     levels = {"level_a1": a1, "level_a2": a2, "level_b1": b1, "level_b2": b2}
                     found.append({**names, "metric": metric.name, **levels, **effect})
-            corrected = holm([float(str(row["p"])) for row in found])
-            rows += [{**row, "p_holm": float(p)} for row, p in zip(found, corrected, strict=True)]
+            rows += _corrected(found)
         return rows
 
     def _pairs_of_pairs(self, at: int, to: int) -> Iterator[tuple[str, str, str, str]]:
@@ -257,26 +211,6 @@ class _Design:
         kinds = {self._kind(at), self._kind(to)}
         return MIXED if len(kinds) > 1 else kinds.pop()
 
-    def _interaction(
-        self, metric: Metric, at: tuple[int, int], a: tuple[str, str], b: tuple[str, str], confidence: float
-    ) -> dict[str, object] | None:
-        """The difference of two differences; None where no combination of the others has all four cells."""
-        observed = np.bincount(self.cell, metric.totals[self.used], len(self.cells))
-        others: dict[tuple[str, ...], dict[tuple[str, str], int]] = {}
-        for number, cell in enumerate(self.cells):
-            if observed[number] > 0:
-                rest = tuple(level for position, level in enumerate(cell) if position not in at)
-                others.setdefault(rest, {})[cell[at[0]], cell[at[1]]] = number
-        corners = {(a[0], b[0]): 1, (a[1], b[0]): -1, (a[0], b[1]): -1, (a[1], b[1]): 1}
-        whole = [own for own in others.values() if corners.keys() <= own.keys()]
-        if not whole:
-            return None
-        weights = np.zeros(len(self.cells))
-        for own in whole:
-            for corner, sign in corners.items():
-                weights[own[corner]] += sign / len(whole)
-        return self._contrast(metric, weights, confidence)
-
     def remarks(self) -> list[str]:
         """Say of which factors there is no table."""
         return [
@@ -286,16 +220,32 @@ class _Design:
             if sum(1 for _ in self._pairs_of_pairs(at, to)) > MOST_INTERACTIONS
         ]
 
-    def _contrast(self, metric: Metric, weights: Floats, confidence: float) -> dict[str, object]:
-        """The weighted sum of the cells' means, with its clustered error.
+    def _contrast(
+        self, metric: Metric, at: tuple[int, ...], corners: Mapping[tuple[str, ...], int], confidence: float
+    ) -> dict[str, object] | None:
+        """The difference between levels, as the mean over the combinations of the other factors, with its clustered error.
 
         Args:
-            metric: the measure.
-            weights: of each cell; 0 for those that don't count.
-            confidence: of the interval.
+            at: numbers of the factors whose levels are compared.
+            corners: levels of these factors -> 1 or -1.
+
+        Returns:
+            None where no combination of the other factors has conversations with all of ``corners``.
         """
         sums, totals = metric.sums[self.used], metric.totals[self.used]
         observed = np.bincount(self.cell, totals, len(self.cells))
+        others: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
+        for number, levels in enumerate(self.cells):
+            if observed[number] > 0:
+                rest = tuple(level for position, level in enumerate(levels) if position not in at)
+                others.setdefault(rest, {})[tuple(levels[position] for position in at)] = number
+        whole = [own for own in others.values() if corners.keys() <= own.keys()]
+        if not whole:
+            return None
+        weights = np.zeros(len(self.cells))
+        for own in whole:
+            for corner, sign in corners.items():
+                weights[own[corner]] += sign / len(whole)
         means = np.bincount(self.cell, sums, len(self.cells)) / np.where(observed > 0, observed, 1)
         here = (weights[self.cell] != 0) & (totals > 0)
         cell = self.cell[here]
@@ -313,6 +263,13 @@ class _Design:
             p = 2 * float(special.stdtr(freedom, -abs(value) / se))
         counts = {"conversations": int(here.sum()), "workers": workers}
         return {"value": value, "se": se, "low": low, "high": high, "p": p, **counts}
+
+
+def _corrected(rows: Iterable[dict[str, object]]) -> list[dict[str, object]]:
+    """Rows of one family of tests, with `p_holm`."""
+    found = list(rows)
+    corrected = holm([float(str(row["p"])) for row in found])
+    return [{**row, "p_holm": float(p)} for row, p in zip(found, corrected, strict=True)]
 
 
 def _groups(cell: NDArray[np.int64], worker: NDArray[np.int64]) -> int:

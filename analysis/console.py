@@ -64,8 +64,6 @@ _GENERATION_COLUMNS = {
     "failures": "failures",
     "cost_usd": "US dollars",
 }
-
-
 _RANKING_COLUMNS = {
     "model_nickname": "model",
     "strength": "strength",
@@ -87,8 +85,6 @@ _EFFECT_COLUMNS = {
     "p": "p",
     "workers": "workers",
 }
-
-
 _SIGNAL_COLUMNS = {
     "worker_id": "worker",
     "messages": "messages",
@@ -97,8 +93,6 @@ _SIGNAL_COLUMNS = {
     "keys_per_character": "keys a character",
     "above": "above",
 }
-
-
 _JUDGE_COLUMNS = {
     "judge": "judge",
     "judged": "judged",
@@ -129,8 +123,7 @@ def print_summary(summary: Summary, files: Mapping[str, Path]) -> None:
         here = names[start : start + _MODELS_ACROSS]
         print_table(out, "Per model", ["", *here], model_rows(summary, here))
     if len(summary.generations):
-        rows = [[_cell(v) for v in row] for row in _rows(summary.generations[list(_GENERATION_COLUMNS)])]
-        print_table(out, "How replies were made", list(_GENERATION_COLUMNS.values()), rows)
+        print_frame(out, "How replies were made", summary.generations, _GENERATION_COLUMNS)
     for start in range(0, len(names) if len(summary.items) else 0, _MODELS_ACROSS):
         here = names[start : start + _MODELS_ACROSS]
         print_table(out, "Questions of the study", ["item", "", *here], item_rows(summary, here))
@@ -142,33 +135,26 @@ def print_summary(summary: Summary, files: Mapping[str, Path]) -> None:
             out.print(f"… and {left} more in the file.")
         out.print(WHICH_P)
     if summary.conditions is not None:
-        rows = [[_cell(value) for value in row] for row in _rows(summary.conditions.effects[list(_EFFECT_COLUMNS)])]
-        print_table(out, "Main effects of the conditions", list(_EFFECT_COLUMNS.values()), rows)
+        print_frame(out, "Main effects of the conditions", summary.conditions.effects, _EFFECT_COLUMNS)
     compared = summary.preferences
     if compared is not None and len(compared.ranking):
-        rows = [[_cell(value) for value in row] for row in _rows(compared.ranking[list(_RANKING_COLUMNS)])]
-        print_table(out, "Ranking of compared replies", list(_RANKING_COLUMNS.values()), rows)
+        print_frame(out, "Ranking of compared replies", compared.ranking, _RANKING_COLUMNS)
     workers = summary.workers
     if summary.settings.as_original:
         workers = workers[~workers["worker_id"].isin(summary.settings.worker_block_list)]
     if len(workers):
-        head = workers.head(_ROWS_SHOWN)
-        print_table(
-            out, "Workers, most problems first", list(head.columns), [[_cell(v) for v in row] for row in _rows(head)]
-        )
+        print_frame(out, "Workers, most problems first", workers.head(_ROWS_SHOWN))
         left = len(workers) - _ROWS_SHOWN
         if left > 0:
             out.print(f"… and {left} more in the file.")
     signals = summary.authenticity
     if signals is not None:
         above = signals.workers[signals.workers["above"] != ""].head(_ROWS_SHOWN)
-        rows = [[_cell(value) for value in row] for row in _rows(above[list(_SIGNAL_COLUMNS)])]
-        print_table(out, "Workers above a threshold of authenticity signals", list(_SIGNAL_COLUMNS.values()), rows)
+        print_frame(out, "Workers above a threshold of authenticity signals", above, _SIGNAL_COLUMNS)
     judges = summary.judges
     if judges is not None:
         overall = judges.table[judges.table["by"] == "all"]
-        rows = [[_cell(value) for value in row] for row in _rows(overall[list(_JUDGE_COLUMNS)])]
-        print_table(out, "Judges beside people", list(_JUDGE_COLUMNS.values()), rows)
+        print_frame(out, "Judges beside people", overall, _JUDGE_COLUMNS)
     for sentence in [*remarks(summary), *(judges.remarks if judges is not None else [])]:
         out.print(f"Note: {escape(sentence)}")
     for name, path in files.items():
@@ -262,10 +248,6 @@ def p_text(value: float) -> str:
     return "<0.001" if value < _SMALLEST_P else f"{value:.3f}"
 
 
-def _rows(frame: pd.DataFrame) -> list[tuple[object, ...]]:
-    return list(frame.itertuples(index=False, name=None))
-
-
 def _percent(value: object) -> str:
     if not isinstance(value, numbers.Real) or not math.isfinite(value):
         return "–"
@@ -279,6 +261,13 @@ def _cell(value: object) -> str:
         return "–"
     number = float(value)
     return f"{number:,.0f}" if isinstance(value, numbers.Integral) else f"{number:z,.2f}"
+
+
+def print_frame(out: Console, title: str, frame: pd.DataFrame, headings: Mapping[str, str] | None = None) -> None:
+    """Print columns of a frame, each under its heading; None: all, under their own names."""
+    shown = frame if headings is None else frame[list(headings)].rename(columns=headings)
+    rows = [[_cell(value) for value in row] for row in shown.itertuples(index=False, name=None)]
+    print_table(out, title, list(shown.columns), rows)
 
 
 def print_table(out: Console, title: str, columns: Row, rows: Sequence[Row]) -> None:

@@ -46,6 +46,10 @@ class Estimate:
     total: int
     clusters: int
 
+    def interval(self) -> dict[str, float]:
+        """Value, error and interval, by the names of the tables' columns."""
+        return {"value": self.value, "se": self.se, "low": self.low, "high": self.high}
+
 
 NOTHING = Estimate(math.nan, math.nan, math.nan, math.nan, 0, 0)
 

@@ -13,27 +13,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from model_chat.analysis.frames import columns
 from model_chat.records.reading import ReadConversation
 from model_chat.records.schema import MODEL_IDX, Completion, Generation
 
 FAILED = "model failed"
 """How the reason of an incomplete conversation begins whose model failed."""
-COLUMNS = (
-    "model_nickname",
-    "replies",
-    "served_models",
-    "seconds_median",
-    "seconds_p95",
-    "first_token_median",
-    "first_token_p95",
-    "prompt_tokens",
-    "completion_tokens",
-    "cut_at_limit",
-    "retries",
-    "failures",
-    "cost_usd",
-    "not_paced",
+COLUMNS = columns(
+    "model_nickname replies served_models seconds_median seconds_p95 first_token_median first_token_p95 prompt_tokens "
+    "completion_tokens cut_at_limit retries failures cost_usd not_paced"
 )
+_COUNTS = ("replies", "prompt_tokens", "completion_tokens", "cut_at_limit", "retries", "failures", "not_paced")
 
 
 class ConversationGenerations(NamedTuple):
@@ -144,25 +134,17 @@ class GenerationTotals:
         rows = [
             {
                 "model_nickname": nickname,
-                "replies": of_model.replies,
                 "served_models": "; ".join(of_model.served_models) or None,
                 "seconds_median": _quantile(of_model.seconds, 0.5),
                 "seconds_p95": _quantile(of_model.seconds, 0.95),
                 "first_token_median": _quantile(of_model.first_token, 0.5),
                 "first_token_p95": _quantile(of_model.first_token, 0.95),
-                "prompt_tokens": of_model.prompt_tokens,
-                "completion_tokens": of_model.completion_tokens,
-                "cut_at_limit": of_model.cut_at_limit,
-                "retries": of_model.retries,
-                "failures": of_model.failures,
-                "cost_usd": of_model.cost_usd,
-                "not_paced": of_model.not_paced,
+                **{name: getattr(of_model, name) for name in (*_COUNTS, "cost_usd")},
             }
             for nickname, of_model in sorted(self._of_model.items())
         ]
-        frame = pd.DataFrame(rows, columns=list(COLUMNS))
-        whole = ("replies", "prompt_tokens", "completion_tokens", "cut_at_limit", "retries", "failures", "not_paced")
-        return frame.astype({**dict.fromkeys(whole, "Int64"), "cost_usd": "float64"})
+        frame = pd.DataFrame(rows, columns=COLUMNS)
+        return frame.astype({**dict.fromkeys(_COUNTS, "Int64"), "cost_usd": "float64"})
 
     def remarks(self) -> list[str]:
         """Say what a reader has to know: models that were served as several, and what was spent."""

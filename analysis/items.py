@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from model_chat.analysis import statistics
 from model_chat.analysis.answers import (
     ANSWER_COLUMNS,
     ITEM_COLUMNS,
@@ -28,21 +27,9 @@ from model_chat.analysis.answers import (
 )
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.by_conversation import ByConversation
-from model_chat.analysis.estimates import Estimate, Floats
-from model_chat.configuration.study_items import (
-    NOT_APPLICABLE,
-    OTHER,
-    BestWorstItem,
-    ChoiceItem,
-    HighlightItem,
-    Item,
-    MatrixItem,
-    NumberItem,
-    RankingItem,
-    ScaleItem,
-    SliderItem,
-    TextItem,
-)
+from model_chat.analysis.estimates import Estimate, Floats, cluster_sums, mean, rate
+from model_chat.configuration import study_items as kinds
+from model_chat.configuration.study_items import NOT_APPLICABLE, OTHER, Item
 from model_chat.quality.words import count_words
 
 RATE, MEAN = "rate", "mean"
@@ -109,36 +96,36 @@ def _score(option: str) -> Measure:
 
 def aspects_of(item: Item) -> Iterator[Aspect]:
     """What is estimated of an item, in the order in which it is shown."""
-    if isinstance(item, ScaleItem):
+    if isinstance(item, kinds.ScaleItem):
         yield Aspect("", MEAN, (1, item.points), _number)
         if item.not_applicable:
             yield Aspect(NOT_APPLICABLE, RATE, None, _is(NOT_APPLICABLE))
-    elif isinstance(item, SliderItem):
+    elif isinstance(item, kinds.SliderItem):
         yield Aspect("", MEAN, (0, 100), _number)
-    elif isinstance(item, NumberItem):
+    elif isinstance(item, kinds.NumberItem):
         bounds = None if item.min is None or item.max is None else (item.min, item.max)
         yield Aspect("", MEAN, bounds, _number)
-    elif isinstance(item, ChoiceItem):
+    elif isinstance(item, kinds.ChoiceItem):
         for option in item.options:
             yield Aspect(option, RATE, None, _chosen(option))
         if item.other:
             yield Aspect(OTHER, RATE, None, _chosen({OTHER}))
-    elif isinstance(item, TextItem):
+    elif isinstance(item, kinds.TextItem):
         yield Aspect("words", MEAN, None, lambda value: float(count_words(value)) if isinstance(value, str) else None)
-    elif isinstance(item, RankingItem):
+    elif isinstance(item, kinds.RankingItem):
         for option in item.options:
             yield Aspect(option, MEAN, (1, len(item.options)), _rank(option))
-    elif isinstance(item, BestWorstItem):
+    elif isinstance(item, kinds.BestWorstItem):
         for option in item.options:
             yield Aspect(f"{option}: best", RATE, None, _end(option, "best"))
             yield Aspect(f"{option}: worst", RATE, None, _end(option, "worst"))
             yield Aspect(f"{option}: score", MEAN, (-1, 1), _score(option))
-    elif isinstance(item, MatrixItem):
+    elif isinstance(item, kinds.MatrixItem):
         for row in item.rows:
             yield Aspect(row, MEAN, (1, item.points), _row(row, _number))
             if item.not_applicable:
                 yield Aspect(f"{row}: {NOT_APPLICABLE}", RATE, None, _row(row, _is(NOT_APPLICABLE)))
-    elif isinstance(item, HighlightItem):
+    elif isinstance(item, kinds.HighlightItem):
         yield Aspect("marked", RATE, None, lambda value: float(bool(value)))
 
 
@@ -167,11 +154,11 @@ class ItemMetric:
             own = units.model == model
             sums, totals = (values[own] for values in units.shared_out(self.sums, self.totals))
             clusters = units.cluster[own]
-        sums = statistics.cluster_sums(sums, clusters)
-        totals = statistics.cluster_sums(totals, clusters)
+        sums = cluster_sums(sums, clusters)
+        totals = cluster_sums(totals, clusters)
         if self.aspect.measure == RATE:
-            return statistics.rate(sums, totals, confidence)
-        return statistics.mean(sums, totals, confidence, self.aspect.bounds)
+            return rate(sums, totals, confidence)
+        return mean(sums, totals, confidence, self.aspect.bounds)
 
 
 def item_metrics(data: Data) -> list[ItemMetric]:
@@ -188,7 +175,7 @@ def item_metrics(data: Data) -> list[ItemMetric]:
                     entry = data.entry_of(answer)
                     sums[entry] += value
                     totals[entry] += 1
-            if isinstance(asked.item, HighlightItem):
+            if isinstance(asked.item, kinds.HighlightItem):
                 # Whoever marks nothing has answered, too: the replies that were asked about are what counts.
                 replies = data.column("model_utterances") if asked.of_reply == "every_reply" else data.last_replies
                 totals = np.maximum(totals, replies)
@@ -204,26 +191,12 @@ def items(units: ByConversation, metrics: list[ItemMetric]) -> pd.DataFrame:
         item = metric.asked.item
         for number, name in enumerate(data.models):
             found = metric.estimate(units, number, data.settings.confidence)
-            if not data.has_row(number, found.total):
-                continue
-            rows.append(
-                {
-                    "page": metric.asked.page,
-                    "item": item.id,
-                    "kind": item.kind,
-                    "question": item.question,
-                    "aspect": metric.aspect.name,
-                    "measure": metric.aspect.measure,
-                    "model_nickname": name,
-                    "value": found.value,
-                    "se": found.se,
-                    "low": found.low,
-                    "high": found.high,
-                    "answers": found.total,
-                    "workers": found.clusters,
-                }
-            )
-    return pd.DataFrame(rows, columns=list(ITEM_COLUMNS))
+            if data.has_row(number, found.total):
+                asked = {"page": metric.asked.page, "item": item.id, "kind": item.kind, "question": item.question}
+                about = {"aspect": metric.aspect.name, "measure": metric.aspect.measure, "model_nickname": name}
+                counts = {"answers": found.total, "workers": found.clusters}
+                rows.append({**asked, **about, **found.interval(), **counts})
+    return pd.DataFrame(rows, columns=ITEM_COLUMNS)
 
 
 def answers(data: Data) -> pd.DataFrame:
@@ -240,7 +213,7 @@ def answers(data: Data) -> pd.DataFrame:
         )
         for given in data.corpus.answers.given
     ]
-    frame = pd.DataFrame(rows, columns=list(ANSWER_COLUMNS))
+    frame = pd.DataFrame(rows, columns=ANSWER_COLUMNS)
     frame["utterance_idx"] = frame["utterance_idx"].astype("Int64")
     return frame
 
@@ -250,9 +223,9 @@ def texts(data: Data) -> list[tuple[Asked, list[Given]]]:
     found = []
     for asked in data.corpus.answers.asked():
         given = data.corpus.answers.of(asked.page, asked.item.id)
-        if isinstance(asked.item, ChoiceItem):
+        if isinstance(asked.item, kinds.ChoiceItem):
             given = [one._replace(value=text) for one in given if (text := _own_text(one.value)) is not None]
-        elif not isinstance(asked.item, TextItem):
+        elif not isinstance(asked.item, kinds.TextItem):
             continue
         if given:
             found.append((asked, given))
@@ -278,4 +251,4 @@ def splits(data: Data, metrics: list[ItemMetric]) -> pd.DataFrame:
             others = [metric for metric in metrics if metric.asked.item.id != item]
             results = ByConversation(data, column == level).results(others)
             rows += [{"by": item, "level": level} | row for row in results]
-    return pd.DataFrame(rows, columns=list(SPLIT_COLUMNS))
+    return pd.DataFrame(rows, columns=SPLIT_COLUMNS)

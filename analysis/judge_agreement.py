@@ -27,38 +27,14 @@ from scipy import special
 from model_chat.analysis.agreement import agreement
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
+from model_chat.analysis.frames import columns
 from model_chat.analysis.observations import RATING, Observations, item_observations, rating_observations
 from model_chat.records.llm_judgments import CONVERSATION, REPLY, LlmJudgment
 from model_chat.records.schema import MODEL_IDX
 
-COLUMNS = (
-    "judge",
-    "judged",
-    "kind",
-    "level",
-    "by",
-    "group",
-    "from",
-    "to",
-    "items",
-    "judgments",
-    "workers",
-    "raw",
-    "raw_low",
-    "raw_high",
-    "kappa",
-    "kappa_low",
-    "kappa_high",
-    "alpha",
-    "person_items",
-    "person_judgments",
-    "person_raw",
-    "person_alpha",
-    "judge_rate",
-    "person_rate",
-    "difference",
-    "low",
-    "high",
+COLUMNS = columns(
+    "judge judged kind level by group from to items judgments workers raw raw_low raw_high kappa kappa_low kappa_high "
+    "alpha person_items person_judgments person_raw person_alpha judge_rate person_rate difference low high"
 )
 EVERYTHING, LENGTH, POSITION = "all", "length", "position"
 _GROUPS = {LENGTH: ("short", "middle", "long"), POSITION: ("early", "middle", "late")}
@@ -74,7 +50,6 @@ class JudgeAgreement:
             exchange (`position`, from 1); these go from `from` to `to`. `raw`, `kappa` and `alpha` are of judge and people,
             `person_…` of people among themselves on the items that the judge has judged; `difference` is `judge_rate` less
             `person_rate`. `level` is that of both alphas: where it is `ordinal`, rates are means, and there is no kappa.
-        remarks: sentences about the judgments.
     """
 
     table: pd.DataFrame
@@ -126,7 +101,6 @@ def judge_agreement(data: Data, judgments: Sequence[LlmJudgment]) -> JudgeAgreem
     """Set judges beside the people of a corpus.
 
     Args:
-        data: people's annotations.
         judgments: of one or more judges; those of items that no counted conversation has are not used.
     """
     turns = data.corpus.turns
@@ -151,7 +125,7 @@ def judge_agreement(data: Data, judgments: Sequence[LlmJudgment]) -> JudgeAgreem
             ]
         for observed in others:
             rows += _other_rows(data, judge, own, observed)
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame(rows, columns=COLUMNS)
     return JudgeAgreement(table, remarks)
 
 

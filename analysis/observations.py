@@ -37,8 +37,6 @@ class Observations:
         kind: :data:`RATING` or :data:`ITEM`.
         is_ordered: whether values have an order; without, they are 0 and 1.
         asked, aspect: of an item.
-        question: number of the rating.
-        of_reply: whether it is about a reply.
         values, items, records: an answer each: its number, what it is about, and the record that has it.
         length: characters of the reply, or of all replies of the conversation.
         position: of the reply, from 1; all 1 for conversations.

@@ -39,10 +39,10 @@ class _Result(Protocol):
         """Wait for the chunk."""
 
 
-def chunked(sources: Sequence[Source], size: int = CHUNK_SIZE) -> Iterator[list[Source]]:
-    """Cut ``sources`` into lists of at most ``size``."""
-    for start in range(0, len(sources), size):
-        yield list(sources[start : start + size])
+def chunked(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    """Cut ``sources`` into lists of at most :data:`CHUNK_SIZE`."""
+    for start in range(0, len(sources), CHUNK_SIZE):
+        yield list(sources[start : start + CHUNK_SIZE])
 
 
 def run_builder(

@@ -21,10 +21,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from scipy import special, stats
 
+from model_chat.analysis.frames import columns
 from model_chat.configuration.yaml_files import read_yaml
 from model_chat.errors import ConfigurationError
 
-COLUMNS = ("measure", "kind", "difference", "workers", "conversations", "se", "power", "workers_needed", "detectable")
+COLUMNS = columns("measure kind difference workers conversations se power workers_needed detectable")
 MOST_WORKERS = 100_000
 """Workers up to which the number that is needed is looked for."""
 LARGEST = 1e9
@@ -298,7 +299,7 @@ def planned(plan: Plan) -> pd.DataFrame:
                     "detectable": reach * se,
                 }
             )
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"workers_needed": "Int64"})
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"workers_needed": "Int64"})
 
 
 def _needed(effect: float, variance: float, lost: float, plan: Plan) -> int | None:

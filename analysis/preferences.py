@@ -14,6 +14,7 @@ from scipy import special
 from model_chat.analysis import ranking
 from model_chat.analysis.comparison import holm
 from model_chat.analysis.estimates import TIE, Estimate, Floats, cluster_sums, rate
+from model_chat.analysis.frames import columns
 from model_chat.analysis.ranking import EVEN, LEFT, RIGHT, Judgements
 from model_chat.records.schema import Pick
 
@@ -22,42 +23,13 @@ if TYPE_CHECKING:
 
     from model_chat.analysis.arrays import Data
 
-WIN_COLUMNS = (
-    "model_a",
-    "model_b",
-    "wins_a",
-    "wins_b",
-    "ties",
-    "both_bad",
-    "win_rate_a",
-    "se",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "workers",
-    "question",
+WIN_COLUMNS = columns("model_a model_b wins_a wins_b ties both_bad win_rate_a se low high p p_holm workers question")
+RANKING_COLUMNS = columns(
+    "model_nickname strength se low high rank_low rank_high judgements workers bootstrap_low bootstrap_high "
+    "strength_controlled se_controlled low_controlled high_controlled question"
 )
-RANKING_COLUMNS = (
-    "model_nickname",
-    "strength",
-    "se",
-    "low",
-    "high",
-    "rank_low",
-    "rank_high",
-    "judgements",
-    "workers",
-    "bootstrap_low",
-    "bootstrap_high",
-    "strength_controlled",
-    "se_controlled",
-    "low_controlled",
-    "high_controlled",
-    "question",
-)
-EFFECT_COLUMNS = ("effect", "value", "se", "low", "high", "p", "judgements", "workers", "question")
-CURVE_COLUMNS = ("model_nickname", "turn_idx", "win_rate", "low", "high", "judgements", "workers", "question")
+EFFECT_COLUMNS = columns("effect value se low high p judgements workers question")
+CURVE_COLUMNS = columns("model_nickname turn_idx win_rate low high judgements workers question")
 SIDE_RATE, SIDE, LENGTH, FORMAT = "left_side_rate", "left_side", "length", "format"
 """Effects: the share of decided judgements that the left side won; and log odds for the left side, for each doubling of
 characters, and for each doubling of one more than the Markdown marks."""
@@ -74,7 +46,6 @@ class Preferences:
         ranking: a row a model, the strongest first.
         effects: a row an effect that no model has: side, length, format.
         curves: a row a model and exchange: the share of its judgements that it won, ties as a half.
-        remarks: sentences.
     """
 
     wins: pd.DataFrame
@@ -101,10 +72,10 @@ def preferences(data: Data) -> Preferences:
         effects += [{**row, "question": asked.question} for row in _effects(asked, settings.confidence)]
         curves += [{**row, "question": asked.question} for row in _curves(asked, settings.confidence)]
     return Preferences(
-        wins=pd.DataFrame(wins, columns=list(WIN_COLUMNS)),
-        ranking=pd.DataFrame(ranked, columns=list(RANKING_COLUMNS)),
-        effects=pd.DataFrame(effects, columns=list(EFFECT_COLUMNS)),
-        curves=pd.DataFrame(curves, columns=list(CURVE_COLUMNS)),
+        wins=pd.DataFrame(wins, columns=WIN_COLUMNS),
+        ranking=pd.DataFrame(ranked, columns=RANKING_COLUMNS),
+        effects=pd.DataFrame(effects, columns=EFFECT_COLUMNS),
+        curves=pd.DataFrame(curves, columns=CURVE_COLUMNS),
         remarks=said,
     )
 

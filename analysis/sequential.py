@@ -18,28 +18,28 @@ import pandas as pd
 from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.comparison import difference
 from model_chat.analysis.estimates import TIE
+from model_chat.analysis.frames import columns
 from model_chat.analysis.preferences import Preferences
 from model_chat.analysis.summary import records
 
-COLUMNS = ("about", "metric", "model_a", "model_b", "value", "se", "low", "high", "workers", "question")
+COLUMNS = columns("about metric model_a model_b value se low high workers question")
 FEWEST_WORKERS = 10
 """Below, the errors are too rough for any interval to hold (see also :data:`model_chat.analysis.remarks.FEW_WORKERS`)."""
 TIGHTEST = 100
 """Workers at which the sequence is tightest; it must not depend on the data."""
 
 
-def half_width(se: float, workers: int, confidence: float = 0.95, tightest: int = TIGHTEST) -> float:
+def half_width(se: float, workers: int, confidence: float = 0.95) -> float:
     """Half the width of the interval at one look; NaN with fewer than :data:`FEWEST_WORKERS` workers or without an error.
 
     Args:
         se: clustered standard error of the estimate.
         confidence: for all looks together.
-        tightest: workers at which the sequence is tightest.
     """
     if workers < FEWEST_WORKERS or not se > TIE:
         return math.nan
     alpha = 1 - confidence
-    rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / tightest
+    rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / TIGHTEST
     spread = workers * rho_squared + 1
     return se * math.sqrt(2 * spread / (workers * rho_squared) * math.log(math.sqrt(spread) / alpha))
 
@@ -49,7 +49,6 @@ def sequential(units: ByConversation, estimates: pd.DataFrame, preferences: Pref
 
     Args:
         estimates: :func:`model_chat.analysis.tables.estimates`.
-        preferences: of compared replies; None where there are none.
 
     Returns:
         `about` is `estimate` (a model's rate or mean), `difference` (``model_a`` less ``model_b``), `win_rate` (of
@@ -78,4 +77,4 @@ def sequential(units: ByConversation, estimates: pd.DataFrame, preferences: Pref
             add("win_rate", row.win_rate_a, row.se, row.workers, **names)
         for row in records(preferences.ranking):
             add("strength", row.strength, row.se, row.workers, model_a=row.model_nickname, question=row.question)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=COLUMNS)

@@ -7,8 +7,8 @@ import datetime
 import math
 import os
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from model_chat.configuration.lists import ids_of, split_list
@@ -25,6 +25,24 @@ OWN_COLUMNS = frozenset(
     {"folder", "worker_id", "hit_id", "model_nickname", "conversation_idx", "turn_idx", "agent_idx", "text"}
 )
 _DATE_FORMS = ("%Y_%m_%d", "%Y-%m-%d", "%Y%m%d")
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "max_convos_per_worker": (lambda value: value == NO_LIMIT or value >= 1, "1 or more, or -1 for no limit"),
+    "min_word_count": (lambda value: value >= 0, "0 or more"),
+    "min_seconds_per_message": (lambda value: value >= 0, "0 or more seconds"),
+    "report_conversations": (lambda value: value >= NO_LIMIT, "0 or more, or -1 for all"),
+    "confidence": (lambda value: 0.5 <= value < 1, "at least 0.5 and below 1"),
+    "bootstrap": (lambda value: value >= 100, "100 or more"),
+    "permutations": (lambda value: value >= 99, "99 or more"),
+    "seed": (lambda value: value >= 0, "0 or more"),
+    "power": (lambda value: 0 < value < 1, "between 0 and 1, for instance 0.8"),
+    "rate_difference": (lambda value: 0 < value < 1, "between 0 and 1, for instance 0.1"),
+    "rating_difference": (lambda value: 0 < value <= 4, "above 0 and at most 4"),
+    "max_pasted_share": (lambda value: 0 <= value <= 1, "between 0 and 1"),
+    "max_times_away": (lambda value: value == NO_LIMIT or 0 <= value < math.inf, "0 or more, or -1 for no limit"),
+    "min_keys_per_character": (lambda value: 0 <= value < math.inf, "0 or more"),
+    "processes": (lambda value: value >= 0, "1 or more, or 0 to choose by itself"),
+}
+"""Flag -> whether a number is allowed, and which numbers are."""
 
 
 @dataclass(frozen=True)
@@ -113,26 +131,21 @@ def add_source_flags(parser: argparse.ArgumentParser, of_conf: str | None = None
 
 def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Declare every flag of the command on ``parser``, and return it."""
-    usual = Settings()
     add_source_flags(parser, "its folder, its task and its boxes")
     output = parser.add_argument_group("what to write")
     output.add_argument("--output-folder", metavar="PATH", help="where results go; made when missing")
-    output.add_argument("--results-format", choices=FORMATS, default=usual.results_format, help="default: %(default)s")
+    output.add_argument("--results-format", choices=FORMATS, help="default: %(default)s")
     output.add_argument(
         "--csv-guard",
         action=argparse.BooleanOptionalAction,
-        default=usual.csv_guard,
         help="in csv files, put an apostrophe before texts that a spreadsheet would run as a formula (they begin with "
         "= + - @, tab or carriage return); json and parquet always hold the texts as they are (default: on)",
     )
-    output.add_argument(
-        "--report", action=argparse.BooleanOptionalAction, default=usual.report, help="HTML report (default: on)"
-    )
+    output.add_argument("--report", action=argparse.BooleanOptionalAction, help="HTML report (default: on)")
     output.add_argument(
         "--report-conversations",
         type=int,
         metavar="N",
-        default=usual.report_conversations,
         help="conversations to browse in the report, a seeded sample if there are more (default: %(default)s; -1: all)",
     )
     labels = parser.add_argument_group("annotation")
@@ -151,14 +164,12 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--max-convos-per-worker",
         type=int,
         metavar="N",
-        default=usual.max_convos_per_worker,
         help="count a worker's first N conversations (default: %(default)s; -1: no limit)",
     )
     rules.add_argument(
         "--min-word-count",
         type=float,
         metavar="X",
-        default=usual.min_word_count,
         help="leave out conversations whose human messages have fewer words on average (default: %(default)g; 0: none)",
     )
     rules.add_argument(
@@ -175,7 +186,6 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     rules.add_argument(
         "--run-type",
         choices=("all", "live", "sandbox"),
-        default=usual.run_type,
         help="by file name (default: %(default)s)",
     )
     rules.add_argument("--include-simulated", action="store_true", help="count workers who were played by a model")
@@ -193,7 +203,6 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--min-seconds-per-message",
         type=float,
         metavar="S",
-        default=usual.min_seconds_per_message,
         help="leave out conversations whose median time from reply to answer is shorter (default: 0, off)",
     )
     numbers = parser.add_argument_group("statistics")
@@ -203,18 +212,10 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         default="",
         help="items of the study flow, asked before the chat, to split results by; they become columns of the results, too",
     )
-    numbers.add_argument(
-        "--confidence", type=float, default=usual.confidence, help="of intervals (default: %(default)s)"
-    )
-    numbers.add_argument(
-        "--bootstrap", type=int, metavar="N", default=usual.bootstrap, help="resamples (default: %(default)s)"
-    )
-    numbers.add_argument(
-        "--permutations", type=int, metavar="N", default=usual.permutations, help="of a test (default: %(default)s)"
-    )
-    numbers.add_argument(
-        "--seed", type=int, default=usual.seed, help="of resampling and sampling (default: %(default)s)"
-    )
+    numbers.add_argument("--confidence", type=float, help="of intervals (default: %(default)s)")
+    numbers.add_argument("--bootstrap", type=int, metavar="N", help="resamples (default: %(default)s)")
+    numbers.add_argument("--permutations", type=int, metavar="N", help="of a test (default: %(default)s)")
+    numbers.add_argument("--seed", type=int, help="of resampling and sampling (default: %(default)s)")
     numbers.add_argument(
         "--sequential",
         action="store_true",
@@ -230,19 +231,17 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         metavar="FILE",
         help="judgments.jsonl of scripts/judge.py: adds how far the model that judged agrees with people (docs/judges.md)",
     )
-    numbers.add_argument("--power", type=float, default=usual.power, help="wanted (default: %(default)s)")
+    numbers.add_argument("--power", type=float, help="wanted (default: %(default)s)")
     numbers.add_argument(
         "--rate-difference",
         type=float,
         metavar="D",
-        default=usual.rate_difference,
         help="difference of two bucket rates worth finding, for the power table (default: %(default)s)",
     )
     numbers.add_argument(
         "--rating-difference",
         type=float,
         metavar="D",
-        default=usual.rating_difference,
         help="difference of two mean ratings worth finding (default: %(default)s)",
     )
     signals = parser.add_argument_group(
@@ -252,7 +251,6 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--max-pasted-share",
         type=float,
         metavar="S",
-        default=usual.max_pasted_share,
         help="share of a worker's characters that may be pasted; results are also given without those above "
         "(default: %(default)s; 1: never)",
     )
@@ -260,26 +258,26 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--max-times-away",
         type=float,
         metavar="N",
-        default=usual.max_times_away,
         help="times away from the page for each message, on average; as above (default: %(default)s: no limit)",
     )
     signals.add_argument(
         "--min-keys-per-character",
         type=float,
         metavar="K",
-        default=usual.min_keys_per_character,
         help="keys pressed for each character, where they are known; results are also given without those below "
         "(default: %(default)g: none)",
     )
     machine = parser.add_argument_group("machine")
     machine.add_argument(
-        "--processes", type=int, metavar="N", default=0, help="that read (default: as many as pay on this machine)"
+        "--processes", type=int, metavar="N", help="that read (default: as many as pay on this machine)"
     )
     machine.add_argument(
         "--dask-scheduler",
         metavar="ADDRESS",
         help="read on a Dask cluster that sees the same files: tcp://host:8786, or local (needs the extra [scale])",
     )
+    usual = {field.name: field.default for field in fields(Settings) if isinstance(field.default, bool | int | float)}
+    parser.set_defaults(results_format=FORMATS[0], run_type="all", **usual)
     return parser
 
 
@@ -309,60 +307,10 @@ def settings_from(options: argparse.Namespace) -> Settings:
         faults.append("--mephisto-statuses is empty; give at least one status, for instance completed.")
     hits = frozenset(_split("--hit-block-list", options.hit_block_list, faults, ids_of))
     workers = frozenset(_split("--worker-block-list", options.worker_block_list, faults, ids_of))
-    for fits, flag, value, right in (
-        (
-            options.max_convos_per_worker == NO_LIMIT or options.max_convos_per_worker >= 1,
-            "--max-convos-per-worker",
-            options.max_convos_per_worker,
-            "1 or more, or -1 for no limit",
-        ),
-        (options.min_word_count >= 0, "--min-word-count", options.min_word_count, "0 or more"),
-        (
-            options.min_seconds_per_message >= 0,
-            "--min-seconds-per-message",
-            options.min_seconds_per_message,
-            "0 or more seconds",
-        ),
-        (
-            options.report_conversations >= NO_LIMIT,
-            "--report-conversations",
-            options.report_conversations,
-            "0 or more, or -1 for all",
-        ),
-        (
-            0.5 <= options.confidence < 1,
-            "--confidence",
-            options.confidence,
-            "at least 0.5 and below 1",
-        ),
-        (options.bootstrap >= 100, "--bootstrap", options.bootstrap, "100 or more"),
-        (options.permutations >= 99, "--permutations", options.permutations, "99 or more"),
-        (options.seed >= 0, "--seed", options.seed, "0 or more"),
-        (0 < options.power < 1, "--power", options.power, "between 0 and 1, for instance 0.8"),
-        (
-            0 < options.rate_difference < 1,
-            "--rate-difference",
-            options.rate_difference,
-            "between 0 and 1, for instance 0.1",
-        ),
-        (0 < options.rating_difference <= 4, "--rating-difference", options.rating_difference, "above 0 and at most 4"),
-        (0 <= options.max_pasted_share <= 1, "--max-pasted-share", options.max_pasted_share, "between 0 and 1"),
-        (
-            options.max_times_away == NO_LIMIT or 0 <= options.max_times_away < math.inf,
-            "--max-times-away",
-            options.max_times_away,
-            "0 or more, or -1 for no limit",
-        ),
-        (
-            0 <= options.min_keys_per_character < math.inf,
-            "--min-keys-per-character",
-            options.min_keys_per_character,
-            "0 or more",
-        ),
-        (options.processes >= 0, "--processes", options.processes, "1 or more, or 0 to choose by itself"),
-    ):
-        if not fits:
-            faults.append(f"{flag} is {value}; it has to be {right}.")
+    for name, (is_right, right) in _RANGES.items():
+        value = getattr(options, name)
+        if not is_right(value):
+            faults.append(f"--{name.replace('_', '-')} is {value}; it has to be {right}.")
     faults += _judgments_faults(options.judgments, buckets)
     output = Path(options.output_folder).expanduser()
     if output.exists() and not output.is_dir():
@@ -370,47 +318,20 @@ def settings_from(options: argparse.Namespace) -> Settings:
     elif not os.access(existing_parent(output), os.W_OK):
         faults.append(f"--output-folder is '{options.output_folder}', where you may not write; give another folder.")
     ConfigurationError.raise_if(faults)
-    return Settings(
-        results_folders=tuple(os.path.expanduser(folder) for folder in folders),  # noqa: PTH111 (kept as the user spelt it)
-        task_name=options.task_name,
-        database_path=options.database_path,
-        mephisto_statuses=statuses,
-        output_folder=str(output),
-        problem_buckets=buckets,
-        start_date=start,
-        max_convos_per_worker=options.max_convos_per_worker,
-        min_word_count=options.min_word_count,
-        hit_block_list=hits,
-        worker_block_list=workers,
-        by=by,
-        as_original=options.as_original,
-        results_format=options.results_format,
-        run_type=options.run_type,
-        include_incomplete=options.include_incomplete,
-        include_simulated=options.include_simulated,
-        exclude_violations=options.exclude_violations,
+    given = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    checked = {
+        "results_folders": tuple(os.path.expanduser(folder) for folder in folders),  # noqa: PTH111 (kept as the user spelt it)
+        "mephisto_statuses": statuses,
+        "output_folder": str(output),
+        "problem_buckets": buckets,
+        "start_date": start,
+        "hit_block_list": hits,
+        "worker_block_list": workers,
+        "by": by,
         # The original knew no duplicates, but read one source; with both, a conversation is in each of them.
-        keep_duplicates=options.keep_duplicates or (options.as_original and not (folders and options.task_name)),
-        filter_uniform_hits=options.filter_uniform_hits,
-        min_seconds_per_message=options.min_seconds_per_message,
-        csv_guard=options.csv_guard,
-        confidence=options.confidence,
-        bootstrap=options.bootstrap,
-        permutations=options.permutations,
-        seed=options.seed,
-        sequential=options.sequential,
-        power=options.power,
-        rate_difference=options.rate_difference,
-        rating_difference=options.rating_difference,
-        report=options.report,
-        report_conversations=options.report_conversations,
-        max_pasted_share=options.max_pasted_share,
-        max_times_away=options.max_times_away,
-        min_keys_per_character=options.min_keys_per_character,
-        judgments=options.judgments,
-        processes=options.processes,
-        dask_scheduler=options.dask_scheduler,
-    )
+        "keep_duplicates": options.keep_duplicates or (options.as_original and not (folders and options.task_name)),
+    }
+    return Settings(**{**given, **checked})
 
 
 def _split(
@@ -471,12 +392,5 @@ def _date(text: str, faults: list[str]) -> datetime.date | None:
 
 def existing_parent(path: Path) -> Path:
     """The nearest folder above ``path``, or itself, that is there."""
-    for place in _self_and_parents(path.resolve()):
-        if place.exists():
-            return place
-    return path
-
-
-def _self_and_parents(path: Path) -> Iterable[Path]:
-    yield path
-    yield from path.parents
+    real = path.resolve()
+    return next((place for place in (real, *real.parents) if place.exists()), path)

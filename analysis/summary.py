@@ -106,7 +106,7 @@ def _answers(units: ByConversation) -> tuple[list[ItemMetric], pd.DataFrame, pd.
     data = units.data
     if not data.corpus.answers:
         columns = (ITEM_COLUMNS, ANSWER_COLUMNS, SPLIT_COLUMNS)
-        of_items, answers, splits = (pd.DataFrame(columns=list(names)) for names in columns)
+        of_items, answers, splits = (pd.DataFrame(columns=names) for names in columns)
         return [], of_items, answers, splits
     from model_chat.analysis import items  # the kinds of items are imported only where there are any
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from model_chat.analysis import statistics
+from model_chat.analysis.agreement import agreement as agreement_of
 from model_chat.analysis.agreement import count_judgments
 from model_chat.analysis.alpha_interval import alpha_interval
 from model_chat.analysis.arrays import RATING_BOUNDS, Data, Metric
 from model_chat.analysis.by_conversation import ByConversation
-from model_chat.analysis.estimates import Estimate, Floats
+from model_chat.analysis.comparison import cliffs_delta, cohens_h, difference, hedges_g, holm, power_to_compare
+from model_chat.analysis.estimates import (
+    Estimate,
+    Floats,
+    bootstrap,
+    cluster_sums,
+    mean,
+    rate,
+    standardise_per_worker,
+)
+from model_chat.analysis.frames import columns
+from model_chat.analysis.permutation import compare_models
 from model_chat.analysis.settings import Settings
+from model_chat.analysis.worker_quality import worker_quality
 
 CLEAN_FIELDS = ("clean_conversations", "clean_share")
 LARGEST_DIFFERENCE = {"rate": 1.0, "rating": RATING_BOUNDS[1] - RATING_BOUNDS[0]}
@@ -22,10 +34,6 @@ LARGEST_DIFFERENCE = {"rate": 1.0, "rating": RATING_BOUNDS[1] - RATING_BOUNDS[0]
 _RATING_VALUES = (1, 2, 3, 4, 5)
 _MOST_EXCHANGES = 50
 """Exchanges that the by-turn table follows; beyond, there are hardly ever enough conversations left for a curve."""
-
-
-def _frame(rows: list[dict[str, object]], columns: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(columns))
 
 
 def _or_none(count: float, is_known: bool) -> object:
@@ -107,19 +115,8 @@ def workers(data: Data) -> pd.DataFrame:
     return frame.sort_values(order, ascending=[False, False, True]).reset_index(drop=True)
 
 
-_ESTIMATE_COLUMNS = (
-    "model_nickname",
-    "metric",
-    "kind",
-    "value",
-    "se",
-    "low",
-    "high",
-    "bootstrap_se",
-    "bootstrap_low",
-    "bootstrap_high",
-    "total",
-    "workers",
+_ESTIMATE_COLUMNS = columns(
+    "model_nickname metric kind value se low high bootstrap_se bootstrap_low bootstrap_high total workers"
 )
 
 
@@ -140,52 +137,30 @@ def estimates(units: ByConversation) -> pd.DataFrame:
             ]
             if not metrics:
                 continue
-            sums = statistics.cluster_sums(np.stack([m.sums[own] for m in metrics], axis=1), clusters)
-            totals = statistics.cluster_sums(np.stack([m.totals[own] for m in metrics], axis=1), clusters)
-            boots = statistics.bootstrap(
-                sums, totals, rng, settings.bootstrap, settings.confidence, logit=kind == "rate"
-            )
+            sums = cluster_sums(np.stack([m.sums[own] for m in metrics], axis=1), clusters)
+            totals = cluster_sums(np.stack([m.totals[own] for m in metrics], axis=1), clusters)
+            boots = bootstrap(sums, totals, rng, settings.bootstrap, settings.confidence, logit=kind == "rate")
             for i, (metric, boot) in enumerate(zip(metrics, boots, strict=True)):
                 estimate = _estimate_of(metric, sums[:, i], totals[:, i], settings.confidence)
-                rows.append(
-                    {
-                        "model_nickname": name,
-                        "metric": metric.name,
-                        "kind": kind,
-                        "value": estimate.value,
-                        "se": estimate.se,
-                        "low": estimate.low,
-                        "high": estimate.high,
-                        "bootstrap_se": boot.se,
-                        "bootstrap_low": boot.low,
-                        "bootstrap_high": boot.high,
-                        "total": estimate.total,
-                        "workers": estimate.clusters,
-                    }
-                )
-    return _frame(rows, _ESTIMATE_COLUMNS)
+                names = {"model_nickname": name, "metric": metric.name, "kind": kind}
+                resampled = {f"bootstrap_{part}": value for part, value in asdict(boot).items()}
+                counts = {"total": estimate.total, "workers": estimate.clusters}
+                rows.append({**names, **estimate.interval(), **resampled, **counts})
+    return pd.DataFrame(rows, columns=_ESTIMATE_COLUMNS)
 
 
 def _estimate_of(metric: Metric, sums: Floats, totals: Floats, confidence: float) -> Estimate:
     """The estimate that fits the metric's kind, from sums over workers."""
     if metric.kind == "rate":
-        return statistics.rate(sums, totals, confidence)
-    return statistics.mean(sums, totals, confidence, RATING_BOUNDS)
+        return rate(sums, totals, confidence)
+    return mean(sums, totals, confidence, RATING_BOUNDS)
 
 
-_RATING_COLUMNS = (
-    "model_nickname",
-    "question",
-    "ratings",
+_RATING_COLUMNS = [
+    *columns("model_nickname question ratings"),
     *(f"rated_{value}" for value in _RATING_VALUES),
-    "mean",
-    "low",
-    "high",
-    "z_ratings",
-    "z_mean",
-    "z_low",
-    "z_high",
-)
+    *columns("mean low high z_ratings z_mean z_low z_high"),
+]
 
 
 def ratings(units: ByConversation) -> pd.DataFrame:
@@ -196,7 +171,7 @@ def ratings(units: ByConversation) -> pd.DataFrame:
     for i in range(data.ratings.shape[1]):
         question = data.rating_names[i]
         values = data.ratings[:, i]
-        standard = statistics.standardise_per_worker(values, data.worker)
+        standard = standardise_per_worker(values, data.worker)
         for number, name in enumerate(data.models):
             given = values[(data.model == number) & np.isfinite(values)]
             if not data.has_row(number, len(given)):
@@ -208,7 +183,7 @@ def ratings(units: ByConversation) -> pd.DataFrame:
             row |= {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
             row |= {"z_ratings": scaled.total, "z_mean": scaled.value, "z_low": scaled.low, "z_high": scaled.high}
             rows.append(row)
-    return _frame(rows, _RATING_COLUMNS)
+    return pd.DataFrame(rows, columns=_RATING_COLUMNS)
 
 
 def _mean_of(
@@ -217,31 +192,14 @@ def _mean_of(
     averages = units.average(values)
     own = (units.model == model) & np.isfinite(averages)
     clusters = units.cluster[own]
-    sums = statistics.cluster_sums(averages[own], clusters)
-    totals = statistics.cluster_sums(np.ones(int(own.sum())), clusters)
-    return statistics.mean(sums, totals, confidence, bounds)
+    sums = cluster_sums(averages[own], clusters)
+    totals = cluster_sums(np.ones(int(own.sum())), clusters)
+    return mean(sums, totals, confidence, bounds)
 
 
-_COMPARISON_COLUMNS = (
-    "metric",
-    "kind",
-    "model_a",
-    "model_b",
-    "value_a",
-    "value_b",
-    "difference",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "test",
-    "effect",
-    "effect_size",
-    "cliffs_delta",
-    "detectable",
-    "needed",
-    "more_a",
-    "more_b",
+_COMPARISON_COLUMNS = columns(
+    "metric kind model_a model_b value_a value_b difference low high p p_holm test effect effect_size cliffs_delta "
+    "detectable needed more_a more_b"
 )
 
 
@@ -262,20 +220,18 @@ def comparisons(units: ByConversation) -> pd.DataFrame:
         name_a, name_b = names[a], names[b]
         rng = np.random.default_rng([settings.seed, *name_a.encode(), 0, *name_b.encode()])
         bounds = [LARGEST_DIFFERENCE[metric.kind] for metric in metrics]
-        tests = statistics.compare_models(
-            sums, totals, is_a, clusters, rng, bounds, settings.permutations, settings.confidence
-        )
+        tests = compare_models(sums, totals, is_a, clusters, rng, bounds, settings.permutations, settings.confidence)
         for i, (metric, test) in enumerate(zip(metrics, tests, strict=True)):
             rows.append(
                 _comparison(metric, sums[:, i], totals[:, i], is_a, clusters, settings)
                 | {"model_a": name_a, "model_b": name_b}
                 | {"low": test.low, "high": test.high, "p": test.p, "test": test.method.value}
             )
-    frame = _frame(rows, _COMPARISON_COLUMNS)
+    frame = pd.DataFrame(rows, columns=_COMPARISON_COLUMNS)
     # One family: all pairs of models on one metric.
     for metric_name in frame["metric"].unique():
         family = frame["metric"] == metric_name
-        frame.loc[family, "p_holm"] = statistics.holm(frame.loc[family, "p"].to_list())
+        frame.loc[family, "p_holm"] = holm(frame.loc[family, "p"].to_list())
     frame["p_holm"] = frame["p_holm"].astype(np.float64)
     order = {metric.name: i for i, metric in enumerate(units.metrics)}
     return frame.sort_values("metric", key=lambda names: names.map(order), kind="stable").reset_index(drop=True)
@@ -290,13 +246,13 @@ def _comparison(
     settings: Settings,
 ) -> dict[str, object]:
     confidence = settings.confidence
-    gap = statistics.difference(sums, totals, is_a, clusters, confidence)
+    gap = difference(sums, totals, is_a, clusters, confidence)
     sides = []
     for side in (is_a, ~is_a):
-        by_worker = statistics.cluster_sums(np.stack([sums[side], totals[side]], axis=1), clusters[side])
+        by_worker = cluster_sums(np.stack([sums[side], totals[side]], axis=1), clusters[side])
         sides.append(_estimate_of(metric, by_worker[:, 0], by_worker[:, 1], confidence))
     value_a, value_b = sides
-    power = statistics.power_to_compare(
+    power = power_to_compare(
         value_a,
         value_b,
         int((totals[is_a] > 0).sum()),
@@ -306,12 +262,12 @@ def _comparison(
         settings.power,
     )
     if metric.kind == "rate":
-        effect, size, delta = "Cohen's h", statistics.cohens_h(value_a.value, value_b.value), float("nan")
+        effect, size, delta = "Cohen's h", cohens_h(value_a.value, value_b.value), float("nan")
     else:
         given = totals > 0
         own, other = sums[is_a & given], sums[~is_a & given]
-        effect, size = "Hedges' g", statistics.hedges_g(own, other)
-        delta = statistics.cliffs_delta(own, other)
+        effect, size = "Hedges' g", hedges_g(own, other)
+        delta = cliffs_delta(own, other)
     return {
         "metric": metric.name,
         "kind": metric.kind,
@@ -321,14 +277,11 @@ def _comparison(
         "effect": effect,
         "effect_size": size,
         "cliffs_delta": delta,
-        "detectable": power.detectable,
-        "needed": power.needed,
-        "more_a": power.more_a,
-        "more_b": power.more_b,
+        **asdict(power),
     }
 
 
-_TURN_COLUMNS = ("model_nickname", "bucket", "exchange", "messages", "rate", "low", "high")
+_TURN_COLUMNS = columns("model_nickname bucket exchange messages rate low high")
 
 
 def turns(units: ByConversation) -> pd.DataFrame:
@@ -343,37 +296,17 @@ def turns(units: ByConversation) -> pd.DataFrame:
             here = exchanges == exchange
             if not here.any():
                 continue
-            totals = statistics.cluster_sums(np.ones(int(here.sum())), workers[here])
-            sums = statistics.cluster_sums(ticked[here], workers[here])
+            totals = cluster_sums(np.ones(int(here.sum())), workers[here])
+            sums = cluster_sums(ticked[here], workers[here])
             for i, bucket in enumerate(data.settings.problem_buckets):
-                estimate = statistics.rate(sums[:, i], totals, data.settings.confidence)
-                rows.append(
-                    {
-                        "model_nickname": name,
-                        "bucket": bucket,
-                        "exchange": exchange + 1,
-                        "messages": estimate.total,
-                        "rate": estimate.value,
-                        "low": estimate.low,
-                        "high": estimate.high,
-                    }
-                )
-    return _frame(rows, _TURN_COLUMNS)
+                estimate = rate(sums[:, i], totals, data.settings.confidence)
+                where = {"model_nickname": name, "bucket": bucket, "exchange": exchange + 1}
+                found = {"rate": estimate.value, "low": estimate.low, "high": estimate.high}
+                rows.append({**where, "messages": estimate.total, **found})
+    return pd.DataFrame(rows, columns=_TURN_COLUMNS)
 
 
-_AGREEMENT_COLUMNS = (
-    "judged",
-    "kind",
-    "items",
-    "judgments",
-    "raw",
-    "nominal",
-    "ordinal",
-    "interval",
-    "conversations",
-    "low",
-    "high",
-)
+_AGREEMENT_COLUMNS = columns("judged kind items judgments raw nominal ordinal interval conversations low high")
 
 
 def agreement(data: Data) -> pd.DataFrame:
@@ -384,43 +317,23 @@ def agreement(data: Data) -> pd.DataFrame:
     """
     turns = data.corpus.turns
     rows: list[dict[str, object]] = []
-    turn_worker = data.worker[turns["conversation"]]
     dialogs = np.asarray(data.corpus.conversations["dialog_hash"].to_numpy(), dtype=np.int64)
+    of_turns = turns["history"], data.worker[turns["conversation"]], dialogs[turns["conversation"]]
     for i, bucket in enumerate(data.settings.problem_buckets):
         ticked = data.corpus.labels[:, i].astype(np.float64)
-        of_turns = turns["history"], turn_worker, dialogs[turns["conversation"]]
         rows.append(_agreement_row(data.settings, bucket, "bucket", ticked, *of_turns, ordered=False))
-    for i in range(data.ratings.shape[1]):
-        rows.append(
-            _agreement_row(
-                data.settings,
-                data.rating_names[i],
-                "rating",
-                data.ratings[: data.count, i],
-                dialogs,
-                data.worker[: data.count],
-                dialogs,
-                ordered=True,
-            )
-        )
-    if not data.corpus.answers:
-        return _frame(rows, _AGREEMENT_COLUMNS)
-    from model_chat.analysis.observations import item_observations  # the kinds of items, only where there are any
+    of_conversations = dialogs, data.worker[: data.count], dialogs
+    for name, given in zip(data.rating_names, data.ratings[: data.count].T, strict=False):  # without ratings, one name
+        rows.append(_agreement_row(data.settings, name, "rating", given, *of_conversations, ordered=True))
+    if data.corpus.answers:
+        from model_chat.analysis.observations import item_observations  # the kinds of items, only where there are any
 
-    for observed in item_observations(data):
-        row = _agreement_row(
-            data.settings,
-            observed.name,
-            observed.kind,
-            observed.values,
-            observed.items,
-            data.worker[observed.records],
-            dialogs[observed.records],
-            ordered=observed.is_ordered,
-        )
-        if row["items"]:
-            rows.append(row)
-    return _frame(rows, _AGREEMENT_COLUMNS)
+        for seen in item_observations(data):
+            about = seen.values, seen.items, data.worker[seen.records], dialogs[seen.records]
+            row = _agreement_row(data.settings, seen.name, seen.kind, *about, ordered=seen.is_ordered)
+            if row["items"]:
+                rows.append(row)
+    return pd.DataFrame(rows, columns=_AGREEMENT_COLUMNS)
 
 
 def _agreement_row(
@@ -433,7 +346,7 @@ def _agreement_row(
     dialogs: NDArray[np.int64],
     ordered: bool,
 ) -> dict[str, object]:
-    found = statistics.agreement(values, items, workers, ordered)
+    found = agreement_of(values, items, workers, ordered)
     counted = count_judgments(values, items, workers)
     # What conversations have in common, such as a greeting, belongs to one of them, whichever file is read first.
     order = np.lexsort((dialogs, items))
@@ -442,19 +355,7 @@ def _agreement_row(
     of_items = owners if counted is None else owners[np.searchsorted(known, counted.items)]
     level = "ordinal" if ordered else "nominal"
     interval = alpha_interval(counted, of_items, level, settings.confidence, settings.seed, settings.bootstrap)
-    return {
-        "judged": judged,
-        "kind": kind,
-        "items": found.items,
-        "judgments": found.judgments,
-        "raw": found.raw,
-        "nominal": found.nominal,
-        "ordinal": found.ordinal,
-        "interval": found.interval,
-        "conversations": interval.conversations,
-        "low": interval.low,
-        "high": interval.high,
-    }
+    return {"judged": judged, "kind": kind, **asdict(found), **asdict(interval)}
 
 
 def quality(data: Data) -> pd.DataFrame:
@@ -462,7 +363,7 @@ def quality(data: Data) -> pd.DataFrame:
     words, human = data.conversation_column("human_words"), data.conversation_column("human_utterances")
     with np.errstate(invalid="ignore"):
         per_message = words / human
-    return statistics.worker_quality(
+    return worker_quality(
         workers=data.worker[: data.count],
         worker_names=np.array(data.workers, dtype=object),
         models=data.model[: data.count],

@@ -17,7 +17,6 @@ def print_table(title: str, columns: Mapping[str, str], rows: Sequence[Mapping[s
 
     Args:
         columns: heading -> how a row's figures are shown, such as ``{turn_p50_s:.3f} s``.
-        width: characters.
     """
     table = Table(title=title)
     for heading in columns:

@@ -17,9 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _figures import print_table
 from _process import status_of
-from rich.console import Console
-from rich.table import Table
 
 MESSAGES = (
     "I like long walks in the hills. What do you like?",
@@ -29,6 +28,13 @@ MESSAGES = (
     "I had soup for lunch and it was very good.",
     "What kind of music do you listen to?",
 )
+
+COLUMNS = {
+    "matcher": "{matcher}",
+    "made in s": "{seconds:.3f}",
+    "memory MB": "{mb:.1f}",
+    "ms a check": "{check_ms:.3f}",
+}
 
 
 def measure(way: str, conversations: int, words: Path) -> dict[str, float]:
@@ -90,17 +96,13 @@ def main() -> None:
             words = Path(folder) / "words.txt"
             words.write_text("\n".join(read_words(str(SHIPPED_WORDS))), encoding="utf-8")
         number = len(words.read_text(encoding="utf-8").splitlines())
-        table = Table(title=f"{args.conversations} conversations, {number} words", title_justify="left")
-        table.add_column("matcher")
-        for column in ("made in s", "memory MB", "ms a check"):
-            table.add_column(column, justify="right")
+        rows = []
         for way, name in (("each", "one a conversation"), ("shared", "one for the process")):
             command = [sys.executable, "-W", "ignore", __file__, "--way", way, "--words", str(words)]
             command += ["--conversations", str(args.conversations)]
             run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found = json.loads(run.stdout.splitlines()[-1])
-            table.add_row(name, f"{found['seconds']:.3f}", f"{found['mb']:.1f}", f"{found['check_ms']:.3f}")
-        Console().print(table)
+            rows.append({"matcher": name, **json.loads(run.stdout.splitlines()[-1])})
+        print_table(f"{args.conversations} conversations, {number} words", COLUMNS, rows, width=80)
 
 
 if __name__ == "__main__":

@@ -25,12 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from model_chat.benchmarks._figures import print_table
 from model_chat.tasks.shapes.scenes import COLOURS, NUMBERS, SHAPES, Scene, dialogue, draw, make_scene
 
 PICTURES = 150
+WHATS = ("colours", "shapes", "things")
+OTHER = " (said of another picture)"
+COLUMNS = {"model": "{model}", "pictures": "{pictures}", **{f"{what} right": f"{{{what}:.1%}}" for what in WHATS}}
+DETAILS = {"model": "{model}", "question about": "{about}", "asked": "{asked}", "right": "{right:.1%}"}
 
 
 def named(reply: str) -> tuple[Counter[str], Counter[str], Counter[tuple[str, str]]]:
@@ -124,8 +127,8 @@ def measure(agent: Any, scenes: list[Scene]) -> tuple[dict[str, float], dict[str
         for turn, answer in zip(turns, said[1:], strict=True):
             answers[kind(turn.text)].append(normalised(answer) == normalised(turn.label))
     scores = {}
-    for name, shift in (("", 0), (" (said of another picture)", 1)):
-        for index, what in enumerate(("colours", "shapes", "things")):
+    for name, shift in (("", 0), (OTHER, 1)):
+        for index, what in enumerate(WHATS):
             scores[what + name] = statistics.fmean(
                 share_right(named(reply)[index], truth(scenes[(number + shift) % len(scenes)])[index])
                 for number, reply in enumerate(replies)
@@ -147,14 +150,8 @@ def main() -> None:
         "known combinations": [scene for scene in scenes if scene.number % 2 == 0],
         "held-out combinations": [scene for scene in scenes if scene.number % 2 == 1],
     }
-    table = Table(
-        title=f"{PICTURES} held-out pictures (load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)"
-    )
-    for column in ("model", "pictures", "colours right", "shapes right", "things right"):
-        table.add_column(column, justify="left" if column in ("model", "pictures") else "right")
-    details = Table(title="Answers that are right word for word")
-    for column in ("model", "question about", "asked", "right"):
-        details.add_column(column, justify="right" if column in ("asked", "right") else "left")
+    rows: list[dict[str, Any]] = []
+    details: list[dict[str, Any]] = []
     timings = []
     for nickname in args.models.split(","):
         agent = load(args.base_model_folder.expanduser() / nickname / "model")
@@ -162,24 +159,20 @@ def main() -> None:
         for group, members in groups.items():
             found = measure(agent, members)
             everything = everything or found
-            table.add_row(nickname, group, *(f"{found[0][what]:.1%}" for what in ("colours", "shapes", "things")))
+            rows.append({"model": nickname, "pictures": group, **found[0]})
         if everything is None:
             continue
         scores, answers, seconds = everything
-        other = " (said of another picture)"
-        table.add_row(
-            nickname,
-            "says what it said of another",
-            *(f"{scores[w + other]:.1%}" for w in ("colours", "shapes", "things")),
-        )
+        others = {what: scores[f"{what}{OTHER}"] for what in WHATS}
+        rows.append({"model": nickname, "pictures": "says what it said of another", **others})
         for name, right in sorted(answers.items()):
-            details.add_row(nickname, name, str(len(right)), f"{statistics.fmean(right):.1%}")
+            details.append({"model": nickname, "about": name, "asked": len(right), "right": statistics.fmean(right)})
         timings.append(f"{nickname}: {statistics.median(seconds) * 1e3:.0f} ms a reply (median, one thread)")
-    console = Console(width=110)
-    console.print(table)
-    console.print(details)
+    machine = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    print_table(f"{PICTURES} held-out pictures ({machine})", COLUMNS, rows, width=110)
+    print_table("Answers that are right word for word", DETAILS, details, width=110)
     for line in timings:
-        console.print(line)
+        print(line)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,9 @@ from pathlib import Path
 
 import httpx
 from _process import status_of
+from many_workers import Task
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, quantile  # noqa: E402 (after the path)
-from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model  # noqa: E402 (likewise)
+from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, quantile
 
 
 @dataclass
@@ -71,10 +68,8 @@ def router_of(pid: int) -> int:
     return next(int(line.split()[0]) for line in found.stdout.splitlines() if "server.js" in line)
 
 
-async def run(task: RunningTask, conversations: int, at_once: int, leaving: float, limit: float) -> list[Figures]:
+async def run(task: Task, conversations: int, at_once: int, leaving: float, limit: float) -> list[Figures]:
     """Let workers come and go until enough have finished, or the time is up."""
-    if task.process is None:
-        raise RuntimeError("the task is not running")
     pid, rng, started = task.process.pid, random.Random(1), time.monotonic()
     router = router_of(pid)
     figures: list[Figures] = []
@@ -130,19 +125,16 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     args = parser.parse_args()
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    flags = [
+        "mephisto.blueprint.annotations_config_path=''",
+        "mephisto.blueprint.onboarding_qualification=null",
+        "mephisto.blueprint.max_resp_time=5",
+        "mephisto.task.max_num_concurrent_units=100",
+    ]
+    wanted = args.conversations + 10 * args.at_once
     with tempfile.TemporaryDirectory() as folder:
-        models = Path(folder) / "models"
-        make_fixed_model(models / "a", "That is what I think, too.")
-        flags = [
-            f"mephisto.blueprint.base_model_folder={models}",
-            f'mephisto.blueprint.conversations_needed_string="a:{args.conversations + 10 * args.at_once}"',
-            "mephisto.blueprint.annotations_config_path=''",
-            "mephisto.blueprint.num_turns=3",
-            "mephisto.blueprint.max_resp_time=5",
-            "mephisto.task.max_num_concurrent_units=100",
-        ]
         print(HEADER)
-        with RunningTask(Path(folder) / "task", flags) as task:
+        with Task(Path(folder), wanted, 3, flags) as task:
             figures = asyncio.run(run(task, args.conversations, args.at_once, args.leaving, 3600 * args.hours))
     if args.json is not None:
         args.json.write_text(json.dumps([vars(row) for row in figures], indent=1), encoding="utf-8")

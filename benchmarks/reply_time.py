@@ -24,9 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from _figures import print_table
 
 MODELS_DIR = Path(__file__).resolve().parent.parent / "models"
 SAID = (
@@ -37,6 +35,18 @@ SAID = (
     "I don't eat meat, so I would have to change that a little. What else is there?",
     "That was nice. I have to go now, but thank you for talking to me!",
 )
+COLUMNS = {
+    "threads": "{threads}",
+    "waiting": "{waiting}",
+    "kept": "{kept}",
+    "load": "{loaded:.1f}",
+    "first reply": "{first:.2f}",
+    "median": "{median:.2f}",
+    "slowest": "{slowest:.2f}",
+    "CPU a reply": "{cpu:.2f}",
+    "tokens/s": "{rate:.1f}",
+    "machine's load": "{machine}",
+}
 
 
 def main() -> None:
@@ -61,30 +71,25 @@ def main() -> None:
     ]
     if given.short:
         rows = [{"threads": os.cpu_count() or 1, "waiting": "passive", "kept": True, "replies": 6}]
-    table = Table(title=Text(f"{given.nickname}: replies of {given.tokens} tokens, seconds ({os.cpu_count()} cores)"))
-    for title in (
-        "threads",
-        "waiting",
-        "kept",
-        "load",
-        "first reply",
-        "median",
-        "slowest",
-        "CPU a reply",
-        "tokens/s",
-        "machine's load",
-    ):
-        table.add_column(title, justify="right")
-    for row in rows:
-        result = run_row(row)
-        load = f"{result['load_before']:.1f} to {os.getloadavg()[0]:.1f}"
-        seconds = result["seconds"]
-        table.add_row(
-            *(str(row["threads"]), str(row["waiting"]), "yes" if row["kept"] else "no", f"{result['load']:.1f}"),
-            *(f"{value:.2f}" for value in (seconds[0], statistics.median(seconds), max(seconds), result["cpu"])),
-            *(f"{given.tokens / statistics.median(seconds):.1f}", load),
-        )
-    Console(width=120).print(table)
+    title = f"{given.nickname}: replies of {given.tokens} tokens, seconds ({os.cpu_count()} cores)"
+    print_table(title, COLUMNS, [figures(row, given.tokens) for row in rows], width=120)
+
+
+def figures(row: dict[str, Any], tokens: int) -> dict[str, Any]:
+    """Measure a row, and summarise it."""
+    result = run_row(row)
+    seconds = result["seconds"]
+    return {
+        **row,
+        "kept": "yes" if row["kept"] else "no",
+        "loaded": result["load"],
+        "first": seconds[0],
+        "median": statistics.median(seconds),
+        "slowest": max(seconds),
+        "cpu": result["cpu"],
+        "rate": tokens / statistics.median(seconds),
+        "machine": f"{result['load_before']:.1f} to {os.getloadavg()[0]:.1f}",
+    }
 
 
 def run_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -8,16 +8,17 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_chat.errors import ConfigurationError
 from model_chat.exports.card import CardFacts, card
-from model_chat.exports.formats import Rows, rows_of, write_rows
+from model_chat.exports.formats import rows_of, write_rows
 from model_chat.exports.identities import Identities, read_salt
 from model_chat.exports.messages import exported
+from model_chat.exports.preferences import Rows
 from model_chat.exports.selection import Selection, chats_of
 from model_chat.exports.settings import ExportSettings, card_name, file_of, manifest_name, taken_places
 from model_chat.records.locks import LockedError, hold
@@ -33,8 +34,6 @@ class Exported:
 
     Attributes:
         files: of the export, relative to its folder; the manifest last.
-        rows: in the format's file.
-        conversations: that passed every rule.
         left_out_conversations: reason -> number.
         left_out_rows: what of the conversations gave no row: reason -> number.
         damaged: the first files that could not be read, with the reason.
@@ -50,14 +49,10 @@ class Exported:
     replaced_in_texts: int
 
 
-def export(settings: ExportSettings, progress: Callable[[int], None] | None = None) -> Exported:
+def export(settings: ExportSettings) -> Exported:
     """Write one format.
 
     The files are made in a folder of their own beside their places and moved there at the end, the manifest last.
-
-    Args:
-        settings: the checked flags.
-        progress: told how many conversations have been exported, now and then.
 
     Raises:
         ConfigurationError: a folder, database or task does not exist, a file would be replaced, or a flag does not fit the
@@ -77,7 +72,7 @@ def export(settings: ExportSettings, progress: Callable[[int], None] | None = No
         with _alone(settings.output), tempfile.TemporaryDirectory(dir=settings.output, prefix=STAGING) as place:
             staged = Path(place)
             (staged / data).parent.mkdir(exist_ok=True)
-            rows = _rows(selection, maker, identities, settings.persona, facts, progress)
+            rows = _rows(selection, maker, identities, settings.persona, facts)
             count = write_rows(staged / data, settings, rows)
             maker.check()
             text = card(facts, _positive(selection.left_out), settings).encode()
@@ -137,15 +132,12 @@ def _rows(
     identities: Identities | None,
     persona: bool,
     facts: CardFacts,
-    progress: Callable[[int], None] | None,
 ) -> Iterator[dict[str, Any]]:
     for selected in selection:
         for chat in chats_of(selected):
             conversation = exported(chat, identities, persona)
             facts.add(conversation)
             yield from maker.rows(conversation)
-        if progress is not None:
-            progress(facts.conversations)
 
 
 def _check_card(settings: ExportSettings, text: bytes) -> None:

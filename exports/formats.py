@@ -8,44 +8,43 @@ import json
 import re
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import orjson
 import pyarrow as pa
 import pyarrow.parquet
 
+from model_chat.analysis.frames import columns
 from model_chat.analysis.output import FORMULA, GUARD
 from model_chat.exports.messages import ASSISTANT, SYSTEM, USER, ExportedConversation
-from model_chat.exports.preferences import LabelledReplies, PreferencePairs
+from model_chat.exports.preferences import LabelledReplies, PreferencePairs, Rows
 from model_chat.exports.settings import CSV, HF_DATASET, OPENAI, PREFERENCE, SHAREGPT, UNPAIRED, ExportSettings
 from model_chat.records.writing import whole_file
 
 _SHAREGPT_NAMES = {SYSTEM: "system", USER: "human", ASSISTANT: "gpt"}
 _BATCH = 500
 """Conversations that are in memory while a parquet file is written."""
-_CSV_COLUMNS = (
-    "conversation_id",
-    "message",
-    "role",
-    "text",
-    "shown_as_said",
-    "offered",
-    "ticked",
-    "ratings",
-    "model",
-    "worker",
-    "hit_id",
-    "assignment_id",
-    "task_name",
-    "day",
-    "consent",
-    "image_idx",
-    "image_id",
+_CSV_COLUMNS = columns(
+    "conversation_id message role text shown_as_said offered ticked ratings model worker hit_id assignment_id task_name "
+    "day consent image_idx image_id"
 )
 _TEXTS, _NUMBERS = pa.list_(pa.string()), pa.list_(pa.int32())
+_COMPARISON = pa.struct(
+    [
+        ("turn_idx", pa.int32()),
+        ("question", pa.string()),
+        ("left_model", pa.string()),
+        ("left_text", pa.string()),
+        ("right_model", pa.string()),
+        ("right_text", pa.string()),
+        ("pick", pa.string()),
+        ("strength", pa.int32()),
+        ("reason", pa.string()),
+        ("continued_with", pa.string()),
+    ]
+)
 HF_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -62,25 +61,7 @@ HF_SCHEMA = pa.schema(
         ("ratings", _NUMBERS),
         ("rating_questions", _TEXTS),
         ("annotations", pa.list_(pa.struct([("message", pa.int32()), ("offered", _TEXTS), ("ticked", _TEXTS)]))),
-        (
-            "comparisons",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("turn_idx", pa.int32()),
-                        ("question", pa.string()),
-                        ("left_model", pa.string()),
-                        ("left_text", pa.string()),
-                        ("right_model", pa.string()),
-                        ("right_text", pa.string()),
-                        ("pick", pa.string()),
-                        ("strength", pa.int32()),
-                        ("reason", pa.string()),
-                        ("continued_with", pa.string()),
-                    ]
-                )
-            ),
-        ),
+        ("comparisons", pa.list_(_COMPARISON)),
         ("shown_as_said", _NUMBERS),
         ("conditions", pa.list_(pa.struct([("factor", pa.string()), ("level", pa.string())]))),
         ("acceptability_violation", pa.string()),
@@ -92,37 +73,14 @@ HF_SCHEMA = pa.schema(
 """Columns of `hf-dataset`."""
 
 
-class Rows(Protocol):
-    """Makes the rows of a format."""
-
-    left_out: Counter[str]
-    """What gave no row, by reason."""
-
-    def rows(self, exported: ExportedConversation) -> Iterator[dict[str, Any]]:
-        """The rows of one conversation."""
-
-    def check(self) -> None:
-        """Check, after the last conversation, what only all of them together show.
-
-        Raises:
-            ConfigurationError: a flag does not fit the data.
-        """
-
-
-class _OneRow:
+class _OneRow(Rows):
     """A format with a row a conversation."""
-
-    def __init__(self) -> None:
-        self.left_out: Counter[str] = Counter()
 
     def rows(self, exported: ExportedConversation) -> Iterator[dict[str, Any]]:
         yield self.row(exported)
 
     def row(self, exported: ExportedConversation) -> dict[str, Any]:
         raise NotImplementedError
-
-    def check(self) -> None:
-        """There is nothing to check."""
 
 
 class _OpenAi(_OneRow):
@@ -143,7 +101,7 @@ class _HfDataset(_OneRow):
         return {"messages": exported.messages, **exported.metadata}
 
 
-class _Csv(_OneRow):
+class _Csv(Rows):
     def rows(self, exported: ExportedConversation) -> Iterator[dict[str, Any]]:
         metadata = exported.metadata
         shared = {name: metadata[name] for name in _CSV_COLUMNS if name in metadata and name != "ratings"}

@@ -29,7 +29,6 @@ class ExportedConversation:
     Attributes:
         messages: the model's context as the system's message, if there is any, then the dialogue.
         metadata: JSON types only; always the same keys (docs/exports.md).
-        selected: what it was made of.
         first_turn: how many of ``messages`` come before the dialogue: 0 or 1.
     """
 
@@ -54,7 +53,6 @@ def exported(selected: Selected, identities: Identities | None, persona: bool = 
     """Bring a conversation into the shape of the export.
 
     Args:
-        selected: what was read.
         identities: that replace workers' ids; None to keep them.
         persona: whether the model's persona and the further context are in the system's message.
     """

@@ -24,12 +24,30 @@ NO_LABEL = "no_label"
 CONTRADICTORY = "contradictory_labels"
 
 
-class PreferencePairs:
-    """Rows of `trl-preference`: `{"prompt", "chosen", "rejected"}`, one for each judgement with a winner."""
+class Rows:
+    """Makes the rows of a format."""
 
     def __init__(self) -> None:
         self.left_out: Counter[str] = Counter()
-        """How many judgements were left out, by reason; a conversation without any counts once."""
+        """What gave no row, by reason."""
+
+    def rows(self, exported: ExportedConversation) -> Iterator[dict[str, Any]]:
+        """The rows of one conversation."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Check, after the last conversation, what only all of them together show; by default nothing.
+
+        Raises:
+            ConfigurationError: a flag does not fit the data.
+        """
+
+
+class PreferencePairs(Rows):
+    """Rows of `trl-preference`: `{"prompt", "chosen", "rejected"}`, one for each judgement with a winner.
+
+    Judgements are left out, by reason; a conversation without any counts once.
+    """
 
     def rows(self, exported: ExportedConversation) -> Iterator[dict[str, Any]]:
         """The pairs of one conversation, in the order in which they were judged."""
@@ -44,9 +62,6 @@ class PreferencePairs:
                 self.left_out[row] += 1
             else:
                 yield row
-
-    def check(self) -> None:
-        """There is nothing to check."""
 
     def _row(
         self, exported: ExportedConversation, judged: ReadComparison, texts: dict[str, Any]
@@ -100,21 +115,18 @@ def _has_request(prompt: list[Message]) -> bool:
     return any(message["role"] == USER for message in prompt)
 
 
-class LabelledReplies:
+class LabelledReplies(Rows):
     """Rows of `trl-unpaired`: `{"prompt", "completion", "label"}`, one for each reply that a rule calls good or bad.
 
     Where only good or only bad replies are named, of boxes or of ratings, the other ones that were offered these boxes, or
-    were rated, are the opposite. A reply that boxes and rating judge differently is left out.
-
-    Args:
-        rules: what is good and what is bad.
+    were rated, are the opposite. A reply that boxes and rating judge differently is left out. Replies are counted as left
+    out; a conversation with an image, or without a reply, counts once.
     """
 
     def __init__(self, rules: LabelRules) -> None:
+        super().__init__()
         self._rules = rules
         self._offered: set[str] = set()
-        self.left_out: Counter[str] = Counter()
-        """How many replies were left out, by reason; a conversation with an image, or without a reply, counts once."""
 
     def rows(self, exported: ExportedConversation) -> Iterator[dict[str, Any]]:
         """The labelled replies of one conversation, in order."""

@@ -47,10 +47,7 @@ class Selected:
     """A conversation that is exported.
 
     Attributes:
-        conversation: as it was read.
-        source: where it was.
         digest: of its content; tells it from every other.
-        consent: what its record holds of consent.
         chat_idx: 0 or 1 where it is one of two chats that were compared (:func:`chats_of`).
     """
 
@@ -95,9 +92,6 @@ class _NoHooks:
 
 class Selection:
     """The conversations of one export.
-
-    Args:
-        settings: the checked flags.
 
     Raises:
         ConfigurationError: a folder, database or task does not exist.
@@ -191,7 +185,6 @@ def consent_of(conversation: ReadConversation, pages: frozenset[str] = frozenset
     It is accepted where every answer to a page of consent is, and there is one; the last answer of a page counts.
 
     Args:
-        conversation: as it was read.
         pages: the only pages that count, each of which has to be accepted; empty: all pages of consent.
     """
     answers = conversation.raw.get("answers")

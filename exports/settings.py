@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from model_chat.analysis import settings as analysis
 from model_chat.configuration.lists import split_list
-from model_chat.errors import ConfigurationError
+from model_chat.errors import ConfigurationError, collecting
 from model_chat.exports.identities import default_salt_file
 from model_chat.records.legacy import HIGHEST_RATING, LOWEST_RATING
 from model_chat.records.mephisto_database import find_database, list_agents
@@ -67,15 +69,10 @@ class ExportSettings:
 
     Attributes:
         reading: which conversations are read, and which of them count.
-        output: the folder of the files.
         format: one of :data:`FORMATS`.
         persona: whether the model's persona and further context are in the system message.
-        overwrite: whether files that are there are replaced.
-        deidentify: whether workers' ids are replaced by pseudonyms.
         salt_file: where the salt of the pseudonyms is kept.
-        only_consented: whether conversations without recorded consent are left out.
         consent_pages: pages whose consent is needed; empty: every page of consent that was answered, and at least one.
-        labels: for `trl-unpaired`.
         license: of the data, for the card; None: not stated.
         pay_text: what was paid, for the card; None: not stated.
         csv_guard: whether texts that a spreadsheet takes for a formula get an apostrophe.
@@ -216,21 +213,9 @@ def settings_from(options: argparse.Namespace) -> ExportSettings:
     pages = _list("--consent-pages", options.consent_pages, faults)
     ConfigurationError.raise_if(faults)
     assert reading is not None  # noqa: S101 (else there are faults)
-    return ExportSettings(
-        reading=reading,
-        output=output,
-        format=options.format,
-        persona=options.persona,
-        overwrite=options.overwrite,
-        deidentify=options.deidentify,
-        salt_file=salt_file,
-        only_consented=options.only_consented,
-        consent_pages=pages,
-        labels=labels,
-        license=options.license,
-        pay_text=options.pay_text,
-        csv_guard=options.csv_guard,
-    )
+    given: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(ExportSettings)}
+    checked = {"reading": reading, "output": output, "salt_file": salt_file, "consent_pages": pages, "labels": labels}
+    return ExportSettings(**{**given, **checked})
 
 
 def _reading(options: argparse.Namespace, faults: list[str]) -> analysis.Settings | None:
@@ -248,24 +233,19 @@ def _reading(options: argparse.Namespace, faults: list[str]) -> analysis.Setting
 
 
 def _folders(text: str | None) -> list[Path]:
-    try:
+    with contextlib.suppress(ConfigurationError):  # the analysis' settings say so
         return [Path(folder).expanduser() for folder in split_list("--results-folders", text)]
-    except ConfigurationError:
-        return []  # the analysis' settings say so
+    return []
 
 
 def _missing(options: argparse.Namespace, folders: list[Path]) -> list[str]:
     """Faults of folders, a database or a task that are not there."""
     faults: list[str] = []
-    try:
+    with collecting(faults):
         list_files(folder for folder in folders if not folder.is_dir())
-    except ConfigurationError as error:
-        faults += error.faults
-    if options.task_name:
-        try:
+    with collecting(faults):
+        if options.task_name:
             list_agents(find_database(options.database_path), options.task_name)
-        except ConfigurationError as error:
-            faults += error.faults
     return faults
 
 
@@ -325,13 +305,9 @@ def _labels(options: argparse.Namespace, faults: list[str]) -> LabelRules:
 
 
 def _list(flag: str, text: str | None, faults: list[str]) -> frozenset[str]:
-    if text is None:
-        return frozenset()
-    try:
-        entries = frozenset(split_list(flag, text))
-    except ConfigurationError as error:
-        faults.extend(error.faults)
-        return frozenset()
-    if not entries:
-        faults.append(f"{flag} is empty; give at least one name, or leave the flag out.")
-    return entries
+    entries: list[str] = []
+    with collecting(faults):
+        entries = split_list(flag, text)
+        if text is not None and not entries:
+            faults.append(f"{flag} is empty; give at least one name, or leave the flag out.")
+    return frozenset(entries)

@@ -110,7 +110,6 @@ class Bookkeeping:
         """Take the worker's next place; None when there is none for them.
 
         Args:
-            worker: who asks.
             model: with which model; None: with any.
         """
         image_idx = self._next_image_for(worker) if model is None else self._next_image_with(model, worker)
@@ -209,7 +208,6 @@ class Bookkeeping:
         """Whether there is a place for a worker now, and whether one that others hold could become free for them.
 
         Args:
-            worker: who asks.
             model: with which model; None: with any.
         """
         had = self._had.get(worker, {})

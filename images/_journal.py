@@ -104,17 +104,8 @@ class Journal:
     def __init__(self, path: Path, header: Header) -> None:
         self.changes = 0
         """How many changes have been appended."""
-        first = _line(
-            {
-                "format": FORMAT,
-                "num_images": header.num_images,
-                "models": header.models,
-                "images_id": header.images_id,
-                "in_flight": [list(place) for place in header.in_flight],
-                "seen": header.seen,
-            }
-        )
-        self._log = AppendOnlyLog.start(path, first)
+        in_flight = [list(place) for place in header.in_flight]
+        self._log = AppendOnlyLog.start(path, _line({"format": FORMAT, **vars(header), "in_flight": in_flight}))
 
     def append(self, changes: Sequence[Change]) -> None:
         """Write the changes as one line; on return they are on disk.

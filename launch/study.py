@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_chat.configuration.files import expand
+from model_chat.configuration.lists import join_list
 from model_chat.errors import ConfigurationError
 from model_chat.records.mephisto_database import open_read_only
 
@@ -41,6 +42,24 @@ class Study:
         except sqlite3.Error:  # no database of Mephisto's
             return False
         return found is not None
+
+    def collected(self) -> dict[str, str]:
+        """Where its conversations are, by the names of the flags of the commands that read them.
+
+        Raises:
+            ConfigurationError: nothing has been collected with it.
+        """
+        found = {}
+        if self.chat_data_folder.is_dir():
+            found["results_folders"] = join_list([str(self.chat_data_folder)])
+        if self.is_in_database():
+            found |= {"task_name": self.task_name, "database_path": str(self.database)}
+        if not found:
+            raise ConfigurationError(
+                f"--conf {self.conf}: nothing is collected yet: there is no folder {self.chat_data_folder}, and no task "
+                f"'{self.task_name}' in {self.database}."
+            )
+        return found
 
 
 def find_study(conf: str) -> Study:

@@ -39,9 +39,6 @@ class MalformedError(ModelChatError, ValueError):
 def modernise(raw: object) -> dict[str, Any]:
     """Bring a loaded conversation of any known age into the one shape that is read.
 
-    Args:
-        raw: what the JSON held.
-
     Returns:
         A new dictionary, shaped like :class:`model_chat.records.reading.ReadConversation`; ``raw`` is not changed.
 

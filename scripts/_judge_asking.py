@@ -40,9 +40,6 @@ class Prompt:
     """One prompt to be sent.
 
     Attributes:
-        key: its hash.
-        messages: what is sent.
-        questions: what is asked.
         reply: the text of the last message, which quotes are looked up in.
     """
 
@@ -59,8 +56,6 @@ class Asker:
     answer before it sends requests beside each other, so this is found out once.
 
     Args:
-        settings: of the judge.
-        log: gets what requests cost.
         most_usd: what everything in the log may cost; None: no limit.
     """
 
@@ -160,10 +155,7 @@ def ask_all(
     """Ask about everything that the log has no answer to; every answer is in the log as soon as it is there.
 
     Args:
-        asker: the judge.
-        log: gets the answers.
         prompts: may hold a key twice.
-        done: called after each answer.
 
     Raises:
         JudgeStoppedError: the limit is reached, or the endpoint does not answer.

@@ -10,20 +10,8 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from model_chat.configuration.study_items import (
-    NOT_APPLICABLE,
-    OTHER,
-    BestWorstItem,
-    ChoiceItem,
-    HighlightItem,
-    Item,
-    MatrixItem,
-    NumberItem,
-    RankingItem,
-    ScaleItem,
-    SliderItem,
-    TextItem,
-)
+from model_chat.configuration import study_items as kinds
+from model_chat.configuration.study_items import NOT_APPLICABLE, OTHER, Item
 from model_chat.conversation.study_answers import check_answers
 from model_chat.errors import RefusedError
 
@@ -62,24 +50,24 @@ def _may_be_null(item: Item) -> bool:
 
 def _answer(item: Item) -> str:
     match item:
-        case ScaleItem():
+        case kinds.ScaleItem():
             return _point(1, item.points, item.not_applicable)
-        case ChoiceItem():
+        case kinds.ChoiceItem():
             other = f', or {{"{OTHER}": "a text of your own"}}' if item.other else ""
             return f"a list of those options that apply{other}" if item.many else f"one of the options{other}"
-        case TextItem():
+        case kinds.TextItem():
             return f"a text of {item.min_chars} to {item.max_chars} characters"
-        case NumberItem():
+        case kinds.NumberItem():
             return f"a number{_bounds(item)}"
-        case SliderItem():
+        case kinds.SliderItem():
             return _point(0, 100, False)
-        case RankingItem():
+        case kinds.RankingItem():
             return "a list of all options, the best first"
-        case BestWorstItem():
+        case kinds.BestWorstItem():
             return 'an object with "best" and "worst", two different options'
-        case MatrixItem():
+        case kinds.MatrixItem():
             return f"an object with every row: {_point(1, item.points, item.not_applicable)}"
-        case HighlightItem():
+        case kinds.HighlightItem():
             return "a list of passages of the reply, each copied from it word for word"
         case _:
             raise TypeError(f"no judge can be asked an item of the kind '{item.kind}'")
@@ -90,7 +78,7 @@ def _point(least: int, most: int, not_applicable: bool) -> str:
     return f"a whole number from {least} (low) to {most} (high){beside}"
 
 
-def _bounds(item: NumberItem) -> str:
+def _bounds(item: kinds.NumberItem) -> str:
     least = "" if item.min is None else f" from {item.min:g}"
     return least + ("" if item.max is None else f" up to {item.max:g}")
 
@@ -131,23 +119,23 @@ def _scale(most: int, not_applicable: bool) -> Schema:
 
 def _schema(item: Item) -> Schema:
     match item:
-        case ScaleItem():
+        case kinds.ScaleItem():
             return _scale(item.points, item.not_applicable)
-        case ChoiceItem():
+        case kinds.ChoiceItem():
             own = closed_object({OTHER: {"type": "string"}})
             one = {"anyOf": [_options(item.options), own]} if item.other else _options(item.options)
             return {"type": "array", "items": one} if item.many else one
-        case NumberItem():
+        case kinds.NumberItem():
             return {"type": "number"}
-        case SliderItem():
+        case kinds.SliderItem():
             return {"type": "integer"}
-        case RankingItem():
+        case kinds.RankingItem():
             return {"type": "array", "items": _options(item.options)}
-        case BestWorstItem():
+        case kinds.BestWorstItem():
             return closed_object({"best": _options(item.options), "worst": _options(item.options)})
-        case MatrixItem():
+        case kinds.MatrixItem():
             return closed_object(dict.fromkeys(item.rows, _scale(item.points, item.not_applicable)))
-        case HighlightItem():
+        case kinds.HighlightItem():
             return {"type": "array", "items": {"type": "string"}}
         case _:
             return {"type": "string"}
@@ -157,7 +145,6 @@ def read_answers(items: Sequence[Item], given: Mapping[str, Any], reply: str) ->
     """Check a judge's answers as those of a page are checked.
 
     Args:
-        items: those that were asked.
         given: untrusted.
         reply: the text of the reply that they are about.
 
@@ -167,7 +154,7 @@ def read_answers(items: Sequence[Item], given: Mapping[str, Any], reply: str) ->
     Raises:
         RefusedError: an answer is missing, is none, or is to an item that was not asked.
     """
-    highlights = {item.id for item in items if isinstance(item, HighlightItem)}
+    highlights = {item.id for item in items if isinstance(item, kinds.HighlightItem)}
     return check_answers(
         items, {key: _as_sent(key, value, highlights, reply) for key, value in given.items()}, {}, reply
     )
@@ -200,13 +187,13 @@ def estimated_characters(items: Iterable[Item]) -> int:
     for item in items:
         count += len(item.id) + 8
         match item:
-            case TextItem() | HighlightItem():
+            case kinds.TextItem() | kinds.HighlightItem():
                 count += min(getattr(item, "max_chars", _LONGEST_TEXT), _LONGEST_TEXT)
-            case RankingItem():
+            case kinds.RankingItem():
                 count += sum(len(option) + 4 for option in item.options)
-            case MatrixItem():
+            case kinds.MatrixItem():
                 count += sum(len(row) + 6 for row in item.rows)
-            case ChoiceItem() | BestWorstItem():
+            case kinds.ChoiceItem() | kinds.BestWorstItem():
                 count += 2 * max(map(len, item.options)) + 20
             case _:
                 count += 4

@@ -258,8 +258,6 @@ class Purse:
     Used on the event loop of the endpoints alone, and without prices it counts nothing.
 
     Args:
-        settings: of the judge.
-        log: holds reservations and costs.
         limit: US dollars that all requests in the log may cost; None: no limit.
     """
 
@@ -276,7 +274,6 @@ class Purse:
         """US dollars that one request may cost: a token for each byte sent, and as many of the answer as there may be.
 
         Args:
-            messages: that are sent.
             more_bytes: of what is sent beside them, such as the format of the answer.
         """
         prompt = sum(len(str(message["content"]).encode("utf-8", "replace")) for message in messages)
@@ -314,7 +311,6 @@ class Meter:
     """Pays for the requests about one prompt (:class:`~model_chat.agents._endpoint_client.RequestMeter`).
 
     Args:
-        purse: pays.
         more_bytes: see :meth:`Purse.highest_cost`.
 
     Attributes:

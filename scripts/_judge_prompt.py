@@ -110,7 +110,6 @@ class WrongAnswerError(ModelChatError):
 
     Args:
         reason: what it is counted under.
-        detail: what is wrong, for the judge.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -126,7 +125,6 @@ class Questions:
     Attributes:
         about: a reply, or a whole conversation.
         boxes: of a reply; None for none.
-        items: of the study flow.
         ratings: the final rating questions, of a whole conversation.
     """
 
@@ -263,8 +261,6 @@ def read_answer(text: str, questions: Questions, reply: str = "") -> Filled:
     """Read an answer: one JSON object, perhaps with words or a fence of code around it.
 
     Args:
-        text: what the judge has said.
-        questions: what it was asked.
         reply: the text of the reply that it was asked about.
 
     Raises:

@@ -94,7 +94,6 @@ class PlayedPeople:
 
     Args:
         models_path: a YAML file of models behind endpoints (docs/models.md); each plays people.
-        personas: at least one.
 
     Raises:
         ConfigurationError: the file has faults, a model is behind no endpoint, or gives no first reply.

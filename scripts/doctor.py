@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,19 +57,8 @@ class Finding:
         return f"{self.mark.value} {self.subject}: {self.text}"
 
 
-def fine(subject: str, text: str) -> Finding:
-    """Return a finding that needs nothing."""
-    return Finding(Mark.FINE, subject, text)
-
-
-def warning(subject: str, text: str) -> Finding:
-    """Return a finding that keeps no run from starting."""
-    return Finding(Mark.WARNING, subject, text)
-
-
-def fault(subject: str, text: str) -> Finding:
-    """Return a finding that has to be put right."""
-    return Finding(Mark.FAULT, subject, text)
+fine, warning, fault = partial(Finding, Mark.FINE), partial(Finding, Mark.WARNING), partial(Finding, Mark.FAULT)
+"""Each makes a finding of a subject and a text."""
 
 
 # --- what is installed: the standard library alone ---

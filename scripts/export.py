@@ -14,8 +14,6 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from model_chat.configuration.exit_codes import ExitCode, exit_with, reports_faults
-from model_chat.configuration.lists import join_list
-from model_chat.errors import ConfigurationError
 from model_chat.exports.export import Exported, export
 from model_chat.exports.settings import ExportSettings, add_flags, settings_from
 
@@ -47,16 +45,8 @@ def _take_from_study(options: argparse.Namespace) -> None:
     study = find_study(options.conf)
     if options.results_folders or options.task_name:
         return
-    if study.chat_data_folder.is_dir():
-        options.results_folders = join_list([str(study.chat_data_folder)])
-    if study.is_in_database():
-        options.task_name = study.task_name
-        options.database_path = options.database_path or str(study.database)
-    if not options.results_folders and not options.task_name:
-        raise ConfigurationError(
-            f"--conf {study.conf}: nothing is collected yet: there is no folder {study.chat_data_folder}, and no task "
-            f"'{study.task_name}' in {study.database}."
-        )
+    for name, value in study.collected().items():
+        setattr(options, name, getattr(options, name) or value)
 
 
 def _report(settings: ExportSettings, done: Exported) -> None:

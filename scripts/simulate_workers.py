@@ -49,7 +49,6 @@ async def simulate(
 
     Args:
         workers: how many there are; worker ``i`` behaves as ``behaviours[i % len(behaviours)]``.
-        behaviours: at least one.
         conversations: how many each has, one after the other.
         arrival_gap: seconds between two arrivals; 0: all at once.
         address: what a panel adds to the study's address, from ``?`` on, with ``{participant}`` and ``{session}``; "" for

@@ -29,6 +29,7 @@ DATA = (
     "frontend/src/texts",
     "frontend/dist",
     "analysis/templates",
+    "exports/templates",
     "router/package.json",
     "router/package-lock.json",
 )

@@ -37,7 +37,6 @@ class ContextGenerator:
     """Draws a persona for each speaker and two opening lines.
 
     Args:
-        opt: ParlAI's opt; nothing of it is needed.
         datatype: train, valid or test draw from the same few contexts.
         seed: of the draws; None for different ones each time.
     """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from model_chat.analysis import estimates, permutation, statistics
+from model_chat.analysis import comparison, estimates, permutation
 from model_chat.analysis.estimates import NOTHING
 from model_chat.analysis.permutation import Method
 
@@ -47,7 +47,7 @@ def korn_graubard(sums: np.ndarray, totals: np.ndarray, confidence: float) -> tu
 def test_the_interval_of_a_rate_is_korn_and_graubards(sums: list[int], totals: list[int], confidence: float) -> None:
     x, n = np.array(sums, float), np.array(totals, float)
     p, _, low, high = korn_graubard(x, n, confidence)
-    estimate = statistics.rate(x, n, confidence)
+    estimate = estimates.rate(x, n, confidence)
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((p, low, high), rel=1e-9)
 
 
@@ -56,14 +56,14 @@ def test_the_effective_sample_is_never_more_than_the_sample() -> None:
     x, n = np.array([2.0, 2, 3, 2, 2]), np.full(5, 5.0)
     _, effective, _, _ = korn_graubard(x, n, 0.5)
     assert effective == 25, "the cap is what decides here"
-    estimate = statistics.rate(x, n, 0.5)
+    estimate = estimates.rate(x, n, 0.5)
     assert estimate.low == pytest.approx(stats.beta.ppf(0.25, 11, 15))
     assert estimate.high == pytest.approx(stats.beta.ppf(0.75, 12, 14))
 
 
 def test_the_effective_sample_is_less_with_fewer_workers() -> None:
-    two = statistics.rate(np.array([1.0, 3.0]), np.array([4.0, 4.0]))
-    many = statistics.rate(np.array([1.0, 3.0] * 10), np.full(20, 4.0))
+    two = estimates.rate(np.array([1.0, 3.0]), np.array([4.0, 4.0]))
+    many = estimates.rate(np.array([1.0, 3.0] * 10), np.full(20, 4.0))
     assert many.low > two.low and many.high < two.high
     # n* = 4 · (t_7/t_1)² = 4 · (2.3646/12.7062)² = 0.1385; Clopper and Pearson's with 0.0693 of 0.1385.
     effective = 4 * (2.364624251592785 / 12.706204736174707) ** 2
@@ -72,20 +72,20 @@ def test_the_effective_sample_is_less_with_fewer_workers() -> None:
 
 def test_workers_without_an_observation_are_no_workers() -> None:
     x, n = np.array([1.0, 0, 3.0, 0]), np.array([4.0, 0, 4.0, 0])
-    for of in (statistics.rate, statistics.mean):
+    for of in (estimates.rate, estimates.mean):
         bare, padded = of(x[n > 0], n[n > 0]), of(x, n)
         assert bare == padded and padded.clusters == 2
-    only = statistics.rate(np.array([0.0, 2.0]), np.array([0.0, 4.0]))
+    only = estimates.rate(np.array([0.0, 2.0]), np.array([0.0, 4.0]))
     assert only.clusters == 1 and only.value == 0.5 and only.total == 4 and math.isnan(only.low)
 
 
 def test_a_rate_at_the_edge_of_its_error() -> None:
     # All workers have the same rate of 1/2: the error is 0, so each worker is one observation.
-    same = statistics.rate(np.array([2.0, 3.0, 1.0]), np.array([4.0, 6.0, 2.0]))
+    same = estimates.rate(np.array([2.0, 3.0, 1.0]), np.array([4.0, 6.0, 2.0]))
     assert same.se == pytest.approx(0, abs=1e-12)
     assert same.low == pytest.approx(stats.beta.ppf(0.025, 1.5, 2.5))
     assert same.high == pytest.approx(stats.beta.ppf(0.975, 2.5, 1.5))
-    one_message_each = statistics.rate(np.array([1.0, 0.0]), np.array([1.0, 1.0]))
+    one_message_each = estimates.rate(np.array([1.0, 0.0]), np.array([1.0, 1.0]))
     _, _, low, high = korn_graubard(np.array([1.0, 0.0]), np.array([1.0, 1.0]), 0.95)
     assert (one_message_each.low, one_message_each.high) == pytest.approx((low, high))
     assert (one_message_each.total, one_message_each.se) == (2, pytest.approx(0.5))
@@ -96,24 +96,24 @@ def test_a_rate_at_the_edge_of_its_error() -> None:
 
 def test_the_interval_of_a_mean_has_workers_less_one_degrees_of_freedom() -> None:
     # Workers (sum, n): (9, 2), (4, 2), (8, 2). Mean 3.5; residuals 2, -3, 1; se = sqrt(3/2 · 14) / 6 = 0.7638.
-    estimate = statistics.mean(np.array([9.0, 4, 8]), np.full(3, 2.0))
+    estimate = estimates.mean(np.array([9.0, 4, 8]), np.full(3, 2.0))
     assert estimate.se == pytest.approx(math.sqrt(21) / 6)
     width = stats.t.ppf(0.975, 2) * math.sqrt(21) / 6
     assert (estimate.low, estimate.high) == pytest.approx((3.5 - width, 3.5 + width))
     assert (estimate.total, estimate.clusters) == (6, 3)
-    cut = statistics.mean(np.array([9.0, 4, 8]), np.full(3, 2.0), 0.95, (1.0, 5.0))
+    cut = estimates.mean(np.array([9.0, 4, 8]), np.full(3, 2.0), 0.95, (1.0, 5.0))
     assert (cut.low, cut.high) == (1.0, 5.0)
-    wide = statistics.mean(np.array([9.0, 4, 8]), np.full(3, 2.0), 0.95, (0.0, 9.0))
+    wide = estimates.mean(np.array([9.0, 4, 8]), np.full(3, 2.0), 0.95, (0.0, 9.0))
     assert (wide.low, wide.high) == pytest.approx((3.5 - width, 3.5 + width))
 
 
 def test_a_mean_needs_two_workers_and_some_spread() -> None:
-    two = statistics.mean(np.array([4.0, 2.0]), np.ones(2))
+    two = estimates.mean(np.array([4.0, 2.0]), np.ones(2))
     # se = sqrt(2 · 2) / 2 = 1; t with 1 degree of freedom.
     assert (two.low, two.high) == pytest.approx((3 - 12.706204736174707, 3 + 12.706204736174707))
-    alone = statistics.mean(np.array([4.0]), np.ones(1))
+    alone = estimates.mean(np.array([4.0]), np.ones(1))
     assert alone.value == 4 and math.isnan(alone.se) and math.isnan(alone.low)
-    assert statistics.mean(np.zeros(2), np.zeros(2)) == NOTHING == statistics.rate(np.zeros(2), np.zeros(2))
+    assert estimates.mean(np.zeros(2), np.zeros(2)) == NOTHING == estimates.rate(np.zeros(2), np.zeros(2))
     assert NOTHING.total == NOTHING.clusters == 0 and math.isnan(NOTHING.se)
 
 
@@ -124,33 +124,33 @@ def test_the_t_interval_of_a_difference_has_workers_less_two_degrees_of_freedom(
     # Five workers, one conversation each: A 5, 3; B 1, 2, 3. Means 4 and 2, influences ±1/2 and ±1/3, 0:
     # se = sqrt(5/4 · (2/4 + 2/9)).
     x, is_a = np.array([5.0, 3, 1, 2, 3]), np.array([True, True, False, False, False])
-    gap = statistics.difference(x, np.ones(5), is_a, np.arange(5))
+    gap = comparison.difference(x, np.ones(5), is_a, np.arange(5))
     se = math.sqrt(5 / 4 * (2 / 4 + 2 / 9))
     assert (gap.value, gap.se) == pytest.approx((2, se))
     width = stats.t.ppf(0.975, 3) * se
     assert (gap.low, gap.high) == pytest.approx((2 - width, 2 + width))
     assert (gap.total, gap.clusters) == (5, 5)
-    narrower = statistics.difference(x, np.ones(5), is_a, np.arange(5), 0.5)
+    narrower = comparison.difference(x, np.ones(5), is_a, np.arange(5), 0.5)
     assert narrower.high == pytest.approx(2 + stats.t.ppf(0.75, 3) * se)
 
 
 def test_a_difference_of_two_workers_has_one_degree_of_freedom_and_of_one_none() -> None:
     x, is_a = np.array([4.0, 1, 3, 2]), np.array([True, False, True, False])
-    two = statistics.difference(x, np.ones(4), is_a, np.array([0, 0, 1, 1]))
+    two = comparison.difference(x, np.ones(4), is_a, np.array([0, 0, 1, 1]))
     # Influences: worker 0: (4-3.5)/2 - (1-1.5)/2 = 0.5, worker 1: -0.5; se = sqrt(2 · 0.5) = 1.
     assert (two.value, two.se) == (2, pytest.approx(1))
     assert two.high == pytest.approx(2 + 12.706204736174707)
-    one = statistics.difference(x, np.ones(4), is_a, np.zeros(4, int))
+    one = comparison.difference(x, np.ones(4), is_a, np.zeros(4, int))
     assert one.value == 2 and math.isnan(one.se) and math.isnan(one.low) and one.clusters == 1
-    assert statistics.difference(x, np.ones(4), np.ones(4, bool), np.arange(4)) == NOTHING
-    assert statistics.difference(x, np.ones(4), np.zeros(4, bool), np.arange(4)) == NOTHING
+    assert comparison.difference(x, np.ones(4), np.ones(4, bool), np.arange(4)) == NOTHING
+    assert comparison.difference(x, np.ones(4), np.zeros(4, bool), np.arange(4)) == NOTHING
 
 
 def test_conversations_without_an_observation_add_no_worker() -> None:
     x, n = np.array([4.0, 1, 3, 0]), np.array([1.0, 1, 1, 0])
     is_a = np.array([True, False, True, False])
-    gap = statistics.difference(x, n, is_a, np.arange(4))
-    assert gap == statistics.difference(x[:3], n[:3], is_a[:3], np.arange(3))
+    gap = comparison.difference(x, n, is_a, np.arange(4))
+    assert gap == comparison.difference(x[:3], n[:3], is_a[:3], np.arange(3))
     assert gap.clusters == 3
 
 
@@ -159,7 +159,7 @@ def test_conversations_without_an_observation_add_no_worker() -> None:
 
 def t_of(x: np.ndarray, n: np.ndarray, is_a: np.ndarray, worker: np.ndarray) -> float:
     """|difference| / clustered error, from the definition."""
-    gap = statistics.difference(x, n, is_a, worker)
+    gap = comparison.difference(x, n, is_a, worker)
     return abs(gap.value) / gap.se if gap.se > 1e-9 else (math.inf if abs(gap.value) > 1e-9 else 0.0)
 
 
@@ -179,7 +179,7 @@ A_AND_B = np.array([5.0, 4.5, 3.7, 4.1, 2.2, 3.1, 1.9, 2.5, 3.9])
 IS_A = np.arange(9) < 4
 
 
-def compare(x: np.ndarray, is_a: np.ndarray, worker: np.ndarray, **more: object) -> statistics.DifferenceTest:
+def compare(x: np.ndarray, is_a: np.ndarray, worker: np.ndarray, **more: object) -> permutation.DifferenceTest:
     more = {
         "bounds": [4.0],
         "permutations": 4000,
@@ -187,7 +187,7 @@ def compare(x: np.ndarray, is_a: np.ndarray, worker: np.ndarray, **more: object)
         "totals": np.ones((len(x), 1)),
         **more,
     }
-    (test,) = statistics.compare_models(sums=x[:, None], is_a=is_a, clusters=worker, **more)  # type: ignore[arg-type]  # `more` is given in full
+    (test,) = permutation.compare_models(sums=x[:, None], is_a=is_a, clusters=worker, **more)  # type: ignore[arg-type]  # `more` is given in full
     return test
 
 
@@ -287,7 +287,7 @@ def test_the_t_test_of_large_data_by_hand() -> None:
     rng = np.random.default_rng(4)
     x = rng.normal(size=100)
     is_a = np.arange(100) % 2 == 0
-    gap = statistics.difference(x, np.ones(100), is_a, np.arange(100), 0.9)
+    gap = comparison.difference(x, np.ones(100), is_a, np.arange(100), 0.9)
     test = compare(x, is_a, np.arange(100), limit=99, confidence=0.9)
     assert test.method is Method.CLUSTERED_T
     assert test.p == pytest.approx(2 * stats.t.sf(abs(gap.value) / gap.se, 98))
@@ -323,7 +323,7 @@ def test_a_side_without_data_has_neither_p_nor_interval_and_stops_no_other_quant
     totals = np.ones((9, 3))
     totals[IS_A, 1] = 0
     x[IS_A, 1] = 0
-    first, empty, last = statistics.compare_models(
+    first, empty, last = permutation.compare_models(
         x, totals, IS_A, np.arange(9), np.random.default_rng(1), [4.0, 4.0, 1.0], permutations=999
     )
     assert math.isnan(empty.p) and math.isnan(empty.low) and math.isnan(empty.high)
@@ -381,10 +381,10 @@ def test_dealings_keep_each_workers_share_and_workers_whole() -> None:
 def test_the_bootstrap_is_studentised_by_each_resamples_own_error() -> None:
     # Two workers have four resamples: (0,0), (0,1), (1,0), (1,1); only the mixed ones have an error, and their distance
     # is 0. The others lie at the far ends: the interval is infinite.
-    (boot,) = statistics.bootstrap(np.array([[1.0], [3.0]]), np.ones((2, 1)), np.random.default_rng(0), 4000)
+    (boot,) = estimates.bootstrap(np.array([[1.0], [3.0]]), np.ones((2, 1)), np.random.default_rng(0), 4000)
     assert boot.low == -math.inf and boot.high == math.inf
     assert boot.se == pytest.approx(math.sqrt(0.5), rel=0.05)  # values 1, 2, 2, 3 each a quarter
-    (rate,) = statistics.bootstrap(
+    (rate,) = estimates.bootstrap(
         np.array([[1.0], [3.0]]), np.full((2, 1), 4.0), np.random.default_rng(0), 4000, logit=True
     )
     assert (rate.low, rate.high) == (0, 1)
@@ -399,14 +399,14 @@ def test_the_bootstraps_interval_by_its_definition(logit: bool) -> None:
     draws = np.random.default_rng(6).integers(0, 12, size=(800, 12))
     distances = []
     for drawn in draws:
-        p, se = x[drawn].sum() / n[drawn].sum(), statistics.linearised_se(x[drawn], n[drawn])
+        p, se = x[drawn].sum() / n[drawn].sum(), estimates.linearised_se(x[drawn], n[drawn])
         if logit:
             distances.append((math.log(p / (1 - p)) - math.log(value / (1 - value))) / (se / (p * (1 - p))))
         else:
             distances.append((p - value) / se)
     lower, upper = np.quantile(distances, [0.05, 0.95], method="nearest")
-    se = statistics.linearised_se(x, n)
-    (boot,) = statistics.bootstrap(x[:, None], n[:, None], np.random.default_rng(6), 800, confidence, logit=logit)
+    se = estimates.linearised_se(x, n)
+    (boot,) = estimates.bootstrap(x[:, None], n[:, None], np.random.default_rng(6), 800, confidence, logit=logit)
     if logit:
         centre, scale = math.log(value / (1 - value)), se / (value * (1 - value))
         low, high = (1 / (1 + math.exp(-(centre - q * scale))) for q in (upper, lower))
@@ -419,20 +419,20 @@ def test_the_bootstraps_interval_by_its_definition(logit: bool) -> None:
 def test_the_bootstrap_in_small_steps_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(5)
     x, n = rng.integers(1, 8, (12, 2)).astype(float), np.full((12, 2), 9.0)
-    whole = statistics.bootstrap(x, n, np.random.default_rng(6), 250)
+    whole = estimates.bootstrap(x, n, np.random.default_rng(6), 250)
     monkeypatch.setattr(estimates, "CELLS_AT_ONCE", 12 * 100)
-    assert statistics.bootstrap(x, n, np.random.default_rng(6), 250) == whole
+    assert estimates.bootstrap(x, n, np.random.default_rng(6), 250) == whole
     monkeypatch.setattr(estimates, "CELLS_AT_ONCE", 1)
-    assert statistics.bootstrap(x, n, np.random.default_rng(6), 250) == whole
+    assert estimates.bootstrap(x, n, np.random.default_rng(6), 250) == whole
 
 
 def test_the_bootstrap_of_what_does_not_vary() -> None:
-    same, certain = statistics.bootstrap(
+    same, certain = estimates.bootstrap(
         np.array([[2.0, 4], [2, 4], [2, 4]]), np.full((3, 2), 4.0), np.random.default_rng(0), 100, logit=True
     )
     for boot in (same, certain):
         assert boot.se == pytest.approx(0) and math.isnan(boot.low) and math.isnan(boot.high)
-    one = statistics.bootstrap(np.ones((1, 3)), np.ones((1, 3)), np.random.default_rng(0))
+    one = estimates.bootstrap(np.ones((1, 3)), np.ones((1, 3)), np.random.default_rng(0))
     assert len(one) == 3 and all(math.isnan(boot.se) for boot in one)
 
 
@@ -440,53 +440,53 @@ def test_the_bootstrap_of_what_does_not_vary() -> None:
 
 
 def test_sums_of_workers_who_are_numbered_with_gaps() -> None:
-    assert statistics.cluster_sums(np.array([1.0, 2, 4]), np.array([7, 3, 7])).tolist() == [2, 5]
-    assert statistics.cluster_sums(np.array([[1.0, 2], [3, 4]]), np.array([5, 5])).tolist() == [[4, 6]]
-    assert statistics.cluster_sums(np.zeros(0), np.zeros(0, int)).tolist() == []
+    assert estimates.cluster_sums(np.array([1.0, 2, 4]), np.array([7, 3, 7])).tolist() == [2, 5]
+    assert estimates.cluster_sums(np.array([[1.0, 2], [3, 4]]), np.array([5, 5])).tolist() == [[4, 6]]
+    assert estimates.cluster_sums(np.zeros(0), np.zeros(0, int)).tolist() == []
 
 
 def test_standard_scores_need_two_ratings_that_differ() -> None:
     ratings = np.array([1.0, 3.0, 5.0, NAN, 2.0, NAN, 2.0, 2.0])
     worker = np.array([9, 9, 9, 9, 4, 4, 1, 1])
-    standard = statistics.standardise_per_worker(ratings, worker)
+    standard = estimates.standardise_per_worker(ratings, worker)
     assert standard[:3] == pytest.approx([-1, 0, 1])  # mean 3, sd 2
     assert np.isnan(standard[3:]).all()
-    assert np.isnan(statistics.standardise_per_worker(np.full(3, NAN), np.arange(3))).all()
+    assert np.isnan(estimates.standardise_per_worker(np.full(3, NAN), np.arange(3))).all()
 
 
 def test_effect_sizes_at_their_edges() -> None:
-    assert math.isnan(statistics.cohens_h(NAN, 0.5)) and math.isnan(statistics.cohens_h(0.5, NAN))
-    assert statistics.cohens_h(0.25, 0.75) == pytest.approx(2 * math.asin(0.5) - 2 * math.asin(math.sqrt(0.75)))
+    assert math.isnan(comparison.cohens_h(NAN, 0.5)) and math.isnan(comparison.cohens_h(0.5, NAN))
+    assert comparison.cohens_h(0.25, 0.75) == pytest.approx(2 * math.asin(0.5) - 2 * math.asin(math.sqrt(0.75)))
     pair, single = np.array([1.0, 3.0]), np.array([1.0])
-    assert math.isnan(statistics.hedges_g(pair, single)) and math.isnan(statistics.hedges_g(single, pair))
-    assert math.isnan(statistics.hedges_g(np.ones(3), np.ones(2)))
+    assert math.isnan(comparison.hedges_g(pair, single)) and math.isnan(comparison.hedges_g(single, pair))
+    assert math.isnan(comparison.hedges_g(np.ones(3), np.ones(2)))
     # Pooled variance (2·1 + 1·2)/3, d = 1/√(4/3), correction 1 - 3/(4·3 - 1).
     three = np.array([2.0, 3.0, 4.0])
-    assert statistics.hedges_g(three, pair) == pytest.approx(1 / math.sqrt(4 / 3) * (1 - 3 / 11))
-    assert math.isnan(statistics.cliffs_delta(pair, single[:0]))
-    assert statistics.cliffs_delta(np.array([2.0, 2.0, 3.0]), np.array([2.0, 1.0])) == pytest.approx(4 / 6)
+    assert comparison.hedges_g(three, pair) == pytest.approx(1 / math.sqrt(4 / 3) * (1 - 3 / 11))
+    assert math.isnan(comparison.cliffs_delta(pair, single[:0]))
+    assert comparison.cliffs_delta(np.array([2.0, 2.0, 3.0]), np.array([2.0, 1.0])) == pytest.approx(4 / 6)
 
 
 def test_holm_corrects_two_and_leaves_one() -> None:
-    assert statistics.holm([0.03]).tolist() == [0.03]
-    assert statistics.holm([0.03, NAN]).tolist()[0] == 0.03
-    assert statistics.holm([0.03, 0.02]).tolist() == [0.04, 0.04]
+    assert comparison.holm([0.03]).tolist() == [0.03]
+    assert comparison.holm([0.03, NAN]).tolist()[0] == 0.03
+    assert comparison.holm([0.03, 0.02]).tolist() == [0.04, 0.04]
 
 
 def test_power_by_hand() -> None:
-    a = statistics.Estimate(0.5, 0.1, NAN, NAN, 50, 10)
-    b = statistics.Estimate(0.4, 0.2, NAN, NAN, 40, 10)
-    power = statistics.power_to_compare(a, b, 20, 30, wanted_difference=0.5, confidence=0.9, power=0.7)
+    a = estimates.Estimate(0.5, 0.1, NAN, NAN, 50, 10)
+    b = estimates.Estimate(0.4, 0.2, NAN, NAN, 40, 10)
+    power = comparison.power_to_compare(a, b, 20, 30, wanted_difference=0.5, confidence=0.9, power=0.7)
     reach = stats.norm.ppf(0.95) + stats.norm.ppf(0.7)
     spread = 0.1**2 * 20 + 0.2**2 * 30
     needed = math.ceil(reach**2 * spread / 0.5**2)
     assert 20 < needed < 30
     assert (power.needed, power.more_a, power.more_b) == (needed, needed - 20, 0)
     assert power.detectable == pytest.approx(reach * math.sqrt(0.1**2 + 0.2**2))
-    small = statistics.Estimate(0.5, 0.05, NAN, NAN, 50, 10)
-    tight = statistics.power_to_compare(small, small, 20, 30, wanted_difference=0.1)
+    small = estimates.Estimate(0.5, 0.05, NAN, NAN, 50, 10)
+    tight = comparison.power_to_compare(small, small, 20, 30, wanted_difference=0.1)
     reach = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
     assert tight.needed == math.ceil(reach**2 * 0.05**2 * 50 / 0.1**2)
-    certain = statistics.Estimate(0.5, 0.0, NAN, NAN, 50, 10)
-    nothing = statistics.power_to_compare(certain, certain, 20, 30, 0.5)
+    certain = estimates.Estimate(0.5, 0.0, NAN, NAN, 50, 10)
+    nothing = comparison.power_to_compare(certain, certain, 20, 30, 0.5)
     assert all(math.isnan(number) for number in (nothing.needed, nothing.more_a, nothing.more_b, nothing.detectable))

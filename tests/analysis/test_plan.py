@@ -13,7 +13,7 @@ import pytest
 import yaml
 from scipy import special
 
-from model_chat.analysis import compile_results, plan, statistics
+from model_chat.analysis import comparison, compile_results, estimates, plan
 from model_chat.errors import ConfigurationError
 
 RUNS = 8_000
@@ -33,7 +33,7 @@ def power(folder: Path, **content: Any) -> float:
 
 
 def is_found(values: np.ndarray, totals: np.ndarray, is_a: np.ndarray, worker: np.ndarray) -> bool:
-    gap = statistics.difference(values, totals, is_a, worker)
+    gap = comparison.difference(values, totals, is_a, worker)
     return bool(gap.low > 0 or gap.high < 0)
 
 
@@ -103,7 +103,7 @@ def test_power_for_comparisons_is_that_of_simulated_studies(tmp_path: Path) -> N
         draws = np.stack([rng.multinomial(judgements, [w, ties, abs(1 - w - ties)]) for w in wins])
         scores = draws[:, 0] + draws[:, 1] / 2
         totals = np.full(workers, float(judgements))
-        estimate = statistics.mean(scores, totals)
+        estimate = estimates.mean(scores, totals)
         found += abs(estimate.value - 0.5) > critical * estimate.se
     print(f"comparisons: planned {said:.3f}, simulated {found / RUNS:.3f}")
     assert found / RUNS == pytest.approx(said, abs=0.02)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from model_chat.analysis import statistics
+from model_chat.analysis import estimates, permutation
 
 SIMULATIONS = 1_000
 EXCHANGES = 6
@@ -37,10 +37,10 @@ def test_intervals_of_rates_cover_as_often_as_they_say(workers: int, rate: float
     covered = {"analytic": 0, "bootstrap": 0}
     for _ in range(SIMULATIONS):
         worker, ticked, turns = simulate(rng, workers, rate)
-        sums, totals = statistics.cluster_sums(ticked, worker), statistics.cluster_sums(turns, worker)
-        estimate = statistics.rate(sums, totals)
+        sums, totals = estimates.cluster_sums(ticked, worker), estimates.cluster_sums(turns, worker)
+        estimate = estimates.rate(sums, totals)
         covered["analytic"] += estimate.low <= rate <= estimate.high
-        (boot,) = statistics.bootstrap(sums[:, None], totals[:, None], rng, 600, logit=True)
+        (boot,) = estimates.bootstrap(sums[:, None], totals[:, None], rng, 600, logit=True)
         covered["bootstrap"] += boot.low <= rate <= boot.high
     print(f"coverage of rates, {workers} workers, rate {rate}: {covered}")
     for share in covered.values():
@@ -57,10 +57,10 @@ def test_intervals_of_mean_ratings_cover_as_often_as_they_say() -> None:
         worker = np.repeat(np.arange(30), rng.integers(1, 6, 30))
         latent = rng.normal(0, np.sqrt(0.4), 30)[worker] + rng.normal(0, np.sqrt(0.6), len(worker))
         ratings = 1.0 + np.searchsorted(cuts, latent)
-        sums, totals = statistics.cluster_sums(ratings, worker), statistics.cluster_sums(np.ones(len(worker)), worker)
-        estimate = statistics.mean(sums, totals, bounds=(1, 5))
+        sums, totals = estimates.cluster_sums(ratings, worker), estimates.cluster_sums(np.ones(len(worker)), worker)
+        estimate = estimates.mean(sums, totals, bounds=(1, 5))
         covered["analytic"] += estimate.low <= 3 <= estimate.high
-        (boot,) = statistics.bootstrap(sums[:, None], totals[:, None], rng, 600)
+        (boot,) = estimates.bootstrap(sums[:, None], totals[:, None], rng, 600)
         covered["bootstrap"] += boot.low <= 3 <= boot.high
     print(f"coverage of means: {covered}")
     for share in covered.values():
@@ -85,7 +85,9 @@ def test_intervals_of_differences_cover_as_often_as_they_say(design: str, worker
         is_a = halves(rng, worker, design)
         # A real difference of 0.1, which is not what the permutation test assumes at 0.
         ticked = np.where(is_a, ticked + rng.binomial((turns - ticked).astype(int), 1 / 7), ticked)
-        (test,) = statistics.compare_models(ticked[:, None], turns[:, None], is_a, worker, rng, [1.0], 399, limit=limit)
+        (test,) = permutation.compare_models(
+            ticked[:, None], turns[:, None], is_a, worker, rng, [1.0], 399, limit=limit
+        )
         usable += np.isfinite(test.low)
         covered += test.low <= 0.1 <= test.high
     print(f"coverage of differences, {design}, {workers} workers, limit {limit}: {covered} of {usable}")
@@ -101,7 +103,7 @@ def test_permutation_p_values_are_uniform_under_the_null(design: str) -> None:
     for _ in range(SIMULATIONS):
         worker, ticked, turns = simulate(rng, 24, 0.3)
         is_a = halves(rng, worker, design)
-        (test,) = statistics.compare_models(ticked[:, None], turns[:, None], is_a, worker, rng, [1.0], 199)
+        (test,) = permutation.compare_models(ticked[:, None], turns[:, None], is_a, worker, rng, [1.0], 199)
         p_values.append(test.p)
     print(f"p under the null, {design}: {np.mean(np.array(p_values) <= 0.05):.3f} at or below 0.05")
     # p takes the values 1/200 … 1; spreading each over its step makes a continuous uniform out of a discrete one.
@@ -118,6 +120,6 @@ def test_the_permutation_test_finds_a_real_difference() -> None:
         worker, ticked, turns = simulate(rng, 40, 0.3)
         is_a = halves(rng, worker, "within")
         ticked = np.where(is_a, np.minimum(ticked + rng.binomial(1, 0.8, len(worker)), turns), ticked)
-        (test,) = statistics.compare_models(ticked[:, None], turns[:, None], is_a, worker, rng, [1.0], 199)
+        (test,) = permutation.compare_models(ticked[:, None], turns[:, None], is_a, worker, rng, [1.0], 199)
         found += test.p <= 0.05
     assert found / 200 > 0.6

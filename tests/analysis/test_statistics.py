@@ -11,7 +11,7 @@ from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import NormalIndPower
 
-from model_chat.analysis import statistics
+from model_chat.analysis import agreement, comparison, estimates, permutation, worker_quality
 
 RNG_SEED = 7
 
@@ -25,7 +25,7 @@ def p_of(
     permutations: int = 2000,
     limit: int = 2000,
 ) -> float:
-    (test,) = statistics.compare_models(
+    (test,) = permutation.compare_models(
         sums, totals, is_a, worker, rng, bounds=[4.0], permutations=permutations, limit=limit
     )
     return test.p
@@ -42,7 +42,7 @@ def clustered(seed: int = RNG_SEED, workers: int = 60) -> tuple[np.ndarray, np.n
 
 def test_the_rate_and_its_error_by_hand() -> None:
     # Workers (x, n): (1, 4), (3, 4). p = 1/2; residuals -1, +1; se = sqrt(2/1 · 2) / 8 = 1/4.
-    estimate = statistics.rate(np.array([1.0, 3.0]), np.array([4.0, 4.0]))
+    estimate = estimates.rate(np.array([1.0, 3.0]), np.array([4.0, 4.0]))
     assert estimate.value == 0.5 and estimate.se == pytest.approx(0.25)
     assert estimate.total == 8 and estimate.clusters == 2
     assert 0 <= estimate.low < 0.5 < estimate.high <= 1
@@ -54,24 +54,24 @@ def test_the_clustered_error_is_that_of_a_regression_on_a_constant() -> None:
         cov_type="cluster", cov_kwds={"groups": worker, "use_correction": False}
     )
     workers = len(np.unique(worker))
-    ours = statistics.linearised_se(
-        statistics.cluster_sums(outcome, worker), statistics.cluster_sums(np.ones(len(worker)), worker)
+    ours = estimates.linearised_se(
+        estimates.cluster_sums(outcome, worker), estimates.cluster_sums(np.ones(len(worker)), worker)
     )
     assert ours == pytest.approx(float(fit.bse[0]) * math.sqrt(workers / (workers - 1)))
 
 
 def test_clustering_widens_the_error_of_clustered_data() -> None:
     outcome, worker = clustered()
-    sums, totals = statistics.cluster_sums(outcome, worker), statistics.cluster_sums(np.ones(len(worker)), worker)
+    sums, totals = estimates.cluster_sums(outcome, worker), estimates.cluster_sums(np.ones(len(worker)), worker)
     naive = math.sqrt(outcome.mean() * (1 - outcome.mean()) / len(outcome))
-    assert statistics.linearised_se(sums, totals) > 1.3 * naive
+    assert estimates.linearised_se(sums, totals) > 1.3 * naive
 
 
 def test_bootstrap_and_analytic_error_agree() -> None:
     outcome, worker = clustered()
-    sums, totals = statistics.cluster_sums(outcome, worker), statistics.cluster_sums(np.ones(len(worker)), worker)
-    analytic = statistics.rate(sums, totals)
-    (boot,) = statistics.bootstrap(sums[:, None], totals[:, None], np.random.default_rng(1), 4000, logit=True)
+    sums, totals = estimates.cluster_sums(outcome, worker), estimates.cluster_sums(np.ones(len(worker)), worker)
+    analytic = estimates.rate(sums, totals)
+    (boot,) = estimates.bootstrap(sums[:, None], totals[:, None], np.random.default_rng(1), 4000, logit=True)
     assert boot.se == pytest.approx(analytic.se, rel=0.06)
     assert boot.low == pytest.approx(analytic.low, abs=0.2 * (analytic.high - analytic.low))
     assert boot.high == pytest.approx(analytic.high, abs=0.2 * (analytic.high - analytic.low))
@@ -79,10 +79,10 @@ def test_bootstrap_and_analytic_error_agree() -> None:
 
 def test_the_bootstrap_is_seeded() -> None:
     outcome, worker = clustered()
-    sums = statistics.cluster_sums(outcome, worker)[:, None]
-    totals = statistics.cluster_sums(np.ones(len(worker)), worker)[:, None]
+    sums = estimates.cluster_sums(outcome, worker)[:, None]
+    totals = estimates.cluster_sums(np.ones(len(worker)), worker)[:, None]
     first, second, other = (
-        statistics.bootstrap(sums, totals, np.random.default_rng(seed), 200)[0] for seed in (1, 1, 2)
+        estimates.bootstrap(sums, totals, np.random.default_rng(seed), 200)[0] for seed in (1, 1, 2)
     )
     assert first == second != other
 
@@ -90,7 +90,7 @@ def test_the_bootstrap_is_seeded() -> None:
 def test_without_clustering_the_interval_is_clopper_and_pearsons() -> None:
     # One turn a worker: the effective size is the size, up to the G/(G-1) of the error.
     sums = np.array([1.0] * 12 + [0.0] * 28)
-    estimate = statistics.rate(sums, np.ones(40))
+    estimate = estimates.rate(sums, np.ones(40))
     effective = 0.3 * 0.7 / estimate.se**2
     assert effective == pytest.approx(39)
     assert estimate.low == pytest.approx(stats.beta.ppf(0.025, 0.3 * 39, 39 - 0.3 * 39 + 1))
@@ -100,28 +100,28 @@ def test_without_clustering_the_interval_is_clopper_and_pearsons() -> None:
 
 
 def test_a_rate_of_zero_has_an_interval_as_if_each_worker_were_one_observation() -> None:
-    estimate = statistics.rate(np.zeros(20), np.full(20, 50.0))
+    estimate = estimates.rate(np.zeros(20), np.full(20, 50.0))
     assert estimate.value == 0 and estimate.low == 0
     assert estimate.high == pytest.approx(1 - 0.025 ** (1 / 20))  # Clopper-Pearson for 0 of 20
-    full = statistics.rate(np.full(20, 50.0), np.full(20, 50.0))
+    full = estimates.rate(np.full(20, 50.0), np.full(20, 50.0))
     assert (full.low, full.high) == (pytest.approx(0.025 ** (1 / 20)), 1)
 
 
 def test_edges_of_rates_and_means() -> None:
-    nothing = statistics.rate(np.zeros(0), np.zeros(0))
+    nothing = estimates.rate(np.zeros(0), np.zeros(0))
     assert math.isnan(nothing.value) and nothing.total == 0
-    alone = statistics.rate(np.array([1.0]), np.array([4.0]))
+    alone = estimates.rate(np.array([1.0]), np.array([4.0]))
     assert alone.value == 0.25 and math.isnan(alone.se) and math.isnan(alone.low)
-    equal = statistics.mean(np.array([5.0, 5.0]), np.ones(2))
+    equal = estimates.mean(np.array([5.0, 5.0]), np.ones(2))
     assert equal.value == 5 and equal.se == 0 and math.isnan(equal.low)
     assert all(
-        math.isnan(b.low) for b in statistics.bootstrap(np.ones((1, 2)), np.ones((1, 2)), np.random.default_rng(0))
+        math.isnan(b.low) for b in estimates.bootstrap(np.ones((1, 2)), np.ones((1, 2)), np.random.default_rng(0))
     )
 
 
 def test_the_mean_has_the_t_interval_of_scipy_when_workers_rate_once() -> None:
     values = np.array([1.0, 2, 4, 5, 3, 3, 4])
-    estimate = statistics.mean(values, np.ones(7), 0.9)
+    estimate = estimates.mean(values, np.ones(7), 0.9)
     low, high = stats.t.interval(0.9, 6, values.mean(), stats.sem(values))
     assert (estimate.low, estimate.high) == (pytest.approx(low), pytest.approx(high))
 
@@ -131,9 +131,9 @@ def test_the_difference_knows_that_a_workers_judgments_go_together() -> None:
     level = np.array([1.0, 2, 3, 4])
     sums = np.concatenate([level + 1, level])
     is_a = np.array([True] * 4 + [False] * 4)
-    same = statistics.difference(sums, np.ones(8), is_a, np.tile(np.arange(4), 2))
+    same = comparison.difference(sums, np.ones(8), is_a, np.tile(np.arange(4), 2))
     assert same.value == 1 and same.se == pytest.approx(0)
-    others = statistics.difference(sums, np.ones(8), is_a, np.arange(8))
+    others = comparison.difference(sums, np.ones(8), is_a, np.arange(8))
     # Unpaired: Σ((x - mean)/4)² over both = 2 · 5/16, times 8/7.
     assert others.se == pytest.approx(math.sqrt(8 / 7 * 2 * 5 / 16))
 
@@ -182,32 +182,32 @@ def test_above_the_limit_p_comes_from_the_limiting_distribution() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 45])
 def test_holm_is_that_of_statsmodels(count: int) -> None:
     values = np.random.default_rng(count).choice([0.0, 1e-9, 0.001, 0.01, 0.01, 0.04, 0.3, 1.0], count)
-    assert statistics.holm(values.tolist()) == pytest.approx(multipletests(values, method="holm")[1], rel=1e-12)
+    assert comparison.holm(values.tolist()) == pytest.approx(multipletests(values, method="holm")[1], rel=1e-12)
 
 
 def test_holm_by_hand() -> None:
     # Sorted 0.01, 0.02, 0.04: times 3, 2, 1 = 0.03, 0.04, 0.04; NaN is no test.
-    assert statistics.holm([0.04, 0.01, math.nan, 0.02]) == pytest.approx([0.04, 0.03, math.nan, 0.04], nan_ok=True)
-    assert statistics.holm([]).size == 0
+    assert comparison.holm([0.04, 0.01, math.nan, 0.02]) == pytest.approx([0.04, 0.03, math.nan, 0.04], nan_ok=True)
+    assert comparison.holm([]).size == 0
 
 
 def test_effect_sizes_by_hand() -> None:
-    assert statistics.cohens_h(0.5, 0.0) == pytest.approx(math.pi / 2)
+    assert comparison.cohens_h(0.5, 0.0) == pytest.approx(math.pi / 2)
     a, b = np.array([2.0, 4.0]), np.array([1.0, 3.0])
     # Pooled variance 2, d = 1/√2, correction 1 - 3/(4·2 - 1) = 4/7.
-    assert statistics.hedges_g(a, b) == pytest.approx(4 / 7 / math.sqrt(2))
-    assert statistics.cliffs_delta(a, b) == (3 - 1) / 4
+    assert comparison.hedges_g(a, b) == pytest.approx(4 / 7 / math.sqrt(2))
+    assert comparison.cliffs_delta(a, b) == (3 - 1) / 4
     rng = np.random.default_rng(0)
     a, b = rng.integers(1, 6, 50).astype(float), rng.integers(1, 6, 70).astype(float)
     wins = stats.mannwhitneyu(a, b).statistic
-    assert statistics.cliffs_delta(a, b) == pytest.approx(2 * wins / 3500 - 1)
-    assert math.isnan(statistics.hedges_g(a[:1], b)) and math.isnan(statistics.cliffs_delta(a[:0], b))
+    assert comparison.cliffs_delta(a, b) == pytest.approx(2 * wins / 3500 - 1)
+    assert math.isnan(comparison.hedges_g(a[:1], b)) and math.isnan(comparison.cliffs_delta(a[:0], b))
 
 
 def test_ratings_are_standardised_within_workers() -> None:
     ratings = np.array([1.0, 3.0, 4.0, 4.0, 2.0, np.nan])
     worker = np.array([0, 0, 1, 1, 2, 2])
-    standard = statistics.standardise_per_worker(ratings, worker)
+    standard = estimates.standardise_per_worker(ratings, worker)
     # Worker 0: mean 2, sd √2. Worker 1 always says 4, worker 2 rated once: nothing to standardise by.
     assert standard[:2] == pytest.approx([-1 / math.sqrt(2), 1 / math.sqrt(2)])
     assert np.isnan(standard[2:]).all()
@@ -216,14 +216,14 @@ def test_ratings_are_standardised_within_workers() -> None:
 def test_power_agrees_with_statsmodels_where_nothing_is_clustered() -> None:
     rng = np.random.default_rng(2)
     a, b = rng.normal(size=200), rng.normal(size=200)
-    mean_a, mean_b = (statistics.mean(x, np.ones(200)) for x in (a, b))
-    power = statistics.power_to_compare(mean_a, mean_b, 200, 200, wanted_difference=0.3)
+    mean_a, mean_b = (estimates.mean(x, np.ones(200)) for x in (a, b))
+    power = comparison.power_to_compare(mean_a, mean_b, 200, 200, wanted_difference=0.3)
     spread = math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
     needed = NormalIndPower().solve_power(0.3 / spread, alpha=0.05, power=0.8)
     assert power.needed == math.ceil(needed)
     assert power.more_a == max(0, power.needed - 200)
     assert power.detectable == pytest.approx(2.8016 * math.sqrt(mean_a.se**2 + mean_b.se**2), rel=1e-3)
-    nothing = statistics.power_to_compare(statistics.rate(np.zeros(0), np.zeros(0)), mean_b, 0, 200, 0.3)
+    nothing = comparison.power_to_compare(estimates.rate(np.zeros(0), np.zeros(0)), mean_b, 0, 200, 0.3)
     assert math.isnan(nothing.needed)
 
 
@@ -238,7 +238,7 @@ def test_agreement_reproduces_krippendorffs_published_example() -> None:
     ]
     judged = [(v, i, w) for w, row in enumerate(table) for i, v in enumerate(row) if v is not None]
     values, items, workers = (np.array(column) for column in zip(*judged, strict=True))
-    found = statistics.agreement(values.astype(float), items, workers, ordered=True)
+    found = agreement.agreement(values.astype(float), items, workers, ordered=True)
     assert found.nominal == pytest.approx(0.743, abs=5e-4)
     assert found.ordinal == pytest.approx(0.815, abs=5e-4)
     assert found.interval == pytest.approx(0.849, abs=5e-4)
@@ -250,11 +250,11 @@ def test_raw_agreement_by_hand_and_repeats_by_one_worker_do_not_count() -> None:
     # Item 0: yes, yes, no → 1 of 3 pairs; item 1: no, no → 1 of 1; worker 0 judges item 1 again: not used.
     values = np.array([1.0, 1, 0, 0, 0, 1])
     items, workers = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 2, 0, 1, 0])
-    found = statistics.agreement(values, items, workers, ordered=False)
+    found = agreement.agreement(values, items, workers, ordered=False)
     assert found.raw == 2 / 4 and found.judgments == 5
     assert math.isnan(found.ordinal)
-    assert math.isnan(statistics.agreement(np.ones(4), np.zeros(4, int), np.arange(4), ordered=False).nominal)
-    assert statistics.agreement(values, np.arange(6), workers, ordered=False).items == 0
+    assert math.isnan(agreement.agreement(np.ones(4), np.zeros(4, int), np.arange(4), ordered=False).nominal)
+    assert agreement.agreement(values, np.arange(6), workers, ordered=False).items == 0
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_raw_agreement_by_hand_and_repeats_by_one_worker_do_not_count() -> None:
     ids=["none", "unknown", "once"],
 )
 def test_what_nobody_judged_twice_has_no_agreement(values: list[float], items: list[int]) -> None:
-    found = statistics.agreement(np.array(values), np.array(items, int), np.arange(len(items)), ordered=True)
+    found = agreement.agreement(np.array(values), np.array(items, int), np.arange(len(items)), ordered=True)
     assert (found.items, found.judgments) == (0, 0)
     assert all(math.isnan(number) for number in (found.raw, found.nominal, found.ordinal, found.interval))
 
@@ -273,7 +273,7 @@ def test_worker_quality_by_hand() -> None:
     model = np.array([0, 1, 0, 1])
     ratings = np.array([[5.0, 5.0], [5.0, 5.0], [1.0, 3.0], [3.0, 3.0]])
     labels = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], dtype=bool)
-    frame = statistics.worker_quality(
+    frame = worker_quality.worker_quality(
         workers=worker,
         worker_names=np.array(["w0", "w1"], dtype=object),
         models=model,

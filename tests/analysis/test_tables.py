@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from model_chat.analysis import statistics, tables
+from model_chat.analysis import comparison, estimates, tables
 from model_chat.analysis.report import browsable
 
 from .conftest import BUCKETS
@@ -86,11 +86,11 @@ def by_worker(made: list[dict[str, Any]], model: str, metric: str) -> tuple[np.n
     return np.array([sums[name] for name in names]), np.array([totals[name] for name in names])
 
 
-def estimate(made: list[dict[str, Any]], model: str, metric: str) -> statistics.Estimate:
+def estimate(made: list[dict[str, Any]], model: str, metric: str) -> estimates.Estimate:
     x, n = by_worker(made, model, metric)
     if metric.startswith("final"):
-        return statistics.mean(x, n, 0.9, (1.0, 5.0))
-    return statistics.rate(x, n, 0.9)
+        return estimates.mean(x, n, 0.9, (1.0, 5.0))
+    return estimates.rate(x, n, 0.9)
 
 
 def test_estimates(corpus: tuple[list[dict[str, Any]], Any]) -> None:
@@ -120,7 +120,7 @@ def test_the_bootstrapped_intervals_of_rates_are_made_on_the_logit_scale(
             for columns in zip(*(by_worker(made, model, metric) for metric in rows["metric"]), strict=True)
         )
         rng = np.random.default_rng([summary.data.settings.seed, *model.encode()])
-        boots = statistics.bootstrap(sums, totals, rng, 150, 0.9, logit=True)
+        boots = estimates.bootstrap(sums, totals, rng, 150, 0.9, logit=True)
         assert rows[["bootstrap_se", "bootstrap_low", "bootstrap_high"]].to_numpy() == pytest.approx(
             np.array([(boot.se, boot.low, boot.high) for boot in boots]), nan_ok=True
         )
@@ -166,12 +166,12 @@ def test_comparisons(corpus: tuple[list[dict[str, Any]], Any]) -> None:
         is_rating = row.metric.startswith("final")
         if is_rating:
             own, other = x[is_a & (n > 0)], x[~is_a & (n > 0)]
-            assert row.effect == "Hedges' g" and row.effect_size == pytest.approx(statistics.hedges_g(own, other))
-            assert row.cliffs_delta == pytest.approx(statistics.cliffs_delta(own, other))
+            assert row.effect == "Hedges' g" and row.effect_size == pytest.approx(comparison.hedges_g(own, other))
+            assert row.cliffs_delta == pytest.approx(comparison.cliffs_delta(own, other))
         else:
             assert row.effect == "Cohen's h" and math.isnan(row.cliffs_delta)
-            assert row.effect_size == pytest.approx(statistics.cohens_h(a.value, b.value))
-        power = statistics.power_to_compare(
+            assert row.effect_size == pytest.approx(comparison.cohens_h(a.value, b.value))
+        power = comparison.power_to_compare(
             a, b, int((n[is_a] > 0).sum()), int((n[~is_a] > 0).sum()), 0.5 if is_rating else 0.2, 0.9, 0.9
         )
         assert (row.detectable, row.needed, row.more_a, row.more_b) == pytest.approx(
@@ -179,7 +179,7 @@ def test_comparisons(corpus: tuple[list[dict[str, Any]], Any]) -> None:
         )
     for metric in METRICS:
         own = found[found["metric"] == metric]
-        assert own["p_holm"].tolist() == pytest.approx(statistics.holm(own["p"].tolist()).tolist())
+        assert own["p_holm"].tolist() == pytest.approx(comparison.holm(own["p"].tolist()).tolist())
 
 
 def test_ratings(corpus: tuple[list[dict[str, Any]], Any]) -> None:
@@ -189,7 +189,7 @@ def test_ratings(corpus: tuple[list[dict[str, Any]], Any]) -> None:
         given = np.array([float(chat["rating"].split("|")[question]) if chat["rating"] else math.nan for chat in made])
         worker = np.array([int(chat["worker"][1:]) for chat in made])
         model = np.array([chat["model"] for chat in made])
-        standard = statistics.standardise_per_worker(given, worker)
+        standard = estimates.standardise_per_worker(given, worker)
         for name in "abc":
             row = next(rows)
             own = given[(model == name) & np.isfinite(given)]
@@ -200,8 +200,8 @@ def test_ratings(corpus: tuple[list[dict[str, Any]], Any]) -> None:
             expected = estimate(made, name, f"final_rating_{question + 1}")
             assert (row.mean, row.low, row.high) == pytest.approx((expected.value, expected.low, expected.high))
             usable = (model == name) & np.isfinite(standard)
-            sums = statistics.cluster_sums(standard[usable], worker[usable])
-            scaled = statistics.mean(sums, statistics.cluster_sums(np.ones(usable.sum()), worker[usable]), 0.9)
+            sums = estimates.cluster_sums(standard[usable], worker[usable])
+            scaled = estimates.mean(sums, estimates.cluster_sums(np.ones(usable.sum()), worker[usable]), 0.9)
             assert row.z_ratings == scaled.total
             assert (row.z_mean, row.z_low, row.z_high) == pytest.approx(
                 (scaled.value, scaled.low, scaled.high), nan_ok=True
@@ -226,7 +226,7 @@ def test_turns(corpus: tuple[list[dict[str, Any]], Any]) -> None:
                     for worker in workers
                 ]
                 asked = [sum(who == worker for who, _ in here) for worker in workers]
-                rate = statistics.rate(np.array(ticked, float), np.array(asked, float), 0.9)
+                rate = estimates.rate(np.array(ticked, float), np.array(asked, float), 0.9)
                 expected.append((name, bucket, exchange + 1, rate.total, rate.value, rate.low, rate.high))
     found = list(summary.turns.itertuples(index=False, name=None))
     assert [row[:4] for row in found] == [row[:4] for row in expected]
