@@ -27,7 +27,6 @@ from model_chat.conversation.chat_options import State as State
 from model_chat.conversation.conditions import conditions_of, is_admitted, with_conditions
 from model_chat.conversation.contexts import HI, Context, context_record
 from model_chat.conversation.dialogue import Dialogue
-from model_chat.conversation.flow_pages import take_page
 from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.conversation.incoming import Accepted, Expected, check_packet
@@ -256,7 +255,7 @@ class ModelChatWorld:
         """
         if self.flow is None:
             return False
-        take_page(self.flow, self._turns, self.human, after_chat, may_skip=self.completion is Completion.COMPLETE)
+        self._turns.take_page(self.flow, after_chat, may_skip=self.completion is Completion.COMPLETE)
         if self.flow.has_declined:
             self.ending_kind = EndingKind.DECLINED
             self.abandon(f"{DECLINED}: the worker declined to take part")

@@ -11,8 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from model_chat.configuration.flags import flag
-from model_chat.crowd.cost import fee_cents
-from model_chat.crowd.money import hourly, percent_of, to_minor, written
+from model_chat.crowd.money import fee_cents, hourly, percent_of, to_minor, written
 from model_chat.crowd.prolific_api import API_URL, address_fault, read_token
 
 PROVIDER = "mephisto.provider"
