@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from model_chat.bot_agent import BotAgent
+from model_chat.comparing.pair import make_side
 from model_chat.comparing.paired import ChatComparison, PairedBots
 from model_chat.comparing.per_turn import ComparedBots, ReplyComparison
 from model_chat.configuration.annotations import AnnotationsConfig
@@ -22,10 +24,9 @@ from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.asking import WorkerTurns
 from model_chat.conversation.chat_options import ChatOptions as ChatOptions
 from model_chat.conversation.chat_options import State as State
-from model_chat.conversation.conditions import conditions_of, is_admitted, prompt_of, with_conditions
+from model_chat.conversation.conditions import conditions_of, is_admitted, with_conditions
 from model_chat.conversation.contexts import HI, Context, context_record
 from model_chat.conversation.dialogue import Dialogue
-from model_chat.conversation.flow_pages import take_page
 from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.conversation.incoming import Accepted, Expected, check_packet
@@ -69,11 +70,11 @@ class ModelChatWorld:
     ending_kind: EndingKind | None = None
     """How a panel's participant is told that it ended, where it is not plain from the outcome."""
 
-    def __init__(self, options: ChatOptions, human: HumanAgent, bot: BotAgent, place: Reservation) -> None:
+    def __init__(self, options: ChatOptions, human: HumanAgent, bot: BotAgent, reservation: Reservation[Any]) -> None:
         self.options = options
         self.human = human
         self.bot = bot
-        self.place = place
+        self.reservation = reservation
         self.state = State.START
         self.completion = Completion.INCOMPLETE
         self.reason: str | None = None
@@ -192,8 +193,8 @@ class ModelChatWorld:
             elif self.state is State.HUMAN_TURN:
                 self._take_message()
                 self.state = State.MODEL_TURN if self._due_check is None else State.ATTENTION_CHECK
-            elif self.state is State.ATTENTION_CHECK:
-                self._check_attention()
+            elif self.state is State.ATTENTION_CHECK and (check := self._due_check) is not None:
+                self._check_attention(check)
                 self.state = State.MODEL_TURN
             elif self.state is State.MODEL_TURN and isinstance(self._comparing, ReplyComparison):
                 self._comparing.show_replies(self.exchanges_done)
@@ -230,7 +231,7 @@ class ModelChatWorld:
     def _begin_chat(self) -> None:
         if self.state is State.ENDED:  # the worker has declined
             return
-        if not is_admitted(self.place, {} if self.flow is None else self.flow.known):
+        if not is_admitted(self.reservation, {} if self.flow is None else self.flow.known):
             self.ending_kind = EndingKind.SCREENED_OUT
             self.abandon("screened out: the study has enough people who gave this answer")
             return
@@ -254,7 +255,7 @@ class ModelChatWorld:
         """
         if self.flow is None:
             return False
-        take_page(self.flow, self._turns, self.human, after_chat, may_skip=self.completion is Completion.COMPLETE)
+        self._turns.take_page(self.flow, after_chat, may_skip=self.completion is Completion.COMPLETE)
         if self.flow.has_declined:
             self.ending_kind = EndingKind.DECLINED
             self.abandon(f"{DECLINED}: the worker declined to take part")
@@ -269,7 +270,7 @@ class ModelChatWorld:
             self.completion = Completion.COMPLETE
         if not self._next_page(after_chat=True):
             self.state = State.ENDED
-        elif self.state is not State.PAGES_AFTER:
+        else:
             self.state = State.PAGES_AFTER
 
     @property
@@ -298,11 +299,8 @@ class ModelChatWorld:
         attention = self.options.attention
         return None if attention is None else attention.due(self.exchanges_done + 1)
 
-    def _check_attention(self) -> None:
+    def _check_attention(self, check: AttentionCheck) -> None:
         """Show a check where the model's reply is awaited, and take the answer. Neither enters the dialogue."""
-        check = self._due_check
-        if check is None:
-            raise RuntimeError("There is no attention check at this turn.")
         ticks_wanted = self._dialogue.show_check(check)
         self._dialogue.take_check(check, self._receive("message", ticks_wanted))
 
@@ -311,7 +309,7 @@ class ModelChatWorld:
         self._annotate(accepted)
         last = next(utterance for utterance in reversed(self.dialog) if utterance.agent_idx == MODEL_IDX)
         last.final_rating = RATING_SEPARATOR.join(str(rating) for rating in accepted.final_ratings or ())
-        if self.flow is not None and self.flow.next_page(after_chat=True) is not None:
+        if self.flow is not None and self._next_page(after_chat=True):
             self.human.control(
                 "rating_done",
                 message_id=accepted.message_id,
@@ -433,7 +431,7 @@ class ModelChatWorld:
             "status": self.completion,
             "reason": self.reason,
             "failed_generation": self.failed_generation,
-            "conditions": conditions_of(self.place),
+            "conditions": conditions_of(self.reservation),
             "comparisons": self.comparisons,
             **self.additional_record(),
         }
@@ -444,15 +442,15 @@ class ModelChatWorld:
         return {"custom_data": self.get_custom_task_data()}
 
     def settle(self, collected: bool) -> None:
-        """Count the conversation as collected, or give its place back; once."""
+        """Count the conversation as collected, or release its reservation; once."""
         if collected:
-            self.place.complete()
+            self.reservation.complete()
         else:
-            self.place.give_back()
+            self.reservation.release()
 
     def shutdown(self) -> None:
-        """Give the place back if the conversation was not counted."""
-        self.place.give_back()
+        """Release the reservation if the conversation was not counted."""
+        self.reservation.release()
 
 
 def make_world(
@@ -471,29 +469,13 @@ def make_world(
     """
     if opt.spend is not None and opt.spend.is_reached():
         raise NoReservationLeftError("The models have cost mephisto.blueprint.max_model_spend_usd.")
-    place = opt.quota.take(agents[0].worker_id)
-    if place is None:
+    reservation = opt.quota.take(agents[0].worker_id)
+    if reservation is None:
         raise NoReservationLeftError("Every model has all the conversations it needs.")
-    try:
-        options = with_conditions(opt, place)
-        bot: BotAgent
-        if options.comparison is None:
-            bot = BotAgent(opt.models, place.nickname)
-        else:
-            kind = PairedBots if options.comparison.is_paired else ComparedBots
-            bot = kind(
-                place.nickname,
-                lambda nickname: BotAgent(opt.models, nickname),
-                options.comparison,
-                options.comparison.seed_of(agents[0].assignment_id),
-            )
-        prompt = prompt_of(place)
-        if prompt is not None:
-            bot.observe_prompt(prompt)
-        return world_class(options, agents[0], bot, place)
-    except BaseException:
-        place.give_back()
-        raise
+    with reservation:  # released where anything below raises
+        options = with_conditions(opt, reservation)
+        bot = make_side(options, agents[0], reservation, partial(BotAgent, opt.models), (PairedBots, ComparedBots))
+        return world_class(options, agents[0], bot, reservation)
 
 
 def get_world_params() -> dict[str, Any]:

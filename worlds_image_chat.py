@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_chat.bot_agent import PROMPT_ID, BotAgent
+from model_chat.comparing.pair import make_side
 from model_chat.comparing.paired import PairedBots
 from model_chat.comparing.per_turn import ComparedBots
-from model_chat.conversation.conditions import prompt_of, with_conditions
+from model_chat.conversation.conditions import with_conditions
 from model_chat.conversation.human_agent import HumanAgent
+from model_chat.conversation.quota import Reservation
 from model_chat.images.contexts import ImageContext, ImageContexts
 from model_chat.images.design_quota import ImageDesignQuota
 from model_chat.images.inputs import ImageInput, first_message, repeated_keys
-from model_chat.images.quota import ImageQuota, ImageReservation
+from model_chat.images.quota import ImageQuota
 from model_chat.serving.pool import ModelPool
 from model_chat.worlds import ChatOptions, ModelChatOnboardWorld, ModelChatWorld, NoReservationLeftError
 from model_chat.worlds import get_world_params as get_world_params  # the same as in text chat, and so are these:
@@ -98,13 +100,13 @@ class ModelImageChatWorld(ModelChatWorld):
 
     options: ImageChatOptions
     bot: ImageBotAgent
-    place: ImageReservation
+    reservation: Reservation[int]
 
     def __init__(
-        self, options: ImageChatOptions, human: HumanAgent, bot: ImageBotAgent, place: ImageReservation
+        self, options: ImageChatOptions, human: HumanAgent, bot: ImageBotAgent, reservation: Reservation[int]
     ) -> None:
-        super().__init__(options, human, bot, place)
-        self.image: ImageContext = options.images[place.image_idx]
+        super().__init__(options, human, bot, reservation)
+        self.image: ImageContext = options.images[reservation.subject]
 
     def additional_start_data(self) -> dict[str, Any]:
         """The image, which the page gets this once, and its alternative text."""
@@ -115,7 +117,7 @@ class ModelImageChatWorld(ModelChatWorld):
         """Which image it was and where it comes from; never the image itself."""
         task = self.image.context.get("task")
         return {
-            "image_idx": self.place.image_idx,
+            "image_idx": self.reservation.subject,
             "context_dataset": task if isinstance(task, str) else None,
             "additional_context": json.dumps(self.image.context, ensure_ascii=False) if self.image.context else None,
         }
@@ -127,7 +129,7 @@ class ModelImageChatWorld(ModelChatWorld):
 
     def begin(self) -> None:
         """Show the image to both, and let the model say the first word."""
-        self.place.seen = True
+        self.reservation.seen = True
         self._start_page([])
         self.open_chat()
 
@@ -152,27 +154,16 @@ def make_world(
         NoReservationLeftError: there is nothing for this worker.
     """
     human = agents[0]
-    place = opt.quota.take(human.worker_id)
-    if place is None:
+    reservation = opt.quota.take(human.worker_id)
+    if reservation is None:
         raise NoReservationLeftError("There is no image for this worker.")
-    try:
+    image_idx = reservation.subject
 
-        def make_bot(nickname: str) -> ImageBotAgent:
-            images = opt.inputs[nickname]
-            return ImageBotAgent(opt.models, nickname, images[place.image_idx], images.act(place.image_idx))
+    def make_bot(nickname: str) -> ImageBotAgent:
+        images = opt.inputs[nickname]
+        return ImageBotAgent(opt.models, nickname, images[image_idx], images.act(image_idx))
 
-        options = with_conditions(opt, place)
-        bot: ImageBotAgent
-        if options.comparison is None:
-            bot = make_bot(place.nickname)
-        else:
-            seed = options.comparison.seed_of(human.assignment_id)
-            kind = PairedImageBots if options.comparison.is_paired else ComparedImageBots
-            bot = kind(place.nickname, make_bot, options.comparison, seed)
-        prompt = prompt_of(place)
-        if prompt is not None:
-            bot.observe_prompt(prompt)
-        return world_class(options, human, bot, place)
-    except BaseException:
-        place.give_back()
-        raise
+    with reservation:  # released where anything below raises
+        options = with_conditions(opt, reservation)
+        bot = make_side(options, human, reservation, make_bot, (PairedImageBots, ComparedImageBots))
+        return world_class(options, human, bot, reservation)

@@ -329,9 +329,23 @@ class ChatModel:
         return text, tokens
 
     def _render(self, messages: Sequence[Message]) -> str:
-        fitted = self._fitted(messages)
+        return self._templated(self._fitted(messages))
+
+    def _templated(self, messages: Sequence[Message], generates: bool = True) -> str:
+        """What the chat template makes of messages.
+
+        Args:
+            generates: whether it is to end where the model's reply begins.
+
+        Raises:
+            Exception: jinja2's, or whatever a template raises on purpose.
+        """
         text: str = self._tokenizer.apply_chat_template(
-            fitted, chat_template=self._template, tokenize=False, add_generation_prompt=True, **self._template_args
+            messages,
+            chat_template=self._template,
+            tokenize=False,
+            add_generation_prompt=generates,
+            **self._template_args,
         )
         return text
 
@@ -366,13 +380,7 @@ class ChatModel:
     def _accepts(self, messages: list[Message], must_show: str) -> bool:
         """Whether the chat template takes these messages, and shows what they say."""
         try:
-            return must_show in self._tokenizer.apply_chat_template(
-                messages,
-                chat_template=self._template,
-                tokenize=False,
-                add_generation_prompt=True,
-                **self._template_args,
-            )
+            return must_show in self._templated(messages)
         except Exception as error:  # jinja2's, or whatever a template raises on purpose
             logger.debug("The chat template of %s refuses %s: %s", self._name, messages, error)
             return False
@@ -386,12 +394,7 @@ class ChatModel:
         for named in (self._tokenizer.eos_token_id, *self.weights.end_ids):
             found.update(named if isinstance(named, list) else [named])
         try:
-            text = self._tokenizer.apply_chat_template(
-                [_message("user", "Hi"), _message("assistant", _MARK)],
-                chat_template=self._template,
-                tokenize=False,
-                **self._template_args,
-            )
+            text = self._templated([_message("user", "Hi"), _message("assistant", _MARK)], generates=False)
         except Exception as error:  # as in _accepts
             logger.debug("The chat template of %s shows no finished reply: %s", self._name, error)
         else:

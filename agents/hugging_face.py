@@ -32,10 +32,52 @@ DEFAULT_SYSTEM_PROMPT = (
     "You are having a friendly chat with someone you have just met. Answer in one to three short sentences, "
     "in your own words, and keep the conversation going."
 )
-_ROLE_KEY = (
-    "hf_chat"  # where observe() leaves the conversation for batch_act(), as ParlAI's own agents do with text_vec
-)
+_ROLE_KEY = "hf_chat"
+"""Where ``observe`` leaves the conversation for ``batch_act``, as ParlAI's own agents do with ``text_vec``."""
 _WAY_KEY = "hf_way"
+
+
+class Flag(NamedTuple):
+    """A flag of the agent: the type that ParlAI's parser knows it by, its default, and what ``--help`` says."""
+
+    kind: Any
+    default: Any
+    meaning: str
+
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+FLAGS: dict[str, Flag] = {
+    "hf_model": Flag(
+        str,
+        None,
+        "folder with config.json and weights, relative to the folder of model.opt, or a name on the hub; left out: the "
+        "folder of model.opt itself",
+    ),
+    "gguf_file": Flag(str, None, "a GGUF file: its path, or its name within --hf-model"),
+    "hf_revision": Flag(str, "main", "branch, tag or commit, for a model from the hub"),
+    "system_prompt": Flag(str, DEFAULT_SYSTEM_PROMPT, 'who the model is to be; "" for none'),
+    "max_new_tokens": Flag(int, 60, "tokens of a reply at most"),
+    "whole_sentences": Flag("bool", True, "cut a reply that ran into --max-new-tokens after its last whole sentence"),
+    "do_sample": Flag("bool", True, "draw tokens by chance; False takes the most probable ones"),
+    "temperature": Flag(float, 0.7, "above 1 more surprising, below 1 more likely tokens"),
+    "top_p": Flag(float, 0.9, "draw from the most probable tokens that share this probability"),
+    "top_k": Flag(int, 0, "draw from that many most probable tokens; 0 for no limit"),
+    "repetition_penalty": Flag(float, 1.1, "makes tokens of the conversation so far less likely; 1 for not at all"),
+    "history_turns": Flag(int, -1, "how many exchanges before the last message are shown; -1: all"),
+    "max_prompt_tokens": Flag(
+        int, 1024, "tokens that the model is shown at most: the system prompt, and of the conversation the end"
+    ),
+    "hf_dtype": Flag(str, "auto", "number format; auto is float32 on a CPU, else what the model was saved in"),
+    "hf_device": Flag(str, "auto", "cpu, cuda, cuda:1, mps; auto takes a GPU if there is one"),
+    "torch_threads": Flag(int, 0, "CPU threads of the whole process; 0 leaves torch's choice"),
+    "hf_seed": Flag(int, None, "with it the same conversation gets the same replies"),
+    "chat_template": Flag(str, None, "file with a chat template, if the model has none of its own"),
+    "chat_template_args": Flag(str, '{"enable_thinking": false}', "JSON object with values for the chat template"),
+    "prompt_cache_mb": Flag(
+        int, 512, "MiB for what conversations have read so far, so that it isn't read again each turn; 0 for none"
+    ),
+}
+"""Every flag of the agent, by its key in an opt."""
 
 
 class _Way(NamedTuple):
@@ -70,74 +112,14 @@ class HuggingFaceChatAgent(Agent):
         """Add this agent's flags to ParlAI's parser."""
         del partial_opt  # no flag depends on another
         group = parser.add_argument_group("Hugging Face chat")
-        add = group.add_argument
-        add(
-            "--hf-model",
-            type=str,
-            default=None,
-            help="folder with config.json and weights, relative to the folder of model.opt, or a name on the hub; "
-            "left out: the folder of model.opt itself",
-        )
-        add("--gguf-file", type=str, default=None, help="a GGUF file: its path, or its name within --hf-model")
-        add("--hf-revision", type=str, default="main", help="branch, tag or commit, for a model from the hub")
-        add("--system-prompt", type=str, default=DEFAULT_SYSTEM_PROMPT, help='who the model is to be; "" for none')
-        add("--max-new-tokens", type=int, default=60, help="tokens of a reply at most")
-        add(
-            "--whole-sentences",
-            type="bool",
-            default=True,
-            help="cut a reply that ran into --max-new-tokens after its last whole sentence",
-        )
-        add("--do-sample", type="bool", default=True, help="draw tokens by chance; False takes the most probable ones")
-        add("--temperature", type=float, default=0.7, help="above 1 more surprising, below 1 more likely tokens")
-        add("--top-p", type=float, default=0.9, help="draw from the most probable tokens that share this probability")
-        add("--top-k", type=int, default=0, help="draw from that many most probable tokens; 0 for no limit")
-        add(
-            "--repetition-penalty",
-            type=float,
-            default=1.1,
-            help="makes tokens of the conversation so far less likely; 1 for not at all",
-        )
-        add(
-            "--history-turns",
-            type=int,
-            default=-1,
-            help="how many exchanges before the last message are shown; -1: all",
-        )
-        add(
-            "--max-prompt-tokens",
-            type=int,
-            default=1024,
-            help="tokens that the model is shown at most: the system prompt, and of the conversation the end",
-        )
-        add(
-            "--hf-dtype",
-            type=str,
-            default="auto",
-            choices=("auto", "float32", "float16", "bfloat16"),
-            help="number format; auto is float32 on a CPU, else what the model was saved in",
-        )
-        add("--hf-device", type=str, default="auto", help="cpu, cuda, cuda:1, mps; auto takes a GPU if there is one")
-        add("--torch-threads", type=int, default=0, help="CPU threads of the whole process; 0 leaves torch's choice")
-        add("--hf-seed", type=int, default=None, help="with it the same conversation gets the same replies")
-        add(
-            "--chat-template",
-            type=str,
-            default=None,
-            help="file with a chat template, if the model has none of its own",
-        )
-        add(
-            "--chat-template-args",
-            type=str,
-            default='{"enable_thinking": false}',
-            help="JSON object with values for the chat template",
-        )
-        add(
-            "--prompt-cache-mb",
-            type=int,
-            default=512,
-            help="MiB for what conversations have read so far, so that it isn't read again each turn; 0 for none",
-        )
+        for name, flag in FLAGS.items():
+            group.add_argument(
+                f"--{name.replace('_', '-')}",
+                type=flag.kind,
+                default=flag.default,
+                choices=DTYPES if name == "hf_dtype" else None,
+                help=flag.meaning,
+            )
         return parser
 
     def __init__(self, opt: Opt, shared: dict[str, Any] | None = None) -> None:
@@ -147,8 +129,8 @@ class HuggingFaceChatAgent(Agent):
         self._settings = _settings(opt)
         self._chat_model: ChatModel = shared["chat_model"] if shared else _load(opt, opt_folder, self._settings)
         self._way = _Way(self._chat_model, self._settings)
-        self._system_prompt = str(_value(opt, "system_prompt", DEFAULT_SYSTEM_PROMPT) or "")
-        self._history_turns = int(_value(opt, "history_turns", -1))
+        self._system_prompt = str(_value(opt, "system_prompt") or "")
+        self._history_turns = int(_value(opt, "history_turns"))
         self._conversation = ""
         self._start_afresh()
         if not shared and not self._fits("Hi!"):
@@ -252,37 +234,31 @@ class HuggingFaceChatAgent(Agent):
         self._history.has_said(self_message.get("text") or "")
 
 
-def _value(opt: Opt, key: str, default: Any) -> Any:
+def _value(opt: Opt, key: str) -> Any:
     """A flag's value; an opt that was written by hand may lack it."""
     value = opt.get(key)
-    return default if value is None else value
+    return FLAGS[key].default if value is None else value
 
 
 def _settings(opt: Opt) -> ReplySettings:
     from model_chat.agents._chat_model import ReplySettings
 
     sampling = SamplingSettings(
-        do_sample=bool(_value(opt, "do_sample", True)),
-        temperature=float(_value(opt, "temperature", 0.7)),
-        top_p=float(_value(opt, "top_p", 0.9)),
-        top_k=int(_value(opt, "top_k", 0)),
-        repetition_penalty=float(_value(opt, "repetition_penalty", 1.1)),
+        do_sample=bool(_value(opt, "do_sample")),
+        **{name: float(_value(opt, name)) for name in ("temperature", "top_p", "repetition_penalty")},
+        top_k=int(_value(opt, "top_k")),
     )
     seed = opt.get("hf_seed")
     settings = ReplySettings(
-        max_new_tokens=int(_value(opt, "max_new_tokens", 60)),
-        max_prompt_tokens=int(_value(opt, "max_prompt_tokens", 1024)),
-        whole_sentences=bool(_value(opt, "whole_sentences", True)),
+        max_new_tokens=int(_value(opt, "max_new_tokens")),
+        max_prompt_tokens=int(_value(opt, "max_prompt_tokens")),
+        whole_sentences=bool(_value(opt, "whole_sentences")),
         seed=None if seed is None else int(seed),
         sampling=sampling,
     )
     faults = sampling.faults()
-    for flag, number in (
-        ("max-new-tokens", settings.max_new_tokens),
-        ("max-prompt-tokens", settings.max_prompt_tokens),
-    ):
-        if number < 1:
-            faults.append(f"--{flag} must be at least 1, not {number}.")
+    limits = {"max-new-tokens": settings.max_new_tokens, "max-prompt-tokens": settings.max_prompt_tokens}
+    faults += [f"--{flag} must be at least 1, not {number}." for flag, number in limits.items() if number < 1]
     ConfigurationError.raise_if(faults)
     return settings
 
@@ -291,7 +267,7 @@ def _load(opt: Opt, opt_folder: Path | None, settings: ReplySettings) -> ChatMod
     from model_chat.agents._model_files import ModelLocation, load_chat_model, parse_template_args
 
     location = ModelLocation.find(
-        opt.get("hf_model"), opt.get("gguf_file"), opt_folder, revision=_value(opt, "hf_revision", "main")
+        opt.get("hf_model"), opt.get("gguf_file"), opt_folder, revision=_value(opt, "hf_revision")
     )
     template_file = None
     if opt.get("chat_template"):
@@ -300,7 +276,7 @@ def _load(opt: Opt, opt_folder: Path | None, settings: ReplySettings) -> ChatMod
             raise ConfigurationError(
                 f"--chat-template: there is no file '{template_file}'; give the path of a template."
             )
-    threads = int(_value(opt, "torch_threads", 0))
+    threads = int(_value(opt, "torch_threads"))
     if threads < 0:
         raise ConfigurationError(f"--torch-threads must be at least 0, not {threads}; 0 leaves torch's choice.")
     if threads:
@@ -309,12 +285,12 @@ def _load(opt: Opt, opt_folder: Path | None, settings: ReplySettings) -> ChatMod
         torch.set_num_threads(threads)
     chat_model = load_chat_model(
         location,
-        dtype=_value(opt, "hf_dtype", "auto"),
-        device=_value(opt, "hf_device", "auto"),
+        dtype=_value(opt, "hf_dtype"),
+        device=_value(opt, "hf_device"),
         model_parallel=bool(opt.get("model_parallel")),
         template_file=template_file,
-        template_args=parse_template_args(_value(opt, "chat_template_args", {"enable_thinking": False})),
-        prompt_cache_bytes=int(_value(opt, "prompt_cache_mb", 512)) << 20,
+        template_args=parse_template_args(_value(opt, "chat_template_args")),
+        prompt_cache_bytes=int(_value(opt, "prompt_cache_mb")) << 20,
     )
     context = chat_model.context_length
     needed = settings.max_prompt_tokens + settings.max_new_tokens

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_chat.bot_agent import BotAgent
-from model_chat.conversation.annotation_quota import AnnotationQuota, AnnotationReservation
+from model_chat.conversation.annotation_quota import AnnotationQuota
 from model_chat.conversation.human_agent import ANNOTATED, HumanAgent
 from model_chat.conversation.incoming import Accepted
+from model_chat.conversation.quota import Reservation
+from model_chat.quality.attention import AttentionCheck
 from model_chat.records.conversation_logs import LoggedConversation, LogLine
 from model_chat.records.schema import HUMAN_ID, HUMAN_IDX, MODEL_ID, MODEL_IDX, JudgedConversation, Utterance
 from model_chat.worlds import ChatOptions, ModelChatOnboardWorld, ModelChatWorld, NoReservationLeftError, State
@@ -79,21 +81,25 @@ class AnnotationWorld(ModelChatWorld):
         options: see :class:`AnnotationOptions`; of this conversation.
         human: the annotator's side.
         bot: names the model.
-        place: says which conversation it is.
+        reservation: says which conversation it is.
     """
 
     options: AnnotationOptions
-    place: AnnotationReservation
+    reservation: Reservation[LoggedConversation]
 
     def __init__(
-        self, options: AnnotationOptions, human: HumanAgent, bot: BotAgent, place: AnnotationReservation
+        self,
+        options: AnnotationOptions,
+        human: HumanAgent,
+        bot: BotAgent,
+        reservation: Reservation[LoggedConversation],
     ) -> None:
-        super().__init__(options, human, bot, place)
-        self._lines_left = list(place.logged.dialog)
+        super().__init__(options, human, bot, reservation)
+        self._lines_left = list(reservation.subject.dialog)
 
     def additional_record(self) -> dict[str, Any]:
         """Which conversation it is, and what its record knew of its context."""
-        logged = self.place.logged
+        logged = self.reservation.subject
         judged = JudgedConversation(id=logged.id, sha256=logged.sha256)
         return {"judged_conversation": judged, **logged.context}
 
@@ -103,7 +109,7 @@ class AnnotationWorld(ModelChatWorld):
 
     def begin(self) -> None:
         """Show the conversation up to its first reply that is judged."""
-        personas = self.place.logged.context.get("personas") or [[]]
+        personas = self.reservation.subject.context.get("personas") or [[]]
         self._start_page(personas[0])
         self._show_to_reply()
 
@@ -118,11 +124,8 @@ class AnnotationWorld(ModelChatWorld):
         self._annotate(accepted)
         self._tell_annotated(accepted)
 
-    def _check_attention(self) -> None:
-        """Show a check in the place of a reply, and take the boxes that are ticked."""
-        check = self._due_check
-        if check is None:
-            raise RuntimeError("There is no attention check at this reply.")
+    def _check_attention(self, check: AttentionCheck) -> None:
+        """Show a check instead of a reply, and take the boxes that are ticked."""
         page_idx = self._dialogue.page_idx
         self.human.say(MODEL_ID, check.text, utterance_idx=page_idx, agent_idx=MODEL_IDX, attention_check=True)
         accepted = self._receive(ANNOTATION, self.options.annotations)
@@ -198,12 +201,10 @@ def make_world(
         NoReservationLeftError: there is nothing for this worker.
     """
     human = agents[0]
-    place = opt.quota.take(human.worker_id)
-    if place is None:
+    reservation = opt.quota.take(human.worker_id)
+    if reservation is None:
         raise NoReservationLeftError("There is no finished conversation for this worker.")
-    try:
-        own = dataclasses.replace(opt, num_turns=place.logged.replies - 1)
-        return world_class(own, human, LoggedBot(place.logged), place)
-    except BaseException:
-        place.give_back()
-        raise
+    with reservation:  # released where the world raises
+        logged = reservation.subject
+        own = dataclasses.replace(opt, num_turns=logged.replies - 1)
+        return world_class(own, human, LoggedBot(logged), reservation)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from model_chat.bot_agent import BotAgent
 from model_chat.configuration.comparison import ComparisonSettings, models_of
+from model_chat.conversation.chat_options import ChatOptions
+from model_chat.conversation.conditions import prompt_of
+from model_chat.conversation.human_agent import HumanAgent
+from model_chat.conversation.quota import Reservation
+
+Side = TypeVar("Side", bound=BotAgent)
 
 
 class BotPair(BotAgent):
@@ -49,3 +55,28 @@ class BotPair(BotAgent):
     def exported_opt(self) -> dict[str, Any]:
         """The whole opts of both models, by nickname, JSON-safe, without secrets."""
         return {bot.nickname: bot.exported_opt for bot in self._bots}
+
+
+def make_side(
+    options: ChatOptions,
+    human: HumanAgent,
+    reservation: Reservation[Any],
+    make: Callable[[str], Side],
+    pairs: tuple[Callable[..., Side], Callable[..., Side]],
+) -> Side:
+    """Make the model's side of a conversation, with the prompt of its condition.
+
+    Args:
+        make: makes the side of one model, by its nickname.
+        pairs: make the side of two models whose whole chats are compared, and of two whose replies are.
+    """
+    comparison = options.comparison
+    if comparison is None:
+        side = make(reservation.nickname)
+    else:
+        kind = pairs[0] if comparison.is_paired else pairs[1]
+        side = kind(reservation.nickname, make, comparison, comparison.seed_of(human.assignment_id))
+    prompt = prompt_of(reservation)
+    if prompt is not None:
+        side.observe_prompt(prompt)
+    return side

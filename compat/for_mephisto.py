@@ -88,37 +88,6 @@ def distutils_copy_tree() -> Iterator[None]:
                 del sys.modules[name]
 
 
-@FINDER.after("mephisto.abstractions.architects.channels.websocket_channel")
-def websocket_closed(module: ModuleType) -> None:
-    """Restore the property ``closed`` on the connections that Mephisto's channel opens.
-
-    Needed by mephisto 1.1.1 with websockets >= 14, whose connections have a ``state`` instead. Can go when
-    ``WebsocketChannel.enqueue_send`` no longer reads ``self.socket.closed``.
-    """
-    from websockets.asyncio.client import ClientConnection
-    from websockets.protocol import State
-
-    websockets = module.websockets
-
-    class ClosableConnection(ClientConnection):
-        @property
-        def closed(self) -> bool:
-            """Whether the connection can no longer be written to."""
-            return self.state is not State.OPEN
-
-    class WebsocketsForTheChannel:
-        """The package ``websockets`` as the channel knows it."""
-
-        @staticmethod
-        def connect(*args: Any, **kwargs: Any) -> Any:
-            return websockets.connect(*args, create_connection=ClosableConnection, **kwargs)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(websockets, name)
-
-    module.websockets = WebsocketsForTheChannel()  # type: ignore[attr-defined]  # as above
-
-
 @FINDER.after("mephisto.operations.operator")
 def no_metrics_server(module: ModuleType) -> None:
     """Start no Prometheus client on the fixed port 3031 when an ``Operator`` is made.
@@ -194,21 +163,31 @@ def malformed_packets_dropped(module: ModuleType) -> None:
 
 
 @FINDER.after("mephisto.abstractions.architects.channels.websocket_channel")
-def failed_handshakes_tried_again(module: ModuleType) -> None:
-    """Let the operator try again when the router goes away while the two shake hands.
+def connections_that_last(module: ModuleType) -> None:
+    """Give the channel's connections back the property ``closed``, and let it try a handshake that failed again.
 
-    Needed by mephisto 1.1.1, which tries again when nobody listens, but ends the run for good when the connection breaks
-    during the handshake, when a load balancer answers in the router's place (503), or when no answer comes for half a
-    minute. Can go when ``WebsocketChannel`` survives these.
+    Needed by mephisto 1.1.1 with websockets >= 14, whose connections have a ``state`` instead of ``closed``; and since it
+    tries again when nobody listens, but ends the run for good when the connection breaks during the handshake, when a load
+    balancer answers for the router (503), or when no answer comes for half a minute. Can go when ``WebsocketChannel`` no
+    longer reads ``self.socket.closed`` and survives these.
     """
+    from websockets.asyncio.client import ClientConnection
+    from websockets.protocol import State
+
     known = module.websockets
     failures = (known.exceptions.InvalidHandshake, EOFError, TimeoutError)
+
+    class ClosableConnection(ClientConnection):
+        @property
+        def closed(self) -> bool:
+            """Whether the connection can no longer be written to."""
+            return self.state is not State.OPEN
 
     class Connecting:
         """What ``websockets.connect`` gives, as the channel uses it: entered once, and left."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._connection = known.connect(*args, **kwargs)
+            self._connection = known.connect(*args, create_connection=ClosableConnection, **kwargs)
 
         async def __aenter__(self) -> Any:
             try:
@@ -220,7 +199,7 @@ def failed_handshakes_tried_again(module: ModuleType) -> None:
         async def __aexit__(self, *exc_info: object) -> Any:
             return await self._connection.__aexit__(*exc_info)
 
-    class WebsocketsThatTryAgain:
+    class WebsocketsForTheChannel:
         """The package ``websockets`` as the channel knows it."""
 
         connect = Connecting
@@ -228,7 +207,7 @@ def failed_handshakes_tried_again(module: ModuleType) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(known, name)
 
-    module.websockets = WebsocketsThatTryAgain()  # type: ignore[attr-defined]  # the channel does `import websockets`
+    module.websockets = WebsocketsForTheChannel()  # type: ignore[attr-defined]  # the channel does `import websockets`
 
 
 @FINDER.after("mephisto.abstractions.architects.channels.websocket_channel")
@@ -269,20 +248,11 @@ def packets_sent_together(module: ModuleType) -> None:
 
 
 @FINDER.after("mephisto.abstractions.providers.mock.mock_unit")
-def mock_units_launch_quietly(module: ModuleType) -> None:
-    """Let a mock unit be launched without printing a line, and logging it again, for each unit.
-
-    Needed by mephisto 1.1.1, which prints the worker's link once a unit. Ours is printed once, by the run script. Can go
-    when ``MockUnit.launch`` prints nothing.
-    """
-    module.print = lambda *args, **kwargs: None  # type: ignore[attr-defined]  # shadows the builtin in that module
-
-
 @FINDER.after("mephisto.data_model.task_run")
-def reservations_made_quietly(module: ModuleType) -> None:
-    """Let a unit that another worker has just taken be skipped without printing its reservation file.
+def units_handled_quietly(module: ModuleType) -> None:
+    """Let a mock unit be launched, and one that another worker has just taken be skipped, without a printed line.
 
-    Needed by mephisto 1.1.1, which prints a path whenever two workers arrive at once. Can go when
-    ``TaskRun.reserve_unit`` prints nothing.
+    Needed by mephisto 1.1.1, which prints the worker's link once a unit (the run script prints ours once), and a path
+    whenever two workers arrive at once. Can go when ``MockUnit.launch`` and ``TaskRun.reserve_unit`` print nothing.
     """
     module.print = lambda *args, **kwargs: None  # type: ignore[attr-defined]  # shadows the builtin in that module

@@ -6,7 +6,6 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_chat.conversation.quota import ModelCount, Outlook, Reservation
@@ -15,14 +14,6 @@ from model_chat.records.journal import Journal, read_journal
 
 GIVEN = "given"
 """The event of ``allocation.jsonl`` that says who was given which finished conversation."""
-
-
-@dataclass
-class AnnotationReservation(Reservation):
-    """The annotation of one finished conversation by one person."""
-
-    logged: LoggedConversation = field(kw_only=True)
-    worker: str = field(kw_only=True)
 
 
 class AnnotationQuota:
@@ -80,7 +71,7 @@ class AnnotationQuota:
             if entry.get("task") == self._task_name and entry.get("event") == GIVEN:
                 self._given.get(str(entry.get("log")), set()).add(str(entry.get("worker_id")))
 
-    def take(self, worker: str) -> AnnotationReservation | None:
+    def take(self, worker: str) -> Reservation[LoggedConversation] | None:
         """Give a person the conversation that needs annotations most, of those that are new to them.
 
         Raises:
@@ -97,7 +88,7 @@ class AnnotationQuota:
             self._given[logged.sha256].add(worker)
             self._in_flight[logged.sha256] += 1
             self._of_worker[worker] += 1
-            return AnnotationReservation(logged.model_nickname, self._end, logged=logged, worker=worker)
+            return Reservation(logged.model_nickname, worker, logged, self._end)
 
     def _is_at_limit(self, worker: str) -> bool:
         return bool(self._per_worker) and self._of_worker[worker] >= self._per_worker
@@ -113,16 +104,17 @@ class AnnotationQuota:
             if self._taken(logged) < self._annotators and worker not in self._given[logged.sha256]
         ]
 
-    def _end(self, place: AnnotationReservation, collected: bool) -> None:
+    def _end(self, reservation: Reservation[LoggedConversation], collected: bool) -> None:
         with self._lock:
-            if place.is_ended:
+            if reservation.is_ended:
                 return
-            place.is_ended = True
-            self._in_flight[place.logged.sha256] -= 1
-            self._done[place.logged.sha256] += collected
-            self._finished_by[place.worker] += collected
+            reservation.is_ended = True
+            worker, sha256 = reservation.worker, reservation.subject.sha256
+            self._in_flight[sha256] -= 1
+            self._done[sha256] += collected
+            self._finished_by[worker] += collected
             if not collected:
-                self._of_worker[place.worker] -= 1
+                self._of_worker[worker] -= 1
 
     def outlook(self, worker: str) -> Outlook:
         """Say what there is for a person; takes nothing."""

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from model_chat.configuration.worker_texts import worker_text
-from model_chat.conversation.human_agent import HumanAgent
+from model_chat.conversation.human_agent import AgentTimeoutError, HumanAgent
 from model_chat.conversation.incoming import RefusedError, asks_more_time, message_id_of
+from model_chat.conversation.study_flow import StudyFlowRun
 
 Answered = TypeVar("Answered")
 
@@ -67,6 +68,39 @@ class WorkerTurns:
                 continue
             if accepted is not None:
                 return accepted
+
+    def take_page(self, flow: StudyFlowRun, after_chat: bool, may_skip: bool) -> None:
+        """Show the page of a study flow that comes now, if there is one, and take its answers.
+
+        Args:
+            may_skip: whether a worker who takes too long leaves out the rest, which is only to be read.
+
+        Raises:
+            AgentTimeoutError: the worker took too long.
+        """
+        page = flow.next_page(after_chat)
+        if page is None:
+            return
+        try:
+            accepted = self.await_answer(
+                lambda packet: flow.check(page, packet, self.taken),
+                flow.page_idx,
+                flow.options.max_page_time,
+                ask="page",
+                **flow.told(page),
+            )
+        except AgentTimeoutError:
+            if not may_skip:
+                raise
+            flow.skip_rest()
+            return
+        self.taken.add(accepted.message_id)
+        flow.take(page, accepted)
+        if not accepted.is_decline:
+            complete = {"complete": True} if after_chat and flow.only_texts_left else {}
+            self._human.control(
+                "page_done", page=page.id, message_id=accepted.message_id, answers=accepted.answers, **complete
+            )
 
     def _give_more_time(self, packet: Any, turn_idx: int, deadline: float, extensions_left: int) -> None:
         """Tell the page until when the worker has now; a request that is sent again is not granted again."""

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from model_chat.configuration.study_design import COMPARISON_FLAGS, PACE_FLAGS
 from model_chat.conversation.contexts import HI
-from model_chat.conversation.design_quota import DesignReservation
 from model_chat.conversation.quota import Reservation
 
 Options = TypeVar("Options")
@@ -21,16 +20,16 @@ _COMPARISON_FIELDS = {
 """Flag -> field of ``ComparisonSettings``."""
 
 
-def with_conditions(options: Options, place: Reservation) -> Options:
+def with_conditions(options: Options, reservation: Reservation[Any]) -> Options:
     """Return the options of one conversation: those of the run, but for the flags that its condition sets.
 
     Args:
         options: ``ChatOptions``.
-        place: the conversation's; without a design the options are returned as they are.
+        reservation: the conversation's; without a design the options are returned as they are.
     """
-    if not isinstance(place, DesignReservation) or not place.flags:
+    flags = {} if reservation.condition is None else reservation.condition.flags
+    if not flags:
         return options
-    flags = dict(place.flags)
     pace = {name.removeprefix("reply_"): float(flags.pop(name)) for name in PACE_FLAGS if name in flags}
     comparing = {_COMPARISON_FIELDS[name]: flags.pop(name) for name in COMPARISON_FLAGS if name in flags}
     changed: Any = dataclasses.replace(options, **flags)  # type: ignore[type-var]  # a dataclass, which a layer above makes
@@ -44,12 +43,12 @@ def with_conditions(options: Options, place: Reservation) -> Options:
     return result
 
 
-def prompt_of(place: Reservation) -> str | None:
+def prompt_of(reservation: Reservation[Any]) -> str | None:
     """Return what is added to the model's system prompt, or None."""
-    return place.prompt if isinstance(place, DesignReservation) else None
+    return None if reservation.condition is None else reservation.condition.prompt
 
 
-def is_admitted(place: Reservation, answers: Mapping[str, Any]) -> bool:
+def is_admitted(reservation: Reservation[Any], answers: Mapping[str, Any]) -> bool:
     """Count a conversation for the stratum of its worker; False when the stratum is full, or not wanted.
 
     To be called once, after what is asked before the chat; where it is False, the conversation ends as
@@ -61,11 +60,12 @@ def is_admitted(place: Reservation, answers: Mapping[str, Any]) -> bool:
     Raises:
         OSError: it could not be put on disk.
     """
-    if not isinstance(place, DesignReservation) or place.quota.design.strata is None:
+    quota = None if reservation.condition is None else reservation.condition.quota
+    if quota is None or quota.design.strata is None:
         return True
-    return place.enter_stratum(str(answers.get(place.quota.design.strata.item)))
+    return quota.enter_stratum(reservation, str(answers.get(quota.design.strata.item)))
 
 
-def conditions_of(place: Reservation) -> dict[str, str] | None:
+def conditions_of(reservation: Reservation[Any]) -> dict[str, str] | None:
     """Return factor -> level, as it is saved; None without a design."""
-    return place.conditions if isinstance(place, DesignReservation) else None
+    return None if reservation.condition is None else dict(reservation.condition.cell.conditions)

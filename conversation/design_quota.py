@@ -20,9 +20,9 @@ from model_chat.records.journal import Journal, read_journal
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class DesignReservation(Reservation):
-    """A conversation's place in a cell.
+@dataclass(frozen=True)
+class Condition:
+    """The condition of one conversation.
 
     Attributes:
         number: of the conversation in ``allocation.jsonl``.
@@ -31,11 +31,6 @@ class DesignReservation(Reservation):
     cell: Cell
     number: int
     quota: DesignQuota = field(repr=False)
-
-    @property
-    def conditions(self) -> dict[str, str]:
-        """Factor -> level, as it is saved."""
-        return dict(self.cell.conditions)
 
     @property
     def prompt(self) -> str | None:
@@ -47,17 +42,6 @@ class DesignReservation(Reservation):
     def flags(self) -> dict[str, Any]:
         """Flags of the run that this conversation has other values of."""
         return self.quota.design.flag_values(self.cell)
-
-    def enter_stratum(self, answer: str) -> bool:
-        """Count the conversation for the stratum of an answer; return False if it is full, or not wanted.
-
-        The caller then ends the conversation with :data:`~model_chat.conversation.allocation.SCREENED_OUT`, and gives the
-        place back.
-
-        Raises:
-            OSError: it could not be put on disk.
-        """
-        return self.quota._enter_stratum(self, answer)
 
 
 class DesignQuota:
@@ -122,11 +106,11 @@ class DesignQuota:
                 "what is collected counts all the same."
             ) from None
 
-    def take(self, worker: str = "") -> DesignReservation | None:
-        """Take a place in the cell that comes next for a worker.
+    def take(self, worker: str = "") -> Reservation[Any] | None:
+        """Reserve a conversation in the cell that comes next for a worker.
 
         Returns:
-            the place; None when there is none for this worker now.
+            the reservation; None when there is none for this worker now.
 
         Raises:
             OSError: the draw could not be put on disk, and does not count.
@@ -136,15 +120,15 @@ class DesignQuota:
             entries = self._state.take(worker, partial(self._has_now, worker))
             if not entries:
                 return None
-            place = self._reserve(worker, entries[-1])
+            reservation = self._reserve(worker, entries[-1])
             try:
                 self._write(entries)
             except BaseException:
-                self._release(place, collected=False)
+                self._release(reservation, collected=False)
                 raise
             for entry in entries:
                 self._state.apply(entry)
-            return place
+            return reservation
 
     # --- what else a conversation takes beside its cell; called under the lock ---
 
@@ -158,14 +142,18 @@ class DesignQuota:
         del worker, cell
         return True
 
-    def _reserve(self, worker: str, taken: Entry) -> DesignReservation:
-        """Make the place of an event ``take`` that is about to be written; may add to the event."""
-        del worker
-        cell = self.design.cells[taken["cell"]]
-        nickname = self.design.value(cell, MODEL) or self._model
-        return DesignReservation(str(nickname), self._settle, cell, taken["number"], self)
+    def _reserve(self, worker: str, taken: Entry) -> Reservation[Any]:
+        """Make the reservation of an event ``take`` that is about to be written; may add to the event."""
+        return self._reservation(worker, None, taken)
 
-    def _release(self, place: DesignReservation, collected: bool) -> None:
+    def _reservation(self, worker: str, subject: Any, taken: Entry) -> Reservation[Any]:
+        condition = Condition(self.design.cells[taken["cell"]], taken["number"], self)
+        return Reservation(self._model_of(taken["cell"]), worker, subject, self._settle, condition)
+
+    def _model_of(self, cell: int) -> str:
+        return str(self.design.value(self.design.cells[cell], MODEL) or self._model)
+
+    def _release(self, reservation: Reservation[Any], collected: bool) -> None:
         """Let go of what else the conversation took."""
 
     def _make_up(self) -> None:
@@ -177,13 +165,14 @@ class DesignQuota:
         self._journal.append(lines, durable=True)
         self._to_write.clear()
 
-    def _settle(self, place: DesignReservation, collected: bool) -> None:
+    def _settle(self, reservation: Reservation[Any], collected: bool) -> None:
         with self._lock:
-            if place.is_ended:
+            if reservation.is_ended or reservation.condition is None:
                 return
-            place.is_ended = True
-            self._release(place, collected)
-            entry: Entry = {"event": (Event.FINISH if collected else Event.LEAVE).value, "number": place.number}
+            reservation.is_ended = True
+            self._release(reservation, collected)
+            event = Event.FINISH if collected else Event.LEAVE
+            entry: Entry = {"event": event.value, "number": reservation.condition.number}
             self._state.apply(entry)
             try:
                 self._write([entry])
@@ -191,11 +180,19 @@ class DesignQuota:
                 logger.error("The end of a conversation can't be written to %s (%s)", self._journal.path, error)
                 self._to_write.append(entry)
 
-    def _enter_stratum(self, place: DesignReservation, answer: str) -> bool:
+    def enter_stratum(self, reservation: Reservation[Any], answer: str) -> bool:
+        """Count a conversation for the stratum of an answer; return False if it is full, or not wanted.
+
+        The caller then ends the conversation with :data:`~model_chat.conversation.allocation.SCREENED_OUT`, and releases
+        the reservation.
+
+        Raises:
+            OSError: it could not be put on disk.
+        """
         with self._lock:
-            if place.is_ended:  # what is written now could not be replayed
+            if reservation.is_ended or reservation.condition is None:  # what is written now could not be replayed
                 return False
-            entries = self._state.enter_stratum(place.number, answer)
+            entries = self._state.enter_stratum(reservation.condition.number, answer)
             if entries:
                 self._write(entries)
                 self._state.apply(entries[0])

@@ -7,16 +7,21 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from model_chat.errors import ModelChatError
+
+if TYPE_CHECKING:
+    from model_chat.conversation.design_quota import Condition
+
+Subject = TypeVar("Subject")
 
 
 class Outlook(Enum):
     """What there is for a worker."""
 
     WORK = "work"
-    """A place that they may have now."""
+    """A conversation that they may have now."""
     LATER = "later"
     """Nothing now, but something that others hold, and may give back."""
     NOTHING = "nothing"
@@ -37,32 +42,49 @@ class NoReservationLeftError(ModelChatError, RuntimeError):
 
 
 @dataclass
-class Reservation:
-    """A conversation's place in a quota: taken, then either completed or given back, once.
+class Reservation(Generic[Subject]):
+    """One conversation that is reserved in a quota: then either completed or released, once.
 
     Attributes:
-        end: the quota's method that counts the conversation as collected (True) or frees its place (False), unless
-            ``is_ended``, which it guards by its lock. ``Any``: each quota gets back what it has given out itself.
+        nickname: of the model, or the pair of models.
+        worker: the platform's id of whoever has it.
+        subject: what the conversation is about: the index of an image, a finished conversation that is annotated, or None.
+        end: the quota's method that counts the conversation as collected (True) or lets another one have it (False), unless
+            ``is_ended``, which it guards by its lock.
+        condition: by the study's design; None without one.
+        seen: whether the worker has been shown the image; if so, it is never offered to them again.
     """
 
     nickname: str
-    end: Callable[[Any, bool], None] = field(repr=False)
+    worker: str
+    subject: Subject
+    end: Callable[[Reservation[Subject], bool], None] = field(repr=False)
+    condition: Condition | None = None
+    seen: bool = False
     is_ended: bool = field(default=False, init=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        """Release it if an exception leaves the block."""
+        if kind is not None:
+            self.release()
 
     def complete(self) -> None:
         """Count the conversation, which is saved, as collected."""
         self.end(self, True)
 
-    def give_back(self) -> None:
-        """Free the place for another conversation."""
+    def release(self) -> None:
+        """Let another conversation have it."""
         self.end(self, False)
 
 
 class Quota(Protocol):
     """What is still to be collected; text chat counts models, image chat images and models. Thread-safe."""
 
-    def take(self, worker: str) -> Reservation | None:
-        """Take a place for a conversation with this worker; None when there is none."""
+    def take(self, worker: str) -> Reservation[Any] | None:
+        """Reserve a conversation for this worker; None when there is none."""
 
     def counts(self) -> list[ModelCount]:
         """Return how far each model is."""
@@ -105,11 +127,11 @@ class ConversationQuota:
         self._in_flight = dict.fromkeys(needed, 0)
         self._rng = random.Random(seed)
 
-    def take(self, worker: str = "") -> Reservation | None:
-        """Take a place for the model that needs most conversations; ties are broken at random.
+    def take(self, worker: str = "") -> Reservation[None] | None:
+        """Reserve a conversation with the model that needs most; ties are broken at random.
 
         Returns:
-            the place, or None when every model has all it needs, conversations in flight included.
+            the reservation, or None when every model has all it needs, conversations in flight included.
         """
         with self._lock:
             missing = {
@@ -121,15 +143,15 @@ class ConversationQuota:
                 return None
             nickname = self._rng.choice([name for name, count in missing.items() if count == most])
             self._in_flight[nickname] += 1
-            return Reservation(nickname, self._end)
+            return Reservation(nickname, worker, None, self._end)
 
-    def _end(self, place: Reservation, collected: bool) -> None:
+    def _end(self, reservation: Reservation[None], collected: bool) -> None:
         with self._lock:
-            if place.is_ended:
+            if reservation.is_ended:
                 return
-            place.is_ended = True
-            self._in_flight[place.nickname] -= 1
-            self._done[place.nickname] += collected
+            reservation.is_ended = True
+            self._in_flight[reservation.nickname] -= 1
+            self._done[reservation.nickname] += collected
 
     def counts(self) -> list[ModelCount]:
         """Return how far each model is, in the order in which they were given."""

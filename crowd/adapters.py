@@ -17,9 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mephisto.data_model.unit import Unit
 from typing_extensions import override
 
-from model_chat.crowd.cost import fee_cents
 from model_chat.crowd.ledger import SENDING, Bonus
-from model_chat.crowd.money import plain, written
+from model_chat.crowd.money import fee_cents, plain, written
 from model_chat.crowd.panel_pay import PANELS, PROLIFIC, PanelPay
 from model_chat.crowd.platform import PlatformError, approve, mturk_client, pay_bonus, reject
 from model_chat.crowd.transfers import Line, Transfer, Transfers, TransferState

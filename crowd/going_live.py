@@ -13,9 +13,7 @@ from omegaconf import OmegaConf
 from model_chat.compat.terminal import print_plain
 from model_chat.configuration.comparison import PAIRED
 from model_chat.configuration.study_flow import pages_around_chat
-from model_chat.configuration.turn_time import longest_pace
-from model_chat.crowd.cost import fee_cents, total_cents
-from model_chat.crowd.money import to_minor, written
+from model_chat.crowd.money import fee_cents, to_minor, total_cents, written
 from model_chat.crowd.panel_launch import announce_cost
 from model_chat.errors import ConfigurationError
 
@@ -34,6 +32,8 @@ CLOSING = (
     "AWS announced that Mechanical Turk closes for good on 30 September 2026 (MTurk API reference, page Welcome, as read on "
     "27 November 2026). If it does not answer, see docs/going-live.md for where participants come from instead."
 )
+LONG_REPLY = 1500
+"""Characters (300 tokens): a long reply, which its pace makes later."""
 GRACE_SECONDS = 120
 """For reading the description, loading the page, being without a connection for a moment, and handing in."""
 
@@ -89,8 +89,7 @@ def longest_seconds(blueprint: Any, attention_checks: int) -> int:
 
     That is onboarding; each page of the study flow; a turn for each message, each comparison, each attention check and the
     final rating, each as long as it can be made; the model's replies, that to an opening included, long ones where they have
-    a pace; and
-    :data:`GRACE_SECONDS`.
+    a pace; and :data:`GRACE_SECONDS`.
     """
     onboarding = blueprint.max_onboard_time if blueprint.onboarding_qualification else 0
     comparison = blueprint.get("comparison", None)
@@ -102,9 +101,9 @@ def longest_seconds(blueprint: Any, attention_checks: int) -> int:
     turn = blueprint.max_resp_time * times
     pages = pages_around_chat(blueprint.get("study_flow_path") or "") * (blueprint.get("max_page_time") or 0) * times
     replies = (blueprint.num_turns + 1) * chats
-    reply = blueprint.max_model_response_time + longest_pace(
-        float(blueprint.get("reply_first_seconds", 0) or 0), float(blueprint.get("reply_chars_per_second", 0) or 0)
-    )
+    pace = float(blueprint.get("reply_chars_per_second", 0) or 0)
+    held_back = float(blueprint.get("reply_first_seconds", 0) or 0) + (LONG_REPLY / pace if pace > 0 else 0.0)
+    reply = blueprint.max_model_response_time + held_back
     return int(onboarding + pages + worker_turns * turn + math.ceil(replies * reply) + GRACE_SECONDS)
 
 

@@ -52,6 +52,20 @@ class Bonus:
     reason: str
     state: str = SENDING
 
+    def insert(self, connection: sqlite3.Connection, or_ignore: bool = False) -> None:
+        """Write the payment down as being sent.
+
+        Args:
+            or_ignore: whether one that is known already stays as it is.
+
+        Raises:
+            sqlite3.IntegrityError: it is known already, and ``or_ignore`` is false.
+        """
+        connection.execute(
+            f"INSERT {'OR IGNORE ' if or_ignore else ''}INTO bonuses VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self.token, self.agent_id, self.worker_id, self.cents, self.reason, SENDING, time.time()),
+        )
+
 
 class Ledger:
     """The bonuses of one Mephisto database; while one process pays, a second one is refused.
@@ -89,10 +103,7 @@ class Ledger:
     def begin(self, bonus: Bonus) -> Bonus:
         """Write a payment down before it is sent; one that is known already comes back as it was written then."""
         with self.connect() as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO bonuses VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (bonus.token, bonus.agent_id, bonus.worker_id, bonus.cents, bonus.reason, SENDING, time.time()),
-            )
+            bonus.insert(connection, or_ignore=True)
         return next(known for known in self.bonuses() if known.token == bonus.token)
 
     def paid(self, token: str) -> None:

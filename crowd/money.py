@@ -1,4 +1,4 @@
-"""Amounts in the currency of a panel: whole pence, cents or the like, written and read."""
+"""Amounts of money, in whole pence, cents or the like: written, read, and with fees."""
 
 from __future__ import annotations
 
@@ -47,3 +47,20 @@ def percent_of(minor: int, percent: float) -> int:
 def hourly(minor: int, minutes: float) -> int:
     """Return what an amount for so many minutes (more than 0) is an hour, rounded to the nearest hundredth."""
     return int((Decimal(minor) * 60 / Decimal(str(minutes))).to_integral_value(ROUND_HALF_UP))
+
+
+FEE_PERCENT = 20
+"""MTurk's share of rewards and bonuses (https://requester.mturk.com/pricing); for HITs of up to nine assignments, and
+Mephisto's have one each."""
+SMALLEST_FEE_CENTS = 1
+"""MTurk's least fee for an assignment."""
+
+
+def fee_cents(cents: int) -> int:
+    """Return MTurk's fee on one reward or bonus."""
+    return max(SMALLEST_FEE_CENTS, int((Decimal(cents) * FEE_PERCENT / 100).to_integral_value(ROUND_HALF_UP)))
+
+
+def total_cents(units: int, reward_cents: int) -> int:
+    """Return what so many units cost, fee included."""
+    return units * (reward_cents + fee_cents(reward_cents))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from model_chat.configuration.flags import flag
-from model_chat.crowd.cost import fee_cents
-from model_chat.crowd.money import hourly, percent_of, to_minor, written
+from model_chat.crowd.money import fee_cents, hourly, percent_of, to_minor, written
 from model_chat.crowd.prolific_api import API_URL, address_fault, read_token
 
 PROVIDER = "mephisto.provider"
@@ -25,6 +24,8 @@ PANELS = {
     "link": "a link of one's own",
 }
 """Providers other than MTurk and mock, and what people call them."""
+NUMBERS = ("fee_percent", "estimated_minutes")
+"""Flags that are numbers; the others are texts."""
 LEAST_HOURLY = {"GBP": 600, "USD": 800}
 """Prolific's least reward an hour, in pence and cents, measured by the median time
 (https://researcher-help.prolific.com/hc/en-gb/articles/4407695146002-Prolific-s-payment-principles)."""
@@ -57,20 +58,16 @@ class ProlificApiArgs(PanelPayArgs):
     allowed_group: str | None = flag(None, "Id of the participant group that workers whom you invite are put into.")
 
 
-@dataclass(frozen=True)
-class PanelPay:
-    """The same, read from a configuration; what is not given has its default."""
+@dataclass
+class _OfProvider:
+    """What comes before the flags in :class:`PanelPay`."""
 
     provider: str
-    fee_percent: float | None = None
-    currency: str = "USD"
-    estimated_minutes: float | None = None
-    api_token_env: str | None = None
-    api_url: str = API_URL
-    study_id: str | None = None
-    workspace_id: str | None = None
-    blocked_group: str | None = None
-    allowed_group: str | None = None
+
+
+@dataclass
+class PanelPay(ProlificApiArgs, _OfProvider):
+    """The same of one provider, read from a configuration; what is not given has its default."""
 
     @classmethod
     def of(cls, provider: str, args: Any) -> PanelPay:
@@ -80,21 +77,10 @@ class PanelPay:
             args: a mapping; values of a wrong type are taken for unset (:func:`faults_of` names them before a launch).
         """
         given: Mapping[str, Any] = args if isinstance(args, Mapping) else _container(args)
-        numbers = {name: _number(given.get(name)) for name in ("fee_percent", "estimated_minutes")}
-        texts = {
-            name: str(given[name])
-            for name in (
-                "currency",
-                "api_token_env",
-                "api_url",
-                "study_id",
-                "workspace_id",
-                "blocked_group",
-                "allowed_group",
-            )
-            if given.get(name)
-        }
-        return cls(provider=provider, **numbers, **texts)  # type: ignore[arg-type]  # by name
+        read: dict[str, Any] = {name: _number(given.get(name)) for name in NUMBERS}
+        texts = [one.name for one in fields(ProlificApiArgs) if one.name not in NUMBERS]
+        read |= {name: str(given[name]) for name in texts if given.get(name)}
+        return cls(provider, **read)
 
     @property
     def name(self) -> str:
@@ -187,14 +173,10 @@ def wage_sentence(pay: PanelPay, reward: int, minutes: float) -> str:
     """Say what a reward is an hour, and whether that is less than the panel's minimum."""
     an_hour = hourly(reward, minutes)
     least = LEAST_HOURLY.get(pay.currency) if pay.provider == PROLIFIC else None
-    warning = (
-        f", less than Prolific's minimum of {written(least, pay.currency)}"
-        if least is not None and an_hour < least
-        else ""
-    )
-    return (
-        f"{written(reward, pay.currency)} for {minutes:g} minutes is {written(an_hour, pay.currency)} an hour{warning}"
-    )
+    said = f"{written(reward, pay.currency)} for {minutes:g} minutes is {written(an_hour, pay.currency)} an hour"
+    if least is not None and an_hour < least:
+        said += f", less than Prolific's minimum of {written(least, pay.currency)}"
+    return said
 
 
 @dataclass(frozen=True)

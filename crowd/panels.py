@@ -170,11 +170,11 @@ def panel_faults(cfg: Any) -> list[str]:
     if not is_panel(cfg):
         return []
     provider = cfg.mephisto.provider
-    if provider.linger_seconds < 0:
-        late = [f"{FLAG}.linger_seconds: {provider.linger_seconds} is too small; give a whole number of at least 0."]
-    else:
-        late = []
-    return [*late, *_param_faults(provider), *_code_faults(provider), *_url_faults(provider), *_link_faults(cfg)]
+    faults = [*_param_faults(provider), *_code_faults(provider), *_url_faults(provider), *_link_faults(cfg)]
+    if provider.linger_seconds >= 0:
+        return faults
+    late = f"{FLAG}.linger_seconds: {provider.linger_seconds} is too small; give a whole number of at least 0."
+    return [late, *faults]
 
 
 def _param_faults(provider: Any) -> list[str]:
@@ -186,8 +186,7 @@ def _param_faults(provider: Any) -> list[str]:
             if value:
                 faults.append(
                     f"{FLAG}.{name}: '{value:.40}' would be read by nobody, since with the provider link the server "
-                    f"makes the "
-                    "ids; leave the flag out, or choose mephisto/provider=panel."
+                    "makes the ids; leave the flag out, or choose mephisto/provider=panel."
                 )
             continue
         if not value and name == "participant_param":
@@ -219,8 +218,7 @@ def _code_faults(provider: Any) -> list[str]:
         if len(code) > LONGEST_CODE or not all(c.isascii() and c.isprintable() and c != " " for c in code):
             faults.append(
                 f"{FLAG}.codes.{kind}: is no code that a panel takes; give at most {LONGEST_CODE} letters, digits and "
-                f"signs, "
-                "without spaces."
+                "signs, without spaces."
             )
     complete = codes[EndingKind.COMPLETE]
     if not complete:
@@ -275,8 +273,7 @@ def _url_faults(provider: Any) -> list[str]:
     elif address.scheme == "http" and not is_loopback(host):
         faults.append(
             f"{flag}: '{template:.200}' is not encrypted, and it holds participants' ids or codes; give one that "
-            f"begins with "
-            "https://."
+            "begins with https://."
         )
     return faults
 
@@ -303,24 +300,26 @@ def _link_faults(cfg: Any) -> list[str]:
     if not audience:
         faults.append(
             f"{FLAG}.link_audience: is unset, and with verify_links the server has to know for which address the "
-            f"participants' "
-            "links are signed; give the study's address without its parameters, such as https://study.lab.edu/pets/."
+            "participants' links are signed; give the study's address without its parameters, such as https://study.lab.edu/pets/."
         )
-    for name, address in (("link_audience", audience), ("link_keys_url", str(provider.link_keys_url or ""))):
-        if not address and name == "link_audience":
-            continue
-        try:
-            parts = urlsplit(address)
-            good = bool(parts.hostname) and (
-                parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-            )
-        except ValueError:
-            good = False
-        if not good:
-            faults.append(f"{FLAG}.{name}: '{address:.200}' is no https address; give one that begins with https://.")
+    faults += [
+        f"{FLAG}.{name}: '{address:.200}' is no https address; give one that begins with https://."
+        for name, address in (("link_audience", audience), ("link_keys_url", str(provider.link_keys_url or "")))
+        if not _is_https(address) and (address or name != "link_audience")
+    ]
     if not provider.link_issuer:
         faults.append(f"{FLAG}.link_issuer: is empty; give who signs the links, such as https://www.prolific.com.")
     return faults
+
+
+def _is_https(address: str) -> bool:
+    """Whether an address is encrypted, or leads to this machine."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
 
 
 def link_audience(cfg: Any) -> str:

@@ -273,10 +273,7 @@ class ProlificAdapter(PlatformAdapter):
                 return
             self._transfers.accepted(transfer)
             for line in transfer.lines:
-                amount = written(line.bonus.cents, transfer.currency)
-                report.say(
-                    f"{line.bonus.worker_id}, submission {line.submission}: {amount} accepted, paid within minutes"
-                )
+                report.say(f"{_named(transfer, line)} accepted, paid within minutes")
 
     def check_earlier(self, report: Report) -> None:
         """Look which bonuses of earlier commands Prolific shows by now, and report those that it does not.
@@ -296,8 +293,7 @@ class ProlificAdapter(PlatformAdapter):
             for line in waiting:
                 if line in shown:
                     continue
-                amount = written(line.bonus.cents, transfer.currency)
-                said = f"{line.bonus.worker_id}, submission {line.submission}: {amount}"
+                said = _named(transfer, line)
                 if state is TransferState.PAYING:
                     report.failed(f"{said} may have been paid before; Prolific does not show it. {_WHAT_TO_DO}")
                 else:
@@ -322,9 +318,8 @@ class ProlificAdapter(PlatformAdapter):
             ]
             for line in lines:
                 settled.add(self._task.canonical(line.bonus.worker_id))
-                amount = written(line.bonus.cents, transfer.currency)
                 kept = "taken for paid" if was_paid else "taken for not paid; the next 'bonus' or 'wage' can pay it"
-                report.done(f"{line.bonus.worker_id}, submission {line.submission}: {amount} {kept}")
+                report.done(f"{_named(transfer, line)} {kept}")
             if lines and not report.dry_run:
                 (self._transfers.confirm if was_paid else self._transfers.strike)(transfer, lines)
         for worker_id in worker_ids:
@@ -383,6 +378,11 @@ def _chunks(lines: Sequence[Line]) -> Iterator[list[Line]]:
 
 def _is_same(transfer: Transfer, study_id: str, lines: Sequence[Line]) -> bool:
     return transfer.study == study_id and list(map(without_state, transfer.lines)) == list(map(without_state, lines))
+
+
+def _named(transfer: Transfer, line: Line) -> str:
+    """A bonus for the requester: whose, for what, and how much."""
+    return f"{line.bonus.worker_id}, submission {line.submission}: {written(line.bonus.cents, transfer.currency)}"
 
 
 def _count(submission: SubmissionDetail, cents: int) -> int:

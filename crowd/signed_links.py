@@ -1,10 +1,9 @@
 """Signed addresses: Prolific signs a study's address for each participant, so that nobody can type another's id.
 
 The address has a JSON Web Token (RFC 7519), signed with RS256 by a key that Prolific publishes; the facts, and what is not
-documented, are in docs/panels.md. A token is valid for two minutes: it is checked when a browser first comes with it.
-From then
-on the browser is known by the id that the server gave it, so that a page may be loaded again later, and a copied address
-opens nothing in another browser.
+documented, are in docs/panels.md. A token is valid for two minutes: it is checked when a browser first comes with it. From
+then on the browser is known by the id that the server gave it, so that a page may be loaded again later, and a copied
+address opens nothing in another browser.
 """
 
 from __future__ import annotations
@@ -234,7 +233,6 @@ def check_keys(settings: LinkSettings) -> PanelKeys:
     except KeysUnavailableError:
         raise ConfigurationError(
             f"mephisto.provider.link_keys_url: no keys can be read from '{settings.keys_url}', so that no "
-            f"participant's link could "
-            "be checked; look at the network, or switch mephisto.provider.verify_links off."
+            "participant's link could be checked; look at the network, or switch mephisto.provider.verify_links off."
         ) from None
     return keys

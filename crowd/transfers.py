@@ -107,40 +107,22 @@ class Transfers:
             ValueError: there is one with this id.
         """
         with self._ledger.connect() as connection:
-            known = connection.execute(
-                "SELECT 1 FROM transfers WHERE transfer_id = ?", (transfer.transfer_id,)
-            ).fetchone()
-            if known is not None:
-                raise ValueError(f"transfer '{transfer.transfer_id}' is known already")
-            connection.execute(
-                "INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    transfer.transfer_id,
-                    self._provider,
-                    self._task,
-                    transfer.study,
-                    transfer.total,
-                    transfer.currency,
-                    TransferState.SET_UP,
-                    time.time(),
-                ),
-            )
-            connection.executemany(
-                "INSERT INTO transfer_lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
-                [
-                    (
-                        transfer.transfer_id,
-                        line.bonus.token,
-                        line.submission,
-                        line.bonus.agent_id,
-                        line.bonus.worker_id,
-                        line.bonus.cents,
-                        line.bonus.reason,
-                        line.shown_before,
-                    )
-                    for line in transfer.lines
-                ],
-            )
+            name, of_task = transfer.transfer_id, (self._provider, self._task)
+            money = (transfer.study, transfer.total, transfer.currency)
+            try:
+                connection.execute(
+                    "INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (name, *of_task, *money, TransferState.SET_UP, time.time()),
+                )
+            except sqlite3.IntegrityError as error:
+                raise ValueError(f"transfer '{name}' is known already") from error
+            for line in transfer.lines:
+                bonus = line.bonus
+                paid = (bonus.agent_id, bonus.worker_id, bonus.cents, bonus.reason)
+                connection.execute(
+                    "INSERT INTO transfer_lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
+                    (name, bonus.token, line.submission, *paid, line.shown_before),
+                )
 
     def with_state(self, *states: TransferState) -> list[Transfer]:
         """Return the transfers in one of the states, oldest first."""
@@ -175,25 +157,13 @@ class Transfers:
         """
         with self._changing(transfer, TransferState.SET_UP, TransferState.PAYING) as connection:
             for line in transfer.lines:
-                bonus = line.bonus
                 try:
-                    connection.execute(
-                        "INSERT INTO bonuses VALUES (?, ?, ?, ?, ?, ?, ?)",
-                        (
-                            bonus.token,
-                            bonus.agent_id,
-                            bonus.worker_id,
-                            bonus.cents,
-                            bonus.reason,
-                            SENDING,
-                            time.time(),
-                        ),
-                    )
+                    line.bonus.insert(connection)
                 except sqlite3.IntegrityError as error:
-                    raise RuntimeError(f"the bonus '{bonus.token}' was begun before") from error
+                    raise RuntimeError(f"the bonus '{line.bonus.token}' was begun before") from error
                 connection.execute(
                     "UPDATE transfer_lines SET shown_before = ? WHERE transfer_id = ? AND token = ?",
-                    (line.shown_before, transfer.transfer_id, bonus.token),
+                    (line.shown_before, transfer.transfer_id, line.bonus.token),
                 )
 
     def accepted(self, transfer: Transfer) -> None:
@@ -212,7 +182,11 @@ class Transfers:
         """Mark bonuses as paid that the platform shows, or the requester has seen there."""
         with self._ledger.connect() as connection:
             for line in lines:
-                _confirm(connection, transfer, line)
+                connection.execute("UPDATE bonuses SET state = ? WHERE token = ?", (PAID, line.bonus.token))
+                connection.execute(
+                    "UPDATE transfer_lines SET confirmed = 1 WHERE transfer_id = ? AND token = ?",
+                    (transfer.transfer_id, line.bonus.token),
+                )
             _close_if_settled(connection, transfer)
 
     def strike(self, transfer: Transfer, lines: Sequence[Line]) -> None:
@@ -249,14 +223,6 @@ def _lines(connection: sqlite3.Connection, transfer_id: str) -> Iterator[Line]:
     )
     for row in rows.fetchall():
         yield Line(Bonus(*row[:6]), row[6], row[7], bool(row[8]))
-
-
-def _confirm(connection: sqlite3.Connection, transfer: Transfer, line: Line) -> None:
-    connection.execute("UPDATE bonuses SET state = ? WHERE token = ?", (PAID, line.bonus.token))
-    connection.execute(
-        "UPDATE transfer_lines SET confirmed = 1 WHERE transfer_id = ? AND token = ?",
-        (transfer.transfer_id, line.bonus.token),
-    )
 
 
 def _close_if_settled(connection: sqlite3.Connection, transfer: Transfer) -> None:

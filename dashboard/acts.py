@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import uuid4
 
 from mephisto.data_model.agent import Agent
+from pydantic import Field
 
 from model_chat.crowd.adapters import Owed, PlatformAdapter, adapter_of, unit_of
 from model_chat.crowd.bonuses import fixed_bonus
@@ -17,9 +18,10 @@ from model_chat.crowd.ledger import PAID, Bonus
 from model_chat.crowd.money import to_minor, written
 from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.workers import FINISHED, Task
+from model_chat.dashboard.access import Session
 from model_chat.dashboard.audit import AuditLog
 from model_chat.dashboard.listing import version_of
-from model_chat.dashboard.live import Run, RunAct
+from model_chat.dashboard.live import DashboardMessage, Run, RunAct
 from model_chat.dashboard.store import Listed, RecordStore
 from model_chat.dashboard.study import StudyInfo
 from model_chat.errors import ConfigurationError
@@ -41,29 +43,20 @@ MOST_BONUS = 100_000
 """Hundredths, for one conversation: more is taken for a slip of the pen."""
 
 
-@dataclass(frozen=True)
-class Who:
-    """Whoever acts."""
-
-    name: str
-    role: str
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is asked for.
+class ActRequest(DashboardMessage, strict=True):
+    """What a reviewer asks for.
 
     Attributes:
-        versions: of each, as the reviewer saw it.
-        amount: of a bonus, in whole currency, as it was given.
+        amount: of a bonus, in whole currency.
+        versions: of each conversation, as the reviewer saw it.
     """
 
     act: Act
-    ids: Sequence[str]
-    versions: Mapping[str, str]
+    ids: list[str]
     reason: str = ""
-    amount: object = None
+    amount: float | int | str | None = None
     category: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass
@@ -97,35 +90,35 @@ class Acts:
         self._study, self._store, self._reading, self._audit = study, store, reading, audit
         self._lock = threading.Lock()
 
-    def perform(self, wish: Wish, who: Who) -> list[dict[str, Any]]:
+    def perform(self, request: ActRequest, who: Session) -> list[dict[str, Any]]:
         """Do it for one conversation after the other.
 
         Returns:
             for each id ``id``, ``ok``, ``error`` (a sentence, None if ok) and ``version`` afterwards (None if unknown).
 
         Raises:
-            ConfigurationError: the wish itself is faulty, or the study can't be acted on; nothing was done.
+            ConfigurationError: the request itself is faulty, or the study can't be acted on; nothing was done.
         """
-        ids = list(dict.fromkeys(wish.ids))
+        ids = list(dict.fromkeys(request.ids))
         with self._lock, self._audit.alone():
             task = self._task()
             adapter = adapter_of(task)
-            faults, cents = self._faults(wish, adapter)
+            faults, cents = self._faults(request, adapter)
             ConfigurationError.raise_if(faults)
             listed = self._refreshed()
             errors: dict[str, str | None] = {}
             chosen: list[tuple[Listed, Any]] = []
             for one_id in ids:
                 one = listed.get(one_id)
-                fault = self._stale(one_id, one, wish)
+                fault = self._stale(one_id, one, request)
                 if fault is None and one is not None:
                     agent = None if one.agent is None else self._agent(task, one.agent.id)
-                    fault = _not_possible(one, agent, wish.act)
+                    fault = _not_possible(one, agent, request.act)
                     if fault is None:
                         chosen.append((one, agent))
                 errors[one_id] = fault
             if chosen:
-                errors |= self._do(task, adapter, wish, cents, chosen, who)
+                errors |= self._do(task, adapter, request, cents, chosen, who)
             after = self._refreshed()
         return [
             {
@@ -137,7 +130,7 @@ class Acts:
             for one_id in ids
         ]
 
-    def perform_on_run(self, run: Run, act: RunAct, more: int | None, who: Who) -> str:
+    def perform_on_run(self, run: Run, act: RunAct, more: int | None, who: Session) -> str:
         """Stop or resume taking workers in, or extend; return "", or why it was not done.
 
         Raises:
@@ -150,7 +143,7 @@ class Acts:
                 self._audit.add(
                     key=key,
                     who=who.name,
-                    role=who.role,
+                    role=who.role.value,
                     act=act,
                     target="run",
                     before=before,
@@ -182,25 +175,25 @@ class Acts:
         agent = Agent.get(task.db, agent_id)
         return agent if str(agent.task_id) == str(task.task_id) else None
 
-    def _faults(self, wish: Wish, adapter: PlatformAdapter) -> tuple[list[str], int]:
-        """What is wrong with a wish, whatever conversations it is for; and its amount in hundredths."""
+    def _faults(self, request: ActRequest, adapter: PlatformAdapter) -> tuple[list[str], int]:
+        """What is wrong with a request, whatever conversations it is for; and its amount in hundredths."""
         faults, cents = [], 0
-        if len(wish.reason) > LONGEST_REASON:
+        if len(request.reason) > LONGEST_REASON:
             faults.append(f"The reason is too long; give at most {LONGEST_REASON} characters.")
-        if wish.act in ("reject", "bonus") and not wish.reason.strip():
+        if request.act in ("reject", "bonus") and not request.reason.strip():
             faults.append("The reason is empty; say what the worker should read.")
-        if wish.act == "reject":
+        if request.act == "reject":
             faults += [
                 fault.removeprefix("--").replace("reason:", "The reason").replace("category:", "The category")
-                for fault in adapter.rejection_faults(wish.reason, wish.category)
+                for fault in adapter.rejection_faults(request.reason, request.category)
             ]
-        if wish.act == "bonus":
+        if request.act == "bonus":
             if adapter.pays_by_list:
                 faults.append(
                     f"{adapter.name} has no API to pay by; write the list of bonuses with manage_workers.py bonus --output."
                 )
             try:
-                cents = to_minor(wish.amount, self._study.currency)
+                cents = to_minor(request.amount, self._study.currency)
             except ValueError as error:
                 faults.append(f"The amount {error}; write it like 1.50.")
             else:
@@ -208,15 +201,15 @@ class Acts:
                     faults.append(
                         f"The amount must be more than nothing and at most {written(MOST_BONUS, self._study.currency)}."
                     )
-        if wish.act in ("block", "unblock") and not self._study.block_qualification:
+        if request.act in ("block", "unblock") and not self._study.block_qualification:
             faults.append("mephisto.blueprint.block_qualification is not set for this study, so nobody can be blocked.")
         return faults, cents
 
-    def _stale(self, one_id: str, one: Listed | None, wish: Wish) -> str | None:
+    def _stale(self, one_id: str, one: Listed | None, request: ActRequest) -> str | None:
         """Say that a conversation is not there, or is not as the reviewer saw it."""
         if one is None:
             return "There is no such conversation."
-        if wish.versions.get(one_id) == version_of(one):
+        if request.versions.get(one_id) == version_of(one):
             return None
         last = next(iter(reversed(self._audit.about(one_id))), None)
         if last is None:
@@ -228,10 +221,10 @@ class Acts:
         self,
         task: Task,
         adapter: PlatformAdapter,
-        wish: Wish,
+        request: ActRequest,
         cents: int,
         chosen: list[tuple[Listed, Any]],
-        who: Who,
+        who: Session,
     ) -> dict[str, str | None]:
         """Do what was asked; every act is in the audit log before it is begun, and with its outcome afterwards."""
         keys = {one.id: uuid4().hex for one, _ in chosen}
@@ -241,14 +234,14 @@ class Acts:
             self._audit.add(
                 key=keys[one.id],
                 who=who.name,
-                role=who.role,
-                act=wish.act,
+                role=who.role.value,
+                act=request.act,
                 target=one.id,
                 participant=one.entry.worker,
                 before=before,
                 after=after,
-                reason=wish.reason or None,
-                amount=cents / 100 if wish.act == "bonus" else None,
+                reason=request.reason or None,
+                amount=cents / 100 if request.act == "bonus" else None,
                 outcome=outcome,
             )
 
@@ -256,12 +249,12 @@ class Acts:
             note(one, "begun")
         errors: dict[str, str | None]
         try:
-            if wish.act == "bonus":
-                errors = self._pay(task, adapter, wish, cents, chosen)
-            elif wish.act in ("block", "unblock"):
-                errors = self._set_blocked(task, adapter, chosen, wish.act == "block")
+            if request.act == "bonus":
+                errors = self._pay(task, adapter, request, cents, chosen)
+            elif request.act in ("block", "unblock"):
+                errors = self._set_blocked(task, adapter, chosen, request.act == "block")
             else:
-                errors = self._review(adapter, wish, chosen)
+                errors = self._review(adapter, request, chosen)
         except ConfigurationError as error:
             errors = {one.id: str(error) for one, _ in chosen}
         after = self._refreshed()
@@ -272,12 +265,14 @@ class Acts:
             note(one, "done" if fault is None else f"failed: {fault}", state)
         return errors
 
-    def _review(self, adapter: PlatformAdapter, wish: Wish, chosen: list[tuple[Listed, Any]]) -> dict[str, str | None]:
+    def _review(
+        self, adapter: PlatformAdapter, request: ActRequest, chosen: list[tuple[Listed, Any]]
+    ) -> dict[str, str | None]:
         def act(agent: Any) -> None:
-            if wish.act == "approve":
+            if request.act == "approve":
                 adapter.approve(agent)
             else:
-                adapter.reject(agent, wish.reason, wish.category)
+                adapter.reject(agent, request.reason, request.category)
 
         try:
             adapter.look_up([agent for _, agent in chosen])
@@ -286,7 +281,7 @@ class Acts:
         return {one.id: _failure(act, agent) for one, agent in chosen}
 
     def _pay(
-        self, task: Task, adapter: PlatformAdapter, wish: Wish, cents: int, chosen: list[tuple[Listed, Any]]
+        self, task: Task, adapter: PlatformAdapter, request: ActRequest, cents: int, chosen: list[tuple[Listed, Any]]
     ) -> dict[str, str | None]:
         """Pay each the bonus once. What earlier commands have begun and not finished is not paid along with it."""
         errors: dict[str, str | None] = {}
@@ -297,7 +292,7 @@ class Acts:
             try:
                 adapter.prepare([agent for _, agent in chosen], said)
                 for one, agent in chosen:
-                    bonus = fixed_bonus(task, agent, cents, wish.reason)
+                    bonus = fixed_bonus(task, agent, cents, request.reason)
                     if isinstance(bonus, Bonus):
                         had = "has had" if bonus.state == PAID else "may have had"
                         errors[one.id] = (

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import hmac
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -23,18 +23,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model_chat.dashboard.access import LONGEST_NAME, Access, Session
-from model_chat.dashboard.acts import MOST_AT_ONCE, Act, Who, Wish
+from model_chat.dashboard.acts import MOST_AT_ONCE, ActRequest
 from model_chat.dashboard.audit import shown
 from model_chat.dashboard.event_stream import EventStream
 from model_chat.dashboard.listing import FACETS, MOST_PER_PAGE, SORTS, Query, list_conversations, read_whole
-from model_chat.dashboard.live import RunAct
+from model_chat.dashboard.live import DashboardMessage, RunAct
 from model_chat.dashboard.settings import Role
 from model_chat.dashboard.watch import Watched
 from model_chat.errors import ConfigurationError
 
 logger = logging.getLogger(__name__)
 
-_Model = TypeVar("_Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=DashboardMessage)
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_FIELD = 200
@@ -65,32 +65,15 @@ ACT_ROLES: dict[str, Role] = {
 NOT_BUILT = "The dashboard's page is not built; run 'make setup' once."
 
 
-class LogIn(BaseModel):
+class LogIn(DashboardMessage, strict=True):
     """The body of a log-in."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     password: str
     name: str
 
 
-class ActRequest(BaseModel):
-    """The body of an act on conversations."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    act: Act
-    ids: list[str]
-    reason: str = ""
-    amount: float | int | str | None = None
-    category: str | None = None
-    versions: dict[str, str] = {}
-
-
-class RunRequest(BaseModel):
+class RunRequest(DashboardMessage, strict=True):
     """The body of an act on the run."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     act: RunAct
     more: int | None = None
@@ -173,9 +156,8 @@ class Dashboard:
         assets = page / "assets"
         if assets.is_dir():
             routes.append(Mount("/assets", StaticFiles(directory=assets)))
-        for name, kind in (("icon.svg", "image/svg+xml"),):
-            if (page / name).is_file():
-                routes.append(Route(f"/{name}", _file(page / name, kind)))
+        if (page / "icon.svg").is_file():
+            routes.append(Route("/icon.svg", self.show_icon))
         starlette = Starlette(
             routes=routes,
             exception_handlers={HTTPException: on_error, Exception: on_error},
@@ -211,6 +193,10 @@ class Dashboard:
             return PlainTextResponse(NOT_BUILT + "\n", 503)
         return FileResponse(path, media_type="text/html", headers={"cache-control": "no-cache"})
 
+    async def show_icon(self, request: Request) -> Response:
+        """The page's icon."""
+        return FileResponse(self._page / "icon.svg", media_type="image/svg+xml")
+
     async def show_health(self, request: Request) -> Response:
         """For a supervisor."""
         return PlainTextResponse("ok\n")
@@ -245,8 +231,7 @@ class Dashboard:
         if found is None:
             self._access.limit.failed(address)
             raise refusal(401, "The password is wrong.")
-        session = found[1]
-        response = answer({"name": session.name, "role": session.role.value, "csrf": session.csrf})
+        response = answer(_of_session(found[1]))
         self._set_cookie(request, response, found[0])
         return response
 
@@ -275,11 +260,13 @@ class Dashboard:
         session = self._session(request)
         return answer(
             {
-                "name": session.name,
-                "role": session.role.value,
-                "csrf": session.csrf,
+                **_of_session(session),
                 "studies": [
-                    {"id": name, "title": watched.study.title, "live": _live(watched) is not None}
+                    {
+                        "id": name,
+                        "title": watched.study.title,
+                        "live": watched.run is not None and watched.run.state is not None,
+                    }
                     for name, watched in self._studies.items()
                 ],
             }
@@ -405,9 +392,7 @@ class Dashboard:
         self._session(request, ACT_ROLES[given.act], acts=True)
         if not given.ids or len(given.ids) > MOST_AT_ONCE:
             raise refusal(422, f"Name 1 to {MOST_AT_ONCE} conversations.")
-        wish = Wish(given.act, given.ids, given.versions, given.reason, given.amount, given.category)
-        who = Who(session.name, session.role.value)
-        results = await _done(watched, lambda: watched.acts.perform(wish, who))
+        results = await _done(watched, lambda: watched.acts.perform(given, session))
         await watched.look()
         return answer({"results": results})
 
@@ -421,9 +406,8 @@ class Dashboard:
             raise refusal(409, "The study does not run here, so there is nothing to stop or to extend.")
         if given.act == "extend" and (given.more is None or not 1 <= given.more <= LONGEST_MORE):
             raise refusal(422, f"more: give a whole number from 1 to {LONGEST_MORE}.")
-        who = Who(session.name, session.role.value)
         more = given.more if given.act == "extend" else None
-        fault = await _done(watched, lambda: watched.acts.perform_on_run(run, given.act, more, who))
+        fault = await _done(watched, lambda: watched.acts.perform_on_run(run, given.act, more, session))
         if fault:
             raise refusal(409, fault)
         await watched.look()
@@ -481,12 +465,5 @@ def _same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(), wanted.encode())
 
 
-def _live(watched: Watched) -> Any:
-    return None if watched.run is None else watched.run.state
-
-
-def _file(path: Path, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    async def show(request: Request) -> Response:
-        return FileResponse(path, media_type=kind)
-
-    return show
+def _of_session(session: Session) -> dict[str, str]:
+    return {"name": session.name, "role": session.role.value, "csrf": session.csrf}

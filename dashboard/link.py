@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from typing import IO
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from model_chat.dashboard.live import LiveState, RunAct
+from model_chat.dashboard.live import DashboardMessage, LiveState, RunAct
 from model_chat.dashboard.study import StudyInfo
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 ANSWER_SECONDS = 30.0
 
 
-class Start(BaseModel):
+class Start(DashboardMessage):
     """The first line.
 
     Attributes:
@@ -33,36 +33,30 @@ class Start(BaseModel):
         passwords: what ``dashboard_password_env`` says.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     study: StudyInfo
     socket: int
     token: str
     passwords: str | None = None
 
 
-class Ask(BaseModel):
+class Ask(DashboardMessage, strict=True):
     """One thing that the dashboard asks of the run."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     ask: int
     act: RunAct
     more: int | None = None
 
 
-class Answer(BaseModel):
+class Answer(DashboardMessage):
     """What came of it; ``fault`` is a sentence, or empty."""
-
-    model_config = ConfigDict(extra="forbid")
 
     answer: int
     fault: str
 
 
-def line_of(message: BaseModel | dict[str, object]) -> bytes:
+def line_of(message: DashboardMessage | dict[str, object]) -> bytes:
     """Return a message as a line."""
-    content = message.model_dump(mode="json") if isinstance(message, BaseModel) else message
+    content = message.model_dump(mode="json") if isinstance(message, DashboardMessage) else message
     return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
 
 

@@ -205,42 +205,21 @@ def _seconds(line: ReadUtterance) -> float | None:
 def _answers(raw: dict[str, Any], task: dict[str, Any], ratings: list[int]) -> list[dict[str, Any]]:
     """Answers to the final questions and to the items of the study flow."""
     asked = _questions_of_flow(task.get("study_flow"))
-    found: list[dict[str, Any]] = [
-        {
-            "page": "final rating",
-            "id": f"final_rating_{number + 1}",
-            "question": question,
-            "answer": rating,
-            "turn": None,
-        }
-        for number, (question, rating) in enumerate(zip(questions_of(raw, len(ratings)), ratings, strict=True))
+    rows: list[tuple[str, str, str, Any, Any]] = [
+        ("final rating", f"final_rating_{number}", question, rating, None)
+        for number, (question, rating) in enumerate(zip(questions_of(raw, len(ratings)), ratings, strict=True), 1)
     ]
     saved = raw.get("answers")
     for answer in saved if isinstance(saved, list) else ():
-        if not isinstance(answer, dict):
-            continue
-        item = str(answer.get("item"))
-        found.append(
-            {
-                "page": str(answer.get("page")),
-                "id": item,
-                "question": asked.get(item, item),
-                "answer": answer.get("value"),
-                "turn": answer.get("utterance_idx"),
-            }
-        )
-    for number, comparison in enumerate(raw.get("comparisons") or ()):
+        if isinstance(answer, dict):
+            item = str(answer.get("item"))
+            said = answer.get("value"), answer.get("utterance_idx")
+            rows.append((str(answer.get("page")), item, asked.get(item, item), *said))
+    for number, comparison in enumerate(raw.get("comparisons") or (), 1):
         if isinstance(comparison, dict) and comparison.get("turn_idx") is None and comparison.get("question"):
-            found.append(
-                {
-                    "page": "comparison",
-                    "id": f"comparison_{number + 1}",
-                    "question": str(comparison["question"]),
-                    "answer": comparison.get("pick"),
-                    "turn": None,
-                }
-            )
-    return found
+            question = str(comparison["question"])
+            rows.append(("comparison", f"comparison_{number}", question, comparison.get("pick"), None))
+    return [dict(zip(("page", "id", "question", "answer", "turn"), row, strict=True)) for row in rows]
 
 
 def _questions_of_flow(text: object) -> dict[str, str]:

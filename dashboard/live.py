@@ -10,10 +10,14 @@ ENDLESS = 1e9
 """Seconds; the upper bound of a histogram's last bucket, for JSON knows no infinity."""
 
 
-class Count(BaseModel):
-    """How far a model, pair or condition is."""
+class DashboardMessage(BaseModel):
+    """What a run and its dashboard tell each other."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Count(DashboardMessage):
+    """How far a model, pair or condition is."""
 
     name: str
     done: int
@@ -21,10 +25,8 @@ class Count(BaseModel):
     needed: int
 
 
-class Chatting(BaseModel):
+class Chatting(DashboardMessage):
     """One conversation that goes on."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     agent_id: str
     worker: str
@@ -33,14 +35,12 @@ class Chatting(BaseModel):
     turn: int
 
 
-class Replies(BaseModel):
+class Replies(DashboardMessage):
     """How a model has replied in this run.
 
     Attributes:
         buckets: replies that took at most so many seconds (the upper bounds), cumulative.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     replies: int
@@ -48,7 +48,7 @@ class Replies(BaseModel):
     buckets: list[tuple[float, int]]
 
 
-class LiveState(BaseModel):
+class LiveState(DashboardMessage):
     """The run's own counters at one moment.
 
     Attributes:
@@ -61,8 +61,6 @@ class LiveState(BaseModel):
         models_usd: what the models have cost; None where nobody counts it.
         models_limit_usd: None: no limit.
     """
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     accepting: bool
     started: float

@@ -58,7 +58,7 @@ def make_overview(
     money = _money(study, listed, finished, minutes, target, len(in_flight), live)
     left_at = _left_at(listed, snapshot, live is not None)
     seen = forecast(study, finished, done, target, live, now, money["spent"])
-    found: dict[str, Any] = {
+    return {
         "title": study.title,
         "task_name": study.task_name,
         "kind": study.kind,
@@ -85,8 +85,8 @@ def make_overview(
         ],
         "left_at": [{"where": where, "count": count} for where, count in left_at.most_common(20)],
         "minutes": {
-            "median": _rounded(statistics.median(minutes)) if minutes else None,
-            "p90": _rounded(_quantile(minutes, 0.9)),
+            "median": _rounded(_percentile(minutes, 50)),
+            "p90": _rounded(_percentile(minutes, 90)),
         },
         "money": money,
         "forecast": seen,
@@ -98,7 +98,6 @@ def make_overview(
         "finished_by_hour": _by_hour(finished),
         "searchable": snapshot.searchable,
     }
-    return found
 
 
 def _models(
@@ -125,8 +124,10 @@ def _models(
     for name in dict.fromkeys(name for name in known if name):
         of_run = replies.get(name)
         timed = seconds.get(name, [])
-        p50 = quantile(of_run.buckets, 0.5) if of_run is not None else _quantile(timed, 0.5)
-        p95 = quantile(of_run.buckets, 0.95) if of_run is not None else _quantile(timed, 0.95)
+        p50, p95 = (
+            quantile(of_run.buckets, percent / 100) if of_run is not None else _percentile(timed, percent)
+            for percent in (50, 95)
+        )
         found.append(
             {
                 "name": names.model(name),
@@ -227,14 +228,10 @@ def _by_hour(finished: Iterable[Listed]) -> list[list[float]]:
     return [[hour, hours[hour]] for hour in sorted(hours) if hour > last - MOST_HOURS * HOUR]
 
 
-def _quantile(values: Sequence[float], share: float) -> float | None:
-    if not values:
-        return None
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+def _percentile(values: Sequence[float], percent: int) -> float | None:
+    if len(values) < 2:
+        return next(iter(values), None)
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def _rounded(value: float | None) -> float | None:

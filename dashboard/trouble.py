@@ -36,13 +36,10 @@ def warnings(
     """Find what goes wrong; yields a code and a sentence for each.
 
     Args:
-        study: the study.
-        snapshot: of its records.
         live: the run's counters; None where it does not run.
-        left_at: where people have left.
+        left_at: where people have left -> how many.
         money: of the overview.
         target: conversations wanted; None where not known.
-        done: conversations collected.
         now: epoch seconds.
     """
     yield from _failing(snapshot, live)

@@ -62,6 +62,11 @@ class Watched:
         self._changed = asyncio.Event()
         self._refreshing: asyncio.Future[None] | None = None
 
+    @property
+    def is_live(self) -> bool:
+        """Whether the study runs, and has said how it is doing."""
+        return self.run is not None and self.run.state is not None
+
     async def look(self) -> None:
         """Look at the records and the run now, together with everybody else who wants it at this moment."""
         self._asked = time.monotonic()
@@ -102,11 +107,9 @@ class Watched:
 
             rows = estimates(snapshot.listed)
             self._estimates = (time.monotonic(), snapshot.number, rows)
-        made = make_overview(self.study, snapshot, live, self.names, rows)
-        now = made.pop("now", None)
-        encoded = orjson.dumps({**made, "now": now or round(time.time(), 1)}, option=orjson.OPT_NON_STR_KEYS)
+        made = {**make_overview(self.study, snapshot, live, self.names, rows), "now": round(time.time(), 1)}
+        self.overview = orjson.dumps(made, option=orjson.OPT_NON_STR_KEYS)
         self._seen = seen
-        self.overview = encoded
         self.version += 1
 
     @property

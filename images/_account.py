@@ -6,27 +6,11 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from model_chat.conversation.quota import Reservation
 from model_chat.images.stack import ImageStack, StackWriteError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class ImageReservation(Reservation):
-    """A conversation's place in the stack.
-
-    Attributes:
-        image_idx: the image.
-        worker: who holds it.
-        seen: whether the worker has been shown the image; if so, it is never offered to them again.
-    """
-
-    image_idx: int = field(kw_only=True)
-    worker: str = field(kw_only=True)
-    seen: bool = field(default=False, kw_only=True)
 
 
 class StackAccount:
@@ -46,18 +30,17 @@ class StackAccount:
         self._collected: Counter[tuple[int, str]] = Counter()
         self._to_write: list[tuple[Callable[[], bool], str]] = []
 
-    def finish(self, place: ImageReservation) -> None:
-        """Note that a conversation is complete, and log what the run has collected about its image."""
+    def end(self, reservation: Reservation[int], collected: bool) -> None:
+        """Write the end of a conversation; of one that is complete, log what the run has collected about its image."""
+        image_idx, nickname, seen = reservation.subject, reservation.nickname, reservation.seen
+        of = (reservation.worker, image_idx, nickname)
+        if not collected:
+            self._write(lambda: self._stack.remove_worker(*of, seen=seen), f"the release of {reservation}")
+            return
         with self._lock:
-            self._collected[place.image_idx, place.nickname] += 1
-        of = (place.worker, place.image_idx, place.nickname)
-        self._write(lambda: self._stack.finish(*of), f"the finished conversation of {place}")
-        self._log_collected(place.image_idx)
-
-    def give_back(self, place: ImageReservation) -> None:
-        """Free the place of a conversation that was not finished."""
-        of, seen = (place.worker, place.image_idx, place.nickname), place.seen
-        self._write(lambda: self._stack.remove_worker(*of, seen=seen), f"the place given back by {place}")
+            self._collected[image_idx, nickname] += 1
+        self._write(lambda: self._stack.finish(*of), f"the finished conversation of {reservation}")
+        self._log_collected(image_idx)
 
     def _write(self, change: Callable[[], bool], what: str) -> None:
         try:

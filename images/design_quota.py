@@ -1,31 +1,26 @@
-"""The quota of an image chat with a design: each conversation has a place in a cell and one in the stack, or neither."""
+"""The quota of an image chat with a design: each conversation is reserved in a cell and in the stack, or in neither."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from model_chat.configuration.study_design import MODEL, StudyDesign
+from model_chat.configuration.study_design import StudyDesign
 from model_chat.conversation.allocation import Entry
-from model_chat.conversation.design_quota import DesignQuota, DesignReservation
+from model_chat.conversation.design_quota import DesignQuota
+from model_chat.conversation.quota import Reservation
 from model_chat.errors import ConfigurationError
-from model_chat.images._account import ImageReservation, StackAccount
+from model_chat.images._account import StackAccount
 from model_chat.images.stack import ImageStack
-
-
-@dataclass
-class ImageDesignReservation(DesignReservation, ImageReservation):
-    """A conversation's place in a cell, and in the stack."""
 
 
 class ImageDesignQuota(DesignQuota):
     """Gives out the cells of a design, each with the next image of the stack for its model.
 
-    Both places are taken and given back under the one lock of :class:`DesignQuota`. In the stack a place is taken before
-    it counts in the cell, and freed before it is free in the cell: a cell that needs conversations never lacks an image
-    for somebody new. A worker for whom the model of a cell has no new image goes on to the next cell of their sequence.
+    Both are reserved and released under the one lock of :class:`DesignQuota`. The stack comes first in both directions: a
+    cell that needs conversations never lacks an image for somebody new. A worker for whom the model of a cell has no new
+    image goes on to the next cell of their sequence.
 
     Args:
         stack: owned from here on; :meth:`close` closes it.
@@ -53,20 +48,6 @@ class ImageDesignQuota(DesignQuota):
             stack.close()
             raise
 
-    def take(self, worker: str = "") -> ImageDesignReservation | None:
-        """Take a place in the cell that comes next for a worker, and one in the stack.
-
-        Raises:
-            OSError: one of them could not be put on disk, and neither counts.
-        """
-        place = super().take(worker)
-        if place is not None and not isinstance(place, ImageDesignReservation):
-            raise TypeError(f"{place} is no place of this quota")
-        return place
-
-    def _model_of(self, cell: int) -> str:
-        return str(self.design.value(self.design.cells[cell], MODEL) or self._model)
-
     def _has_now(self, worker: str, cell: int) -> bool:
         return self._stack.outlook(worker, self._model_of(cell))[0]
 
@@ -76,30 +57,23 @@ class ImageDesignQuota(DesignQuota):
     def _make_up(self) -> None:
         self._account.make_up()
 
-    def _reserve(self, worker: str, taken: Entry) -> ImageDesignReservation:
-        """Take the place in the stack, which is on disk when this returns; the event names the image."""
+    def _reserve(self, worker: str, taken: Entry) -> Reservation[int]:
+        """Reserve the image in the stack, which is on disk when this returns; the event names the image."""
         cell = self.design.cells[taken["cell"]]
         draw = self._stack.get_next_image(worker, self._model_of(cell.index))
         if draw.image_idx is None or draw.model is None:
             raise RuntimeError(f"the stack has no image for '{worker}' and {cell.label}, though it said so")
         taken["image_idx"] = draw.image_idx
-        return ImageDesignReservation(
-            draw.model, self._settle, cell, taken["number"], self, image_idx=draw.image_idx, worker=worker
-        )
+        return self._reservation(worker, draw.image_idx, taken)
 
-    def _release(self, place: DesignReservation, collected: bool) -> None:
-        if not isinstance(place, ImageDesignReservation):
-            raise TypeError(f"{place} is no place of this quota")
-        if collected:
-            self._account.finish(place)
-        else:
-            self._account.give_back(place)
+    def _release(self, reservation: Reservation[int], collected: bool) -> None:
+        self._account.end(reservation, collected)
 
     def check_room(self) -> None:
-        """Check, before the first draw, that the stack has a place for every conversation that is wanted.
+        """Check, before the first draw, that the stack has room for every conversation that is wanted.
 
         Raises:
-            ConfigurationError: one sentence for each model that has fewer places; the quota is closed.
+            ConfigurationError: one sentence for each model that has too little; the quota is closed.
         """
         missing: Counter[str] = Counter()
         for cell in self.design.cells:

@@ -6,15 +6,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 
-from model_chat.conversation.quota import ModelCount
+from model_chat.conversation.quota import ModelCount, Reservation
 from model_chat.conversation.quota import Outlook as Outlook
-from model_chat.images._account import ImageReservation as ImageReservation
 from model_chat.images._account import StackAccount
 from model_chat.images.stack import ImageStack
 
 
 class ImageQuota:
-    """Gives out the places of a stack until enough conversations are collected.
+    """Gives out the conversations of a stack until enough conversations are collected.
 
     ``_lock`` guards the counts; it is never held while the stack writes.
 
@@ -39,17 +38,18 @@ class ImageQuota:
         self._room = sum(map(sum, progress.values()))
         self._wanted = max(min(self._conversations, self._room), self._done.total())
 
-    def take(self, worker: str) -> ImageReservation | None:
-        """Take a place for a worker.
+    def take(self, worker: str) -> Reservation[int] | None:
+        """Reserve a conversation for a worker.
 
         Args:
             worker: the platform's id of the worker, as it is saved.
 
         Returns:
-            the place; None when there is nothing that the rules allow, or enough is collected or being collected.
+            the reservation, whose subject is the image's index; None when there is nothing that the rules allow, or enough
+            is collected or being collected.
 
         Raises:
-            StackWriteError: the place could not be put on disk, and is free again.
+            StackWriteError: it could not be put on disk, and does not count.
         """
         self._account.make_up()
         with self._lock:
@@ -66,7 +66,7 @@ class ImageQuota:
                     self._in_flight[model] += 1
         if image_idx is None or model is None:
             return None
-        return ImageReservation(model, self._end, image_idx=image_idx, worker=worker)
+        return Reservation(model, worker, image_idx, self._end)
 
     def outlook(self, worker: str) -> Outlook:
         """Say what there is for a worker; takes nothing."""
@@ -78,17 +78,14 @@ class ImageQuota:
             return Outlook.WORK
         return Outlook.LATER if (now or later) and room > 0 else Outlook.NOTHING
 
-    def _end(self, place: ImageReservation, collected: bool) -> None:
+    def _end(self, reservation: Reservation[int], collected: bool) -> None:
         with self._lock:
-            if place.is_ended:
+            if reservation.is_ended:
                 return
-            place.is_ended = True
-            self._in_flight[place.nickname] -= 1
-            self._done[place.nickname] += collected
-        if collected:
-            self._account.finish(place)
-        else:
-            self._account.give_back(place)
+            reservation.is_ended = True
+            self._in_flight[reservation.nickname] -= 1
+            self._done[reservation.nickname] += collected
+        self._account.end(reservation, collected)
 
     def counts(self) -> list[ModelCount]:
         """Return how far each model is; ``needed`` is what the stack has room for."""

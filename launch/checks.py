@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -73,8 +72,9 @@ from model_chat.serving.ray_options import serving_faults
 
 if TYPE_CHECKING:
     from model_chat.conversation.world import WorldModule
-    from model_chat.images.contexts import ImageContexts
 
+P = ParamSpec("P")
+T = TypeVar("T")
 BLUEPRINT = "mephisto.blueprint"
 MOCK_REQUESTER = "MOCK_REQUESTER"
 """Mephisto's own name for the requester of the provider mock, which a launch fills in."""
@@ -98,20 +98,13 @@ SMALLEST: dict[str, int] = {
 }
 
 
-class Faults:
-    """Collects sentences, so that all faults are reported together."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def add(self, fault: str | None) -> None:
-        """Note a fault; None is no fault."""
-        if fault is not None:
-            self.found.append(fault)
-
-    def collecting(self) -> AbstractContextManager[None]:
-        """Note the faults of a :class:`ConfigurationError` raised inside instead of letting it through."""
-        return collecting(self.found)
+def _loaded(faults: list[str], load: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Return what ``load`` returns; None where it raises a :class:`ConfigurationError`, whose faults are noted."""
+    try:
+        return load(*args, **kwargs)
+    except ConfigurationError as error:
+        faults += error.faults
+        return None
 
 
 def check_task(cfg: DictConfig) -> CheckedTask:
@@ -120,21 +113,14 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     Raises:
         ConfigurationError: with one sentence for every fault that can be found without loading a model.
     """
-    faults = Faults()
-    with faults.collecting():
-        _check_resolvable(cfg)
-    if faults.found:
-        raise ConfigurationError(*faults.found)  # the rest can't be read
+    _check_resolvable(cfg)  # else the rest can't be read
     args = cfg.mephisto.blueprint
-    for name, smallest in SMALLEST.items():
-        if args[name] < smallest:
-            faults.add(f"{BLUEPRINT}.{name}: {args[name]} is too small; give a whole number of at least {smallest}.")
-    for fault in (
+    faults = [
+        *_too_small(args, SMALLEST),
         *serving_faults(args),
         *delivery_faults(BLUEPRINT, args),
         *reply_format_faults(BLUEPRINT, args),
-    ):
-        faults.add(fault)
+    ]
 
     needed: dict[str, int] = {}
     sources: dict[str, ModelSource] = {}
@@ -142,91 +128,77 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     design: CheckedDesign | None = None
     logs: CheckedLogs | None = None
     if is_annotation(cfg):
-        faults.found += number_faults(args)
-        with faults.collecting():
-            logs = check_logs(args)
-            needed = logs.needed
+        faults += number_faults(args)
+        logs = _loaded(faults, check_logs, args)
+        needed = {} if logs is None else logs.needed
     elif is_image_chat(cfg):
         images, sources, design = check_images(
-            cfg, faults.found, lambda named: _check_stack(args, full_task_name(cfg), faults, named)
+            cfg, faults, lambda named: _check_stack(args, full_task_name(cfg), faults, named)
         )
         if images is not None:
             needed = dict.fromkeys(images.combos, len(images.contexts) * images.evals_per_image_model_combo)
     else:
         flag = f"{BLUEPRINT}.conversations_needed_string"
-        with faults.collecting():
+        with collecting(faults):
             if args.design_path:
                 design, needed, found = check_design(args, cfg.mephisto.task.get("maximum_units_per_worker", None))
                 flag = flag if design.model else f"{BLUEPRINT}.design_path"
-                faults.found += found
+                faults += found
             else:
                 needed = parse_conversations_needed(flag, args.conversations_needed_string)
         mistaken = pair_faults(flag, needed, BLUEPRINT, args)
-        faults.found += mistaken
-        with faults.collecting():
-            # What is a pair by mistake is searched as one: all faults are said at once.
-            are_pairs = args.comparison is not None or bool(mistaken)
-            sources = _find_models(args, models_named(needed, are_pairs), faults, flag)
-        faults.add(start_mode_fault(f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode))
+        faults += mistaken
+        # What is a pair by mistake is searched as one: all faults are said at once.
+        named = models_named(needed, args.comparison is not None or bool(mistaken))
+        sources = _loaded(faults, _find_models, args, named, faults, flag) or {}
+        mode_fault = start_mode_fault(f"{BLUEPRINT}.conversation_start_mode", args.conversation_start_mode)
+        faults += filter(None, [mode_fault])
 
     if design is not None:
-        faults.found += prompt_faults(design.design, sources)
-    faults.found += comparison_faults_of(args, None if design is None else design.design)
-    for fault in spend_faults(f"{BLUEPRINT}.max_model_spend_usd", args.max_model_spend_usd, sources):
-        faults.add(fault)
+        faults += prompt_faults(design.design, sources)
+    faults += comparison_faults_of(args, None if design is None else design.design)
+    faults += spend_faults(f"{BLUEPRINT}.max_model_spend_usd", args.max_model_spend_usd, sources)
 
     annotations: AnnotationsConfig | None = None
     annotations_text: str | None = None
     onboarding: OnboardingConfig | None = None
     if args.annotations_config_path:
-        with faults.collecting():
-            annotations, annotations_text = load_annotations(
-                f"{BLUEPRINT}.annotations_config_path", args.annotations_config_path
-            )
+        flag = f"{BLUEPRINT}.annotations_config_path"
+        loaded = _loaded(faults, load_annotations, flag, args.annotations_config_path)
+        annotations, annotations_text = loaded or (None, None)
         if not args.annotation_question.strip():
-            faults.add(f"{BLUEPRINT}.annotation_question: is empty; say what the boxes are about.")
+            faults.append(f"{BLUEPRINT}.annotation_question: is empty; say what the boxes are about.")
     if annotations is not None and args.onboarding_qualification:
-        with faults.collecting():
-            onboarding = load_onboarding(
-                f"{BLUEPRINT}.onboard_task_data_path", args.onboard_task_data_path, annotations
-            )
+        flag = f"{BLUEPRINT}.onboard_task_data_path"
+        onboarding = _loaded(faults, load_onboarding, flag, args.onboard_task_data_path, annotations)
     study_flow: StudyFlow | None = None
     if args.study_flow_path:
-        with faults.collecting():
-            study_flow = load_study_flow(f"{BLUEPRINT}.study_flow_path", args.study_flow_path)
-    faults.found += authenticity_faults(BLUEPRINT, args, study_flow, writes_messages=not is_annotation(cfg))
-    texts = Texts()
-    with faults.collecting():
-        texts = load_texts(args.language, args.texts_path)
+        study_flow = _loaded(faults, load_study_flow, f"{BLUEPRINT}.study_flow_path", args.study_flow_path)
+    faults += authenticity_faults(BLUEPRINT, args, study_flow, writes_messages=not is_annotation(cfg))
+    texts = _loaded(faults, load_texts, args.language, args.texts_path) or Texts()
     asked = texts.default("final_rating_question", args.final_rating_question)
     questions = tuple(question.strip() for question in asked.split("|"))
     if not all(questions):
-        faults.add(
+        faults.append(
             f"{BLUEPRINT}.final_rating_question: '{args.final_rating_question}' has an empty question; separate questions "
             f"by one |."
         )
-    task_description = left_pane_text = ""
-    with faults.collecting():
-        task_description = read_text(f"{BLUEPRINT}.task_description_file", args.task_description_file)
-    with faults.collecting():
-        left_pane_text = read_text(f"{BLUEPRINT}.left_pane_text_path", args.left_pane_text_path)
-
-    world_module: WorldModule | None = None
-    with faults.collecting():
-        world_module = cast("WorldModule", load_world(f"{BLUEPRINT}.world_file", args.world_file))
-    faults.add(folder_fault(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder))
+    task_description, left_pane_text = (
+        _loaded(faults, read_text, f"{BLUEPRINT}.{name}", args[name]) or ""
+        for name in ("task_description_file", "left_pane_text_path")
+    )
+    world_module = _loaded(faults, load_world, f"{BLUEPRINT}.world_file", args.world_file)
+    faults += filter(None, [folder_fault(f"{BLUEPRINT}.chat_data_folder", args.chat_data_folder)])
     shortest, longest = (variant(cfg, None if design is None else design.design, choose) for choose in (min, max))
     if is_annotation(cfg):
         shortest, longest = of_longest(cfg, logs)
     acceptability, attention, block_list = check_quality(shortest, annotations, faults)
     if is_annotation(cfg):
-        faults.found += attention_faults(attention, logs)
-    faults.found += metrics_faults(args, cfg.mephisto.architect)
-    faults.found += dashboard_faults(args, cfg.mephisto.architect)
-    _check_mephisto(longest, faults, 0 if attention is None else len(attention.checks))
-    ConfigurationError.raise_if(faults.found)
-    if world_module is None:
-        raise RuntimeError("a world file was neither loaded nor refused")
+        faults += attention_faults(attention, logs)
+    faults += metrics_faults(args, cfg.mephisto.architect)
+    faults += dashboard_faults(args, cfg.mephisto.architect)
+    faults += _mephisto_faults(longest, 0 if attention is None else len(attention.checks))
+    ConfigurationError.raise_if(faults)
     return CheckedTask(
         needed=needed,
         sources=sources,
@@ -236,7 +208,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         final_rating_questions=questions,
         task_description=task_description,
         left_pane_text=left_pane_text,
-        world_module=world_module,
+        world_module=cast("WorldModule", world_module),
         chat_data_folder=expand(args.chat_data_folder),
         task_name=full_task_name(cfg),
         is_live=cfg.mephisto.provider._provider_type == MTURK or is_panel(cfg),
@@ -252,13 +224,21 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     )
 
 
+def _too_small(args: Any, smallest: Mapping[str, int]) -> list[str]:
+    return [
+        f"{BLUEPRINT}.{name}: {args[name]} is too small; give a whole number of at least {least}."
+        for name, least in smallest.items()
+        if args[name] < least
+    ]
+
+
 def is_image_chat(cfg: DictConfig) -> bool:
     """Whether the configuration is one of image chat."""
     return bool(cfg.mephisto.blueprint._blueprint_type == IMAGE_BLUEPRINT_TYPE)
 
 
 def _check_stack(
-    args: Any, task_name: str, faults: Faults, named: list[str] | None
+    args: Any, task_name: str, faults: list[str], named: list[str] | None
 ) -> tuple[CheckedImages | None, dict[str, ModelSource]]:
     """Check the models, the images, and the stack.
 
@@ -271,50 +251,42 @@ def _check_stack(
     Returns:
         what holds together, or None; and the models, none if there are faults.
     """
-    for name in ("num_conversations", "evals_per_image_model_combo"):
-        if args[name] < 1:
-            faults.add(f"{BLUEPRINT}.{name}: {args[name]} is too small; give a whole number of at least 1.")
+    faults += _too_small(args, {"num_conversations": 1, "evals_per_image_model_combo": 1})
     flag = f"{BLUEPRINT}.image_models"
     nicknames = named
     if named is not None:
         flag = f"{BLUEPRINT}.design_path"
     elif args.image_models is not None:
-        try:
-            nicknames = split_list(flag, args.image_models, keep_empty=True)
-        except ConfigurationError as error:
-            faults.found.extend(error.faults)
+        nicknames = _loaded(faults, split_list, flag, args.image_models, keep_empty=True)
+        if nicknames is None:
             return None, {}
         if not nicknames or not all(nicknames) or len(set(nicknames)) != len(nicknames):
-            faults.add(
+            faults.append(
                 f"{flag}: '{args.image_models}' has an empty or a repeated nickname; write it as nickname,nickname, or "
                 "leave it out to talk to all models."
             )
             return None, {}
-    sources: dict[str, ModelSource] = {}
-    contexts: ImageContexts | None = None
     is_compared = args.comparison is not None
     if is_compared and nicknames is None:
-        faults.add(
+        faults.append(
             f"{flag}: is unset, and names the pairs that are compared; write it as nickname|nickname,nickname|nickname."
         )
         return None, {}
     mistaken = pair_faults(flag, nicknames or (), BLUEPRINT, args)
-    faults.found += mistaken
-    with faults.collecting():
-        wanted = None if nicknames is None else models_named(nicknames, is_compared or bool(mistaken))
-        sources = _find_models(args, wanted, faults, flag)
+    faults += mistaken
+    wanted = None if nicknames is None else models_named(nicknames, is_compared or bool(mistaken))
+    sources = _loaded(faults, _find_models, args, wanted, faults, flag) or {}
     combos = tuple(nicknames) if nicknames is not None and is_compared else tuple(sources)
-    with faults.collecting():
-        from model_chat.images.contexts import ImageContexts  # a fifth of a second, which text chat need not wait
+    from model_chat.images.contexts import ImageContexts  # a fifth of a second, which text chat need not wait
 
-        contexts = ImageContexts(args.image_context_path)
-    stack_fault = folder_fault(f"{BLUEPRINT}.stack_folder", args.stack_folder)
-    faults.add(stack_fault)
-    if stack_fault is None:
-        faults.add(stack_owner_fault(f"{BLUEPRINT}.stack_folder", expand(args.stack_folder), task_name))
+    contexts = _loaded(faults, ImageContexts, args.image_context_path)
+    stack_flag = f"{BLUEPRINT}.stack_folder"
+    stack_fault = folder_fault(stack_flag, args.stack_folder)
+    owner_fault = stack_owner_fault(stack_flag, expand(args.stack_folder), task_name) if stack_fault is None else None
+    faults += filter(None, [stack_fault, owner_fault])
     if contexts is None or not sources or stack_fault is not None:
         return None, sources
-    faults.found += find_stack_faults(
+    faults += find_stack_faults(
         num_images=len(contexts),
         models=list(combos),
         evals_per_image_model_combo=max(1, args.evals_per_image_model_combo),
@@ -334,7 +306,7 @@ def _check_stack(
 
 
 def check_quality(
-    cfg: DictConfig, annotations: AnnotationsConfig | None, faults: Faults
+    cfg: DictConfig, annotations: AnnotationsConfig | None, faults: list[str]
 ) -> tuple[AcceptabilityChecker | None, AttentionConfig | None, tuple[str, ...]]:
     """Check what belongs to quality control, in text chat and image chat alike.
 
@@ -344,17 +316,14 @@ def check_quality(
     args = cfg.mephisto.blueprint
     acceptability: AcceptabilityChecker | None = None
     attention: AttentionConfig | None = None
-    block_list: list[str] = []
     if args.check_acceptability:
-        with faults.collecting():
-            acceptability = AcceptabilityChecker(offensive_matcher(args.offensive_words_path))
+        matcher = _loaded(faults, offensive_matcher, args.offensive_words_path)
+        acceptability = None if matcher is None else AcceptabilityChecker(matcher)
     if args.attention_checks_path:
-        with faults.collecting():
-            attention = load_attention_checks(args.attention_checks_path, args.num_turns, annotations)
-    with faults.collecting():
-        block_list = read_block_lists(cfg.mturk.worker_blocklist_paths)
+        attention = _loaded(faults, load_attention_checks, args.attention_checks_path, args.num_turns, annotations)
+    block_list = _loaded(faults, read_block_lists, cfg.mturk.worker_blocklist_paths) or []
     if block_list and name_of(args, "block_qualification") is None:
-        faults.add(
+        faults.append(
             f"{BLUEPRINT}.block_qualification: is unset, but mturk.worker_blocklist_paths names workers to block; give the "
             "qualification that keeps them out, such as my_study_block."
         )
@@ -379,7 +348,7 @@ def _check_resolvable(cfg: DictConfig) -> None:
 def _find_models(
     args: DictConfig,
     wanted: Iterable[str] | None,
-    faults: Faults,
+    faults: list[str],
     flag: str = f"{BLUEPRINT}.conversations_needed_string",
 ) -> dict[str, ModelSource]:
     """Find where the models come from.
@@ -394,24 +363,22 @@ def _find_models(
     available: dict[str, ModelSource] = {}
     places = []
     folder_flag, opt_flag = f"{BLUEPRINT}.base_model_folder", f"{BLUEPRINT}.model_opt_path"
-    before = len(faults.found)
+    before = len(faults)
     if args.model_opt_path:
         places.append(f"{opt_flag}={args.model_opt_path}")
-        with faults.collecting():
-            available.update(models_in_opt_file(opt_flag, args.model_opt_path))
+        available |= _loaded(faults, models_in_opt_file, opt_flag, args.model_opt_path) or {}
     # A run whose models all come from the option file needs no folder of models.
     if args.base_model_folder and not (available and needed is not None and set(needed) <= set(available)):
         places.append(f"{folder_flag}={args.base_model_folder}")
-        with faults.collecting():
-            in_folder = models_in_folder(folder_flag, args.base_model_folder)
-            for nickname in sorted(available.keys() & in_folder.keys() & set(in_folder if needed is None else needed)):
-                faults.add(
-                    f"{opt_flag}: '{nickname}' is in {args.base_model_folder}, too; rename it in one of the two."
-                )
-            available = {**in_folder, **available}
+        in_folder = _loaded(faults, models_in_folder, folder_flag, args.base_model_folder) or {}
+        faults += [
+            f"{opt_flag}: '{nickname}' is in {args.base_model_folder}, too; rename it in one of the two."
+            for nickname in sorted(available.keys() & in_folder.keys() & set(in_folder if needed is None else needed))
+        ]
+        available = {**in_folder, **available}
     if not places:
         raise ConfigurationError(f"{folder_flag}: is empty, and so is {opt_flag}; give at least one of them.")
-    if len(faults.found) > before:
+    if len(faults) > before:
         return {}
     if needed is None and not available:
         raise ConfigurationError(f"{flag}: there is no model in {' or '.join(places)}; put one there.")
@@ -419,37 +386,37 @@ def _find_models(
         dict.fromkeys(available if needed is None else needed), available, flag, " or ".join(places)
     )
     for source in sources.values():
-        for fault in opt_faults(folder_flag, source):
-            faults.add(fault)
+        faults += opt_faults(folder_flag, source)
     return sources
 
 
-def _check_mephisto(cfg: DictConfig, faults: Faults, attention_checks: int) -> None:
-    faults.found += configuration_faults(cfg, attention_checks)
-    faults.found += pay_faults(cfg)
-    faults.found += panel_faults(cfg)
-    faults.add(data_folder_fault(cfg))
+def _mephisto_faults(cfg: DictConfig, attention_checks: int) -> list[str]:
+    """Find what is wrong with the flags of Mephisto's task, architect and provider, and with what has to be installed."""
+    faults = [*configuration_faults(cfg, attention_checks), *pay_faults(cfg), *panel_faults(cfg)]
+    faults += filter(None, [data_folder_fault(cfg)])
     task, architect = cfg.mephisto.task, cfg.mephisto.architect
-    for name in TASK_TEXTS:
-        if not task[name].strip():
-            faults.add(f"mephisto.task.{name}: is empty; workers see it, or data are counted by it.")
-    faults.add(task_name_fault(str(task.task_name or "").strip()))
+    faults += [
+        f"mephisto.task.{name}: is empty; workers see it, or data are counted by it."
+        for name in TASK_TEXTS
+        if not task[name].strip()
+    ]
+    faults += filter(None, [task_name_fault(str(task.task_name or "").strip())])
     if task.task_reward < 0:
-        faults.add(f"mephisto.task.task_reward: {task.task_reward} is less than nothing; give US dollars.")
+        faults.append(f"mephisto.task.task_reward: {task.task_reward} is less than nothing; give US dollars.")
     kind = architect._architect_type
     if kind == "mock" and not is_on_mturk(cfg):  # for which more is wrong with it, and said
-        faults.add(
+        faults.append(
             "mephisto.architect: 'mock' serves no page, it is for Mephisto's own tests; choose mephisto/architect=local."
         )
     elif architect.server_type != "node" and not is_on_mturk(cfg):  # likewise
-        faults.add(
+        faults.append(
             f"mephisto.architect.server_type: '{architect.server_type}' is not available, for only the router that ships "
             "knows the worker's page; give node."
         )
     provider = cfg.mephisto.provider
     name = OmegaConf.select(cfg, "mephisto.provider.requester_name", default=None, throw_on_missing=False)
     if provider._provider_type == "mock" and name not in (None, "", MOCK_REQUESTER):
-        faults.add(
+        faults.append(
             f"mephisto.provider.requester_name: the provider mock pays nobody and has no requester '{name}'; leave the flag "
             "out, or choose mephisto/provider=mturk_sandbox."
         )
@@ -457,17 +424,20 @@ def _check_mephisto(cfg: DictConfig, faults: Faults, attention_checks: int) -> N
         for key in cfg.mephisto[group]:
             value = cfg.mephisto[group].get(key, None)  # None for "???", too
             if isinstance(value, float) and not math.isfinite(value):
-                faults.add(f"mephisto.{group}.{key}: '{value}' is not a finite number; give another.")
+                faults.append(f"mephisto.{group}.{key}: '{value}' is not a finite number; give another.")
     if kind == LOCAL:
         if str(architect.port) != "0":
-            faults.add(fault_of_port(str(architect.port)))
-        faults.found += faults_of_addresses(architect)
+            faults += filter(None, [fault_of_port(str(architect.port))])
+        faults += faults_of_addresses(architect)
         if shutil.which("node", path=os.environ.get("PATH")) is None:
-            faults.add("mephisto.architect: there is no 'node' on the PATH; install Node.js 20 or newer.")
+            faults.append("mephisto.architect: there is no 'node' on the PATH; install Node.js 20 or newer.")
         if not ROUTER_PACKAGES.is_dir():
-            faults.add(f"mephisto.architect: the router's packages are not installed; run '{set_up_command()}' once.")
+            faults.append(
+                f"mephisto.architect: the router's packages are not installed; run '{set_up_command()}' once."
+            )
     if not (FRONTEND_DIST / "index.html").is_file():
-        faults.add(f"The worker's page is not built; run '{set_up_command()}' once.")
+        faults.append(f"The worker's page is not built; run '{set_up_command()}' once.")
+    return faults
 
 
 def mode_needs_context(args: Any) -> bool:

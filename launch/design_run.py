@@ -1,4 +1,4 @@
-"""The quota of a run, with a design or without, and the file that a design's draws are written to."""
+"""The quota of a run, with a design, without, or of annotations, and the file that draws are written to."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from omegaconf import DictConfig
 
 from model_chat.configuration.study_design import StudyDesign, load_study_design
 from model_chat.conversation.allocation import cell_of
+from model_chat.conversation.annotation_quota import AnnotationQuota
 from model_chat.conversation.design_quota import DesignQuota
 from model_chat.conversation.quota import ConversationQuota, Quota
+from model_chat.launch.annotation_checks import CheckedLogs
 from model_chat.launch.checked_task import CheckedTask
 from model_chat.launch.design_checks import FLAG, CheckedDesign
 from model_chat.records.collected import SavedConversation, find_saved
@@ -33,6 +35,23 @@ def make_quota(cfg: DictConfig, task: CheckedTask, database: Path, done: Mapping
     if task.design is None:
         return ConversationQuota(task.needed, done, seed=cfg.mephisto.blueprint.random_seed)
     return DesignQuota(**design_arguments(cfg, task, task.design, database))
+
+
+def make_annotation_quota(logs: CheckedLogs, args: Any, task: CheckedTask, database: Path) -> AnnotationQuota:
+    """Make the quota of finished conversations that are annotated, with what earlier runs have collected.
+
+    Args:
+        args: the flags below ``mephisto.blueprint``.
+    """
+    kept = [
+        (saved.worker_id, saved.judged, saved.complete and args.resume)
+        for saved in find_saved(task.chat_data_folder, database, task.task_name)
+        if saved.judged is not None
+    ]
+    path = task.chat_data_folder / ALLOCATION_NAME
+    return AnnotationQuota(
+        logs.conversations, logs.annotators, logs.per_worker, path, task.task_name, kept, args.random_seed
+    )
 
 
 def design_arguments(cfg: DictConfig, task: CheckedTask, checked: CheckedDesign, database: Path) -> dict[str, Any]:

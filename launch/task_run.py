@@ -20,6 +20,7 @@ import hydra
 from mephisto.data_model.constants.assignment_state import AssignmentState
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
+from rich.markup import escape
 
 from model_chat.compat.terminal import print_plain
 from model_chat.configuration.comparison import ComparisonSettings, counted_as_named
@@ -42,7 +43,7 @@ from model_chat.launch.checks import BLUEPRINT, check_task, mode_needs_context
 from model_chat.launch.command_line import Action, CannotComposeError, read_arguments, run_hydra_app
 from model_chat.launch.dashboard import serve_dashboard
 from model_chat.launch.design_checks import variant
-from model_chat.launch.design_run import design_arguments, hold_allocation, make_quota
+from model_chat.launch.design_run import design_arguments, hold_allocation, make_annotation_quota, make_quota
 from model_chat.launch.logs import adopt_parlai_logger, set_up_logging
 from model_chat.launch.metrics import serve_metrics
 from model_chat.launch.panel import let_participants_return, open_endings, open_panel
@@ -116,25 +117,25 @@ def main(default_conf: str) -> None:
 def _refuse(error: ConfigurationError, console: Console) -> int:
     """Say every fault; return the exit code."""
     for fault in error.faults:
-        console.print(f"[bold red]✗[/] {_escaped(fault)}", highlight=False, soft_wrap=True)
+        _print_fault(console, fault)
     console.print("Nothing was launched.", highlight=False)
     return ExitCode.CONFIGURATION
 
 
 def _give_up(error: Exception, cfg: DictConfig, console: Console) -> int:
     """Say that files or the database could not be read or written; return the exit code."""
-    places = (
-        f"{find_data_folder(cfg).path} (Mephisto's data), {cfg.mephisto.blueprint.chat_data_folder} (conversations)"
+    of_mephisto, own = find_data_folder(cfg).path, cfg.mephisto.blueprint.chat_data_folder
+    remedy = "Make room, or give folders on another disk:" if is_of_disk(error) else "The data are in"
+    _print_fault(
+        console,
+        f"The run can't continue: {' '.join(str(error).split()).rstrip('.')}. {remedy} {of_mephisto} (Mephisto's data), "
+        f"{own} (conversations); then start again: what is collected is kept, and the run continues from there.",
     )
-    remedy = (
-        f"Make room, or give folders on another disk: {places}" if is_of_disk(error) else f"The data are in {places}"
-    )
-    said = (
-        f"The run can't continue: {' '.join(str(error).split()).rstrip('.')}. {remedy}; then start again: what is collected "
-        "is kept, and the run continues from there."
-    )
-    console.print(f"[bold red]✗[/] {_escaped(said)}", highlight=False, soft_wrap=True)
     return ExitCode.FAILED
+
+
+def _print_fault(console: Console, fault: str) -> None:
+    console.print(f"[bold red]✗[/] {escape(fault)}", highlight=False, soft_wrap=True)
 
 
 def is_of_disk(error: Exception) -> bool:
@@ -142,12 +143,6 @@ def is_of_disk(error: Exception) -> bool:
     if isinstance(error, sqlite3.Error):
         return any(words in str(error) for words in ("disk is full", "disk I/O error", "readonly database"))
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def run_task(cfg: DictConfig, console: Console) -> int:
@@ -326,7 +321,7 @@ def prepare(
     has_contexts = task.images is None and task.logs is None
     contexts = _load_contexts(_with_any_context(cfg, task), console) if has_contexts else None
     flag = f"{BLUEPRINT}.{'conversations_needed_string' if task.images is None else 'image_models'}"
-    pool = open_pool(args, task.sources, flag, lambda what: console.status(_escaped(what)), stopped)
+    pool = open_pool(args, task.sources, flag, lambda what: console.status(escape(what)), stopped)
     closing.callback(pool.shutdown)
     common: dict[str, Any] = {
         "models": pool,
@@ -359,9 +354,11 @@ def prepare(
         options = make_image_options(task.images, pool.models(), args.random_seed, console, common, design)
         reconcile_stack(options.quota, task.chat_data_folder, database, task.task_name)
     elif task.logs is not None:
-        from model_chat.launch.annotation_run import make_annotation_options
+        from model_chat.annotating.worlds import AnnotationOptions
 
-        options = make_annotation_options(task.logs, cfg, task, data_folder / "database.db", common)
+        options = AnnotationOptions(
+            **common, quota=make_annotation_quota(task.logs, args, task, data_folder / "database.db")
+        )
     else:
         options = ChatOptions(
             **common,

@@ -28,14 +28,7 @@ from model_chat.mephisto_task.agent_state import state_of
 from model_chat.mephisto_task.design_workers import has_condition_for, has_nothing_for, has_open_cells
 from model_chat.mephisto_task.saving import finish_state, save_in_all
 from model_chat.mephisto_task.worker_pool import TaskWorkerPool
-from model_chat.mephisto_task.world_endings import (
-    ANYTHING,
-    abandon,
-    abandon_onboarding,
-    ending_of,
-    guarded,
-    shut_down_onboarding,
-)
+from model_chat.mephisto_task.world_endings import ANYTHING, ending_of, guarded
 from model_chat.quality import no_more_work
 from model_chat.quality.blocks import block_for_conduct, name_of, platform_id
 from model_chat.quality.failures import MOST_WORKERS_IN_A_ROW, Failures
@@ -163,20 +156,20 @@ class ModelChatTaskRunner(TaskRunner):
             else:
                 agent.update_status(AgentState.STATUS_REJECTED)
         except AbsentAgentError as absent:
-            abandon_onboarding(world)
+            guarded(world, "abandon")
             if isinstance(absent, AgentShutdownError):
                 tell_end(human, EndingKind.NO_WORK, "stopped", ONBOARDING_STOPPED)
             elif isinstance(absent, AgentTimeoutError):
                 agent.update_status(AgentState.STATUS_TIMEOUT)
             raise
         except ANYTHING:  # the world's own code
-            abandon_onboarding(world)
+            guarded(world, "abandon")
             logger.exception("An onboarding broke down; the worker is asked to come back later")
             human.keep_onboarding_result = None
             human.control("onboarding_failed", reason=worker_text("onboarding.technical"), ending=None)
             agent.update_status(AgentState.STATUS_DISCONNECT)
         finally:
-            shut_down_onboarding(world)
+            guarded(world, "shutdown")
             finish_state(agent)
 
     def _keep_onboarding_result(self, agent: OnboardingAgent, passed: bool) -> None:
@@ -231,12 +224,14 @@ class ModelChatTaskRunner(TaskRunner):
             self.end_without_reservation(unit, agent, human)
         except ANYTHING:  # the world's own code
             logger.exception("A conversation could not be started")
-            self._end_broken(human)
+            self.failures.failed(human.worker_id)
+            self._launch_replacement()
+            tell_end(human, EndingKind.MODEL_FAILED, "error", TECHNICAL_PROBLEM)
         else:
             self._run_world(world, unit, agent, human)
 
     def end_without_reservation(self, unit: Unit, agent: Agent, human: HumanAgent) -> None:
-        """Tell a worker for whom there is no place that there is nothing to do."""
+        """Tell a worker for whom nothing can be reserved that there is nothing to do."""
         if has_open_cells(self.shared_state.world_opt):  # it was somebody else's a moment ago, who may leave
             self._launch_replacement()
         else:
@@ -264,14 +259,14 @@ class ModelChatTaskRunner(TaskRunner):
                 return
             except ANYTHING as error:  # the world's own code
                 logger.exception("A conversation broke down; the worker can submit what there is")
-                abandon(world, f"error: {error!r}")
+                guarded(world, "abandon", f"error: {error!r}")
                 broken = True
             kind = ending_of(world, broken)
             collected = self._save(world, agent, human, kind)
             if kind is EndingKind.COMPLETE and not collected:  # not saved, though the participant has done their part
                 kind = EndingKind.MODEL_FAILED
             # From here on the conversation is saved. Whatever fails now, it is neither saved nor counted again.
-            guarded("settle", lambda: world.settle(collected))
+            guarded(world, "settle", collected)
             declined = getattr(world, "ending_kind", None) is EndingKind.DECLINED
             if collected:
                 self.failures.collected(human.worker_id)
@@ -293,7 +288,7 @@ class ModelChatTaskRunner(TaskRunner):
                 human.conclude("ended", kind, outcome=outcome.value, reason="", task_done=True)
             block_for_conduct(world, agent, self._block_name, on_platform=True)
         finally:
-            guarded("shutdown", lambda: world.shutdown())
+            guarded(world, "shutdown")
 
     def _count_declined(self) -> None:
         options = getattr(self.shared_state.world_opt, "study_flow", None)
@@ -321,10 +316,10 @@ class ModelChatTaskRunner(TaskRunner):
     def _end_incomplete(
         self, world: ConversationWorld, agent: Agent, human: HumanAgent, reason: str, kind: EndingKind | None
     ) -> None:
-        """End a conversation as incomplete, keep what there is of it, and give its place back."""
-        abandon(world, reason)
+        """End a conversation as incomplete, keep what there is of it, and release its reservation."""
+        guarded(world, "abandon", reason)
         collected = self._save(world, agent, human, kind)
-        guarded("settle", lambda: world.settle(collected))
+        guarded(world, "settle", collected)
 
     def _let_hand_in(self, world: ConversationWorld, unit: Unit, agent: Agent, human: HumanAgent) -> None:
         """Let a worker who has run out of time hand in what there is; somebody else gets a conversation meanwhile.
@@ -412,11 +407,6 @@ class ModelChatTaskRunner(TaskRunner):
         live_run = self.shared_state.live_run
         pool = None if live_run is None else live_run.worker_pool
         return pool.simulated(human.worker_id) if isinstance(pool, TaskWorkerPool) else None
-
-    def _end_broken(self, human: HumanAgent) -> None:
-        self.failures.failed(human.worker_id)
-        self._launch_replacement()
-        tell_end(human, EndingKind.MODEL_FAILED, "error", TECHNICAL_PROBLEM)
 
     def _launch_replacement(self) -> bool:
         """Offer one more unit, since one is used up (and paid for) without a conversation that counts.

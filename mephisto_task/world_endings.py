@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from model_chat.records.participation import EndingKind
 from model_chat.records.schema import Completion
 
 if TYPE_CHECKING:
-    from model_chat.conversation.world import ConversationWorld, OnboardingWorld
+    from model_chat.conversation.world import ConversationWorld
 
 logger = logging.getLogger(__name__)
 
@@ -31,30 +30,16 @@ def ending_of(world: ConversationWorld, broken: bool) -> EndingKind:
     return EndingKind.MODEL_FAILED
 
 
-def abandon(world: ConversationWorld, reason: str) -> None:
-    """End a conversation that does not run to its end; the reason is for the record."""
-    guarded("abandon", lambda: world.abandon(reason))
-
-
-def abandon_onboarding(world: OnboardingWorld | None) -> None:
-    """End an onboarding that does not run to its end; None: its world could not be made."""
-    if world is not None:
-        guarded("abandon", lambda: world.abandon())
-
-
-def shut_down_onboarding(world: OnboardingWorld | None) -> None:
-    """Let the world of an onboarding free what it holds; None: it could not be made."""
-    if world is not None:
-        guarded("shutdown", lambda: world.shutdown())
-
-
-def guarded(method: str, call: Callable[[], None]) -> None:
+def guarded(world: object | None, method: str, *arguments: object) -> None:
     """Call a method of a world at its end; what it raises is logged, since the world may be a researcher's own.
 
     Args:
-        call: looks the method up, too: a researcher's world may lack it.
+        world: None where it could not be made: there is nothing to call.
+        method: one that the world may lack, too.
     """
+    if world is None:
+        return
     try:
-        call()
+        getattr(world, method)(*arguments)
     except ANYTHING:  # the world's own code
         logger.exception("'%s' of a world has failed", method)

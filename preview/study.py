@@ -15,8 +15,8 @@ from model_chat.configuration.files import expand
 from model_chat.configuration.lists import join_list
 from model_chat.configuration.places import ROOT, work_dir
 from model_chat.configuration.study_design import load_study_design
-from model_chat.errors import ConfigurationError
-from model_chat.launch.checks import Faults, check_task
+from model_chat.errors import ConfigurationError, collecting
+from model_chat.launch.checks import check_task
 from model_chat.launch.command_line import compose_config
 from model_chat.launch.task_run import prepare
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
@@ -112,13 +112,13 @@ class Study:
         self.cfg: DictConfig = cfg
         self.shared: ModelChatSharedState
         with ExitStack() as closing:
-            faults = Faults()
-            with faults.collecting():
+            faults: list[str] = []
+            with collecting(faults):
                 if design_path:
                     load_study_design(f"{B}.design_path", design_path)
-            with faults.collecting():
+            with collecting(faults):
                 task = check_task(cfg)
-            ConfigurationError.raise_if(faults.found)
+            ConfigurationError.raise_if(faults)
             if model is not None and not task.sources[model].is_endpoint:
                 raise ConfigurationError(
                     f"--model: '{model}' is not behind an endpoint; the preview loads no weights. Talk to it with run.py."

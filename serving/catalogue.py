@@ -43,21 +43,30 @@ class ModelSource:
     endpoint: Mapping[str, Any] | None = None
 
     @property
+    def settings(self) -> Mapping[str, Any] | None:
+        """The settings of its endpoint, or its ``model.opt``, empty where that can't be read; None where it has flags."""
+        if self.endpoint is not None:
+            return {**self.endpoint, "model": ENDPOINT_AGENT}
+        if self.folder is None:
+            return None
+        try:
+            opt = json.loads((self.folder / OPT_FILE).read_bytes())
+        except (OSError, ValueError):  # which opt_faults says
+            return {}
+        return opt if isinstance(opt, Mapping) else {}
+
+    @property
     def is_endpoint(self) -> bool:
         """Whether the model runs behind an endpoint, so that nothing of it is loaded here."""
-        if self.endpoint is not None:
-            return True
-        if self.folder is None:
-            return ENDPOINT_AGENT in (self.flags or "")
-        return _read_opt(self.folder).get("model") == ENDPOINT_AGENT
+        settings = self.settings
+        return ENDPOINT_AGENT in (self.flags or "") if settings is None else settings.get("model") == ENDPOINT_AGENT
 
     @property
     def agent(self) -> str | None:
         """ParlAI's name of its agent, as far as it is known before the model is loaded."""
-        if self.endpoint is not None:
-            return ENDPOINT_AGENT
-        if self.folder is not None:
-            return str(_read_opt(self.folder).get("model"))
+        settings = self.settings
+        if settings is not None:
+            return str(settings.get("model"))
         words = shlex.split(self.flags or "")
         names = [word.partition("=") for word in words]
         for at, (name, given, value) in enumerate(names):
@@ -67,13 +76,10 @@ class ModelSource:
 
     def missing_prices(self) -> list[str]:
         """Return the prices that an endpoint model's settings leave out."""
-        if self.endpoint is not None:
-            given: Mapping[str, Any] = self.endpoint
-        elif self.folder is not None:
-            given = _read_opt(self.folder)
-        else:
+        settings = self.settings
+        if settings is None:
             return [price for price in PRICES if f"--{price.replace('_', '-')}" not in (self.flags or "")]
-        return [price for price in PRICES if given.get(price) is None]
+        return [price for price in PRICES if settings.get(price) is None]
 
     @property
     def model_file(self) -> str | None:
@@ -229,26 +235,12 @@ def choose_sources(
         if nickname not in available
     )
     chosen = {nickname: available[nickname] for nickname in needed}
-    for source in chosen.values():
-        _learn_secrets_of(source)
+    for (
+        source
+    ) in chosen.values():  # wherever it will run, no log line and no reason is to hold the keys that it is given
+        settings = source.settings
+        if settings is None:
+            learn_flags(source.flags or "")
+        else:
+            learn_secrets(settings, secrets_of(settings))
     return chosen
-
-
-def _learn_secrets_of(source: ModelSource) -> None:
-    """Let keys that a model is given be known here, wherever it will run: no log line and no reason holds them."""
-    if source.endpoint is not None:
-        learn_secrets(source.endpoint, secrets_of(source.endpoint))
-    elif source.folder is None:
-        learn_flags(source.flags or "")
-    else:
-        opt = _read_opt(source.folder)
-        learn_secrets(opt, secrets_of(opt))
-
-
-def _read_opt(folder: Path) -> Mapping[str, Any]:
-    """The content of a ``model.opt``; empty where it can't be read, which :func:`opt_faults` says."""
-    try:
-        opt = json.loads((folder / OPT_FILE).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return opt if isinstance(opt, Mapping) else {}

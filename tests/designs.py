@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from model_chat.configuration.study_design import StudyDesign, parse_study_design
-from model_chat.conversation.design_quota import ALLOCATION_NAME, DesignQuota, DesignReservation
-from model_chat.images.design_quota import ImageDesignQuota, ImageDesignReservation
+from model_chat.conversation.design_quota import ALLOCATION_NAME, DesignQuota
+from model_chat.conversation.quota import Reservation
+from model_chat.images.design_quota import ImageDesignQuota
 from model_chat.images.stack import ImageStack
 
 BETWEEN = """
@@ -61,14 +63,14 @@ def arrivals(
         name: that names of new people begin with.
         again: the share of arrivals by people who have been there.
     """
-    open_places: list[DesignReservation] = []
+    open_places: list[Reservation[Any]] = []
     known: list[str] = []
     for number in range(count):
         worker = rng.choice(known) if known and rng.random() < again else f"{name}{number}"
         known.append(worker)
         place = quota.take(worker)
         if place is not None:
-            if isinstance(place, ImageDesignReservation):
+            if isinstance(quota, ImageDesignQuota):
                 place.seen = rng.random() < 0.9
             open_places.append(place)
         yield
@@ -80,6 +82,6 @@ def arrivals(
         yield
 
 
-def end(place: DesignReservation, rng: random.Random) -> None:
+def end(place: Reservation[Any], rng: random.Random) -> None:
     """Finish or leave a conversation."""
-    place.give_back() if rng.random() < 0.2 else place.complete()
+    place.release() if rng.random() < 0.2 else place.complete()

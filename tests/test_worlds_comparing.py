@@ -545,7 +545,7 @@ def test_quotas_of_pairs_and_cells_are_exact_with_many_at_once(tmp_path: Path) -
             if place is None:
                 return
             if at % 5 == 4:
-                place.give_back()
+                place.release()
             else:
                 pairs.append(place.nickname)
                 place.complete()

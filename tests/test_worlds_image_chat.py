@@ -203,12 +203,12 @@ def test_a_conversation_that_is_not_finished_gives_its_place_back(study: Study) 
     world.shutdown()
     assert read_stack(study.folder / "stack") == [{NICKNAME: []}, {NICKNAME: []}]
     # Who has seen the image gets the next one.
-    assert make_world(study.options(), [ScriptedHuman()]).place.image_idx == 1
+    assert make_world(study.options(), [ScriptedHuman()]).reservation.subject == 1
 
 
 def test_one_that_was_never_shown_the_image_may_have_it_again(study: Study) -> None:
     make_world(study.options(), [ScriptedHuman()]).shutdown()
-    assert make_world(study.options(), [ScriptedHuman()]).place.image_idx == 0
+    assert make_world(study.options(), [ScriptedHuman()]).reservation.subject == 0
 
 
 def test_nobody_gets_a_conversation_that_breaks_a_rule(study: Study) -> None:
@@ -331,7 +331,7 @@ def test_a_pair_of_models_is_compared_about_an_image_by_the_rules_of_the_stack(t
     places = read_stack(tmp_path / "pairs")
     assert places is not None
     assert [place["x|y"] for place in places] == [["worker-7"], []]
-    assert make_world(options, [ScriptedHuman()]).place.image_idx == 1, "no worker gets an image twice"
+    assert make_world(options, [ScriptedHuman()]).reservation.subject == 1, "no worker gets an image twice"
     with pytest.raises(NoReservationLeftError):
         make_world(options, [ScriptedHuman()])
     options.quota.close()

@@ -51,13 +51,13 @@ def test_each_log_has_three_and_alpha_is_that_of_the_table_by_hand(
             place = quota.take(worker)
             if place is None:
                 break
-            before = done[place.logged.id]
+            before = done[place.subject.id]
             if rng.random() < 0.2:
                 left += 1
-                save(annotation(place.logged, worker, True, left=True))
-                place.give_back()
+                save(annotation(place.subject, worker, True, left=True))
+                place.release()
                 break
-            save(annotation(place.logged, worker, len(before) < int(place.logged.id) % 4, left=False))
+            save(annotation(place.subject, worker, len(before) < int(place.subject.id) % 4, left=False))
             before.append(worker)
             place.complete()
     assert left > 20

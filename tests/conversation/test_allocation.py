@@ -93,7 +93,7 @@ def test_a_place_is_settled_once(tmp_path: Path) -> None:
 
     place.complete()
     place.complete()
-    place.give_back()
+    place.release()
 
     assert sum(done(quota)) == 1
 
@@ -106,14 +106,14 @@ def test_a_worker_keeps_the_sequence_and_leaving_gives_the_same_condition_again(
     quota = quota_of(design, tmp_path)
     first = quota.take("w")
     assert first is not None
-    first.give_back()
+    first.release()
 
     cells = []
     while (place := quota.take("w")) is not None:
-        cells.append(place.cell)
+        cells.append(place.condition.cell)
         place.complete()
 
-    assert cells[0] == first.cell
+    assert cells[0] == first.condition.cell
     assert len({cell.conditions["num_turns"] for cell in cells}) == 3
     assert len({cell.conditions["model"] for cell in cells}) == 1
     assert quota.outlook("w") is Outlook.NOTHING
@@ -125,7 +125,7 @@ def test_two_conversations_of_one_worker_at_once_are_of_different_conditions(tmp
 
     places = [quota.take("w") for _ in range(4)]
 
-    assert len({place.cell.index for place in places if place is not None}) == 3
+    assert len({place.condition.cell.index for place in places if place is not None}) == 3
     assert places[3] is None
     assert quota.outlook("w") is Outlook.LATER
 
@@ -141,7 +141,7 @@ def test_workers_who_finish_go_through_a_whole_square_equally_often(tmp_path: Pa
     for number in range(2 * len(rows)):
         cells = []
         while (place := quota.take(f"w{number}")) is not None:
-            cells.append(place.cell.index)
+            cells.append(place.condition.cell.index)
             place.complete()
         sequences[tuple(cells)] += 1
 
@@ -153,7 +153,7 @@ def test_without_within_factors_a_worker_stays_in_their_cell(tmp_path: Path) -> 
 
     cells = []
     while (place := quota.take("w")) is not None:
-        cells.append(place.cell.index)
+        cells.append(place.condition.cell.index)
         place.complete()
 
     assert cells == [cells[0]] * 3
@@ -241,13 +241,13 @@ def test_a_restart_in_the_middle_goes_on_with_the_same_sequences_and_counts(tmp_
             place = quota.take(worker)
             if place is None:
                 continue
-            sequences.setdefault(worker, set()).add(place.cell.index)
+            sequences.setdefault(worker, set()).add(place.condition.cell.index)
             if rng.random() < 0.7:
-                saved.append((worker, place.cell.index, None))  # the record comes first
+                saved.append((worker, place.condition.cell.index, None))  # the record comes first
                 if rng.random() < 0.8:  # else the run dies between the record and its count
                     place.complete()
             elif rng.random() < 0.5:
-                place.give_back()
+                place.release()
         quota.close()
 
     quota = quota_of(design, tmp_path, finished=saved)
@@ -272,8 +272,8 @@ def test_what_was_rejected_or_is_only_in_the_records_is_counted_anew(tmp_path: P
     assert done(quota) == [0, 0, 0, 0, 1, 0]
     place = quota.take("found")
     assert place is not None
-    assert place.cell.conditions["model"] == "b"
-    assert place.cell.index != 4
+    assert place.condition.cell.conditions["model"] == "b"
+    assert place.condition.cell.index != 4
 
 
 def test_without_resume_everything_starts_afresh(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_without_resume_everything_starts_afresh(tmp_path: Path) -> None:
         quota = quota_of(design, tmp_path, resume=False)
         place = quota.take("w")
         assert place is not None
-        cells.append(place.cell.index)
+        cells.append(place.condition.cell.index)
         place.complete()
         quota.close()
 
@@ -372,10 +372,10 @@ with (folder / "records").open("a", buffering=1) as records:
         if place is None:
             continue
         if number % 5:
-            records.write(f"w{number % 300} {place.cell.index}\\n")
+            records.write(f"w{number % 300} {place.condition.cell.index}\\n")
             place.complete()
         else:
-            place.give_back()
+            place.release()
         print(quota.remaining(), flush=True)
 """
 
@@ -421,21 +421,23 @@ def test_a_full_stratum_takes_no_more_and_who_leaves_gives_its_place_back(tmp_pa
     assert None not in places
     olds = [place for place in places if place is not None]
 
-    assert [place.enter_stratum("old") for place in olds[:4]] == [True, True, True, False]
-    assert not olds[4].enter_stratum("unasked")
-    olds[3].give_back()
-    olds[0].give_back()
-    assert olds[4].enter_stratum("old")
+    assert [quota.enter_stratum(place, "old") for place in olds[:4]] == [True, True, True, False]
+    assert not quota.enter_stratum(olds[4], "unasked")
+    olds[3].release()
+    olds[0].release()
+    assert quota.enter_stratum(olds[4], "old")
     olds[4].complete()
     quota.close()
 
     assert quota.notes() == ["age_band young: 0 of 5", "age_band old: 1 of 3"]
-    again = quota_of(design_of(STRATA), tmp_path, finished=[("w4", olds[4].cell.index, "old")])
+    again = quota_of(design_of(STRATA), tmp_path, finished=[("w4", olds[4].condition.cell.index, "old")])
     assert again.notes() == ["age_band young: 0 of 5", "age_band old: 1 of 3"]
     rejected = quota_of(design_of(STRATA), tmp_path)
     assert rejected.notes() == ["age_band young: 0 of 5", "age_band old: 0 of 3"]
     (tmp_path / "new").mkdir()
-    lost = quota_of(design_of(STRATA), tmp_path / "new", finished=[("w4", olds[4].cell.index, "old"), ("w5", 0, None)])
+    lost = quota_of(
+        design_of(STRATA), tmp_path / "new", finished=[("w4", olds[4].condition.cell.index, "old"), ("w5", 0, None)]
+    )
     assert lost.notes() == ["age_band young: 0 of 5", "age_band old: 1 of 3"]
 
 
@@ -443,9 +445,9 @@ def test_a_conversation_that_is_over_enters_no_stratum_and_leaves_the_file_whole
     quota = quota_of(design_of(STRATA), tmp_path)
     place = quota.take("w")
     assert place is not None
-    place.give_back()
+    place.release()
 
-    assert not place.enter_stratum("old")
+    assert not quota.enter_stratum(place, "old")
     quota.close()
     assert quota_of(design_of(STRATA), tmp_path).notes() == ["age_band young: 0 of 5", "age_band old: 0 of 3"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from model_chat.conversation.annotation_quota import AnnotationQuota, AnnotationReservation
-from model_chat.conversation.quota import Outlook
+from model_chat.conversation.annotation_quota import AnnotationQuota
+from model_chat.conversation.quota import Outlook, Reservation
 from model_chat.records.conversation_logs import LoggedConversation, LogLine
 from model_chat.records.journal import ALLOCATION_NAME, read_journal
 
@@ -54,10 +54,10 @@ def test_two_hundred_conversations_get_exactly_three_people_each_though_a_fifth_
             while (place := given.take(worker)) is not None:
                 leaves = rng.random() < 0.2
                 with lock:
-                    held.append((worker, place.logged.sha256))
+                    held.append((worker, place.subject.sha256))
                     if not leaves:
-                        finished.append((worker, place.logged.sha256))
-                place.give_back() if leaves else place.complete()
+                        finished.append((worker, place.subject.sha256))
+                place.release() if leaves else place.complete()
 
     threads = [threading.Thread(target=live, args=(seed,)) for seed in range(8)]
     for thread in threads:
@@ -78,7 +78,7 @@ def test_conversations_in_flight_count_as_annotated(tmp_path: Path) -> None:
     assert second is not None
     assert given.take("c") is None
     assert given.outlook("c") is Outlook.LATER
-    second.give_back()
+    second.release()
     assert given.outlook("c") is Outlook.WORK
     assert given.outlook("b") is Outlook.NOTHING  # who has left it does not get it again
 
@@ -88,7 +88,7 @@ def test_a_reservation_ends_once(tmp_path: Path) -> None:
     place = given.take("a")
     assert place is not None
     place.complete()
-    place.give_back()
+    place.release()
     place.complete()
     assert given.counts()[0].done == 1
     assert given.counts()[0].in_flight == 0
@@ -103,7 +103,7 @@ def test_the_conversation_with_fewest_annotations_comes_first(tmp_path: Path) ->
     ]
     place = quota(tmp_path, conversations, kept=kept).take("a")
     assert place is not None
-    assert place.logged.id == "log 3"
+    assert place.subject.id == "log 3"
 
 
 def test_one_worker_gets_no_more_than_the_limit_and_one_that_was_left_does_not_count(tmp_path: Path) -> None:
@@ -112,10 +112,10 @@ def test_one_worker_gets_no_more_than_the_limit_and_one_that_was_left_does_not_c
     assert given.take("a") is None
     assert given.outlook("a") is Outlook.LATER
     assert places[0] is not None
-    places[0].give_back()
+    places[0].release()
     again = given.take("a")
     assert again is not None
-    assert again.logged.sha256 not in [place.logged.sha256 for place in places if place is not None]
+    assert again.subject.sha256 not in [place.subject.sha256 for place in places if place is not None]
     for place in (places[1], again):
         assert place is not None
         place.complete()
@@ -135,12 +135,12 @@ def test_another_run_counts_what_is_saved_and_gives_nobody_the_same_again(tmp_pa
     first = quota(tmp_path, conversations, annotators=2)
     place = first.take("a")
     assert place is not None
-    left = place.logged
+    left = place.subject
     first.close()  # the run dies: "a" was shown it and has done nothing, so there is no record of it
     second = quota(tmp_path, conversations, annotators=2, kept=[("b", left.sha256, True), ("c", left.sha256, False)])
     assert second.remaining() == 3
     taken = [second.take(worker) for worker in ("a", "b", "c")]
-    assert [place.logged.sha256 == left.sha256 for place in taken if place is not None] == [False, False]
+    assert [place.subject.sha256 == left.sha256 for place in taken if place is not None] == [False, False]
     assert second.take("d") is not None
 
 
@@ -162,7 +162,7 @@ def test_what_cannot_be_put_on_disk_is_not_given(tmp_path: Path, monkeypatch: py
         given.take("a")
     monkeypatch.undo()
     place = given.take("a")
-    assert isinstance(place, AnnotationReservation)
+    assert isinstance(place, Reservation)
 
 
 KILLED = """
@@ -175,8 +175,8 @@ given = AnnotationQuota(logs, 3, 0, Path(sys.argv[1]) / "allocation.jsonl", "t")
 number = 0
 while True:
     place = given.take(f"w{number}")
-    print(f"w{number}", place.logged.sha256, flush=True)
-    place.give_back()
+    print(f"w{number}", place.subject.sha256, flush=True)
+    place.release()
     number = (number + 1) % 5
 """
 
@@ -194,4 +194,4 @@ def test_whoever_was_shown_a_conversation_before_kill_9_is_known_afterwards(tmp_
     for worker in {worker for worker, _ in shown}:
         place = after.take(worker)
         assert place is not None
-        assert (worker, place.logged.sha256) not in {tuple(one) for one in shown}
+        assert (worker, place.subject.sha256) not in {tuple(one) for one in shown}

@@ -55,7 +55,7 @@ def test_sixty_four_threads_never_take_more_than_is_needed() -> None:
         while (place := quota.take()) is not None:
             turn += 1
             if turn % 3 == 0:
-                place.give_back()
+                place.release()
             else:
                 place.complete()
                 collected[place.nickname] += 1
@@ -105,7 +105,7 @@ def test_a_worker_who_leaves_gives_the_place_back() -> None:
     assert place is not None
     assert quota.take() is None
     assert quota.remaining() == 1
-    place.give_back()
+    place.release()
     assert quota.counts() == [ModelCount("a", 0, 0, 1)]
     assert quota.take() is not None
 
@@ -117,10 +117,10 @@ def test_a_place_settles_once() -> None:
     assert left is not None
     completed.complete()
     completed.complete()
-    completed.give_back()
-    left.give_back()
+    completed.release()
+    left.release()
     left.complete()
-    left.give_back()
+    left.release()
     assert quota.counts() == [ModelCount("a", 1, 0, 5)]
 
 
@@ -172,7 +172,7 @@ class QuotaMachine(RuleBasedStateMachine):
     @rule(target=settled, place=consumes(places), collected=st.booleans())
     def settle(self, place: Reservation | None, collected: bool) -> Reservation | None:
         if place is not None:
-            (place.complete if collected else place.give_back)()
+            (place.complete if collected else place.release)()
             self.in_flight[place.nickname] -= 1
             self.done[place.nickname] += collected
         return place
@@ -180,7 +180,7 @@ class QuotaMachine(RuleBasedStateMachine):
     @rule(place=settled, collected=st.booleans())
     def settle_again(self, place: Reservation | None, collected: bool) -> None:
         if place is not None:
-            (place.complete if collected else place.give_back)()
+            (place.complete if collected else place.release)()
 
     @invariant()
     def counts_agree(self) -> None:

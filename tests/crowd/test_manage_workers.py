@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from model_chat.crowd.cost import fee_cents, total_cents
 from model_chat.crowd.ledger import Bonus, Ledger, token_of
-from model_chat.crowd.money import to_minor, written
+from model_chat.crowd.money import fee_cents, to_minor, total_cents, written
 from model_chat.quality.blocks import BlockReason, block_reasons, find_worker, is_blocked, soft_block
 from model_chat.records.mephisto_database import list_agents
 from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance

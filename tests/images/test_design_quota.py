@@ -91,8 +91,8 @@ def test_threads_fill_cells_and_images_exactly(tmp_path: Path, monkeypatch: pyte
             if place is None:
                 continue
             place.seen = True
-            taken.append((place.worker, place.image_idx))
-            place.give_back() if rng.random() < 0.2 else place.complete()
+            taken.append((place.worker, place.subject))
+            place.release() if rng.random() < 0.2 else place.complete()
 
     threads = [threading.Thread(target=come, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -137,7 +137,7 @@ def test_images_are_filled_in_order_for_each_model(tmp_path: Path) -> None:
             assert place is not None
             place.seen = True
             place.complete()
-            found.append((place.nickname, place.image_idx))
+            found.append((place.nickname, place.subject))
 
     assert [image_idx for nickname, image_idx in found if nickname == "a"] == [0, 1, 2]
     assert [image_idx for nickname, image_idx in found if nickname == "b"] == [0, 1, 2]
@@ -150,17 +150,17 @@ def test_a_worker_without_a_new_image_for_a_model_goes_on_to_the_next_condition(
     )
     quota = image_quota_of(design, tmp_path, images=2)
     first = quota.take("ann")
-    assert first is not None and (first.nickname, first.image_idx) == ("a", 0)
+    assert first is not None and (first.nickname, first.subject) == ("a", 0)
     first.seen = True
-    first.give_back()  # image 0 is not for her any more, and of model a only image 0 and 1 are left
+    first.release()  # image 0 is not for her any more, and of model a only image 0 and 1 are left
     again = quota.take("ann")
-    assert again is not None and (again.cell.index, again.image_idx) == (0, 1)
+    assert again is not None and (again.condition.cell.index, again.subject) == (0, 1)
     again.seen = True
 
     assert quota.take("ann") is None, "she has seen both images"
     assert quota.outlook("ann") is Outlook.NOTHING
     other = quota.take("ben")
-    assert other is not None and other.image_idx == 0
+    assert other is not None and other.subject == 0
     quota.close()
 
 
@@ -178,7 +178,7 @@ def test_a_draw_that_cannot_be_written_holds_no_image(tmp_path: Path, monkeypatc
     assert sum(count.in_flight for count in quota.counts()) == 0
     place = quota.take("ann")
     assert place is not None
-    assert place.image_idx == 0, "she has not seen it"
+    assert place.subject == 0, "she has not seen it"
     quota.close()
 
 
@@ -212,7 +212,7 @@ def test_a_place_that_the_stack_could_not_free_is_freed_with_the_next_draw(
     with monkeypatch.context() as broken:
         broken.setattr(quota._stack, "remove_worker", full)
         assert held[0] is not None
-        held[0].give_back()
+        held[0].release()
     place = quota.take("cat")
     assert place is not None
     check_rules(quota, evals=1)
@@ -264,10 +264,10 @@ with (folder / "records").open("a", buffering=1) as records:
             continue
         place.seen = True
         if number % 5:
-            records.write(f"{place.worker} {place.cell.index} {place.image_idx} {place.nickname}\\n")
+            records.write(f"{place.worker} {place.condition.cell.index} {place.subject} {place.nickname}\\n")
             place.complete()
         else:
-            place.give_back()
+            place.release()
         print(quota.remaining(), flush=True)
 """
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from model_chat.conversation.quota import ModelCount
-from model_chat.images.quota import ImageQuota, ImageReservation, Outlook
+from model_chat.conversation.quota import ModelCount, Reservation
+from model_chat.images.quota import ImageQuota, Outlook
 from model_chat.images.stack import ImageStack, StackWriteError, read_stack
 
 Make = Callable[..., ImageQuota]
@@ -37,7 +37,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         made.pop().close()
 
 
-def taken(quota: ImageQuota, worker: str) -> ImageReservation:
+def taken(quota: ImageQuota, worker: str) -> Reservation[int]:
     place = quota.take(worker)
     assert place is not None
     place.seen = True
@@ -48,12 +48,12 @@ def test_places_are_counted_from_taking_to_completion(make: Make) -> None:
     quota = make(images=2, models="a")
     assert (quota.wanted(), quota.remaining()) == (2, 2)
     place = taken(quota, "ann")
-    assert (place.nickname, place.image_idx, place.worker) == ("a", 0, "ann")
+    assert (place.nickname, place.subject, place.worker) == ("a", 0, "ann")
     assert quota.counts() == [ModelCount("a", 0, 1, 2)]
     assert quota.remaining() == 2
     place.complete()
     place.complete()
-    place.give_back()
+    place.release()
     assert quota.counts() == [ModelCount("a", 1, 0, 2)]
     assert quota.remaining() == 1
     assert quota.run_statistics() == {"by_model": {"a": 1}, "by_image": {"0": 1}}
@@ -75,17 +75,17 @@ def test_the_log_says_how_many_were_collected_with_each_model_and_about_the_imag
 
 def test_a_place_given_back_is_free_for_others_and_its_image_is_not_shown_to_the_same_worker_again(make: Make) -> None:
     quota = make(images=1, models="a")
-    taken(quota, "ann").give_back()
+    taken(quota, "ann").release()
     assert quota.take("ann") is None
-    assert taken(quota, "ben").image_idx == 0
+    assert taken(quota, "ben").subject == 0
 
 
 def test_who_has_not_seen_the_image_may_have_it_later(make: Make) -> None:
     quota = make(images=1, models="a")
     place = quota.take("ann")
     assert place is not None
-    place.give_back()
-    assert taken(quota, "ann").image_idx == 0
+    place.release()
+    assert taken(quota, "ann").subject == 0
 
 
 def test_no_more_conversations_are_given_out_than_are_wanted(make: Make) -> None:
@@ -94,7 +94,7 @@ def test_no_more_conversations_are_given_out_than_are_wanted(make: Make) -> None
         places = [place for place in threads.map(quota.take, map(str, range(50))) if place is not None]
     assert len(places) == 3
     assert quota.outlook("new") is Outlook.LATER
-    places[0].give_back()
+    places[0].release()
     assert quota.outlook("new") is Outlook.WORK
     places[0] = taken(quota, "new")
     for place in places:
@@ -161,7 +161,7 @@ def test_a_second_run_goes_on_where_the_first_ended(make: Make) -> None:
     quota = make(conversations=3)
     for worker in ("ann", "ben"):
         taken(quota, worker).complete()
-    taken(quota, "cat").give_back()
+    taken(quota, "cat").release()
     quota = make(conversations=3)
     assert (quota.wanted(), quota.remaining()) == (3, 1)
     assert quota.take("ann") is not None, "the second image is new to her"
@@ -173,7 +173,7 @@ def test_a_second_run_goes_on_where_the_first_ended(make: Make) -> None:
 def test_what_a_killed_run_left_is_settled_by_what_was_saved(make: Make) -> None:
     quota = make(images=2, models="a")
     first, second = taken(quota, "ann"), taken(quota, "ben")
-    assert (first.image_idx, second.image_idx) == (0, 1)
+    assert (first.subject, second.subject) == (0, 1)
     quota = make(images=2, models="a")
     assert quota.left_in_flight()
     assert quota.remaining() == 2
@@ -181,7 +181,7 @@ def test_what_a_killed_run_left_is_settled_by_what_was_saved(make: Make) -> None
     assert not quota.left_in_flight()
     assert quota.remaining() == 1
     assert quota.counts() == [ModelCount("a", 1, 0, 2)]
-    assert taken(quota, "cat").image_idx == 1
+    assert taken(quota, "cat").subject == 1
 
 
 @pytest.mark.parametrize("who, outlook", [("seen all", Outlook.NOTHING), ("new", Outlook.LATER)])
@@ -215,12 +215,12 @@ def test_what_a_full_disk_did_not_take_is_made_up_for(
     disk = Disk(monkeypatch)
     disk.full = True
     done.complete()
-    left.give_back()
+    left.release()
     assert quota.counts() == [ModelCount("a", 1, 0, 3)], "the conversation is saved: it counts"
     with pytest.raises(StackWriteError):
         quota.take("cat")
     disk.full = False
-    assert taken(quota, "cat").image_idx == 1, "the place that was given back"
+    assert taken(quota, "cat").subject == 1, "the place that was given back"
     saved = read_stack(tmp_path / "stack")
     assert saved == [{"a": ["ann"]}, {"a": ["cat"]}, {"a": []}]
     quota = make(images=3, models="a")
@@ -231,7 +231,7 @@ def test_conversations_that_outlive_the_run_are_settled_by_the_next(make: Make) 
     quota = make(images=1, models="a")
     place = taken(quota, "ann")
     quota.close()
-    place.give_back()
+    place.release()
     quota = make(images=1, models="a")
     assert quota.left_in_flight()
     quota.settle([])
@@ -253,7 +253,7 @@ def test_enough_under_way_is_later_even_where_images_are_free(make: Make) -> Non
     quota = make(images=3, models="a", conversations=1)
     place = taken(quota, "ann")
     assert (quota.outlook("ann"), quota.outlook("ben")) == (Outlook.LATER, Outlook.LATER), "the one may be given back"
-    place.give_back()
+    place.release()
     assert (quota.outlook("ann"), quota.outlook("ben")) == (Outlook.WORK, Outlook.WORK)
     taken(quota, "ben").complete()
     assert (quota.outlook("ann"), quota.outlook("new")) == (Outlook.NOTHING, Outlook.NOTHING)
@@ -292,7 +292,7 @@ def test_closing_makes_up_for_what_could_not_be_written(
 
     with monkeypatch.context() as patch:
         patch.setattr(quota._stack, "remove_worker", full)
-        place.give_back()
+        place.release()
     assert read_stack(tmp_path / "stack") == [{"a": ["ann"]}]
     quota.close()
     assert read_stack(tmp_path / "stack") == [{"a": []}]

@@ -96,7 +96,7 @@ def test_who_has_seen_everything_is_noted_and_not_told_to_come_back(
 
 def test_a_study_with_more_images_lets_them_in_again(study: Callable[..., Study], mephisto_run: Run) -> None:
     on, worker = study(images=1), mephisto_run.worker()
-    on.holds(worker).give_back()
+    on.holds(worker).release()
     assert not on.offers(worker)
     assert has_no_more_work(worker, BLOCK)
     on.quota.close()
