@@ -35,6 +35,8 @@ from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion
 from model_chat.records.visible_text import is_blank
 
 FAULTS_SHOWN = 20
+UTF8_MARK = b"\xef\xbb\xbf"
+"""What some editors put before the first line."""
 LONGEST_TEXT = 200_000
 """Characters of one message."""
 LONGEST_NAME = 300
@@ -105,8 +107,8 @@ class LoggedConversation:
         return sum(line.is_judged for line in self.dialog)
 
 
-class _LogError(ModelChatError, ValueError):
-    """Why a line is no conversation that can be annotated."""
+class LogError(ModelChatError, ValueError):
+    """Why a line, or a record, is no conversation that can be annotated."""
 
 
 def read_logs(flag: str, path: Path) -> list[LoggedConversation]:
@@ -135,7 +137,7 @@ def read_logs(flag: str, path: Path) -> list[LoggedConversation]:
                 if logged is None:
                     continue
                 _check_new(logged, places, ids, place)
-            except (_LogError, UnreadableError) as error:
+            except (LogError, UnreadableError) as error:
                 faults.append(f"{flag}: '{path}', {place}: {error}.")
                 continue
             found.append(logged)
@@ -156,12 +158,12 @@ def _check_new(logged: LoggedConversation, places: dict[str, str], ids: dict[str
     """Note a conversation.
 
     Raises:
-        _LogError: it, or its id, is there already.
+        LogError: it, or its id, is there already.
     """
     if logged.sha256 in places:
-        raise _LogError(f"is the same conversation as {places[logged.sha256]}; leave one of them out")
+        raise LogError(f"is the same conversation as {places[logged.sha256]}; leave one of them out")
     if logged.id in ids:
-        raise _LogError(f"has the same id '{logged.id}' as {ids[logged.id]}; give each conversation its own")
+        raise LogError(f"has the same id '{logged.id}' as {ids[logged.id]}; give each conversation its own")
     places[logged.sha256] = ids[logged.id] = place
 
 
@@ -171,9 +173,9 @@ _Reader = Callable[[], LoggedConversation | None]
 def _lines(path: Path) -> Iterator[tuple[str, _Reader]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            data = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            data = line.removeprefix(UTF8_MARK) if number == 1 else line
             if data.strip():
-                yield f"line {number}", partial(_of_line, data, f"{path.name}:{number}")
+                yield f"line {number}", partial(log_of_line, data, f"{path.name}:{number}")
 
 
 def _folder(path: Path) -> Iterator[tuple[str, _Reader]]:
@@ -185,31 +187,39 @@ def _of_file(source: Source) -> LoggedConversation | None:
     conversation = read_conversation(source)
     if conversation.status is Completion.INCOMPLETE or conversation.judged_conversation is not None:
         return None
-    return _of_record(conversation, Path(source.path).stem)
+    return log_of_record(conversation, Path(source.path).stem)
 
 
-def _of_line(data: bytes, name: str) -> LoggedConversation:
+def log_of_line(data: bytes, name: str) -> LoggedConversation:
+    """Read a line of a file.
+
+    Args:
+        name: of the conversation, where it has no id of its own.
+
+    Raises:
+        LogError, UnreadableError: it is no conversation that can be annotated.
+    """
     try:
         loaded = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise _LogError(f"is no JSON ({error.msg}, character {error.pos + 1}); write one JSON object a line") from None
+        raise LogError(f"is no JSON ({error.msg}, character {error.pos + 1}); write one JSON object a line") from None
     if not isinstance(loaded, dict):
-        raise _LogError("is no JSON object; write one conversation a line, without a list around them")
+        raise LogError("is no JSON object; write one conversation a line, without a list around them")
     kinds = [key for key in ("messages", "conversations", "dialog") if key in loaded]
     if len(kinds) != 1:
         what = f"has {' and '.join(map(repr, kinds))}" if kinds else "has none of the known keys"
-        raise _LogError(f"{what}; give {FORMATS}")
+        raise LogError(f"{what}; give {FORMATS}")
     entries = loaded[kinds[0]]
     if not isinstance(entries, list) or not entries:
-        raise _LogError(f"'{kinds[0]}' is no list of messages, or is empty")
+        raise LogError(f"'{kinds[0]}' is no list of messages, or is empty")
     own_id = _named(loaded, _ID_KEYS) or name
     if kinds[0] == "dialog" and not isinstance(entries[0], list):
         conversation = parse_conversation(loaded)
         if conversation.status is Completion.INCOMPLETE:
-            raise _LogError("the conversation is incomplete; leave it out")
+            raise LogError("the conversation is incomplete; leave it out")
         if conversation.judged_conversation is not None:
-            raise _LogError("is an annotation of another conversation; leave it out")
-        return _of_record(conversation, own_id)
+            raise LogError("is an annotation of another conversation; leave it out")
+        return log_of_record(conversation, own_id)
     read = {"messages": _openai, "conversations": _sharegpt, "dialog": _parlai}[kinds[0]]
     lines = _as_shown(read(entries), loaded) if kinds[0] == "messages" else read(entries)
     model = _named(loaded, _MODEL_KEYS) or UNKNOWN_MODEL
@@ -225,7 +235,7 @@ def _named(loaded: Mapping[str, Any], keys: Sequence[str]) -> str | None:
             if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
                 name = str(value).strip()
                 if len(name) > LONGEST_NAME:
-                    raise _LogError(f"'{key}' has {len(name):,} characters; give at most {LONGEST_NAME}")
+                    raise LogError(f"'{key}' has {len(name):,} characters; give at most {LONGEST_NAME}")
                 return name
     return None
 
@@ -233,7 +243,7 @@ def _named(loaded: Mapping[str, Any], keys: Sequence[str]) -> str | None:
 def _openai(entries: Sequence[Any]) -> Iterator[LogLine]:
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict):
-            raise _LogError(f"message {number} is no object with 'role' and 'content'")
+            raise LogError(f"message {number} is no object with 'role' and 'content'")
         yield from _line_of(number, "role", entry.get("role"), _content(number, entry.get("content")))
 
 
@@ -254,14 +264,14 @@ def _content(number: int, content: Any) -> Any:
         return content
     parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
     if not all(isinstance(part, str) for part in parts):
-        raise _LogError(f"message {number} has parts that are no text; only text can be shown")
+        raise LogError(f"message {number} has parts that are no text; only text can be shown")
     return "".join(part for part in parts if part is not None)
 
 
 def _sharegpt(entries: Sequence[Any]) -> Iterator[LogLine]:
     for number, entry in enumerate(entries, 1):
         if not isinstance(entry, dict):
-            raise _LogError(f"message {number} is no object with 'from' and 'value'")
+            raise LogError(f"message {number} is no object with 'from' and 'value'")
         yield from _line_of(number, "from", entry.get("from"), entry.get("value"))
 
 
@@ -269,10 +279,10 @@ def _parlai(entries: Sequence[Any]) -> Iterator[LogLine]:
     """Acts of exchanges: the first of two is the person's, the second the model's; one alone is the person's."""
     for number, exchange in enumerate(entries, 1):
         if not isinstance(exchange, list) or not all(isinstance(act, dict) for act in exchange):
-            raise _LogError(f"exchange {number} is no list of acts with 'id' and 'text'")
+            raise LogError(f"exchange {number} is no list of acts with 'id' and 'text'")
         acts = [act for act in exchange if not (isinstance(act.get("id"), str) and act["id"] in _LEFT_OUT)]
         if len(acts) > 2:
-            raise _LogError(f"exchange {number} has {len(acts)} acts; a person and a model have two")
+            raise LogError(f"exchange {number} has {len(acts)} acts; a person and a model have two")
         for agent_idx, act in zip((HUMAN_IDX, MODEL_IDX), acts, strict=False):
             yield LogLine(agent_idx, _text(f"exchange {number}", act.get("text")))
 
@@ -282,7 +292,7 @@ def _line_of(number: int, key: str, speaker: Any, text: Any) -> Iterator[LogLine
     if name in _LEFT_OUT:
         return
     if name not in _HUMAN_NAMES | _MODEL_NAMES:
-        raise _LogError(
+        raise LogError(
             f"message {number} has {key} {json.dumps(speaker)}; a conversation to judge has people and models only"
         )
     yield LogLine(HUMAN_IDX if name in _HUMAN_NAMES else MODEL_IDX, _text(f"message {number}", text))
@@ -290,15 +300,20 @@ def _line_of(number: int, key: str, speaker: Any, text: Any) -> Iterator[LogLine
 
 def _text(where: str, text: Any) -> str:
     if not isinstance(text, str) or is_blank(text):
-        raise _LogError(f"{where} has no text")
+        raise LogError(f"{where} has no text")
     if len(text) > LONGEST_TEXT:
-        raise _LogError(f"{where} has {len(text):,} characters; nobody can judge more than {LONGEST_TEXT:,}")
+        raise LogError(f"{where} has {len(text):,} characters; nobody can judge more than {LONGEST_TEXT:,}")
     return text
 
 
-def _of_record(conversation: ReadConversation, name: str) -> LoggedConversation:
+def log_of_record(conversation: ReadConversation, name: str) -> LoggedConversation:
+    """Return what people see of an own record.
+
+    Raises:
+        LogError: it can't be annotated.
+    """
     if conversation.image_idx is not None or conversation.image_id is not None:
-        raise _LogError("is about an image, which can't be shown")
+        raise LogError("is about an image, which can't be shown")
     described = conversation.raw.get("task_description") if isinstance(conversation.raw, dict) else None
     opt = described.get("model_opt") if isinstance(described, dict) else None
     lines = [LogLine(said.agent_idx, said.text, said.fake_start) for said in conversation.dialog]
@@ -330,5 +345,5 @@ def _to_last_reply(lines: Iterator[LogLine] | Sequence[LogLine]) -> tuple[LogLin
 
 def _checked(logged: LoggedConversation) -> LoggedConversation:
     if not logged.dialog:
-        raise _LogError("holds no reply of a model")
+        raise LogError("holds no reply of a model")
     return logged
