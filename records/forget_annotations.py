@@ -161,7 +161,6 @@ class Copies:
             judged = conversation.judged_conversation
             if judged is not None and _lines(conversation) in self._dialogues:
                 self._sha256s.add(judged.sha256)
-        self._sha256s.discard(FORGOTTEN_SHA256)
         if self._hash_of is not None:
             self._hashes |= {self._hash_of(one) for one in others if self._is_copy(one)}
 
@@ -197,7 +196,7 @@ class Copies:
             except UnreadableError:
                 self._note_damaged(Path(source.path))
                 continue
-            if self._is_copy(conversation) and conversation.worker_id not in self._names:
+            if self._is_copy(conversation):
                 path = Path(source.path).resolve()
                 self.changed.append(str(path))
                 if not self._dry_run:

@@ -178,6 +178,17 @@ def test_the_words_of_a_conversation_that_was_only_shown_go_too(study: Study) ->
     assert (Path(other.get_data_dir()) / JOURNAL_NAME).exists()
 
 
+def test_a_damaged_annotation_of_the_conversation_is_named_and_stays(study: Study) -> None:
+    study.annotate()
+    for path in study.annotations.glob("*/*.json"):
+        path.write_bytes(path.read_bytes()[:-1])
+        if SECRET.encode() in path.read_bytes():
+            damaged = path
+    gone = study.forget()
+    assert gone.unread == (str(damaged),)
+    assert study.mentions() == [str(damaged.relative_to(study.folder))]
+
+
 def test_an_annotator_who_is_deleted_takes_nobody_elses_annotation_along(study: Study) -> None:
     annotator = study.annotate()[0].get_worker().worker_name
     study.annotate()
