@@ -294,7 +294,7 @@ def _lines(conversation: ReadConversation) -> tuple[Line, ...]:
 def _logged(path: Path) -> Iterator[tuple[bytes, LoggedConversation | str | None]]:
     """The lines of a file of logs, and what they hold: of one that nobody could annotate, the worker, if it names any."""
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        data = line.removeprefix(UTF8_MARK) if number == 1 else line
+        data = line.removeprefix(UTF8_MARK)
         try:
             yield line, log_of_line(data, f"{path.name}:{number}")
         except (LogError, UnreadableError):
