@@ -16,6 +16,7 @@ class ExclusionReason(StrEnum):
     MALFORMED = "malformed"
     NO_CONVERSATION = "no_conversation"
     SIMULATED = "simulated"
+    FORGOTTEN = "forgotten"
     INCOMPLETE = "incomplete"
     BLOCKED_HIT = "blocked_hit"
     BLOCKED_WORKER = "blocked_worker"

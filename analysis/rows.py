@@ -101,6 +101,8 @@ class RowBuilder:
         settings = self.settings
         if conversation.simulated and not settings.include_simulated:
             return ExclusionReason.SIMULATED, "a model played the worker"
+        if conversation.is_forgotten:
+            return ExclusionReason.FORGOTTEN, "the conversation that was annotated has been deleted"
         if conversation.status is Completion.INCOMPLETE and not settings.include_incomplete:
             return ExclusionReason.INCOMPLETE, conversation.reason or ""
         for name in _hit_names(conversation) if settings.hit_block_list else ():

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ import orjson
 from model_chat.errors import ConfigurationError, ModelChatError
 from model_chat.records.reading import (
     ReadConversation,
+    ReadUtterance,
     Source,
     UnreadableError,
     list_files,
@@ -35,6 +36,9 @@ from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion
 from model_chat.records.visible_text import is_blank
 
 FAULTS_SHOWN = 20
+FAULTS_OF_A_LINE = 3
+UTF8_MARK = b"\xef\xbb\xbf"
+"""What some editors put before the first line of a file, and files that were joined have in between."""
 LONGEST_TEXT = 200_000
 """Characters of one message."""
 LONGEST_NAME = 300
@@ -105,8 +109,8 @@ class LoggedConversation:
         return sum(line.is_judged for line in self.dialog)
 
 
-class _LogError(ModelChatError, ValueError):
-    """Why a line is no conversation that can be annotated."""
+class LogError(ModelChatError, ValueError):
+    """Why a line, or a record, is no conversation that can be annotated."""
 
 
 def read_logs(flag: str, path: Path) -> list[LoggedConversation]:
@@ -135,7 +139,7 @@ def read_logs(flag: str, path: Path) -> list[LoggedConversation]:
                 if logged is None:
                     continue
                 _check_new(logged, places, ids, place)
-            except (_LogError, UnreadableError) as error:
+            except (LogError, UnreadableError) as error:
                 faults.append(f"{flag}: '{path}', {place}: {error}.")
                 continue
             found.append(logged)
@@ -156,12 +160,12 @@ def _check_new(logged: LoggedConversation, places: dict[str, str], ids: dict[str
     """Note a conversation.
 
     Raises:
-        _LogError: it, or its id, is there already.
+        LogError: it, or its id, is there already.
     """
     if logged.sha256 in places:
-        raise _LogError(f"is the same conversation as {places[logged.sha256]}; leave one of them out")
+        raise LogError(f"is the same conversation as {places[logged.sha256]}; leave one of them out")
     if logged.id in ids:
-        raise _LogError(f"has the same id '{logged.id}' as {ids[logged.id]}; give each conversation its own")
+        raise LogError(f"has the same id '{logged.id}' as {ids[logged.id]}; give each conversation its own")
     places[logged.sha256] = ids[logged.id] = place
 
 
@@ -171,9 +175,9 @@ _Reader = Callable[[], LoggedConversation | None]
 def _lines(path: Path) -> Iterator[tuple[str, _Reader]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            data = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            data = line.removeprefix(UTF8_MARK)
             if data.strip():
-                yield f"line {number}", partial(_of_line, data, f"{path.name}:{number}")
+                yield f"line {number}", partial(log_of_line, data, f"{path.name}:{number}")
 
 
 def _folder(path: Path) -> Iterator[tuple[str, _Reader]]:
@@ -185,33 +189,47 @@ def _of_file(source: Source) -> LoggedConversation | None:
     conversation = read_conversation(source)
     if conversation.status is Completion.INCOMPLETE or conversation.judged_conversation is not None:
         return None
-    return _of_record(conversation, Path(source.path).stem)
+    return log_of_record(conversation, Path(source.path).stem)
 
 
-def _of_line(data: bytes, name: str) -> LoggedConversation:
+def log_of_line(data: bytes, name: str) -> LoggedConversation:
+    """Read a line of a file.
+
+    Args:
+        name: of the conversation, where it has no id of its own.
+
+    Raises:
+        LogError, UnreadableError: it is no conversation that can be annotated.
+    """
     try:
-        loaded = orjson.loads(data)
+        text = data.decode()
+        if "\0" in text:  # as in UTF-16 of ASCII; JSON has none
+            raise UnicodeError
+        loaded = orjson.loads(text)
+    except UnicodeError:
+        raise LogError("is not UTF-8; save the file as UTF-8") from None
     except orjson.JSONDecodeError as error:
-        raise _LogError(f"is no JSON ({error.msg}, character {error.pos + 1}); write one JSON object a line") from None
+        raise LogError(f"is no JSON ({error.msg}, character {error.pos + 1}); write one JSON object a line") from None
     if not isinstance(loaded, dict):
-        raise _LogError("is no JSON object; write one conversation a line, without a list around them")
+        raise LogError("is no JSON object; write one conversation a line, without a list around them")
     kinds = [key for key in ("messages", "conversations", "dialog") if key in loaded]
     if len(kinds) != 1:
         what = f"has {' and '.join(map(repr, kinds))}" if kinds else "has none of the known keys"
-        raise _LogError(f"{what}; give {FORMATS}")
+        raise LogError(f"{what}; give {FORMATS}")
     entries = loaded[kinds[0]]
     if not isinstance(entries, list) or not entries:
-        raise _LogError(f"'{kinds[0]}' is no list of messages, or is empty")
+        raise LogError(f"'{kinds[0]}' is no list of messages, or is empty")
     own_id = _named(loaded, _ID_KEYS) or name
     if kinds[0] == "dialog" and not isinstance(entries[0], list):
         conversation = parse_conversation(loaded)
         if conversation.status is Completion.INCOMPLETE:
-            raise _LogError("the conversation is incomplete; leave it out")
+            raise LogError("the conversation is incomplete; leave it out")
         if conversation.judged_conversation is not None:
-            raise _LogError("is an annotation of another conversation; leave it out")
-        return _of_record(conversation, own_id)
-    read = {"messages": _openai, "conversations": _sharegpt, "dialog": _parlai}[kinds[0]]
-    lines = _as_shown(read(entries), loaded) if kinds[0] == "messages" else read(entries)
+            raise LogError("is an annotation of another conversation; leave it out")
+        return log_of_record(conversation, own_id)
+    lines: Iterable[LogLine] = _read_each(entries, _READERS[kinds[0]])
+    if kinds[0] == "messages":
+        lines = _as_shown(lines, loaded)
     model = _named(loaded, _MODEL_KEYS) or UNKNOWN_MODEL
     return _checked(LoggedConversation(own_id, _to_last_reply(lines), model, _named(loaded, ("worker",))))
 
@@ -225,26 +243,46 @@ def _named(loaded: Mapping[str, Any], keys: Sequence[str]) -> str | None:
             if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
                 name = str(value).strip()
                 if len(name) > LONGEST_NAME:
-                    raise _LogError(f"'{key}' has {len(name):,} characters; give at most {LONGEST_NAME}")
+                    raise LogError(f"'{key}' has {len(name):,} characters; give at most {LONGEST_NAME}")
                 return name
     return None
 
 
-def _openai(entries: Sequence[Any]) -> Iterator[LogLine]:
+def _read_each(entries: Sequence[Any], read: Callable[[int, Any], Iterable[LogLine]]) -> list[LogLine]:
+    """Read what a conversation is made of.
+
+    Args:
+        read: gets an entry's number, from 1, and the entry.
+
+    Raises:
+        LogError: it names the first faults, of all entries.
+    """
+    lines: list[LogLine] = []
+    faults: list[str] = []
     for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict):
-            raise _LogError(f"message {number} is no object with 'role' and 'content'")
-        yield from _line_of(number, "role", entry.get("role"), _content(number, entry.get("content")))
+        try:
+            lines += read(number, entry)
+        except LogError as error:
+            faults.append(str(error))
+    if faults:
+        more = [f"and {len(faults) - FAULTS_OF_A_LINE} more"] if len(faults) > FAULTS_OF_A_LINE else []
+        raise LogError("; ".join([*faults[:FAULTS_OF_A_LINE], *more]))
+    return lines
 
 
-def _as_shown(lines: Iterator[LogLine], loaded: Mapping[str, Any]) -> Iterator[LogLine]:
+def _openai(number: int, entry: Any) -> Iterator[LogLine]:
+    if not isinstance(entry, dict):
+        raise LogError(f"message {number} is no object with 'role' and 'content'")
+    return _line_of(number, "role", entry, lambda: _content(number, entry.get("content")))
+
+
+def _as_shown(lines: Iterable[LogLine], loaded: Mapping[str, Any]) -> Iterator[LogLine]:
     """Mark what had been shown as already said, where the line is of this project's own export, which says so."""
     metadata = loaded.get("metadata")
     shown = metadata.get("shown_as_said") if isinstance(metadata, dict) else None
     positions = set(shown) if isinstance(shown, list) and all(type(one) is int for one in shown) else set()
-    read = list(lines)  # every entry is an object
     said = [number for number, entry in enumerate(loaded["messages"]) if entry["role"].lower() not in _LEFT_OUT]
-    for position, line in zip(said, read, strict=True):
+    for position, line in zip(said, lines, strict=True):
         yield LogLine(line.agent_idx, line.text, position in positions)
 
 
@@ -254,56 +292,63 @@ def _content(number: int, content: Any) -> Any:
         return content
     parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
     if not all(isinstance(part, str) for part in parts):
-        raise _LogError(f"message {number} has parts that are no text; only text can be shown")
+        raise LogError(f"message {number} has parts that are no text; only text can be shown")
     return "".join(part for part in parts if part is not None)
 
 
-def _sharegpt(entries: Sequence[Any]) -> Iterator[LogLine]:
-    for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict):
-            raise _LogError(f"message {number} is no object with 'from' and 'value'")
-        yield from _line_of(number, "from", entry.get("from"), entry.get("value"))
+def _sharegpt(number: int, entry: Any) -> Iterator[LogLine]:
+    if not isinstance(entry, dict):
+        raise LogError(f"message {number} is no object with 'from' and 'value'")
+    return _line_of(number, "from", entry, lambda: entry.get("value"))
 
 
-def _parlai(entries: Sequence[Any]) -> Iterator[LogLine]:
-    """Acts of exchanges: the first of two is the person's, the second the model's; one alone is the person's."""
-    for number, exchange in enumerate(entries, 1):
-        if not isinstance(exchange, list) or not all(isinstance(act, dict) for act in exchange):
-            raise _LogError(f"exchange {number} is no list of acts with 'id' and 'text'")
-        acts = [act for act in exchange if not (isinstance(act.get("id"), str) and act["id"] in _LEFT_OUT)]
-        if len(acts) > 2:
-            raise _LogError(f"exchange {number} has {len(acts)} acts; a person and a model have two")
-        for agent_idx, act in zip((HUMAN_IDX, MODEL_IDX), acts, strict=False):
-            yield LogLine(agent_idx, _text(f"exchange {number}", act.get("text")))
+def _parlai(number: int, exchange: Any) -> Iterator[LogLine]:
+    """Acts of an exchange: the first of two is the person's, the second the model's; one alone is the person's."""
+    if not isinstance(exchange, list) or not all(isinstance(act, dict) for act in exchange):
+        raise LogError(f"exchange {number} is no list of acts with 'id' and 'text'")
+    acts = [act for act in exchange if not (isinstance(act.get("id"), str) and act["id"] in _LEFT_OUT)]
+    if len(acts) > 2:
+        raise LogError(f"exchange {number} has {len(acts)} acts; a person and a model have two")
+    for agent_idx, act in zip((HUMAN_IDX, MODEL_IDX), acts, strict=False):
+        yield LogLine(agent_idx, _text(f"exchange {number}", act.get("text")))
 
 
-def _line_of(number: int, key: str, speaker: Any, text: Any) -> Iterator[LogLine]:
+def _line_of(number: int, key: str, entry: Mapping[str, Any], text: Callable[[], Any]) -> Iterator[LogLine]:
+    speaker = entry.get(key)
     name = speaker.lower() if isinstance(speaker, str) else ""
     if name in _LEFT_OUT:
         return
+    if speaker is None:
+        raise LogError(f"message {number} has no '{key}'")
     if name not in _HUMAN_NAMES | _MODEL_NAMES:
-        raise _LogError(
+        raise LogError(
             f"message {number} has {key} {json.dumps(speaker)}; a conversation to judge has people and models only"
         )
-    yield LogLine(HUMAN_IDX if name in _HUMAN_NAMES else MODEL_IDX, _text(f"message {number}", text))
+    yield LogLine(HUMAN_IDX if name in _HUMAN_NAMES else MODEL_IDX, _text(f"message {number}", text()))
+
+
+_READERS = {"messages": _openai, "conversations": _sharegpt, "dialog": _parlai}
 
 
 def _text(where: str, text: Any) -> str:
     if not isinstance(text, str) or is_blank(text):
-        raise _LogError(f"{where} has no text")
+        raise LogError(f"{where} has no text")
     if len(text) > LONGEST_TEXT:
-        raise _LogError(f"{where} has {len(text):,} characters; nobody can judge more than {LONGEST_TEXT:,}")
+        raise LogError(f"{where} has {len(text):,} characters; nobody can judge more than {LONGEST_TEXT:,}")
     return text
 
 
-def _of_record(conversation: ReadConversation, name: str) -> LoggedConversation:
+def log_of_record(conversation: ReadConversation, name: str) -> LoggedConversation:
+    """Return what people see of an own record.
+
+    Raises:
+        LogError: it can't be annotated.
+    """
     if conversation.image_idx is not None or conversation.image_id is not None:
-        raise _LogError("is about an image, which can't be shown")
+        raise LogError("is about an image, which can't be shown")
     described = conversation.raw.get("task_description") if isinstance(conversation.raw, dict) else None
     opt = described.get("model_opt") if isinstance(described, dict) else None
-    lines = [LogLine(said.agent_idx, said.text, said.fake_start) for said in conversation.dialog]
-    for number, line in enumerate(lines, 1):
-        _text(f"utterance {number}", line.text)
+    lines = _read_each(conversation.dialog, _own)
     return _checked(
         LoggedConversation(
             name,
@@ -322,7 +367,11 @@ def _of_record(conversation: ReadConversation, name: str) -> LoggedConversation:
     )
 
 
-def _to_last_reply(lines: Iterator[LogLine] | Sequence[LogLine]) -> tuple[LogLine, ...]:
+def _own(number: int, said: ReadUtterance) -> Iterator[LogLine]:
+    yield LogLine(said.agent_idx, _text(f"utterance {number}", said.text), said.fake_start)
+
+
+def _to_last_reply(lines: Iterable[LogLine]) -> tuple[LogLine, ...]:
     dialog = tuple(lines)
     judged = [position for position, line in enumerate(dialog) if line.is_judged]
     return dialog[: judged[-1] + 1] if judged else ()
@@ -330,5 +379,5 @@ def _to_last_reply(lines: Iterator[LogLine] | Sequence[LogLine]) -> tuple[LogLin
 
 def _checked(logged: LoggedConversation) -> LoggedConversation:
     if not logged.dialog:
-        raise _LogError("holds no reply of a model")
+        raise LogError("holds no reply of a model")
     return logged

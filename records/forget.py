@@ -6,24 +6,26 @@ import json
 import secrets
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model_chat.errors import ConfigurationError
+from model_chat.records.forget_annotations import Copies, KnownPlaces, known_places, states_of
 from model_chat.records.journal import ALLOCATION_NAME, AUDIT_NAME, JOURNAL_NAME
 from model_chat.records.locks import STACK_LOCK, LockedError, hold, hold_data, runs_going_on
+from model_chat.records.mephisto_database import DATABASE_NAME
 from model_chat.records.participation import PANELS
-from model_chat.records.reading import list_files
+from model_chat.records.reading import ReadConversation, list_files
 from model_chat.records.writing import replace_file
 
 SANDBOX_SUFFIX = "_sandbox"
 """What Mephisto appends to the names of workers on MTurk's sandbox, and of its mock provider."""
 STATE_NAMES = ("state.json", "agent_data.json", "agent_meta.json")
 STACK_NAMES = ("stack.json", "stack.journal")
-NAMING_KEYS = frozenset({"workers", "bad_workers", "worker_id", "worker_name", "workerId", "participant"})
+NAMING_KEYS = frozenset({"workers", "bad_workers", "worker_id", "worker_name", "workerId", "participant", "worker"})
 _PATIENCE = 10.0
 
 _PLACES = """
@@ -44,8 +46,11 @@ class Forgotten:
 
     Attributes:
         pseudonym: that replaces the worker's id from now on.
-        files: conversations among the files, the draws of a study's design, and the audit log of its dashboard.
-        unread: files that name the worker and are no JSON; they were left as they are.
+        files: conversations among the files, the draws of a study's design, the audit log of its dashboard, and files of
+            finished conversations.
+        copies: where others' annotations and a model's judgments of the worker's conversations were deleted.
+        unread: files that name the worker and are no JSON, or hold answers of a judge that may be about the worker's
+            conversations; they were left as they are.
     """
 
     pseudonym: str
@@ -53,6 +58,7 @@ class Forgotten:
     states: int
     rows: int
     stacks: int
+    copies: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
 
@@ -63,6 +69,8 @@ def forget_worker(
     stack_folders: Iterable[Path] = (),
     delete: bool = False,
     dry_run: bool = False,
+    also: Iterable[Path] = (),
+    hash_of: Callable[[ReadConversation], str] | None = None,
 ) -> Forgotten:
     """Replace a worker's id by a random pseudonym in all records of all tasks.
 
@@ -70,53 +78,112 @@ def forget_worker(
     starting until the end, by locks on the data folder, on the folders of conversations and on the image stacks.
 
     The conversations of a worker still belong together afterwards, and count as collected; who the worker was can't be told
-    from them any more, unless the texts reveal it: ``delete`` removes the texts as well. It can be repeated, also after a
-    crash in the middle; the database, in which the worker is looked up, comes last.
+    from them any more, unless the texts reveal it: ``delete`` removes the texts as well, those in other people's annotations
+    among them. It can be repeated, also after a crash in the middle: what others made of the conversations goes before
+    these, by which it is recognised; the database, in which the worker is looked up, comes last.
 
     Args:
-        database: Mephisto's ``database.db``; agents' states lie in its folder.
+        database: Mephisto's ``database.db``; agents' states lie in its folder. The folders in which its runs have kept
+            conversations, and their files of finished conversations, are changed as well.
         chat_data_folders: where conversations were saved; those that don't exist are passed over.
         stack_folders: of image chats, likewise.
         delete: whether the worker's conversations are deleted, in both records, rather than kept under the pseudonym.
+        also: further places: folders of conversations or annotations, outputs of scripts/judge.py, Mephisto's data folders
+            of studies of annotation, and files of finished conversations.
+        hash_of: how scripts/judge.py names a conversation; without it, judgments stay.
 
     Raises:
         ConfigurationError: a run is active, or the database can't be read or written.
         OSError: a file can't be read or written.
     """
     chats, stacks = [[*filter(Path.is_dir, folders)] for folders in (chat_data_folders, stack_folders)]
+    further = [*also]
+    databases = [database, *(path / DATABASE_NAME for path in further if (path / DATABASE_NAME).is_file())]
+    known = [_known(one) for one in databases]
+    flags = {path.resolve(): flag for flag, path in _folders_held(chats, further, known)}
+    folders, logs = [*flags], _once([*filter(Path.is_file, further), *(path for one in known for path in one.logs)])
     pseudonym = f"forgotten-{secrets.token_hex(8)}"
     names = (worker_id, f"{worker_id}{SANDBOX_SUFFIX}", *(f"{panel}:{worker_id}" for panel in PANELS))
     change = _Change(dict.fromkeys(names, pseudonym), dry_run, delete)
-    with _alone(database.resolve().parent, chats, stacks):
-        files = sum(change.conversation(Path(source.path)) for source in list_files(chats).sources)
-        lines = [folder / name for folder in chats for name in (ALLOCATION_NAME, AUDIT_NAME)]
+    copies = Copies(names, dry_run, hash_of)
+    with _alone([one.resolve().parent for one in databases], flags, stacks):
+        if delete:
+            annotators = [folder for one in known for folder in one.annotators]
+            sources, own = list_files(folders).sources, _own_states(database, names)
+            copies.find([*sources, *states_of([*annotators, *own])], logs)
+            # Each comes before that by which it is recognised.
+            for folder in folders:
+                copies.remove_judgments(folder)
+            copies.remove_annotations(sources)
+            copies.empty_states(folder for folder in annotators if folder not in own)
+            copies.remove_logs(logs)
+        files = sum(change.conversation(Path(source.path)) for source in list_files(folders).sources)
+        lines = [folder / name for folder in folders for name in (ALLOCATION_NAME, AUDIT_NAME)]
         files += sum(change.allocation(path) for path in lines if path.is_file())
+        files += sum(change.logs(path) for path in logs)
         stack_files = sum(
             change.stack(folder / name) for folder in stacks for name in STACK_NAMES if (folder / name).is_file()
         )
-        try:
-            with closing(sqlite3.connect(database, timeout=_PATIENCE)) as connection:
-                ids = [
-                    row_id
-                    for (row_id,) in connection.execute(
-                        f"SELECT worker_id FROM workers WHERE worker_name IN ({', '.join('?' * len(names))})", names
-                    )
-                ]
-                if not dry_run:
-                    _forget_at_panels(database.resolve().parent, worker_id)
-                states = sum(_change_states(connection, database, row_id, change) for row_id in ids)
-                if not dry_run:
-                    with connection:
-                        for row_id in ids:
-                            connection.execute(
-                                "UPDATE workers SET worker_name = ? WHERE worker_id = ?",
-                                (f"{pseudonym}-{row_id}", row_id),
-                            )
-                            connection.execute("DELETE FROM granted_qualifications WHERE worker_id = ?", (row_id,))
-                    connection.execute("VACUUM")  # else the name stays readable in the file's free pages
-        except (sqlite3.Error, UnicodeEncodeError) as error:
-            raise ConfigurationError(f"--database-path: '{database}' can't be changed ({error}).") from error
-    return Forgotten(pseudonym, files, states, len(ids), stack_files, tuple(map(str, change.unread)))
+        with _changing(database), closing(sqlite3.connect(database, timeout=_PATIENCE)) as connection:
+            ids = _row_ids(connection, names)
+            if not dry_run:
+                _forget_at_panels(database.resolve().parent, worker_id)
+            states = sum(map(change.state, _states(connection, database, ids)))
+            if not dry_run:
+                with connection:
+                    for row_id in ids:
+                        connection.execute(
+                            "UPDATE workers SET worker_name = ? WHERE worker_id = ?",
+                            (f"{pseudonym}-{row_id}", row_id),
+                        )
+                        connection.execute("DELETE FROM granted_qualifications WHERE worker_id = ?", (row_id,))
+                connection.execute("VACUUM")  # else the name stays readable in the file's free pages
+    unread = tuple(map(str, (*change.unread, *copies.unread)))
+    return Forgotten(pseudonym, files, states, len(ids), stack_files, tuple(copies.changed), unread)
+
+
+@contextmanager
+def _changing(database: Path) -> Iterator[None]:
+    """Turn what keeps a database from being read or changed into a sentence.
+
+    Raises:
+        ConfigurationError: something does.
+    """
+    try:
+        yield
+    except (sqlite3.Error, UnicodeEncodeError) as error:
+        raise ConfigurationError(f"--database-path: '{database}' can't be changed ({error}).") from error
+
+
+def _known(database: Path) -> KnownPlaces:
+    with _changing(database):
+        return known_places(database)
+
+
+def _folders_held(
+    chats: Iterable[Path], further: Iterable[Path], known: Iterable[KnownPlaces]
+) -> Iterator[tuple[str, Path]]:
+    """Folders with the flag that names them; the last flag of a folder counts."""
+    for one in known:
+        yield from (("--database-path", folder) for folder in one.folders)
+    yield from (("--also", folder) for folder in further if folder.is_dir())
+    yield from (("--chat-data-folder", folder) for folder in chats)
+
+
+def _once(paths: Iterable[Path]) -> list[Path]:
+    return [*dict.fromkeys(path.resolve() for path in paths)]
+
+
+def _row_ids(connection: sqlite3.Connection, names: Sequence[str]) -> list[Any]:
+    """The worker's rows in Mephisto's database."""
+    query = f"SELECT worker_id FROM workers WHERE worker_name IN ({', '.join('?' * len(names))})"
+    return [row_id for (row_id,) in connection.execute(query, names)]
+
+
+def _own_states(database: Path, names: Sequence[str]) -> list[Path]:
+    """The folders of the states of the worker's agents."""
+    with _changing(database), closing(sqlite3.connect(database, timeout=_PATIENCE)) as connection:
+        return [*_states(connection, database, _row_ids(connection, names))]
 
 
 def _forget_at_panels(data_folder: Path, participant: str) -> None:
@@ -136,24 +203,28 @@ def _forget_at_panels(data_folder: Path, participant: str) -> None:
 
 
 @contextmanager
-def _alone(data_folder: Path, chats: Iterable[Path], stacks: Iterable[Path]) -> Iterator[None]:
+def _alone(data_folders: Iterable[Path], chats: Mapping[Path, str], stacks: Iterable[Path]) -> Iterator[None]:
     """Hold all that a run writes to.
+
+    Args:
+        chats: folder -> the flag that names it.
 
     Raises:
         ConfigurationError: with a sentence for each that a run holds.
     """
     faults: list[str] = []
     with ExitStack() as held:
-        try:
-            held.enter_context(hold_data(data_folder, alone=True))
-        except LockedError:
-            who = ", ".join(runs_going_on(data_folder)) or "unknown"
-            faults.append(
-                f"--database-path: a task of the database in '{data_folder}' is running (process {who}), which would write "
-                "workers' ids back; stop it first."
-            )
+        for data_folder in data_folders:
+            try:
+                held.enter_context(hold_data(data_folder, alone=True))
+            except LockedError:
+                who = ", ".join(runs_going_on(data_folder)) or "unknown"
+                faults.append(
+                    f"--database-path: a task of the database in '{data_folder}' is running (process {who}), which would "
+                    "write workers' ids back; stop it first."
+                )
         for flag, path in (
-            *(("--chat-data-folder", folder) for folder in chats),
+            *((flag, folder) for folder, flag in chats.items()),
             *(("--stack-folder", folder / STACK_LOCK) for folder in stacks),
         ):
             try:
@@ -167,14 +238,13 @@ def _alone(data_folder: Path, chats: Iterable[Path], stacks: Iterable[Path]) -> 
         yield
 
 
-def _change_states(connection: sqlite3.Connection, database: Path, row_id: Any, change: _Change) -> int:
-    """Change the states of the agents of one worker; return how many were changed."""
+def _states(connection: sqlite3.Connection, database: Path, row_ids: Iterable[Any]) -> Iterator[Path]:
+    """The folders of the states of one worker's agents."""
     runs = database.resolve().parent / "data" / "runs"
-    changed = 0
-    for query in (_PLACES, _ONBOARDING_PLACES):
-        for parts in connection.execute(query, (row_id,)).fetchall():
-            changed += change.state(runs.joinpath(*map(str, parts)))
-    return changed
+    for row_id in row_ids:
+        for query in (_PLACES, _ONBOARDING_PLACES):
+            for parts in connection.execute(query, (row_id,)).fetchall():
+                yield runs.joinpath(*map(str, parts))
 
 
 class _Change:
@@ -197,6 +267,10 @@ class _Change:
     def allocation(self, path: Path) -> bool:
         """Change the draws of a study's design, or its dashboard's audit log, which hold nothing of a worker but the id."""
         return self._lines(path, self._rename, checksums=False)
+
+    def logs(self, path: Path) -> bool:
+        """Change a file of finished conversations; it is the requester's own, so that no damaged line goes."""
+        return self._lines(path, self._rename, checksums=False, keeps_damaged=True)
 
     def stack(self, path: Path) -> bool:
         """Change a file of an image stack."""
@@ -248,7 +322,7 @@ class _Change:
             replace_file(path, changed, durable=True)
         return True
 
-    def _lines(self, path: Path, change: Callable[[Any], Any], checksums: bool) -> bool:
+    def _lines(self, path: Path, change: Callable[[Any], Any], checksums: bool, keeps_damaged: bool = False) -> bool:
         """Change a journal, line by line; return whether it is, or would be, changed.
 
         A damaged line that names the worker goes where readers leave it out anyway: in an agent's journal, and at the end of
@@ -264,9 +338,9 @@ class _Change:
             except (ValueError, RecursionError):
                 if not self._is_named(line):
                     kept.append(line)
-                elif number == last:
+                elif number == last and not keeps_damaged:
                     kept.append(b"")
-                elif checksums:
+                elif checksums or keeps_damaged:
                     kept.append(line)
                     self.unread.append(path)
         changed = b"\n".join(kept)

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from model_chat.errors import ConfigurationError
 
 FAULTS_SHOWN = 5
+JUDGMENTS_NAME = "judgments.jsonl"
+JUDGE_LOG_NAME = "judge_log.jsonl"
+"""Beside the judgments: every answer and what each request has cost."""
 About = Literal["reply", "conversation"]
 REPLY: About = "reply"
 CONVERSATION: About = "conversation"

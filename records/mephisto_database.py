@@ -23,6 +23,7 @@ from model_chat.records.reading import Origin, Source
 
 logger = logging.getLogger(__name__)
 
+DATABASE_NAME = "database.db"
 DEFAULT_STATUSES = ("completed", "approved")
 AGENT_STATUSES = (
     "none",
@@ -76,7 +77,7 @@ def find_database(path: str | Path | None = None, home: Path | None = None) -> P
     """
     if path is not None:
         given = Path(path).expanduser()
-        found = given / "database.db" if given.is_dir() else given
+        found = given / DATABASE_NAME if given.is_dir() else given
         if not found.is_file():
             raise ConfigurationError(
                 f"--database-path is '{path}', where there is no database; give Mephisto's database.db, or its folder."
@@ -94,7 +95,7 @@ def find_database(path: str | Path | None = None, home: Path | None = None) -> P
         raise ConfigurationError(
             f"--task-name needs Mephisto's database, and '{config}' does not say where it is; give --database-path."
         )
-    return find_database(Path(data_folder) / "database.db")
+    return find_database(Path(data_folder) / DATABASE_NAME)
 
 
 def list_agents(

@@ -25,7 +25,15 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from model_chat.errors import ConfigurationError, ModelChatError
 from model_chat.records.legacy import MalformedError, as_bool, modernise, worker_of
-from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, Completion, Generation, JudgedConversation, Pick
+from model_chat.records.schema import (
+    FORGOTTEN_SHA256,
+    HUMAN_IDX,
+    MODEL_IDX,
+    Completion,
+    Generation,
+    JudgedConversation,
+    Pick,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -219,6 +227,11 @@ class ReadConversation(BaseModel):
     """What a panel's participant was told at the end; None for other providers."""
     raw: Any = Field(default=None, repr=False)
     """The JSON as it was saved, for what this class leaves out."""
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether it was an annotation of a conversation that has been deleted, and holds no words any more."""
+        return self.judged_conversation is not None and self.judged_conversation.sha256 == FORGOTTEN_SHA256
 
     def cost_usd(self) -> float:
         """Return what the model's replies have cost, as far as it is known; US dollars."""

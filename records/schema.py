@@ -24,6 +24,9 @@ HUMAN_ID = "Speaker 1"
 MODEL_ID = "Speaker 2"
 NONE_ALL_GOOD = "none_all_good"
 """The annotation bucket that says that nothing is wrong; it excludes all others."""
+FORGOTTEN_SHA256 = "0" * 64
+"""``judged_conversation.sha256`` of an annotation whose conversation was deleted: what the annotator's pay depends on is
+left (:mod:`model_chat.records.forget_annotations`)."""
 LONGEST_NAME = 100
 """Characters of the names in :class:`Simulated`; the router passes on ids of up to 256."""
 RATING_SEPARATOR = "|"

@@ -330,6 +330,8 @@ def _why_left_out(conversation: ReadConversation) -> str | None:
         return "incomplete"
     if conversation.simulated:
         return "simulated"
+    if conversation.is_forgotten:
+        return "forgotten"
     if conversation.image_idx is not None or conversation.image_id is not None:
         return "about_an_image"
     return None

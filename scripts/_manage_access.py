@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from model_chat.analysis.measures import dialog_digest
 from model_chat.crowd.adapters import adapter_of
 from model_chat.crowd.money import written
 from model_chat.crowd.panel_pay import PanelPay
@@ -30,6 +31,7 @@ from model_chat.quality.blocks import (
     unblock,
 )
 from model_chat.records.forget import forget_worker
+from model_chat.records.llm_judgments import JUDGE_LOG_NAME
 from model_chat.scripts._manage_output import Output
 
 
@@ -232,23 +234,51 @@ def _workers(task: Task, args: argparse.Namespace, out: Output, make: bool = Fal
 
 
 def forget_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
-    """Take workers' ids out of all records (docs/data-protection.md)."""
+    """Take workers' ids out of all records (docs/data-protection.md).
+
+    Raises:
+        ConfigurationError: a place of ``--also`` does not exist, or a run is active.
+    """
     blueprint = task.last_run.args.get("blueprint") or {}
     folders = {
         flag: [Path(given).expanduser()] if given else [Path(str(blueprint[flag]))] if blueprint.get(flag) else []
         for flag, given in (("chat_data_folder", args.chat_data_folder), ("stack_folder", args.stack_folder))
     }
+    also = [Path(given).expanduser() for given in args.also]
+    ConfigurationError.raise_if(
+        f"--also: '{path}' does not exist; give a folder, or a file of finished conversations."
+        for path in also
+        if not path.exists()
+    )
     for worker_id in chosen_ids(args.workers, args.file):
         gone = forget_worker(
-            worker_id, task.file, folders["chat_data_folder"], folders["stack_folder"], args.delete, args.dry_run
+            worker_id,
+            task.file,
+            folders["chat_data_folder"],
+            folders["stack_folder"],
+            args.delete,
+            args.dry_run,
+            also,
+            lambda conversation: dialog_digest(conversation).hex(),
         )
         what = f"{gone.files} files, {gone.states} states of Mephisto's, {gone.stacks} stack files, {gone.rows} rows"
+        for place in gone.copies:
+            out.done(f"delete what others made of a conversation of {worker_id}: {place}")
         if gone.files + gone.states + gone.stacks + gone.rows > 0:
             out.done(f"{'delete' if args.delete else 'forget'} {worker_id}: {what}; now {gone.pseudonym}")
-        elif not gone.unread:
+        elif not gone.unread and not gone.copies:
             out.failed(f"{worker_id}: nothing is kept under this id")
         for path in gone.unread:
-            out.failed(f"{worker_id}: '{path}' names them and is no JSON; repair or delete it yourself")
+            out.failed(f"{worker_id}: '{path}' {_why_unread(path)}")
+
+
+def _why_unread(path: str) -> str:
+    if Path(path).name == JUDGE_LOG_NAME:
+        return (
+            "holds answers without a judgment, which may be about their conversations; run judge.py over all conversations "
+            "again before, or delete the file yourself"
+        )
+    return "names them or their conversation and is no JSON; repair or delete it yourself"
 
 
 def with_json(parser: argparse.ArgumentParser) -> None:
@@ -265,4 +295,14 @@ def with_forgetting(parser: argparse.ArgumentParser) -> None:
     """Declare what ``forget`` takes."""
     parser.add_argument("--chat-data-folder", help="where conversations were saved (default: as in the last run)")
     parser.add_argument("--stack-folder", help="of an image chat (default: as in the last run)")
-    parser.add_argument("--delete", action="store_true", help="delete what they wrote, too")
+    parser.add_argument(
+        "--delete", action="store_true", help="delete what they wrote, too, also in other people's annotations of it"
+    )
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a further place, may be given several times: a folder of conversations or annotations, an output of "
+        "scripts/judge.py, Mephisto's data folder of a study of annotation, or a file of finished conversations",
+    )

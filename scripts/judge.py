@@ -31,7 +31,15 @@ from model_chat.configuration.files import expand
 from model_chat.configuration.lists import split_list
 from model_chat.configuration.study_flow import load_study_flow
 from model_chat.errors import ConfigurationError
-from model_chat.records.llm_judgments import CONVERSATION, REPLY, Judge, JudgmentUsage, LlmJudgment
+from model_chat.records.llm_judgments import (
+    CONVERSATION,
+    JUDGE_LOG_NAME,
+    JUDGMENTS_NAME,
+    REPLY,
+    Judge,
+    JudgmentUsage,
+    LlmJudgment,
+)
 from model_chat.records.locks import LockedError, hold
 from model_chat.records.mephisto_database import check_statuses
 from model_chat.records.writing import sync_folder, whole_file
@@ -52,8 +60,6 @@ from model_chat.scripts._judge_prompt import estimated_answer_tokens, estimated_
 from model_chat.serving.catalogue import models_in_opt_file, opt_faults, spend_faults
 from model_chat.serving.spend import dollars
 
-JUDGMENTS_FILE = "judgments.jsonl"
-LOG_FILE = "judge_log.jsonl"
 OPT_FLAG = "--model-opt-path"
 _Result = TypeVar("_Result")
 
@@ -98,7 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--output",
         metavar="DIR",
         required=True,
-        help=f"folder for {JUDGMENTS_FILE} and {LOG_FILE}; made when missing; one for each judge",
+        help=f"folder for {JUDGMENTS_NAME} and {JUDGE_LOG_NAME}; made when missing; one for each judge",
     )
     return parser
 
@@ -150,7 +156,7 @@ def _judge(options: argparse.Namespace, console: Console) -> int:
 def _ask(
     options: argparse.Namespace, console: Console, found: Found, settings: EndpointSettings, output: Path
 ) -> ExitCode:
-    log = JudgeLog(output / LOG_FILE, again=options.retry_missing)
+    log = JudgeLog(output / JUDGE_LOG_NAME, again=options.retry_missing)
     try:
         to_ask = _check_cost(options, console, found, settings, log)
         if options.estimate:
@@ -162,7 +168,7 @@ def _ask(
         except JudgeStoppedError as error:
             stopped = str(error).rstrip(".")
         judgments = [*_judgments(found, log, options.model, settings)]
-        with whole_file(output / JUDGMENTS_FILE) as file:
+        with whole_file(output / JUDGMENTS_NAME) as file:
             for judgment in judgments:
                 file.write(judgment.line())
         sync_folder(output)
@@ -331,7 +337,7 @@ def _report(
         f"{what} judged, {missing.total():,} without a usable answer{_in_brackets(missing)}, {not_asked:,} not "
         f"asked about; {f'{dollars(log.spent_usd)} spent in all' if has_prices else 'no prices are set'}."
     )
-    console.print(f"judgments: {output / JUDGMENTS_FILE}")
+    console.print(f"judgments: {output / JUDGMENTS_NAME}")
     if stopped is not None:
         print(f"The judge was stopped: {stopped}. The same command goes on from there.", file=sys.stderr)
     return ExitCode.FAILED if stopped is not None or not_asked or (missing and not judged + rated) else ExitCode.DONE

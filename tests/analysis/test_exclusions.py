@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from model_chat.errors import ConfigurationError
+from model_chat.records.schema import FORGOTTEN_SHA256
 
 
 def reasons(files: dict[str, Path]) -> list[tuple[str, str]]:
@@ -45,6 +46,17 @@ def test_each_rule_leaves_out_and_names_its_conversation(
     details = dict(reasons(files))
     assert details["incomplete"] == "disconnected"
     assert details["too_short"] == "2.00 words a message"
+
+
+def test_what_is_left_of_an_annotation_of_a_deleted_conversation_counts_nowhere(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    save(make(worker="good"))
+    emptied = make(worker="annotator", judged_conversation={"id": "forgotten", "sha256": FORGOTTEN_SHA256}, said=[""])
+    save({**emptied, "dialog": [{**line, "text": ""} for line in emptied["dialog"]]})
+    made = compiler(include_incomplete=True)
+    assert [reason for reason, _ in reasons(made.compile_and_save_results())] == ["forgotten"]
+    assert list(made.compile_results()["worker_id"].unique()) == ["good"]
 
 
 def test_the_worker_limit_counts_the_first_ones(

@@ -128,7 +128,9 @@ def test_a_duplicate_without_consent_is_one_conversation(place: Place) -> None:
 def in_both_records(run: Run, chats: Path, said: str) -> Any:
     """A finished conversation of a new worker, in both records."""
     agent = begin(run, said)
-    record = {**finished(agent), "bad_workers": []}
+    judged = comparison(turn_idx=1, left="I see.", reason=said)
+    record: Any = {**finished(agent), "bad_workers": [], "comparisons": [judged]}
+    record["dialog"][-1]["final_rating"] = "4"
     with use_chat_data(chats):
         save_conversation(chats, record, live=False)
     agent.state.record_world_data({"custom_data": record})
@@ -159,17 +161,17 @@ def test_a_conversation_in_both_records_is_one_and_one_that_a_reviewer_rejected_
     assert manifest["left_out_conversations"] == {"duplicate": 1, "mephisto_status": 2}
 
 
-@pytest.mark.parametrize("format_name", ["openai", "sharegpt", "csv", "hf-dataset"])
+@pytest.mark.parametrize("format_name", FORMATS)
 @pytest.mark.parametrize("delete", [False, True])
 def test_forgetting_leaves_no_trace_in_a_later_export(run: Run, place: Place, format_name: str, delete: bool) -> None:
     in_both_records(run, place.results, "I keep seventeen hedgehogs.")
     in_both_records(run, place.results, "I like tea.")
-    flags = ["--deidentify", "--overwrite"]
+    flags = ["--deidentify", "--overwrite", *LABELS.get(format_name, [])]
     assert both(run, place.results, place.output, format_name, *flags) == 0
     before = _text_of(place, format_name)
     pseudonym = Identities(read_salt(place.folder / "configuration/model-chat/export_salt"), []).pseudonym("worker-1")
     assert "hedgehogs" in before
-    assert pseudonym in before
+    assert (pseudonym in before) == (not format_name.startswith("trl-"))  # which hold no metadata
     forget_worker("worker-1", Path(run.db.db_path), [place.results], delete=delete)
     assert both(run, place.results, place.output, format_name, *flags) == 0
     after = _text_of(place, format_name)

@@ -118,7 +118,9 @@ def test_our_own_export_says_whose_it_is_and_what_was_only_shown(tmp_path: Path)
         ({"messages": "x"}, "'messages' is no list of messages, or is empty"),
         ({"messages": ["x"]}, "message 1 is no object with 'role' and 'content'"),
         ({"messages": [{"role": "tool", "content": "x"}]}, 'message 1 has role "tool"'),
-        ({"messages": [{"content": "x"}]}, "message 1 has role null"),
+        ({"messages": [{"content": "x"}]}, "message 1 has no 'role'"),
+        ({"messages": [{"role": 1, "content": "x"}]}, "message 1 has role 1;"),
+        ({"conversations": [{"value": "x"}]}, "message 1 has no 'from'"),
         ({"messages": [{"role": "assistant", "content": None}]}, "message 1 has no text"),
         ({"messages": [{"role": "assistant", "content": " \u200b"}]}, "message 1 has no text"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "message 1 has parts that are no text"),
@@ -147,6 +149,53 @@ def test_our_own_export_says_whose_it_is_and_what_was_only_shown(tmp_path: Path)
 def test_what_is_no_conversation_to_annotate_is_named_with_its_line(tmp_path: Path, line: Any, fault: str) -> None:
     (found,) = faults(tmp_path, SHAREGPT, line)
     assert found.startswith(f"line 2: {fault}")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            {"messages": [{"role": "user", "content": ""}, {"role": "tool"}, {"role": "assistant", "content": "x"}, 7]},
+            'message 1 has no text; message 2 has role "tool"; a conversation to judge has people and models only; '
+            "message 4 is no object with 'role' and 'content'.",
+        ),
+        (
+            {"conversations": [{"from": "human", "value": 1}, {"from": "gpt", "value": "x"}, {"from": "gpt"}]},
+            "message 1 has no text; message 3 has no text.",
+        ),
+        (
+            {"dialog": [["x"], [{"text": "x"}, {"text": "x"}], [{"text": "x"}, {"text": " "}], [{"text": ""}]]},
+            "exchange 1 is no list of acts with 'id' and 'text'; exchange 3 has no text; exchange 4 has no text.",
+        ),
+        (
+            {"messages": [{"role": "user"}] * 7},
+            "message 1 has no text; message 2 has no text; message 3 has no text; and 4 more.",
+        ),
+        (
+            {**OWN, "dialog": [{**OWN["dialog"][0], "text": " "}, OWN["dialog"][1], {**OWN["dialog"][1], "text": ""}]},
+            "utterance 1 has no text; utterance 3 has no text.",
+        ),
+    ],
+)
+def test_a_line_with_several_faults_names_them_together(tmp_path: Path, line: Any, told: str) -> None:
+    (found,) = faults(tmp_path, line)
+    assert found == f"line 1: {told}"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
+def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
+    text = json.dumps({"messages": [{"role": "user", "content": "é"}]}, ensure_ascii=False)
+    path = tmp_path / "logs.jsonl"
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(ConfigurationError) as caught:
+        read_logs("logs_path", path)
+    assert str(caught.value) == f"logs_path: '{path}', line 1: is not UTF-8; save the file as UTF-8."
+
+
+def test_lines_may_end_as_on_windows(tmp_path: Path) -> None:
+    path = tmp_path / "logs.jsonl"
+    path.write_bytes(b"\r\n".join(json.dumps(line).encode() for line in (OPENAI, PARLAI, "")[:2]) + b"\r\n\r\n")
+    assert len(read_logs("logs_path", path)) == 2
 
 
 def test_all_faults_are_said_at_once_and_many_are_counted(tmp_path: Path) -> None:
@@ -191,4 +240,6 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
-    assert len(read(tmp_path, f"\ufeff{json.dumps(SHAREGPT)}")) == 1
+    assert len(read(tmp_path, *(f"\ufeff{json.dumps(line)}" for line in (SHAREGPT, OPENAI)))) == 2, (
+        "of files that were joined"
+    )

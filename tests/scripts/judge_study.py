@@ -44,6 +44,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[EndpointServer]:
         yield running
 
 
+def prompts(server: EndpointServer) -> list[str]:
+    return [exchange.body["messages"][1]["content"] for exchange in server.requests]
+
+
 class Study:
     """Records in a folder, settings of a judge, and the command over them."""
 
