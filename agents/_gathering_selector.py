@@ -26,10 +26,13 @@ FileDescriptor = int | HasFileno
 
 SECONDS_BETWEEN = 0.025
 """How often gathered sockets are looked at."""
-LOOKS = 3
-"""After so many, what waits in a gathered socket is read, however little it is."""
 ENOUGH = 1.8
-"""So many events are read at once: an end is the last token, the reason of the end and, mostly, the usage."""
+"""Events that come between two looks, from which on a socket is read: an end is the last token, the reason of the end and,
+mostly, the usage, at once."""
+STILL_LOOKS = 2
+"""After so many at which nothing more has come, what waits is read: it may be an end of fewer events."""
+LOOKS = 8
+"""After so many, what waits is read in any case."""
 
 
 @dataclass
@@ -37,12 +40,27 @@ class _Gathered:
     """A socket that can wait.
 
     Attributes:
-        enough: bytes that are read at once.
-        looks: for how many something less has been waiting.
+        enough: bytes that are read if they come between two looks.
+        waiting: bytes at the last look.
+        looks: for how many something has been waiting.
+        still_looks: for how many of them nothing more has come.
     """
 
     enough: float
+    waiting: int = 0
     looks: int = 0
+    still_looks: int = 0
+
+    def is_due(self, waiting: int) -> bool:
+        """Take note of how many bytes wait at a look; return whether they are to be read now."""
+        grown = waiting - self.waiting
+        self.looks += 1
+        self.still_looks = 0 if grown else self.still_looks + 1
+        self.waiting = waiting
+        if waiting and grown < self.enough and self.still_looks < STILL_LOOKS and self.looks < LOOKS:
+            return False
+        self.waiting = self.looks = self.still_looks = 0
+        return True
 
 
 class GatheringSelector(selectors.BaseSelector):
@@ -108,16 +126,8 @@ class GatheringSelector(selectors.BaseSelector):
         return ready
 
     def _is_due(self, descriptor: int, events: int) -> bool:
-        gathered = self._gathered[descriptor]
-        gathered.looks += 1
-        if (
-            events == selectors.EVENT_READ
-            and gathered.looks < LOOKS
-            and 0 < _bytes_waiting(descriptor) < gathered.enough
-        ):
-            return False
-        gathered.looks = 0
-        return True
+        waiting = _bytes_waiting(descriptor) if events == selectors.EVENT_READ else 0
+        return self._gathered[descriptor].is_due(waiting)
 
     def get_key(self, fileobj: FileDescriptor) -> selectors.SelectorKey:
         """See :class:`selectors.BaseSelector`."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from model_chat.agents._gathering_selector import LOOKS, SECONDS_BETWEEN, GatheringSelector
+from model_chat.agents._gathering_selector import LOOKS, SECONDS_BETWEEN, STILL_LOOKS, GatheringSelector
 
 EVENT = b"x" * 100
 
@@ -79,23 +79,41 @@ def test_gathered_sockets_are_reported_together_at_the_next_look(rig: Rig) -> No
     assert rig.look() == {one[0].fileno(), other[0].fileno()}
 
 
-def test_a_single_event_waits_for_a_second_one(rig: Rig) -> None:
+def test_events_that_come_one_by_one_wait_for_each_other(rig: Rig) -> None:
+    near, far = rig.connection(gathered=True)
+    for _ in range(2):
+        for _ in range(LOOKS - 1):
+            far.send(EVENT)
+            assert rig.look() == set()
+        far.send(EVENT)
+        assert rig.look() == {near.fileno()}, "they do not wait for ever"
+        assert len(near.recv(10_000)) == LOOKS * len(EVENT)
+
+
+def test_events_that_come_together_are_not_kept_waiting(rig: Rig) -> None:
+    """The end of a reply is the last token, the reason of the end and the usage."""
     near, far = rig.connection(gathered=True)
     far.send(EVENT)
     assert rig.look() == set()
-    far.send(EVENT)
+    far.send(2 * EVENT)
     assert rig.look() == {near.fileno()}
+    near.recv(10_000)
+    far.send(EVENT)
+    assert rig.look() == set(), "what was read is not counted again"
 
 
-def test_a_single_event_does_not_wait_for_ever(rig: Rig) -> None:
+def test_what_nothing_follows_is_read_soon(rig: Rig) -> None:
+    """It may be the end of a reply whose server sends one event for all of it."""
     near, far = rig.connection(gathered=True)
     far.send(EVENT)
-    for _ in range(LOOKS - 1):
+    for _ in range(STILL_LOOKS):
         assert rig.look() == set()
     assert rig.look() == {near.fileno()}
-    near.recv(1000)
+    near.recv(10_000)
     far.send(EVENT)
-    assert rig.look() == set(), "it waits anew"
+    for _ in range(STILL_LOOKS):
+        assert rig.look() == set(), "it waits anew"
+        far.send(b"x")
 
 
 def test_the_end_of_a_connection_does_not_wait_for_more(rig: Rig) -> None:
