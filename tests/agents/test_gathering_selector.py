@@ -102,6 +102,37 @@ def test_events_that_come_together_are_not_kept_waiting(rig: Rig) -> None:
     assert rig.look() == set(), "what was read is not counted again"
 
 
+def test_what_a_fast_stream_usually_brings_waits_and_its_end_does_not(rig: Rig) -> None:
+    near, far = rig.connection(gathered=True)
+
+    def looks_until_read() -> int:
+        for number in range(LOOKS):
+            far.send(4 * EVENT)
+            if rig.look():
+                near.recv(100_000)
+                return number
+        raise AssertionError("it is not read at all")
+
+    for _ in range(LOOKS):
+        looks_until_read()
+    assert looks_until_read() == LOOKS - 1, "by now it is known how much it brings"
+    far.send(4 * EVENT)
+    assert rig.look() == set()
+    far.send(7 * EVENT)
+    assert rig.look() == {near.fileno()}
+
+
+def test_a_look_that_comes_late_takes_what_has_gathered_for_no_end(rig: Rig) -> None:
+    near, far = rig.connection(gathered=True)
+    for _ in range(2 * LOOKS):
+        far.send(EVENT)
+        if rig.look():
+            near.recv(100_000)
+    far.send(4 * EVENT)
+    rig.clock.now += 3 * SECONDS_BETWEEN
+    assert rig.look() == set()
+
+
 def test_what_nothing_follows_is_read_soon(rig: Rig) -> None:
     """It may be the end of a reply whose server sends one event for all of it."""
     near, far = rig.connection(gathered=True)
