@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from model_chat.errors import ModelChatError
 
 MAX_EVENT_BYTES = 1 << 20
+MAX_PIECE_BYTES = 4 << 20
+"""Of what one read brings. Only a compressed stream can bring more; to look through it would hold up all other replies."""
 
 
 class EventTooLargeError(ModelChatError, ValueError):
-    """An event is longer than :data:`MAX_EVENT_BYTES`."""
+    """An event is longer than :data:`MAX_EVENT_BYTES`, or a piece of a stream than :data:`MAX_PIECE_BYTES`."""
 
 
 async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
@@ -29,6 +31,8 @@ async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
     pieces: list[bytes] = []  # of a line that has not ended
     waiting, size = 0, 0
     async for chunk in chunks:
+        if len(chunk) > MAX_PIECE_BYTES:
+            raise EventTooLargeError(f"A piece of the stream is unpacked to more than {MAX_PIECE_BYTES} bytes.")
         pieces.append(chunk)
         waiting += len(chunk)
         if b"\n" not in chunk and b"\r" not in chunk and not pieces[0].endswith(b"\r"):

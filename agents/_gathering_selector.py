@@ -26,10 +26,15 @@ FileDescriptor = int | HasFileno
 
 SECONDS_BETWEEN = 0.025
 """How often gathered sockets are looked at."""
-LOOKS = 3
-"""After so many, what waits in a gathered socket is read, however little it is."""
-ENOUGH = 1.8
-"""So many events are read at once: an end is the last token, the reason of the end and, mostly, the usage."""
+ENOUGH = 1.5
+"""Events more, or less, than a stream usually brings between two looks, from which on a socket is read: an end is the last
+token, the reason of the end and, mostly, the usage, at once, and then nothing."""
+SECONDS_KNOWN = 0.2
+"""After which it is known how much a stream brings."""
+STILL_LOOKS = 2
+"""After so many at which nothing more has come, what waits is read: it may be an end of fewer events."""
+LOOKS = 8
+"""After so many, what waits is read in any case."""
 
 
 @dataclass
@@ -37,12 +42,41 @@ class _Gathered:
     """A socket that can wait.
 
     Attributes:
-        enough: bytes that are read at once.
-        looks: for how many something less has been waiting.
+        event_bytes: about how long the events are.
+        since: when it began to be gathered.
+        seen_at: when it was last looked at, or began to be gathered.
+        received: bytes that have come since.
+        waiting: of these, those that waited at the last look.
+        looks: for how many something has been waiting.
+        still_looks: for how many of them nothing more has come.
     """
 
-    enough: float
+    event_bytes: int
+    since: float
+    seen_at: float
+    received: int = 0
+    waiting: int = 0
     looks: int = 0
+    still_looks: int = 0
+
+    def is_due(self, waiting: int, now: float) -> bool:
+        """Take note of how many bytes wait at a look; return whether they are to be read now."""
+        grown = waiting - self.waiting
+        usual = self.received * (now - self.seen_at) / max(self.seen_at - self.since, SECONDS_KNOWN)
+        self.received += grown
+        self.seen_at = now
+        self.looks += 1
+        self.still_looks = 0 if grown else self.still_looks + 1
+        self.waiting = waiting
+        if (
+            waiting
+            and abs(grown - usual) < ENOUGH * self.event_bytes
+            and self.still_looks < STILL_LOOKS
+            and self.looks < LOOKS
+        ):
+            return False
+        self.waiting = self.looks = self.still_looks = 0
+        return True
 
 
 class GatheringSelector(selectors.BaseSelector):
@@ -74,7 +108,8 @@ class GatheringSelector(selectors.BaseSelector):
         if event_bytes is None:
             self._gathered.pop(descriptor, None)
         else:
-            self._gathered[descriptor] = _Gathered(ENOUGH * event_bytes)
+            now = self._clock()
+            self._gathered[descriptor] = _Gathered(event_bytes, now, now)
         if key is not None:
             self.register(descriptor, key.events, key.data)
 
@@ -102,22 +137,15 @@ class GatheringSelector(selectors.BaseSelector):
             return self._prompt.select(timeout)
         until_next = max(0.0, self._next - self._clock())
         ready = self._prompt.select(until_next if timeout is None else min(timeout, until_next))
-        if self._clock() >= self._next:
-            self._next = self._clock() + SECONDS_BETWEEN
-            ready += [(key, events) for key, events in self._gathering.select(0) if self._is_due(key.fd, events)]
+        now = self._clock()
+        if now >= self._next:
+            self._next = now + SECONDS_BETWEEN
+            ready += [(key, events) for key, events in self._gathering.select(0) if self._is_due(key.fd, events, now)]
         return ready
 
-    def _is_due(self, descriptor: int, events: int) -> bool:
-        gathered = self._gathered[descriptor]
-        gathered.looks += 1
-        if (
-            events == selectors.EVENT_READ
-            and gathered.looks < LOOKS
-            and 0 < _bytes_waiting(descriptor) < gathered.enough
-        ):
-            return False
-        gathered.looks = 0
-        return True
+    def _is_due(self, descriptor: int, events: int, now: float) -> bool:
+        waiting = _bytes_waiting(descriptor) if events == selectors.EVENT_READ else 0
+        return self._gathered[descriptor].is_due(waiting, now)
 
     def get_key(self, fileobj: FileDescriptor) -> selectors.SelectorKey:
         """See :class:`selectors.BaseSelector`."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_chat.agents._event_stream import EventTooLargeError, event_data
+from model_chat.agents._event_stream import MAX_PIECE_BYTES, EventTooLargeError, event_data
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 1000])
@@ -82,3 +82,16 @@ def test_an_event_that_does_not_end_is_broken_off_and_many_small_ones_in_one_pie
     for too_long in ([b"data: " + b"x" * 1000] * 2000, [b"data: " + b"x" * 1000 + b"\n"] * 2000):
         with pytest.raises(EventTooLargeError):
             asyncio.run(read(*too_long))
+
+
+def test_a_piece_that_unpacks_to_millions_of_lines_is_not_looked_through() -> None:
+    """All endpoints' replies are read in one thread."""
+
+    async def read() -> None:
+        async def chunks() -> Any:
+            yield b"\n" * (MAX_PIECE_BYTES + 1)
+
+        assert [data async for data in event_data(chunks())] == []
+
+    with pytest.raises(EventTooLargeError, match="A piece of the stream"):
+        asyncio.run(read())

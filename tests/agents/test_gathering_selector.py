@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from model_chat.agents._gathering_selector import LOOKS, SECONDS_BETWEEN, GatheringSelector
+from model_chat.agents._gathering_selector import LOOKS, SECONDS_BETWEEN, STILL_LOOKS, GatheringSelector
 
 EVENT = b"x" * 100
 
@@ -79,23 +79,72 @@ def test_gathered_sockets_are_reported_together_at_the_next_look(rig: Rig) -> No
     assert rig.look() == {one[0].fileno(), other[0].fileno()}
 
 
-def test_a_single_event_waits_for_a_second_one(rig: Rig) -> None:
+def test_events_that_come_one_by_one_wait_for_each_other(rig: Rig) -> None:
+    near, far = rig.connection(gathered=True)
+    for _ in range(2):
+        for _ in range(LOOKS - 1):
+            far.send(EVENT)
+            assert rig.look() == set()
+        far.send(EVENT)
+        assert rig.look() == {near.fileno()}, "they do not wait for ever"
+        assert len(near.recv(10_000)) == LOOKS * len(EVENT)
+
+
+def test_events_that_come_together_are_not_kept_waiting(rig: Rig) -> None:
+    """The end of a reply is the last token, the reason of the end and the usage."""
     near, far = rig.connection(gathered=True)
     far.send(EVENT)
     assert rig.look() == set()
+    far.send(2 * EVENT)
+    assert rig.look() == {near.fileno()}
+    near.recv(10_000)
     far.send(EVENT)
+    assert rig.look() == set(), "what was read is not counted again"
+
+
+def test_what_a_fast_stream_usually_brings_waits_and_its_end_does_not(rig: Rig) -> None:
+    near, far = rig.connection(gathered=True)
+
+    def looks_until_read() -> int:
+        for number in range(LOOKS):
+            far.send(4 * EVENT)
+            if rig.look():
+                near.recv(100_000)
+                return number
+        raise AssertionError("it is not read at all")
+
+    for _ in range(LOOKS):
+        looks_until_read()
+    assert looks_until_read() == LOOKS - 1, "by now it is known how much it brings"
+    far.send(4 * EVENT)
+    assert rig.look() == set()
+    far.send(7 * EVENT)
     assert rig.look() == {near.fileno()}
 
 
-def test_a_single_event_does_not_wait_for_ever(rig: Rig) -> None:
+def test_a_look_that_comes_late_takes_what_has_gathered_for_no_end(rig: Rig) -> None:
+    near, far = rig.connection(gathered=True)
+    for _ in range(2 * LOOKS):
+        far.send(EVENT)
+        if rig.look():
+            near.recv(100_000)
+    far.send(4 * EVENT)
+    rig.clock.now += 3 * SECONDS_BETWEEN
+    assert rig.look() == set()
+
+
+def test_what_nothing_follows_is_read_soon(rig: Rig) -> None:
+    """It may be the end of a reply whose server sends one event for all of it."""
     near, far = rig.connection(gathered=True)
     far.send(EVENT)
-    for _ in range(LOOKS - 1):
+    for _ in range(STILL_LOOKS):
         assert rig.look() == set()
     assert rig.look() == {near.fileno()}
-    near.recv(1000)
+    near.recv(10_000)
     far.send(EVENT)
-    assert rig.look() == set(), "it waits anew"
+    for _ in range(STILL_LOOKS):
+        assert rig.look() == set(), "it waits anew"
+        far.send(b"x")
 
 
 def test_the_end_of_a_connection_does_not_wait_for_more(rig: Rig) -> None:
