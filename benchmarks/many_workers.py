@@ -1,6 +1,6 @@
 """How a task holds up under many workers at once: latency, throughput, memory, launch.
 
-Usage: ``python benchmarks/many_workers.py [--workers 1,8,32,64,128] [--think-time 0] [--json FILE]``
+Usage: ``python benchmarks/many_workers.py [--workers 1,8,32,64,128] [--think-time 0] [--flow-items N] [--json FILE]``
 
 For each number of workers a fresh ``run.py`` is started (node router, SQLite, onboarding, annotation, a model that answers
 at once) and as many simulated workers come at the same moment over the real wire; each passes onboarding and holds one
@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +206,19 @@ COLUMNS = {
 }
 
 
+def flow_of(items: int) -> str:
+    """Write a study flow: a fifth of the items about each reply, the others on pages before and after the chat."""
+    scales = [{"id": f"i{at}", "kind": "scale", "question": f"Question {at}", "points": 7} for at in range(items)]
+    about_reply, before, after = scales[: items // 5], scales[items // 5 : items // 5 * 3], scales[items // 5 * 3 :]
+    pages = [
+        {"id": "consent", "kind": "consent", "text": "We study chat partners."},
+        {"id": "before", "kind": "questions", "items": before},
+        {"id": "chat", "kind": "chat", "every_reply": about_reply},
+        {"id": "after", "kind": "questions", "items": after},
+    ]
+    return json.dumps({"pages": pages})
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -213,19 +226,28 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=6, help="exchanges of a conversation (default: %(default)s)")
     parser.add_argument("--think-time", type=float, default=0.0, help="mean seconds before a message (default: 0)")
     parser.add_argument("--model-seconds", type=float, default=0.0, help="how long a reply takes (default: 0)")
+    parser.add_argument("--flow-items", type=int, help="with a study flow of so many items, at least 5")
     add_json_flag(parser)
     parser.add_argument("flags", nargs="*", help="further flags for run.py")
     args = parser.parse_args()
-    found = []
-    for workers in (int(part) for part in args.workers.split(",")):
-        row = measure(workers, args.turns, args.think_time, args.flags, args.model_seconds)
-        found.append(row)
-        complete = row["results"].get("complete", 0)
-        if complete != workers or row["doubles"]:
-            Console(stderr=True).print(f"[red]{workers} workers: {row['results']}, {row['doubles']} doubles[/]")
+    with tempfile.TemporaryDirectory() as folder:
+        if args.flow_items is not None:
+            flow = Path(folder) / "flow.json"
+            flow.write_text(flow_of(args.flow_items), encoding="utf-8")
+            args.flags.append(f"mephisto.blueprint.study_flow_path={flow}")
+        found = list(_measure_all(args))
     title = f"{args.turns} turns, onboarding, think time {args.think_time:g} s, a reply in {args.model_seconds:g} s"
     print_table(f"{title}, {os.cpu_count()} cores", COLUMNS, found, width=190)
     write_json(args.json, found)
+
+
+def _measure_all(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for workers in (int(part) for part in args.workers.split(",")):
+        row = measure(workers, args.turns, args.think_time, args.flags, args.model_seconds)
+        yield row
+        complete = row["results"].get("complete", 0)
+        if complete != workers or row["doubles"]:
+            Console(stderr=True).print(f"[red]{workers} workers: {row['results']}, {row['doubles']} doubles[/]")
 
 
 if __name__ == "__main__":

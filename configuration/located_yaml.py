@@ -6,7 +6,7 @@ band ``007`` is the text that the requester wrote, and ``required: no`` is still
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -69,7 +69,7 @@ class LocatedYaml:
         return f"{self.flag}: '{self.path}', line {self.lines.get(location, 1)}: {problem.rstrip('.')}."
 
     def validation_faults(self, start: Path, error: ValidationError) -> list[str]:
-        """Turn pydantic's findings about the value at ``start`` into one sentence each."""
+        """Turn pydantic's findings about the value at ``start`` into one sentence each, with what is written there."""
         faults = []
         for finding in error.errors(include_url=False):
             location = start
@@ -80,11 +80,54 @@ class LocatedYaml:
                 problem = f"unknown key '{name}'; remove it or correct its spelling"
             elif finding["type"] == "missing":
                 problem = f"'{name}' is missing; add it"
+            elif finding["type"] == "value_error":
+                problem = finding["msg"].removeprefix("Value error, ")
             else:
-                message = finding["msg"].removeprefix("Value error, ")
-                problem = message if finding["type"] == "value_error" else f"'{name}': {message}"
+                key = next((part for part in reversed(location) if isinstance(part, str)), name)
+                problem = f"'{key}' {_written(self._at(location))}; give {_wanted(finding)}"
             faults.append(self.fault(location, problem))
         return faults
+
+    def _at(self, location: Path) -> Any:
+        """What is written at a place."""
+        found = self.content
+        for part in location:
+            found = found[part]
+        return found
+
+
+_WANTED = {
+    "bool_type": "true or false",
+    "dict_type": "keys and values",
+    "enum": "{expected}",
+    "finite_number": "a number",
+    "float_type": "a number",
+    "greater_than_equal": "at least {ge:,.0f}",
+    "int_type": "a whole number",
+    "less_than_equal": "at most {le:,.0f}",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "string_too_long": "at most {max_length} characters",
+    "string_too_short": "a text",
+    "string_type": "a text",
+    "too_long": "at most {max_length}",
+    "too_short": "at least {min_length}",
+}
+"""What pydantic calls a fault -> what would be right, with its values."""
+_SHOWN = 60
+"""Characters of a value that a sentence shows."""
+
+
+def _wanted(finding: Mapping[str, Any]) -> str:
+    text = _WANTED.get(finding["type"])
+    return f"what fits ({finding['msg']})" if text is None else text.format(**finding.get("ctx", {}))
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return f"has {len(value)} {'entry' if len(value) == 1 else 'entries'}"
+    text = as_text(value)
+    return f"is '{text if len(text) <= _SHOWN else f'{text[:_SHOWN]}…'}'" if text else "is empty"
 
 
 def line_of(fault: str) -> tuple[int, str]:

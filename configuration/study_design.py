@@ -323,10 +323,11 @@ class _Reader:
             self._add(("order",), "'order' is that of within factors, and there are none; remove it")
 
     def _strata(self, read: _File) -> Strata | None:
-        if read.strata is None:
-            return None
-        if len(read.strata) != 1:
+        written = self.file.content.get("strata")
+        if isinstance(written, dict) and len(written) != 1:
             self._add(("strata",), "'strata' needs one item with its counts, such as {age_band: {young: 20, old: 20}}")
+            return None
+        if read.strata is None:
             return None
         ((item, counts),) = read.strata.items()
         if not counts:

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError
 
 from model_chat.configuration.files import read_text
-from model_chat.configuration.located_yaml import LocatedYaml, Path, Text, line_of, parse_located_yaml
-from model_chat.configuration.study_items import KINDS, Conditional, Id, Item
+from model_chat.configuration.located_yaml import LocatedYaml, Path, Text, as_text, line_of, parse_located_yaml
+from model_chat.configuration.study_items import KINDS, Conditional, Id, Item, as_lists
 from model_chat.errors import ConfigurationError
 
 CONSENT = "consent"
@@ -156,13 +156,33 @@ def parse_study_flow(flag: str, path: str, text: str) -> StudyFlow:
 
 
 @dataclass
-class _Placed:
-    """An item that can be referred to, and where it stands."""
+class _Entry:
+    """A page or an item as it is written, one with faults included: a fault in it hides none that involve others.
 
-    item: Item
+    Attributes:
+        what: None with a fault.
+        list_name: of an item, the list that it is in; empty for a page.
+        is_shuffled: whether the order of the list is drawn.
+    """
+
+    place: Path
+    raw: dict[Any, Any]
+    what: Conditional | None
     page_idx: int
-    list_name: str
-    is_shuffled: bool
+    list_name: str = ""
+    is_shuffled: bool = False
+
+    @property
+    def id(self) -> str | None:
+        """The id as it is written."""
+        written = as_text(self.raw.get("id"))
+        return written if isinstance(written, str) and written else None
+
+    @property
+    def condition(self) -> dict[str, list[Any]]:
+        """What its ``show_if`` says: the item, and the values as they are written."""
+        given = self.raw.get("show_if")
+        return as_lists(given) if isinstance(given, dict) else {}
 
 
 @dataclass
@@ -172,11 +192,8 @@ class _Reader:
     file: LocatedYaml
     text: str
     faults: list[str] = field(default_factory=list)
-    pages: list[tuple[Path, Page]] = field(default_factory=list)
-    written: set[str] = field(default_factory=set)
-    """Ids of all items as they are written, those with faults included."""
-    places: dict[int, Path] = field(default_factory=dict)
-    """Where each item stands, by its identity."""
+    entries: list[_Entry] = field(default_factory=list)
+    """Each page, followed by its items."""
 
     def flow(self) -> StudyFlow:
         """Return the flow.
@@ -190,70 +207,71 @@ class _Reader:
         for key in content:
             if key != "pages":
                 self._add((key,), f"unknown key '{key}'; remove it or correct its spelling")
-        for index, raw in enumerate(content["pages"]):
-            self._read_page(("pages", index), raw)
+        pages = [self._read_page(index, raw) for index, raw in enumerate(content["pages"])]
         self._check_chats(content["pages"])
         self._check_ids()
         self._check_conditions()
         ConfigurationError.raise_if(sorted(set(self.faults), key=line_of))
-        return StudyFlow(tuple(page for _, page in self.pages), self.text)
+        return StudyFlow(tuple(page for page in pages if page is not None), self.text)
 
     def _add(self, place: Path, problem: str) -> None:
         self.faults.append(self.file.fault(place, problem))
 
     # --- one by one ---
 
-    def _read_page(self, place: Path, raw: Any) -> None:
-        model = self._kind_of(place, raw, PAGES, "page")
-        if model is None:
-            return
+    def _read_page(self, index: int, raw: Any) -> Page | None:
+        place: Path = ("pages", index)
+        model = self._kind_of(place, raw, PAGES, "a page")
+        if not isinstance(raw, dict):
+            return None
         if model is ChatPage and raw.get("show_if") is not None:
             self._add((*place, "show_if"), "the chat can't have 'show_if', for every worker has one; remove it")
             raw = {key: value for key, value in raw.items() if key != "show_if"}
+        page = None if model is None else self._validated(place, model, raw)
+        self.entries.append(_Entry(place, raw, page, index))
         items: dict[str, list[Item]] = {}
         for name in _ITEM_LISTS:
-            if name in raw and name in model.model_fields and isinstance(raw[name], list):
-                items[name] = list(self._read_items((*place, name), raw[name], model is ChatPage))
-        page = self._validated(place, model, raw)
+            if isinstance(raw.get(name), list) and (model is None or name in model.model_fields):
+                items[name] = list(self._read_items((*place, name), raw[name], page))
         if page is None:
-            return
-        for name, found in items.items():
-            page = page.model_copy(update={name: found})
+            return None
+        page = page.model_copy(update=items)
         if isinstance(page, QuestionsPage | ChatPage) and "options" in page.shuffle:
             for item in page.all_items:
                 if item.options_attribute is not None:
                     item.shuffle = "options"
-        self.pages.append((place, page))
+        return page
 
-    def _read_items(self, place: Path, raw: list[Any], in_chat: bool) -> Iterator[Item]:
+    def _read_items(self, place: Path, raw: list[Any], page: Page | None) -> Iterator[Item]:
+        _, page_idx, name = place
         for index, entry in enumerate(raw):
             here: Path = (*place, index)
-            if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-                self.written.add(entry["id"])
-            model = self._kind_of(here, entry, KINDS, "item")
-            item = None if model is None else self._validated(here, model, entry)
-            if item is None:
+            model = self._kind_of(here, entry, KINDS, "an item")
+            if not isinstance(entry, dict):
                 continue
-            if item.needs_reply and not in_chat:
+            item = None if model is None else self._validated(here, model, entry)
+            is_shuffled = "items" in getattr(page, "shuffle", ())
+            self.entries.append(_Entry(here, entry, item, int(page_idx), str(name), is_shuffled))
+            if model is not None and model.needs_reply and name == "items":
                 self._add(
                     (*here, "kind"),
-                    f"the kind '{item.kind}' is about a reply of the model; put the item under every_reply or last_reply of "
-                    "the chat",
+                    f"the kind '{entry['kind']}' is about a reply of the model; put the item under every_reply or "
+                    "last_reply of the chat",
                 )
-            self.places[id(item)] = here
-            yield item
+            if item is not None:
+                yield item
 
     def _kind_of(self, place: Path, raw: Any, kinds: Mapping[str, type[M]], what: str) -> type[M] | None:
         known = ", ".join(kinds)
         if not isinstance(raw, dict):
-            self._add(place, f"a {what} is written as keys and values, 'id' and 'kind' among them")
+            self._add(place, f"{what} is written as keys and values, 'id' and 'kind' among them")
             return None
         kind = raw.get("kind")
         if "kind" not in raw:
             self._add(place, f"'kind' is missing; give one of {known}")
         elif not isinstance(kind, str) or kind not in kinds:
             shown = kind if isinstance(kind, str) else getattr(kind, "text", kind)
-            self._add((*place, "kind"), f"there is no kind of {what} '{shown}'; give one of {known}")
+            self._add((*place, "kind"), f"there is no kind of {what.split()[1]} '{shown}'; give one of {known}")
         else:
             return kinds[kind]
         return None
@@ -281,71 +299,73 @@ class _Reader:
     def _check_ids(self) -> None:
         pages: set[str] = set()
         items: set[str] = set()
-        count = 0
-        for place, page in self.pages:
-            if page.id in pages:
-                self._add((*place, "id"), f"duplicate page '{page.id}'; rename one")
-            pages.add(page.id)
-            for item in page.all_items:
-                count += 1
-                if item.id in items:
-                    self._add(
-                        (*self.places[id(item)], "id"),
-                        f"duplicate item '{item.id}'; ids of items differ in the whole file, so rename one",
-                    )
-                items.add(item.id)
+        for entry in self.entries:
+            seen = items if entry.list_name else pages
+            if entry.id in seen:
+                self._add(
+                    (*entry.place, "id"),
+                    f"duplicate item '{entry.id}'; ids of items differ in the whole file, so rename one"
+                    if entry.list_name
+                    else f"duplicate page '{entry.id}'; rename one",
+                )
+            if entry.id is not None:
+                seen.add(entry.id)
+        count = sum(bool(entry.list_name) for entry in self.entries)
         if count > MOST_ITEMS:
             self._add(("pages",), f"there are {count} items; a flow has at most {MOST_ITEMS}")
 
     def _check_conditions(self) -> None:
-        known: dict[str, _Placed] = {}
-        for index, (place, page) in enumerate(self.pages):
-            self._resolve(place, page, index, "", known)
-            for name in _ITEM_LISTS:
-                shuffled = "items" in getattr(page, "shuffle", ())
-                for item in getattr(page, name, []):
-                    self._resolve(self.places[id(item)], item, index, name, known)
-                    known.setdefault(item.id, _Placed(item, index, name, shuffled))
+        known: dict[str, _Entry] = {}
+        written = {entry.id for entry in self.entries if entry.list_name}
+        for entry in self.entries:
+            resolved: dict[str, Any] = {}
+            for item_id, values in entry.condition.items():
+                here: Path = (*entry.place, "show_if", item_id)
+                try:
+                    answers = _answers_for(entry, known.get(item_id), item_id, values, item_id in written)
+                except ConfigurationError as error:
+                    for fault in error.faults:
+                        self._add(here, f"'show_if': {fault}")
+                else:
+                    resolved[item_id] = answers
+            if entry.what is not None and entry.what.show_if is not None:
+                entry.what.show_if = resolved
+            if entry.list_name and entry.id is not None:
+                known.setdefault(entry.id, entry)
 
-    def _resolve(
-        self, place: Path, what: Conditional, page_idx: int, list_name: str, known: Mapping[str, _Placed]
-    ) -> None:
-        """Check what a ``show_if`` refers to, and put the answers in place of what is written."""
-        resolved: dict[str, Any] = {}
-        for item_id, values in (what.show_if or {}).items():
-            here: Path = (*place, "show_if", item_id)
-            placed = known.get(item_id)
-            if placed is None:
-                ahead = (
-                    f"'{item_id}' comes later or is the item itself; it can only look back"
-                    if item_id in self.written
-                    else ""
-                )
-                self._add(here, f"'show_if': {ahead or f'there is no item {item_id!r}; correct its id'}")
-                continue
-            same_list = (placed.page_idx, placed.list_name) == (page_idx, list_name)
-            if placed.list_name == "every_reply" and not (placed.page_idx == page_idx and list_name):
-                self._add(
-                    here,
-                    f"'show_if': '{item_id}' is asked of every reply, so it has no single answer; use another item",
-                )
-            elif placed.is_shuffled and same_list:
-                self._add(
-                    here,
-                    f"'show_if': '{item_id}' may come later, for its page is shuffled; ask it on a page before",
-                )
-            elif not placed.item.conditions:
-                self._add(
-                    here,
-                    f"'show_if': '{item_id}' is of the kind {placed.item.kind}; use a choice, scale, number or slider",
-                )
-            else:
-                answers = []
-                for value in values:
-                    try:
-                        answers.append(placed.item.accepts(value))
-                    except ValueError as error:
-                        self._add(here, f"'show_if': {item_id}: {error}")
-                resolved[item_id] = answers
-        if what.show_if is not None:
-            what.show_if = resolved
+
+def _answers_for(entry: _Entry, earlier: _Entry | None, item_id: str, values: list[Any], is_written: bool) -> list[Any]:
+    """Return the answers that the values of a ``show_if`` stand for.
+
+    Args:
+        entry: whose ``show_if`` it is.
+        earlier: the item that is referred to, if it comes before.
+        is_written: whether there is such an item anywhere.
+
+    Raises:
+        ConfigurationError: it can't refer to that item, or no answer of it can be one of the values.
+    """
+    if earlier is None:
+        raise ConfigurationError(
+            f"'{item_id}' comes later or is the item itself; it can only look back"
+            if is_written
+            else f"there is no item {item_id!r}; correct its id"
+        )
+    is_same_page = earlier.page_idx == entry.page_idx
+    if earlier.list_name == "every_reply" and not (is_same_page and entry.list_name):
+        raise ConfigurationError(f"'{item_id}' is asked of every reply, so it has no single answer; use another item")
+    if earlier.is_shuffled and is_same_page and earlier.list_name == entry.list_name:
+        raise ConfigurationError(f"'{item_id}' may come later, for its page is shuffled; ask it on a page before")
+    item = earlier.what
+    if not isinstance(item, Item):
+        return []  # it has faults of its own
+    if not item.conditions:
+        raise ConfigurationError(f"'{item_id}' is of the kind {item.kind}; use a choice, scale, number or slider")
+    answers, faults = [], []
+    for value in values:
+        try:
+            answers.append(item.accepts(value))
+        except ValueError as error:
+            faults.append(f"{item_id}: {error}")
+    ConfigurationError.raise_if(faults)
+    return answers

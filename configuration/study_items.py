@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from model_chat.configuration.located_yaml import Number, Plain, Switch, Text, Whole
 
@@ -19,7 +20,14 @@ MOST_OPTIONS = 100
 MOST_RANKED = 20
 _LARGEST_NUMBER = 1e15
 
-Id = Annotated[Text, Field(max_length=64, pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+
+def _check_id(text: str) -> str:
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", text):
+        raise ValueError(f"the id '{text}' must be letters, digits, '_' and '-', a letter first; rename it")
+    return text
+
+
+Id = Annotated[Text, Field(max_length=64), AfterValidator(_check_id)]
 Condition = dict[str, list[Any]]
 """Item -> the values of its answer for which something is shown."""
 
@@ -30,6 +38,11 @@ def _no_repeats(kind: str, texts: Sequence[str]) -> None:
         if text in seen:
             raise ValueError(f"duplicate {kind} '{text}'; remove or rename one")
         seen.add(text)
+
+
+def as_lists(condition: Mapping[str, Any]) -> Condition:
+    """Read a ``show_if``: one value of an item, or a list of which any will do."""
+    return {item: values if isinstance(values, list) else [values] for item, values in condition.items()}
 
 
 class Strict(BaseModel):
@@ -51,7 +64,7 @@ class Conditional(Strict):
             return given
         if not given:
             raise ValueError("'show_if' names no item; write item: value, or remove it")
-        return {item: values if isinstance(values, list) else [values] for item, values in given.items()}
+        return as_lists(given)
 
 
 class Item(Conditional):

@@ -60,6 +60,7 @@ class Preview:
         self._by_registration: dict[str, PreviewHuman] = {}
         self._failed: set[str] = set()
         self._passed: set[str] = set()
+        self._chats: list[threading.Thread] = []
         self.version = 0
         self.faults: tuple[str, ...] = ()
         try:
@@ -72,7 +73,7 @@ class Preview:
     def close(self) -> None:
         """End open conversations, and remove what was written."""
         self.start_over()
-        self.study.close()
+        self.study.close(self._chats)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
@@ -102,10 +103,11 @@ class Preview:
         self._state = state_of(watched_files(study.cfg))  # the files may be others now
         with self._lock:
             before, self.study = self.study, study
+            chats, self._chats = self._chats, []
             passed = self._passed if _onboarding_of(before) == _onboarding_of(study) else set()
             self.start_over()
             self._passed = passed  # who has passed is not asked again because of a change elsewhere
-        before.close()
+        before.close(chats)
         self._console.print("The files have changed; the page starts over.")
         return True
 
@@ -161,7 +163,9 @@ class Preview:
             oldest.leave()
         self._agents[human.agent_id] = self._by_registration[registration] = human
         target = self._run_onboarding if onboarding else self._run_chat
-        threading.Thread(target=target, args=(self.study.shared, human, registration), daemon=True).start()
+        chat = threading.Thread(target=target, args=(self.study.shared, human, registration), daemon=True)
+        chat.start()
+        self._chats = [*(thread for thread in self._chats if thread.is_alive()), chat]
         return human
 
     def _details(self, human: PreviewHuman) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,14 @@ from model_chat.launch.checks import check_task
 from model_chat.launch.command_line import compose_config
 from model_chat.launch.task_run import prepare
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
+from model_chat.preview.fixed_reply import FixedReplyAgent
 
 NICKNAME, SECOND = "preview", "preview_second"
+AGENT = f"{FixedReplyAgent.__module__}:{FixedReplyAgent.__name__}"
 MANY = 999_999
 """Conversations wanted: as many as somebody looks at."""
+CLOSE_SECONDS = 10.0
+"""That a conversation has to end, once its page has started over and its model is closed."""
 SECOND_REPLY = "Another reply:"
 """What the second model says before the fixed reply, where replies are compared."""
 B = "mephisto.blueprint"
@@ -39,6 +45,7 @@ FILES = (
     "design_path",
     "texts_path",
     "logs_path",
+    "image_context_path",
 )
 """Flags under ``mephisto.blueprint`` that name the files of a study."""
 
@@ -68,44 +75,11 @@ class Study:
         for nickname, text in ((NICKNAME, reply), (SECOND, f"{SECOND_REPLY} {reply}")):
             fixed = folder / "models" / nickname
             fixed.mkdir(parents=True, exist_ok=True)
-            opt = {"model": "fixed_response", "fixed_response": text, "dict_lower": False}
+            opt = {"model": AGENT, "fixed_response": text, "dict_lower": False, "image_mode": "raw"}
             (fixed / "model.opt").write_text(json.dumps(opt), encoding="utf-8")
         cfg = compose_config("example", overrides)
-        changes: dict[str, Any] = {
-            f"{B}.conversations_needed_string": f"{NICKNAME}:{MANY}",
-            f"{B}.base_model_folder": str(folder / "models"),
-            f"{B}.model_opt_path": None,
-            f"{B}.serving": "local",
-            f"{B}.max_model_spend_usd": None,
-            f"{B}.chat_data_folder": str(folder / "conversations"),
-            "mephisto.architect.port": "0",
-            f"{B}.metrics_port": None,
-            f"{B}.metrics_host": "127.0.0.1",
-            "mephisto.provider._provider_type": "mock",  # nothing here costs anything, whatever the study will
-        }
-        if "image_context_path" in cfg.mephisto.blueprint:
-            raise ConfigurationError(
-                "The preview shows text chat; for image chat give a text configuration of the same texts."
-            )
-        judging = "logs_path" in cfg.mephisto.blueprint
-        design_path = "" if judging else cfg.mephisto.blueprint.design_path
-        changes[f"{B}.design_path"] = ""  # its faults are said; the chat shown has no condition
-        if model is not None:
-            changes[f"{B}.conversations_needed_string"] = join_list([f"{model}:{MANY}"])
-            del changes[f"{B}.base_model_folder"], changes[f"{B}.model_opt_path"]
-        if judging:
-            if model is not None:
-                raise ConfigurationError(f"--model: '{model}' can't be talked to where conversations are annotated.")
-            (folder / "conversations").mkdir(exist_ok=True)
-            for flag in ("conversations_needed_string", "design_path", "base_model_folder", "model_opt_path"):
-                del changes[f"{B}.{flag}"]
-            # Each page is a new worker, who begins with any of the conversations.
-            changes |= {f"{B}.annotators_per_conversation": MANY, f"{B}.conversations_per_worker": 0}
-        elif cfg.mephisto.blueprint.comparison is not None:
-            pair = f"{NICKNAME}|{SECOND}" if model is None else f"{model}|{model}"
-            changes[f"{B}.conversations_needed_string"] = join_list([f"{pair}:{MANY}"])
-            changes[f"{B}.comparison_allow_self"] = True
-        for key, value in changes.items():
+        design_path = cfg.mephisto.blueprint.get("design_path")
+        for key, value in _changes(cfg.mephisto.blueprint, folder, model).items():
             OmegaConf.update(cfg, key, value)
         if onboarding and not cfg.mephisto.blueprint.onboarding_qualification:
             cfg.mephisto.blueprint.onboarding_qualification = "preview"
@@ -123,17 +97,60 @@ class Study:
                 raise ConfigurationError(
                     f"--model: '{model}' is not behind an endpoint; the preview loads no weights. Talk to it with run.py."
                 )
-            self.shared, _ = prepare(cfg, task, console, folder, {}, closing, stopped=lambda: False)
+            self.shared, quota = prepare(cfg, task, console, folder, {}, closing, stopped=lambda: False)
+            self._quota = quota
             self._closing = closing.pop_all()
 
-    def close(self) -> None:
-        """End the model."""
+    def close(self, chats: Iterable[threading.Thread] = ()) -> None:
+        """End the model, wait for the conversations, which give their places back, and close the quota."""
         self._closing.close()
+        for chat in chats:
+            chat.join(CLOSE_SECONDS)
+        self._quota.close()
 
     @property
     def has_onboarding(self) -> bool:
         """Whether workers see an onboarding first."""
         return self.shared.onboarding_world_opt is not None
+
+
+def _changes(args: DictConfig, folder: Path, model: str | None) -> dict[str, Any]:
+    """Return the flags that differ from those of a run: models, how much is wanted, and places to write to.
+
+    Raises:
+        ConfigurationError: there is no model to talk to.
+    """
+    changes: dict[str, Any] = {
+        f"{B}.chat_data_folder": str(folder / "conversations"),
+        f"{B}.serving": "local",
+        f"{B}.max_model_spend_usd": None,
+        "mephisto.architect.port": "0",
+        f"{B}.metrics_port": None,
+        f"{B}.metrics_host": "127.0.0.1",
+        "mephisto.provider._provider_type": "mock",  # nothing here costs anything, whatever the study will
+    }
+    if "logs_path" in args:
+        if model is not None:
+            raise ConfigurationError(f"--model: '{model}' can't be talked to where conversations are annotated.")
+        (folder / "conversations").mkdir(exist_ok=True)
+        # Each page is a new worker, who begins with any of the conversations.
+        return changes | {f"{B}.annotators_per_conversation": MANY, f"{B}.conversations_per_worker": 0}
+    changes[f"{B}.design_path"] = ""  # its faults are said; the chat shown has no condition
+    if model is None:
+        changes |= {f"{B}.base_model_folder": str(folder / "models"), f"{B}.model_opt_path": None}
+    talked_to = model or NICKNAME
+    if args.comparison is not None:
+        talked_to = f"{talked_to}|{model or SECOND}"
+        changes[f"{B}.comparison_allow_self"] = True
+    if "image_context_path" not in args:
+        return changes | {f"{B}.conversations_needed_string": join_list([f"{talked_to}:{MANY}"])}
+    return changes | {
+        f"{B}.image_models": join_list([talked_to]),
+        f"{B}.num_conversations": MANY,
+        f"{B}.evals_per_image_model_combo": MANY,  # each page is a new worker, who is shown the first image
+        f"{B}.stack_folder": tempfile.mkdtemp(prefix="stack", dir=folder),  # that of the study before is still in use
+        f"{B}.stack_on_model_change": "stop",
+    }
 
 
 def watched_files(cfg: DictConfig | None) -> list[Path]:

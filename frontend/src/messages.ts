@@ -94,6 +94,11 @@ export class Formatter {
 
   number = (value: number): string => this.numbers.format(value);
 
+  /** The sign before the fraction of a number: a comma, or whatever is read as a point. */
+  get decimal(): "," | "." {
+    return this.numbers.formatToParts(0.5).some(({ type, value }) => type === "decimal" && value === ",") ? "," : ".";
+  }
+
   /** A message with its values; `{count}` decides the plural form. */
   fill = (message: Message, values: Readonly<Record<string, string | number>> = {}): string => {
     const { count } = values;

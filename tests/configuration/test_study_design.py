@@ -61,7 +61,7 @@ between: [modle]
 within: [prompt, model, model]
 order: latin
 excluded: [{model: z}, {}]
-strata: {age: {young: 0}}
+strata: {age: {young: 0}, home: {town: 3}}
 conversations_per_cell: 0
 cells: 3
 """
@@ -75,11 +75,12 @@ cells: 3
         "comparison_points, comparison_ties, comparison_continue, comparison_reason.",
         "line 7: 'between': there is no factor 'modle'; correct its spelling.",
         "line 8: 'within' has a duplicate factor 'model'; remove one.",
-        "line 9: 'order': Input should be 'latin_square', 'random' or 'fixed'.",
+        "line 9: 'order' is 'latin'; give 'latin_square', 'random' or 'fixed'.",
         "line 10: 'excluded': 'model' has no level 'z'; its levels are a.",
         "line 10: 'excluded': an entry without factors would exclude every cell; remove it.",
-        "line 11: 'young': Input should be greater than or equal to 1.",
-        "line 12: 'conversations_per_cell': Input should be greater than or equal to 1.",
+        "line 11: 'strata' needs one item with its counts, such as {age_band: {young: 20, old: 20}}.",
+        "line 11: 'young' is '0'; give at least 1.",
+        "line 12: 'conversations_per_cell' is '0'; give at least 1.",
         "line 13: unknown key 'cells'; remove it or correct its spelling.",
     ]
 
@@ -140,7 +141,9 @@ def test_a_study_goes_on_with_more_conversations_but_not_with_another_design(old
 
 @pytest.mark.parametrize("seed", [10**15 + 1, -(10**15) - 1, "0x" + "f" * 5000])
 def test_a_seed_of_thousands_of_digits_is_refused(seed: int | str) -> None:
-    with pytest.raises(ConfigurationError, match=r"line 3: 'seed': Input should be"):
+    with pytest.raises(
+        ConfigurationError, match=r"line 3: 'seed' is '[-0-9xf]{16,60}…?'; give at (most|least) -?1,000,"
+    ):
         parse_study_design("f", "p", f"factors: {{num_turns: [1, 2]}}\nconversations_per_cell: 1\nseed: {seed}\n")
 
 

@@ -142,21 +142,64 @@ extra: 1
     assert faults(text) == [
         "line 2: 'text' is missing; add it.",
         "line 4: unknown key 'txt'; remove it or correct its spelling.",
+        "line 5: duplicate page 'start'; rename one.",
         "line 8: duplicate option 'x'; remove or rename one.",
         "line 9: 'min' is 9 and 'max' 3; no number could be right.",
         "line 10: there is no kind of item 'stars'; give one of scale, choice, text, number, slider, ranking, best_worst, "
         "matrix, highlight.",
-        "line 11: 'points': Input should be a valid integer.",
+        "line 11: 'points' is 'many'; give a whole number.",
         "line 12: 'min_chars' is 9 and 'max_chars' 3; no text could be right.",
         "line 13: the kind 'highlight' is about a reply of the model; put the item under every_reply or last_reply of the "
         "chat.",
         "line 14: 'show_if': 'h' comes later or is the item itself; it can only look back.",
         "line 15: 'show_if': there is no item 'nobody'; correct its id.",
+        "line 16: duplicate item 'h'; ids of items differ in the whole file, so rename one.",
         "line 16: unknown key 'colour'; remove it or correct its spelling.",
         "line 17: 'show_if': h: '9' can't be its answer; give a whole number from 1 to 5.",
         "line 20: there is a second page of the kind chat; a flow has one, so remove one of them.",
         "line 22: the chat can't have 'show_if', for every worker has one; remove it.",
         "line 23: unknown key 'extra'; remove it or correct its spelling.",
+    ]
+
+
+def test_a_fault_in_a_page_or_an_item_hides_none_that_involves_others() -> None:
+    text = """\
+pages:
+  - id: start
+    kind: questionnaire
+    items:
+      - {id: a, kind: scale, question: A, points: many}
+      - {id: b, kind: stars, question: B, show_if: {later: 1}}
+      - {id: 7b, kind: text, question: [B], show_if: {nobody: 1, a: 1}}
+      - nothing
+  - {id: start, kind: text, title: Start, show_if: {after: 1}}
+  - id: chat
+    kind: chat
+    colour: red
+    every_reply:
+      - {id: a, kind: highlight, question: A, required: perhaps}
+  - {id: end, kind: questions, shuffle: rows, items: [{id: later, kind: matrix, question: L, rows: [x, x], points: 12}]}
+  - {id: after, kind: questions, items: [{id: after, kind: number, question: A, min: .inf, show_if: {a: 2}}]}
+"""
+    assert faults(text) == [
+        "line 3: there is no kind of page 'questionnaire'; give one of consent, questions, chat, text.",
+        "line 5: 'points' is 'many'; give a whole number.",
+        "line 6: 'show_if': 'later' comes later or is the item itself; it can only look back.",
+        "line 6: there is no kind of item 'stars'; give one of scale, choice, text, number, slider, ranking, best_worst, "
+        "matrix, highlight.",
+        "line 7: 'question' has 1 entry; give a text.",
+        "line 7: 'show_if': there is no item 'nobody'; correct its id.",
+        "line 7: the id '7b' must be letters, digits, '_' and '-', a letter first; rename it.",
+        "line 8: an item is written as keys and values, 'id' and 'kind' among them.",
+        "line 9: 'show_if': 'after' comes later or is the item itself; it can only look back.",
+        "line 9: 'text' is missing; add it.",
+        "line 9: duplicate page 'start'; rename one.",
+        "line 12: unknown key 'colour'; remove it or correct its spelling.",
+        "line 14: 'required' is 'perhaps'; give true or false.",
+        "line 14: duplicate item 'a'; ids of items differ in the whole file, so rename one.",
+        "line 15: 'points' is '12'; give at most 11.",
+        "line 15: 'shuffle' is 'rows'; give 'items' or 'options'.",
+        "line 16: 'min' is '.inf'; give a number.",
     ]
 
 
@@ -173,9 +216,9 @@ CHAT = "  - {id: chat, kind: chat}\n"
             "  - {id: b, kind: questions, items: [{id: x, kind: slider, question: X}]}\n" + CHAT,
             "line 3: duplicate item 'x'",
         ),
-        ("  - {id: a b, kind: text, text: Hi}\n" + CHAT, "line 2: 'id': String should match pattern"),
-        ("  - {id: a, kind: questions, items: []}\n" + CHAT, "line 2: 'items': List should have at least 1 item"),
-        ("  - {id: a, kind: consent, text: ''}\n" + CHAT, "line 2: 'text': String should have at least 1 character"),
+        ("  - {id: a b, kind: text, text: Hi}\n" + CHAT, "line 2: the id 'a b' must be letters, digits"),
+        ("  - {id: a, kind: questions, items: []}\n" + CHAT, "line 2: 'items' has 0 entries; give at least 1."),
+        ("  - {id: a, kind: consent, text: ''}\n" + CHAT, "line 2: 'text' is empty; give a text."),
         ("  - 7\n" + CHAT, "line 2: a page is written as keys and values"),
         ("  - {id: a, text: Hi}\n" + CHAT, "line 2: 'kind' is missing"),
         ("  - {id: a, kind: text, text: Hi, show_if: {}}\n" + CHAT, "line 2: 'show_if' names no item"),
@@ -189,7 +232,7 @@ CHAT = "  - {id: chat, kind: chat}\n"
         ),
         (
             "  - {id: a, kind: questions, items: [{id: x, kind: number, question: X, max: .nan}]}\n" + CHAT,
-            "line 2: 'max': Input should be a finite number",
+            "line 2: 'max' is '.nan'; give a number.",
         ),
         (
             "  - {id: a, kind: questions, shuffle: items, items: [{id: x, kind: slider, question: X},\n"

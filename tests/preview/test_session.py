@@ -7,19 +7,21 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mephisto.abstractions._subcomponents.agent_state import AgentState
 from mephisto.data_model.exceptions import AgentShutdownError, AgentTimeoutError
+from PIL import Image
 from rich.console import Console
 
 from model_chat import worlds
 from model_chat.bot_agent import BotAgent
 from model_chat.configuration.hydra import ROOT
 from model_chat.errors import ConfigurationError
+from model_chat.images.contexts import ImageContextsWriter
 from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.preview.agent import PreviewHuman
 from model_chat.preview.session import MOST_CONVERSATIONS, Preview
@@ -27,6 +29,11 @@ from model_chat.tests.endpoint_server import reply, serving
 from model_chat.tests.scripted_human import ScriptedHuman, chat_options, message, play
 
 B = "mephisto.blueprint"
+FLOW = """
+pages:
+  - {id: about, kind: questions, items: [{id: years, kind: number, question: Years}]}
+  - {id: chat, kind: chat}
+"""
 
 
 def nobody_listens(packet_type: str, agent_id: str, data: dict[str, Any]) -> None:
@@ -329,6 +336,53 @@ def test_finished_conversations_are_shown_as_an_annotator_sees_them(tmp_path: Pa
         assert "line 1: is no JSON" in made.faults[0]
     finally:
         made.close()
+
+
+def pages_of(preview: Preview, agent_id: str, until: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+    """What a page has been sent, once it is so."""
+    end = time.monotonic() + 60
+    while not until(sent := [dict(update["task_data"]) for update in preview._agents[agent_id].updates]):
+        assert time.monotonic() < end, sent
+        time.sleep(0.01)
+    return sent
+
+
+@pytest.mark.parametrize("comparison", [None, "per_turn"])
+def test_an_image_chat_is_shown_with_its_flow_and_its_image_and_nothing_of_it_is_kept(
+    tmp_path: Path, comparison: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "flow.yaml").write_text(FLOW, encoding="utf-8")
+    with ImageContextsWriter(tmp_path / "images.parquet") as writer:
+        writer.add(Image.new("RGB", (8, 8)), {"text": "A black square."}, {"alt": "a square"})
+    given = {
+        "image_context_path": tmp_path / "images.parquet",
+        "stack_folder": tmp_path / "stack",
+        "study_flow_path": tmp_path / "flow.yaml",
+        "comparison": comparison,
+    }
+    flags = [f"{B}.{name}={value or 'null'}" for name, value in given.items()]
+    made = Preview(["conf=example_image_chat", *flags], "Fixed.", False, Console(file=io.StringIO()))
+    folder = made._folder
+    try:
+        for page in ("one", "two"):  # there is one image, and each page is a worker of its own
+            agent_id = made.request_agent({"agent_registration_id": page})["agent_id"]
+            (asked,) = pages_of(made, agent_id, lambda sent: len(sent) == 1)
+            assert asked["page"]["items"][0]["question"] == "Years"
+            answered = {"message_id": "m1", "page": "about", "answers": {"years": 3}}
+            made.deliver(agent_id, {"text": "", "update_id": "m1", "task_data": answered})
+            sent = pages_of(made, agent_id, lambda sent: any("image" in data for data in sent))
+            (shown,) = [data for data in sent if "image" in data]
+            assert (shown["image"][:15], shown["image_alt"]) == ("data:image/png;", "a square")
+        write(tmp_path / "flow.yaml", FLOW.replace("Years", "Since when"))
+        assert made.look_for_changes()
+        agent_id = made.request_agent({"agent_registration_id": "three"})["agent_id"]
+        (asked,) = pages_of(made, agent_id, lambda sent: len(sent) == 1)
+        assert (made.faults, asked["page"]["items"][0]["question"]) == ((), "Since when")
+    finally:
+        made.close()
+    assert not folder.exists()
+    assert not (tmp_path / "stack").exists()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_a_study_of_whole_chats_shows_both(texts: Path) -> None:

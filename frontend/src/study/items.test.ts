@@ -78,8 +78,21 @@ it("shows an item after the answers that it names, and sends nothing of a hidden
 });
 
 it("reads numbers as people write them", () => {
-  expect(["7", "-7", "+7", "7.5", "7,5", ".5", ",5", "7."].map(parseNumber)).toEqual([7, -7, 7, 7.5, 7.5, 0.5, 0.5, 7]);
-  expect(["", "-", "1e5", "0x10", "1.2.3", "NaN", "Infinity", "7 8"].map(parseNumber)).toEqual(Array(8).fill(null));
+  const read = (written: string[], decimal = "."): unknown => written.map((one) => parseNumber(one, decimal));
+  expect(read(["7", "-7", "+7", "7.5", "7,5", ".5", ",5", "7.", "−7"])).toEqual([7, -7, 7, 7.5, 7.5, 0.5, 0.5, 7, -7]);
+  expect(read(["", "-", "1e5", "0x10", "1.2.3", "NaN", "Infinity", "7 8", "²", "Ⅳ"])).toEqual(Array(10).fill(null));
+  expect(read(["٣٫٥", "۱۹", "１２", "९.५", "𝟘𝟡"])).toEqual([3.5, 19, 12, 9.5, 9]);
+});
+
+it("takes no separator of thousands for a decimal sign", () => {
+  expect(["1,000", "12,345", "1.000", "1.0005", "1,0005"].map((one) => parseNumber(one, "."))).toEqual([
+    null,
+    null,
+    1,
+    1.0005,
+    1.0005,
+  ]);
+  expect(["1.000", "1,000"].map((one) => parseNumber(one, ","))).toEqual([null, 1]);
 });
 
 it("reads whatever a server says without failing", () => {

@@ -2,6 +2,7 @@
 
 import { isBlank } from "../lib/visibleText";
 import { isRecord, list, number, text, type Json } from "../protocol";
+import { texts as words } from "../texts";
 
 export const NOT_APPLICABLE = "not_applicable";
 export const SLIDER_MAX = 100;
@@ -243,9 +244,28 @@ function textOf(entered: string, least: number, most: number): Answer {
   return length < least ? wrong("too_short") : found(entered.trim());
 }
 
-/** A number as people write it: a comma may stand for the point. */
-export function parseNumber(written: string): number | null {
-  return /^[-+]?(\d+([.,]\d*)?|[.,]\d+)$/.test(written) ? Number(written.replace(",", ".")) : null;
+/**
+ * A number as people write it, in the digits of any script; a comma may stand for the point.
+ *
+ * @param decimal - what stands between 1 and 5 in the language of the page: the other sign before three digits may separate
+ *   thousands, so "1,000" is no number on an English page, and neither is "1.000" on a German one.
+ */
+export function parseNumber(written: string, decimal: string = words.decimal): number | null {
+  const plain = written
+    .replaceAll(/\p{Nd}/gu, digitOf)
+    .replace("٫", ".")
+    .replace("−", "-");
+  const parts = /^[-+]?(?:\d+(?:([.,])(\d*))?|[.,]\d+)$/.exec(plain);
+  if (parts === null || (parts[1] !== undefined && parts[1] !== decimal && parts[2]?.length === 3)) return null;
+  return Number(plain.replace(",", "."));
+}
+
+/** A decimal digit of any script as 0 to 9: the digits of a script follow each other, in runs of ten. */
+function digitOf(digit: string): string {
+  const code = digit.codePointAt(0) ?? 0;
+  let before = 0;
+  while (/\p{Nd}/u.test(String.fromCodePoint(code - before - 1))) before += 1;
+  return String(before % 10);
 }
 
 function numberOf(item: ItemOf<"number">, written: string): Answer {
