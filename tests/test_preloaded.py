@@ -23,7 +23,7 @@ print(oct(os.umask(0)), sys.warnoptions, warnings.filters[-5:], sys.dont_write_b
 print(sys.stdin.read())
 for stream in (sys.stdin, sys.stdout, sys.stderr):
     print(stream.name, stream.mode, stream.encoding, stream.errors, stream.line_buffering, stream.write_through)
-print(signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGPIPE))
+print(signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGPIPE))
 print([name for name in sys.modules if name.split(".")[0] in ("model_chat", "mephisto", "parlai")])
 print(sorted(os.listdir("/proc/self/fd"))[:3], "wrong", file=sys.stderr)
 """
