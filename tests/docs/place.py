@@ -24,6 +24,7 @@ from pathlib import Path
 
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
 from model_chat.scripts.make_demo_models import install, make_blender_tiny
+from model_chat.tests import preloaded
 from model_chat.tests.docs.pages import ROOT, commands_of
 from model_chat.tests.ports import own_port
 
@@ -233,16 +234,20 @@ class Walk:
     def types(self, line: str, cwd: Path | None = None) -> Iterator[Running]:
         """Type a line, wherever it comes from."""
         log_file = self._logs / f"{len(list(self._logs.iterdir()))}.log"
+        words = _words_of(line)
         with log_file.open("wb") as log:
-            process = subprocess.Popen(
-                ["bash", "-c", line],
-                cwd=cwd or self.copy,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_hear_ctrl_c,
+            start = {
+                "cwd": cwd or self.copy,
+                "env": self.environment,
+                "stdin": subprocess.DEVNULL,
+                "stdout": log,
+                "stderr": subprocess.STDOUT,
+                "start_new_session": True,
+            }
+            process = (
+                preloaded.Popen([sys.executable, *words], **start)
+                if words
+                else subprocess.Popen(["bash", "-c", line], preexec_fn=_hear_ctrl_c, **start)
             )
         try:
             yield Running(line, log_file, process)
@@ -262,6 +267,16 @@ class Walk:
             running.hears("The task is up")
             assert '<div id="root">' in fetch(f"http://localhost:{self.port}/")
             return running.stop(code)
+
+
+def _words_of(line: str) -> list[str]:
+    """What a shell gives to ``python``, where a line is one such command and nothing else; else nothing."""
+    if not line.startswith("python ") or re.search(r"[|&;<>()`$\n]", line):
+        return []
+    shell = subprocess.run(
+        ["bash", "-c", f"python() {{ printf '%s\\0' \"$@\"; }}; {line}"], capture_output=True, check=True
+    )
+    return shell.stdout.decode().split("\0")[:-1]
 
 
 def find(page: str, lines: Sequence[str], start: str, at: int) -> int:

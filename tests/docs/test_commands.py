@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import functools
 import json
 import re
 import shutil
@@ -647,13 +648,19 @@ def test_what_a_command_needs_is_something_that_no_test_has() -> None:
     assert sum(command.needs is not None for command in COMMANDS) < len(COMMANDS) / 3
 
 
+@functools.cache
+def what_make_runs(*targets: str) -> str:
+    """The commands of these targets."""
+    return subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("line", RUN_ELSEWHERE)
 def test_what_is_run_elsewhere_is_run_there(line: str) -> None:
     file, there, _ = RUN_ELSEWHERE[line]
     text = (ROOT / file).read_text(encoding="utf-8")
     if file == MAKEFILE:  # in what CI makes, or a test above
         lines = [*(ROOT / ".ci/run").read_text(encoding="utf-8").splitlines(), *typed()]
-        made = [line.removeprefix("make ") for line in lines if re.fullmatch(r"make \w+", line)]
+        made = sorted({line.removeprefix("make ") for line in lines if re.fullmatch(r"make \w+", line)})
         assert {"test", "lint"} <= set(made)
-        text = subprocess.run(["make", "--dry-run", *made], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        text = what_make_runs(*made)
     assert there in text
