@@ -12,8 +12,10 @@ import pytest
 
 from model_chat.analysis import compile_results
 from model_chat.analysis.compiler import ModelChatResultsCompiler
+from model_chat.analysis.majority import majority_labels
 from model_chat.analysis.measures import dialog_digest, item_digests, measure
 from model_chat.analysis.remarks import remarks
+from model_chat.analysis.report import browsable
 from model_chat.records.reading import parse_conversation
 
 from .conftest import BUCKETS, make_conversation
@@ -130,6 +132,57 @@ def test_each_compared_reply_counts_for_the_model_that_gave_it_and_the_rest_for_
         "b": (None, None, None, None),
     }
     assert by_model(models, "clean_conversations", "clean_share") == {"a": (0, 0), "a|b": (0, 0), "b": (None, None)}
+
+
+def with_boxes_of_both(conversation: dict[str, Any]) -> dict[str, Any]:
+    """The same conversation, in which each reply that was not taken is marked as odd."""
+    taken = {line["text"]: line["problem_data"] for line in conversation["dialog"] if line["agent_idx"] == 1}
+    odd = {bucket: bucket == "odd" for bucket in BUCKETS}
+    for judged in conversation["comparisons"]:
+        for side in ("left", "right"):
+            judged[side]["problem_data"] = taken.get(judged[side]["text"], odd)
+    return conversation
+
+
+def test_boxes_of_replies_that_were_not_taken_count_for_the_model_that_gave_them(study: Callable[..., Any]) -> None:
+    plain = study(per_turn("w1", "h1", "a|b")).summary
+    summary = study(with_boxes_of_both(per_turn("w2", "h2", "c|d"))).summary
+    models = summary.models
+    rows = by_model(models, "model_utterances", "annotated_utterances", "rude", "odd")
+    assert (rows["a"], rows["b"]) == ((2, 2, 2, 1), (2, 2, 0, 0))
+    assert (rows["c"], rows["d"]) == ((2, 3, 2, 2), (2, 4, 0, 2)), "d lost two of three, c one"
+    assert by_model(models, "clean_conversations")["c|d"] == 0
+    own = summary.estimates.set_index(["model_nickname", "metric"])
+    assert own.loc[("d", "odd"), ["value", "total"]].tolist() == [2 / 4, 4]
+    odd = summary.turns[summary.turns["bucket"] == "odd"].set_index(["model_nickname", "exchange"])
+    assert odd.loc[("d", 2), "rate"] == 1.0, "the reply to the first message, after the opening"
+    assert len(plain.data.corpus.turns) == 4
+
+
+def test_a_reply_that_was_not_taken_is_one_item_for_all_who_marked_it(
+    study: Callable[..., Any], save: Callable[..., Path]
+) -> None:
+    summary = study(with_boxes_of_both(per_turn()), with_boxes_of_both(per_turn("w2", "h2"))).summary
+    turns = summary.data.corpus.turns
+    assert len(turns) == 14
+    assert len(set(turns["history"].tolist())) == 7
+    agreement = summary.agreement.set_index("judged")
+    assert agreement.loc["odd", "items"] == 7
+    labels = majority_labels(summary.data)
+    assert len(labels) == 4 * len(BUCKETS), "majorities are of replies that are in the results"
+    assert set(labels["turn_idx"]) == {1, 3, 5, 7}
+
+
+def test_the_browser_has_the_boxes_of_both_replies(
+    save: Callable[..., Path], compiler: Callable[..., ModelChatResultsCompiler]
+) -> None:
+    save(with_boxes_of_both(per_turn()))
+    run = compiler(min_word_count=0)
+    with run._collected() as corpus:
+        (entry,) = browsable(run._summarise(corpus))
+    first = next(turn["compared"] for turn in entry["turns"] if "compared" in turn)
+    assert [BUCKETS[i] for i in first["left"]["ticks"]] == ["rude"]
+    assert [BUCKETS[i] for i in first["right"]["ticks"]] == ["odd"]
 
 
 def test_each_compared_chat_counts_for_its_model_and_the_pair_has_no_row(study: Callable[..., Any]) -> None:
