@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +16,7 @@ from model_chat.analysis import compile_results
 from model_chat.analysis.compiler import ModelChatResultsCompiler
 from model_chat.analysis.majority import majority_labels
 from model_chat.analysis.measures import dialog_digest, item_digests, measure
+from model_chat.analysis.mixed import fit
 from model_chat.analysis.remarks import remarks
 from model_chat.analysis.report import browsable
 from model_chat.records.reading import parse_conversation
@@ -233,6 +236,28 @@ def test_pairs_are_compared_with_pairs_alone(study: Callable[..., Any]) -> None:
     assert not any(("|" in a) != ("|" in b) for a, b in zip(watched["model_a"], watched["model_b"], strict=True))
     mixed = summary.mixed[summary.mixed["about"] == "difference"]
     assert not any(("|" in a) != ("|" in b) for a, b in zip(mixed["model_a"], mixed["model_b"], strict=True))
+
+
+def test_mixed_models_take_both_models_of_a_conversation_as_one(study: Callable[..., Any]) -> None:
+    conversations = [per_turn(f"w{number % 4}", f"h{number}") for number in range(8)]
+    for number, conversation in enumerate(conversations):
+        for line in conversation["dialog"][number % 5 :]:
+            if line.get("problem_data"):
+                line["problem_data"]["odd"] = number % 3 == 0
+    summary = study(*conversations).summary
+    data = summary.data
+    (odd,) = (metric for metric in data.metrics if metric.name == "odd")
+    (own,) = summary.mixed[(summary.mixed["metric"] == "odd") & (summary.mixed["about"] == "difference")]["se"]
+    given = odd.sums, odd.sums, odd.totals, data.model, data.worker
+    a, b = data.models.index("a"), data.models.index("b")
+
+    def error_of_difference(conversations: Any) -> float:
+        found = fit(*given, conversations)
+        assert found is not None
+        return math.sqrt(found.covariance[a, a] + found.covariance[b, b] - 2 * found.covariance[a, b])
+
+    assert own == pytest.approx(error_of_difference(data.conversation))
+    assert own < error_of_difference(np.arange(len(data.model))) / 2
 
 
 def test_exchanges_are_counted_in_each_chat(study: Callable[..., Any]) -> None:
