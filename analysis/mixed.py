@@ -117,10 +117,11 @@ def fit(
         scored = np.bincount(cell, weight * averages, workers * len(kinds)).reshape(workers, len(kinds)).sum(1)
         of_worker = table.sum(1)
         shrink = ratio_worker / (1 + ratio_worker * of_worker)
-        information: Floats = np.diag(np.bincount(group, alone, len(kinds)))
-        information -= (counts * common[:, None]).T @ counts + (table * shrink[:, None]).T @ table
-        right: Floats = np.bincount(group, alone * averages, len(kinds))
-        right -= counts.T @ (common * sums_shared) + table.T @ (shrink * scored)
+        shared_part = (counts * common[:, None]).T @ counts
+        information = np.diag(table.sum(0)) - (table * shrink[:, None]).T @ table
+        information += np.diag(np.bincount(group, alone - weight, len(kinds))) - shared_part
+        right = np.bincount(group, alone * averages, len(kinds)) - counts.T @ (common * sums_shared)
+        right -= table.T @ (shrink * scored)
         means = np.linalg.solve(information, right)
         square = float(alone @ averages**2 - common @ sums_shared**2 - shrink @ scored**2 - means @ right)
         variance = max((within + square) / (observations - len(kinds)), 0.0)
