@@ -97,6 +97,10 @@ class BaseModelChatBlueprintArgs(BlueprintArgs):
     comparison_continue: str = _flag("pick", "Reply that the chat goes on with: pick, or random; per_turn only.")
     comparison_allow_self: bool = _flag(False, "Let a model be compared with itself.")
     comparison_reason: bool = _flag(False, "Let workers say why, in their own words.")
+    comparison_boxes: str = _flag(
+        "continued",
+        "Replies whose boxes are ticked: continued, the one that the chat goes on with, or both; per_turn only.",
+    )
     max_model_spend_usd: float | None = _flag(
         None,
         "US dollars that the models of the task may cost, all its runs together; once reached, no new conversation begins. "

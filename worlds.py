@@ -19,6 +19,7 @@ from model_chat.comparing.pair import make_side
 from model_chat.comparing.paired import ChatComparison, PairedBots
 from model_chat.comparing.per_turn import ComparedBots, ReplyComparison
 from model_chat.configuration.annotations import AnnotationsConfig
+from model_chat.configuration.comparison import BOTH
 from model_chat.configuration.redaction import redacted
 from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.asking import WorkerTurns
@@ -349,6 +350,7 @@ class ModelChatWorld:
             takes_text=takes_text,
             check_reply=None if compared_chats else self._reply_check(),
             comparison=comparison,
+            boxes_of_both=None if comparison is None or comparison.boxes != BOTH else self.options.annotations,
             wants_text=ask != "annotation",
             compared_chats=len(compared_chats),
             closes_chat=ask == "chat_done",

@@ -43,7 +43,8 @@ class Chunk:
         conversations: a row a conversation that passed.
         turns: a row an annotated model message: `conversation`, `exchange` (0-based), `history` (what was judged),
             `offers_good` (whether there was a box `none_all_good`), `part` (the number of its part of the conversation, -1
-            where there are none).
+            where there are none), `turn_idx` (that of its row in ``utterances``; `NOT_SAID` for a reply without one, see
+            :class:`~model_chat.analysis.measures.Measures`).
         labels: ticks of those messages, one column a bucket.
         candidates: the conversations that the rules about several conversations are applied to, in order: the content of
             each, for telling duplicates, and its exclusion if a later rule has already left it out
@@ -76,6 +77,7 @@ TURN_DTYPE = np.dtype(
         ("exchange", np.int32),
         ("history", np.int64),
         ("offers_good", np.bool_),
+        ("turn_idx", np.int32),
     ]
 )
 
@@ -146,6 +148,7 @@ class ChunkBuilder:
         self._row_ticks: list[tuple[bool, ...] | None] = []
         self._row_extra: dict[str, list[Any]] = {name: [] for name in self._extra}
         self._turn_conversation, self._turn_part, self._turn_exchange = array("i"), array("i"), array("i")
+        self._turn_row = array("i")
         self._turn_history: list[bytes] = []
         self._turn_offers_good: list[bool] = []
         self._turn_ticks: list[tuple[bool, ...]] = []
@@ -215,6 +218,7 @@ class ChunkBuilder:
                 self._row_extra[name].append(values.get(name))
         self._turn_conversation.extend([position] * len(measures.ticks))
         self._turn_part.extend(measures.turn_parts)
+        self._turn_row.extend(measures.turn_rows)
         self._turn_exchange.extend(measures.exchanges)
         self._turn_history += measures.histories
         self._turn_offers_good += measures.offers_good
@@ -274,4 +278,5 @@ class ChunkBuilder:
             turns["exchange"] = np.frombuffer(self._turn_exchange, np.int32)
             turns["history"] = np.frombuffer(b"".join(self._turn_history), ">i8")
             turns["offers_good"] = self._turn_offers_good
+            turns["turn_idx"] = np.frombuffer(self._turn_row, np.int32)
         return turns

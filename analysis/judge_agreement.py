@@ -28,6 +28,7 @@ from model_chat.analysis.agreement import agreement
 from model_chat.analysis.arrays import Data
 from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
 from model_chat.analysis.frames import columns
+from model_chat.analysis.measures import NOT_SAID
 from model_chat.analysis.observations import RATING, Observations, item_observations, rating_observations
 from model_chat.records.llm_judgments import CONVERSATION, REPLY, LlmJudgment
 from model_chat.records.schema import MODEL_IDX
@@ -103,11 +104,12 @@ def judge_agreement(data: Data, judgments: Sequence[LlmJudgment]) -> JudgeAgreem
     Args:
         judgments: of one or more judges; those of items that no counted conversation has are not used.
     """
-    turns = data.corpus.turns
+    said = data.corpus.turns["turn_idx"] != NOT_SAID  # judges are shown dialogues
+    turns = data.corpus.turns[said]
     people = _People(
         items=turns["history"].astype(np.int64),
         workers=data.worker[turns["conversation"]],
-        labels=data.corpus.labels.astype(np.float64),
+        labels=data.corpus.labels[said].astype(np.float64),
         scales={LENGTH: _lengths(data), POSITION: turns["exchange"].astype(np.float64) + 1},
     ).first_of_each_worker()
     rows: list[dict[str, object]] = []
@@ -185,7 +187,7 @@ class _People:
 
 
 def _lengths(data: Data) -> Floats:
-    """Characters of each annotated reply, in the order of the corpus' turns."""
+    """Characters of each annotated reply of a dialogue, in the order of the corpus' turns."""
     first = data.settings.problem_buckets[0]
     lengths = [
         pc.utf8_length(

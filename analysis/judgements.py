@@ -26,10 +26,13 @@ JUDGEMENT_SCHEMA = pa.schema(
         ("continued_with", pa.string()),
         ("left_text", pa.string()),
         ("right_text", pa.string()),
+        ("left_ticked", pa.list_(pa.string())),
+        ("right_ticked", pa.list_(pa.string())),
     ]
 )
 """`conversation` is the position of the conversation; `turn_idx` is null, as are characters, marks and texts, where whole
-conversations were compared; `question` is null where replies were; `marks` are counted by :func:`count_marks`."""
+conversations were compared; `question` is null where replies were; `marks` are counted by :func:`count_marks`;
+`left_ticked` and `right_ticked` are the boxes of each reply, null where boxes were not ticked for both."""
 
 _MARK = re.compile(
     r"^\s{0,3}#{1,6}\s"  # a heading
@@ -47,6 +50,10 @@ def count_marks(text: str) -> int:
     "Does style matter? Disentangling style and substance in Chatbot Arena", LMSYS blog).
     """
     return sum(1 for _ in _MARK.finditer(text))
+
+
+def _ticked(data: dict[str, Any] | None) -> list[str] | None:
+    return None if data is None else [bucket for bucket, value in data.items() if value is True]
 
 
 class JudgementRows:
@@ -73,6 +80,7 @@ class JudgementRows:
                     *(None if text is None else count_marks(text) for text in texts),
                     judged.continued_with,
                     *texts,
+                    *(_ticked(reply.problem_data) for reply in (judged.left, judged.right)),
                 )
             )
 

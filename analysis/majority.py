@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from model_chat.analysis.agreement import count_judgments
 from model_chat.analysis.arrays import Data
+from model_chat.analysis.measures import NOT_SAID
 from model_chat.records.schema import MODEL_IDX
 
 MAJORITY_COLUMNS = ("item", "conversation_idx", "turn_idx", "model_nickname", "label", "judges", "ticked", "majority")
@@ -21,15 +22,15 @@ def majority_labels(data: Data) -> pd.DataFrame:
     `item` is the hash that tells replies with the same history (:mod:`model_chat.analysis.agreement`), `conversation_idx`
     and `turn_idx` are the first place of it in the results, `majority` is empty where as many ticked the box as did not.
     """
-    turns = data.corpus.turns
+    said = data.corpus.turns["turn_idx"] != NOT_SAID  # others have no place in the results
+    turns, labels, entry = data.corpus.turns[said], data.corpus.labels[said], data.entry[said]
     if not len(turns) or not data.settings.annotated:
         return pd.DataFrame(columns=list(MAJORITY_COLUMNS))
     workers = data.worker[turns["conversation"]]
     first_of, places = np.unique(turns["history"], return_index=True)
-    turn_idx = _replies(data)["turn_idx"].to_numpy()
     frames = []
     for column, label in enumerate(data.settings.problem_buckets):
-        ticks = data.corpus.labels[:, column].astype(np.float64)
+        ticks = labels[:, column].astype(np.float64)
         counted = count_judgments(ticks, turns["history"], workers)
         if counted is None:
             continue
@@ -44,8 +45,8 @@ def majority_labels(data: Data) -> pd.DataFrame:
                 {
                     "item": [int(item).to_bytes(8, "big", signed=True).hex() for item in counted.items],
                     "conversation_idx": conversation,
-                    "turn_idx": turn_idx[where],
-                    "model_nickname": np.array(data.models, dtype=object)[data.model[data.entry[where]]],
+                    "turn_idx": turns["turn_idx"][where],
+                    "model_nickname": np.array(data.models, dtype=object)[data.model[entry[where]]],
                     "label": label,
                     "judges": judges,
                     "ticked": ticked,
@@ -80,11 +81,9 @@ def adjudication(data: Data, labels: pd.DataFrame) -> pd.DataFrame:
 
 
 def annotated_replies(data: Data) -> list[tuple[int, int]]:
-    """Record and position in the dialogue of each annotated reply, in the order of the corpus' turns."""
-    if not data.settings.annotated or not len(data.corpus.turns):
-        return []
-    replies = _replies(data)
-    return list(zip(replies["conversation"].to_pylist(), replies["turn_idx"].to_pylist(), strict=True))
+    """Record and position in its dialogue of each annotated reply that has one, in the order of the corpus' turns."""
+    turns = data.corpus.turns[data.corpus.turns["turn_idx"] != NOT_SAID]
+    return list(zip(turns["conversation"].tolist(), turns["turn_idx"].tolist(), strict=True))
 
 
 def _replies(data: Data) -> pa.Table:

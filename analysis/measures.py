@@ -13,11 +13,19 @@ from typing import Any
 from model_chat.analysis.parts import WHOLE, Part, parts_of
 from model_chat.quality.words import count_words
 from model_chat.records.legacy import as_bool
-from model_chat.records.reading import ReadConversation, ReadingReason, ReadUtterance, UnreadableError
-from model_chat.records.schema import HUMAN_IDX, NONE_ALL_GOOD
+from model_chat.records.reading import (
+    ReadComparedReply,
+    ReadConversation,
+    ReadingReason,
+    ReadUtterance,
+    UnreadableError,
+)
+from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, NONE_ALL_GOOD
 
 _QUESTION = re.compile(r"[?？؟]+")
 _MIN_TURNS_TO_BE_UNIFORM = 2
+NOT_SAID = -1
+"""In place of the position in the dialogue: of a compared reply with which the conversation did not go on."""
 _TICKS = frozenset({bool, type(None)})
 
 
@@ -25,8 +33,10 @@ _TICKS = frozenset({bool, type(None)})
 class Measures:
     """What is counted while walking through one dialogue.
 
-    `ticks`, `exchanges`, `histories`, `offers_good` and `turn_parts` have an entry for each annotated model message;
+    `ticks`, `exchanges`, `histories`, `offers_good`, `turn_parts` and `turn_rows` have an entry for each annotated reply;
     `offers_good` says whether the annotation had a box `none_all_good`. Exchanges are counted in each chat by itself.
+    `turn_rows` is the reply's position in the dialogue; :data:`NOT_SAID` for one of two compared replies with which the
+    conversation did not go on, which has an entry where boxes were ticked for both.
     `parts` are those of the models that were compared, and `row_parts` and `turn_parts` their numbers.
     """
 
@@ -40,6 +50,7 @@ class Measures:
     histories: list[bytes] = field(default_factory=list)
     offers_good: list[bool] = field(default_factory=list)
     turn_parts: list[int] = field(default_factory=list)
+    turn_rows: list[int] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     row_parts: list[int] = field(default_factory=list)
     rows: list[tuple[bool, ...] | None] = field(default_factory=list)
@@ -100,7 +111,29 @@ def measure(
     histories = _Histories(conversation)
     parts, row_parts = measures.parts, measures.row_parts = histories.parts, histories.row_parts
     times: list[float | None] = []
+    others = {} if as_original else _annotated_others(conversation)
+    exchange = 0
+
+    def take_ticks(data: dict[str, Any] | None, row: int, number: int, history: bytes) -> tuple[bool, ...] | None:
+        """Take the boxes of a reply, which belongs to the part ``number``; None where they are none."""
+        ticks = _ticks_in(data, buckets, known, unknown, row)
+        if ticks is not None:
+            said_in = parts[number] if number != WHOLE and parts[number].is_chat else measures
+            measures.ticks.append(ticks)
+            measures.offers_good.append(NONE_ALL_GOOD in (data or ()))
+            measures.exchanges.append(said_in.model_utterances)
+            measures.histories.append(history)
+            measures.turn_parts.append(number)
+            measures.turn_rows.append(row)
+        return ticks
+
     for position, utterance in enumerate(conversation.dialog):
+        if others and not utterance.fake_start:
+            exchange += utterance.agent_idx == HUMAN_IDX
+            other = others.pop(exchange - 1, None) if utterance.agent_idx != HUMAN_IDX else None
+            if other is not None:
+                number = next((i for i, one in enumerate(parts) if one.model_nickname == other.model_nickname), WHOLE)
+                take_ticks(other.problem_data, NOT_SAID, number, histories.with_reply(number, other.text or ""))
         histories.add(utterance, row_parts[position])
         part = parts[row_parts[position]] if row_parts[position] != WHOLE else None
         times.append(utterance.timestamp)
@@ -128,22 +161,8 @@ def measure(
             if not utterance.fake_start:
                 measures.reply_hash = histories.dialog.digest()
             if as_original or not utterance.fake_start:
-                data = utterance.problem_data
-                if data and buckets and (data.keys() <= known or _holds_tick(data, known)):
-                    values = [data.get(bucket) for bucket in buckets]
-                    if not _TICKS.issuperset(map(type, values)):
-                        values = _ticks_of(values, position, buckets)
-                    ticks = tuple([value is True for value in values])
-                    if not data.keys() <= known:
-                        for name, value in data.items():
-                            if value is True and name not in known:
-                                unknown[name] = unknown.get(name, 0) + 1
-                    measures.ticks.append(ticks)
-                    measures.offers_good.append(NONE_ALL_GOOD in data)
-                    said_in = part if part is not None and part.is_chat else measures
-                    measures.exchanges.append(said_in.model_utterances)
-                    measures.histories.append(histories.digest(row_parts[position]))
-                    measures.turn_parts.append(row_parts[position])
+                number = row_parts[position]
+                ticks = take_ticks(utterance.problem_data, position, number, histories.digest(number))
                 measures.model_utterances += 1
                 if part is not None:
                     part.model_utterances += 1
@@ -190,6 +209,12 @@ class _Histories:
             if number == part or not self.parts[number].is_chat:
                 history.update(said)
 
+    def with_reply(self, part: int, text: str) -> bytes:
+        """Of a reply that was not added, with everything that was said before it."""
+        history = (self.dialog if part == WHOLE else self._of_parts[part]).copy()
+        history.update(f"{MODEL_IDX}{text}\0".encode())
+        return history.digest()
+
     def digest(self, part: int) -> bytes:
         """Of the utterance that was added last, which belongs to a part."""
         return self.dialog.digest() if part == WHOLE else self._of_parts[part].digest()
@@ -217,6 +242,36 @@ def dialog_digest(conversation: ReadConversation) -> bytes:
     for utterance, part in zip(conversation.dialog, histories.row_parts, strict=True):
         histories.add(utterance, part)
     return histories.dialog.digest()
+
+
+def _annotated_others(conversation: ReadConversation) -> dict[int, ReadComparedReply]:
+    """The replies with which a conversation did not go on, by their exchange, where boxes were ticked for both."""
+    others = ((judged.turn_idx, judged.not_taken) for judged in conversation.comparisons or ())
+    return {
+        turn: other
+        for turn, other in others
+        if turn is not None and other is not None and other.problem_data is not None
+    }
+
+
+def _ticks_in(
+    data: dict[str, Any] | None, buckets: Sequence[str], known: frozenset[str], unknown: dict[str, int], position: int
+) -> tuple[bool, ...] | None:
+    """The ticks of `problem_data`, one a bucket; None where it holds no annotation. ``unknown`` is added to.
+
+    Raises:
+        UnreadableError: a value is no tick.
+    """
+    if not data or not buckets or not (data.keys() <= known or _holds_tick(data, known)):
+        return None
+    values = [data.get(bucket) for bucket in buckets]
+    if not _TICKS.issuperset(map(type, values)):
+        values = _ticks_of(values, position, buckets)
+    if not data.keys() <= known:
+        for name, value in data.items():
+            if value is True and name not in known:
+                unknown[name] = unknown.get(name, 0) + 1
+    return tuple([value is True for value in values])
 
 
 def _holds_tick(data: Mapping[str, Any], known: frozenset[str]) -> bool:

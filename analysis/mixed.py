@@ -1,9 +1,10 @@
 """Linear mixed models of rates and ratings: workers and their conversations as random effects, models as fixed ones.
 
 ``y = mean of the model + worker + conversation + residual``, fitted by restricted maximum likelihood (Patterson & Thompson
-1971, Biometrika 58; Bates, Mächler, Bolker & Walker 2015, Journal of Statistical Software 67(1)). A conversation has one
-model, so its observations enter by their number, mean and sum of squares only, and the inverse of the covariance has a
-closed form: the likelihood costs a pass over conversations, however many messages there are. For ticks this is a linear
+1971, Biometrika 58; Bates, Mächler, Bolker & Walker 2015, Journal of Statistical Software 67(1)). The observations of one
+model in a conversation enter by their number, mean and sum of squares only, and the inverse of the covariance has a closed
+form (Woodbury's, for conversations and then for workers): the likelihood costs a pass over conversations, however many
+messages there are. Two models that were compared in a conversation share its random effect. For ticks this is a linear
 probability model, on the same scale as the rates beside it.
 
 The clustered estimates weigh every message alike; a mixed model gives a worker with many messages less weight the more
@@ -66,21 +67,26 @@ class MixedFit:
 
 
 def fit(
-    sums: Floats, squares: Floats, totals: Floats, model: NDArray[np.int64], worker: NDArray[np.int64]
+    sums: Floats,
+    squares: Floats,
+    totals: Floats,
+    model: NDArray[np.int64],
+    worker: NDArray[np.int64],
+    conversation: NDArray[np.int64],
 ) -> MixedFit | None:
     """Fit by restricted maximum likelihood.
 
     Args:
-        sums, squares: of the observations of each conversation, and of their squares.
-        totals: how many observations; conversations without any are left out.
-        model, worker: of each conversation, numbers from 0.
+        sums, squares: of the observations of each model in a conversation, and of their squares.
+        totals: how many observations; entries without any are left out.
+        model, worker, conversation: of each entry, numbers from 0; a conversation has one worker.
 
     Returns:
         None where there is nothing to fit.
     """
     used = totals > 0
     sums, squares, totals = sums[used], squares[used], totals[used]
-    model, worker = model[used], worker[used]
+    model, worker, conversation = model[used], worker[used], conversation[used]
     kinds, group = np.unique(model, return_inverse=True)
     _, number = np.unique(worker, return_inverse=True)
     workers = int(number.max(initial=-1)) + 1
@@ -89,25 +95,39 @@ def fit(
         return None
     averages = sums / totals
     within = float(np.sum(squares - sums * averages))
-    has_repeats = bool((totals > 1).any())
+    _, member = np.unique(conversation, return_inverse=True)
+    size = np.bincount(member, totals)
+    has_repeats = bool((size > 1).any())
     cell = number * len(kinds) + group
+    # Most conversations have one model; only those of several need a row of counts by model.
+    is_shared = np.bincount(member)[member] > 1
+    shared, row = np.unique(member[is_shared], return_inverse=True)
+    counts = np.bincount(row * len(kinds) + group[is_shared], totals[is_shared], len(shared) * len(kinds))
+    counts = counts.reshape(len(shared), len(kinds))
+    sums_shared = np.bincount(row, sums[is_shared], len(shared))
 
     def parts(scales: Floats) -> tuple[Floats, Floats, float, float]:
         """Means, information over σ², σ², and minus twice the restricted log-likelihood without constants."""
         ratio_conversation, ratio_worker = scales**2
-        weight = 1 / (ratio_conversation + 1 / totals)
+        damping = 1 / (1 + ratio_conversation * size)
+        weight = totals * damping[member]
+        alone = np.where(is_shared, totals, weight)  # of those shared, what they have in common is taken off below
+        common = ratio_conversation * damping[shared]
         table = np.bincount(cell, weight, workers * len(kinds)).reshape(workers, len(kinds))
         scored = np.bincount(cell, weight * averages, workers * len(kinds)).reshape(workers, len(kinds)).sum(1)
         of_worker = table.sum(1)
         shrink = ratio_worker / (1 + ratio_worker * of_worker)
+        shared_part = (counts * common[:, None]).T @ counts
         information = np.diag(table.sum(0)) - (table * shrink[:, None]).T @ table
-        right = np.bincount(group, weight * averages, len(kinds)) - table.T @ (shrink * scored)
+        information += np.diag(np.bincount(group, alone - weight, len(kinds))) - shared_part
+        right = np.bincount(group, alone * averages, len(kinds)) - counts.T @ (common * sums_shared)
+        right -= table.T @ (shrink * scored)
         means = np.linalg.solve(information, right)
-        square = float(weight @ averages**2 - shrink @ scored**2 - means @ right)
+        square = float(alone @ averages**2 - common @ sums_shared**2 - shrink @ scored**2 - means @ right)
         variance = max((within + square) / (observations - len(kinds)), 0.0)
         criterion = (
             (observations - len(kinds)) * math.log(max(variance, 1e-300))
-            - float(np.log(weight).sum())
+            - float(np.log(damping).sum())
             + float(np.log1p(ratio_worker * of_worker).sum())
             + float(np.linalg.slogdet(information)[1])
         )
@@ -144,13 +164,13 @@ def mixed(data: Data) -> pd.DataFrame:
     """A row a model and metric, and a row a pair of models and metric (``model_a`` less ``model_b``).
 
     Intervals are t intervals with workers less one degrees of freedom. Rates of whole conversations and ratings have one
-    observation a conversation, so their `sd_conversation` is part of `sd_residual`.
+    observation a conversation (but for two chats that are compared), so their `sd_conversation` is part of `sd_residual`.
     """
     rows: list[dict[str, object]] = []
     for metric in data.metrics:
         # A tick is 0 or 1, and so is a clean conversation; a conversation has one rating of a kind.
         squares = metric.sums if metric.kind == "rate" else metric.sums**2
-        found = fit(metric.sums, squares, metric.totals, data.model, data.worker)
+        found = fit(metric.sums, squares, metric.totals, data.model, data.worker, data.conversation)
         if found is None:
             continue
         facts = {

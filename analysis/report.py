@@ -32,6 +32,7 @@ from model_chat.analysis.preference_report import preference_content, preference
 from model_chat.analysis.remarks import remarks
 from model_chat.analysis.settings import NO_LIMIT
 from model_chat.analysis.summary import Summary, records
+from model_chat.configuration.comparison import SIDES
 from model_chat.records.schema import MODEL_IDX, NONE_ALL_GOOD
 from model_chat.records.writing import whole_file
 
@@ -277,7 +278,7 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
             "context": "",
             "turns": [],
         }
-    compared = _comparisons(corpus, wanted)
+    compared = _comparisons(corpus, wanted, settings.problem_buckets)
     parts: dict[int, list[dict[str, Any]]] = {}
     for row in _of_wanted(corpus.parts, wanted):
         own = parts.setdefault(row["conversation"], [])
@@ -315,7 +316,7 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
     return list(entries.values())
 
 
-def _comparisons(corpus: Corpus, wanted: set[int]) -> dict[int, list[dict[str, Any]]]:
+def _comparisons(corpus: Corpus, wanted: set[int], buckets: Sequence[str]) -> dict[int, list[dict[str, Any]]]:
     """The judgements of two replies in the conversations to browse, in order, as plain data."""
     found: dict[int, list[dict[str, Any]]] = {}
     for row in _of_wanted(corpus.judgements, wanted):
@@ -323,8 +324,14 @@ def _comparisons(corpus: Corpus, wanted: set[int]) -> dict[int, list[dict[str, A
             {
                 "turn": row["turn_idx"],
                 "question": row["question"],
-                "left": {"model": row["left"], "text": row["left_text"]},
-                "right": {"model": row["right"], "text": row["right_text"]},
+                **{
+                    side: {
+                        "model": row[side],
+                        "text": row[f"{side}_text"],
+                        "ticks": [i for i, bucket in enumerate(buckets) if bucket in (row[f"{side}_ticked"] or ())],
+                    }
+                    for side in SIDES
+                },
                 "pick": row["pick"],
                 "strength": row["strength"],
                 "reason": row["reason"],

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from model_chat.bot_agent import BotAgent, Reply
 from model_chat.comparing.pair import BotPair
-from model_chat.comparing.two_replies import SIDES
-from model_chat.configuration.comparison import ComparisonSettings
+from model_chat.configuration.comparison import SIDES, ComparisonSettings
 from model_chat.conversation.dialogue import Dialogue
 from model_chat.conversation.human_agent import CHAT_DONE, COMPARISON_DONE, HumanAgent
 from model_chat.conversation.incoming import Accepted, Judgement

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from typing import Any
 
 from model_chat.bot_agent import BotAgent, Reply, ask_at_once
 from model_chat.comparing.pair import BotPair
-from model_chat.comparing.two_replies import SIDES, CommonStart, both_of
-from model_chat.configuration.comparison import ComparisonSettings
+from model_chat.comparing.two_replies import CommonStart, both_of
+from model_chat.configuration.comparison import SIDES, ComparisonSettings
 from model_chat.conversation.dialogue import Dialogue
 from model_chat.conversation.growing_reply import GrowingReply
 from model_chat.conversation.human_agent import COMPARISON_DONE, HumanAgent
@@ -151,7 +151,14 @@ class ComparedBots(BotPair):
             for side, speaker, reply in zip(SIDES, replies.speakers, replies.replies, strict=True)
         }
 
-    def judge(self, turn_idx: int, replies: ComparedReplies, judgement: Judgement, timestamp: float) -> Comparison:
+    def judge(
+        self,
+        turn_idx: int,
+        replies: ComparedReplies,
+        judgement: Judgement,
+        timestamp: float,
+        ticks: Mapping[str, dict[str, bool]] | None = None,
+    ) -> Comparison:
         """Make the record of a judgement, and draw what the conversation goes on with where the pick does not decide it.
 
         Args:
@@ -159,12 +166,18 @@ class ComparedBots(BotPair):
             replies: what was compared.
             judgement: what the worker said.
             timestamp: epoch seconds.
+            ticks: side -> bucket -> ticked, where boxes are ticked for both replies.
         """
         drawn = SIDES[self._rng.randrange(2)]
         decides = self.settings.continue_with == "pick" and judgement.pick in SIDES
         left, right = (
-            ComparedReply(model_nickname=self._models[speaker], text=reply.text, generation=reply.generation)
-            for speaker, reply in zip(replies.speakers, replies.replies, strict=True)
+            ComparedReply(
+                model_nickname=self._models[speaker],
+                text=reply.text,
+                generation=reply.generation,
+                problem_data=None if ticks is None else ticks[side],
+            )
+            for side, speaker, reply in zip(SIDES, replies.speakers, replies.replies, strict=True)
         )
         return Comparison(
             turn_idx=turn_idx,
@@ -261,19 +274,27 @@ class ReplyComparison:
         if replies is None:
             raise RuntimeError("There is nothing to judge.")
         (judgement,) = accepted.judgements
-        judged = bots.judge(turn_idx, replies, judgement, time.time())
+        ticks = accepted.problem_data_of_replies
+        judged = bots.judge(turn_idx, replies, judgement, time.time(), ticks)
         self._human.control(
             COMPARISON_DONE,
             turn_idx=turn_idx,
             utterance_idx=self._dialogue.page_idx,
             **judged.model_dump(mode="json", include={"pick", "strength", "reason", "continued_with"}),
             message_id=accepted.message_id,
+            **({} if ticks is None else {"problem_data_of_replies": ticks}),
         )
         self.judgements.append(judged)
         self._shown = None
         side = judged.continued_with or "left"
         reply = bots.reply_on(side, replies)
-        self._dialogue.add(MODEL_IDX, reply.text, generation=reply.generation, model_nickname=reply.model_nickname)
+        self._dialogue.add(
+            MODEL_IDX,
+            reply.text,
+            generation=reply.generation,
+            model_nickname=reply.model_nickname,
+            problem_data=None if ticks is None else ticks[side],
+        )
         bots.continue_with(side, replies)
 
     def unjudged_cost_usd(self) -> float:

@@ -8,10 +8,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Protocol, TypeVar
 
+from model_chat.configuration.comparison import SIDES
 from model_chat.records.schema import Generation
 from model_chat.serving.pool import ModelFailureError
-
-SIDES = ("left", "right")
 
 
 class _Made(Protocol):

@@ -11,6 +11,9 @@ METHODS = (PER_TURN, PAIRED)
 POINTS = (2, 3, 5, 7)
 TIES = ("none", "tie", "both_bad", "both")
 CONTINUE = ("pick", "random")
+CONTINUED, BOTH = "continued", "both"
+BOXES = (CONTINUED, BOTH)
+SIDES = ("left", "right")
 SEPARATOR = "|"
 """Between the two nicknames of a pair, in the flag and in the records."""
 
@@ -25,6 +28,7 @@ class ComparisonSettings:
         continue_with: ``pick``: the conversation goes on with the reply that was picked; ``random``: with either.
         seed: of the sides, and of the reply that a conversation goes on with where no pick decides.
         is_paired: whole chats are compared: one with each model, one after the other.
+        boxes: ``continued``: boxes are ticked for the reply that the conversation goes on with; ``both``: for both replies.
     """
 
     points: int = 2
@@ -33,6 +37,7 @@ class ComparisonSettings:
     reason: bool = False
     seed: int = 42
     is_paired: bool = False
+    boxes: str = CONTINUED
 
     @property
     def levels(self) -> int:
@@ -51,7 +56,12 @@ class ComparisonSettings:
 
     def for_page(self) -> dict[str, Any]:
         """What the page is told of it when it asks for a judgement."""
-        return {"points": self.points, "ties": self.ties, "reason": self.reason}
+        return {
+            "points": self.points,
+            "ties": self.ties,
+            "reason": self.reason,
+            **({"boxes": True} if self.boxes == BOTH else {}),
+        }
 
     def seed_of(self, assignment_id: str) -> str:
         """Return the seed of one conversation's draws, from what its record holds."""
@@ -69,6 +79,7 @@ class ComparisonSettings:
             args.comparison_reason,
             args.random_seed,
             args.comparison == PAIRED,
+            args.comparison_boxes,
         )
 
 
@@ -86,6 +97,7 @@ def comparison_faults(prefix: str, args: Any) -> list[str]:
         ("comparison_points", POINTS),
         ("comparison_ties", TIES),
         ("comparison_continue", CONTINUE),
+        ("comparison_boxes", BOXES),
     ):
         if args[name] not in allowed:
             found.append(f"{prefix}.{name}: '{args[name]}' is not available; give {_one_of(allowed)}.")
@@ -98,6 +110,16 @@ def comparison_faults(prefix: str, args: Any) -> list[str]:
         found.append(
             f"{prefix}.comparison_continue: 'random' has no effect with {prefix}.comparison={PAIRED}, where no chat goes on "
             f"after a judgement; leave it out, or give {prefix}.comparison={PER_TURN}."
+        )
+    if args.comparison_boxes == BOTH and args.comparison == PAIRED:
+        found.append(
+            f"{prefix}.comparison_boxes: 'both' has no effect with {prefix}.comparison={PAIRED}, where boxes are ticked for "
+            f"each reply of both chats; leave it out, or give {prefix}.comparison={PER_TURN}."
+        )
+    if args.comparison_boxes == BOTH and not args.annotations_config_path:
+        found.append(
+            f"{prefix}.comparison_boxes: 'both' needs boxes, and {prefix}.annotations_config_path is not set; give it the "
+            "file of the boxes, or leave comparison_boxes out."
         )
     if args.stream_replies and not (args.reply_first_seconds > 0 and args.reply_chars_per_second > 0):
         found.append(

@@ -42,6 +42,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         B + "comparison_continue",
         B + "comparison_allow_self",
         B + "comparison_reason",
+        B + "comparison_boxes",
         B + "max_model_spend_usd",
         B + "random_seed",
     ),

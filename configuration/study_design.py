@@ -35,11 +35,17 @@ from model_chat.errors import ConfigurationError
 MODEL, PROMPT = "model", "prompt"
 """Factors that are no flag: the model's nickname, and a text that is added to its system prompt."""
 PACE_FLAGS = ("reply_first_seconds", "reply_chars_per_second")
-COMPARISON_FLAGS = ("comparison_points", "comparison_ties", "comparison_continue", "comparison_reason")
+COMPARISON_FLAGS = (
+    "comparison_points",
+    "comparison_ties",
+    "comparison_continue",
+    "comparison_reason",
+    "comparison_boxes",
+)
 DIFFERING_FLAGS = ("num_turns", "max_resp_time", "time_extensions", "include_persona", *PACE_FLAGS, *COMPARISON_FLAGS)
 """Flags below ``mephisto.blueprint`` that may differ between conversations. All others are the same for a whole run: they
 are public before anybody is given a condition, or decide how the run's models are loaded."""
-_TEXTS = (MODEL, PROMPT, "comparison_ties", "comparison_continue")
+_TEXTS = (MODEL, PROMPT, "comparison_ties", "comparison_continue", "comparison_boxes")
 """Factors whose values are texts; those of all others are numbers, or true and false."""
 _POSSIBLE = (MODEL, PROMPT, *DIFFERING_FLAGS)
 MOST_CELLS = 1000

@@ -16,6 +16,7 @@ _COMPARISON_FIELDS = {
     "comparison_ties": "ties",
     "comparison_continue": "continue_with",
     "comparison_reason": "reason",
+    "comparison_boxes": "boxes",
 }
 """Flag -> field of ``ComparisonSettings``."""
 

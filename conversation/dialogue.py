@@ -150,12 +150,14 @@ class Dialogue:
         fake_start: bool = False,
         generation: Generation | None = None,
         model_nickname: str | None = None,
+        problem_data: dict[str, bool] | None = None,
     ) -> None:
         """Add an utterance, and tell the page.
 
         Args:
             accepted: the worker's message, of which the page has to know that it has arrived.
             model_nickname: of the model, where there are two.
+            problem_data: the boxes of a reply that was annotated before it became an utterance.
         """
         now = time.time()
         utterance = Utterance(
@@ -170,10 +172,13 @@ class Dialogue:
             generation=generation,
             model_nickname=model_nickname,
             chat_idx=self.chat_idx,
+            problem_data=problem_data,
         )
         task_data: dict[str, Any] = {"utterance_idx": self.page_idx, "agent_idx": agent_idx}
         if self.chat_idx is not None:
             task_data["chat_idx"] = self.chat_idx
+        if problem_data is not None:
+            task_data.update(problem_data=problem_data, annotated_utterance_idx=self.page_idx)
         if accepted is not None:
             task_data |= {"message_id": accepted.message_id, **self.told_of_reply(accepted)}
             task_data |= self._count(accepted)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_chat.configuration.annotations import AnnotationsConfig, check_ticks
-from model_chat.configuration.comparison import ComparisonSettings
+from model_chat.configuration.comparison import SIDES, ComparisonSettings
 from model_chat.configuration.worker_texts import worker_text
 from model_chat.errors import RefusedError as RefusedError
 from model_chat.records.authenticity import MessageCounts
@@ -34,6 +34,7 @@ class Expected:
         takes_text: whether the model can be shown a message whole; None: any.
         check_reply: checks the answers to the items of the last reply; None where nothing is asked of it.
         wants_text: whether a message is written; an annotation of a finished conversation has none.
+        boxes_of_both: the task's buckets when they are to be ticked for both of two replies that are compared, else None.
         compared_chats: number of questions about two whole chats that are compared; 0: two replies are.
         closes_chat: the worker is to say that they have read the last reply of a chat.
     """
@@ -45,6 +46,7 @@ class Expected:
     takes_text: Callable[[str], bool] | None = None
     check_reply: Callable[[Any], dict[str, Any]] | None = None
     comparison: ComparisonSettings | None = None
+    boxes_of_both: AnnotationsConfig | None = None
     wants_text: bool = True
     compared_chats: int = 0
     closes_chat: bool = False
@@ -75,6 +77,7 @@ class Accepted:
         final_ratings: one a question, or None.
         reply_answers: item -> answer about the last reply of the model, or None when nothing is asked of it.
         judgements: of two replies: one; of two chats: one a question; else none.
+        problem_data_of_replies: side -> bucket -> ticked for two replies that are compared, or None when that is not asked.
         counts: what the page counted while the message was written, as far as it can be true; None without any.
     """
 
@@ -85,6 +88,7 @@ class Accepted:
     timing: Timing | None
     reply_answers: dict[str, Any] | None = None
     judgements: tuple[Judgement, ...] = ()
+    problem_data_of_replies: dict[str, dict[str, bool]] | None = None
     counts: MessageCounts | None = None
 
 
@@ -152,6 +156,7 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
             else:
                 text, ratings = _no_text(packet, worker_text("rating.nothing_to_write")), None
         ticks = _check_annotation(task_data.get("problem_data_for_prior_message"), expected.annotations)
+        ticks_of_both = _check_boxes_of_both(task_data.get("problem_data_of_replies"), expected.boxes_of_both)
         reply_answers = _check_reply(task_data.get("reply_answers"), expected)
         if text and expected.takes_text is not None and not expected.takes_text(text):
             raise RefusedError("too_long", worker_text("messages.too_long_for_partner"))
@@ -160,7 +165,7 @@ def check_packet(packet: Any, expected: Expected, taken: Collection[str]) -> Acc
         raise
     timing = read_timing(task_data.get("timing"))
     counts = MessageCounts.of(task_data.get("authenticity"))
-    return Accepted(message_id, text, ticks, ratings, timing, reply_answers, judgements, counts)
+    return Accepted(message_id, text, ticks, ratings, timing, reply_answers, judgements, ticks_of_both, counts)
 
 
 def _check_reply(given: Any, expected: Expected) -> dict[str, Any] | None:
@@ -267,6 +272,24 @@ def _check_annotation(ticks: Any, config: AnnotationsConfig | None) -> dict[str,
             raise RefusedError("annotation_unexpected", worker_text("boxes.no_reply"))
         return None
     return check_ticks(config, ticks)
+
+
+def _check_boxes_of_both(ticks: Any, config: AnnotationsConfig | None) -> dict[str, dict[str, bool]] | None:
+    if config is None:
+        if ticks is not None:
+            raise RefusedError("annotation_unexpected", worker_text("boxes.no_reply"))
+        return None
+    if ticks is None:
+        raise RefusedError("annotation_missing", worker_text("boxes.missing_for_two"))
+    if not isinstance(ticks, dict) or not ticks.keys() <= set(SIDES):
+        raise RefusedError("malformed", worker_text("boxes.damaged"))
+    checked = {}
+    for side in SIDES:
+        of_one = ticks.get(side)
+        if of_one is None or (isinstance(of_one, dict) and True not in of_one.values()):
+            raise RefusedError("annotation_missing", worker_text("boxes.missing_for_two"))
+        checked[side] = check_ticks(config, of_one)
+    return checked
 
 
 def read_timing(timing: Any) -> Timing | None:

@@ -97,13 +97,17 @@ def entry_of(conversation: ReadConversation, source: Source) -> Entry:
     said = [line for line in conversation.dialog if not line.fake_start]
     times = [line.timestamp for line in conversation.dialog if line.timestamp]
     human = [line for line in said if line.agent_idx == HUMAN_IDX]
+    others = [one.not_taken for one in conversation.comparisons or () if one.not_taken is not None]
     marked = [line for line in said if line.agent_idx == MODEL_IDX and line.problem_data]
+    marked_others = [other for other in others if other.problem_data]
     marks: dict[str, int] = {}
     marks_of: dict[str, tuple[int, dict[str, int]]] = {}
-    for line in marked:
-        speaker = line.model_nickname or conversation.model_nickname
+    judged = [(line.model_nickname, line.problem_data) for line in marked]
+    judged += [(other.model_nickname, other.problem_data) for other in marked_others]
+    for nickname, ticks in judged:
+        speaker = nickname or conversation.model_nickname
         count, own = marks_of.get(speaker, (0, {}))
-        for name, value in (line.problem_data or {}).items():
+        for name, value in (ticks or {}).items():
             marks[name] = marks.get(name, 0) + (value is True)
             own[name] = own.get(name, 0) + (value is True)
         marks_of[speaker] = (count + 1, own)
@@ -120,7 +124,7 @@ def entry_of(conversation: ReadConversation, source: Source) -> Entry:
         turns=len(human),
         ratings=dict(zip(questions_of(raw, len(conversation.ratings or ())), conversation.ratings or (), strict=False)),
         marks=marks,
-        marked=len(marked),
+        marked=len(judged),
         marks_of=marks_of,
         signals=tuple(dict.fromkeys(_signals(conversation, raw))),
         left_at=_left_at(raw, len(human)) if status == LEFT else None,

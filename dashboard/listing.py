@@ -185,7 +185,12 @@ def _turns(conversation: ReadConversation, names: Names) -> list[dict[str, Any]]
             turn["strength"] = comparison.strength
             turn["pick_reason"] = comparison.reason
             turn["replies"] = [
-                {"side": side, "text": reply.text, "model": names.model(reply.model_nickname)}
+                {
+                    "side": side,
+                    "text": reply.text,
+                    "model": names.model(reply.model_nickname),
+                    "annotations": dict(reply.problem_data or {}),
+                }
                 for side, reply in (("left", comparison.left), ("right", comparison.right))
             ]
         turns.append(turn)

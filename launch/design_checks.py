@@ -220,7 +220,9 @@ def comparison_faults_of(args: DictConfig, design: StudyDesign | None) -> list[s
     for cell in design.cells:
         levels = tuple((name, cell.conditions[name]) for name in names)
         if levels not in found:
-            flags = {name: args[name] for name in (*_COMPARED, "comparison", "stream_replies")}
+            flags = {
+                name: args[name] for name in (*_COMPARED, "comparison", "stream_replies", "annotations_config_path")
+            }
             found[levels] = comparison_faults(BLUEPRINT, OmegaConf.create(flags | design.flag_values(cell)))
     everywhere = [fault for fault in next(iter(found.values())) if all(fault in own for own in found.values())]
     return everywhere + [

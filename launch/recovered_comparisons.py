@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from model_chat.configuration.comparison import SIDES
 from model_chat.conversation.human_agent import COMPARISON, COMPARISON_DONE
 from model_chat.records.schema import Comparison, Generation
 
@@ -32,7 +33,7 @@ def comparisons_of(messages: Iterable[dict[str, Any]], generations: Mapping[str,
         elif data.get("control") == COMPARISON_DONE and (earlier := shown.pop(turn, None)) is not None:
             try:
                 found += _judgements(earlier, data, message.get("timestamp"), generations)
-            except (ValidationError, KeyError, TypeError) as error:
+            except (ValidationError, KeyError, TypeError, AttributeError) as error:
                 logger.warning("A damaged comparison is left out of a conversation that is recovered: %s", error)
     return found
 
@@ -46,7 +47,7 @@ def cost_of_unjudged(messages: Iterable[dict[str, Any]], generations: Mapping[st
         if control in (COMPARISON, COMPARISON_DONE):
             last = message if control == COMPARISON else {}
     made = generations.get(str(last.get("update_id")), {})
-    sides = [made.get(side) for side in ("left", "right")] if isinstance(made, Mapping) else []
+    sides = [made.get(side) for side in SIDES] if isinstance(made, Mapping) else []
     return sum(Generation.of(side.get("generation")).cost_usd or 0.0 for side in sides if isinstance(side, Mapping))
 
 
@@ -69,7 +70,9 @@ def _judgements(
     """
     made = generations[shown["update_id"]]
     is_paired = "judgements" in done
-    sides = {side: _side(made[side], None if is_paired else shown["task_data"][side]) for side in ("left", "right")}
+    sides = {side: _side(made[side], None if is_paired else shown["task_data"][side]) for side in SIDES}
+    for side, ticks in (done.get("problem_data_of_replies") or {}).items():
+        sides[side]["problem_data"] = ticks
     found = [
         {
             "turn_idx": None if is_paired else done["turn_idx"],

@@ -292,9 +292,6 @@ def dialog_of(
         except (ValidationError, KeyError, TypeError) as error:
             logger.warning("A damaged utterance is left out of a conversation that is recovered: %s", error)
             continue
-        annotated = by_page_idx.get(annotated_idx)
-        if annotated is not None:
-            annotated.problem_data = annotation
         generation = generations.get(str(message.get("update_id")))
         if generation is not None:
             utterance.generation = Generation.of(generation)
@@ -302,6 +299,9 @@ def dialog_of(
         dialog.append(utterance)
         page_idx = data.get("utterance_idx")
         by_page_idx[page_idx if isinstance(page_idx, int) else len(dialog) - 1] = utterance
+        annotated = by_page_idx.get(annotated_idx)  # an earlier reply, or a compared one that was annotated before
+        if annotated is not None:
+            annotated.problem_data = annotation
     return [utterance.to_dict() for utterance in dialog]
 
 

@@ -176,6 +176,8 @@ class ReadComparedReply(BaseModel):
     model_nickname: Annotated[str, Field(min_length=1)]
     text: str | None = None
     generation: Annotated[Generation | None, BeforeValidator(_generation)] = None
+    problem_data: Annotated[dict[str, Any] | None, BeforeValidator(_ticks)] = None
+    """Bucket -> ticked, where boxes were ticked for both replies."""
 
 
 class ReadComparison(BaseModel):
@@ -189,6 +191,13 @@ class ReadComparison(BaseModel):
     strength: Annotated[int, Field(ge=0, lt=128)] | None = None
     reason: str | None = None
     continued_with: Literal["left", "right"] | None = None
+
+    @property
+    def not_taken(self) -> ReadComparedReply | None:
+        """The reply with which the conversation did not go on: in no dialogue. None for two conversations."""
+        if self.continued_with is None:
+            return None
+        return self.right if self.continued_with == "left" else self.left
 
 
 class ReadConversation(BaseModel):
@@ -236,9 +245,7 @@ class ReadConversation(BaseModel):
     def cost_usd(self) -> float:
         """Return what the model's replies have cost, as far as it is known; US dollars."""
         made = [*(utterance.generation for utterance in self.dialog), self.failed_generation]
-        for comparison in self.comparisons or ():  # the other reply is in the dialogue
-            if comparison.continued_with is not None:
-                made.append((comparison.right if comparison.continued_with == "left" else comparison.left).generation)
+        made += [judged.not_taken.generation for judged in self.comparisons or () if judged.not_taken is not None]
         return sum(generation.cost_usd or 0.0 for generation in made if generation is not None)
 
 

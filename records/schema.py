@@ -143,6 +143,8 @@ class ComparedReply(_Strict):
     text: str | None = None
     """None where whole conversations were compared."""
     generation: Generation | None = None
+    problem_data: dict[str, bool] | None = None
+    """Bucket -> ticked, where boxes were ticked for both replies; left out of what is saved where they were not."""
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
@@ -281,6 +283,8 @@ class Conversation(_Strict):
         for saved, comparison in zip(data["comparisons"] or (), self.comparisons or (), strict=True):
             for side, reply in (("left", comparison.left), ("right", comparison.right)):
                 saved[side]["generation"] = None if reply.generation is None else reply.generation.saved()
+                if reply.problem_data is None:
+                    del saved[side]["problem_data"]
         return {"dialog": [utterance.to_dict() for utterance in self.dialog], **data}
 
     @classmethod

@@ -305,7 +305,9 @@ class SimulatedWorker:
                 if data["agent_idx"] == 1:
                     lengths[data.get("chat_idx", 0)] += len(update["text"])
                     reply = "" if update.get("fake_start", False) or data.get("attention_check") else update["text"]
-                    to_annotate = not update.get("fake_start", False) and data.get("annotate", True)
+                    to_annotate = not update.get("fake_start", False) and data.get(
+                        "annotate", "problem_data" not in data
+                    )
                     now = time.monotonic()
                     if self.outcome.first_message is None:
                         self.outcome.first_message = now - started
@@ -360,7 +362,13 @@ class SimulatedWorker:
                     await self.send_update({"comparison": judged})
                 elif data["ask"] == "comparison":
                     left, right = (len(shown[side]["text"]) for side in ("left", "right"))
-                    await self.send_update({"comparison": self.person.judgement(data, left, right)})
+                    answer = {"comparison": self.person.judgement(data, left, right)}
+                    if data.get("boxes"):
+                        buckets = self.config["annotation"]["buckets"]
+                        answer["problem_data_of_replies"] = {
+                            side: await self.person.ticks(buckets) for side in ("left", "right")
+                        }
+                    await self.send_update(answer)
                 elif data["ask"] == "chat_done":
                     await self.send_update({**answer, "chat_done": True})
                 elif data["ask"] == "final_rating":

@@ -563,3 +563,37 @@ def test_quotas_of_pairs_and_cells_are_exact_with_many_at_once(tmp_path: Path) -
 
     assert [count.done for count in quota.counts()] == [25] * 4
     assert (pairs.count("a|b"), pairs.count("a|c")) == (50, 50)
+
+
+def ticked_for_both(side: str, **of_sides: Any) -> Any:
+    return message("", comparison={"pick": side}, problem_data_of_replies=of_sides)
+
+
+def test_boxes_of_both_replies_are_saved_for_each_and_asked_once() -> None:
+    world, human = talk(
+        message("One.", "none_all_good"),
+        pick("left"),
+        ticked_for_both("left", left={"bucket_0": True}),
+        ticked_for_both("left", left={"bucket_0": True}, right={"none_all_good": True}),
+        message("Two."),
+        ticked_for_both("right", left={"bucket_0": True}, right={"none_all_good": True}),
+        rating(4),
+        annotations=SHORT_CHAT["annotations"],
+        comparison={"boxes": "both"},
+    )
+    assert [refused["code"] for refused in human.controls("refused")] == ["annotation_missing"] * 2
+    assert [turn.get("boxes") for turn in human.controls("your_turn")] == [None, True, None, True, None]
+    saved = world.get_custom_task_data()
+    bad = {"bucket_0": True, "bucket_1": False, "none_all_good": False}
+    good = {"bucket_0": False, "bucket_1": False, "none_all_good": True}
+    for entry, done in zip(saved["comparisons"], human.controls("comparison_done"), strict=True):
+        assert (entry["left"]["problem_data"], entry["right"]["problem_data"]) == (bad, good)
+        assert done["problem_data_of_replies"] == {"left": bad, "right": good}
+    replies = [line["problem_data"] for line in saved["dialog"] if line["agent_idx"] == 1]
+    assert replies == [good, bad, good], "the opening's, then those of the replies that went on"
+    assert Conversation.from_dict(saved).to_dict() == saved
+
+
+def test_records_without_boxes_of_both_have_no_key_for_them() -> None:
+    world, _ = talk(*TWO_TURNS)
+    assert all("problem_data" not in entry["left"] for entry in world.get_custom_task_data()["comparisons"])

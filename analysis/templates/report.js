@@ -32,7 +32,7 @@
     if (worker && conversation.worker !== worker) return false;
     if (bucket) {
       const number = data.buckets.findIndex((entry) => entry.key === bucket);
-      if (!conversation.turns.some((turn) => turn.ticks && turn.ticks.includes(number))) return false;
+      if (!conversation.turns.some((turn) => ticksOf(turn).includes(number))) return false;
     }
     if (rating === "none" && conversation.ratings) return false;
     if (rating && rating !== "none" && !(conversation.ratings || []).includes(Number(rating))) return false;
@@ -42,6 +42,20 @@
 
   const PICKS = { left: "left preferred", right: "right preferred", tie: "tie", both_bad: "both bad" };
   const CHAT_PICKS = { ...PICKS, left: "first chat preferred", right: "second chat preferred" };
+
+  function marksOf(numbers) {
+    const ticks = element("ul", "ticks");
+    for (const number of numbers) {
+      const bucket = data.buckets[number];
+      ticks.append(element("li", bucket.key === data.good ? "good" : "", bucket.name));
+    }
+    return ticks;
+  }
+
+  function ticksOf(turn) {
+    const sides = turn.compared ? [...turn.compared.left.ticks, ...turn.compared.right.ticks] : [];
+    return [...(turn.ticks || []), ...sides];
+  }
 
   function comparison(judged) {
     const block = element("div", "compared");
@@ -55,6 +69,7 @@
       if (judged.continued === side) marks.push("continued");
       reply.append(element("p", "quiet", marks.join(" · ")));
       if (judged[side].text !== null) reply.append(element("p", "", judged[side].text));
+      if (judged[side].ticks.length) reply.append(marksOf(judged[side].ticks));
       sides.append(reply);
     }
     block.append(sides);
@@ -71,14 +86,10 @@
     row.append(element("span", "who", human ? "Worker" : turn.compared ? "Two replies" : turn.model || "Model"));
     if (turn.compared) row.append(comparison(turn.compared));
     else row.append(element("p", "", turn.text));
-    if (turn.ticks && turn.ticks.length) {
+    const isInSides = turn.compared && (turn.compared.left.ticks.length || turn.compared.right.ticks.length);
+    if (turn.ticks && turn.ticks.length && !isInSides) {
       if (turn.compared) row.append(element("span", "who", "Marked in the reply of " + turn.model + ":"));
-      const ticks = element("ul", "ticks");
-      for (const number of turn.ticks) {
-        const bucket = data.buckets[number];
-        ticks.append(element("li", bucket.key === data.good ? "good" : "", bucket.name));
-      }
-      row.append(ticks);
+      row.append(marksOf(turn.ticks));
     }
     return row;
   }

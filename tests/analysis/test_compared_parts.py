@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from model_chat.analysis import compile_results
 from model_chat.analysis.compiler import ModelChatResultsCompiler
+from model_chat.analysis.majority import majority_labels
 from model_chat.analysis.measures import dialog_digest, item_digests, measure
+from model_chat.analysis.mixed import fit
 from model_chat.analysis.remarks import remarks
+from model_chat.analysis.report import browsable
 from model_chat.records.reading import parse_conversation
 
 from .conftest import BUCKETS, make_conversation
@@ -132,6 +137,57 @@ def test_each_compared_reply_counts_for_the_model_that_gave_it_and_the_rest_for_
     assert by_model(models, "clean_conversations", "clean_share") == {"a": (0, 0), "a|b": (0, 0), "b": (None, None)}
 
 
+def with_boxes_of_both(conversation: dict[str, Any]) -> dict[str, Any]:
+    """The same conversation, in which each reply that was not taken is marked as odd."""
+    taken = {line["text"]: line["problem_data"] for line in conversation["dialog"] if line["agent_idx"] == 1}
+    odd = {bucket: bucket == "odd" for bucket in BUCKETS}
+    for judged in conversation["comparisons"]:
+        for side in ("left", "right"):
+            judged[side]["problem_data"] = taken.get(judged[side]["text"], odd)
+    return conversation
+
+
+def test_boxes_of_replies_that_were_not_taken_count_for_the_model_that_gave_them(study: Callable[..., Any]) -> None:
+    plain = study(per_turn("w1", "h1", "a|b")).summary
+    summary = study(with_boxes_of_both(per_turn("w2", "h2", "c|d"))).summary
+    models = summary.models
+    rows = by_model(models, "model_utterances", "annotated_utterances", "rude", "odd")
+    assert (rows["a"], rows["b"]) == ((2, 2, 2, 1), (2, 2, 0, 0))
+    assert (rows["c"], rows["d"]) == ((2, 3, 2, 2), (2, 4, 0, 2)), "d lost two of three, c one"
+    assert by_model(models, "clean_conversations")["c|d"] == 0
+    own = summary.estimates.set_index(["model_nickname", "metric"])
+    assert own.loc[("d", "odd"), ["value", "total"]].tolist() == [2 / 4, 4]
+    odd = summary.turns[summary.turns["bucket"] == "odd"].set_index(["model_nickname", "exchange"])
+    assert odd.loc[("d", 2), "rate"] == 1.0, "the reply to the first message, after the opening"
+    assert len(plain.data.corpus.turns) == 4
+
+
+def test_a_reply_that_was_not_taken_is_one_item_for_all_who_marked_it(
+    study: Callable[..., Any], save: Callable[..., Path]
+) -> None:
+    summary = study(with_boxes_of_both(per_turn()), with_boxes_of_both(per_turn("w2", "h2"))).summary
+    turns = summary.data.corpus.turns
+    assert len(turns) == 14
+    assert len(set(turns["history"].tolist())) == 7
+    agreement = summary.agreement.set_index("judged")
+    assert agreement.loc["odd", "items"] == 7
+    labels = majority_labels(summary.data)
+    assert len(labels) == 4 * len(BUCKETS), "majorities are of replies that are in the results"
+    assert set(labels["turn_idx"]) == {1, 3, 5, 7}
+
+
+def test_the_browser_has_the_boxes_of_both_replies(
+    save: Callable[..., Path], compiler: Callable[..., ModelChatResultsCompiler]
+) -> None:
+    save(with_boxes_of_both(per_turn()))
+    run = compiler(min_word_count=0)
+    with run._collected() as corpus:
+        (entry,) = browsable(run._summarise(corpus))
+    first = next(turn["compared"] for turn in entry["turns"] if "compared" in turn)
+    assert [BUCKETS[i] for i in first["left"]["ticks"]] == ["rude"]
+    assert [BUCKETS[i] for i in first["right"]["ticks"]] == ["odd"]
+
+
 def test_each_compared_chat_counts_for_its_model_and_the_pair_has_no_row(study: Callable[..., Any]) -> None:
     models = study(paired(), make_conversation("a", "w9", "h9", labels=[(), ("rude",)])).summary.models
     columns = ("conversations", "model_utterances", "odd", "human_utterances", "human_words", "human_questions")
@@ -180,6 +236,28 @@ def test_pairs_are_compared_with_pairs_alone(study: Callable[..., Any]) -> None:
     assert not any(("|" in a) != ("|" in b) for a, b in zip(watched["model_a"], watched["model_b"], strict=True))
     mixed = summary.mixed[summary.mixed["about"] == "difference"]
     assert not any(("|" in a) != ("|" in b) for a, b in zip(mixed["model_a"], mixed["model_b"], strict=True))
+
+
+def test_mixed_models_take_both_models_of_a_conversation_as_one(study: Callable[..., Any]) -> None:
+    conversations = [per_turn(f"w{number % 4}", f"h{number}") for number in range(8)]
+    for number, conversation in enumerate(conversations):
+        for line in conversation["dialog"][number % 5 :]:
+            if line.get("problem_data"):
+                line["problem_data"]["odd"] = number % 3 == 0
+    summary = study(*conversations).summary
+    data = summary.data
+    (odd,) = (metric for metric in data.metrics if metric.name == "odd")
+    (own,) = summary.mixed[(summary.mixed["metric"] == "odd") & (summary.mixed["about"] == "difference")]["se"]
+    given = odd.sums, odd.sums, odd.totals, data.model, data.worker
+    a, b = data.models.index("a"), data.models.index("b")
+
+    def error_of_difference(conversations: Any) -> float:
+        found = fit(*given, conversations)
+        assert found is not None
+        return math.sqrt(found.covariance[a, a] + found.covariance[b, b] - 2 * found.covariance[a, b])
+
+    assert own == pytest.approx(error_of_difference(data.conversation))
+    assert own < error_of_difference(np.arange(len(data.model))) / 2
 
 
 def test_exchanges_are_counted_in_each_chat(study: Callable[..., Any]) -> None:

@@ -49,7 +49,7 @@ def simulate(
 @pytest.mark.filterwarnings("ignore::statsmodels.tools.sm_exceptions.ConvergenceWarning")
 def test_estimates_are_those_of_statsmodels(seed: int) -> None:
     sums, squares, model, worker, frame = simulate(np.random.default_rng(seed))
-    own = mixed.fit(sums, squares, np.full(len(sums), 5.0), model, worker)
+    own = mixed.fit(sums, squares, np.full(len(sums), 5.0), model, worker, np.arange(len(sums)))
     theirs = smf.mixedlm(
         "y ~ 0 + C(model)", frame, groups="worker", re_formula="1", vc_formula={"conversation": "0 + C(conversation)"}
     ).fit(reml=True)
@@ -62,9 +62,50 @@ def test_estimates_are_those_of_statsmodels(seed: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::statsmodels.tools.sm_exceptions.ConvergenceWarning")
+def test_two_models_in_one_conversation_share_its_effect() -> None:
+    """As where replies are compared; a third of the conversations has one model alone, and models speak unequally often."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for number in range(90):
+        v, u = rng.normal(0, 1.0), (0.8, -0.5, 0.2, 0.0, -0.9)[number % 5]
+        for _ in range(6):
+            model = number % 2 if number % 3 == 0 else int(rng.random() < 0.3)
+            rows.append((number % 5, number, model, 0.5 * model + u + v + rng.normal()))
+    frame = pd.DataFrame(rows, columns=["worker", "conversation", "model", "y"])
+    frame["square"] = frame["y"] ** 2
+    grouped = frame.groupby(["conversation", "model"])
+    entries = grouped.first().reset_index()
+    own = mixed.fit(
+        grouped["y"].sum().to_numpy(),
+        grouped["square"].sum().to_numpy(),
+        grouped["y"].count().to_numpy().astype(float),
+        *(entries[name].to_numpy() for name in ("model", "worker", "conversation")),
+    )
+    theirs = smf.mixedlm(
+        "y ~ 0 + C(model)", frame, groups="worker", re_formula="1", vc_formula={"conversation": "0 + C(conversation)"}
+    ).fit(reml=True)
+    assert own is not None
+    np.testing.assert_allclose(own.mean, theirs.fe_params, atol=2e-3)
+    np.testing.assert_allclose(own.covariance, theirs.cov_params().iloc[:2, :2], rtol=1e-2, atol=1e-4)
+    assert own.sd_conversation == pytest.approx(math.sqrt(theirs.vcomp[0]), rel=0.02)
+    gap = own.covariance[0, 0] + own.covariance[1, 1] - 2 * own.covariance[0, 1]
+    apart = mixed.fit(
+        grouped["y"].sum().to_numpy(),
+        grouped["square"].sum().to_numpy(),
+        grouped["y"].count().to_numpy().astype(float),
+        entries["model"].to_numpy(),
+        entries["worker"].to_numpy(),
+        np.arange(len(entries)),
+    )
+    assert apart is not None
+    other = apart.covariance[0, 0] + apart.covariance[1, 1] - 2 * apart.covariance[0, 1]
+    assert gap < other / 2, "within a conversation its own effect is the same for both"
+
+
+@pytest.mark.filterwarnings("ignore::statsmodels.tools.sm_exceptions.ConvergenceWarning")
 def test_with_one_observation_a_conversation_only_the_worker_is_random() -> None:
     sums, squares, model, worker, frame = simulate(np.random.default_rng(4), turns=1)
-    own = mixed.fit(sums, squares, np.ones(len(sums)), model, worker)
+    own = mixed.fit(sums, squares, np.ones(len(sums)), model, worker, np.arange(len(sums)))
     theirs = smf.mixedlm("y ~ 0 + C(model)", frame, groups="worker").fit(reml=True)
     assert own is not None
     assert math.isnan(own.sd_conversation)
@@ -76,7 +117,7 @@ def test_a_balanced_design_has_the_means_of_the_models() -> None:
     # Each of 3 workers rates both models once: REML gives the plain means, and the error of the difference without workers.
     sums = np.array([1.0, 2.0, 3.0, 5.0, 2.0, 2.0])
     model, worker = np.array([0, 1, 0, 1, 0, 1]), np.array([0, 0, 1, 1, 2, 2])
-    own = mixed.fit(sums, sums**2, np.ones(6), model, worker)
+    own = mixed.fit(sums, sums**2, np.ones(6), model, worker, np.arange(6))
     assert own is not None
     np.testing.assert_allclose(own.mean, [2.0, 3.0])
     gaps = np.array([1.0, 2.0, 0.0])
@@ -96,7 +137,8 @@ def test_a_balanced_design_has_the_means_of_the_models() -> None:
 def test_there_is_no_fit_without_workers_or_variance(sums: list[float], worker: list[int]) -> None:
     values = np.array(sums)
     model = np.arange(len(sums)) % 2
-    assert mixed.fit(values, values**2, np.ones(len(sums)), model, np.array(worker, dtype=np.int64)) is None
+    of_worker = np.array(worker, dtype=np.int64)
+    assert mixed.fit(values, values**2, np.ones(len(sums)), model, of_worker, np.arange(len(sums))) is None
 
 
 def test_a_difference_that_only_one_analysis_finds_is_named() -> None:

@@ -72,7 +72,7 @@ cells: 3
         "line 5: 'num_turns': the value of 'many' must be a number, or true or false.",
         "line 6: 'serving' can't differ between conversations; a factor is one of model, prompt, num_turns, max_resp_time, "
         "time_extensions, include_persona, reply_first_seconds, reply_chars_per_second, "
-        "comparison_points, comparison_ties, comparison_continue, comparison_reason.",
+        "comparison_points, comparison_ties, comparison_continue, comparison_reason, comparison_boxes.",
         "line 7: 'between': there is no factor 'modle'; correct its spelling.",
         "line 8: 'within' has a duplicate factor 'model'; remove one.",
         "line 9: 'order' is 'latin'; give 'latin_square', 'random' or 'fixed'.",

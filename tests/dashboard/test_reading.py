@@ -388,7 +388,7 @@ def test_compared_replies_are_shown_with_the_pick(sample: SampleStudy, serve: Se
         comparisons=[
             {
                 "turn_idx": 0,
-                "left": {"model_nickname": "beta", "text": "Left."},
+                "left": {"model_nickname": "beta", "text": "Left.", "problem_data": {"bucket_0": True}},
                 "right": {"model_nickname": "alpha", "text": "Right."},
                 "pick": "right",
                 "continued_with": "right",
@@ -399,8 +399,8 @@ def test_compared_replies_are_shown_with_the_pick(sample: SampleStudy, serve: Se
     (turn,) = [turn for turn in found["turns"] if "replies" in turn]
     assert (turn["picked"], turn["side"]) == ("right", "right")
     assert turn["replies"] == [
-        {"side": "left", "text": "Left.", "model": "beta"},
-        {"side": "right", "text": "Right.", "model": "alpha"},
+        {"side": "left", "text": "Left.", "model": "beta", "annotations": {"bucket_0": True}},
+        {"side": "right", "text": "Right.", "model": "alpha", "annotations": {}},
     ]
 
 

@@ -768,16 +768,23 @@ def test_all_faults_of_comparison_flags_are_said_at_once(check: Callable[..., Ch
     found = faults(
         check,
         **{**pairs, f"{B}.comparison": "parallel"},
-        **{f"{B}.comparison_{name}": "4" for name in ("points", "ties", "continue")},
+        **{f"{B}.comparison_{name}": "4" for name in ("points", "ties", "continue", "boxes")},
         **{f"{B}.stream_replies": "true"},
     )
     assert [fault.split(": ")[0].removeprefix(f"{B}.") for fault in found] == [
-        "comparison", "comparison_points", "comparison_ties", "comparison_continue", "stream_replies",
+        "comparison", "comparison_points", "comparison_ties", "comparison_continue",
+        "comparison_boxes", "stream_replies",
     ]  # fmt: skip
     paired = {**pairs, f"{B}.comparison": "paired"}
     assert check(**paired)
     (fault,) = faults(check, **paired, **{f"{B}.comparison_continue": "random"})
     assert fault.startswith(f"{B}.comparison_continue: 'random' has no effect with {B}.comparison=paired")
+    both = {f"{B}.comparison_boxes": "both"}
+    assert check(**pairs, **both)
+    (fault,) = faults(check, **paired, **both)
+    assert fault.startswith(f"{B}.comparison_boxes: 'both' has no effect with {B}.comparison=paired")
+    (fault,) = faults(check, **pairs, **both, **{f"{B}.annotations_config_path": "''"})
+    assert fault.startswith(f"{B}.comparison_boxes: 'both' needs boxes, and {B}.annotations_config_path is not set")
     (fault,) = faults(check, **pairs, **{f"{B}.comparison_points": "5", f"{B}.comparison_ties": "none"})
     assert fault.startswith(f"{B}.comparison_ties: 'none' allows no tie")
     streamed = {**pairs, f"{B}.stream_replies": "true"}

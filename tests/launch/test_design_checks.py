@@ -140,6 +140,8 @@ COMPARED = {
     "comparison_ties": "both",
     "comparison_continue": "pick",
     "comparison_reason": False,
+    "comparison_boxes": "continued",
+    "annotations_config_path": "",
     "comparison_allow_self": False,
     "stream_replies": False,
     "reply_first_seconds": 0.0,
@@ -174,6 +176,12 @@ def compared(factors: str, **changes: object) -> list[str]:
             ["the factor 'comparison_points' has no effect, for nothing is compared"],
         ),
         ("num_turns: [2, 3]", {"comparison": None}, []),
+        ("comparison_boxes: [continued, both]", {"annotations_config_path": "boxes.json"}, []),
+        (
+            "comparison_boxes: [continued, both]",
+            {},
+            ["with comparison_boxes=both: mephisto.blueprint.comparison_boxes"],
+        ),
         ("num_turns: [2, 3]", {"comparison_points": 4}, ["mephisto.blueprint.comparison_points: '4' is not available"]),
         ("reply_first_seconds: [1, 2]", {"stream_replies": True, "reply_chars_per_second": 30}, []),
         (

@@ -9,7 +9,7 @@ import pytest
 
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.launch.recovered_comparisons import comparisons_of, cost_of_unjudged
-from model_chat.launch.recovery import Recovered
+from model_chat.launch.recovery import Recovered, dialog_of
 from model_chat.mephisto_task.agent_state import ModelChatAgentState
 from model_chat.records.journal import Journal
 from model_chat.records.schema import Comparison, Conversation
@@ -74,6 +74,39 @@ def test_a_run_that_was_killed_at_a_comparison_keeps_what_was_judged_before(meph
     assert saved["failed_generation"] == {"cost_usd": 0.5}, "what the replies have cost that nobody judged"
     assert Conversation.from_dict(saved).comparisons is not None
     assert ModelChatAgentState(agent).get_parsed_data()["save_data"] == {"custom_data": saved}
+
+
+def test_boxes_of_both_replies_are_kept_with_the_judgement_and_the_reply_that_went_on() -> None:
+    ticks = {"left": {"rude": True}, "right": {"rude": False}}
+    texts = {side: {"text": side} for side in ("left", "right")}
+    messages: list[dict[str, Any]] = [
+        {"update_id": "u1", "task_data": {"control": "comparison", "turn_idx": 0, **texts}},
+        {
+            "task_data": {
+                "control": "comparison_done",
+                "turn_idx": 0,
+                "pick": "left",
+                "continued_with": "right",
+                "problem_data_of_replies": ticks,
+            }
+        },
+        {
+            "text": "right",
+            "id": "Speaker 2",
+            "task_data": {
+                "utterance_idx": 3,
+                "agent_idx": 1,
+                "problem_data": ticks["right"],
+                "annotated_utterance_idx": 3,
+            },
+        },
+    ]
+    made = {"u1": {"left": {"model_nickname": "a"}, "right": {"model_nickname": "b"}}}
+    (entry,) = comparisons_of(messages, made)
+    assert {side: entry[side]["problem_data"] for side in ("left", "right")} == ticks
+    assert [line["problem_data"] for line in dialog_of(messages)] == [ticks["right"]]
+    messages[1]["task_data"]["problem_data_of_replies"] = ["left"]
+    assert comparisons_of(messages, made) == [], "a damaged judgement is left out"
 
 
 def test_no_page_that_comes_back_is_told_whose_replies_they_are(mephisto_run: Run) -> None:

@@ -16,6 +16,7 @@ export function AnnotationBoxes({
   empty = false,
   keys = "inside",
   testId = "annotation",
+  about = "",
 }: {
   config: AnnotationConfig;
   ticked: readonly string[];
@@ -28,6 +29,8 @@ export function AnnotationBoxes({
   /** Whether number keys tick boxes on the whole page, or only with the focus in here: there may be several groups. */
   keys?: "page" | "inside";
   testId?: string;
+  /** Which reply the boxes are for, said to screen readers where there are several groups. */
+  about?: string;
 }): ReactElement {
   const id = useId();
   const group = useRef<HTMLFieldSetElement>(null);
@@ -67,7 +70,10 @@ export function AnnotationBoxes({
         if (keys === "inside") pressBox(event.nativeEvent, event.currentTarget);
       }}
     >
-      <legend>{config.question || texts.annotation.fallbackQuestion}</legend>
+      <legend>
+        {about !== "" && <span className="sr-only">{`${about} `}</span>}
+        <span>{config.question || texts.annotation.fallbackQuestion}</span>
+      </legend>
       <div className={onePerLine ? "buckets lines" : "buckets"}>
         {config.buckets.map((bucket, index) => (
           <div className="bucket-row" key={bucket.value}>

@@ -189,13 +189,17 @@ export function ChatScreen({
                 scale={view.turn?.scale ?? null}
                 choice={draft.choice}
                 disabled={pending !== null}
-                pointedOut={guidance.pointedOut && block === "comparison_missing"}
+                pointedOut={guidance.pointedOut && (block === "comparison_missing" || block === "boxes_missing")}
+                annotation={config.annotation}
                 maxLength={config.max_message_length}
                 onChoose={(answer) => {
                   dispatch({ type: "chosen", answer });
                 }}
                 onReason={(reason) => {
                   dispatch({ type: "reasoned", reason });
+                }}
+                onTick={(side, value, on) => {
+                  dispatch({ type: "compared_ticked", side, value, on });
                 }}
                 onSend={send}
               />

@@ -1,14 +1,24 @@
 import { useEffect, useId, useRef, type ReactElement } from "react";
-import { MODEL } from "../protocol";
-import { type Answer, type Choice, type Comparison, type Scale } from "../state/comparison";
+import { MODEL, type AnnotationConfig } from "../protocol";
+import { type Answer, type Choice, type Comparison, type Scale, type Side } from "../state/comparison";
 import { texts } from "../texts";
+import { AnnotationBoxes } from "./AnnotationBoxes";
 import { Bubble } from "./Bubble";
 import { ChoiceList } from "./ChoiceList";
 import { reveal } from "./guidance";
 import { useFocusOnMount, useSideKeys } from "./hooks";
 
 /** Two replies, beside each other or, on phones, one below the other. Nothing here tells which model has written which. */
-export function ReplyPair({ left, right }: { left: string; right: string }): ReactElement {
+export function ReplyPair({
+  left,
+  right,
+  below,
+}: {
+  left: string;
+  right: string;
+  /** What is asked about each. */
+  below?: ((side: Side, label: string) => ReactElement) | undefined;
+}): ReactElement {
   const id = useId();
   return (
     <div className="reply-pair">
@@ -21,6 +31,7 @@ export function ReplyPair({ left, right }: { left: string; right: string }): Rea
         >
           <h3 id={`${id}-${index}`}>{texts.comparison.reply(index + 1)}</h3>
           <Bubble agentIdx={MODEL} text={reply} />
+          {below?.(index === 0 ? "left" : "right", texts.comparison.reply(index + 1))}
         </section>
       ))}
     </div>
@@ -34,9 +45,11 @@ export function ComparisonCard({
   choice,
   disabled,
   pointedOut,
+  annotation = null,
   maxLength,
   onChoose,
   onReason,
+  onTick,
   onSend,
 }: {
   comparison: Comparison;
@@ -44,12 +57,15 @@ export function ComparisonCard({
   scale: Scale | null;
   choice: Choice;
   disabled: boolean;
-  /** The question is drawn as what still has to be answered. */
+  /** The question, or the boxes without a tick, are drawn as what still has to be done. */
   pointedOut: boolean;
+  /** The boxes that are ticked for each reply, where the server asks for them. */
+  annotation?: AnnotationConfig | null;
   /** Of the reason. */
   maxLength: number;
   onChoose: (answer: Answer) => void;
   onReason: (reason: string) => void;
+  onTick?: (side: Side, value: string, on: boolean) => void;
   onSend: () => void;
 }): ReactElement {
   const id = useId();
@@ -64,12 +80,27 @@ export function ComparisonCard({
     return true;
   });
 
+  const boxes =
+    scale?.boxes === true && annotation !== null
+      ? (side: Side, label: string): ReactElement => (
+          <AnnotationBoxes
+            config={annotation}
+            about={label}
+            ticked={choice.boxes[side]}
+            disabled={disabled}
+            empty={choice.boxes[side].length === 0}
+            missing={pointedOut && choice.boxes[side].length === 0}
+            onTick={(value, on) => onTick?.(side, value, on)}
+          />
+        )
+      : undefined;
+
   return (
     <section className="comparison" ref={card} aria-labelledby={`${id}-title`} data-testid="comparison">
       <h2 id={`${id}-title`} ref={heading} tabIndex={-1}>
         {texts.comparison.title}
       </h2>
-      <ReplyPair left={comparison.left} right={comparison.right} />
+      <ReplyPair left={comparison.left} right={comparison.right} below={boxes} />
       {scale !== null && (
         <ChoiceList
           question={texts.comparison.question}

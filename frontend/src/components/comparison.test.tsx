@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { expectAccessible } from "../../test/axe";
 import { Chat } from "../../test/screens";
 import { RULES, Server, opened, play } from "../../test/updates";
-import { initialState, reduce, sendingBlock, toPacket, type State } from "../state/conversation";
+import { initialState, mustAnnotate, reduce, sendingBlock, toPacket, type State } from "../state/conversation";
 import { Memory } from "../state/memory";
 
 afterEach(cleanup);
@@ -118,6 +118,109 @@ describe("two replies", () => {
 
   test("have no accessibility problems", async () => {
     const { container } = render(<Chat state={asked({ points: 7, reason: true })} />);
+    await expectAccessible(container);
+  });
+});
+
+describe("boxes of both replies", () => {
+  const server = new Server();
+  function withBoxes(): State {
+    return play(
+      opened(server, RULES),
+      server.say(0, "One.", { message_id: "first", problem_data: { bucket_0: true }, annotated_utterance_idx: 1 }),
+      server.control("comparison", {
+        turn_idx: 0,
+        utterance_idx: 3,
+        left: { text: "It is fine." },
+        right: { text: "It is quite fine, I would say." },
+      }),
+      server.yourTurn(0, { ask: "comparison", points: 2, ties: "both", reason: false, boxes: true }),
+    );
+  }
+  const box = (reply: number, bucket: string): HTMLInputElement =>
+    within(screen.getByTestId(`reply-${reply}`)).getByTestId<HTMLInputElement>(`bucket-${bucket}`);
+
+  test("are asked for only where the server asks, and are named after their reply", () => {
+    const { unmount } = render(<Chat state={asked()} />);
+    expect(screen.queryByTestId("annotation")).toBeNull();
+    unmount();
+    render(<Chat state={withBoxes()} />);
+    const names = screen.getAllByTestId("annotation").map((group) => group.querySelector("legend")?.textContent);
+    expect(names).toEqual(["Reply 1 Which of these apply?", "Reply 2 Which of these apply?"]);
+  });
+
+  test("must be ticked for each, and the page leads to the reply without any", () => {
+    render(<Chat state={withBoxes()} />);
+    fireEvent.click(screen.getByTestId("choice-left"));
+    fireEvent.click(box(1, "bucket_0"));
+    fireEvent.click(screen.getByTestId("send"));
+    expect(screen.getByTestId("send-reason").textContent).toBe(
+      "First tick at least one box for each of the two replies.",
+    );
+    expect(document.activeElement).toBe(box(2, "bucket_0"));
+    fireEvent.click(box(2, "bucket_0"));
+    fireEvent.click(screen.getByTestId("send"));
+    expect(screen.getByTestId("send-reason").textContent).toBe("Sending…");
+  });
+
+  test("are ticked by number keys inside of a group, which then choose no reply", () => {
+    render(<Chat state={withBoxes()} />);
+    const second = box(2, "bucket_0");
+    second.focus();
+    fireEvent.keyDown(second, { key: "1" });
+    expect(second.checked).toBe(true);
+    expect(box(1, "bucket_0").checked).toBe(false);
+    expect(screen.getByTestId<HTMLInputElement>("choice-left").checked).toBe(false);
+    fireEvent.keyDown(document.body, { key: "1" });
+    expect(screen.getByTestId<HTMLInputElement>("choice-left").checked).toBe(true);
+  });
+
+  test("are sent for each side, survive a reload, and are shown at the reply that goes on", () => {
+    sessionStorage.clear();
+    const memory = new Memory(sessionStorage);
+    const state = [
+      { type: "compared_ticked", side: "left", value: "bucket_0", on: true } as const,
+      { type: "compared_ticked", side: "right", value: "bucket_0", on: true } as const,
+      { type: "compared_ticked", side: "right", value: "none_all_good", on: true } as const,
+      { type: "chosen", answer: { pick: "right", strength: null } } as const,
+      { type: "sent", messageId: "m1", at: 5_000 } as const,
+    ].reduce(reduce, withBoxes());
+    memory.keep("7", state);
+    const reloaded = reduce(initialState(RULES), { type: "caught_up", log: state.log });
+    const kept = memory.recall("7", reloaded);
+    if (kept === null) throw new Error("nothing was kept");
+    const restored = reduce(reloaded, { type: "restored", ...kept });
+    if (restored.pending === null) throw new Error("nothing was sent");
+    const ticks = { bucket_0: false, none_all_good: true };
+    expect(toPacket(restored.pending, restored).task_data).toMatchObject({
+      problem_data_of_replies: { left: { bucket_0: true, none_all_good: false }, right: ticks },
+    });
+    expect(toPacket(restored.pending, restored).task_data).not.toHaveProperty("problem_data_for_prior_message");
+    const [judged, said, turn] = done(server);
+    if (judged === undefined || said === undefined || turn === undefined) throw new Error("there are three");
+    const next = play(
+      restored,
+      judged,
+      server.raw({
+        text: "It is quite fine, I would say.",
+        id: "Speaker 2",
+        task_data: { utterance_idx: 3, agent_idx: 1, problem_data: ticks, annotated_utterance_idx: 3 },
+      }),
+      turn,
+    );
+    expect(mustAnnotate(next)).toBe(false);
+    expect(next.view.annotations[3]).toEqual(ticks);
+    expect(next.draft.choice.boxes).toEqual(restored.draft.choice.boxes);
+    const later = play(
+      next,
+      server.say(0, "Two.", { message_id: "m2", utterance_idx: 4 }),
+      server.control("comparison", { turn_idx: 1, utterance_idx: 5, left: { text: "a" }, right: { text: "b" } }),
+    );
+    expect(later.draft.choice.boxes).toEqual({ left: [], right: [] });
+  });
+
+  test("have no accessibility problems", async () => {
+    const { container } = render(<Chat state={withBoxes()} />);
     await expectAccessible(container);
   });
 });

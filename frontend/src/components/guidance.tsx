@@ -4,6 +4,7 @@ import type { Block } from "../state/conversation";
 /** What the worker has to fill in before sending is possible. Elsewhere there is only waiting. */
 const TARGETS: Partial<Record<Block, string>> = {
   annotation_missing: '[data-answers="boxes"]',
+  boxes_missing: '[data-answers="boxes"][data-empty="true"]',
   onboarding_missing: '[data-answers="boxes"][data-empty="true"]',
   answers_missing: '[data-answers="item"][data-problem="true"]',
   comparison_missing: '[data-answers="comparison"]',

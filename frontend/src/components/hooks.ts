@@ -40,7 +40,8 @@ export function useSideKeys(
   useLayoutEffect(() => {
     if (scale === null || disabled) return;
     const press = (event: KeyboardEvent): void => {
-      const number = takesText(event.target) ? null : numberOf(event);
+      // In a group of boxes the number keys tick boxes.
+      const number = event.defaultPrevented || takesText(event.target) ? null : numberOf(event);
       if (number !== 1 && number !== 2) return;
       if (choose(answerFor(number === 1 ? "left" : "right", scale), event.target)) event.preventDefault();
     };

@@ -116,10 +116,15 @@ function TurnView({ turn, boxes }: { turn: Turn; boxes: Record<string, string> }
         {turn.seconds !== null && <span>{seconds(turn.seconds)}</span>}
         {turn.said_before === true && <span>part of the beginning</span>}
       </p>
-      {compared ? <Compared turn={turn} /> : <Written text={turn.text} />}
-      <Ticks annotations={turn.annotations ?? {}} boxes={boxes} />
+      {compared ? <Compared turn={turn} boxes={boxes} /> : <Written text={turn.text} />}
+      {!isMarkedByReply(turn) && <Ticks annotations={turn.annotations ?? {}} boxes={boxes} />}
     </li>
   );
+}
+
+/** Whether boxes were ticked for both of two replies. */
+function isMarkedByReply({ replies }: Turn): boolean {
+  return (replies ?? []).some((reply) => Object.keys(reply.annotations ?? {}).length > 0);
 }
 
 function Ticks({
@@ -147,7 +152,7 @@ const PICKED: Record<string, string> = {
   both_bad: "The worker found both bad.",
 };
 
-function Compared({ turn }: { turn: Turn }): ReactElement {
+function Compared({ turn, boxes }: { turn: Turn; boxes: Record<string, string> }): ReactElement {
   const { picked = null, replies, strength, pick_reason: reason } = turn;
   return (
     <>
@@ -165,6 +170,7 @@ function Compared({ turn }: { turn: Turn }): ReactElement {
               )}
             </p>
             <Written text={reply.text} />
+            <Ticks annotations={reply.annotations ?? {}} boxes={boxes} />
           </li>
         ))}
       </ul>

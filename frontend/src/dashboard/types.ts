@@ -140,6 +140,8 @@ export interface Reply {
   side: string;
   text: string;
   model: string | null;
+  /** Where boxes were ticked for both replies; those of a single one are the turn's. */
+  annotations?: Record<string, unknown> | null;
 }
 
 export interface Turn {

@@ -1,8 +1,10 @@
 /** Two replies to one message, of which the worker says which is better. */
 
-import { isRecord, number, text, type Json } from "../protocol";
+import { isRecord, list, number, text, type Json } from "../protocol";
 
-export type Pick = "left" | "right" | "tie" | "both_bad";
+export type Side = "left" | "right";
+export type Pick = Side | "tie" | "both_bad";
+export const SIDES = ["left", "right"] as const;
 
 /** Both replies, whole. */
 export interface Comparison {
@@ -18,6 +20,8 @@ export interface Scale {
   bothBad: boolean;
   /** Whether the worker may say why. */
   reason: boolean;
+  /** Whether boxes are ticked for both replies. */
+  boxes: boolean;
 }
 
 /** What the worker has chosen; `target` is the utterance that the replies compete for. */
@@ -27,6 +31,8 @@ export interface Choice {
   /** How much better, from 1 up; null without degrees. */
   strength: number | null;
   reason: string;
+  /** Values of the boxes that are ticked for each reply; empty where none are asked for. */
+  boxes: Readonly<Record<Side, readonly string[]>>;
 }
 
 export interface Answer {
@@ -34,7 +40,21 @@ export interface Answer {
   strength: number | null;
 }
 
-export const NO_CHOICE: Choice = { target: null, pick: null, strength: null, reason: "" };
+export const NO_CHOICE: Choice = {
+  target: null,
+  pick: null,
+  strength: null,
+  reason: "",
+  boxes: { left: [], right: [] },
+};
+
+/** A choice out of the browser's storage, where an earlier version of the page may have kept it. */
+export function readChoice(kept: unknown): Choice {
+  const choice = { ...NO_CHOICE, ...(isRecord(kept) ? (kept as Partial<Choice>) : {}) };
+  const boxes: Json = isRecord(choice.boxes) ? choice.boxes : {};
+  const of = (side: Side): string[] => list(boxes[side]).filter((value): value is string => typeof value === "string");
+  return { ...choice, boxes: { left: of("left"), right: of("right") } };
+}
 
 export function readComparison(data: Json): Comparison | null {
   if (!isRecord(data.left) || !isRecord(data.right)) return null;
@@ -47,6 +67,7 @@ export function readScale(data: Json): Scale {
     tie: data.ties === "tie" || data.ties === "both",
     bothBad: data.ties === "both_bad" || data.ties === "both",
     reason: data.reason === true,
+    boxes: data.boxes === true,
   };
 }
 
@@ -77,8 +98,13 @@ export function isAnswer(choice: Choice, scale: Scale): boolean {
 }
 
 /** The mildest answer for a side. */
-export function answerFor(side: "left" | "right", scale: Scale): Answer {
+export function answerFor(side: Side, scale: Scale): Answer {
   return { pick: side, strength: levelsOf(scale) === 0 ? null : 1 };
+}
+
+/** Whether a box is still to be ticked for one of the two replies. */
+export function areBoxesMissing({ boxes }: Choice): boolean {
+  return SIDES.some((side) => boxes[side].length === 0);
 }
 
 /** What of a choice the server is sent. */

@@ -16,7 +16,17 @@ import {
   type AnnotationConfig,
   type Json,
 } from "../protocol";
-import { NO_CHOICE, isAnswer, toJson, type Answer, type Choice } from "./comparison";
+import {
+  NO_CHOICE,
+  SIDES,
+  areBoxesMissing,
+  isAnswer,
+  readChoice,
+  toJson,
+  type Answer,
+  type Choice,
+  type Side,
+} from "./comparison";
 import { isReplyPart, settledParts, withPart, type ReplyPart } from "./parts";
 import {
   NO_SIGNALS,
@@ -125,6 +135,8 @@ export type Event =
   /** `question`: which of those about two chats. */
   | { type: "chosen"; answer: Answer; question?: number }
   | { type: "reasoned"; reason: string; question?: number }
+  /** A box of one of two replies that are compared. */
+  | { type: "compared_ticked"; side: Side; value: string; on: boolean }
   | { type: "onboarding_ticked"; dialog: number; utterance: number; value: string; on: boolean }
   | { type: "sent"; messageId: string; at: number }
   | { type: "sent_elsewhere"; messageId: string; turnIdx: number }
@@ -138,6 +150,7 @@ export type Block =
   | "elsewhere"
   | "not_your_turn"
   | "annotation_missing"
+  | "boxes_missing"
   | "too_long"
   | "empty"
   | "rating_missing"
@@ -197,6 +210,8 @@ export function reduce(state: State, event: Event): State {
       return withChoice(state, event.answer, event.question);
     case "reasoned":
       return withChoice(state, { reason: event.reason }, event.question);
+    case "compared_ticked":
+      return comparedTicked(state, event.side, event.value, event.on);
     case "onboarding_ticked":
       return onboardingTicked(state, event.dialog, event.utterance, event.value, event.on);
     case "sent":
@@ -405,6 +420,11 @@ function withChoice(state: State, change: Partial<Choice>, question?: number): S
   return { ...state, draft: { ...state.draft, choice: { ...state.draft.choice, ...change } } };
 }
 
+function comparedTicked(state: State, side: Side, value: string, on: boolean): State {
+  const { boxes } = state.draft.choice;
+  return withChoice(state, { boxes: { ...boxes, [side]: setTick(boxes[side], value, on) } });
+}
+
 function onboardingTicked(state: State, dialog: number, utterance: number, value: string, on: boolean): State {
   const onboarding = state.draft.onboarding.map((row, dialogIdx) =>
     dialogIdx === dialog
@@ -536,7 +556,10 @@ export function sendingBlock(state: State): Block | null {
   }
   if (view.turn.ask === "chat_done") return null;
   if (view.turn.scale !== null && view.questions !== null) return choicesMissing(state) > 0 ? "choices_missing" : null;
-  if (view.turn.scale !== null) return isAnswer(draft.choice, view.turn.scale) ? null : "comparison_missing";
+  if (view.turn.scale !== null) {
+    if (view.turn.scale.boxes && areBoxesMissing(draft.choice)) return "boxes_missing";
+    return isAnswer(draft.choice, view.turn.scale) ? null : "comparison_missing";
+  }
   const length = lengthOf(draft.text);
   if (length === 0) return "empty";
   return length > rules.maxMessageLength ? "too_long" : null;
@@ -551,10 +574,8 @@ function fitDraft(draft: Draft, rules: Rules): Draft {
   return {
     ...draft,
     ratings: draft.ratings.length === empty.ratings.length ? draft.ratings : empty.ratings,
-    choice: { ...NO_CHOICE, ...draft.choice },
-    choices: list(draft.choices)
-      .filter(isRecord)
-      .map((choice) => ({ ...NO_CHOICE, ...choice })),
+    choice: readChoice(draft.choice),
+    choices: list(draft.choices).filter(isRecord).map(readChoice),
     onboarding: sameForm ? draft.onboarding : empty.onboarding,
     signals: readSignals(draft.signals, rules.counting === true),
   };
@@ -583,6 +604,15 @@ export function toPacket(pending: Pending, state: State): Json {
     if (pending.answers !== undefined) taskData.reply_answers = pending.answers.values;
     if (pending.kind === "comparison") {
       taskData.comparison = draft.choices.length > 0 ? draft.choices.map(toJson) : toJson(draft.choice);
+      const { buckets } = state.rules.annotation ?? { buckets: [] };
+      if (SIDES.some((side) => draft.choice.boxes[side].length > 0)) {
+        taskData.problem_data_of_replies = Object.fromEntries(
+          SIDES.map((side) => [
+            side,
+            Object.fromEntries(buckets.map(({ value }) => [value, draft.choice.boxes[side].includes(value)])),
+          ]),
+        );
+      }
     }
     if (pending.kind === "chat_done") taskData.chat_done = true;
     if (pending.kind === "final_rating") taskData.final_rating = draft.ratings;

@@ -3,7 +3,8 @@
  * two tabs of one worker don't write over each other's drafts.
  */
 
-import { isRecord, number } from "../protocol";
+import { isRecord, list, number } from "../protocol";
+import { readChoice } from "./comparison";
 import { readSignals } from "./signals";
 import { emptyDraft, type Draft, type Pending, type Rules, type State } from "./conversation";
 
@@ -84,6 +85,8 @@ function readDraft(raw: Record<string, unknown>, rules: Rules): Draft {
   const draft = { ...emptyDraft(rules), ...(raw as Partial<Draft>) };
   return {
     ...draft,
+    choice: readChoice(draft.choice),
+    choices: list(draft.choices).map(readChoice),
     forms: isRecord(draft.forms) ? draft.forms : {},
     signals: readSignals(draft.signals, rules.counting === true),
   };
