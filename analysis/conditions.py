@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from model_chat.analysis.arrays import RATING_BOUNDS
-from model_chat.analysis.comparison import holm
+from model_chat.analysis.comparison import with_holm
 from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
 from model_chat.analysis.frames import columns
 from model_chat.analysis.win_rates import WIN_RATE, win_rates
@@ -170,11 +170,12 @@ class _Design:
         rows: list[dict[str, object]] = []
         for at, factor in enumerate(self.factors):
             names = {"factor": factor, "kind": self._kind(at), "metric": metric.name}
-            rows += _corrected(
+            found = [
                 {**names, "level_a": a, "level_b": b, **effect}
                 for b, a in itertools.combinations(self.levels[factor], 2)
                 if (effect := self._contrast(metric, (at,), {(a,): 1, (b,): -1}, confidence)) is not None
-            )
+            ]
+            rows += with_holm(found)
         return rows
 
     def _kind(self, at: int) -> str:
@@ -198,7 +199,7 @@ class _Design:
                 if effect is not None:
                     levels = {"level_a1": a1, "level_a2": a2, "level_b1": b1, "level_b2": b2}
                     found.append({**names, "metric": metric.name, **levels, **effect})
-            rows += _corrected(found)
+            rows += with_holm(found)
         return rows
 
     def _pairs_of_pairs(self, at: int, to: int) -> Iterator[tuple[str, str, str, str]]:
@@ -263,13 +264,6 @@ class _Design:
             p = 2 * float(special.stdtr(freedom, -abs(value) / se))
         counts = {"conversations": int(here.sum()), "workers": workers}
         return {"value": value, "se": se, "low": low, "high": high, "p": p, **counts}
-
-
-def _corrected(rows: Iterable[dict[str, object]]) -> list[dict[str, object]]:
-    """Rows of one family of tests, with `p_holm`."""
-    found = list(rows)
-    corrected = holm([float(str(row["p"])) for row in found])
-    return [{**row, "p_holm": float(p)} for row, p in zip(found, corrected, strict=True)]
 
 
 def _groups(cell: NDArray[np.int64], worker: NDArray[np.int64]) -> int:
