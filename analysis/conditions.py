@@ -272,17 +272,15 @@ def _groups(cell: NDArray[np.int64], worker: NDArray[np.int64]) -> int:
     Args:
         cell, worker: of each conversation.
     """
-    joined: dict[int, int] = {}
+    from scipy.sparse import coo_array, csgraph  # it takes a while to import, and most studies have no design
 
-    def first(number: int) -> int:
-        while joined.setdefault(number, number) != number:
-            number = joined[number]
-        return number
-
-    cell_of: dict[int, int] = {}
-    for own, who in zip(cell.tolist(), worker.tolist(), strict=True):
-        joined[first(own)] = first(cell_of.setdefault(who, own))
-    return sum(first(number) == number for number in list(joined))
+    if not len(cell):
+        return 0
+    (_, cells), (_, workers) = (np.unique(numbers, return_inverse=True) for numbers in (cell, worker))
+    first_worker = int(cells.max()) + 1
+    size = first_worker + int(workers.max()) + 1
+    links = coo_array((np.ones(len(cells)), (cells, first_worker + workers)), shape=(size, size))
+    return int(csgraph.connected_components(links, directed=False)[0])
 
 
 def condition_content(found: Conditions | None) -> dict[str, Any] | None:
