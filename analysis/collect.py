@@ -117,7 +117,7 @@ class _Collector:
     """Holds what the order-dependent rules remember between chunks."""
 
     settings: Settings
-    condemned: dict[bytes, str]
+    refused_contents: dict[bytes, str]
     """Content of conversations whose agent has a status that does not count -> that status."""
     seen: set[bytes] = field(default_factory=set)
     of_worker: Counter[str | None] = field(default_factory=Counter)
@@ -138,8 +138,8 @@ class _Collector:
             else:
                 source, worker = exclusion.source, exclusion.worker_id
                 hit, model = exclusion.hit_id, exclusion.model_nickname
-            if digest in self.condemned:
-                reason, detail = ExclusionReason.MEPHISTO_STATUS, self.condemned[digest]
+            if digest in self.refused_contents:
+                reason, detail = ExclusionReason.MEPHISTO_STATUS, self.refused_contents[digest]
             elif digest in self.seen and not self.settings.keep_duplicates:
                 reason, detail = ExclusionReason.DUPLICATE, "the same conversation was read before"
             elif limit != NO_LIMIT and self.of_worker[worker] >= limit:
@@ -219,8 +219,8 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
 
     builder = RowBuilder(settings, hooks)
     # A file does not know that a reviewer rejected it: its twin in the database does.
-    condemned = contents_of(builder, refused) if listing.sources else {}
-    collector = _Collector(settings, condemned)
+    refused_contents = contents_of(builder, refused) if listing.sources else {}
+    collector = _Collector(settings, refused_contents)
     rows: list[pa.RecordBatch] = []
     turns: list[np.ndarray] = []
     labels: list[np.ndarray] = []

@@ -142,17 +142,17 @@ class Selection:
             if exclusion.reason is ExclusionReason.MEPHISTO_STATUS:
                 refused.append(source)
         # A file does not know that a reviewer rejected it: its twin in the database does.
-        condemned = contents_of(self._builder, refused) if self._settings.reading.results_folders else {}
+        refused_contents = contents_of(self._builder, refused) if self._settings.reading.results_folders else {}
         seen: set[bytes] = set()
         for source in wanted:
-            selected, reason = self._selected(source, condemned, seen)
+            selected, reason = self._selected(source, refused_contents, seen)
             if selected is not None:
                 yield selected
             else:
                 self.left_out[reason] += 1
 
     def _selected(
-        self, source: Source, condemned: Mapping[bytes, str], seen: set[bytes]
+        self, source: Source, refused_contents: Mapping[bytes, str], seen: set[bytes]
     ) -> tuple[Selected | None, str]:
         try:
             conversation = read_conversation(source)
@@ -166,7 +166,7 @@ class Selection:
         reason, _ = self._builder.early_rejection(conversation)
         if reason is None:
             reason, _ = self._builder.rejection(conversation, measures)
-        if reason is None and measures.digest in condemned:
+        if reason is None and measures.digest in refused_contents:
             reason = ExclusionReason.MEPHISTO_STATUS
         if reason is None and measures.digest in seen:
             reason = ExclusionReason.DUPLICATE
