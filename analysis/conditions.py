@@ -33,9 +33,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from model_chat.analysis.arrays import RATING_BOUNDS
 from model_chat.analysis.comparison import with_holm
-from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
+from model_chat.analysis.estimates import TIE, Floats, cluster_sums
 from model_chat.analysis.frames import columns
 from model_chat.analysis.win_rates import WIN_RATE, win_rates
 
@@ -160,7 +159,7 @@ class _Design:
             x, n = (cluster_sums(values[here], self.worker[here]) for values in (sums, totals))
             if metric.name.startswith(WIN_RATE) and not n.any():  # the cell has another pair
                 continue
-            found = rate(x, n, confidence) if metric.kind == "rate" else mean(x, n, confidence, RATING_BOUNDS)
+            found = metric.estimate(x, n, confidence)
             names = {f"factor_{name}": level for name, level in zip(self.factors, cell, strict=True)}
             counts = {"observations": found.total, "conversations": int(here.sum()), "workers": found.clusters}
             rows.append({**names, "metric": metric.name, **found.interval(), **counts})
