@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from model_chat.analysis.collect import contents_of, excluded_unread
+from model_chat.analysis.collect import sort_out
 from model_chat.analysis.exclusions import ExclusionReason
 from model_chat.analysis.parts import parts_of
 from model_chat.analysis.rows import RowBuilder
@@ -131,18 +131,8 @@ class Selection:
         """Read the conversations in a fixed order: files by name, which begins with the time, then agents by number."""
         self.left_out.clear()
         self.damaged.clear()
-        wanted: list[Source] = []
-        refused: list[Source] = []
-        for source in self._sources:
-            exclusion = excluded_unread(source, self._settings.reading)
-            if exclusion is None:
-                wanted.append(source)
-                continue
-            self.left_out[exclusion.reason.value] += 1
-            if exclusion.reason is ExclusionReason.MEPHISTO_STATUS:
-                refused.append(source)
-        # A file does not know that a reviewer rejected it: its twin in the database does.
-        refused_contents = contents_of(self._builder, refused) if self._settings.reading.results_folders else {}
+        wanted, excluded, refused_contents = sort_out(self._sources, self._builder)
+        self.left_out.update(exclusion.reason.value for exclusion in excluded)
         seen: set[bytes] = set()
         for source in wanted:
             selected, reason = self._selected(source, refused_contents, seen)
