@@ -36,10 +36,13 @@ def console() -> Console:
 
 
 @contextlib.contextmanager
-def reading_progress() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar while conversations are read, where somebody watches (a terminal)."""
+def reading_progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar while conversations are read; None where nobody watches (no terminal)."""
     watched = Console(stderr=True, emoji=False)
-    with Progress(console=watched, transient=True, disable=not watched.is_terminal) as bar:
+    if not watched.is_terminal:
+        yield None
+        return
+    with Progress(console=watched, transient=True) as bar:
         task = bar.add_task("Reading conversations", total=None)
 
         def show(done: int, total: int) -> None:
