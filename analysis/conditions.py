@@ -114,8 +114,7 @@ def conditions(units: ByConversation) -> Conditions | None:
             columns=[*(f"factor_{name}" for name in factors), *CELL_COLUMNS],
         ),
         effects=pd.DataFrame(
-            [row for metric in metrics for row in design.effect_rows(metric, confidence)],
-            columns=EFFECT_COLUMNS,
+            [row for metric in metrics for row in design.effect_rows(metric, confidence)], columns=EFFECT_COLUMNS
         ),
         interactions=pd.DataFrame(
             [row for metric in metrics for row in design.interaction_rows(metric, confidence)],

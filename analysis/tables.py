@@ -14,15 +14,7 @@ from model_chat.analysis.alpha_interval import alpha_interval
 from model_chat.analysis.arrays import RATING_BOUNDS, Data, Metric
 from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.comparison import cliffs_delta, cohens_h, difference, hedges_g, holm, power_to_compare
-from model_chat.analysis.estimates import (
-    Estimate,
-    Floats,
-    bootstrap,
-    cluster_sums,
-    mean,
-    rate,
-    standardise_per_worker,
-)
+from model_chat.analysis.estimates import Estimate, Floats, bootstrap, cluster_sums, mean, rate, standardise_per_worker
 from model_chat.analysis.frames import columns
 from model_chat.analysis.permutation import compare_models
 from model_chat.analysis.settings import Settings

@@ -57,7 +57,7 @@ def worker_quality(
             "identical_labels_share": _modal_share(turn_workers, _patterns(labels), count),
             "median_seconds": pd.Series(seconds).groupby(workers).median().reindex(range(count)).to_numpy(),
             "words_per_message": _mean_by(workers, words_per_message, count),
-        },
+        }
     )
     distance = frame["mean_deviation"].abs()
     order = frame.assign(distance=distance).sort_values(["distance", "worker_id"], ascending=[False, True])

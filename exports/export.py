@@ -123,11 +123,7 @@ def _alone(output: Path) -> Iterator[None]:
 
 
 def _rows(
-    selection: Selection,
-    maker: Rows,
-    identities: Identities | None,
-    persona: bool,
-    facts: CardFacts,
+    selection: Selection, maker: Rows, identities: Identities | None, persona: bool, facts: CardFacts
 ) -> Iterator[dict[str, Any]]:
     for selected in selection:
         for chat in chats_of(selected):

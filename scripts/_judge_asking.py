@@ -146,12 +146,7 @@ def _reason(error: RequestFailedError) -> str:
     return "no_answer" if error.status is None else f"status_{error.status}"
 
 
-def ask_all(
-    asker: Asker,
-    log: JudgeLog,
-    prompts: Iterable[Prompt],
-    done: Callable[[], None] = lambda: None,
-) -> None:
+def ask_all(asker: Asker, log: JudgeLog, prompts: Iterable[Prompt], done: Callable[[], None] = lambda: None) -> None:
     """Ask about everything that the log has no answer to; every answer is in the log as soon as it is there.
 
     Args:

@@ -174,10 +174,7 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     # The heart curve of mathworld.wolfram.com/HeartCurve.html, scaled to radius 1.
     steps = [2 * math.pi * step / 48 for step in range(48)]
     return [
-        (
-            math.sin(t) ** 3,
-            -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 16,
-        )
+        (math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 16)
         for t in steps
     ]
 
