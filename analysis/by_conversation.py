@@ -189,7 +189,8 @@ class ByConversation:
     def ticks(self) -> Floats:
         """Conversations x buckets: how many replies were ticked, a reply that only some ticked as their share."""
         found = self.replies
-        return side_by_side((np.bincount(found.conversation, one, len(self)) for one in found.ticks.T), len(self))
+        columns = [np.bincount(found.conversation, ticked, len(self)) for ticked in found.ticks.T]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(self), 0))
 
     @cached_property
     def clean(self) -> Floats:

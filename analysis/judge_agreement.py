@@ -101,6 +101,7 @@ def judge_agreement(data: Data, judgments: Sequence[LlmJudgment]) -> JudgeAgreem
     """Set judges beside the people of a corpus.
 
     Args:
+        data: people's annotations.
         judgments: of one or more judges; those of items that no counted conversation has are not used.
     """
     turns = data.corpus.turns
