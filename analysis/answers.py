@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from model_chat.analysis.frames import columns
 from model_chat.analysis.parts import WHOLE
 from model_chat.errors import ConfigurationError
+from model_chat.records.legacy import described
 
 if TYPE_CHECKING:  # what reads study flows takes long to import, and is imported where there is one
     from model_chat.configuration.study_flow import StudyFlow
@@ -43,8 +44,7 @@ class Given(NamedTuple):
 
 def flow_text_of(raw: object) -> str | None:
     """The study flow's text in a saved conversation, None without one."""
-    description = raw.get("task_description") if isinstance(raw, Mapping) else None
-    text = description.get("study_flow") if isinstance(description, Mapping) else None
+    text = described(raw, "study_flow")
     return text if isinstance(text, str) else None
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model_chat.analysis.answers import Given
 from model_chat.analysis.collect import Corpus, entries_of
-from model_chat.analysis.estimates import Floats
+from model_chat.analysis.estimates import Estimate, Floats, mean, rate, side_by_side
 from model_chat.analysis.naming import Names, names_of
 from model_chat.analysis.parts import PART_COUNTS, WHOLE
 from model_chat.analysis.settings import Settings
@@ -40,6 +40,10 @@ class Metric:
     sums: Floats
     totals: Floats
     wanted_difference: float
+
+    def estimate(self, sums: Floats, totals: Floats, confidence: float) -> Estimate:
+        """Estimate it, as is right for its kind, from sums over workers of its ``sums`` and ``totals``."""
+        return rate(sums, totals, confidence) if self.kind == "rate" else mean(sums, totals, confidence, RATING_BOUNDS)
 
 
 @dataclass
@@ -194,8 +198,7 @@ class Data:
     def ticks(self) -> Floats:
         """Entries x buckets: how many model messages were ticked."""
         count = len(self.model)
-        columns = [np.bincount(self.entry, ticked, count) for ticked in self.corpus.labels.T]
-        return np.stack(columns, axis=1) if columns else np.zeros((count, 0))
+        return side_by_side((np.bincount(self.entry, ticked, count) for ticked in self.corpus.labels.T), count)
 
     @cached_property
     def clean(self) -> Floats:

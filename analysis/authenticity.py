@@ -26,10 +26,6 @@ from model_chat.analysis.signals import COLUMNS
 if TYPE_CHECKING:
     from model_chat.analysis.items import ItemMetric
 
-WORKER_COLUMNS = columns(
-    "worker_id conversations messages characters pasted_characters pasted_share times_away times_away_per_message "
-    "keys keys_per_character above"
-)
 RESULT_COLUMNS = columns("counted model_nickname metric aspect measure value se low high total conversations workers")
 ALL, WITHOUT = "all", "without"
 """Values of `counted`: all workers, and all but those above a threshold."""
@@ -42,7 +38,7 @@ class Authenticity:
     """The two tables.
 
     Attributes:
-        workers: a row a worker with signals (:data:`WORKER_COLUMNS`), those above most thresholds first. `conversations` and
+        workers: a row a worker with signals, those above most thresholds first. `conversations` and
             what follows count conversations with signals only. `above` names the columns in which the worker is above (for
             keys: below) the threshold, joined by commas. NaN where nothing is known.
         results: a row a model, metric and group of workers (:data:`RESULT_COLUMNS`).
@@ -103,7 +99,7 @@ def _workers(data: Data, known: NDArray[np.bool_]) -> pd.DataFrame:
     frame["above"] = [",".join(_above(row, data.settings)) for row in frame.to_dict("records")]
     frame["order"] = [-len(names.split(",")) if names else 0 for names in frame["above"]]
     order = ["order", PASTED, "worker_id"]
-    return frame.sort_values(order, ascending=[True, False, True])[WORKER_COLUMNS].reset_index(drop=True)
+    return frame.sort_values(order, ascending=[True, False, True]).drop(columns="order").reset_index(drop=True)
 
 
 def _above(row: Mapping[Any, Any], settings: Settings) -> Iterator[str]:

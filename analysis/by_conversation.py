@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from model_chat.analysis.arrays import RATING_BOUNDS, Data, Metric, metrics_of
-from model_chat.analysis.estimates import Estimate, Floats, cluster_sums, mean, rate
+from model_chat.analysis.arrays import Data, Metric, metrics_of
+from model_chat.analysis.estimates import Estimate, Floats, cluster_sums, side_by_side
 
 if TYPE_CHECKING:
     from model_chat.analysis.items import ItemMetric
@@ -177,8 +177,7 @@ class ByConversation:
         _, first, number = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         number = number.reshape(-1)
         count = np.bincount(number, minlength=len(first))
-        columns = [np.bincount(number, ticked, len(first)) / count for ticked in labels.T]
-        ticks = np.stack(columns, axis=1) if columns else np.zeros((len(first), 0))
+        ticks = side_by_side((np.bincount(number, ticked, len(first)) / count for ticked in labels.T), len(first))
         return Replies(conversation[first], exchange[first], ticks)
 
     @cached_property
@@ -201,8 +200,7 @@ class ByConversation:
     @cached_property
     def ratings(self) -> Floats:
         """Conversations x questions; NaN where nobody rated."""
-        columns = [self.average(answers) for answers in self.data.ratings.T]
-        return np.stack(columns, axis=1) if columns else np.zeros((len(self), 0))
+        return side_by_side(map(self.average, self.data.ratings.T), len(self))
 
     @cached_property
     def metrics(self) -> list[Metric]:
@@ -219,10 +217,8 @@ class ByConversation:
             for metric in self.metrics:
                 sums = cluster_sums(metric.sums[own], self.cluster[own])
                 totals = cluster_sums(metric.totals[own], self.cluster[own])
-                if metric.kind == "rate":
-                    found.append((metric.name, "", "rate", rate(sums, totals, confidence)))
-                else:
-                    found.append((metric.name, "", "mean", mean(sums, totals, confidence, RATING_BOUNDS)))
+                measure = "rate" if metric.kind == "rate" else "mean"
+                found.append((metric.name, "", measure, metric.estimate(sums, totals, confidence)))
             for item in items:
                 estimate = item.estimate(self, number, confidence)
                 found.append((item.asked.item.id, item.aspect.name, item.aspect.measure, estimate))

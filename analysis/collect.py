@@ -117,7 +117,7 @@ class _Collector:
     """Holds what the order-dependent rules remember between chunks."""
 
     settings: Settings
-    condemned: dict[bytes, str]
+    refused_contents: dict[bytes, str]
     """Content of conversations whose agent has a status that does not count -> that status."""
     seen: set[bytes] = field(default_factory=set)
     of_worker: Counter[str | None] = field(default_factory=Counter)
@@ -138,8 +138,8 @@ class _Collector:
             else:
                 source, worker = exclusion.source, exclusion.worker_id
                 hit, model = exclusion.hit_id, exclusion.model_nickname
-            if digest in self.condemned:
-                reason, detail = ExclusionReason.MEPHISTO_STATUS, self.condemned[digest]
+            if digest in self.refused_contents:
+                reason, detail = ExclusionReason.MEPHISTO_STATUS, self.refused_contents[digest]
             elif digest in self.seen and not self.settings.keep_duplicates:
                 reason, detail = ExclusionReason.DUPLICATE, "the same conversation was read before"
             elif limit != NO_LIMIT and self.of_worker[worker] >= limit:
@@ -205,22 +205,9 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
     agents: list[Source] = []
     if settings.task_name:
         agents = list_agents(find_database(settings.database_path), settings.task_name)
-    excluded: list[Exclusion] = []
-    wanted: list[Source] = []
-    refused: list[Source] = []
-    for source in (*listing.sources, *agents):
-        exclusion = excluded_unread(source, settings)
-        if exclusion is None:
-            wanted.append(source)
-            continue
-        excluded.append(exclusion)
-        if exclusion.reason is ExclusionReason.MEPHISTO_STATUS:
-            refused.append(source)
-
     builder = RowBuilder(settings, hooks)
-    # A file does not know that a reviewer rejected it: its twin in the database does.
-    condemned = contents_of(builder, refused) if listing.sources else {}
-    collector = _Collector(settings, condemned)
+    wanted, excluded, refused_contents = sort_out((*listing.sources, *agents), builder)
+    collector = _Collector(settings, refused_contents)
     rows: list[pa.RecordBatch] = []
     turns: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -280,6 +267,29 @@ def _unknown_splits(corpus: Corpus) -> list[str]:
     ]
 
 
+def sort_out(sources: Iterable[Source], builder: RowBuilder) -> tuple[list[Source], list[Exclusion], dict[bytes, str]]:
+    """Apply the rules that need no look into a conversation.
+
+    Returns:
+        what is to be read, what is excluded, and the contents of conversations whose agent has a status that does not count,
+        with that status: a file does not know that a reviewer rejected it, its twin in the database does.
+    """
+    wanted: list[Source] = []
+    excluded: list[Exclusion] = []
+    refused: list[Source] = []
+    for source in sources:
+        exclusion = excluded_unread(source, builder.settings)
+        if exclusion is None:
+            wanted.append(source)
+            continue
+        excluded.append(exclusion)
+        if exclusion.reason is ExclusionReason.MEPHISTO_STATUS:
+            refused.append(source)
+    reads_files = any(source.origin is Origin.FILE for source in wanted)
+    contents = {builder.digest(source): source.status or "none" for source in refused} if reads_files else {}
+    return wanted, excluded, {digest: status for digest, status in contents.items() if digest is not None}
+
+
 def excluded_unread(source: Source, settings: Settings) -> Exclusion | None:
     """Rules that need no look into the conversation."""
     if source.origin is Origin.DATABASE and source.status not in settings.mephisto_statuses:
@@ -317,13 +327,3 @@ def _unmatched(
         )
         if (missing := unmatched(sorted(given), known))
     ]
-
-
-def contents_of(builder: RowBuilder, refused: list[Source]) -> dict[bytes, str]:
-    """Content of conversations whose agent has a status that does not count -> that status."""
-    contents: dict[bytes, str] = {}
-    for source in refused:
-        digest = builder.digest(source)
-        if digest is not None:
-            contents[digest] = source.status or "none"
-    return contents

@@ -69,6 +69,12 @@ def holm(p_values: Sequence[float]) -> Floats:
     return corrected
 
 
+def with_holm(rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    """Rows of the tests of one family, by their `p`, each with `p_holm` (:func:`holm`)."""
+    corrected = holm([float(str(row["p"])) for row in rows])
+    return [{**row, "p_holm": float(p)} for row, p in zip(rows, corrected, strict=True)]
+
+
 def cohens_h(rate_a: float, rate_b: float) -> float:
     """Cohen's h, ``2·asin(√a) - 2·asin(√b)`` (Cohen 1988, "Statistical Power Analysis", chapter 6); NaN if unknown."""
     if not (math.isfinite(rate_a) and math.isfinite(rate_b)):

@@ -68,8 +68,7 @@ class ModelChatResultsCompiler:
         """The command's parser; a subclass adds its own flags to what this returns."""
         return add_flags(
             argparse.ArgumentParser(
-                description=cls.description,
-                epilog="Flags and files are described in docs/analysis.md.",
+                description=cls.description, epilog="Flags and files are described in docs/analysis.md."
             )
         )
 

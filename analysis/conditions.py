@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from model_chat.analysis.arrays import RATING_BOUNDS
-from model_chat.analysis.comparison import holm
-from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
+from model_chat.analysis.comparison import with_holm
+from model_chat.analysis.estimates import TIE, Floats, cluster_sums
 from model_chat.analysis.frames import columns
 from model_chat.analysis.win_rates import WIN_RATE, win_rates
 
@@ -115,8 +114,7 @@ def conditions(units: ByConversation) -> Conditions | None:
             columns=[*(f"factor_{name}" for name in factors), *CELL_COLUMNS],
         ),
         effects=pd.DataFrame(
-            [row for metric in metrics for row in design.effect_rows(metric, confidence)],
-            columns=EFFECT_COLUMNS,
+            [row for metric in metrics for row in design.effect_rows(metric, confidence)], columns=EFFECT_COLUMNS
         ),
         interactions=pd.DataFrame(
             [row for metric in metrics for row in design.interaction_rows(metric, confidence)],
@@ -160,7 +158,7 @@ class _Design:
             x, n = (cluster_sums(values[here], self.worker[here]) for values in (sums, totals))
             if metric.name.startswith(WIN_RATE) and not n.any():  # the cell has another pair
                 continue
-            found = rate(x, n, confidence) if metric.kind == "rate" else mean(x, n, confidence, RATING_BOUNDS)
+            found = metric.estimate(x, n, confidence)
             names = {f"factor_{name}": level for name, level in zip(self.factors, cell, strict=True)}
             counts = {"observations": found.total, "conversations": int(here.sum()), "workers": found.clusters}
             rows.append({**names, "metric": metric.name, **found.interval(), **counts})
@@ -170,11 +168,12 @@ class _Design:
         rows: list[dict[str, object]] = []
         for at, factor in enumerate(self.factors):
             names = {"factor": factor, "kind": self._kind(at), "metric": metric.name}
-            rows += _corrected(
+            found = [
                 {**names, "level_a": a, "level_b": b, **effect}
                 for b, a in itertools.combinations(self.levels[factor], 2)
                 if (effect := self._contrast(metric, (at,), {(a,): 1, (b,): -1}, confidence)) is not None
-            )
+            ]
+            rows += with_holm(found)
         return rows
 
     def _kind(self, at: int) -> str:
@@ -198,7 +197,7 @@ class _Design:
                 if effect is not None:
                     levels = {"level_a1": a1, "level_a2": a2, "level_b1": b1, "level_b2": b2}
                     found.append({**names, "metric": metric.name, **levels, **effect})
-            rows += _corrected(found)
+            rows += with_holm(found)
         return rows
 
     def _pairs_of_pairs(self, at: int, to: int) -> Iterator[tuple[str, str, str, str]]:
@@ -265,30 +264,21 @@ class _Design:
         return {"value": value, "se": se, "low": low, "high": high, "p": p, **counts}
 
 
-def _corrected(rows: Iterable[dict[str, object]]) -> list[dict[str, object]]:
-    """Rows of one family of tests, with `p_holm`."""
-    found = list(rows)
-    corrected = holm([float(str(row["p"])) for row in found])
-    return [{**row, "p_holm": float(p)} for row, p in zip(found, corrected, strict=True)]
-
-
 def _groups(cell: NDArray[np.int64], worker: NDArray[np.int64]) -> int:
     """How many groups of workers there are who share no cell, directly or by others.
 
     Args:
         cell, worker: of each conversation.
     """
-    joined: dict[int, int] = {}
+    from scipy.sparse import coo_array, csgraph  # it takes a while to import, and most studies have no design
 
-    def first(number: int) -> int:
-        while joined.setdefault(number, number) != number:
-            number = joined[number]
-        return number
-
-    cell_of: dict[int, int] = {}
-    for own, who in zip(cell.tolist(), worker.tolist(), strict=True):
-        joined[first(own)] = first(cell_of.setdefault(who, own))
-    return sum(first(number) == number for number in list(joined))
+    if not len(cell):
+        return 0
+    (_, cells), (_, workers) = (np.unique(numbers, return_inverse=True) for numbers in (cell, worker))
+    first_worker = int(cells.max()) + 1
+    size = first_worker + int(workers.max()) + 1
+    links = coo_array((np.ones(len(cells)), (cells, first_worker + workers)), shape=(size, size))
+    return int(csgraph.connected_components(links, directed=False)[0])
 
 
 def condition_content(found: Conditions | None) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ nothing is ever raised for data, only for arguments that make no sense.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,12 @@ class Estimate:
 
 
 NOTHING = Estimate(math.nan, math.nan, math.nan, math.nan, 0, 0)
+
+
+def side_by_side(columns: Iterable[NDArray[np.generic]], rows: int) -> Floats:
+    """Put columns of ``rows`` numbers together; rows x 0 where there are none."""
+    found = list(columns)
+    return np.stack(found, axis=1).astype(np.float64) if found else np.zeros((rows, 0))
 
 
 def cluster_sums(values: NDArray[np.generic], clusters: NDArray[np.integer]) -> Floats:

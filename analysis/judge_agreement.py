@@ -102,6 +102,7 @@ def judge_agreement(data: Data, judgments: Sequence[LlmJudgment]) -> JudgeAgreem
     """Set judges beside the people of a corpus.
 
     Args:
+        data: people's annotations.
         judgments: of one or more judges; those of items that no counted conversation has are not used.
     """
     said = data.corpus.turns["turn_idx"] != NOT_SAID  # judges are shown dialogues

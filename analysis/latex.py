@@ -83,108 +83,83 @@ def write_tables(folder: Path, summary: Summary, source: str) -> list[Path]:
         folder: made when missing; tables of an earlier run are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    level = f"{summary.settings.confidence:.0%}"
-    texts = {"models": _models(summary, source)}
+    level, clusters = f"{summary.settings.confidence:.0%}", summary.units.clustered_by
+    texts: dict[str, str | None] = {"models": _models(summary, source)}
+
+    def add(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str, label: str = "") -> None:
+        texts[name] = table(heads, rows, caption, label or name, source) if rows else None
+
     rates = summary.estimates[summary.estimates["kind"] == "rate"]
-    if len(rates):
-        metrics = list(dict.fromkeys(rates["metric"]))
-        rows = []
-        for name, own in rates.groupby("model_nickname", sort=False):
-            cells = {row.metric: with_interval(row.value, row.low, row.high, 100, 1) for row in records(own)}
-            rows.append([escape(str(name)), *(cells.get(metric, "--") for metric in metrics)])
-        texts["buckets"] = table(
-            ["Model", *metrics],
-            rows,
-            f"Rates in percent with {level} intervals (Korn-Graubard, clustered by {summary.units.clustered_by}).",
-            "bucket-rates",
-            source,
-        )
-    if len(summary.ratings):
-        rows = [
-            [
-                escape(row.model_nickname),
-                escape(row.question),
-                str(row.ratings),
-                with_interval(row.mean, row.low, row.high),
-                with_interval(row.z_mean, row.z_low, row.z_high),
-            ]
-            for row in records(summary.ratings)
+    metrics = list(dict.fromkeys(rates["metric"]))
+    rows = []
+    for name, own in rates.groupby("model_nickname", sort=False):
+        cells = {row.metric: with_interval(row.value, row.low, row.high, 100, 1) for row in records(own)}
+        rows.append([escape(str(name)), *(cells.get(metric, "--") for metric in metrics)])
+    about = f"Rates in percent with {level} intervals (Korn-Graubard, clustered by {clusters})."
+    add("buckets", ["Model", *metrics], rows, about, "bucket-rates")
+    rows = [
+        [
+            escape(row.model_nickname),
+            escape(row.question),
+            str(row.ratings),
+            with_interval(row.mean, row.low, row.high),
+            with_interval(row.z_mean, row.z_low, row.z_high),
         ]
-        texts["ratings"] = table(
-            ["Model", "Question", "Ratings", "Mean", "Standardised per worker"],
-            rows,
-            f"Final ratings (1 to 5) with {level} intervals clustered by {summary.units.clustered_by}.",
-            "ratings",
-            source,
-        )
-    if len(summary.comparisons):
-        rows = [
-            [
-                escape(row.metric),
-                f"{escape(row.model_a)} -- {escape(row.model_b)}",
-                with_interval(row.difference, row.low, row.high, 100 if row.kind == "rate" else 1, 2),
-                p_value(row.p),
-                p_value(row.p_holm),
-                number(row.effect_size),
-            ]
-            for row in records(summary.comparisons)
+        for row in records(summary.ratings)
+    ]
+    about = f"Final ratings (1 to 5) with {level} intervals clustered by {clusters}."
+    add("ratings", ["Model", "Question", "Ratings", "Mean", "Standardised per worker"], rows, about)
+    rows = [
+        [
+            escape(row.metric),
+            f"{escape(row.model_a)} -- {escape(row.model_b)}",
+            with_interval(row.difference, row.low, row.high, 100 if row.kind == "rate" else 1, 2),
+            p_value(row.p),
+            p_value(row.p_holm),
+            number(row.effect_size),
         ]
-        texts["comparisons"] = table(
-            ["Metric", "Models", "Difference", "p", "p (Holm)", "Effect size"],
-            rows,
-            f"Differences (rates: percentage points) with {level} intervals; p and interval from one test (by permutation, "
-            "for large data clustered t), p (Holm) corrected over all pairs of models on a metric; effect size: Cohen's h "
-            "(rates), Hedges' g (ratings).",
-            "comparisons",
-            source,
-        )
-    judged = summary.agreement[summary.agreement["items"] > 0]
-    if len(judged):
-        rows = [
-            [
-                escape(row.judged),
-                str(row.items),
-                str(row.judgments),
-                number(row.raw),
-                number(row.nominal) if math.isfinite(row.ordinal) else with_interval(row.nominal, row.low, row.high),
-                with_interval(row.ordinal, row.low, row.high) if math.isfinite(row.ordinal) else number(row.ordinal),
-                number(row.interval),
-            ]
-            for row in records(judged)
+        for row in records(summary.comparisons)
+    ]
+    about = (
+        f"Differences (rates: percentage points) with {level} intervals; p and interval from one test (by permutation, "
+        "for large data clustered t), p (Holm) corrected over all pairs of models on a metric; effect size: Cohen's h "
+        "(rates), Hedges' g (ratings)."
+    )
+    add("comparisons", ["Metric", "Models", "Difference", "p", "p (Holm)", "Effect size"], rows, about)
+    rows = [
+        [
+            escape(row.judged),
+            str(row.items),
+            str(row.judgments),
+            number(row.raw),
+            number(row.nominal) if math.isfinite(row.ordinal) else with_interval(row.nominal, row.low, row.high),
+            with_interval(row.ordinal, row.low, row.high) if math.isfinite(row.ordinal) else number(row.ordinal),
+            number(row.interval),
         ]
-        texts["agreement"] = table(
-            ["Judged", "Items", "Judgments", "Raw", "Nominal", "Ordinal", "Interval"],
-            rows,
-            "Agreement where items were judged more than once: raw, and Krippendorff's alpha.",
-            "agreement",
-            source,
-        )
-    if len(summary.items):
-        rows = [
-            [
-                escape(row.item),
-                escape(row.aspect),
-                escape(row.model_nickname),
-                with_interval(row.value, row.low, row.high, *((100, 1) if row.measure == "rate" else (1, 2))),
-                str(row.answers),
-            ]
-            for row in records(summary.items)
+        for row in records(summary.agreement[summary.agreement["items"] > 0])
+    ]
+    about = "Agreement where items were judged more than once: raw, and Krippendorff's alpha."
+    add("agreement", ["Judged", "Items", "Judgments", "Raw", "Nominal", "Ordinal", "Interval"], rows, about)
+    rows = [
+        [
+            escape(row.item),
+            escape(row.aspect),
+            escape(row.model_nickname),
+            with_interval(row.value, row.low, row.high, *((100, 1) if row.measure == "rate" else (1, 2))),
+            str(row.answers),
         ]
-        texts["items"] = table(
-            ["Item", "Aspect", "Model", "Value", "Answers"],
-            rows,
-            f"Questions of the study (shares in percent) with {level} intervals clustered by {summary.units.clustered_by}.",
-            "items",
-            source,
-        )
+        for row in records(summary.items)
+    ]
+    about = f"Questions of the study (shares in percent) with {level} intervals clustered by {clusters}."
+    add("items", ["Item", "Aspect", "Model", "Value", "Answers"], rows, about)
     written = []
-    for name in ("models", "buckets", "ratings", "comparisons", "agreement", "items"):
+    for name, text in texts.items():
         path = folder / f"{name}.tex"
-        if name not in texts:
+        if text is None:
             path.unlink(missing_ok=True)  # an earlier run's table would not belong to these numbers
             continue
         with whole_file(path, private=False) as file:
-            file.write(texts[name].encode())
+            file.write(text.encode())
         written.append(path)
     return written
 

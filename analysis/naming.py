@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from model_chat.records.legacy import described
 from model_chat.records.schema import RATING_SEPARATOR
 
 MOST_DESCRIPTIONS = 100
@@ -25,10 +26,8 @@ class Description(NamedTuple):
 
 def describe(raw: object) -> Description:
     """Take the description out of a record as it was saved, whatever it contains."""
-    record = raw if isinstance(raw, dict) else {}
-    task = record.get("task_description")
-    task = task if isinstance(task, dict) else {}
-    texts = record.get("task_name"), task.get("annotations_config"), task.get("final_rating_question")
+    name = raw.get("task_name") if isinstance(raw, dict) else None
+    texts = name, described(raw, "annotations_config"), described(raw, "final_rating_question")
     return Description(*(text if isinstance(text, str) and text.strip() else None for text in texts))
 
 

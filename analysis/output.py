@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -119,8 +121,7 @@ def write_batches(path: Path, kind: str, schema: pa.Schema, batches: Iterable[pa
     with whole_file(path, private=False) as file:
         if kind == "csv":
             options = pa.csv.WriteOptions(include_header=False)
-            names = (GUARD + name if guard and re.match(FORMULA, name) else name for name in schema.names)
-            file.write((",".join(map(_quoted, names)) + "\n").encode())
+            file.write(csv_line(schema.names, guard))
             with pa.csv.CSVWriter(file, schema, write_options=options) as writer:
                 for batch in batches:
                     safe, count = guard_formulas(batch) if guard else (batch, 0)
@@ -140,12 +141,13 @@ def write_batches(path: Path, kind: str, schema: pa.Schema, batches: Iterable[pa
     return guarded
 
 
-def _quoted(name: str) -> str:
-    """A column's name: plain where it can be, so that the header is as everybody expects it."""
-    if any(character in name for character in ',"\r\n'):
-        doubled = name.replace('"', '""')
-        return f'"{doubled}"'
-    return name
+def csv_line(cells: Iterable[object], guard: bool) -> bytes:
+    """A line of csv, its cells quoted where they have to be, with an apostrophe as :func:`write_batches` says."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\r\n").writerow(  # whose characters are what it quotes
+        f"{GUARD}{cell}" if guard and isinstance(cell, str) and re.match(FORMULA, cell) else cell for cell in cells
+    )
+    return line.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 
 def guard_formulas(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, int]:
@@ -187,10 +189,7 @@ def write_exclusions(path: Path, exclusions: Iterable[Exclusion], guard: bool) -
         [entry.source, entry.worker_id, entry.hit_id, entry.model_nickname, entry.reason.value, entry.detail]
         for entry in exclusions
     ]
-    schema = pa.schema([(name, pa.string()) for name in EXCLUDED_COLUMNS])
-    columns = list(zip(*rows, strict=True)) or [()] * len(EXCLUDED_COLUMNS)
-    batch = pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], schema=schema)
-    return write_batches(path, "csv", schema, [batch], guard)
+    return write_frame(path, "csv", pd.DataFrame(rows, columns=list(EXCLUDED_COLUMNS)), guard)
 
 
 def write_statistics(path: Path, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, object]) -> None:

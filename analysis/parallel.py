@@ -113,14 +113,10 @@ def _on_dask(builder: RowBuilder, sources: Sequence[Source], address: str) -> Ge
         workers = max(1, sum(client.nthreads().values()))
         logger.info("reading on %d Dask worker threads", workers)
         yield from _windowed(
-            lambda chunk: client.submit(_call, shared, chunk, pure=False),
+            lambda chunk: client.submit(RowBuilder.__call__, shared, chunk, pure=False),
             chunked(sources),
             _WINDOW_PER_WORKER * workers,
         )
-
-
-def _call(builder: RowBuilder, chunk: Sequence[Source]) -> Chunk:
-    return builder(chunk)
 
 
 def _windowed(

@@ -65,15 +65,15 @@ def compare_models(
 ) -> list[DifferenceTest]:
     """Test several differences of ratios, ``Σx_A/Σn_A - Σx_B/Σn_B``, of the same conversations.
 
-    The models' names are dealt out anew in the ways that leave workers whole: among the conversations of a worker who
+    The models' names are permuted in the ways that leave workers whole: among the conversations of a worker who
     saw both models, and among the workers who saw one only, each with all their conversations. Under the hypothesis
-    every such dealing is as likely as the one that happened, so the test is exact whatever the correlation within a
+    every such permutation is as likely as what happened, so the test is exact whatever the correlation within a
     worker (Good 2005, "Permutation, Parametric and Bootstrap Tests of Hypotheses", chapter 3). The statistic is the
     difference divided by its clustered error, which also keeps the level when the two only differ in their spread
     (Chung & Romano 2013, Annals of Statistics 41(2)). ``p = (1 + #{as extreme}) / (1 + permutations)`` (Phipson & Smyth
     2010, Statistical Applications in Genetics and Molecular Biology 9(1)), so p is never 0.
 
-    A difference ``d`` is in the interval if the same dealings do not reject "A less B is d": ``d`` for each unit of
+    A difference ``d`` is in the interval if the same permutations do not reject "A less B is d": ``d`` for each unit of
     ``n_A`` is taken off ``x_A`` first (Good 2005, section 3.2).
 
     Args:
@@ -102,19 +102,19 @@ def compare_models(
         order = np.argsort(clusters, kind="stable")
         _, numbers = np.unique(clusters[order], return_inverse=True)
         pair = _Pair(sums[order][:, rest], totals[order][:, rest], is_a[order], numbers)
-        for q, dealings in zip(rest, pair.dealings(rng, permutations), strict=True):
+        for q, permuted in zip(rest, pair.permuted(rng, permutations), strict=True):
             low, high = math.nan, math.nan
             if estimates[q].se > TIE:
-                low, high = _interval(dealings, estimates[q].value, bounds[q], 1 - confidence)
-            results[q] = DifferenceTest(dealings.p(0.0), low, high, Method.PERMUTATION)
+                low, high = _interval(permuted, estimates[q].value, bounds[q], 1 - confidence)
+            results[q] = DifferenceTest(permuted.p(0.0), low, high, Method.PERMUTATION)
     return [results[q] for q in range(len(estimates))]
 
 
-def _interval(dealings: _Dealings, value: float, bound: float, level: float) -> tuple[float, float]:
+def _interval(permuted: _Permuted, value: float, bound: float, level: float) -> tuple[float, float]:
     """The differences that are not rejected, around ``value``."""
 
     def holds(shift: float) -> bool:
-        return dealings.p(shift) > level + TIE
+        return permuted.p(shift) > level + TIE
 
     low, high = (_end(holds, value, sign * bound) for sign in (-1, 1))
     return (math.nan, math.nan) if low == -bound and high == bound else (low, high)
@@ -140,8 +140,8 @@ def _end(holds: Callable[[float], bool], value: float, bound: float) -> float:
     return inside
 
 
-class _Dealer:
-    """Deals the models' names anew; conversations are sorted by worker."""
+class _Permuter:
+    """Permutes the models' names; conversations are sorted by worker."""
 
     def __init__(self, is_a: NDArray[np.bool_], worker: NDArray[np.integer], rng: np.random.Generator) -> None:
         self._is_a, self._rng = is_a, rng
@@ -154,16 +154,16 @@ class _Dealer:
         self._whole_worker = number[worker[self._whole]]
         self._whole_labels = share[~mixed] > 0.5
 
-    def deal(self, times: int) -> NDArray[np.bool_]:
+    def permute(self, times: int) -> NDArray[np.bool_]:
         """Conversations x ``times``: whether each is A's now."""
-        dealt = np.repeat(self._is_a[:, None], times, axis=1)
+        permuted = np.repeat(self._is_a[:, None], times, axis=1)
         if len(self._inside):
-            dealt[self._inside] = self._shuffled(self._is_a[self._inside], self._inside_worker, times).T
+            permuted[self._inside] = self._shuffled(self._is_a[self._inside], self._inside_worker, times).T
         if len(self._whole):
             one_group = np.zeros(len(self._whole_labels), dtype=np.int64)
             labels = self._shuffled(self._whole_labels, one_group, times)
-            dealt[self._whole] = labels[:, self._whole_worker].T
-        return dealt
+            permuted[self._whole] = labels[:, self._whole_worker].T
+        return permuted
 
     def _shuffled(self, labels: NDArray[np.bool_], group: NDArray[np.int64], times: int) -> NDArray[np.bool_]:
         """``times`` shuffles of ``labels`` within groups, which are sorted.
@@ -178,11 +178,11 @@ class _Dealer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Dealings:
-    """Statistics of one quantity under many dealings, at any difference ``d`` that is taken off A's first.
+class _Permuted:
+    """Statistics of one quantity under many permutations, at any difference ``d`` that is taken off A's first.
 
     All that they are made of is linear in ``d``: the distance is ``|distance - d·slope|``, and the squared error
-    ``square - 2·d·mixed + d²·shifted``. The first entry of each is the dealing that happened.
+    ``square - 2·d·mixed + d²·shifted``. The first entry of each is what happened.
     """
 
     distance: Floats
@@ -193,7 +193,7 @@ class _Dealings:
     studentise: bool
 
     def statistics(self, shift: float) -> Floats:
-        """|difference| / clustered error for each dealing."""
+        """|difference| / clustered error for each permutation."""
         distance = np.abs(self.distance - shift * self.slope)
         if not self.studentise:
             return distance
@@ -204,7 +204,7 @@ class _Dealings:
             return np.where(se > TIE, distance / se, np.where(distance > TIE, np.inf, 0.0))
 
     def p(self, shift: float) -> float:
-        """The share of dealings as extreme as the one that happened, which counts, too."""
+        """The share of permutations as extreme as what happened, which counts, too."""
         found = np.nan_to_num(self.statistics(shift), nan=0.0, posinf=np.inf)
         extreme = int((found[1:] >= found[0] * (1 - _ROUNDING) - TIE).sum())
         return (1 + extreme) / len(found)
@@ -226,24 +226,24 @@ class _Pair:
         ones = (np.ones(conversations), (worker, np.arange(conversations)))
         self._by_worker = sparse.csr_array(ones, shape=(self._workers, conversations))
 
-    def dealings(self, rng: np.random.Generator, permutations: int) -> list[_Dealings]:
-        """Deal out the models' names; one a quantity."""
-        dealer = _Dealer(self._is_a, self._worker, rng)
+    def permuted(self, rng: np.random.Generator, permutations: int) -> list[_Permuted]:
+        """Permute the models' names; one a quantity."""
+        permuter = _Permuter(self._is_a, self._worker, rng)
         step = max(1, CELLS_AT_ONCE // len(self._is_a))
         parts = [self._parts(self._is_a[:, None])]
         for start in range(0, permutations, step):
-            parts.append(self._parts(dealer.deal(min(step, permutations - start))))
+            parts.append(self._parts(permuter.permute(min(step, permutations - start))))
         columns = np.concatenate(parts, axis=2)
         studentise = self._workers >= _FEWEST_CLUSTERS_TO_STUDENTISE
         made = []
         for distance, slope, square, mixed, shifted in columns:
-            made.append(_Dealings(distance, slope, square, mixed, shifted, studentise))
+            made.append(_Permuted(distance, slope, square, mixed, shifted, studentise))
         return made
 
-    def _parts(self, dealt: NDArray[np.bool_]) -> Floats:
-        """Quantities x the five parts of :class:`_Dealings` x dealings, for ``dealt``: conversations x dealings."""
-        chosen = dealt.astype(np.float64)
-        found = np.empty((self._sums.shape[1], 5, dealt.shape[1]))
+    def _parts(self, permuted: NDArray[np.bool_]) -> Floats:
+        """Quantities x the five parts of :class:`_Permuted` x permutations; ``permuted`` is conversations x permutations."""
+        chosen = permuted.astype(np.float64)
+        found = np.empty((self._sums.shape[1], 5, permuted.shape[1]))
         known: dict[bytes, tuple[Floats, Floats, Floats, Floats, Floats]] = {}  # buckets share their totals
         for q in range(len(found)):
             n = self._totals[:, q]
@@ -256,7 +256,7 @@ class _Pair:
                 *rest, slope, shifted = known[key]
                 total_a, total_b, worker_total_a = rest
                 distance, influence = self._linear(self._sums[:, q], n, chosen, (total_a, total_b, worker_total_a))
-            # Without the error's factor G/(G-1), which is the same for all dealings.
+            # Without the error's factor G/(G-1), which is the same for all permutations.
             found[q] = (
                 distance,
                 slope,
@@ -269,7 +269,7 @@ class _Pair:
     def _linear(
         self, x: Floats, n: Floats, chosen: Floats, totals: tuple[Floats, Floats, Floats]
     ) -> tuple[Floats, Floats]:
-        """What is linear in ``x``: the difference of the rates, and each worker's influence on it (workers x dealings)."""
+        """What is linear in ``x``: the rates' difference, and each worker's influence on it (workers x permutations)."""
         total_a, total_b, worker_total_a = totals
         sum_a = x @ chosen
         rate_a, rate_b = sum_a / total_a, (x.sum() - sum_a) / total_b

@@ -9,6 +9,7 @@ for the errors of nested designs).
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -304,16 +305,14 @@ def planned(plan: Plan) -> pd.DataFrame:
 
 def _needed(effect: float, variance: float, lost: float, plan: Plan) -> int | None:
     """The smallest number of workers with the wanted power; even between workers, for half of them get each model."""
-    low, high = 3, MOST_WORKERS
-    if power_of(effect, variance, high, lost, plan.confidence) < plan.power:
+    candidates = range(4, MOST_WORKERS + 1)
+    at = bisect.bisect_left(
+        candidates, plan.power, key=lambda workers: power_of(effect, variance, workers, lost, plan.confidence)
+    )
+    if at == len(candidates):
         return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        if power_of(effect, variance, middle, lost, plan.confidence) >= plan.power:
-            high = middle
-        else:
-            low = middle
-    return high + (high % 2 if plan.design is Design.BETWEEN else 0)
+    needed = candidates[at]
+    return needed + (needed % 2 if plan.design is Design.BETWEEN else 0)
 
 
 def lines_of(plan: Plan, table: pd.DataFrame) -> Iterator[str]:

@@ -30,6 +30,7 @@ def preference_content(found: Preferences | None, level: str) -> list[dict[str, 
 
     Args:
         found: the tables; None where no replies were compared.
+        level: of the intervals, as text.
     """
     if found is None:
         return []
@@ -100,6 +101,8 @@ def strength_dots(ranking: pd.DataFrame, level: str, name: str) -> str:
     """Draw strengths as dots with intervals, the strongest on top; hollow: controlled for length and format.
 
     Args:
+        ranking: rows of :attr:`Preferences.ranking`, in order.
+        level: of the intervals, as text.
         name: of the chart, unique in the page.
     """
     shown = ranking.head(charts.MOST_IN_A_CHART)

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import special
 
 from model_chat.analysis import ranking
-from model_chat.analysis.comparison import holm
+from model_chat.analysis.comparison import with_holm
 from model_chat.analysis.estimates import TIE, Estimate, Floats, cluster_sums, rate
 from model_chat.analysis.frames import columns
 from model_chat.analysis.ranking import EVEN, LEFT, RIGHT, Judgements
@@ -158,9 +158,7 @@ def _wins(asked: _Asked, confidence: float) -> list[dict[str, object]]:
                 "workers": estimate.clusters,
             }
         )
-    for row, corrected in zip(rows, holm([float(str(row["p"])) for row in rows]), strict=True):
-        row["p_holm"] = float(corrected)
-    return rows
+    return with_holm(rows)
 
 
 def _share(scores: Floats, worker: np.ndarray, confidence: float) -> Estimate:
@@ -253,42 +251,26 @@ def _controlled(asked: _Asked) -> ranking.Fit | None:
 def _effects(asked: _Asked, confidence: float) -> list[dict[str, object]]:
     judged = asked.judgements
     rows: list[dict[str, object]] = []
+
+    def add(name: str, effect: Estimate, gap: float) -> None:
+        p = _p_value(gap, effect.se, effect.clusters)
+        counts = {"judgements": effect.total, "workers": effect.clusters}
+        rows.append({"effect": name, **effect.interval(), "p": p, **counts})
+
     decided = judged.outcome != EVEN
     if decided.any():
         side = _share((judged.outcome[decided] == LEFT).astype(np.float64), judged.worker[decided], confidence)
-        rows.append(
-            {
-                "effect": SIDE_RATE,
-                "value": side.value,
-                "se": side.se,
-                "low": side.low,
-                "high": side.high,
-                "p": _p_value(side.value - 0.5, side.se, side.clusters),
-                "judgements": side.total,
-                "workers": side.clusters,
-            }
-        )
+        add(SIDE_RATE, side, side.value - 0.5)
     between = judged.where(judged.left != judged.right)
     texts, columns, names = _with_covariates(asked)
     if len(names) == 1:
         texts, columns = between, np.ones((len(between), 1))
     found = ranking.fit(texts, columns) if len(texts) else None
-    if found is None:
-        return rows
-    low, high = ranking.t_interval(found.effects, found.effects_se, found.workers, confidence)
-    for i, name in enumerate(names):
-        rows.append(
-            {
-                "effect": name,
-                "value": float(found.effects[i]),
-                "se": float(found.effects_se[i]),
-                "low": float(low[i]),
-                "high": float(high[i]),
-                "p": _p_value(float(found.effects[i]), float(found.effects_se[i]), found.workers),
-                "judgements": found.judgements,
-                "workers": found.workers,
-            }
-        )
+    if found is not None:
+        low, high = ranking.t_interval(found.effects, found.effects_se, found.workers, confidence)
+        for name, *numbers in zip(names, found.effects, found.effects_se, low, high, strict=True):
+            value, se, first, last = map(float, numbers)
+            add(name, Estimate(value, se, first, last, found.judgements, found.workers), value)
     return rows
 
 

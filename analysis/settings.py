@@ -183,11 +183,7 @@ def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "the worker limit comes before the other rules, --worker-block-list leaves workers out of the printed table only, "
         "and a file is never told to be another one's duplicate (docs/moving-from-the-original.md)",
     )
-    rules.add_argument(
-        "--run-type",
-        choices=("all", "live", "sandbox"),
-        help="by file name (default: %(default)s)",
-    )
+    rules.add_argument("--run-type", choices=("all", "live", "sandbox"), help="by file name (default: %(default)s)")
     rules.add_argument("--include-simulated", action="store_true", help="count workers who were played by a model")
     rules.add_argument("--include-incomplete", action="store_true", help="count conversations that were cut off")
     rules.add_argument(

@@ -14,15 +14,7 @@ from model_chat.analysis.alpha_interval import alpha_interval
 from model_chat.analysis.arrays import RATING_BOUNDS, Data, Metric
 from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.comparison import cliffs_delta, cohens_h, difference, hedges_g, holm, power_to_compare
-from model_chat.analysis.estimates import (
-    Estimate,
-    Floats,
-    bootstrap,
-    cluster_sums,
-    mean,
-    rate,
-    standardise_per_worker,
-)
+from model_chat.analysis.estimates import Estimate, Floats, bootstrap, cluster_sums, mean, rate, standardise_per_worker
 from model_chat.analysis.frames import columns
 from model_chat.analysis.permutation import compare_models
 from model_chat.analysis.settings import Settings
@@ -141,19 +133,12 @@ def estimates(units: ByConversation) -> pd.DataFrame:
             totals = cluster_sums(np.stack([m.totals[own] for m in metrics], axis=1), clusters)
             boots = bootstrap(sums, totals, rng, settings.bootstrap, settings.confidence, logit=kind == "rate")
             for i, (metric, boot) in enumerate(zip(metrics, boots, strict=True)):
-                estimate = _estimate_of(metric, sums[:, i], totals[:, i], settings.confidence)
+                estimate = metric.estimate(sums[:, i], totals[:, i], settings.confidence)
                 names = {"model_nickname": name, "metric": metric.name, "kind": kind}
                 resampled = {f"bootstrap_{part}": value for part, value in asdict(boot).items()}
                 counts = {"total": estimate.total, "workers": estimate.clusters}
                 rows.append({**names, **estimate.interval(), **resampled, **counts})
     return pd.DataFrame(rows, columns=_ESTIMATE_COLUMNS)
-
-
-def _estimate_of(metric: Metric, sums: Floats, totals: Floats, confidence: float) -> Estimate:
-    """The estimate that fits the metric's kind, from sums over workers."""
-    if metric.kind == "rate":
-        return rate(sums, totals, confidence)
-    return mean(sums, totals, confidence, RATING_BOUNDS)
 
 
 _RATING_COLUMNS = [
@@ -250,7 +235,7 @@ def _comparison(
     sides = []
     for side in (is_a, ~is_a):
         by_worker = cluster_sums(np.stack([sums[side], totals[side]], axis=1), clusters[side])
-        sides.append(_estimate_of(metric, by_worker[:, 0], by_worker[:, 1], confidence))
+        sides.append(metric.estimate(by_worker[:, 0], by_worker[:, 1], confidence))
     value_a, value_b = sides
     power = power_to_compare(
         value_a,

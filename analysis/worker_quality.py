@@ -8,18 +8,6 @@ from numpy.typing import NDArray
 
 from model_chat.analysis.estimates import Floats
 
-COLUMNS = (
-    "worker_id",
-    "conversations",
-    "mean_rating",
-    "mean_deviation",
-    "same_rating_share",
-    "straight_lined_share",
-    "identical_labels_share",
-    "median_seconds",
-    "words_per_message",
-)
-
 
 def worker_quality(
     workers: NDArray[np.integer],
@@ -43,7 +31,7 @@ def worker_quality(
         labels: annotated model messages x buckets.
 
     Returns:
-        A row a worker, :data:`COLUMNS`, most deviating first. NaN where there is nothing to measure:
+        A row a worker (`worker_id`, `conversations`), most deviating first. NaN where there is nothing to measure:
 
         * `mean_rating`: over all questions and conversations;
         * `mean_deviation`: mean distance of the ratings from the mean that *other* workers gave to the same model on
@@ -69,12 +57,11 @@ def worker_quality(
             "identical_labels_share": _modal_share(turn_workers, _patterns(labels), count),
             "median_seconds": pd.Series(seconds).groupby(workers).median().reindex(range(count)).to_numpy(),
             "words_per_message": _mean_by(workers, words_per_message, count),
-        },
-        columns=list(COLUMNS),
+        }
     )
     distance = frame["mean_deviation"].abs()
     order = frame.assign(distance=distance).sort_values(["distance", "worker_id"], ascending=[False, True])
-    return order[list(COLUMNS)].reset_index(drop=True)
+    return order.drop(columns="distance").reset_index(drop=True)
 
 
 def _mean_by(groups: NDArray[np.integer], values: Floats, count: int) -> Floats:

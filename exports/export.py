@@ -21,7 +21,7 @@ from model_chat.exports.messages import exported
 from model_chat.exports.preferences import Rows
 from model_chat.exports.selection import Selection, chats_of
 from model_chat.exports.settings import ExportSettings, card_name, file_of, manifest_name, taken_places
-from model_chat.records.locks import LockedError, hold
+from model_chat.records.locks import hold, hold_or_refuse
 
 MANIFEST_VERSION = 1
 STAGING = ".export-"
@@ -115,23 +115,15 @@ def _alone(output: Path) -> Iterator[None]:
     Raises:
         ConfigurationError: another export holds it.
     """
-    try:
-        with hold(output, alone=True):
-            for left in output.glob(f"{STAGING}*"):
-                shutil.rmtree(left)
-            yield
-    except LockedError:
-        raise ConfigurationError(
-            f"--output is '{output}', where another export is being written; wait for its end, or give another folder."
-        ) from None
+    busy = f"--output is '{output}', where another export is being written; wait for its end, or give another folder."
+    with hold_or_refuse(hold(output, alone=True), busy):
+        for left in output.glob(f"{STAGING}*"):
+            shutil.rmtree(left)
+        yield
 
 
 def _rows(
-    selection: Selection,
-    maker: Rows,
-    identities: Identities | None,
-    persona: bool,
-    facts: CardFacts,
+    selection: Selection, maker: Rows, identities: Identities | None, persona: bool, facts: CardFacts
 ) -> Iterator[dict[str, Any]]:
     for selected in selection:
         for chat in chats_of(selected):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -17,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from model_chat.analysis.frames import columns
-from model_chat.analysis.output import FORMULA, GUARD
+from model_chat.analysis.output import csv_line
 from model_chat.exports.messages import ASSISTANT, SYSTEM, USER, ExportedConversation
 from model_chat.exports.preferences import LabelledReplies, PreferencePairs, Rows
 from model_chat.exports.settings import CSV, HF_DATASET, OPENAI, PREFERENCE, SHAREGPT, UNPAIRED, ExportSettings
@@ -186,10 +183,10 @@ def _valued(value: Any, path: str) -> Iterator[str]:
 
 
 def _write_csv(file: IO[bytes], rows: Iterable[dict[str, Any]], guard: bool) -> int:
-    file.write(_csv_line(_CSV_COLUMNS, guard=False))
+    file.write(csv_line(_CSV_COLUMNS, guard=False))
     count = 0
     for count, row in enumerate(rows, 1):  # noqa: B007 (as above)
-        file.write(_csv_line([row[name] for name in _CSV_COLUMNS], guard))
+        file.write(csv_line([row[name] for name in _CSV_COLUMNS], guard))
     return count
 
 
@@ -206,11 +203,3 @@ def _write_parquet(file: IO[bytes], rows: Iterable[dict[str, Any]]) -> int:
         if batch or not count:
             writer.write_table(pa.Table.from_pylist(batch, HF_SCHEMA))
     return count
-
-
-def _csv_line(cells: Iterable[Any], guard: bool) -> bytes:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(
-        f"{GUARD}{cell}" if guard and isinstance(cell, str) and re.match(FORMULA, cell) else cell for cell in cells
-    )
-    return line.getvalue().encode()

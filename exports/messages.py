@@ -9,7 +9,7 @@ from typing import Any
 
 from model_chat.exports.identities import Identities
 from model_chat.exports.selection import Selected
-from model_chat.records.legacy import as_bool
+from model_chat.records.legacy import as_bool, described
 from model_chat.records.reading import ReadComparison, ReadConversation, ReadUtterance
 from model_chat.records.schema import HUMAN_IDX, MODEL_IDX, RATING_SEPARATOR
 
@@ -104,8 +104,7 @@ def ticks_of(utterance: ReadUtterance) -> dict[str, bool]:
 
 def _options(conversation: ReadConversation) -> list[Mapping[str, Any]]:
     """The options of the conversation's model, or of each of the two whose replies were compared."""
-    task = conversation.raw.get("task_description")
-    options = task.get("model_opt") if isinstance(task, dict) else None
+    options = described(conversation.raw, "model_opt")
     if not isinstance(options, dict):
         return []
     of_each = [options.get(name) for name in conversation.model_nickname.split(COMPARED_SEPARATOR)]
@@ -175,8 +174,7 @@ def day_of(selected: Selected) -> str | None:
 
 
 def _questions(conversation: ReadConversation) -> list[str]:
-    task = conversation.raw.get("task_description")
-    text = task.get("final_rating_question") if isinstance(task, dict) else None
+    text = described(conversation.raw, "final_rating_question")
     return text.split(RATING_SEPARATOR) if isinstance(text, str) and text else []
 
 

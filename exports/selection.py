@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from model_chat.analysis.collect import contents_of, excluded_unread
+from model_chat.analysis.collect import sort_out
 from model_chat.analysis.exclusions import ExclusionReason
 from model_chat.analysis.parts import parts_of
 from model_chat.analysis.rows import RowBuilder
@@ -131,28 +131,18 @@ class Selection:
         """Read the conversations in a fixed order: files by name, which begins with the time, then agents by number."""
         self.left_out.clear()
         self.damaged.clear()
-        wanted: list[Source] = []
-        refused: list[Source] = []
-        for source in self._sources:
-            exclusion = excluded_unread(source, self._settings.reading)
-            if exclusion is None:
-                wanted.append(source)
-                continue
-            self.left_out[exclusion.reason.value] += 1
-            if exclusion.reason is ExclusionReason.MEPHISTO_STATUS:
-                refused.append(source)
-        # A file does not know that a reviewer rejected it: its twin in the database does.
-        condemned = contents_of(self._builder, refused) if self._settings.reading.results_folders else {}
+        wanted, excluded, refused_contents = sort_out(self._sources, self._builder)
+        self.left_out.update(exclusion.reason.value for exclusion in excluded)
         seen: set[bytes] = set()
         for source in wanted:
-            selected, reason = self._selected(source, condemned, seen)
+            selected, reason = self._selected(source, refused_contents, seen)
             if selected is not None:
                 yield selected
             else:
                 self.left_out[reason] += 1
 
     def _selected(
-        self, source: Source, condemned: Mapping[bytes, str], seen: set[bytes]
+        self, source: Source, refused_contents: Mapping[bytes, str], seen: set[bytes]
     ) -> tuple[Selected | None, str]:
         try:
             conversation = read_conversation(source)
@@ -166,7 +156,7 @@ class Selection:
         reason, _ = self._builder.early_rejection(conversation)
         if reason is None:
             reason, _ = self._builder.rejection(conversation, measures)
-        if reason is None and measures.digest in condemned:
+        if reason is None and measures.digest in refused_contents:
             reason = ExclusionReason.MEPHISTO_STATUS
         if reason is None and measures.digest in seen:
             reason = ExclusionReason.DUPLICATE

@@ -117,12 +117,7 @@ def named_as_saved(saved: SavedStack, models: Sequence[str]) -> tuple[str, ...]:
 
 
 def saved_faults(
-    saved: SavedStack,
-    folder: Path,
-    num_images: int,
-    models: Sequence[str],
-    images_id: str | None,
-    on_model_change: str,
+    saved: SavedStack, folder: Path, num_images: int, models: Sequence[str], images_id: str | None, on_model_change: str
 ) -> list[str]:
     """Say why a saved stack can't be continued with the current images and models."""
     faults = []

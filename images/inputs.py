@@ -116,12 +116,12 @@ def check_takes_images(model: ServedModel, images: ImageInput) -> None:
 
 def _check_looks(model: LoadedModel, shown: Any, act: Mapping[str, Any]) -> None:
     """Show an image to a model that is in this process."""
-    watch = _Watch()
+    looked_at = threading.Event()
     watched: Any = shown
     if isinstance(shown, Image.Image):
-        watched = _WatchedPicture.of(shown, watch)
+        watched = _WatchedPicture.of(shown, looked_at)
     elif isinstance(shown, torch.Tensor):
-        watched = _WatchedFeatures.of(shown, watch)
+        watched = _WatchedFeatures.of(shown, looked_at)
     failure: Exception | None = None
     text: Any = None
     try:
@@ -132,7 +132,7 @@ def _check_looks(model: LoadedModel, shown: Any, act: Mapping[str, Any]) -> None
     declared = getattr(model.agent, "takes_images", None)
     can_watch = watched is not shown
     # Text models often break on an image without a word as well: that they don't look is the better reason.
-    if declared is False or (declared is None and can_watch and not watch.was_looked_at):
+    if declared is False or (declared is None and can_watch and not looked_at.is_set()):
         raise ConfigurationError(
             f"{FLAG}: the model '{model.nickname}' takes no images (it was shown one and did not look at it); leave it out, "
             "or name a model that was trained with images."
@@ -169,47 +169,40 @@ def _shown(act: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in act.items() if key not in ANSWERS and value is not None}
 
 
-class _Watch:
-    """Remembers whether an image was looked at."""
-
-    def __init__(self) -> None:
-        self.was_looked_at = False
-
-
 class _WatchedPicture(Image.Image):
     """A picture that notices when something of it is asked for; handing it on, or copying a reference, is no look."""
 
     @classmethod
-    def of(cls, picture: Image.Image, watch: _Watch) -> _WatchedPicture:
+    def of(cls, picture: Image.Image, looked_at: threading.Event) -> _WatchedPicture:
         made = cls()
         made.__dict__.update(picture.__dict__)
-        made.__dict__["_watch"] = watch
+        made.__dict__["_looked_at"] = looked_at
         return made
 
     def __getattribute__(self, name: str) -> Any:
-        if name not in ("__class__", "__dict__", "_watch"):
-            watch = object.__getattribute__(self, "__dict__").get("_watch")
-            if watch is not None:
-                watch.was_looked_at = True
+        if name not in ("__class__", "__dict__", "_looked_at"):
+            looked_at = object.__getattribute__(self, "__dict__").get("_looked_at")
+            if looked_at is not None:
+                looked_at.set()
         return super().__getattribute__(name)
 
 
 class _WatchedFeatures(torch.Tensor):
     """Features that notice when something is calculated with them."""
 
-    _watch: _Watch
+    _looked_at: threading.Event
 
     @classmethod
-    def of(cls, features: torch.Tensor, watch: _Watch) -> _WatchedFeatures:
+    def of(cls, features: torch.Tensor, looked_at: threading.Event) -> _WatchedFeatures:
         made = features.as_subclass(cls)
-        made._watch = watch
+        made._looked_at = looked_at
         return made
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for value in [*args, *(kwargs or {}).values()]:
             for item in value if isinstance(value, list | tuple) else [value]:
-                watch = getattr(item, "__dict__", {}).get("_watch") if isinstance(item, cls) else None
-                if watch is not None:
-                    watch.was_looked_at = True
+                looked_at = getattr(item, "__dict__", {}).get("_looked_at") if isinstance(item, cls) else None
+                if looked_at is not None:
+                    looked_at.set()
         return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]  # torch's

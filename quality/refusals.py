@@ -80,10 +80,7 @@ class Refusal(StrEnum):
 TEXTS = {refusal: worker_text(f"refusals.{refusal}") for refusal in Refusal}
 """The sentences that workers read."""
 
-_OF_BLOCKS = {
-    BlockReason.ACCEPTABILITY: Refusal.ACCEPTABILITY,
-    BlockReason.ATTENTION: Refusal.ATTENTION,
-}
+_OF_BLOCKS = {BlockReason.ACCEPTABILITY: Refusal.ACCEPTABILITY, BlockReason.ATTENTION: Refusal.ATTENTION}
 
 
 MOST_WAITING = 100

@@ -90,11 +90,16 @@ def ending_of(raw: Mapping[str, Any]) -> str | None:
     return told if isinstance(told, str) else None
 
 
+def described(raw: object, key: str) -> Any:
+    """What a saved conversation's description of its task has under a key; None where it says nothing."""
+    task = raw.get("task_description") if isinstance(raw, Mapping) else None
+    return task.get(key) if isinstance(task, Mapping) else None
+
+
 def nickname_of(raw: Mapping[str, Any]) -> str | None:
     """The nickname of the model that a conversation names; None when it names none."""
-    task = raw.get("task_description")
-    nickname = (task.get("model_nickname") if isinstance(task, dict) else None) or raw.get("model_nickname")
-    if not nickname and task is None:
+    nickname = described(raw, "model_nickname") or raw.get("model_nickname")
+    if not nickname and raw.get("task_description") is None:
         workers = _listed(raw.get("workers"))
         nickname = workers[1] if len(workers) > 1 else None
     return nickname if isinstance(nickname, str) and nickname else None

@@ -12,7 +12,7 @@ from model_chat.agents._endpoint_client import LOOP, EndpointClient
 from model_chat.agents._endpoint_reply import Completion, RequestFailedError, Usage
 from model_chat.agents.endpoint_settings import EndpointSettings
 from model_chat.scripts._judge_items import Schema
-from model_chat.scripts._judge_money import Entry, JudgeLog, JudgeStoppedError, Meter, Purse
+from model_chat.scripts._judge_money import Budget, Entry, JudgeLog, JudgeStoppedError, Meter
 from model_chat.scripts._judge_prompt import (
     Filled,
     Messages,
@@ -61,7 +61,7 @@ class Asker:
 
     def __init__(self, settings: EndpointSettings, log: JudgeLog, most_usd: float | None = None) -> None:
         self.settings = settings
-        self.purse = Purse(settings, log, most_usd)
+        self.budget = Budget(settings, log, most_usd)
         self._client = EndpointClient(settings.model_copy(update={"stream": False}))
         self._sends_schema = "response_format" not in settings.extra_body
         self._takes_schema = False
@@ -78,7 +78,7 @@ class Asker:
         missing: str | None = None
         filled = Filled()
         schema = {"response_format": answer_format(prompt.questions)}
-        meter = Meter(self.purse, len(json.dumps(schema).encode()))
+        meter = Meter(self.budget, len(json.dumps(schema).encode()))
         for _ in range(2):
             try:
                 completion = await self._complete(sent, schema, meter, usage)
@@ -146,12 +146,7 @@ def _reason(error: RequestFailedError) -> str:
     return "no_answer" if error.status is None else f"status_{error.status}"
 
 
-def ask_all(
-    asker: Asker,
-    log: JudgeLog,
-    prompts: Iterable[Prompt],
-    done: Callable[[], None] = lambda: None,
-) -> None:
+def ask_all(asker: Asker, log: JudgeLog, prompts: Iterable[Prompt], done: Callable[[], None] = lambda: None) -> None:
     """Ask about everything that the log has no answer to; every answer is in the log as soon as it is there.
 
     Args:

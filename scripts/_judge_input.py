@@ -15,6 +15,7 @@ from model_chat.configuration.annotations import AnnotationsConfig, parse_annota
 from model_chat.configuration.study_flow import Page, StudyFlow, parse_study_flow
 from model_chat.configuration.study_items import Item
 from model_chat.errors import ConfigurationError
+from model_chat.records.legacy import described
 from model_chat.records.llm_judgments import CONVERSATION, REPLY
 from model_chat.records.mephisto_database import find_database, list_agents
 from model_chat.records.reading import (
@@ -339,6 +340,5 @@ def _why_left_out(conversation: ReadConversation) -> str | None:
 
 def _described(conversation: ReadConversation, key: str) -> str | None:
     """A text of the description of the task; None where there is none."""
-    described = conversation.raw.get("task_description") if isinstance(conversation.raw, dict) else None
-    text = described.get(key) if isinstance(described, dict) else None
+    text = described(conversation.raw, key)
     return text if isinstance(text, str) and text.strip() else None

@@ -252,7 +252,7 @@ def _bytes(line: _Line) -> bytes:
     return line.model_dump_json(exclude_defaults=isinstance(line, Entry)).encode() + b"\n"
 
 
-class Purse:
+class Budget:
     """Pays for requests: reserves before each what it may cost, and waits, or refuses it, where that may pass the limit.
 
     Used on the event loop of the endpoints alone, and without prices it counts nothing.
@@ -311,16 +311,16 @@ class Meter:
     """Pays for the requests about one prompt (:class:`~model_chat.agents._endpoint_client.RequestMeter`).
 
     Args:
-        more_bytes: see :meth:`Purse.highest_cost`.
+        more_bytes: see :meth:`Budget.highest_cost`.
 
     Attributes:
         cost_usd: of the requests so far, as far as known or estimated; None without prices.
     """
 
-    def __init__(self, purse: Purse, more_bytes: int = 0) -> None:
-        self._purse = purse
+    def __init__(self, budget: Budget, more_bytes: int = 0) -> None:
+        self._budget = budget
         self._more_bytes = more_bytes
-        self.cost_usd = purse.prices.cost(0, 0)
+        self.cost_usd = budget.prices.cost(0, 0)
 
     async def send(
         self, messages: Sequence[Mapping[str, Any]], request: Callable[[Usage], Awaitable[Answer]]
@@ -333,8 +333,8 @@ class Meter:
         usage = Usage()
         if self.cost_usd is None:
             return await request(usage)
-        highest = self._purse.highest_cost(messages, self._more_bytes)
-        number = await self._purse.reserve(highest)
+        highest = self._budget.highest_cost(messages, self._more_bytes)
+        number = await self._budget.reserve(highest)
         cost, most = 0.0, highest  # who is cancelled while a request runs may have to pay for it
         try:
             answer = await request(usage)
@@ -345,13 +345,13 @@ class Meter:
             raise
         finally:
             self.cost_usd += cost
-            self._purse.settle(number, cost, most)
+            self._budget.settle(number, cost, most)
 
     def _paid(
         self, messages: Sequence[Mapping[str, Any]], usage: Usage, answer: Answer, highest: float
     ) -> tuple[float, float]:
         """What a request has cost, and may have cost."""
-        prices = self._purse.prices
+        prices = self._budget.prices
         prompt, written = usage.prompt_tokens, usage.completion_tokens
         if prompt is not None and written is not None:
             known = prices.cost(prompt, written) or 0.0

@@ -57,11 +57,7 @@ def reject_units(task: Task, args: argparse.Namespace, out: Output) -> None:
 
 
 def _review(
-    adapter: PlatformAdapter,
-    agents: list[Any],
-    act: Callable[[Any], str],
-    said: Callable[[Any], str],
-    out: Output,
+    adapter: PlatformAdapter, agents: list[Any], act: Callable[[Any], str], said: Callable[[Any], str], out: Output
 ) -> None:
     """Do the same for each agent, until the platform can't be asked any more."""
     if not out.dry_run:

@@ -119,11 +119,7 @@ def report(outcomes: Sequence[Outcome], seconds: float, console: Console) -> Non
     for column in ("n", "p50", "p95", "max"):
         table.add_column(column, justify="right")
     for name, values in (("a turn", turns), ("first model message", firsts)):
-        table.add_row(
-            name,
-            str(len(values)),
-            *(f"{quantile(values, share):.3f}" for share in (0.5, 0.95, 1.0)),
-        )
+        table.add_row(name, str(len(values)), *(f"{quantile(values, share):.3f}" for share in (0.5, 0.95, 1.0)))
     console.print(table)
     results = Counter(outcome.result for outcome in outcomes)
     for result, number in results.most_common():

@@ -164,29 +164,17 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     if shape == "triangle":
         return [(0.0, -1.0), (1.0, 0.85), (-1.0, 0.85)]
     if shape == "star":
-        return [
-            (reach * math.sin(step * math.pi / 5), -reach * math.cos(step * math.pi / 5))
-            for step in range(10)
-            for reach in (1.1 if step % 2 == 0 else 0.45,)
-        ]
+        reaches = [1.1 if step % 2 == 0 else 0.45 for step in range(10)]
+        angles = [step * math.pi / 5 for step in range(10)]
+        return [(r * math.sin(angle), -r * math.cos(angle)) for r, angle in zip(reaches, angles, strict=True)]
     if shape == "cross":
-        return [
-            (sign_x * across, sign_y * along)
-            for sign_x, sign_y, corners in (
-                (1, -1, ((0.35, 1.0), (0.35, 0.35), (1.0, 0.35))),
-                (1, 1, ((1.0, 0.35), (0.35, 0.35), (0.35, 1.0))),
-                (-1, 1, ((0.35, 1.0), (0.35, 0.35), (1.0, 0.35))),
-                (-1, -1, ((1.0, 0.35), (0.35, 0.35), (0.35, 1.0))),
-            )
-            for across, along in corners
-        ]
+        quarter = [(0.35, 1.0), (0.35, 0.35), (1.0, 0.35)]
+        right = [(x, -y) for x, y in quarter] + quarter[::-1]
+        return right + [(-x, y) for x, y in reversed(right)]
     # The heart curve of mathworld.wolfram.com/HeartCurve.html, scaled to radius 1.
     steps = [2 * math.pi * step / 48 for step in range(48)]
     return [
-        (
-            math.sin(t) ** 3,
-            -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 16,
-        )
+        (math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 16)
         for t in steps
     ]
 

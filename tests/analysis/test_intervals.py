@@ -154,7 +154,7 @@ def test_conversations_without_an_observation_add_no_worker() -> None:
     assert gap.clusters == 3
 
 
-# --- the test, by counting all dealings --------------------------------------------------------------------------
+# --- the test, by counting all permutations --------------------------------------------------------------------------
 
 
 def t_of(x: np.ndarray, n: np.ndarray, is_a: np.ndarray, worker: np.ndarray) -> float:
@@ -164,14 +164,14 @@ def t_of(x: np.ndarray, n: np.ndarray, is_a: np.ndarray, worker: np.ndarray) -> 
 
 
 def exact_p(x: np.ndarray, n: np.ndarray, is_a: np.ndarray, worker: np.ndarray, shift: float = 0.0) -> float:
-    """The share of all dealings (each worker has one conversation) that are as extreme once ``shift`` is taken off A."""
+    """The share of all permutations (each worker has one conversation) that are as extreme once ``shift`` is taken off A."""
     moved = x - np.where(is_a, shift * n, 0.0)
     seen = t_of(moved, n, is_a, worker)
     statistic = []
     for chosen in itertools.combinations(range(len(x)), int(is_a.sum())):
-        dealt = np.zeros(len(x), dtype=bool)
-        dealt[list(chosen)] = True
-        statistic.append(t_of(moved, n, dealt, worker))
+        permuted = np.zeros(len(x), dtype=bool)
+        permuted[list(chosen)] = True
+        statistic.append(t_of(moved, n, permuted, worker))
     return float(np.mean(np.array(statistic) >= seen * (1 - 1e-7) - 1e-9))
 
 
@@ -235,7 +235,7 @@ def test_p_on_the_boundary_rejects() -> None:
     assert test.p == 0.01
     assert 0 < test.low < 3 < test.high < 4
     stricter = compare(x, is_a, np.arange(40), permutations=99, confidence=0.995)
-    assert math.isnan(stricter.low) and math.isnan(stricter.high), "100 dealings can't reject at 0.005"
+    assert math.isnan(stricter.low) and math.isnan(stricter.high), "100 permutations can't reject at 0.005"
 
 
 def test_an_end_beyond_the_scale_is_the_scales_own() -> None:
@@ -246,8 +246,8 @@ def test_an_end_beyond_the_scale_is_the_scales_own() -> None:
 
 
 def test_two_workers_are_compared_by_the_bare_difference() -> None:
-    # Each worker talked twice to both: four conversations within each; 6 · 6 dealings. The largest |difference| is that
-    # of the dealing that happened and its opposite: p = 2/36.
+    # Each worker talked twice to both: four conversations within each; 6 · 6 permutations. The largest |difference| is that
+    # of the permutation that happened and its opposite: p = 2/36.
     x = np.array([5.0, 5, 1, 1, 5, 5, 1, 1])
     is_a, worker = np.tile([True, True, False, False], 2), np.repeat([0, 1], 4)
     test = compare(x, is_a, worker, permutations=8000)
@@ -255,15 +255,15 @@ def test_two_workers_are_compared_by_the_bare_difference() -> None:
 
 
 def test_three_workers_are_compared_by_the_difference_over_its_error() -> None:
-    # Two of them talked three times, one twice; 3 · 3 · 2 dealings keep each worker's number of conversations with A.
+    # Two of them talked three times, one twice; 3 · 3 · 2 permutations keep each worker's number of conversations with A.
     x, is_a = np.array([5.0, 4, 3, 2, 2, 1, 1, 1]), np.array([True, True, False, True, False, False, True, False])
     worker, one = np.array([0, 0, 0, 1, 1, 1, 2, 2]), np.ones(8)
-    dealt = [
+    permuted = [
         np.array([*(np.arange(3) != b_of_0), *(np.arange(3) == a_of_1), *(np.arange(2) == a_of_2)])
         for b_of_0, a_of_1, a_of_2 in itertools.product(range(3), range(3), range(2))
     ]
-    by_error = np.mean([t_of(x, one, names, worker) >= t_of(x, one, is_a, worker) - 1e-9 for names in dealt])
-    gaps = [abs(x[names].mean() - x[~names].mean()) for names in dealt]
+    by_error = np.mean([t_of(x, one, names, worker) >= t_of(x, one, is_a, worker) - 1e-9 for names in permuted])
+    gaps = [abs(x[names].mean() - x[~names].mean()) for names in permuted]
     bare = np.mean(np.array(gaps) >= abs(x[is_a].mean() - x[~is_a].mean()) - 1e-9)
     assert (by_error, bare) == (10 / 18, 4 / 18)
     assert compare(x, is_a, worker, permutations=8000).p == pytest.approx(by_error, abs=0.02)
@@ -274,13 +274,13 @@ def test_the_statistic_of_every_dealing_is_the_difference_over_its_clustered_err
     worker, is_a = np.repeat(np.arange(6), 3), rng.permutation(np.arange(18) < 8)
     n = rng.integers(1, 6, 18).astype(float)
     x = rng.uniform(0, n)
-    dealt = np.stack([is_a, *(rng.permutation(is_a) for _ in range(20))], axis=1)
-    (parts,) = permutation._Pair(x[:, None], n[:, None], is_a, worker)._parts(dealt)
+    permuted = np.stack([is_a, *(rng.permutation(is_a) for _ in range(20))], axis=1)
+    (parts,) = permutation._Pair(x[:, None], n[:, None], is_a, worker)._parts(permuted)
     for shift in (0.0, 0.1, -0.3):
         moved = x - np.where(is_a, shift * n, 0.0)
-        # Without the error's factor, √(6/5), which is the same for all dealings.
-        expected = [math.sqrt(6 / 5) * t_of(moved, n, names, worker) for names in dealt.T]
-        assert permutation._Dealings(*parts, studentise=True).statistics(shift) == pytest.approx(expected)
+        # Without the error's factor, √(6/5), which is the same for all permutations.
+        expected = [math.sqrt(6 / 5) * t_of(moved, n, names, worker) for names in permuted.T]
+        assert permutation._Permuted(*parts, studentise=True).statistics(shift) == pytest.approx(expected)
 
 
 def test_the_t_test_of_large_data_by_hand() -> None:
@@ -327,7 +327,7 @@ def test_a_side_without_data_has_neither_p_nor_interval_and_stops_no_other_quant
         x, totals, IS_A, np.arange(9), np.random.default_rng(1), [4.0, 4.0, 1.0], permutations=999
     )
     assert math.isnan(empty.p) and math.isnan(empty.low) and math.isnan(empty.high)
-    assert first.p == last.p, "all quantities see the same dealings"
+    assert first.p == last.p, "all quantities see the same permutations"
     assert first.high == pytest.approx(first.high) and first.high > 1 >= last.high, "each has its own scale"
 
 
@@ -338,7 +338,7 @@ def test_the_order_of_the_conversations_changes_nothing() -> None:
     x, n = rng.integers(0, 5, 10).astype(float), np.full((10, 1), 6.0)
     first = compare(x, is_a, worker, totals=n, bounds=[1.0])
     shuffle = rng.permutation(10)
-    # The same workers in another order deal other hands: as far as chance allows they agree.
+    # The same workers in another order get other permutations: as far as chance allows they agree.
     other = compare(x[shuffle], is_a[shuffle], worker[shuffle], totals=n, bounds=[1.0])
     assert other.p == pytest.approx(first.p, abs=0.03)
     assert (other.low, other.high) == pytest.approx((first.low, first.high), abs=0.05)
@@ -352,8 +352,10 @@ def test_many_dealings_are_the_same_as_few_at_a_time(monkeypatch: pytest.MonkeyP
     assert results == pytest.approx([results[0]] * 3, abs=0.05)
     monkeypatch.setattr(permutation, "CELLS_AT_ONCE", 9 * 100)
     counted = []
-    real = permutation._Dealer.deal
-    monkeypatch.setattr(permutation._Dealer, "deal", lambda self, times: counted.append(times) or real(self, times))
+    real = permutation._Permuter.permute
+    monkeypatch.setattr(
+        permutation._Permuter, "permute", lambda self, times: counted.append(times) or real(self, times)
+    )
     compare(A_AND_B, IS_A, np.arange(9), permutations=250)
     assert counted == [100, 100, 50]
 
@@ -362,16 +364,16 @@ def test_dealings_keep_each_workers_share_and_workers_whole() -> None:
     # Worker 0 and 1 saw both (2 of 3, 1 of 2), workers 2 to 5 one only: two A (2 and 1 conversations), two B.
     worker = np.array([0, 0, 0, 1, 1, 2, 2, 3, 4, 4, 5])
     is_a = np.array([1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 0], dtype=bool)
-    dealt = permutation._Dealer(is_a, worker, np.random.default_rng(0)).deal(4000)
-    assert dealt.shape == (11, 4000)
-    assert (dealt[:3].sum(0) == 2).all() and (dealt[3:5].sum(0) == 1).all()
-    assert (dealt[5] == dealt[6]).all() and (dealt[8] == dealt[9]).all()
-    assert (dealt[[5, 7, 8, 10]].sum(0) == 2).all()
+    permuted = permutation._Permuter(is_a, worker, np.random.default_rng(0)).permute(4000)
+    assert permuted.shape == (11, 4000)
+    assert (permuted[:3].sum(0) == 2).all() and (permuted[3:5].sum(0) == 1).all()
+    assert (permuted[5] == permuted[6]).all() and (permuted[8] == permuted[9]).all()
+    assert (permuted[[5, 7, 8, 10]].sum(0) == 2).all()
     # Every conversation of a worker who saw both, and every worker who saw one, is A's as often as any other.
-    assert dealt.mean(1) == pytest.approx([2 / 3] * 3 + [1 / 2] * 8, abs=0.03)
-    only_mixed = permutation._Dealer(is_a[:5], worker[:5], np.random.default_rng(0)).deal(10)
+    assert permuted.mean(1) == pytest.approx([2 / 3] * 3 + [1 / 2] * 8, abs=0.03)
+    only_mixed = permutation._Permuter(is_a[:5], worker[:5], np.random.default_rng(0)).permute(10)
     assert (only_mixed[:3].sum(0) == 2).all()
-    only_whole = permutation._Dealer(is_a[5:], worker[5:] - 2, np.random.default_rng(0)).deal(10)
+    only_whole = permutation._Permuter(is_a[5:], worker[5:] - 2, np.random.default_rng(0)).permute(10)
     assert (only_whole[[0, 2, 3, 5]].sum(0) == 2).all()
 
 

@@ -139,7 +139,7 @@ def test_the_difference_knows_that_a_workers_judgments_go_together() -> None:
 
 
 def test_the_permutation_test_counts_all_dealings_of_a_tiny_design() -> None:
-    # One worker each with (A, B): the two dealings of each of 6 workers, 64 in all; the observed |difference| is the
+    # One worker each with (A, B): the two permutations of each of 6 workers, 64 in all; the observed |difference| is the
     # largest, reached by 2 of them: p = 2/64.
     a, b = np.array([5.0, 5, 4, 5, 4, 5]), np.array([1.0, 2, 1, 2, 2, 1])
     sums, is_a = np.concatenate([a, b])[:, None], np.array([True] * 6 + [False] * 6)
@@ -149,7 +149,7 @@ def test_the_permutation_test_counts_all_dealings_of_a_tiny_design() -> None:
 
 
 def test_the_permutation_test_keeps_workers_whole() -> None:
-    # Two workers, 50 conversations each, all of one model each: there is one other dealing, so p can't be small.
+    # Two workers, 50 conversations each, all of one model each: there is one other permutation, so p can't be small.
     sums = np.concatenate([np.full(50, 5.0), np.full(50, 1.0)])[:, None]
     is_a, worker = np.arange(100) < 50, np.repeat([0, 1], 50)
     p = p_of(sums, np.ones((100, 1)), is_a, worker, np.random.default_rng(0), 500)

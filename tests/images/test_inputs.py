@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 
 from model_chat.errors import ConfigurationError
 from model_chat.images.contexts import ImageContexts, ImageContextsWriter
-from model_chat.images.inputs import ImageInput, _Watch, _WatchedFeatures, check_takes_images
+from model_chat.images.inputs import ImageInput, _WatchedFeatures, check_takes_images
 from model_chat.serving.loading import LoadedModel
 from model_chat.tests.image_agents import (
     BlindAgent,
@@ -185,8 +186,8 @@ def test_only_so_many_features_are_kept(
 
 
 def test_features_that_are_watched_calculate_as_others_do() -> None:
-    watch = _Watch()
-    watched = _WatchedFeatures.of(torch.ones(2, 3), watch)
-    assert not watch.was_looked_at
+    looked_at = threading.Event()
+    watched = _WatchedFeatures.of(torch.ones(2, 3), looked_at)
+    assert not looked_at.is_set()
     assert torch.sum(watched, dim=0).tolist() == [2.0, 2.0, 2.0]
-    assert watch.was_looked_at
+    assert looked_at.is_set()
