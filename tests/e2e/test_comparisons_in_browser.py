@@ -121,7 +121,7 @@ def test_on_a_phone_one_below_the_other_by_touch_with_boxes_for_both(browser: Br
             picture(page, "phone")
             assert axe_findings(page) == []
         page.get_by_test_id(f"choice-{choice}").locator("xpath=..").tap()
-        for reply, bucket in ((1, "bucket_0"), (2, "none_all_good")):
+        for reply, bucket in ((1, "contradiction"), (2, "none_all_good")):
             page.get_by_test_id(f"reply-{reply}").get_by_test_id(f"bucket-{bucket}").tap()
         if number == 0:
             picture(page, "phone-chosen")
@@ -132,7 +132,7 @@ def test_on_a_phone_one_below_the_other_by_touch_with_boxes_for_both(browser: Br
     assert [entry["pick"] for entry in saved["comparisons"]] == ["left", "both_bad"]
     for entry in saved["comparisons"]:
         ticked = {side: [key for key, on in entry[side]["problem_data"].items() if on] for side in ("left", "right")}
-        assert ticked == {"left": ["bucket_0"], "right": ["none_all_good"]}
+        assert ticked == {"left": ["contradiction"], "right": ["none_all_good"]}
     context.close()
 
 
