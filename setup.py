@@ -24,7 +24,6 @@ RUN_TIME = [
     "jinja2>=3.1",
     "krippendorff>=0.9",
     "markupsafe>=3",
-    "matplotlib>=3.10",
     "numpy>=2.2",
     "omegaconf>=2.3,<2.4",
     "orjson>=3.11",

@@ -54,7 +54,7 @@ def answer_section(summary: Summary, level: str) -> dict[str, Any] | None:
                 "rows": rows,
                 "answers": [int(count) for count in per_model],
                 # That of a text would show the number of its words, which nobody asks for.
-                "chart": None if first["kind"] == "text" else _chart(own, models, level, len(entries)),
+                "chart": None if first["kind"] == "text" else _chart(own, models, level),
                 "texts": [
                     {"model": data.models[data.model[data.entry_of(one)]], "text": str(one.value)}
                     for one in given[:MOST_TEXTS]
@@ -70,10 +70,10 @@ def answer_section(summary: Summary, level: str) -> dict[str, Any] | None:
     return {"entries": entries, "splits": splits}
 
 
-def _chart(own: Any, models: list[str], level: str, number: int) -> Markup | None:
+def _chart(own: Any, models: list[str], level: str) -> Markup | None:
     """Dots with intervals for what can be compared on one axis: all shares, or else all means."""
     for measure in (MEAN, RATE):
         drawn = own[(own["measure"] == measure) & own["value"].notna()]
         if len(drawn) and (measure == MEAN or not len(own[own["measure"] == MEAN])):
-            return Markup(charts.item_dots(drawn, models, level, f"item-{number}"))
+            return Markup(charts.item_dots(drawn, models, level))
     return None

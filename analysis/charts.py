@@ -1,125 +1,31 @@
-"""The report's charts: matplotlib drawings as SVG that takes its colours from the page's style sheet.
-
-Matplotlib writes plain hex colours. Each colour drawn here stands for a CSS variable and is replaced by it afterwards,
-so that dark mode and print change a chart like the rest of the page. Text stays text: it is scaled, searched and read
-aloud by the page's own means. Every chart also comes as a table beside it.
-"""
+"""The report's charts. Every chart also comes as a table beside it."""
 
 from __future__ import annotations
 
-import io
-import re
-import textwrap
-import warnings
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import matplotlib as mpl
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
-SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a", "#0b0b0b", "#0c0c0c")
-_VARIABLES = {
-    INK: "--ink",
-    MUTED: "--muted",
-    GRID: "--grid",
-    PAPER: "--paper",
-    **{colour: f"--series-{i}" for i, colour in enumerate(SERIES)},
-}
-MARKERS = "osD^vP*X"
-"""A shape a model as well as a colour: colour alone tells nothing to some readers, and nothing in a grey print."""
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "font.size": 10,
-    "font.family": "sans-serif",
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "figure.facecolor": "none",
-}
-_WIDTH = 7.4
-"""Inches, at 72 points each: about the width of the page's text."""
+from model_chat.analysis.drawing import (
+    GRID,
+    LINE,
+    MUTED,
+    SERIES,
+    WIDTH,
+    Drawing,
+    Panel,
+    label,
+    legend_height,
+    numbers,
+    round_numbers,
+    short,
+    width_of,
+)
+
 MOST_IN_A_CHART = len(SERIES)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-def make_figure(height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """Make a figure as wide as the page's text and ``height`` inches high, with its axes, row by row."""
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, list(axes.ravel())
-
-
-def as_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an inline SVG with a text for those who do not see it.
-
-    Args:
-        name: unique in the page; its ids begin with it.
-    """
-    buffer = io.StringIO()
-    canvas: Any = FigureCanvasSVG(figure)  # matplotlib's stubs leave its printing methods out
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
-        # The browser draws the letters, in a font that has them; matplotlib only measures them.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
-        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", svg))
-    svg = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", svg)
-    svg = re.sub(r"(url\(#|href=\"#)", lambda match: f"{match[1]}{name}-", svg)
-    svg = svg.replace("xlink:href", "href").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    svg = re.sub(r"font: (?:[\w.]+ )*([\d.]+px)[^;\"]*", r"font-size: \1", svg)
-    svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
-    width = re.search(r'width="([\d.]+)pt"', svg)
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    label = _attribute(description)
-    style = f'style="max-width: {float(width[1]) / 72:.2f}in"' if width else ""
-    return svg.replace("<svg", f'<svg class="chart" role="img" aria-label="{label}" {style}', 1)
-
-
-def _attribute(text: str) -> str:
-    return _visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
-
-
-def _visible(text: str) -> str:
-    """The text without control characters, which no SVG may contain; white space becomes one space."""
-    return _CONTROL.sub("", " ".join(text.split()))
-
-
-def short(name: str, most: int = 28) -> str:
-    """A name that fits an axis: its end tells models apart better than its beginning.
-
-    Dollar signs are escaped, since matplotlib would read text between two of them as mathematics.
-    """
-    name = _visible(name)
-    shown = name if len(name) <= most else "…" + name[-(most - 1) :]
-    return shown.replace("$", r"\$")
-
-
-def label(name: str, width: int = 26) -> str:
-    """A sentence or a name on at most two lines, for an axis or a title."""
-    return "\n".join(textwrap.wrap(_visible(name), width, max_lines=2, placeholder=" …")).replace("$", r"\$")
+_FOOT = 34
+"""Below a panel: the numbers of its axis, and its title."""
 
 
 def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str, call: Callable[[str], str]) -> str:
@@ -132,31 +38,19 @@ def bucket_dots(estimates: pd.DataFrame, models: Sequence[str], level: str, call
     rates = estimates[estimates["kind"] == "rate"]
     metrics = list(dict.fromkeys(rates["metric"]))
     shown = list(models)[:MOST_IN_A_CHART]
-    with mpl.rc_context(STYLE):
-        row = max(0.16 * len(shown) + 0.22, 0.4)
-        figure, (axes,) = make_figure(0.9 + row * len(metrics) + 0.2 * ((len(shown) + 1) // 2))
-        offsets = np.linspace(-0.27, 0.27, len(shown)) if len(shown) > 1 else np.zeros(1)
-        for i, model in enumerate(shown):
-            own = rates[rates["model_nickname"] == model].set_index("metric").reindex(metrics)
-            value, low, high = (own[name].to_numpy(float) * 100 for name in ("value", "low", "high"))
-            at = np.arange(len(metrics)) + offsets[i]
-            axes.hlines(at, np.nan_to_num(low, nan=-1), np.nan_to_num(high, nan=-1), color=SERIES[i], linewidth=1.6)
-            axes.plot(value, at, MARKERS[i], color=SERIES[i], markersize=5.5, label=short(model), clip_on=False)
-        for boundary in np.arange(len(metrics) - 1) + 0.5:
-            axes.axhline(boundary, color=GRID, linewidth=0.8)
-        axes.set_yticks(range(len(metrics)), [label(call(metric)) for metric in metrics])
-        axes.set_ylim(len(metrics) - 0.5, -0.5)
-        axes.set_xlim(0, max(5.0, min(100.0, float(np.nanmax(rates["high"].fillna(rates["value"]))) * 105)))
-        axes.set_xlabel(f"percent, with {level} interval")
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-        figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4)
-        return as_svg(
-            figure, "rates", f"Dot plot of {len(metrics)} rates for {len(shown)} models; the table has the numbers."
-        )
+    highest = float(rates["high"].fillna(rates["value"]).max()) * 105
+    drawing = _dots(
+        rates.rename(columns={"metric": "row"}),
+        {metric: label(call(metric)) for metric in metrics},
+        shown,
+        (0.0, max(5.0, min(100.0, highest))),
+        100.0,
+        f"percent, with {level} interval",
+    )
+    return drawing.svg(f"Dot plot of {len(metrics)} rates for {len(shown)} models; the table has the numbers.")
 
 
-def item_dots(items: pd.DataFrame, models: Sequence[str], level: str, name: str) -> str:
+def item_dots(items: pd.DataFrame, models: Sequence[str], level: str) -> str:
     """Dot plot of one item: a row an aspect, a mark a model, each with its interval.
 
     Args:
@@ -166,25 +60,47 @@ def item_dots(items: pd.DataFrame, models: Sequence[str], level: str, name: str)
     aspects = list(dict.fromkeys(items["aspect"]))
     scale = 100.0 if (items["measure"] == "rate").all() else 1.0
     shown = list(models)[:MOST_IN_A_CHART]
-    with mpl.rc_context(STYLE):
-        row = max(0.16 * len(shown) + 0.22, 0.4)
-        figure, (axes,) = make_figure(0.9 + row * len(aspects) + 0.2 * ((len(shown) + 1) // 2))
-        offsets = np.linspace(-0.27, 0.27, len(shown)) if len(shown) > 1 else np.zeros(1)
-        for i, model in enumerate(shown):
-            own = items[items["model_nickname"] == model].set_index("aspect").reindex(aspects)
-            value, low, high = (own[column].to_numpy(float) * scale for column in ("value", "low", "high"))
-            at = np.arange(len(aspects)) + offsets[i]
-            known = np.isfinite(low) & np.isfinite(high)
-            axes.hlines(at[known], low[known], high[known], color=SERIES[i], linewidth=1.6)
-            axes.plot(value, at, MARKERS[i], color=SERIES[i], markersize=5.5, label=short(model), clip_on=False)
-        axes.set_yticks(range(len(aspects)), [label(aspect) for aspect in aspects])
-        axes.set_ylim(len(aspects) - 0.5, -0.5)
-        axes.set_xlabel(f"{'percent' if scale > 1 else 'mean'}, with {level} interval")
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-        figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4)
-        asked = items["question"].iloc[0]
-        return as_svg(figure, name, f"Dot plot of {asked} for {len(shown)} models; the table has the numbers.")
+    ends = items[["value", "low", "high"]].to_numpy(float) * scale
+    known = ends[~pd.isna(ends)]
+    margin = 0.05 * (known.max() - known.min()) or 0.5
+    drawing = _dots(
+        items.rename(columns={"aspect": "row"}),
+        {aspect: label(aspect) for aspect in aspects},
+        shown,
+        (float(known.min() - margin), float(known.max() + margin)),
+        scale,
+        f"{'percent' if scale > 1 else 'mean'}, with {level} interval",
+    )
+    return drawing.svg(f"Dot plot of {items['question'].iloc[0]} for {len(shown)} models; the table has the numbers.")
+
+
+def _dots(
+    values: pd.DataFrame,
+    rows: dict[str, str],
+    models: Sequence[str],
+    across: tuple[float, float],
+    scale: float,
+    title: str,
+) -> Drawing:
+    """Draw a row for each of ``rows`` (value of the column `row` -> label), with a mark and an interval a model."""
+    names = [short(model) for model in models]
+    head, left = legend_height(names) + 4, max(map(width_of, rows.values()), default=0.0) + 10
+    height = max(11.5 * len(models) + 16, 29.0) * len(rows)
+    drawing = Drawing(head + height + _FOOT)
+    drawing.legend(names)
+    panel = Panel(drawing, left, head, WIDTH - left - 10, height, across, (len(rows) - 0.5, -0.5))
+    panel.x_axis(numbers(round_numbers(*across)), title)
+    panel.y_axis(dict(enumerate(rows.values())), has_lines=False)
+    for boundary in range(1, len(rows)):
+        drawing.line(panel.at([(across[0], boundary - 0.5), (across[1], boundary - 0.5)]), GRID)
+    for number, model in enumerate(models):
+        own = values[values["model_nickname"] == model].set_index("row").reindex(list(rows))
+        offset = 0.54 * number / (len(models) - 1) - 0.27 if len(models) > 1 else 0.0
+        for row, (value, low, high) in enumerate((own[["value", "low", "high"]].to_numpy(float) * scale).tolist()):
+            panel.interval(low, high, row + offset, SERIES[number])
+            if math.isfinite(value):
+                drawing.dot(panel.x(value), panel.y(row + offset), number)
+    return drawing
 
 
 def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str, asked: str) -> str:
@@ -197,36 +113,30 @@ def rating_bars(ratings: pd.DataFrame, models: Sequence[str], question: str, ask
     own = ratings[ratings["question"] == question].set_index("model_nickname")
     shown = list(models)[:MOST_IN_A_CHART]
     columns = min(4, len(shown))
-    rows = -(-len(shown) // columns)
-    with mpl.rc_context(STYLE):
-        figure, panels = make_figure(1.75 * rows + 0.2, columns, rows)
-        shares = {}
-        for model in shown:
-            counts = own.loc[model, [f"rated_{value}" for value in range(1, 6)]].to_numpy(float)
-            shares[model] = counts / max(counts.sum(), 1) * 100
-        top = max(10.0, *(share.max() for share in shares.values())) * 1.15
-        for i, axes in enumerate(panels):
-            if i >= len(shown):
-                axes.set_axis_off()
-                continue
-            model = shown[i]
-            axes.bar(range(1, 6), shares[model], color=SERIES[i], width=0.72)
-            for value, share in enumerate(shares[model], 1):
-                axes.annotate(
-                    f"{share:.0f}", (value, share), (0, 2), textcoords="offset points", ha="center", fontsize=8
-                )
-            mean = own["mean"].to_dict()[model]
-            title = f"{short(model, 22)}\nmean {mean:.2f}" if np.isfinite(mean) else short(model, 22)
-            axes.set_title(title, fontsize=9, loc="left")
-            axes.set_ylim(0, top)
-            axes.set_xticks(range(1, 6))
-            axes.tick_params(axis="x", length=0)
-            axes.grid(visible=False, axis="x")
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}%")
-            if i % columns:
-                axes.set_yticklabels([])
-        name = f"ratings-{re.sub(r'[^a-z0-9]', '-', question)}"
-        return as_svg(figure, name, f"Bar charts of how often each answer to “{asked}” was given, one for each model.")
+    shares = {}
+    for model in shown:
+        counts = own.loc[model, [f"rated_{value}" for value in range(1, 6)]].to_numpy(float)
+        shares[model] = (counts / max(counts.sum(), 1) * 100).tolist()
+    top = max(10.0, *(max(share) for share in shares.values())) * 1.15
+    tall, wide, left = 128.0, (WIDTH - 34) / columns, 34.0
+    drawing = Drawing(tall * -(-len(shown) // columns))
+    for number, model in enumerate(shown):
+        row, column = divmod(number, columns)
+        panel = Panel(
+            drawing, left + column * wide, row * tall + 30, wide - 14, tall - 52, (0.4, 5.6), (0.0, top)
+        )  # fmt: skip
+        panel.y_axis(
+            numbers(round_numbers(0, top, 5), "%") if not column else dict.fromkeys(round_numbers(0, top, 5), "")
+        )
+        panel.x_axis(numbers(range(1, 6)), has_lines=False)
+        for value, share in enumerate(shares[model], 1):
+            edges = (value - 0.36, 0), (value - 0.36, share), (value + 0.36, share), (value + 0.36, 0)
+            drawing.area(panel.at(edges), SERIES[number])
+            drawing.text(panel.x(value), panel.y(share) - 2.5, f"{share:.0f}", "middle", 8)
+        mean = own["mean"].to_dict()[model]
+        title = f"{short(model, 22)}\nmean {mean:.2f}" if math.isfinite(mean) else short(model, 22)
+        drawing.text(panel.left, panel.top - 18, title, size=9)
+    return drawing.svg(f"Bar charts of how often each answer to “{asked}” was given, one for each model.")
 
 
 def turn_curves(
@@ -234,59 +144,92 @@ def turn_curves(
 ) -> str:
     """Bucket rate over exchange: a panel a bucket, a line a model with its interval; see :func:`bucket_dots`."""
     shown = list(models)[:MOST_IN_A_CHART]
+    names = [short(model) for model in shown]
     columns = min(3, max(len(buckets), 1))
-    rows = -(-len(buckets) // columns)
-    with mpl.rc_context(STYLE):
-        figure, panels = make_figure(1.9 * rows + 0.3 + 0.2 * ((len(shown) + 1) // 2), columns, rows)
-        last = int(turns["exchange"].max())
-        for i, axes in enumerate(panels):
-            if i >= len(buckets):
-                axes.set_axis_off()
-                continue
-            here = turns[turns["bucket"] == buckets[i]]
-            for j, model in enumerate(shown):
-                own = here[here["model_nickname"] == model]
-                axes.fill_between(
-                    own["exchange"], own["low"] * 100, own["high"] * 100, color=SERIES[j], alpha=0.14, linewidth=0
-                )
-                axes.plot(
-                    own["exchange"],
-                    own["rate"] * 100,
-                    color=SERIES[j],
-                    marker=MARKERS[j],
-                    markersize=4,
-                    linewidth=1.5,
-                    label=short(model) if i == 0 else "_",
-                )
-            axes.set_title(label(call(buckets[i]), 34), fontsize=9, loc="left")
-            highest = here[["rate", "high"]].max().max() * 100
-            axes.set_ylim(0, min(max(highest * 1.05, 5.0), 102.0))  # a rate of 0 throughout has a scale, too
-            axes.set_xlim(0.7, last + 0.3)
-            axes.set_xticks(range(1, last + 1, max(1, last // 8)))
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}%")
-        figure.supxlabel("exchange", fontsize=10, color=INK)
-        figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4)
-        return as_svg(
-            figure,
-            "turns",
-            f"Lines of {len(buckets)} bucket rates over the exchanges, with {level} intervals, by model.",
-        )
+    head, tall, wide = legend_height(names) + 2, 138.0, WIDTH / columns
+    drawing = Drawing(head + tall * -(-len(buckets) // columns) + 14)
+    drawing.legend(names)
+    last = int(turns["exchange"].max())
+    for number, bucket in enumerate(buckets):
+        here = turns[turns["bucket"] == bucket]
+        row, column = divmod(number, columns)
+        highest = float(here[["rate", "high"]].max().max()) * 100
+        top = min(max(highest * 1.05, 5.0), 102.0)  # a rate of 0 throughout has a scale, too
+        panel = Panel(
+            drawing, column * wide + 34, head + row * tall + 20, wide - 46, tall - 42, (0.7, last + 0.3), (0.0, top)
+        )  # fmt: skip
+        panel.y_axis(numbers(round_numbers(0, top), "%"))
+        panel.x_axis(numbers(range(1, last + 1, max(1, last // 8))))
+        drawing.text(panel.left, panel.top - 6, label(call(bucket), int(wide / 5.4)).split("\n")[0], size=9)
+        for i, model in enumerate(shown):
+            own = here[here["model_nickname"] == model]
+            percent = (own[["rate", "low", "high"]].to_numpy(float) * 100).T.tolist()
+            panel.curve(own["exchange"].tolist(), percent, i)
+    drawing.text(WIDTH / 2, drawing.height - 3, "exchange", "middle")
+    return drawing.svg(f"Lines of {len(buckets)} bucket rates over the exchanges, with {level} intervals, by model.")
 
 
 def worker_dots(quality: pd.DataFrame) -> str:
     """Workers as dots: how many conversations, and how far their ratings lie from other workers'."""
     known = quality[quality["mean_deviation"].notna()]
-    with mpl.rc_context(STYLE):
-        figure, (axes,) = make_figure(2.9)
-        axes.axhline(0, color=MUTED, linewidth=1)
-        axes.scatter(known["conversations"], known["mean_deviation"], s=22, color=SERIES[0], alpha=0.65, linewidths=0)
-        axes.set_xlabel("conversations")
-        axes.set_ylabel("mean deviation of ratings")
-        # A whole number at each end and one at least in between, also where all workers have the same count.
-        axes.set_xlim(known["conversations"].min() - 0.5, known["conversations"].max() + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        return as_svg(
-            figure,
-            "workers",
-            f"{len(known)} workers by number of conversations and mean deviation of their ratings from other workers'.",
-        )
+    counts, deviations = known["conversations"].tolist(), known["mean_deviation"].tolist()
+    margin = 0.05 * (max(deviations) - min(deviations)) or 0.5
+    drawing = Drawing(200 + _FOOT)
+    across = min(counts) - 0.5, max(counts) + 0.5
+    panel = Panel(drawing, 44, 20, WIDTH - 54, 180, across, (min(deviations) - margin, max(deviations) + margin))
+    # Whole numbers, one at least, also where all workers have the same count.
+    panel.x_axis(numbers(round_numbers(*across, 9, whole=True)), "conversations")
+    panel.y_axis(numbers(round_numbers(*panel.upwards)))
+    drawing.text(0, LINE, "mean deviation of ratings")
+    if panel.upwards[0] < 0 < panel.upwards[1]:
+        drawing.line(panel.at([(across[0], 0), (across[1], 0)]), MUTED, 1)
+    for count, deviation in zip(counts, deviations, strict=True):
+        drawing.dot(panel.x(count), panel.y(deviation), 0, 2.4, opacity=0.65)
+    return drawing.svg(
+        f"{len(known)} workers by number of conversations and mean deviation of their ratings from other workers'."
+    )
+
+
+def strength_dots(ranking: pd.DataFrame, level: str) -> str:
+    """Strengths as dots with intervals, the strongest on top; hollow: controlled for length and format.
+
+    Args:
+        ranking: rows of :attr:`model_chat.analysis.preferences.Preferences.ranking`, in order.
+    """
+    shown = ranking.head(MOST_IN_A_CHART)
+    names = [short(model) for model in shown["model_nickname"]]
+    ends = shown[[f"{name}{suffix}" for name in ("strength", "low", "high") for suffix in ("", "_controlled")]]
+    known = [value for value in ends.to_numpy(float).ravel().tolist() if math.isfinite(value)]
+    margin = 0.05 * (max(*known, 0.0) - min(*known, 0.0)) or 0.5
+    across = min(*known, 0.0) - margin, max(*known, 0.0) + margin
+    left, height = max(map(width_of, names)) + 10, 30.0 * len(names)
+    drawing = Drawing(8 + height + _FOOT)
+    panel = Panel(drawing, left, 8, WIDTH - left - 10, height, across, (len(names) - 0.5, -0.5))
+    panel.x_axis(numbers(round_numbers(*across)), f"strength (log odds), with {level} interval")
+    panel.y_axis(dict(enumerate(names)), has_lines=False)
+    drawing.line(panel.at([(0, -0.5), (0, len(names) - 0.5)]), MUTED, 1)
+    is_controlled = shown["strength_controlled"].notna().any()
+    for suffix, shift, filled in (("", -0.12 * is_controlled, True), ("_controlled", 0.16, False)):
+        own = shown[[f"{name}{suffix}" for name in ("strength", "low", "high")]].to_numpy(float).tolist()
+        for row, (value, low, high) in enumerate(own):
+            panel.interval(low, high, row + shift, SERIES[0], 1.6 if filled else 1.0)
+            if math.isfinite(value):
+                drawing.dot(panel.x(value), panel.y(row + shift), 0, 3, hollow=not filled)
+    return drawing.svg(f"Dot plot of the strengths of {len(names)} models; the table has the numbers.")
+
+
+def win_curves(curves: pd.DataFrame, models: Sequence[str], level: str) -> str:
+    """Share of judgements won over exchanges, a line a model with its interval."""
+    names = [short(model) for model in models[:MOST_IN_A_CHART]]
+    head, last = legend_height(names) + 4, int(curves["turn_idx"].max()) + 1
+    drawing = Drawing(head + 150 + _FOOT)
+    drawing.legend(names)
+    panel = Panel(drawing, 36, head, WIDTH - 46, 150, (0.7, last + 0.3), (0.0, 100.0))
+    panel.y_axis(numbers(range(0, 101, 20), "%"))
+    panel.x_axis(numbers(range(1, last + 1, max(1, last // 8))), "exchange")
+    drawing.line(panel.at([(panel.across[0], 50), (panel.across[1], 50)]), MUTED, 1)
+    for number, model in enumerate(models[:MOST_IN_A_CHART]):
+        own = curves[curves["model_nickname"] == model]
+        percent = (own[["win_rate", "low", "high"]].to_numpy(float) * 100).T.tolist()
+        panel.curve((own["turn_idx"] + 1).tolist(), percent, number)
+    return drawing.svg(f"Lines of the share of judgements won by exchange, with {level} intervals.")

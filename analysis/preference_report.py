@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -58,7 +56,7 @@ def _of_question(found: Preferences, question: str, number: int, level: str) -> 
         "models": models,
         "ranking": ranking.to_dict("records"),
         "is_controlled": bool(ranking["strength_controlled"].notna().any()),
-        "chart": Markup(strength_dots(ranking, level, f"strengths-{number}")) if len(ranking) else None,
+        "chart": Markup(charts.strength_dots(ranking, level)) if len(ranking) else None,
         "wins": len(wins) > 0,
         "matrix": _matrix(wins, models),
         "both_bad": int(wins["both_bad"].sum()),
@@ -68,7 +66,7 @@ def _of_question(found: Preferences, question: str, number: int, level: str) -> 
         ],
         "has_texts": not effects[effects["effect"].isin([LENGTH, FORMAT])].empty,
         "curves": curves.to_dict("records") if curves["turn_idx"].nunique() > 1 else [],
-        "curve_chart": Markup(win_curves(curves, models, level, f"wins-{number}")) if len(curves) else None,
+        "curve_chart": Markup(charts.win_curves(curves, models, level)) if len(curves) else None,
     }
 
 
@@ -95,76 +93,3 @@ def _matrix(wins: pd.DataFrame, models: Sequence[str]) -> list[tuple[str, list[d
             "found": is_found,
         }
     return [(a, [cells.get((a, b)) for b in models]) for a in models]
-
-
-def strength_dots(ranking: pd.DataFrame, level: str, name: str) -> str:
-    """Draw strengths as dots with intervals, the strongest on top; hollow: controlled for length and format.
-
-    Args:
-        ranking: rows of :attr:`Preferences.ranking`, in order.
-        level: of the intervals, as text.
-        name: of the chart, unique in the page.
-    """
-    shown = ranking.head(charts.MOST_IN_A_CHART)
-    at = np.arange(len(shown), dtype=np.float64)
-    is_controlled = shown["strength_controlled"].notna().any()
-    with mpl.rc_context(charts.STYLE):
-        figure, (axes,) = charts.make_figure(0.8 + 0.42 * len(shown))
-        axes.axvline(0, color=charts.MUTED, linewidth=1)
-        for suffix, shift, filled in (("", -0.12 * is_controlled, True), ("_controlled", 0.16, False)):
-            value = shown["strength" + suffix].to_numpy(float)
-            low, high = (shown[end + suffix].to_numpy(float) for end in ("low", "high"))
-            axes.hlines(
-                at + shift,
-                np.where(np.isnan(low), value, low),
-                np.where(np.isnan(high), value, high),
-                color=charts.SERIES[0],
-                linewidth=1.6 if filled else 1.0,
-            )
-            axes.plot(
-                value,
-                at + shift,
-                "o",
-                color=charts.SERIES[0],
-                markersize=6,
-                markerfacecolor=charts.SERIES[0] if filled else charts.PAPER,
-            )
-        axes.set_yticks(at, [charts.short(model) for model in shown["model_nickname"]])
-        axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.set_xlabel(f"strength (log odds), with {level} interval")
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-        return charts.as_svg(
-            figure, name, f"Dot plot of the strengths of {len(shown)} models; the table has the numbers."
-        )
-
-
-def win_curves(curves: pd.DataFrame, models: Sequence[str], level: str, name: str) -> str:
-    """Draw the share of judgements won over exchanges, a line a model with its interval; see :func:`strength_dots`."""
-    shown = list(models)[: charts.MOST_IN_A_CHART]
-    with mpl.rc_context(charts.STYLE):
-        figure, (axes,) = charts.make_figure(2.9)
-        axes.axhline(50, color=charts.MUTED, linewidth=1)
-        for i, model in enumerate(shown):
-            own = curves[curves["model_nickname"] == model]
-            exchange = own["turn_idx"] + 1
-            axes.fill_between(
-                exchange, own["low"] * 100, own["high"] * 100, color=charts.SERIES[i], alpha=0.14, linewidth=0
-            )
-            axes.plot(
-                exchange,
-                own["win_rate"] * 100,
-                color=charts.SERIES[i],
-                marker=charts.MARKERS[i],
-                markersize=4,
-                linewidth=1.5,
-                label=charts.short(model),
-            )
-        last = int(curves["turn_idx"].max()) + 1
-        axes.set_xlim(0.7, last + 0.3)
-        axes.set_ylim(0, 100)
-        axes.set_xticks(range(1, last + 1, max(1, last // 8)))
-        axes.set_xlabel("exchange")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}%")
-        figure.legend(loc="outside upper left", ncols=2, handletextpad=0.4)
-        return charts.as_svg(figure, name, f"Lines of the share of judgements won by exchange, with {level} intervals.")

@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from model_chat.configuration.comparison import BOTH
 from model_chat.configuration.files import expand
 from model_chat.configuration.mephisto_data import DATABASE, data_folder_fault, find_data_folder
 from model_chat.configuration.text_files import language_remarks
@@ -58,7 +59,8 @@ def check_task_configuration(cfg: DictConfig) -> tuple[Any | None, list[Finding]
     compared = cfg.mephisto.blueprint.comparison
     if compared is not None:
         points, ties = cfg.mephisto.blueprint.comparison_points, cfg.mephisto.blueprint.comparison_ties
-        found.append(fine("Comparisons", f"{compared}, on {points} points, further answers: {ties}"))
+        boxes = ", boxes for both replies" if cfg.mephisto.blueprint.comparison_boxes == BOTH else ""
+        found.append(fine("Comparisons", f"{compared}, on {points} points, further answers: {ties}{boxes}"))
     return task, found
 
 

@@ -22,6 +22,7 @@ from model_chat.tests.e2e.running_task import ROOT, RunningTask, make_fixed_mode
 Start = Callable[..., RunningTask]
 PER_TURN = "mephisto.blueprint.comparison=per_turn"
 TURNS = "mephisto.blueprint.num_turns=2"
+BOTH = "mephisto.blueprint.comparison_boxes=both"
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def models(tmp_path: Path) -> Path:
 def test_each_pair_gets_exactly_its_conversations_and_the_ranking_is_that_of_the_workers(
     start_task: Start, tmp_path: Path
 ) -> None:
-    task = start_task(PER_TURN, TURNS, needed="a|b:4,b|c:3,a|c:3")
+    task = start_task(PER_TURN, TURNS, BOTH, needed="a|b:4,b|c:3,a|c:3")
     behaviour = Behaviour(prefers_longer=True, rating=3)
     outcomes = asyncio.run(simulate(task.port, 12, [behaviour]))
     assert Counter(outcome.result.partition(":")[0] for outcome in outcomes) == {"complete": 10, "no work": 2}, task.log
@@ -51,6 +52,9 @@ def test_each_pair_gets_exactly_its_conversations_and_the_ranking_is_that_of_the
         for entry in chat["comparisons"]:
             longer = max(("left", "right"), key=lambda side: len(entry[side]["text"]))
             assert entry["pick"] == entry["continued_with"] == longer
+            assert all(any(entry[side]["problem_data"].values()) for side in ("left", "right"))
+        replies = [line["problem_data"] for line in chat["dialog"] if line["agent_idx"] == 1 and "problem_data" in line]
+        assert replies[-2:] == [entry[entry["pick"]]["problem_data"] for entry in chat["comparisons"]]
     for outcome in outcomes:
         packets = json.dumps(outcome.packets)
         for secret in ("model_nickname", "a|b", "b|c", "a|c", "generation"):
@@ -64,7 +68,7 @@ def test_each_pair_gets_exactly_its_conversations_and_the_ranking_is_that_of_the
 
 
 def test_a_run_that_is_killed_at_a_comparison_goes_on_with_what_is_missing(start_task: Start) -> None:
-    task = start_task(PER_TURN, TURNS, needed="a|b:2")
+    task = start_task(PER_TURN, TURNS, BOTH, needed="a|b:2")
     (outcome,) = asyncio.run(simulate(task.port, 1, [Behaviour(prefers_longer=True)]))
     assert outcome.result == "complete"
     (left,) = asyncio.run(simulate(task.port, 1, [Behaviour(prefers_longer=True, leave_after=1)], prefix="leaver"))
@@ -72,7 +76,7 @@ def test_a_run_that_is_killed_at_a_comparison_goes_on_with_what_is_missing(start
     assert task.process is not None
     os.killpg(task.process.pid, signal.SIGKILL)
     task.process.wait()
-    again = start_task(PER_TURN, TURNS, needed="b|a:2")
+    again = start_task(PER_TURN, TURNS, BOTH, needed="b|a:2")
     assert "1 of 2 b|a" in again.log, again.log
     (second,) = asyncio.run(simulate(again.port, 1, [Behaviour()], prefix="later"))
     assert second.result == "complete"

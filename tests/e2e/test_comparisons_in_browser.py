@@ -105,13 +105,14 @@ def test_by_keyboard_alone_with_a_reload_before_and_after_the_choice(browser: Br
     context.close()
 
 
-def test_on_a_phone_one_below_the_other_by_touch(browser: Browser, start_task: Start) -> None:
-    task = start_task(*FLAGS, needed="secret_a|secret_b:1")
+def test_on_a_phone_one_below_the_other_by_touch_with_boxes_for_both(browser: Browser, start_task: Start) -> None:
+    task = start_task(*FLAGS[:2], f"{B}.comparison_boxes=both", needed="secret_a|secret_b:1")
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     Received(context)
     page = context.new_page()
     page.goto(task.worker_url("lee"))
     expect(page.get_by_test_id("composer")).to_be_enabled(timeout=60_000)
+    page.get_by_test_id("bucket-none_all_good").tap()  # of the opening, which is not compared
     for number, (text, choice) in enumerate((("Tea?", "left"), ("Coffee?", "both_bad"))):
         say(page, text)
         assert not is_beside(page)
@@ -120,6 +121,8 @@ def test_on_a_phone_one_below_the_other_by_touch(browser: Browser, start_task: S
             picture(page, "phone")
             assert axe_findings(page) == []
         page.get_by_test_id(f"choice-{choice}").locator("xpath=..").tap()
+        for reply, bucket in ((1, "contradiction"), (2, "none_all_good")):
+            page.get_by_test_id(f"reply-{reply}").get_by_test_id(f"bucket-{bucket}").tap()
         if number == 0:
             picture(page, "phone-chosen")
         page.get_by_test_id("send").tap()
@@ -127,6 +130,9 @@ def test_on_a_phone_one_below_the_other_by_touch(browser: Browser, start_task: S
     assert task.wait() == 0, task.log
     (saved,) = task.conversations()
     assert [entry["pick"] for entry in saved["comparisons"]] == ["left", "both_bad"]
+    for entry in saved["comparisons"]:
+        ticked = {side: [key for key, on in entry[side]["problem_data"].items() if on] for side in ("left", "right")}
+        assert ticked == {"left": ["contradiction"], "right": ["none_all_good"]}
     context.close()
 
 

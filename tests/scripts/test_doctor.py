@@ -159,10 +159,10 @@ def test_a_model_whose_agent_does_not_exist_is_a_fault_and_the_others_are_looked
 
 
 def test_how_replies_are_compared_is_said_and_a_pair_that_is_none_is_a_fault(study: list[str]) -> None:
-    compared = [*study, f"{B}.comparison=per_turn", f"{B}.comparison_points=5"]
+    compared = [*study, f"{B}.comparison=per_turn", f"{B}.comparison_points=5", f"{B}.comparison_boxes=both"]
     _, findings = examined([*compared, f'{B}.conversations_needed_string="a|a:3"', f"{B}.comparison_allow_self=true"])
     said = {finding.subject: finding.text for finding in findings}
-    assert said["Comparisons"] == "per_turn, on 5 points, further answers: both"
+    assert said["Comparisons"] == "per_turn, on 5 points, further answers: both, boxes for both replies"
     assert "a|a 3" in said["Configuration"]
     _, findings = examined([*compared, f'{B}.conversations_needed_string="a|a:3"'])
     assert "compares a model with itself" in faults(findings)["Configuration"]
