@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _NAMES = "think|thinking|thought|reasoning"
 _THOUGHTS = re.compile(rf"<({_NAMES})>.*?</\1>", re.DOTALL | re.IGNORECASE)
@@ -24,6 +25,8 @@ _SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’»)\]*_]*(?=\s|$)|[。！？]
 # What a full stop ends that is no sentence: "Mr.", an initial, the number of a list item.
 _NO_SENTENCE = re.compile(r"(?:\b(?:[A-Za-z]|Mr|Mrs|Ms|Dr|Prof|St|vs|e\.g|i\.e|etc)|^\s*\d+|\n\s*\d+)\.$")
 
+_CHANNEL_TOKENS = ("<|channel|>", "<|start|>", "<|message|>", "<|end|>", "<|return|>")
+
 
 def _with_common_tags(text: str) -> str:
     """Write the marks that some models put around their thoughts as ``<think> … </think>``.
@@ -35,6 +38,13 @@ def _with_common_tags(text: str) -> str:
         return text
     text = _CHANNEL.sub(lambda found: f"<think>{found[1]}{'</think>' if found[2] else ''}", text)
     return _CHANNEL_MARK.sub("", text)
+
+
+def thought_marks(tokens: Iterable[str]) -> frozenset[str]:
+    """Return those of a tokenizer's special tokens that mark thoughts: a text without them can't be divided."""
+    known = frozenset(tokens)
+    marks = {token for token in known if _TAG.fullmatch(token) or _OTHER_TAGS.fullmatch(token)}
+    return known & (marks | set(_CHANNEL_TOKENS) if _CHANNEL_TOKENS[0] in known else marks)
 
 
 def without_thoughts(text: str, begun_inside: bool) -> str:
