@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from model_chat.agents._reply_text import (
     opens_thoughts,
+    thought_marks,
     up_to_last_sentence,
     without_open_thoughts,
     without_thoughts,
@@ -118,6 +119,10 @@ class ChatModel:
         special_ids = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
         special_ids.update(tokenizer.all_special_ids)
         self._special_ids = frozenset(token_id for token_id in special_ids if token_id < known)
+        marks = thought_marks(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+        mark_ids = set(tokenizer.convert_tokens_to_ids(sorted(marks)))
+        self._silent_ids = self._special_ids - mark_ids if mark_ids else None
+        """What is not read of a reply; None: no special token of this tokenizer marks thoughts."""
         # What was added to the tokenizer and not to the model ([PAD] often) must not be read from what somebody types.
         unknown_ids = {token_id for token_id in tokenizer.added_tokens_decoder if token_id >= known}
         self._special_texts = sorted(
@@ -309,16 +314,24 @@ class ChatModel:
         def so_far(row: int, tokens: list[int]) -> str:
             # The batch ends with its longest row: what a row has beyond its own end is no part of its reply.
             own = _until_stop(tokens[: limits[row]], prompts[row])
-            text: str = self._tokenizer.decode(own, skip_special_tokens=True)
+            text = self._decode(own)
             # An unfinished end can be half of a character, or of a tag.
             return without_open_thoughts(text.rstrip("\ufffd"), prompts[row].inside_thoughts).strip()
 
         return [ReplyTeller(tells, so_far, padded_length)]
 
+    def _decode(self, tokens: list[int]) -> str:
+        """The text of tokens without special ones, but for those that mark thoughts."""
+        text: str
+        if self._silent_ids is None:
+            text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        else:
+            text = self._tokenizer.decode([token for token in tokens if token not in self._silent_ids])
+        return text
+
     def _text(self, tokens: list[int], prompt: Prompt, settings: ReplySettings) -> str:
         finished = _is_finished(tokens, prompt)
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        text = without_thoughts(text, prompt.inside_thoughts).strip()
+        text = without_thoughts(self._decode(tokens), prompt.inside_thoughts).strip()
         # Bytes of a character that the token limit cut in two.
         text = text.rstrip("\ufffd") if not finished else text
         return text if finished or not settings.whole_sentences else up_to_last_sentence(text).strip()

@@ -192,7 +192,7 @@ class EndpointClient:
                 self._note_served_model(completion.served_model)
                 return completion
             pause = _pause(retries)
-            if last.retry_after is not None:
+            if last.retry_after:  # a server that says 0 seconds, or a date that is over, would be asked without a pause
                 pause = last.retry_after * random.uniform(1, 1 + RETRY_AFTER_JITTER)
             if (
                 not last.retryable
@@ -424,7 +424,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def _words(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
 
 
 def _tls_fault(error: BaseException) -> str:

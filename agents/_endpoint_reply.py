@@ -35,6 +35,9 @@ telling costs as much as the reply is long, and all endpoints' replies are read 
 _UNSAVEABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """Control characters, which have no place in a chat."""
 
+_SAID_TYPES = (None, "text", "output_text")
+_REASONING_TYPES = ("thinking", "reasoning", "reasoning_text", "summary_text")
+
 Tell = Callable[[str], None]
 """Called with the visible text so far; must not block."""
 
@@ -357,12 +360,25 @@ def _first_choice(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _parts(message: object) -> tuple[str, str]:
-    """Text and reasoning of a message or a delta; servers call the latter `reasoning_content` or `reasoning`."""
+    """Text and reasoning of a message or a delta; servers call the latter `reasoning_content` or `reasoning`.
+
+    Content that is a list has parts of several types; only `text` and `output_text`, or no type, are for people.
+    """
     if not isinstance(message, Mapping):
         return "", ""
     content = message.get("content")
-    if isinstance(content, list):  # parts
-        texts = (part.get("text") for part in content if isinstance(part, Mapping))
-        content = "".join(text for text in texts if isinstance(text, str))
     reasoning = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(content, list):
+        parts = [part for part in content if isinstance(part, Mapping)]
+        content = "".join(_text_of(part) for part in parts if part.get("type") in _SAID_TYPES)
+        reasoning = reasoning or "".join(_text_of(part) for part in parts if part.get("type") in _REASONING_TYPES)
     return content if isinstance(content, str) else "", reasoning if isinstance(reasoning, str) else ""
+
+
+def _text_of(part: Mapping[str, Any]) -> str:
+    """Return the text of a part, which may be a list of parts itself (Mistral's `thinking`)."""
+    text = part.get("text") or part.get("thinking") or part.get("reasoning")
+    if isinstance(text, list):
+        inner = (each.get("text") for each in text if isinstance(each, Mapping))
+        text = "".join(each for each in inner if isinstance(each, str))
+    return text if isinstance(text, str) else ""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from parlai.core.agents import create_agent_from_shared
 
-from model_chat.agents._chat_model import ReplySettings
+from model_chat.agents._chat_model import Prompt, ReplySettings
 from model_chat.agents._model_files import ModelLocation, load_chat_model
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
 from model_chat.errors import ConfigurationError
@@ -447,3 +447,32 @@ def test_the_tokens_of_a_reply_and_its_end_are_known(folder: Path) -> None:
     shorter, longer = [reply["generation"]["prompt_tokens"] for reply in speaker.batch_act(seen)]
     assert shorter == generation["prompt_tokens"]
     assert longer > shorter, "what fills a row of a batch is no part of its prompt"
+
+
+@pytest.mark.parametrize(
+    ("marks", "written", "said"),
+    [
+        (["[THINK]", "[/THINK]"], "[THINK]Ponder.[/THINK]Hello.<|im_end|>", "Hello."),
+        (["<think>", "</think>"], "<think>Ponder", ""),
+        (
+            ["<|channel|>", "<|message|>", "<|start|>", "<|end|>"],
+            "<|channel|>analysis<|message|>Ponder.<|end|><|start|>assistant<|channel|>final<|message|>Hello.<|im_end|>",
+            "Hello.",
+        ),
+        (["<|end|>"], "Hello.<|end|>", "Hello."),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_thoughts_between_special_tokens_are_not_said(
+    tmp_path: Path, marks: list[str], written: str, said: str
+) -> None:
+    tokenizer = tiny_models.tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": marks}, replace_extra_special_tokens=False)
+    tiny_models.llama(vocab_size=len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = load_chat_model(ModelLocation(str(tmp_path)))
+    tokens = tokenizer(written, add_special_tokens=False)["input_ids"]
+    assert model._text(tokens, Prompt([0]), ReplySettings()) == said
+    (teller,) = model._tellers([lambda _: None], [Prompt([0])], [len(tokens)], 1)
+    grown = [teller._so_far(0, tokens[:length]) for length in range(len(tokens) + 1)]
+    assert all(said.startswith(text) for text in grown) and grown[-1] == said

@@ -171,6 +171,18 @@ describe("links", () => {
     "me@bank.example",
     "bank\u3002example",
     "bücher.example",
+    "bank.\u200bexample",
+    "b\u200bank.e\u2060xample",
+    "bank.\u00adexample",
+    "bank.\u202dexample",
+    "bank.\ufe0fexample",
+    "bank.&#8203;example",
+    "\u202eelpmaxe\u2024knab",
+    "bank\u2024example",
+    "bank\ufe52example",
+    "bank.\u0301example",
+    "192.168.0.1",
+    "localhost:8000",
     "",
     "\u200b",
   ])("that pretend to lead elsewhere, or show nothing, tell where they lead: %j", (label) => {
@@ -183,6 +195,25 @@ describe("links", () => {
 
   test("show an address as it is, not decoded", () => {
     expect(rendered("<https://e.org/%E2%80%AEgro>", true).textContent).toContain("%E2%80%AE");
+  });
+
+  test.each([
+    "https://bank.example@evil.example/",
+    "https://bank.example:1@evil.example",
+    "https://bank.example\\@evil.example",
+  ])("with a name before the host are never clickable: %j", (address) => {
+    for (const text of [`[a](${address})`, `[a](<${address}>)`, `<${address}>`]) {
+      expect(rendered(text, true).querySelector("a")).toBeNull();
+    }
+  });
+
+  test.each([
+    ["<https://e.org/\u202egro.knab//:sptth>", "(https://e.org/%E2%80%AEgro.knab//:sptth)"],
+    ["https://e.org/\u202egro.knab//:sptth", "(https://e.org/%E2%80%AEgro.knab//:sptth)"],
+    ["https://e.\u200borg/x", "(https://e.xn--org-"],
+  ])("that are written out tell what is not seen in them: %j", (text, told) => {
+    for (const links of [true, false])
+      expect(rendered(`${text} end`, links).textContent).toContain(links ? told : "e.");
   });
 
   test("have no quotes to break out of", () => {

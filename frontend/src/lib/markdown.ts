@@ -115,12 +115,16 @@ function plainText(tokens: readonly Token[]): string {
     .join("");
 }
 
+/** Whether it can be followed. A name before the host (`https://bank.example@evil.example`) is there to deceive. */
 function isAddress(address: string): boolean {
-  return /^https?:\/\/[^/\s]/i.test(address);
+  return /^https?:\/\/[^/?#\s@\\]+(?:[/?#]|$)/i.test(address);
 }
 
-/** What people take for an address: a scheme, or a name with a dot, of which browsers know four. */
-const LIKE_ADDRESS = /:\/\/|[\p{L}\p{N}][.\u3002\uff0e\uff61]\p{L}{2}/u;
+/** What people take for an address: a scheme, a name or four numbers with dots, or what looks like one, or this machine. */
+const LIKE_ADDRESS =
+  /:\/\/|[\p{L}\p{N}][.\u2024\u3002\ufe52\uff0e\uff61](?:\p{M}*\p{L}{2}|\p{N}+(?:\.\p{N}+){2})|\blocalhost\b/iu;
+/** What is not seen, or turns the direction of writing: no text with it shows where it leads. */
+const DECEPTIVE = /[\p{Cf}\p{Default_Ignorable_Code_Point}]/u;
 
 function addressOf(token: Token | undefined): string {
   return String(token?.attrGet("href") ?? "");
@@ -141,7 +145,8 @@ function closingOf(tokens: readonly Token[], index: number, links: boolean): str
   const end = followed ? "</a>" : "</span>";
   // Who can click sees the address before they do, unless the text itself pretends to be one, or shows nothing.
   const told =
-    token?.info === "auto" || label === address || (followed && !LIKE_ADDRESS.test(label) && !isBlank(label));
+    !DECEPTIVE.test(label) &&
+    (token?.info === "auto" || label === address || (followed && !LIKE_ADDRESS.test(label) && !isBlank(label)));
   return told ? end : `${end} <span class="address">(${escapeHtml(address)})</span>`;
 }
 
