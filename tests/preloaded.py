@@ -3,7 +3,7 @@
 :class:`Popen` and :func:`run` are those of :mod:`subprocess`. ``[sys.executable, "run.py", …]``, ``[sys.executable, "-m",
 …]`` and ``[sys.executable, "-c", …]`` are forked from :mod:`model_chat.tests.preloading`, one process for each process of
 pytest, which has imported third-party packages and nothing of model_chat, mephisto or parlai. Everything else is started
-as ever: other programs and options of Python, another encoding or locale, and what is measured for coverage.
+as ever: other programs and options of Python, another locale, and what is measured for coverage.
 
 What differs from a start: ``/proc/PID/cmdline`` and ``environ`` are those of the process that was forked, its parent
 process is not pytest (``os.waitpid`` and ``ps --ppid``), and packages in ``sys.modules`` that the command has not asked
@@ -31,7 +31,7 @@ READ_AT_START = (
     "PYTHON", "TORCH", "TRANSFORMERS", "TZ",
 )  # fmt: skip
 """How variables begin that an interpreter or a library reads when it starts."""
-SET_AGAIN = ("PYTHONPATH", "PYTHONWARNINGS", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+SET_AGAIN = ("PYTHONPATH", "PYTHONWARNINGS", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING")
 """Those of them that a forked process can still follow."""
 
 
@@ -165,7 +165,7 @@ class _Parent:
             self._process = subprocess.Popen(
                 [sys.executable, Path(__file__).with_name("preloading.py"), str(theirs.fileno())],
                 cwd="/",
-                env={name: value for name, value in ENVIRONMENT.items() if name != "PYTHONWARNINGS"},
+                env={name: value for name, value in ENVIRONMENT.items() if name not in SET_AGAIN[1:]},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

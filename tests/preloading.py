@@ -8,6 +8,7 @@ what ``python ARGS`` would be, and ends as that does.
 from __future__ import annotations
 
 import atexit
+import codecs
 import contextlib
 import fcntl
 import gc
@@ -145,13 +146,15 @@ def _place(descriptors: list[int], numbers: list[int]) -> None:
 
 def _open_streams(*, unbuffered: bool) -> None:
     """Open the standard streams as a start does."""
+    given, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    encoding = codecs.lookup(given).name if given else sys.stdin.encoding
+    errors = errors or ("strict" if given else str(sys.stdin.errors))
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        before = getattr(sys, name)
         raw = io.FileIO(number, "rb" if number == 0 else "wb", closefd=False)
         stream = io.TextIOWrapper(
             io.BufferedReader(raw) if number == 0 else raw if unbuffered else io.BufferedWriter(raw),  # type: ignore[arg-type]
-            encoding=before.encoding,
-            errors=before.errors,
+            encoding=encoding,
+            errors="backslashreplace" if number == 2 else errors,
             newline=None if number == 0 else "\n",
             line_buffering=not unbuffered and (number == 2 or raw.isatty()),
             write_through=unbuffered,

@@ -57,9 +57,11 @@ def program(tmp_path: Path) -> Path:
         (["-m", "programs.tells", "a"], {"PYTHONWARNINGS": "ignore"}),
         (["-c", TELLS, "a"], {"PYTHONWARNINGS": "error,ignore::UserWarning", "PYTHONPATH": "x:/y", "NEW": "é"}),
         (["programs/tells.py"], {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}),
+        (["programs/tells.py"], {"PYTHONIOENCODING": "ascii:replace"}),
+        (["programs/tells.py"], {"PYTHONIOENCODING": "latin-1"}),
         (["programs/tells.py"], {"PYTHONUNBUFFERED": "", "PYTHONDONTWRITEBYTECODE": ""}),
     ],
-    ids=["script", "module", "code", "set", "not set"],
+    ids=["script", "module", "code", "set", "encoding and errors", "encoding", "not set"],
 )
 def test_it_has_what_a_start_gives(words: list[str], more: Mapping[str, str], program: Path, tmp_path: Path) -> None:
     said: list[Any] = []
@@ -125,7 +127,7 @@ def test_several_run_beside_each_other() -> None:
     ("command", "more"),
     [
         ([sys.executable, "-I", "-c", "import sys; print('torch' in sys.modules)"], {}),
-        ([sys.executable, "-c", "import sys; print('torch' in sys.modules)"], {"PYTHONIOENCODING": "ascii"}),
+        ([sys.executable, "-c", "import sys; print('torch' in sys.modules)"], {"PYTHONUTF8": "1"}),
         ([sys.executable, "-c", "import sys; print('torch' in sys.modules)"], {"LC_ALL": "C"}),
         (["echo", "False"], {}),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from model_chat.configuration.places import ROOT
+from model_chat.tests import preloaded
 
 SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
@@ -20,7 +21,7 @@ C_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
 def typed(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
+    return preloaded.run(
         [sys.executable, *words],
         env={**os.environ, **environment},
         cwd=cwd,

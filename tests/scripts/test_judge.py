@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from model_chat.records.locks import hold
 from model_chat.records.reading import parse_conversation
 from model_chat.scripts import _judge_asking, judge
 from model_chat.scripts._judge_prompt import Questions, WrongAnswerError, messages_for, prompt_hash, read_answer
+from model_chat.tests import preloaded
 from model_chat.tests.analysis.conftest import BUCKETS, make_conversation
 from model_chat.tests.endpoint_server import Behaviour, EndpointServer, Exchange, endless, silent, status
 from model_chat.tests.llama_server import GGUF, llama_server
@@ -362,7 +362,7 @@ def test_after_a_kill_nothing_is_asked_twice(study: Study, server: EndpointServe
     study.settings["requests_at_once"] = 1
     server.then(*[says(GOOD)] * 3, silent)
     command = [sys.executable, judge.__file__, *study.arguments()]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    process = preloaded.Popen(command, env={**os.environ, "PYTHONWARNINGS": "ignore"})
     try:
         end = time.monotonic() + 60
         while len(server.requests) < 4:
