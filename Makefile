@@ -20,7 +20,7 @@ PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
 REPEATED := ✗ The failed tests above are repeated alone. One that passes only now has a fault: report it.
 tests = $(PYTEST) $(1) $(2) || { echo "$(REPEATED)" >&2; $(PYTEST) $(1) --last-failed --last-failed-no-failures none; }
 export PYTHONUNBUFFERED := 1
-# Tests start some five hundred Pythons: each would compile this repository anew.
+# Tests start hundreds of Pythons: each would compile this repository anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup setup-dev models run image image-models test test-page test-unit test-e2e coverage chaos lint lint-python lint-page bench clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,8 +83,15 @@ def judgments(trust: list[int], mood: str, rating: int, marked: tuple[int, ...] 
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
     """The table of a judge, by what is judged and the group."""
+    return table_of(tmp_path_factory)
+
+
+@functools.cache
+def table_of(folders: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
+    """Compile it, once for all tests, which only read it."""
+    tmp_path = folders.mktemp("judge_items")
     write = saver(tmp_path)
     for one in people():
         write(one)
