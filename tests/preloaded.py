@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = dict(os.environ)
-"""That of pytest, before a test changes it."""
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+"""That of pytest, before a test changes it, with what run.py sets before it imports torch."""
 READ_AT_START = (
     "COVERAGE", "CUDA", "HF_", "HUGGINGFACE", "KMP", "LANG", "LC_", "LD_", "MALLOC", "MKL", "NUMEXPR", "OMP", "OPENBLAS",
     "PYTHON", "TORCH", "TRANSFORMERS", "TZ",
@@ -133,12 +133,13 @@ def _can_be_forked(args: Any, cwd: Any, environment: dict[str, str]) -> bool:
         return False
     words = [os.fspath(arg) for arg in args]
     folder = Path(cwd or ".")
+    with_default = {"OMP_WAIT_POLICY": "PASSIVE", **environment}
     kind = words[1] in ("-m", "-c") or (words[1][0] != "-" and (folder / words[1]).is_file())
     return (
         words[0] == sys.executable
         and kind
         and folder.is_dir()
-        and all(environment.get(name) == ENVIRONMENT.get(name) for name in _read_at_start(environment))
+        and all(with_default.get(name) == ENVIRONMENT.get(name) for name in _read_at_start(environment))
         and not any(name.startswith("COVERAGE_PROCESS") for name in environment)
     )
 

@@ -219,7 +219,6 @@ def preload(names: Iterable[str]) -> tuple[list[Any], list[Any]]:
     """Import packages; return the filters of warnings that these have added, and Python's own."""
     del sys.path[0]  # this file's folder
     own = list(warnings.filters)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as run.py does before torch is loaded
     for name in names:
         importlib.import_module(name)
     assert not {name.split(".")[0] for name in sys.modules} & {*NEVER}

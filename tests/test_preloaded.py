@@ -138,6 +138,13 @@ def test_what_a_fork_cannot_give_is_started(command: list[str], more: Mapping[st
     assert done.stdout == "False\n"
 
 
+def test_what_our_own_scripts_set_does_not_count() -> None:
+    code = "import sys; print('torch' in sys.modules)"
+    for environment in (os.environ, {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}):  # once a test has imported run.py
+        done = preloaded.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == "True\n"
+
+
 def test_a_folder_that_is_missing_is_an_error_as_ever(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         preloaded.run([sys.executable, "-c", ""], cwd=tmp_path / "none")
