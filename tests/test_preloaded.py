@@ -100,6 +100,16 @@ def test_it_is_forked_and_knows_its_own_descriptors_and_session(tmp_path: Path) 
     os.close(read)
 
 
+def test_it_has_the_umask_of_whoever_starts_it() -> None:
+    command = [sys.executable, "-c", "import os; print(oct(os.umask(0)))"]
+    preloaded.run(command, stdout=subprocess.DEVNULL)  # what it is forked from has the earlier one
+    before = os.umask(0o027)
+    try:
+        assert preloaded.run(command, capture_output=True, text=True).stdout == "0o27\n"
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_it_can_be_sent_signals(number: int) -> None:
     code = "import time; print('up', flush=True); time.sleep(600)"
