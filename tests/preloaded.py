@@ -96,7 +96,7 @@ class Popen(subprocess.Popen[Any]):
             }
             self._ending, self.pid = _parent().fork(request, [*streams, *pass_fds])
             self._child_created = True
-            self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+            self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]  # as above
             return
         super()._execute_child(  # type: ignore[misc]  # as above
             args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell, *rest
@@ -116,14 +116,14 @@ class Popen(subprocess.Popen[Any]):
     def _internal_poll(self, *args: Any, **kwargs: Any) -> int | None:
         if self._ending is None:
             return super()._internal_poll(*args, **kwargs)  # type: ignore[misc, no-any-return]  # as above
-        if self.returncode is None and self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]
+        if self.returncode is None and self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]  # as above
             try:
                 if self.returncode is None:
                     pid, status = self._try_wait(os.WNOHANG)
                     if pid:
-                        self._handle_exitstatus(status)  # type: ignore[attr-defined]
+                        self._handle_exitstatus(status)  # type: ignore[attr-defined]  # as above
             finally:
-                self._waitpid_lock.release()  # type: ignore[attr-defined]
+                self._waitpid_lock.release()  # type: ignore[attr-defined]  # as above
         return self.returncode
 
 

@@ -119,8 +119,8 @@ def become(
     sys.warnoptions[:] = filter(None, os.environ.get("PYTHONWARNINGS", "").split(","))
     warnings.filters[:] = of_python  # type: ignore[index]  # a list
     warnings._processoptions(sys.warnoptions)  # type: ignore[attr-defined]  # as warnings itself does at a start
-    warnings.filters[:0] = of_packages  # type: ignore[index]
-    warnings._filters_mutated()  # type: ignore[attr-defined]
+    warnings.filters[:0] = of_packages  # type: ignore[index]  # as above
+    warnings._filters_mutated()  # type: ignore[attr-defined]  # as above
     sys.modules["numpy"].random.seed()
     sys.path_importer_cache.clear()
     given = [Path(place).absolute().as_posix() for place in pythonpath.split(os.pathsep) if place]
@@ -151,8 +151,9 @@ def _open_streams(*, unbuffered: bool) -> None:
     errors = errors or ("strict" if given else str(sys.stdin.errors))
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         raw = io.FileIO(number, "rb" if number == 0 else "wb", closefd=False)
+        buffer: Any = io.BufferedReader(raw) if number == 0 else raw if unbuffered else io.BufferedWriter(raw)
         stream = io.TextIOWrapper(
-            io.BufferedReader(raw) if number == 0 else raw if unbuffered else io.BufferedWriter(raw),  # type: ignore[arg-type]
+            buffer,
             encoding=encoding,
             errors="backslashreplace" if number == 2 else errors,
             newline=None if number == 0 else "\n",
