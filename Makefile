@@ -10,8 +10,9 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 NO_PYTHON := ✗ There is no Python 3.11 to 3.13 on the PATH; install one, or name it: make PYTHON=/path/to/python …
 VENV := .venv/bin
 ARGS ?=
-# So many tests run beside each other; while things break on purpose, one has the machine for itself.
-JOBS ?= 2
+# So many quick tests run beside each other, more than two cores can: a third of their time they wait for something. While
+# things break on purpose, one test has the machine for itself.
+JOBS ?= 3
 # Whole tasks with browsers and models.
 TASK_JOBS ?= 2
 PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
@@ -19,7 +20,7 @@ PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
 REPEATED := ✗ The failed tests above are repeated alone. One that passes only now has a fault: report it.
 tests = $(PYTEST) $(1) $(2) || { echo "$(REPEATED)" >&2; $(PYTEST) $(1) --last-failed --last-failed-no-failures none; }
 export PYTHONUNBUFFERED := 1
-# Tests start some five hundred Pythons: each would compile this repository anew.
+# Tests start hundreds of Pythons: each would compile this repository anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup setup-dev models run image image-models test test-page test-unit test-e2e coverage chaos lint lint-python lint-page bench clean
@@ -50,7 +51,7 @@ image: image-models
 
 test: setup-dev
 	@$(MAKE) --no-print-directory -j2 models test-page
-	$(call tests,-m "not e2e and not slow and not chaos",-n $(JOBS))
+	$(call tests,-m "not e2e and not slow and not chaos",-n $(JOBS) --dist worksteal)
 	$(call tests,-m "e2e or slow",-n $(TASK_JOBS) --dist loadfile)
 	$(call tests,-m chaos)
 
@@ -58,11 +59,11 @@ test-page:
 	@cd frontend && npm run --silent test
 
 test-unit: setup-dev
-	$(PYTEST) -n $(JOBS) -m "not e2e and not slow and not chaos"
+	$(PYTEST) -n $(JOBS) --dist worksteal -m "not e2e and not slow and not chaos"
 
 # Branch coverage of the quick tests. Apart from make test, since it takes half as long again.
 coverage: setup-dev models
-	$(PYTEST) -n $(JOBS) --cov --cov-report=term -m "not e2e and not slow and not chaos"
+	$(PYTEST) -n $(JOBS) --dist worksteal --cov --cov-report=term -m "not e2e and not slow and not chaos"
 
 # Everything that can break, breaks: half an hour; MODEL_CHAT_CHAOS_KILLS=5 makes it shorter.
 chaos: setup-dev

@@ -3,7 +3,7 @@
 :class:`Popen` and :func:`run` are those of :mod:`subprocess`. ``[sys.executable, "run.py", …]``, ``[sys.executable, "-m",
 …]`` and ``[sys.executable, "-c", …]`` are forked from :mod:`model_chat.tests.preloading`, one process for each process of
 pytest, which has imported third-party packages and nothing of model_chat, mephisto or parlai. Everything else is started
-as ever: other programs and options of Python, another encoding or locale, and what is measured for coverage.
+as ever: other programs and options of Python, another locale, and what is measured for coverage.
 
 What differs from a start: ``/proc/PID/cmdline`` and ``environ`` are those of the process that was forked, its parent
 process is not pytest (``os.waitpid`` and ``ps --ppid``), and packages in ``sys.modules`` that the command has not asked
@@ -24,14 +24,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = dict(os.environ)
-"""That of pytest, before a test changes it."""
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+"""That of pytest, before a test changes it, with what run.py sets before it imports torch."""
 READ_AT_START = (
     "COVERAGE", "CUDA", "HF_", "HUGGINGFACE", "KMP", "LANG", "LC_", "LD_", "MALLOC", "MKL", "NUMEXPR", "OMP", "OPENBLAS",
     "PYTHON", "TORCH", "TRANSFORMERS", "TZ",
 )  # fmt: skip
 """How variables begin that an interpreter or a library reads when it starts."""
-SET_AGAIN = ("PYTHONPATH", "PYTHONWARNINGS", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+SET_AGAIN = ("PYTHONPATH", "PYTHONWARNINGS", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING")
 """Those of them that a forked process can still follow."""
 
 
@@ -96,7 +96,7 @@ class Popen(subprocess.Popen[Any]):
             }
             self._ending, self.pid = _parent().fork(request, [*streams, *pass_fds])
             self._child_created = True
-            self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+            self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]  # as above
             return
         super()._execute_child(  # type: ignore[misc]  # as above
             args, executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell, *rest
@@ -116,14 +116,14 @@ class Popen(subprocess.Popen[Any]):
     def _internal_poll(self, *args: Any, **kwargs: Any) -> int | None:
         if self._ending is None:
             return super()._internal_poll(*args, **kwargs)  # type: ignore[misc, no-any-return]  # as above
-        if self.returncode is None and self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]
+        if self.returncode is None and self._waitpid_lock.acquire(False):  # type: ignore[attr-defined]  # as above
             try:
                 if self.returncode is None:
                     pid, status = self._try_wait(os.WNOHANG)
                     if pid:
-                        self._handle_exitstatus(status)  # type: ignore[attr-defined]
+                        self._handle_exitstatus(status)  # type: ignore[attr-defined]  # as above
             finally:
-                self._waitpid_lock.release()  # type: ignore[attr-defined]
+                self._waitpid_lock.release()  # type: ignore[attr-defined]  # as above
         return self.returncode
 
 
@@ -133,12 +133,13 @@ def _can_be_forked(args: Any, cwd: Any, environment: dict[str, str]) -> bool:
         return False
     words = [os.fspath(arg) for arg in args]
     folder = Path(cwd or ".")
+    with_default = {"OMP_WAIT_POLICY": "PASSIVE", **environment}
     kind = words[1] in ("-m", "-c") or (words[1][0] != "-" and (folder / words[1]).is_file())
     return (
         words[0] == sys.executable
         and kind
         and folder.is_dir()
-        and all(environment.get(name) == ENVIRONMENT.get(name) for name in _read_at_start(environment))
+        and all(with_default.get(name) == ENVIRONMENT.get(name) for name in _read_at_start(environment))
         and not any(name.startswith("COVERAGE_PROCESS") for name in environment)
     )
 
@@ -165,7 +166,7 @@ class _Parent:
             self._process = subprocess.Popen(
                 [sys.executable, Path(__file__).with_name("preloading.py"), str(theirs.fileno())],
                 cwd="/",
-                env={name: value for name, value in ENVIRONMENT.items() if name != "PYTHONWARNINGS"},
+                env={name: value for name, value in ENVIRONMENT.items() if name not in SET_AGAIN[1:]},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

@@ -8,6 +8,7 @@ what ``python ARGS`` would be, and ends as that does.
 from __future__ import annotations
 
 import atexit
+import codecs
 import contextlib
 import fcntl
 import gc
@@ -118,8 +119,8 @@ def become(
     sys.warnoptions[:] = filter(None, os.environ.get("PYTHONWARNINGS", "").split(","))
     warnings.filters[:] = of_python  # type: ignore[index]  # a list
     warnings._processoptions(sys.warnoptions)  # type: ignore[attr-defined]  # as warnings itself does at a start
-    warnings.filters[:0] = of_packages  # type: ignore[index]
-    warnings._filters_mutated()  # type: ignore[attr-defined]
+    warnings.filters[:0] = of_packages  # type: ignore[index]  # as above
+    warnings._filters_mutated()  # type: ignore[attr-defined]  # as above
     sys.modules["numpy"].random.seed()
     sys.path_importer_cache.clear()
     given = [Path(place).absolute().as_posix() for place in pythonpath.split(os.pathsep) if place]
@@ -145,13 +146,16 @@ def _place(descriptors: list[int], numbers: list[int]) -> None:
 
 def _open_streams(*, unbuffered: bool) -> None:
     """Open the standard streams as a start does."""
+    given, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    encoding = codecs.lookup(given).name if given else sys.stdin.encoding
+    errors = errors or ("strict" if given else str(sys.stdin.errors))
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        before = getattr(sys, name)
         raw = io.FileIO(number, "rb" if number == 0 else "wb", closefd=False)
+        buffer: Any = io.BufferedReader(raw) if number == 0 else raw if unbuffered else io.BufferedWriter(raw)
         stream = io.TextIOWrapper(
-            io.BufferedReader(raw) if number == 0 else raw if unbuffered else io.BufferedWriter(raw),  # type: ignore[arg-type]
-            encoding=before.encoding,
-            errors=before.errors,
+            buffer,
+            encoding=encoding,
+            errors="backslashreplace" if number == 2 else errors,
             newline=None if number == 0 else "\n",
             line_buffering=not unbuffered and (number == 2 or raw.isatty()),
             write_through=unbuffered,
@@ -216,7 +220,6 @@ def preload(names: Iterable[str]) -> tuple[list[Any], list[Any]]:
     """Import packages; return the filters of warnings that these have added, and Python's own."""
     del sys.path[0]  # this file's folder
     own = list(warnings.filters)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as run.py does before torch is loaded
     for name in names:
         importlib.import_module(name)
     assert not {name.split(".")[0] for name in sys.modules} & {*NEVER}

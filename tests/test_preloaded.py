@@ -57,9 +57,11 @@ def program(tmp_path: Path) -> Path:
         (["-m", "programs.tells", "a"], {"PYTHONWARNINGS": "ignore"}),
         (["-c", TELLS, "a"], {"PYTHONWARNINGS": "error,ignore::UserWarning", "PYTHONPATH": "x:/y", "NEW": "é"}),
         (["programs/tells.py"], {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}),
+        (["programs/tells.py"], {"PYTHONIOENCODING": "ascii:replace"}),
+        (["programs/tells.py"], {"PYTHONIOENCODING": "latin-1"}),
         (["programs/tells.py"], {"PYTHONUNBUFFERED": "", "PYTHONDONTWRITEBYTECODE": ""}),
     ],
-    ids=["script", "module", "code", "set", "not set"],
+    ids=["script", "module", "code", "set", "encoding and errors", "encoding", "not set"],
 )
 def test_it_has_what_a_start_gives(words: list[str], more: Mapping[str, str], program: Path, tmp_path: Path) -> None:
     said: list[Any] = []
@@ -98,6 +100,16 @@ def test_it_is_forked_and_knows_its_own_descriptors_and_session(tmp_path: Path) 
     os.close(read)
 
 
+def test_it_has_the_umask_of_whoever_starts_it() -> None:
+    command = [sys.executable, "-c", "import os; print(oct(os.umask(0)))"]
+    preloaded.run(command, stdout=subprocess.DEVNULL)  # what it is forked from has the earlier one
+    before = os.umask(0o027)
+    try:
+        assert preloaded.run(command, capture_output=True, text=True).stdout == "0o27\n"
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_it_can_be_sent_signals(number: int) -> None:
     code = "import time; print('up', flush=True); time.sleep(600)"
@@ -125,7 +137,7 @@ def test_several_run_beside_each_other() -> None:
     ("command", "more"),
     [
         ([sys.executable, "-I", "-c", "import sys; print('torch' in sys.modules)"], {}),
-        ([sys.executable, "-c", "import sys; print('torch' in sys.modules)"], {"PYTHONIOENCODING": "ascii"}),
+        ([sys.executable, "-c", "import sys; print('torch' in sys.modules)"], {"PYTHONUTF8": "1"}),
         ([sys.executable, "-c", "import sys; print('torch' in sys.modules)"], {"LC_ALL": "C"}),
         (["echo", "False"], {}),
     ],
@@ -134,6 +146,13 @@ def test_several_run_beside_each_other() -> None:
 def test_what_a_fork_cannot_give_is_started(command: list[str], more: Mapping[str, str]) -> None:
     done = preloaded.run(command, env={**os.environ, **more}, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_what_our_own_scripts_set_does_not_count() -> None:
+    code = "import sys; print('torch' in sys.modules)"
+    for environment in (os.environ, {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}):  # once a test has imported run.py
+        done = preloaded.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == "True\n"
 
 
 def test_a_folder_that_is_missing_is_an_error_as_ever(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from model_chat.analysis.compile_results import main
 from model_chat.analysis.settings import add_flags
+from model_chat.tests import preloaded
 
 from .conftest import BUCKETS_FLAG
 
@@ -21,10 +22,11 @@ SCRIPT = ["analysis/compile_results.py"]
 MODULE = ["-m", "model_chat.analysis.compile_results"]
 
 
-def run(command: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def run(command: list[str], *arguments: str, start: Any = preloaded.run) -> subprocess.CompletedProcess[str]:
+    done: subprocess.CompletedProcess[str] = start(
         [sys.executable, *command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=250
     )
+    return done
 
 
 @pytest.mark.parametrize("command", [SCRIPT, MODULE], ids=["script", "module"])
@@ -41,6 +43,7 @@ def test_it_runs_from_the_root(
         str(tmp_path / "out"),
         "--problem-buckets",
         BUCKETS_FLAG,
+        start=preloaded.run if command == MODULE else subprocess.run,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -67,7 +70,7 @@ def test_as_a_script_the_standard_librarys_statistics_stays_what_it_is() -> None
         "except SystemExit: pass\n"
         "import statistics; print(statistics.__file__); print(statistics.median([1, 2, 3]))"
     )
-    done = run(["-c", code])
+    done = run(["-c", code], start=subprocess.run)
     assert done.returncode == 0, done.stderr
     place, median = done.stdout.splitlines()[-2:]
     assert median == "2" and "analysis" not in Path(place).parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,17 +83,24 @@ def judgments(trust: list[int], mood: str, rating: int, marked: tuple[int, ...] 
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
     """The table of a judge, by what is judged and the group."""
-    write = saver(tmp_path)
+    return table_of(tmp_path_factory.getbasetemp() / "judge_items")
+
+
+@functools.cache
+def table_of(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Compile it, once for all tests, which only read it."""
+    folder.mkdir()
+    write = saver(folder)
     for one in people():
         write(one)
-    file = tmp_path / "judgments.jsonl"
+    file = folder / "judgments.jsonl"
     file.write_bytes(b"".join(one.line() for one in judgments([1, 4, 6], "good", 3, marked=(0,))))
-    flags = ["--results-folders", str(tmp_path / "results"), "--output-folder", str(tmp_path / "out")]
+    flags = ["--results-folders", str(folder / "results"), "--output-folder", str(folder / "out")]
     more = ["--problem-buckets", BUCKETS_FLAG, "--bootstrap", "100", "--permutations", "99", "--judgments", str(file)]
     assert compile_results.main([*flags, *more, "--report"]) == 0
-    (table,) = (tmp_path / "out").glob("judge_agreement_2*.csv")
+    (table,) = (folder / "out").glob("judge_agreement_2*.csv")
     with table.open(encoding="utf-8", newline="") as lines:
         read = list(csv.DictReader(lines))
     texts = {"judge", "judged", "kind", "level", "by", "group"}

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from model_chat.configuration.places import ROOT
+from model_chat.tests import preloaded
 
 SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
@@ -19,8 +21,10 @@ SCRIPTS = sorted(
 C_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
-def typed(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
+def typed(
+    *words: str, cwd: Path = ROOT, start: Any = preloaded.run, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    done: subprocess.CompletedProcess[bytes] = start(
         [sys.executable, *words],
         env={**os.environ, **environment},
         cwd=cwd,
@@ -28,6 +32,7 @@ def typed(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.Compl
         timeout=120,
         check=False,
     )
+    return done
 
 
 def test_there_are_scripts() -> None:
@@ -38,7 +43,8 @@ def test_there_are_scripts() -> None:
 def test_help_can_be_read_on_a_terminal_that_knows_ascii_alone(script: str, tmp_path: Path) -> None:
     if script == "scripts/write_reference.py":
         pytest.skip("takes no arguments: it would write")
-    done = typed(script, "--help", PYTHONIOENCODING="ascii", HOME=str(tmp_path))
+    # A new Python for each command, as a user starts it.
+    done = typed(script, "--help", start=subprocess.run, PYTHONIOENCODING="ascii", HOME=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"sage: " in done.stdout  # argparse's or click's
     assert done.stdout.isascii()

@@ -22,6 +22,7 @@ from model_chat.conversation.latin_squares import williams_square
 from model_chat.conversation.quota import ConversationQuota, Outlook
 from model_chat.errors import ConfigurationError
 from model_chat.records.journal import read_journal
+from model_chat.tests import preloaded
 from model_chat.tests.designs import BETWEEN, MIXED, TASK, arrivals, design_of, end, quota_of
 
 
@@ -384,7 +385,7 @@ def test_kill_9_in_the_middle_neither_loses_nor_doubles_a_conversation(tmp_path:
     records = tmp_path / "records"
     records.touch()
     for start in (0, 7, 14):
-        child = subprocess.Popen(
+        child = preloaded.Popen(
             [sys.executable, "-c", CHILD, str(tmp_path), str(start)], stdout=subprocess.PIPE, text=True
         )
         assert child.stdout is not None

@@ -19,6 +19,7 @@ from model_chat.conversation.annotation_quota import AnnotationQuota
 from model_chat.conversation.quota import Outlook, Reservation
 from model_chat.records.conversation_logs import LoggedConversation, LogLine
 from model_chat.records.journal import ALLOCATION_NAME, read_journal
+from model_chat.tests import preloaded
 
 
 def logs(number: int, model: str = "a") -> list[LoggedConversation]:
@@ -182,7 +183,7 @@ while True:
 
 
 def test_whoever_was_shown_a_conversation_before_kill_9_is_known_afterwards(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = preloaded.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     shown = [process.stdout.readline().split() for _ in range(60)]
     os.kill(process.pid, signal.SIGKILL)

@@ -17,6 +17,7 @@ import pytest
 from model_chat.crowd import prolific, prolific_api
 from model_chat.crowd.ledger import PAID, SENDING, Bonus, Ledger
 from model_chat.crowd.transfers import Line, Transfer, Transfers, TransferState
+from model_chat.tests import preloaded
 from model_chat.tests.crowd.panel_task import TASK, PanelTask, Said
 from model_chat.tests.crowd.prolific_server import (
     STUDY,
@@ -137,7 +138,7 @@ def test_studies_of_two_currencies_are_not_paid_together(task: PanelTask, server
 def test_the_command_prints_its_answer_and_no_requests(task: PanelTask, server: ProlificServer) -> None:
     command = [sys.executable, "-m", "model_chat.scripts.manage_workers", BONUS[0], "--task-name", TASK]
     where = ["--database-path", str(task.folder)]
-    done = subprocess.run(
+    done = preloaded.run(
         [*command, *where, *BONUS[1:], "--confirm", "2.10"], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
@@ -370,7 +371,7 @@ def test_a_process_that_is_killed_pays_each_bonus_once(task: PanelTask, server: 
     server.order("POST", moment, Fault(acts=True, wait=lambda: os.kill(process[0].pid, signal.SIGKILL)))
     with server.lock:  # it is killed by its own request, which needs its number
         process.append(
-            subprocess.Popen(
+            preloaded.Popen(
                 [sys.executable, "-c", code, BONUS[0], *where, *BONUS[1:], "--confirm", "2.10"],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

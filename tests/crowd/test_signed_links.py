@@ -62,7 +62,8 @@ class KeyServer:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        serving = {"poll_interval": 0.02}  # so long its end takes
+        threading.Thread(target=self.server.serve_forever, kwargs=serving, daemon=True).start()
 
     @property
     def url(self) -> str:

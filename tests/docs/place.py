@@ -75,6 +75,12 @@ CHANGED_FILES = (
     ("of a size for a test", "benchmarks/image_demo_accuracy.py", r"PICTURES = \d+", "PICTURES = 4"),
     ("of a size for a test", "benchmarks/_shaped_model.py", r"WORDS = [\d_]+", "WORDS = 500"),
     ("of a size for a test", "benchmarks/_shaped_model.py", r'"n_layers": \d+', '"n_layers": 1'),
+    (
+        "which need not import torch again",
+        "benchmarks/shared_weights.py",
+        r'get_context\("spawn"\)',
+        'get_context("fork")',
+    ),
 )
 """Why, which file of the copy, a pattern, and what is there instead: where a line has no flag for it."""
 

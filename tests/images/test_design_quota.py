@@ -21,6 +21,7 @@ from model_chat.errors import ConfigurationError
 from model_chat.images.design_quota import ImageDesignQuota
 from model_chat.images.stack import StackWriteError, read_stack
 from model_chat.records.journal import read_journal
+from model_chat.tests import preloaded
 from model_chat.tests.designs import BETWEEN, MIXED, arrivals, design_of, image_quota_of
 
 PAIRS = """
@@ -276,7 +277,7 @@ def test_kill_9_in_the_middle_neither_loses_nor_doubles_a_conversation_or_an_ima
     records = tmp_path / "records"
     records.touch()
     for start in (0, 7, 14):
-        child = subprocess.Popen(
+        child = preloaded.Popen(
             [sys.executable, "-c", CHILD, str(tmp_path), str(start)], stdout=subprocess.PIPE, text=True
         )
         assert child.stdout is not None

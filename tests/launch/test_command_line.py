@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -24,6 +23,7 @@ from model_chat.configuration.hydra import ROOT, register
 from model_chat.errors import ConfigurationError
 from model_chat.launch.command_line import Action, compose_config, read_arguments
 from model_chat.model_chat_blueprint import BLUEPRINT_TYPE
+from model_chat.tests import preloaded
 
 B = "mephisto.blueprint"
 
@@ -221,7 +221,7 @@ def test_the_command_says_it_in_one_line_and_launches_nothing(home: dict[str, st
     )
     (tmp_path / "conf" / "conf").mkdir()
     (folder / "mine.yaml").rename(folder / "conf" / "mine.yaml")
-    done = subprocess.run(
+    done = preloaded.run(
         [sys.executable, str(ROOT / "run.py"), f"--config-dir={folder}", "conf=mine"],
         env=home,
         cwd=tmp_path,

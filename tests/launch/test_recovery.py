@@ -20,6 +20,7 @@ from model_chat.quality.attention import AttentionConfig
 from model_chat.quality.blocks import BlockReason, block_for_record, block_reasons, is_blocked, unblock
 from model_chat.records.collected import SavedConversations, find_saved
 from model_chat.records.writing import save_conversation
+from model_chat.tests import preloaded
 from model_chat.tests.mephisto_run import Run
 
 TASK = "study_local"
@@ -289,7 +290,7 @@ def test_a_task_runs_once_at_a_time_and_a_dead_process_holds_nothing(tmp_path: P
         "import sys, time; from pathlib import Path; from model_chat.launch.recovery import hold_task\n"
         f"with hold_task(Path({str(tmp_path)!r}), 'study'):\n  print('held', flush=True); time.sleep(600)"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with preloaded.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         with hold_task(tmp_path, "another"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from model_chat.configuration.hydra import ROOT
 from model_chat.errors import ConfigurationError
 from model_chat.launch.recovery import hold_task
 from model_chat.launch.task_run import is_of_disk
+from model_chat.tests import preloaded
 
 B = "mephisto.blueprint"
 
@@ -37,7 +37,7 @@ def test_nothing_is_left(tmp_path: Path, flag: str, cause: str) -> None:
     before = sorted(tmp_path.rglob("*"))
     flags = [f"{B}.base_model_folder=~/models", f'{B}.conversations_needed_string="a:1"', "mephisto.architect.port=0"]
     own = [] if flag == "conf=mturk_live" else ["mephisto.architect.port=0"]
-    done = subprocess.run(
+    done = preloaded.run(
         [
             sys.executable,
             str(ROOT / "run.py"),

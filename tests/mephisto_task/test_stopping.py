@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from model_chat.configuration.exit_codes import MEANINGS, ExitCode, exit_with
 from model_chat.conversation.quota import ConversationQuota
 from model_chat.launch.task_run import exit_code
 from model_chat.mephisto_task.stopping import STOP_SIGNALS, stop_on_signals
+from model_chat.tests import preloaded
 
 ROOT = Path(__file__).parents[2]
 HANGS = """
@@ -45,7 +45,7 @@ def test_the_first_signal_is_a_request_the_second_an_order(signum: signal.Signal
 
 def hang(signals: int, end: str, seconds: float) -> tuple[int, str]:
     command = [sys.executable, "-c", HANGS, str(signals), end, str(seconds)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = preloaded.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stdout
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -26,6 +25,7 @@ from model_chat.mephisto_task.task_database import (
     open_database,
     open_units,
 )
+from model_chat.tests import preloaded
 from model_chat.tests.mephisto_run import Run
 
 OPEN = "from pathlib import Path; from model_chat.mephisto_task.task_database import open_database; "
@@ -76,7 +76,7 @@ def test_what_was_written_survives_the_death_of_the_process(kind: str, file: Pat
         f"db, _ = open_database('{kind}', Path(r'{file}'), 'mock'); db.new_worker('survivor', 'mock'); "
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert preloaded.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     database, closing_it = open_database(kind, file, "mock")
     with closing_it:
         assert [worker.worker_name for worker in database.find_workers()] == ["survivor"]

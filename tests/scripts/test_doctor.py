@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from model_chat.launch.command_line import compose_config
 from model_chat.scripts import _doctor_task, doctor
 from model_chat.scripts.doctor import Finding, Mark
+from model_chat.tests import preloaded
 from model_chat.tests.agents import tiny_models
 from model_chat.tests.crowd import prolific_server
 from model_chat.tests.endpoint_server import Behaviour, reply, serving, status
@@ -279,7 +280,7 @@ def test_the_command_prints_the_findings_and_its_exit_code_says_whether_a_run_wo
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HOME": str(tmp_path)}
         command = [sys.executable, str(ROOT / "scripts/doctor.py"), *study, *more]
-        return subprocess.run(
+        return preloaded.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
         )
 

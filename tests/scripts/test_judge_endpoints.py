@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from typing import Any
@@ -18,6 +17,7 @@ from model_chat.records.locks import hold
 from model_chat.records.reading import parse_conversation
 from model_chat.scripts import _judge_asking, judge
 from model_chat.scripts._judge_prompt import Questions, messages_for, prompt_hash
+from model_chat.tests import preloaded
 from model_chat.tests.analysis.conftest import make_conversation
 from model_chat.tests.endpoint_server import Behaviour, EndpointServer, endless, silent, status
 from model_chat.tests.scripts.judge_study import BOXES, CONFIG, GOOD, KEY, Study, prompts, says, server, study
@@ -160,7 +160,7 @@ def test_after_a_kill_nothing_is_asked_twice(study: Study, server: EndpointServe
     study.settings["requests_at_once"] = 1
     server.then(*[says(GOOD)] * 3, silent)
     command = [sys.executable, judge.__file__, *study.arguments()]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    process = preloaded.Popen(command, env={**os.environ, "PYTHONWARNINGS": "ignore"})
     try:
         end = time.monotonic() + 60
         while len(server.requests) < 4:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 import sys
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from model_chat.agents.endpoint_settings import EndpointSettings
 from model_chat.scripts import judge
 from model_chat.scripts._judge_money import JudgeLog, answer_limit
+from model_chat.tests import preloaded
 from model_chat.tests.endpoint_server import EndpointServer, Exchange, hang_up, silent, status
 from model_chat.tests.scripts.judge_study import GOOD, Study, says, server, study
 
@@ -149,7 +149,7 @@ def test_what_was_in_progress_when_a_run_died_counts_as_spent(study: Study, serv
     with_prices(study)
     study.add(1, replies=1)
     server.default = silent
-    process = subprocess.Popen(
+    process = preloaded.Popen(
         [sys.executable, judge.__file__, *study.arguments("--max-spend-usd", "0.01")],
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )

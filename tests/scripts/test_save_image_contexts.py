@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from model_chat.errors import ConfigurationError
 from model_chat.images.contexts import ImageContexts
 from model_chat.scripts import save_image_contexts
 from model_chat.scripts.save_image_contexts import main, make_parser
+from model_chat.tests import preloaded
 
 TEACHER = '''
 import os
@@ -222,7 +222,7 @@ def test_a_loaders_thread_survives_what_it_can_not_read(tmp_path: Path) -> None:
 
 def test_the_command_runs_as_the_docs_say(tmp_path: Path) -> None:
     root = Path(model_chat.__file__).parent
-    done = subprocess.run(
+    done = preloaded.run(
         [sys.executable, "scripts/save_image_contexts.py", *shapes(tmp_path / "images", "-n", "2")],
         cwd=root,
         capture_output=True,

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from model_chat.tests import preloaded
+
 
 def acts(task: str, datatype: str, **more: Any) -> list[Any]:
     from parlai.agents.fixed_response.fixed_response import FixedResponseAgent
@@ -39,7 +41,7 @@ def test_the_task_is_found_under_each_spelling(name: str) -> None:
 
 
 def test_display_data_shows_it_without_our_scripts() -> None:
-    done = subprocess.run(
+    done = preloaded.run(
         [
             sys.executable,
             "-c",
