@@ -62,8 +62,6 @@ class Quote:
         begun: of them, those that were begun before.
         total: hundredths of the currency, fees included where they are known.
         note: what the total includes or lacks; "" for nothing.
-        owed: to be paid one by one.
-        transfers: to be paid together.
     """
 
     count: int
@@ -146,12 +144,7 @@ class PlatformAdapter:
         raise PlatformError(self.message_faults(subject, text)[0])
 
     def set_access(self, worker_ids: Sequence[str], blocked: bool | None = None, invited: bool | None = None) -> str:
-        """Let the platform itself keep workers out or let them in; return a remark, "" for none.
-
-        Args:
-            worker_ids: the platform's own.
-            blocked: True to block, False to unblock.
-            invited: True to invite.
+        """Let the platform itself keep workers, named by its own ids, out or let them in; return a remark, "" for none.
 
         Raises:
             PlatformError: it did not.
