@@ -63,7 +63,6 @@ class ChatHistory:
         """Keep the persona lines that a text begins with, and return the rest, which was said.
 
         Args:
-            text: one or more lines.
             all_of_it: whether lines without a prefix are about the conversation as well (its topic) and not said.
         """
         lines = text.split("\n")

@@ -55,7 +55,6 @@ class Prompt:
         tokens: token ids, at least one.
         inside_thoughts: whether the chat template has already opened the model's thoughts.
         conversation: a name under which the model keeps what it has read until the next turn; None keeps nothing.
-        stop_ids: tokens that end the reply.
     """
 
     tokens: list[int]

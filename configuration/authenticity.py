@@ -15,7 +15,6 @@ def authenticity_faults(flag_prefix: str, args: Any, flow: StudyFlow | None, wri
         flag_prefix: what stands before the name of a flag, without its dot.
         args: the flags below ``mephisto.blueprint``.
         flow: of the study; None where there is none, or where its file has faults of its own.
-        writes_messages: whether workers write messages.
     """
     if not args.record_authenticity:
         return

@@ -16,147 +16,72 @@ from model_chat.records.participation import EndingKind
 WIDTH = 110
 INDENT = "  "
 B, T = "mephisto.blueprint.", "mephisto.task."
+
+
+def _below(prefix: str, names: str) -> tuple[str, ...]:
+    """Return flags with one prefix, whose names are written one after the other."""
+    return tuple(prefix + name for name in names.split())
+
+
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Models and how many conversations": (
-        B + "conversations_needed_string",
-        B + "design_path",
-        B + "num_conversations",
-        B + "image_models",
-        B + "logs_path",
-        B + "annotators_per_conversation",
-        B + "conversations_per_worker",
-        B + "resume",
-        B + "base_model_folder",
-        B + "model_opt_path",
-        B + "task_model_parallel",
-        B + "max_concurrent_responses",
-        B + "max_batch_size",
-        B + "batch_wait_ms",
-        B + "max_model_response_time",
-        B + "stream_replies",
-        B + "reply_first_seconds",
-        B + "reply_chars_per_second",
-        B + "comparison",
-        B + "comparison_points",
-        B + "comparison_ties",
-        B + "comparison_continue",
-        B + "comparison_allow_self",
-        B + "comparison_reason",
-        B + "comparison_boxes",
-        B + "max_model_spend_usd",
-        B + "random_seed",
+    "Models and how many conversations": _below(
+        B,
+        "conversations_needed_string design_path num_conversations image_models logs_path "
+        "annotators_per_conversation conversations_per_worker resume base_model_folder model_opt_path "
+        "task_model_parallel max_concurrent_responses max_batch_size batch_wait_ms max_model_response_time "
+        "stream_replies reply_first_seconds reply_chars_per_second comparison comparison_points comparison_ties "
+        "comparison_continue comparison_allow_self comparison_reason comparison_boxes max_model_spend_usd random_seed",
     ),
-    "Models on a Ray cluster": (
-        B + "serving",
-        B + "ray_address",
-        B + "ray_replicas",
-        B + "ray_cpus_per_replica",
-        B + "ray_gpus_per_replica",
-        B + "ray_start_time",
+    "Models on a Ray cluster": _below(
+        B, "serving ray_address ray_replicas ray_cpus_per_replica ray_gpus_per_replica ray_start_time"
     ),
-    "The conversation": (
-        B + "num_turns",
-        B + "conversation_start_mode",
-        B + "include_persona",
-        B + "context_seed",
-        B + "override_opt",
-        B + "max_resp_time",
-        B + "time_extensions",
-        B + "stop_grace_time",
-        B + "max_message_length",
-        B + "reply_format",
-        B + "reply_links",
-        B + "world_file",
+    "The conversation": _below(
+        B,
+        "num_turns conversation_start_mode include_persona context_seed override_opt max_resp_time time_extensions "
+        "stop_grace_time max_message_length reply_format reply_links world_file",
     ),
-    "The images": (
-        B + "image_context_path",
-        B + "evals_per_image_model_combo",
-        B + "stack_folder",
-        B + "stack_on_model_change",
-    ),
-    "Annotation and rating": (
-        B + "annotations_config_path",
-        B + "annotation_question",
-        B + "final_rating_question",
-        B + "study_flow_path",
-        B + "max_page_time",
+    "The images": _below(B, "image_context_path evals_per_image_model_combo stack_folder stack_on_model_change"),
+    "Annotation and rating": _below(
+        B, "annotations_config_path annotation_question final_rating_question study_flow_path max_page_time"
     ),
     "Texts that workers see": (
-        B + "language",
-        B + "texts_path",
-        B + "task_config_path",
-        B + "task_description_file",
-        B + "left_pane_text_path",
-        T + "task_title",
-        T + "task_description",
-        T + "task_tags",
+        *_below(B, "language texts_path task_config_path task_description_file left_pane_text_path"),
+        *_below(T, "task_title task_description task_tags"),
     ),
     "Who may take part, and the quality of what they do": (
-        B + "onboarding_qualification",
-        B + "onboard_task_data_path",
-        B + "max_onboard_time",
-        B + "allowed_worker_qualification",
-        B + "block_qualification",
-        B + "check_acceptability",
-        B + "offensive_words_path",
-        B + "attention_checks_path",
-        B + "record_authenticity",
-        B + "block_mobile",
+        *_below(
+            B,
+            "onboarding_qualification onboard_task_data_path max_onboard_time allowed_worker_qualification "
+            "block_qualification check_acceptability offensive_words_path attention_checks_path record_authenticity "
+            "block_mobile",
+        ),
         "mturk.worker_blocklist_paths",
         T + "maximum_units_per_worker",
     ),
     "Where data go": (B + "chat_data_folder", T + "task_name", "mephisto.datapath"),
-    "Metrics of the running study": (B + "metrics_port", B + "metrics_host"),
-    "The requester's dashboard": (
-        B + "dashboard_port",
-        B + "dashboard_host",
-        B + "dashboard_password_env",
-        B + "blind",
-        B + "min_hourly_wage",
+    "Metrics of the running study": _below(B, "metrics_port metrics_host"),
+    "The requester's dashboard": _below(
+        B, "dashboard_port dashboard_host dashboard_password_env blind min_hourly_wage"
     ),
-    "Participants of a panel": tuple(
-        f"mephisto.provider.{name}"
-        for name in (
-            "participant_param",
-            "study_param",
-            "session_param",
-            "completion_url",
-            *(f"codes.{kind}" for kind in EndingKind),
-            "codes.shared",
-            "linger_seconds",
-            "verify_links",
-            "link_audience",
-            "link_issuer",
-            "link_keys_url",
-            "link_token_param",
-            "link_study",
-            "fee_percent",
-            "currency",
-            "estimated_minutes",
-            "api_token_env",
-            "api_url",
-            "study_id",
-            "workspace_id",
-            "blocked_group",
+    "Participants of a panel": (
+        *_below("mephisto.provider.", "participant_param study_param session_param completion_url"),
+        *_below("mephisto.provider.codes.", " ".join([*EndingKind, "shared"])),
+        *_below(
+            "mephisto.provider.",
+            "linger_seconds verify_links link_audience link_issuer link_keys_url link_token_param link_study "
+            "fee_percent currency estimated_minutes api_token_env api_url study_id workspace_id blocked_group "
             "allowed_group",
-        )
+        ),
     ),
     "Going live on MTurk (announced to close on 30 September 2026, see docs/mturk.md)": (
         "confirm_cost",
         "mephisto.provider.requester_name",
         T + "task_reward",
-        "mturk.min_percent_approved",
-        "mturk.min_hits_approved",
-        "mturk.allowed_countries",
+        *_below("mturk.", "min_percent_approved min_hits_approved allowed_countries"),
         T + "max_num_concurrent_units",
     ),
     "Where and how it runs": (
-        "mephisto.architect.port",
-        "mephisto.architect.hostname",
-        "mephisto.architect.bind_address",
-        "mephisto.architect.public_url",
-        "mephisto.architect.allowed_hosts",
-        "mephisto.architect.trusted_proxies",
+        *_below("mephisto.architect.", "port hostname bind_address public_url allowed_hosts trusted_proxies"),
         T + "submission_timeout",
         "mephisto.log_level",
         "monitoring_log_rate",

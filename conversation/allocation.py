@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -131,7 +132,6 @@ class Allocation:
         """Return the cell of a known worker's next conversation; None when there is none now.
 
         Args:
-            worker: who comes.
             allows: whether there is what else a conversation in a cell takes, such as an image.
         """
         state = self.workers[worker]
@@ -149,7 +149,6 @@ class Allocation:
         """Return whether there is something for a worker now, and whether there may be later, as for all who are new.
 
         Args:
-            worker: who asks.
             allows: see :meth:`next_cell`.
             may_allow: the same, for later.
         """
@@ -196,7 +195,6 @@ class Allocation:
         """Return the events by which a worker gets a conversation; none when there is nothing for them.
 
         Args:
-            worker: who comes.
             allows: see :meth:`next_cell`.
         """
         entries: list[Entry] = []
@@ -338,8 +336,12 @@ class Allocation:
         group = next(group for group in self._groups if cell in group)
         return (cell, *(other for other in group if other != cell)) if self.design.within else (cell,)
 
-    def _counting(self, state: WorkerState) -> _RowCount:
-        return _RowCount(self._used, state)
+    @contextmanager
+    def _counting(self, state: WorkerState) -> Iterator[None]:
+        """Keep count, around a change, of how many active workers go through each sequence."""
+        was = state.is_active
+        yield
+        self._used[state.sequence] += state.is_active - was
 
 
 def _whole(value: Any) -> int:
@@ -351,19 +353,6 @@ def _whole(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r:.40} is no whole number of at least 0")
     return value
-
-
-class _RowCount:
-    """Keeps count, around a change, of how many active workers go through each sequence."""
-
-    def __init__(self, used: Counter[tuple[int, ...]], state: WorkerState) -> None:
-        self._used, self._state, self._was = used, state, False
-
-    def __enter__(self) -> None:
-        self._was = self._state.is_active
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._used[self._state.sequence] += self._state.is_active - self._was
 
 
 def replay(design: StudyDesign, entries: Iterable[Mapping[str, Any]], check_draws: bool = False) -> Allocation:

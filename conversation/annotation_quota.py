@@ -26,7 +26,6 @@ class AnnotationQuota:
     ``_lock`` guards all counts and the journal: a conversation is chosen, put on disk and counted under it.
 
     Args:
-        logs: the conversations, each with its own ``sha256``.
         annotators: different people wanted for each.
         per_worker: most conversations of one person; 0: no limit.
         path: of ``allocation.jsonl``; nothing is written before the first draw.

@@ -25,7 +25,6 @@ def with_conditions(options: Options, reservation: Reservation[Any]) -> Options:
     """Return the options of one conversation: those of the run, but for the flags that its condition sets.
 
     Args:
-        options: ``ChatOptions``.
         reservation: the conversation's; without a design the options are returned as they are.
     """
     flags = {} if reservation.condition is None else reservation.condition.flags

@@ -21,7 +21,6 @@ class Context:
     """The context of one conversation, as ParlAI's ``ContextGenerator.get_context`` gives it.
 
     Attributes:
-        dataset: where it comes from.
         human_persona, model_persona: persona lines, without the prefix ``your persona:``.
         human_seed, model_seed: the two utterances shown as already said.
         additional_context: e.g. the topic of Wizard of Wikipedia.
@@ -54,11 +53,7 @@ def context_record(context: Context | None) -> dict[str, Any]:
 
 
 class ContextSource:
-    """Gives each conversation a context of a ParlAI task. ``_lock`` guards the task's generator.
-
-    Args:
-        generator: a ParlAI ``ContextGenerator``.
-    """
+    """Gives each conversation a context of a ParlAI task. ``_lock`` guards the task's generator."""
 
     def __init__(self, generator: Any) -> None:
         self._generator = generator

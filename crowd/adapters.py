@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mephisto.data_model.unit import Unit
 from typing_extensions import override
 
-from model_chat.crowd.ledger import SENDING, Bonus
+from model_chat.crowd.ledger import SENDING, Bonus, token_of
 from model_chat.crowd.money import fee_cents, plain, written
 from model_chat.crowd.panel_pay import PANELS, PROLIFIC, PanelPay
 from model_chat.crowd.platform import PlatformError, approve, mturk_client, pay_bonus, reject
@@ -62,8 +62,6 @@ class Quote:
         begun: of them, those that were begun before.
         total: hundredths of the currency, fees included where they are known.
         note: what the total includes or lacks; "" for nothing.
-        owed: to be paid one by one.
-        transfers: to be paid together.
     """
 
     count: int
@@ -146,12 +144,7 @@ class PlatformAdapter:
         raise PlatformError(self.message_faults(subject, text)[0])
 
     def set_access(self, worker_ids: Sequence[str], blocked: bool | None = None, invited: bool | None = None) -> str:
-        """Let the platform itself keep workers out or let them in; return a remark, "" for none.
-
-        Args:
-            worker_ids: the platform's own.
-            blocked: True to block, False to unblock.
-            invited: True to invite.
+        """Let the platform itself keep workers, named by its own ids, out or let them in; return a remark, "" for none.
 
         Raises:
             PlatformError: it did not.
@@ -324,6 +317,19 @@ def reward_of(agent: Any) -> int:
     """Return the reward of an agent's unit in hundredths of the currency."""
     unit: Unit = agent.get_unit()
     return round(unit.pay_amount * 100)
+
+
+def fixed_bonus(task: Task, agent: Any, cents: int, reason: str) -> Owed | Bonus:
+    """Return the bonus that is owed, or the one that was begun or paid before: a unit gets each reason's bonus once.
+
+    The caller holds :meth:`~model_chat.crowd.ledger.Ledger.paying`.
+
+    Args:
+        cents: hundredths of the currency.
+    """
+    token = token_of("fixed", task.name, agent.db_id, reason)
+    before = next((bonus for bonus in task.ledger.bonuses(agent.db_id) if bonus.token == token), None)
+    return before or Owed(agent, Bonus(token, agent.db_id, platform_id(agent.get_worker()), cents, reason))
 
 
 def _begun(task: Task) -> tuple[Owed, ...]:

@@ -49,7 +49,6 @@ class Ending:
 
     Attributes:
         kind: None for a part that has not ended yet, or was cut off.
-        provider: ``mephisto/provider``.
         participant: as in ``workers`` of the record.
         study, session: the panel's ids; None for none.
         code: None where the ending has none.

@@ -42,7 +42,6 @@ class Bonus:
         token: names the payment; the same payment always has the same.
         agent_id: Mephisto's id of the worker's part in the unit that it is for.
         cents: US cents.
-        state: ``sending`` or ``paid``.
     """
 
     token: str

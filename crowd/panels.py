@@ -29,19 +29,19 @@ class PanelKind:
 
     Attributes:
         label: its name for people; "" for one's own people.
-        participant_param, study_param, session_param: names in the address; "" where the panel gives none.
-        placeholders: what the panel replaces in the study's address, by parameter.
-        completion_url: template of the way back, or None.
         about: one sentence for the reference of flags.
+        participant_param, study_param, session_param: names in the address; "" where the panel gives none.
+        placeholders: what the panel replaces in the study's address, by parameter; none where it appends parameters.
+        completion_url: template of the way back, or None.
     """
 
     label: str
-    participant_param: str
-    study_param: str
-    session_param: str
-    placeholders: Mapping[str, str]
-    completion_url: str | None
     about: str
+    participant_param: str = ""
+    study_param: str = ""
+    session_param: str = ""
+    placeholders: Mapping[str, str] = field(default_factory=dict)
+    completion_url: str | None = None
 
 
 KINDS: Mapping[str, PanelKind] = {
@@ -59,17 +59,13 @@ KINDS: Mapping[str, PanelKind] = {
         participant_param="participantId",
         study_param="projectId",
         session_param="assignmentId",
-        placeholders={},  # Connect appends its parameters by itself
         completion_url="https://connect.cloudresearch.com/participant/project/{study}/complete",
         about="CloudResearch Connect.",
     ),
     "sona": PanelKind(
         label="SONA",
         participant_param="id",
-        study_param="",
-        session_param="",
-        placeholders={"participant": "%SURVEY_CODE%"},
-        completion_url=None,  # it names the school
+        placeholders={"participant": "%SURVEY_CODE%"},  # the way back names the school
         about="SONA, a university's own pool of participants.",
     ),
     "panel": PanelKind(
@@ -77,17 +73,10 @@ KINDS: Mapping[str, PanelKind] = {
         participant_param="participant",
         study_param="study",
         session_param="session",
-        placeholders={},
-        completion_url=None,
         about="Any other panel that sends people to an address with their id, and takes them back by one.",
     ),
     "link": PanelKind(
         label="",
-        participant_param="",
-        study_param="",
-        session_param="",
-        placeholders={},
-        completion_url=None,
         about="Your own people: each visitor of one address gets an id that nobody can guess. Safe for strangers.",
     ),
 }

@@ -6,6 +6,7 @@ bonus that could not be paid as paid. On MTurk its client is therefore called di
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -40,12 +41,7 @@ def approve(agent: Any) -> None:
     if client is None:
         agent.approve_work()
         return
-    assignment = _assignment(agent)
-    try:
-        client.approve_assignment(AssignmentId=assignment, OverrideRejection=True)
-    except (ClientError, BotoCoreError) as error:
-        if _status(client, assignment) != APPROVED:  # approved by itself after the delay, say
-            raise PlatformError(f"unit of agent {agent.db_id} could not be approved: {error}") from error
+    _move(agent, client, APPROVED, client.approve_assignment, OverrideRejection=True)
     agent.update_status(AgentState.STATUS_APPROVED)
 
 
@@ -61,13 +57,18 @@ def reject(agent: Any, reason: str) -> None:
     if client is None:
         agent.reject_work(reason)
         return
+    _move(agent, client, REJECTED, client.reject_assignment, RequesterFeedback=reason)
+    agent.update_status(AgentState.STATUS_REJECTED)
+
+
+def _move(agent: Any, client: Any, status: str, move: Callable[..., object], **more: Any) -> None:
+    """Bring an assignment on MTurk into a status, in which it may be already: approved by itself after the delay, say."""
     assignment = _assignment(agent)
     try:
-        client.reject_assignment(AssignmentId=assignment, RequesterFeedback=reason)
+        move(AssignmentId=assignment, **more)
     except (ClientError, BotoCoreError) as error:
-        if _status(client, assignment) != REJECTED:
-            raise PlatformError(f"unit of agent {agent.db_id} could not be rejected: {error}") from error
-    agent.update_status(AgentState.STATUS_REJECTED)
+        if _status(client, assignment) != status:
+            raise PlatformError(f"unit of agent {agent.db_id} could not be {status.lower()}: {error}") from error
 
 
 def pay_bonus(ledger: Ledger, agent: Any, bonus: Bonus) -> bool:

@@ -73,8 +73,6 @@ class Transfer:
     """Bonuses of one study that are paid together.
 
     Attributes:
-        transfer_id: the platform's own.
-        study: the platform's id of the study.
         total: pence or cents that it costs, fees included.
         lines: at most one for a submission.
     """

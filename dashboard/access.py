@@ -30,7 +30,6 @@ class Session:
 
     Attributes:
         csrf: goes with each act; no other site can read it.
-        streams: open event streams.
     """
 
     name: str

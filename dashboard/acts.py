@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 from uuid import uuid4
 
 from mephisto.data_model.agent import Agent
 from pydantic import Field
 
-from model_chat.crowd.adapters import Owed, PlatformAdapter, adapter_of, unit_of
-from model_chat.crowd.bonuses import fixed_bonus
+from model_chat.crowd.adapters import Owed, PlatformAdapter, adapter_of, fixed_bonus, unit_of
 from model_chat.crowd.ledger import PAID, Bonus
 from model_chat.crowd.money import to_minor, written
 from model_chat.crowd.platform import PlatformError
@@ -137,27 +137,19 @@ class Acts:
             OSError: the audit log can't be written; if that was before the act, nothing was done.
         """
         with self._lock, self._audit.alone():
-            key = uuid4().hex
-
-            def note(outcome: str, after: dict[str, Any] | None = None) -> None:
-                self._audit.add(
-                    key=key,
-                    who=who.name,
-                    role=who.role.value,
-                    act=act,
-                    target="run",
-                    before=before,
-                    after=after,
-                    amount=more,
-                    outcome=outcome,
-                )
-
             before = _of_run(run)
-            note("begun")
+            note = self._notes(who, act, "run", before=before, amount=more)
+            note(after=None, outcome="begun")
             fault = run.ask(act, more)
             after = {"accepting": act != "stop" if act != "extend" else before["accepting"], "extended_by": more}
-            note(f"failed: {fault}" if fault else "done", None if fault else after)
+            note(after=None if fault else after, outcome=f"failed: {fault}" if fault else "done")
         return fault
+
+    def _notes(self, who: Session, act: Act | RunAct, target: str, **more: object) -> Callable[..., None]:
+        """Return what writes an act into the audit log, before it is begun and with its outcome afterwards."""
+        return partial(
+            self._audit.add, key=uuid4().hex, who=who.name, role=who.role.value, act=act, target=target, **more
+        )
 
     def _task(self) -> Task:
         if not self._study.database.is_file():
@@ -227,26 +219,14 @@ class Acts:
         who: Session,
     ) -> dict[str, str | None]:
         """Do what was asked; every act is in the audit log before it is begun, and with its outcome afterwards."""
-        keys = {one.id: uuid4().hex for one, _ in chosen}
-
-        def note(one: Listed, outcome: str, after: object = None) -> None:
-            before = {"review": one.review, "bonus": one.bonus / 100, "blocked": one.blocked}
-            self._audit.add(
-                key=keys[one.id],
-                who=who.name,
-                role=who.role.value,
-                act=request.act,
-                target=one.id,
-                participant=one.entry.worker,
-                before=before,
-                after=after,
-                reason=request.reason or None,
-                amount=cents / 100 if request.act == "bonus" else None,
-                outcome=outcome,
-            )
-
-        for one, _ in chosen:
-            note(one, "begun")
+        amount = cents / 100 if request.act == "bonus" else None
+        asked = {"reason": request.reason or None, "amount": amount}
+        notes = {
+            one.id: self._notes(who, request.act, one.id, participant=one.entry.worker, before=_state_of(one), **asked)
+            for one, _ in chosen
+        }
+        for note in notes.values():
+            note(after=None, outcome="begun")
         errors: dict[str, str | None]
         try:
             if request.act == "bonus":
@@ -259,10 +239,9 @@ class Acts:
             errors = {one.id: str(error) for one, _ in chosen}
         after = self._refreshed()
         for one, _ in chosen:
-            now = after.get(one.id, one)
             fault = errors[one.id]
-            state = {"review": now.review, "bonus": now.bonus / 100, "blocked": now.blocked}
-            note(one, "done" if fault is None else f"failed: {fault}", state)
+            outcome = "done" if fault is None else f"failed: {fault}"
+            notes[one.id](after=_state_of(after.get(one.id, one)), outcome=outcome)
         return errors
 
     def _review(
@@ -341,6 +320,11 @@ class Acts:
             adapter.set_access([task.canonical(platform_id(worker))], blocked=blocked)
 
         return {one.id: _failure(act, agent) for one, agent in chosen}
+
+
+def _state_of(one: Listed) -> dict[str, Any]:
+    """What an act may change, for the audit log."""
+    return {"review": one.review, "bonus": one.bonus / 100, "blocked": one.blocked}
 
 
 def _of_run(run: Run) -> dict[str, Any]:

@@ -130,7 +130,6 @@ class Dashboard:
     """The application.
 
     Args:
-        page: the folder of the built page.
         cookie: name of the session's cookie; cookies know no ports, so each dashboard of a machine needs its own.
     """
 

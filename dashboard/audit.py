@@ -25,7 +25,6 @@ class AuditLog:
     """A file of JSON lines beside the conversations (``dashboard_audit.jsonl``), for one study. Its owner locks.
 
     Args:
-        folder: of the conversations.
         task_name: whose acts are meant; the file may hold other tasks' acts, too.
     """
 

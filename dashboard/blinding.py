@@ -21,9 +21,6 @@ class Names:
 
     In a blind study they are numbered, in an order that the key decides: who knows the nicknames still can't tell which is
     which. Numbers stay the same as long as the same names are wanted. Not thread-safe; one store's thread uses it.
-
-    Args:
-        key: of the order.
     """
 
     def __init__(self, blind: bool, key: bytes = b"") -> None:

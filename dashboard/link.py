@@ -29,7 +29,6 @@ class Start(DashboardMessage):
 
     Attributes:
         socket: descriptor of the socket that listens.
-        token: of the link that was printed.
         passwords: what ``dashboard_password_env`` says.
     """
 

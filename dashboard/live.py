@@ -52,7 +52,6 @@ class LiveState(DashboardMessage):
     """The run's own counters at one moment.
 
     Attributes:
-        accepting: whether new workers are taken in.
         started: when the run began, epoch seconds.
         by_cell: whether ``counts`` are of conditions.
         onboarding: workers who practise now.

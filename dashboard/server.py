@@ -57,11 +57,7 @@ def limit_resources() -> None:
 def serve(
     studies: Sequence[Watched], access: Access, listening: socket.socket, begun: Callable[[uvicorn.Server], None]
 ) -> None:
-    """Serve until the server is told to end; call from the main thread, whose signals end it, too.
-
-    Args:
-        listening: of :func:`bind`.
-    """
+    """Serve until the server is told to end; call from the main thread, whose signals end it, too."""
     server = make_server(studies, access, listening.getsockname()[1])
     begun(server)
     server.run(sockets=[listening])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -83,7 +82,7 @@ def host_faults(host_flag: str, host: str, password_flag: str, passwords: str | 
     return faults
 
 
-def read_passwords(flag: str, given: str | None, environment: Mapping[str, str] | None = None) -> dict[str, Role]:
+def read_passwords(flag: str, given: str | None) -> dict[str, Role]:
     """Return who may do what: password -> role.
 
     Args:
@@ -95,7 +94,6 @@ def read_passwords(flag: str, given: str | None, environment: Mapping[str, str] 
     """
     if not given or not str(given).strip():
         return {}
-    environment = os.environ if environment is None else environment
     faults: list[str] = []
     found: dict[str, Role] = {}
     roles: set[Role] = set()
@@ -112,7 +110,7 @@ def read_passwords(flag: str, given: str | None, environment: Mapping[str, str] 
                 f"{flag}: is not the name of an environment variable; give the variable's name, never the password."
             )
             continue
-        password = environment.get(variable, "")
+        password = os.environ.get(variable, "")
         if role in roles:
             faults.append(f"{flag}: duplicate role '{role}'; give each role one variable.")
         elif not password:

@@ -114,7 +114,6 @@ class Snapshot:
         number: rises with each change.
         listed: conversations, those that go on included, oldest first.
         onboarding: status -> workers.
-        unreadable: records that can't be read.
         searchable: whether all texts are kept for searching.
     """
 

@@ -34,10 +34,7 @@ class StudyInfo(BaseModel):
         by_cell: whether ``wanted`` names conditions rather than models.
         wanted: model, pair or condition -> conversations; empty in image chat.
         target: conversations in all; None where that is not known.
-        num_turns: exchanges of a conversation.
-        provider: ``mephisto/provider``.
         reward: hundredths of the currency for a conversation.
-        currency: of the reward.
         fee_percent: the panel's; None where it is not known.
         min_hourly_wage: below which there is a warning, in the currency; None for none.
         block_qualification: keeps workers out; None without one.

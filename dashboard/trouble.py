@@ -38,7 +38,6 @@ def warnings(
     Args:
         live: the run's counters; None where it does not run.
         left_at: where people have left -> how many.
-        money: of the overview.
         target: conversations wanted; None where not known.
         now: epoch seconds.
     """

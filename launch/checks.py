@@ -243,9 +243,6 @@ def _check_stack(
     """Check the models, the images, and the stack.
 
     Args:
-        args: the flags below ``mephisto.blueprint``.
-        task_name: in full.
-        faults: gets what is found.
         named: the models, or pairs of them, of a design; None: the flags say which.
 
     Returns:

@@ -36,7 +36,6 @@ class CommandLine(NamedTuple):
     """A command line that has been read.
 
     Attributes:
-        options: those that are left for Hydra.
         overrides: ``flag=value``, so that Hydra reads what is meant.
         config_dir: a folder that holds a ``conf/`` of its own.
     """

@@ -55,12 +55,7 @@ def make_annotation_quota(logs: CheckedLogs, args: Any, task: CheckedTask, datab
 
 
 def design_arguments(cfg: DictConfig, task: CheckedTask, checked: CheckedDesign, database: Path) -> dict[str, Any]:
-    """Return the arguments of :class:`~model_chat.conversation.design_quota.DesignQuota`.
-
-    Args:
-        cfg, task, database: see :func:`make_quota`.
-        checked: the task's design.
-    """
+    """Return the arguments of :class:`~model_chat.conversation.design_quota.DesignQuota`."""
     resume = bool(cfg.mephisto.blueprint.resume)
     finished: list[tuple[str, int, str | None]] = []
     for kept in find_saved(task.chat_data_folder, database, task.task_name) if resume else ():

@@ -40,9 +40,6 @@ def open_panel(db: MephistoDB, cfg: DictConfig, shared: ModelChatSharedState, ta
 
     The codes are removed from the configuration, which Mephisto keeps in its database and may log.
 
-    Args:
-        shared: the run's shared state; ``endings`` and ``arrivals`` are set.
-
     Raises:
         ConfigurationError: links are to be checked, and the panel's keys can't be fetched.
     """

@@ -12,7 +12,6 @@ def add_authenticity(saved: dict[str, Any], messages: Iterable[dict[str, Any]]) 
     """Return a recovered conversation with the counts of its messages, if it records any.
 
     Args:
-        saved: the conversation, with its dialogue.
         messages: updates of the server, in order; what is damaged in them is left out.
     """
     if saved.get("authenticity") is None:

@@ -26,7 +26,6 @@ class ModelChatSharedState(OnboardingSharedState, SharedTaskState):
     """What all conversations of a run share; filled by :mod:`model_chat.launch.task_run` before the launch.
 
     Attributes:
-        world_module: the module of ``world_file``.
         world_opt: passed to ``make_world``.
         onboarding_world_opt: passed to ``make_onboarding_world``; None without onboarding.
         page_config: what the page is told (``task_config.json``).

@@ -130,6 +130,13 @@ def open_database(kind: str, path: Path, provider_type: str) -> tuple[MephistoDB
     return database, closing_it
 
 
+def _rows(database: Any, query: str, *values: object) -> list[Any]:
+    """Return what a query finds, under Mephisto's lock, which may be held already."""
+    with database.table_access_condition:
+        found: list[Any] = database._get_connection().execute(query, values).fetchall()
+    return found
+
+
 AT_A_TIME = 16
 """Units fetched with one query: the first is free unless somebody else is just taking it."""
 
@@ -142,16 +149,15 @@ def launched_units(database: Any, task_run_id: str) -> Iterator[list[Unit]]:
     last = -1
     while True:
         # The plus keeps SQLite from going through the whole run, units that are done included, instead of those on offer.
-        with database.table_access_condition:
-            rows = (
-                database._get_connection()
-                .execute(
-                    "SELECT unit_id FROM units WHERE +task_run_id = ? AND status = ? AND unit_index >= 0 AND unit_id > ? "
-                    "ORDER BY unit_id LIMIT ?",
-                    (int(task_run_id), AssignmentState.LAUNCHED, last, AT_A_TIME),
-                )
-                .fetchall()
-            )
+        rows = _rows(
+            database,
+            "SELECT unit_id FROM units WHERE +task_run_id = ? AND status = ? AND unit_index >= 0 AND unit_id > ? "
+            "ORDER BY unit_id LIMIT ?",
+            int(task_run_id),
+            AssignmentState.LAUNCHED,
+            last,
+            AT_A_TIME,
+        )
         if rows:
             yield [Unit.get(database, row["unit_id"]) for row in rows]
         if len(rows) < AT_A_TIME:
@@ -172,12 +178,9 @@ def worker_counts(database: Any, task_run_id: str) -> dict[tuple[str, str], int]
     """Return how many workers of a run are in each state: ``("onboarding", status)`` and ``("task", status)`` -> number."""
     counts: dict[tuple[str, str], int] = {}
     with database.table_access_condition:
-        connection = database._get_connection()
         for stage, table in (("onboarding", "onboarding_agents"), ("task", "agents")):
-            rows = connection.execute(
-                f"SELECT status, COUNT(*) AS number FROM {table} WHERE task_run_id = ? GROUP BY status",
-                (int(task_run_id),),
-            )
+            query = f"SELECT status, COUNT(*) AS number FROM {table} WHERE task_run_id = ? GROUP BY status"
+            rows = _rows(database, query, int(task_run_id))
             counts.update({(stage, str(row["status"])): int(row["number"]) for row in rows})
     return counts
 
@@ -190,14 +193,6 @@ def is_over(database: Any, task_run_id: str) -> bool:
     """
     for unit in database.find_units(task_run_id=task_run_id, status=AssignmentState.ASSIGNED):
         unit.get_status()
-    marks = ", ".join("?" * len(AssignmentState.incomplete()))
-    with database.table_access_condition:
-        row = (
-            database._get_connection()
-            .execute(
-                f"SELECT 1 FROM units WHERE +task_run_id = ? AND status IN ({marks}) LIMIT 1",
-                (int(task_run_id), *AssignmentState.incomplete()),
-            )
-            .fetchone()
-        )
-    return row is None
+    open_states = AssignmentState.incomplete()
+    query = f"SELECT 1 FROM units WHERE +task_run_id = ? AND status IN ({', '.join('?' * len(open_states))}) LIMIT 1"
+    return not _rows(database, query, int(task_run_id), *open_states)

@@ -135,8 +135,17 @@ class TaskOperator(Operator):
             grace_seconds: how long conversations may continue after the first stop signal; the second ends them.
             is_full: whether no further conversation is to begin; cheap, asked at every tick.
         """
+
+        async def serve() -> None:
+            await self._watch(lambda: done() or is_full(), tick, stop)
+            if is_full() and not stop.requested:
+                await self._let_finish(tick, stop)
+            if stop.requested:
+                await self._let_finish(tick, stop, grace_seconds)
+            tick()
+
         asyncio.set_event_loop(self._event_loop)
-        self._event_loop.run_until_complete(self._serve(done, tick, stop, grace_seconds, is_full))
+        self._event_loop.run_until_complete(serve())
 
     def linger(self, seconds: float, tick: Callable[[], None], stop: StopRequest) -> None:
         """Go on answering pages when everything is collected, until the time is up or the run is to stop."""
@@ -148,21 +157,6 @@ class TaskOperator(Operator):
                 await asyncio.sleep(TICK_SECONDS)
 
         self._event_loop.run_until_complete(answer())
-
-    async def _serve(
-        self,
-        done: Callable[[], bool],
-        tick: Callable[[], None],
-        stop: StopRequest,
-        grace_seconds: float,
-        is_full: Callable[[], bool],
-    ) -> None:
-        await self._watch(lambda: done() or is_full(), tick, stop)
-        if is_full() and not stop.requested:
-            await self._let_finish(tick, stop)
-        if stop.requested:
-            await self._let_finish(tick, stop, grace_seconds)
-        tick()
 
     async def _watch(self, done: Callable[[], bool], tick: Callable[[], None], stop: StopRequest) -> None:
         live_run = self.live_run
@@ -207,16 +201,16 @@ class TaskOperator(Operator):
         threading.Thread(target=expiring, name="stop: expire units", daemon=True).start()
         if not runner.running_units:
             return
+        left = len(runner.running_units)
         if grace_seconds is None:
             logger.warning(
-                "No new workers are admitted. %d open conversations may finish; Ctrl-C limits how long.",
-                len(runner.running_units),
+                "No new workers are admitted. %d open conversations may finish; Ctrl-C limits how long.", left
             )
         else:
             logger.warning(
                 "Stopping: no new workers are admitted. %d open conversations may finish, for at most %g s "
                 "(mephisto.blueprint.stop_grace_time); Ctrl-C again ends them now.",
-                len(runner.running_units),
+                left,
                 grace_seconds,
             )
 

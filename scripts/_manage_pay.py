@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model_chat.crowd.adapters import Owed, PlatformAdapter, Quote, adapter_of, reward_of, unit_of
-from model_chat.crowd.bonuses import fixed_bonus
+from model_chat.crowd.adapters import Owed, PlatformAdapter, Quote, adapter_of, fixed_bonus, reward_of, unit_of
 from model_chat.crowd.ledger import PAID, Bonus, token_of
 from model_chat.crowd.messages import SENT, Messages
 from model_chat.crowd.money import plain, to_minor, written

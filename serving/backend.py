@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from model_chat.errors import ConfigurationError, collecting
@@ -37,20 +38,20 @@ def open_pool(
         ConfigurationError: a model can't be loaded, or the machines for it are not available.
         StoppedError: ``stopped`` became true; nothing is left running.
     """
-    models: list[ServedModel] = []
     close: Callable[[], None] | None = None
+    loading = _Loading(args.task_model_parallel, flag, status, stopped)
     endpoints = {nickname: source for nickname, source in sources.items() if source.is_endpoint}
     sources = {nickname: source for nickname, source in sources.items() if nickname not in endpoints}
-    models.extend(_open_endpoints(endpoints, args.task_model_parallel, flag, status, stopped))
+    models = loading.endpoints(endpoints)
     if args.serving == RAY and sources:
         from model_chat.serving.ray_serving import ModelsOnRay
 
         with status(f"Loading {', '.join(sources)} on Ray…"):
             on_ray = ModelsOnRay(sources, args.task_model_parallel, flag, RayOptions.of(args), stopped)
-        models.extend(on_ray.models)
+        models += on_ray.models
         close = on_ray.close
     else:
-        models.extend(_load_here(sources, args.task_model_parallel, flag, status, stopped))
+        models += loading.here(sources)
     return ModelPool(
         models,
         args.max_concurrent_responses,
@@ -61,30 +62,67 @@ def open_pool(
     )
 
 
-def _load_here(
-    sources: Mapping[str, ModelSource],
-    model_parallel: bool,
-    flag: str,
-    status: Callable[[str], AbstractContextManager[Any]],
-    stopped: Callable[[], bool],
-) -> list[ServedModel]:
-    """Load models into this process; those that name the same weights share them.
+@dataclass(frozen=True)
+class _Loading:
+    """How the models of a run are loaded into this process."""
 
-    Raises:
-        ConfigurationError: models can't be loaded; a sentence for each.
-        StoppedError: ``stopped`` became true.
-    """
-    models: list[ServedModel] = []
-    faults: list[str] = []
-    for nickname, source in sources.items():
-        if stopped():
+    model_parallel: bool
+    flag: str
+    status: Callable[[str], AbstractContextManager[Any]]
+    stopped: Callable[[], bool]
+
+    def here(self, sources: Mapping[str, ModelSource]) -> list[ServedModel]:
+        """Load models into this process; those that name the same weights share them.
+
+        Raises:
+            ConfigurationError: models can't be loaded; a sentence for each.
+            StoppedError: ``stopped`` became true.
+        """
+        models: list[ServedModel] = []
+        faults: list[str] = []
+        for nickname, source in sources.items():
+            if self.stopped():
+                raise StoppedError
+            with collecting(faults), self.status(f"Loading {nickname}…"):
+                models.append(load_model(source, self.model_parallel, self.flag))
+        ConfigurationError.raise_if(faults)
+        for nicknames in sharing(models):
+            logger.info(shared_sentence(nicknames))
+        return models
+
+    def endpoints(self, sources: Mapping[str, ModelSource]) -> list[ServedModel]:
+        """Make the models behind endpoints, and ask each for a first reply, all at the same time.
+
+        Raises:
+            ConfigurationError: a model can't reply; a sentence for each.
+            StoppedError: ``stopped`` became true.
+        """
+        if not sources:
+            return []
+        models: list[ServedModel] = []
+        faults: list[str] = []
+        for source in sources.values():
+            with collecting(faults):
+                models.append(load_model(source, self.model_parallel, self.flag))
+        ConfigurationError.raise_if(faults)
+        threads = ThreadPoolExecutor(len(models), thread_name_prefix="first replies")
+        try:
+            with self.status(f"Asking {', '.join(sources)} for a first reply…"):
+                probes = {threads.submit(model.probe): model.nickname for model in models}
+                waiting = set(probes)
+                while waiting and not self.stopped():
+                    waiting = wait(waiting, timeout=LOOK_SECONDS).not_done
+        finally:
+            threads.shutdown(wait=False)  # a request that is under way ends by itself
+        if waiting:
             raise StoppedError
-        with collecting(faults), status(f"Loading {nickname}…"):
-            models.append(load_model(source, model_parallel, flag))
-    ConfigurationError.raise_if(faults)
-    for nicknames in sharing(models):
-        logger.info(shared_sentence(nicknames))
-    return models
+        for probe, nickname in probes.items():
+            try:
+                probe.result()
+            except ConfigurationError as error:
+                faults += [f"{self.flag}: the model '{nickname}': {fault}" for fault in error.faults]
+        ConfigurationError.raise_if(faults)
+        return models
 
 
 def sharing(models: Iterable[ServedModel]) -> list[list[str]]:
@@ -98,44 +136,3 @@ def sharing(models: Iterable[ServedModel]) -> list[list[str]]:
 def shared_sentence(nicknames: Sequence[str]) -> str:
     """Say which models share weights."""
     return f"{', '.join(nicknames)} share one set of weights."
-
-
-def _open_endpoints(
-    sources: Mapping[str, ModelSource],
-    model_parallel: bool,
-    flag: str,
-    status: Callable[[str], AbstractContextManager[Any]],
-    stopped: Callable[[], bool],
-) -> list[ServedModel]:
-    """Make the models behind endpoints, and ask each for a first reply, all at the same time.
-
-    Raises:
-        ConfigurationError: a model can't reply; a sentence for each.
-        StoppedError: ``stopped`` became true.
-    """
-    if not sources:
-        return []
-    models: list[ServedModel] = []
-    faults: list[str] = []
-    for source in sources.values():
-        with collecting(faults):
-            models.append(load_model(source, model_parallel, flag))
-    ConfigurationError.raise_if(faults)
-    threads = ThreadPoolExecutor(len(models), thread_name_prefix="first replies")
-    try:
-        with status(f"Asking {', '.join(sources)} for a first reply…"):
-            probes = {threads.submit(model.probe): model.nickname for model in models}
-            waiting = set(probes)
-            while waiting and not stopped():
-                waiting = wait(waiting, timeout=LOOK_SECONDS).not_done
-    finally:
-        threads.shutdown(wait=False)  # a request that is under way ends by itself
-    if waiting:
-        raise StoppedError
-    for probe, nickname in probes.items():
-        try:
-            probe.result()
-        except ConfigurationError as error:
-            faults += [f"{flag}: the model '{nickname}': {fault}" for fault in error.faults]
-    ConfigurationError.raise_if(faults)
-    return models

@@ -33,9 +33,6 @@ class LoadedGenerators:
     def get(self, opt: Mapping[str, Any], load: Callable[[], Any]) -> Any:
         """Return an agent with an opt, which shares the weights of one in use where it can.
 
-        Args:
-            opt: what ``load`` makes an agent of.
-
         Raises:
             BaseException: whatever ``load``, or the agent, raises.
         """

@@ -45,8 +45,8 @@ class ModelPool:
 
     At most ``max_concurrent_responses`` models generate at once, whichever conversations they belong to. Conversations
     that wait for the same model are answered together where the model allows it (:mod:`model_chat.serving.batching`).
-    Models behind endpoints are asked beside each other, at once. Thread-safe: ``_lock`` guards what was spent and counted
-    here, the scheduler guards the rest, and each clone belongs to one conversation.
+    Models behind endpoints are asked beside each other, at once. Thread-safe: ``_lock`` guards what was spent, the scheduler
+    guards the rest, and each clone belongs to one conversation.
 
     Args:
         max_concurrent_responses: how many models generate at once; at least 1.
@@ -72,7 +72,6 @@ class ModelPool:
         self.meter = ReplyMeter(self._models)
         self._lock = threading.Lock()
         self._spent = dict.fromkeys(self._models, 0.0)
-        self._beside = {nickname: ServingCount(0, 0, 0.0) for nickname in self._models}
         self._scheduler = Scheduler(
             self._models.values(), max_concurrent_responses, max_batch_size, batch_wait_ms / 1000, response_timeout
         )
@@ -174,21 +173,11 @@ class ModelPool:
     def _begin_beside(self, nickname: str, asked: Asked, deadline: float) -> Future[Any] | None:
         """Ask beside others, where the model can be asked so; None where the request is to be queued."""
         try:
-            future = self._models[nickname].begin_reply(asked, deadline)
+            return self._models[nickname].begin_reply(asked, deadline)
         except Exception as error:  # whatever an agent raises while it observes belongs to this conversation
-            future = Future()
+            future: Future[Any] = Future()
             future.set_exception(error)
-        if future is None:
-            return None
-        began = time.monotonic()
-
-        def count(_: Future[Any]) -> None:
-            with self._lock:
-                replies, batches, seconds = self._beside[nickname]
-                self._beside[nickname] = ServingCount(replies + 1, batches + 1, seconds + time.monotonic() - began)
-
-        future.add_done_callback(count)
-        return future
+            return future
 
     def _count_spend(self, nickname: str, cost: float | None) -> None:
         if cost:
@@ -212,15 +201,5 @@ class ModelPool:
             close()
 
     def counts(self) -> dict[str, ServingCount]:
-        """Return how many replies each model has given, in how many batches, and how long that took."""
-        with self._lock:
-            beside = dict(self._beside)
-        queued = self._scheduler.counts()
-        return {
-            nickname: ServingCount(
-                count.replies + beside[nickname].replies,
-                count.batches + beside[nickname].batches,
-                count.seconds + beside[nickname].seconds,
-            )
-            for nickname, count in queued.items()
-        }
+        """Return how many replies each model that runs here has given, in how many batches, and how long that took."""
+        return self._scheduler.counts()

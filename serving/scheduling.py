@@ -19,11 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class ServingCount(NamedTuple):
-    """What one model has done so far.
-
-    Attributes:
-        seconds: how long that took in all.
-    """
+    """What one model has done so far."""
 
     replies: int
     batches: int

@@ -69,9 +69,9 @@ def test_what_is_saved_counts_for_the_stratum_of_its_answer(tmp_path: Path) -> N
     first = quota.take("new")
     second = quota.take("newer")
     assert first is not None and second is not None
-    assert first.enter_stratum("young"), "one of two is saved"
-    assert not second.enter_stratum("young"), "the other has just been given out"
-    assert second.enter_stratum("old")
+    assert quota.enter_stratum(first, "young"), "one of two is saved"
+    assert not quota.enter_stratum(second, "young"), "the other has just been given out"
+    assert quota.enter_stratum(second, "old")
 
 
 def test_without_strata_no_saved_conversation_has_one() -> None:
