@@ -231,7 +231,7 @@ def log_of_line(data: bytes, name: str) -> LoggedConversation:
     if kinds[0] == "messages":
         lines = _as_shown(lines, loaded)
     model = _named(loaded, _MODEL_KEYS) or UNKNOWN_MODEL
-    return _checked(LoggedConversation(own_id, _to_last_reply(lines), model, _named(loaded, ("worker",))))
+    return _checked(LoggedConversation(own_id, to_last_reply(lines), model, _named(loaded, ("worker",))))
 
 
 def _named(loaded: Mapping[str, Any], keys: Sequence[str]) -> str | None:
@@ -346,13 +346,18 @@ def log_of_record(conversation: ReadConversation, name: str) -> LoggedConversati
     """
     if conversation.image_idx is not None or conversation.image_id is not None:
         raise LogError("is about an image, which can't be shown")
+    if any(said.chat_idx is not None for said in conversation.dialog):
+        raise LogError(
+            "holds two chats that were compared; give an export (scripts/export.py --format openai), in which each is a "
+            "conversation"
+        )
     described = conversation.raw.get("task_description") if isinstance(conversation.raw, dict) else None
     opt = described.get("model_opt") if isinstance(described, dict) else None
     lines = _read_each(conversation.dialog, _own)
     return _checked(
         LoggedConversation(
             name,
-            _to_last_reply(lines),
+            to_last_reply(lines),
             conversation.model_nickname,
             conversation.worker_id,
             {
@@ -371,7 +376,8 @@ def _own(number: int, said: ReadUtterance) -> Iterator[LogLine]:
     yield LogLine(said.agent_idx, _text(f"utterance {number}", said.text), said.fake_start)
 
 
-def _to_last_reply(lines: Iterable[LogLine]) -> tuple[LogLine, ...]:
+def to_last_reply(lines: Iterable[LogLine]) -> tuple[LogLine, ...]:
+    """Return the lines that matter to a judgement: those up to the last reply that is judged."""
     dialog = tuple(lines)
     judged = [position for position, line in enumerate(dialog) if line.is_judged]
     return dialog[: judged[-1] + 1] if judged else ()

@@ -14,7 +14,15 @@ from typing import Any
 
 import yaml
 
-from model_chat.records.conversation_logs import UTF8_MARK, LogError, LoggedConversation, log_of_line, log_of_record
+from model_chat.records.conversation_logs import (
+    UTF8_MARK,
+    LogError,
+    LoggedConversation,
+    LogLine,
+    log_of_line,
+    log_of_record,
+    to_last_reply,
+)
 from model_chat.records.journal import JOURNAL_NAME
 from model_chat.records.legacy import worker_of
 from model_chat.records.llm_judgments import JUDGE_LOG_NAME, JUDGMENTS_NAME
@@ -167,17 +175,15 @@ class Copies:
     def _take(self, conversation: ReadConversation) -> None:
         if self._hash_of is not None:
             self._hashes.add(self._hash_of(conversation))
-        try:
-            logged = log_of_record(conversation, "")
-        except LogError:
-            return  # nothing of it can have been annotated
-        self._sha256s.add(logged.sha256)
-        lines = _lines_of(logged)
-        own = next(
-            (at for at, line in enumerate(logged.dialog) if line.agent_idx == HUMAN_IDX and not line.fake_start), None
-        )
-        # In another format, what was only shown as said may be missing.
-        self._dialogues |= {lines[begin:] for begin in range(own + 1)} if own is not None else {lines}
+        with contextlib.suppress(LogError):  # else nothing of it can have been annotated as it is
+            self._sha256s.add(log_of_record(conversation, "").sha256)
+        for chat in {said.chat_idx for said in conversation.dialog}:  # an export has each of two chats by itself
+            said_there = (said for said in conversation.dialog if said.chat_idx == chat)
+            dialog = to_last_reply(LogLine(said.agent_idx, said.text, said.fake_start) for said in said_there)
+            lines = tuple((line.agent_idx, line.text) for line in dialog)
+            own = next((at for at, line in enumerate(dialog) if line.agent_idx == HUMAN_IDX and not line.fake_start), 0)
+            # In another format, what was only shown as said may be missing.
+            self._dialogues |= {lines[begin:] for begin in range(own + 1)} - {()}
 
     def _is_theirs(self, logged: LoggedConversation | str | None) -> bool:
         if not isinstance(logged, LoggedConversation):

@@ -24,7 +24,8 @@ from model_chat.records.journal import JOURNAL_NAME
 from model_chat.records.reading import parse_conversation
 from model_chat.records.schema import FORGOTTEN_SHA256, Completion
 from model_chat.records.writing import save_conversation
-from model_chat.scripts import judge, manage_workers
+from model_chat.scripts import export, judge, manage_workers
+from model_chat.tests.analysis.test_compared_parts import paired
 from model_chat.tests.launch.test_recovery import begin, finished
 from model_chat.tests.mephisto_run import Run
 
@@ -226,6 +227,18 @@ def test_annotations_of_a_file_in_another_format_are_recognised_by_the_words(stu
         "all others keep their lines, and so their numbers"
     )
     assert f"{path} (1 lines)" in gone.copies
+
+
+def test_annotations_of_two_chats_that_were_compared_are_recognised_by_the_words_of_each(study: Study) -> None:
+    save_conversation(study.chats, paired(worker=WHO), live=False)
+    exported = ["--results-folders", str(study.chats), "--output", str(study.folder / "out"), "--format", "openai"]
+    assert export.main([*exported, "--deidentify", "--salt-file", str(study.folder / "salt")]) == 0
+    study.logs = study.folder / "out" / "openai.jsonl"
+    study.annotate()
+    assert len(study.saved()) == 4
+    study.forget()
+    assert [record["dialog"][-2]["text"] for record in study.saved()] == [HARMLESS]
+    assert study.mentions() == study.mentions("five six seven eight") == []
 
 
 @pytest.mark.parametrize("place", [{"worker": WHO}, {"metadata": {"worker": WHO}}])
