@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,8 @@ class KnownPlaces:
     """Where the runs of a database have kept conversations.
 
     Attributes:
-        folders: of conversations and annotations; those that are there.
+        folders: of conversations and annotations; those that are there. A relative path was given from the folder in which
+            the run was started, which is taken for the present one.
         logs: files of finished conversations that people annotated.
         annotators: folders of the states of those who annotated.
     """
@@ -94,12 +96,12 @@ def known_places(database: Path) -> KnownPlaces:
         parts = connection.execute(_ANNOTATORS).fetchall()
     runs = database.resolve().parent / "data" / "runs"
     given = {
-        Path(value)
+        Path(os.path.expanduser(os.path.expandvars(value)))  # noqa: PTH111 (as flags are read: no error for an unknown ~name)
         for blueprint in blueprints
         for key in ("chat_data_folder", "logs_path")
         if isinstance(value := blueprint.get(key), str) and value
     }
-    places = sorted(path for path in given if path.is_absolute())
+    places = sorted(given)
     return KnownPlaces(
         tuple(filter(Path.is_dir, places)),
         tuple(filter(Path.is_file, places)),

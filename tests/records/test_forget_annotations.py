@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -268,6 +269,21 @@ def test_annotations_in_a_data_folder_of_their_own_are_found_where_they_are_name
     study.forget(dry_run=True)
     assert len(before) == 2 + 2
     study.forget(also=[far])
+    assert study.mentions() == []
+
+
+@pytest.mark.parametrize("spelled", ["~/annotations", "$HOME/annotations", "annotations"])
+def test_folders_are_known_however_the_flag_was_written(
+    study: Study, spelled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.annotate()
+    monkeypatch.setenv("HOME", str(study.folder))
+    monkeypatch.chdir(study.folder)
+    with sqlite3.connect(study.database) as connection:
+        connection.execute(
+            "UPDATE task_runs SET init_params = replace(init_params, ?, ?)", (str(study.annotations), spelled)
+        )
+    study.forget()
     assert study.mentions() == []
 
 
