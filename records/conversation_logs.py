@@ -118,7 +118,7 @@ def read_logs(flag: str, path: Path) -> list[LoggedConversation]:
 
     Args:
         path: a file of JSON Lines, or a folder of own records; incomplete records of a folder are left out, and so are
-            annotations of other conversations.
+            annotations of other conversations, and those in which a model played the person.
 
     Raises:
         ConfigurationError: it can't be read, or holds nothing; or a sentence for each line that is no conversation, that
@@ -187,7 +187,11 @@ def _folder(path: Path) -> Iterator[tuple[str, _Reader]]:
 
 def _of_file(source: Source) -> LoggedConversation | None:
     conversation = read_conversation(source)
-    if conversation.status is Completion.INCOMPLETE or conversation.judged_conversation is not None:
+    if (
+        conversation.status is Completion.INCOMPLETE
+        or conversation.judged_conversation is not None
+        or conversation.simulated
+    ):
         return None
     return log_of_record(conversation, Path(source.path).stem)
 
@@ -226,6 +230,8 @@ def log_of_line(data: bytes, name: str) -> LoggedConversation:
             raise LogError("the conversation is incomplete; leave it out")
         if conversation.judged_conversation is not None:
             raise LogError("is an annotation of another conversation; leave it out")
+        if conversation.simulated:
+            raise LogError("a model played the person (simulated); leave it out")
         return log_of_record(conversation, own_id)
     lines: Iterable[LogLine] = _read_each(entries, _READERS[kinds[0]])
     if kinds[0] == "messages":

@@ -146,6 +146,7 @@ def test_our_own_export_says_whose_it_is_and_what_was_only_shown(tmp_path: Path)
         ({**OWN, "dialog": [{**OWN["dialog"][0], "text": " "}]}, "utterance 1 has no text"),
         ({**OWN, "status": "incomplete"}, "the conversation is incomplete"),
         ({**OWN, "image_idx": 3}, "is about an image"),
+        ({**OWN, "simulated": {"model": "m", "persona": None}}, "a model played the person (simulated); leave it out"),
         ({**OWN, "judged_conversation": {"id": "a", "sha256": "0" * 64}}, "is an annotation of another conversation"),
     ],
 )
@@ -226,6 +227,7 @@ def test_a_folder_holds_what_a_run_has_saved(tmp_path: Path) -> None:
         "a": OWN,
         "b": {**OWN, "status": "incomplete"},
         "c": {**OWN, "judged_conversation": {"id": "a", "sha256": "0" * 64}},
+        "e": {**OWN, "simulated": {"model": "m", "persona": None}},
     }
     for name, record in records.items():
         (day / f"20261128_120000_{name}_sandbox.json").write_text(json.dumps(record), "utf-8")
