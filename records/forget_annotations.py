@@ -165,9 +165,7 @@ class Copies:
                 if isinstance(logged, LoggedConversation) and self._is_theirs(logged):
                     self._sha256s.add(logged.sha256)
                     self._dialogues.add(_lines_of(logged))
-        for (
-            conversation
-        ) in others:  # of a log that was converted, the annotations that are whole are recognised by the words
+        for conversation in others:  # the whole ones of a log that was converted are recognised by the words
             judged = conversation.judged_conversation
             if judged is not None and _lines(conversation) in self._dialogues:
                 self._sha256s.add(judged.sha256)
@@ -229,10 +227,10 @@ class Copies:
             self.changed.append(str(folder))
             if self._dry_run:
                 continue
-            journal.unlink(missing_ok=True)
             for path, content in contents.items():
                 if path != journal and isinstance(content, dict):
                     replace_file(path, json.dumps(_without_words(content), indent=1).encode("ascii"), durable=True)
+            journal.unlink(missing_ok=True)  # last: it may be what the folder is recognised by
 
     def remove_logs(self, paths: Iterable[Path]) -> None:
         """Empty the worker's lines in files of finished conversations; the others keep their numbers, which may be ids."""
