@@ -188,8 +188,15 @@ class ByConversation:
     @cached_property
     def ticks(self) -> Floats:
         """Conversations x buckets: how many replies were ticked, a reply that only some ticked as their share."""
-        found = self.replies
-        columns = [np.bincount(found.conversation, ticked, len(self)) for ticked in found.ticks.T]
+        return self._added_up(self.replies.ticks)
+
+    @cached_property
+    def squares(self) -> Floats:
+        """Conversations x buckets: the squares of what :attr:`ticks` adds up."""
+        return self._added_up(self.replies.ticks**2)
+
+    def _added_up(self, of_replies: Floats) -> Floats:
+        columns = [np.bincount(self.replies.conversation, column, len(self)) for column in of_replies.T]
         return np.stack(columns, axis=1) if columns else np.zeros((len(self), 0))
 
     @cached_property

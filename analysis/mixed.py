@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from model_chat.analysis.arrays import Data
+from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.estimates import TIE, Floats
 
 COLUMNS = (
@@ -160,17 +160,20 @@ def fit(
     )
 
 
-def mixed(data: Data) -> pd.DataFrame:
+def mixed(units: ByConversation) -> pd.DataFrame:
     """A row a model and metric, and a row a pair of models and metric (``model_a`` less ``model_b``).
 
     Intervals are t intervals with workers less one degrees of freedom. Rates of whole conversations and ratings have one
-    observation a conversation (but for two chats that are compared), so their `sd_conversation` is part of `sd_residual`.
+    observation a conversation (but for two chats that are compared), so their `sd_conversation` is part of `sd_residual`. A
+    reply that several people annotated is one observation, as in the other tables
+    (:mod:`model_chat.analysis.by_conversation`): the worker is who chatted, or else each conversation has one of its own.
     """
+    data = units.data
     rows: list[dict[str, object]] = []
-    for metric in data.metrics:
-        # A tick is 0 or 1, and so is a clean conversation; a conversation has one rating of a kind.
-        squares = metric.sums if metric.kind == "rate" else metric.sums**2
-        found = fit(metric.sums, squares, metric.totals, data.model, data.worker, data.conversation)
+    for number, metric in enumerate(units.metrics):
+        # After the boxes come quantities of which a conversation has one.
+        squares = units.squares[:, number] if number < units.squares.shape[1] else metric.sums**2
+        found = fit(metric.sums, squares, metric.totals, units.model, units.cluster, units.owner)
         if found is None:
             continue
         facts = {

@@ -90,7 +90,7 @@ def summarise(corpus: Corpus) -> Summary:
         adjudication=adjudication(data, majority),
         quality=tables.quality(data),
         generations=corpus.generations.table(),
-        mixed=mixed(data),
+        mixed=mixed(units),
         preferences=compared,
         conditions=conditions(units),
         sequential=_sequential(units, estimates, compared),

@@ -118,7 +118,7 @@ def read_logs(flag: str, path: Path) -> list[LoggedConversation]:
 
     Args:
         path: a file of JSON Lines, or a folder of own records; incomplete records of a folder are left out, and so are
-            annotations of other conversations.
+            annotations of other conversations, and those in which a model played the person.
 
     Raises:
         ConfigurationError: it can't be read, or holds nothing; or a sentence for each line that is no conversation, that
@@ -187,7 +187,11 @@ def _folder(path: Path) -> Iterator[tuple[str, _Reader]]:
 
 def _of_file(source: Source) -> LoggedConversation | None:
     conversation = read_conversation(source)
-    if conversation.status is Completion.INCOMPLETE or conversation.judged_conversation is not None:
+    if (
+        conversation.status is Completion.INCOMPLETE
+        or conversation.judged_conversation is not None
+        or conversation.simulated
+    ):
         return None
     return log_of_record(conversation, Path(source.path).stem)
 
@@ -226,12 +230,14 @@ def log_of_line(data: bytes, name: str) -> LoggedConversation:
             raise LogError("the conversation is incomplete; leave it out")
         if conversation.judged_conversation is not None:
             raise LogError("is an annotation of another conversation; leave it out")
+        if conversation.simulated:
+            raise LogError("a model played the person (simulated); leave it out")
         return log_of_record(conversation, own_id)
     lines: Iterable[LogLine] = _read_each(entries, _READERS[kinds[0]])
     if kinds[0] == "messages":
         lines = _as_shown(lines, loaded)
     model = _named(loaded, _MODEL_KEYS) or UNKNOWN_MODEL
-    return _checked(LoggedConversation(own_id, _to_last_reply(lines), model, _named(loaded, ("worker",))))
+    return _checked(LoggedConversation(own_id, to_last_reply(lines), model, _named(loaded, ("worker",))))
 
 
 def _named(loaded: Mapping[str, Any], keys: Sequence[str]) -> str | None:
@@ -346,13 +352,18 @@ def log_of_record(conversation: ReadConversation, name: str) -> LoggedConversati
     """
     if conversation.image_idx is not None or conversation.image_id is not None:
         raise LogError("is about an image, which can't be shown")
+    if any(said.chat_idx is not None for said in conversation.dialog):
+        raise LogError(
+            "holds two chats that were compared; give an export (scripts/export.py --format openai), in which each is a "
+            "conversation"
+        )
     described = conversation.raw.get("task_description") if isinstance(conversation.raw, dict) else None
     opt = described.get("model_opt") if isinstance(described, dict) else None
     lines = _read_each(conversation.dialog, _own)
     return _checked(
         LoggedConversation(
             name,
-            _to_last_reply(lines),
+            to_last_reply(lines),
             conversation.model_nickname,
             conversation.worker_id,
             {
@@ -371,7 +382,8 @@ def _own(number: int, said: ReadUtterance) -> Iterator[LogLine]:
     yield LogLine(said.agent_idx, _text(f"utterance {number}", said.text), said.fake_start)
 
 
-def _to_last_reply(lines: Iterable[LogLine]) -> tuple[LogLine, ...]:
+def to_last_reply(lines: Iterable[LogLine]) -> tuple[LogLine, ...]:
+    """Return the lines that matter to a judgement: those up to the last reply that is judged."""
     dialog = tuple(lines)
     judged = [position for position, line in enumerate(dialog) if line.is_judged]
     return dialog[: judged[-1] + 1] if judged else ()

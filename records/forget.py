@@ -109,7 +109,7 @@ def forget_worker(
     with _alone([one.resolve().parent for one in databases], flags, stacks):
         if delete:
             annotators = [folder for one in known for folder in one.annotators]
-            sources, own = list_files(folders).sources, _own_states(database, names)
+            sources, own = list_files(folders).sources, {*_own_states(database, names)}
             copies.find([*sources, *states_of([*annotators, *own])], logs)
             # Each comes before that by which it is recognised.
             for folder in folders:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,15 @@ from typing import Any
 
 import yaml
 
-from model_chat.records.conversation_logs import UTF8_MARK, LogError, LoggedConversation, log_of_line, log_of_record
+from model_chat.records.conversation_logs import (
+    UTF8_MARK,
+    LogError,
+    LoggedConversation,
+    LogLine,
+    log_of_line,
+    log_of_record,
+    to_last_reply,
+)
 from model_chat.records.journal import JOURNAL_NAME
 from model_chat.records.legacy import worker_of
 from model_chat.records.llm_judgments import JUDGE_LOG_NAME, JUDGMENTS_NAME
@@ -65,7 +74,8 @@ class KnownPlaces:
     """Where the runs of a database have kept conversations.
 
     Attributes:
-        folders: of conversations and annotations; those that are there.
+        folders: of conversations and annotations; those that are there. A relative path was given from the folder in which
+            the run was started, which is taken for the present one.
         logs: files of finished conversations that people annotated.
         annotators: folders of the states of those who annotated.
     """
@@ -86,12 +96,12 @@ def known_places(database: Path) -> KnownPlaces:
         parts = connection.execute(_ANNOTATORS).fetchall()
     runs = database.resolve().parent / "data" / "runs"
     given = {
-        Path(value)
+        Path(os.path.expanduser(os.path.expandvars(value)))  # noqa: PTH111 (as flags are read: no error for an unknown ~name)
         for blueprint in blueprints
         for key in ("chat_data_folder", "logs_path")
         if isinstance(value := blueprint.get(key), str) and value
     }
-    places = sorted(path for path in given if path.is_absolute())
+    places = sorted(given)
     return KnownPlaces(
         tuple(filter(Path.is_dir, places)),
         tuple(filter(Path.is_file, places)),
@@ -155,9 +165,7 @@ class Copies:
                 if isinstance(logged, LoggedConversation) and self._is_theirs(logged):
                     self._sha256s.add(logged.sha256)
                     self._dialogues.add(_lines_of(logged))
-        for (
-            conversation
-        ) in others:  # of a log that was converted, the annotations that are whole are recognised by the words
+        for conversation in others:  # the whole ones of a log that was converted are recognised by the words
             judged = conversation.judged_conversation
             if judged is not None and _lines(conversation) in self._dialogues:
                 self._sha256s.add(judged.sha256)
@@ -167,17 +175,15 @@ class Copies:
     def _take(self, conversation: ReadConversation) -> None:
         if self._hash_of is not None:
             self._hashes.add(self._hash_of(conversation))
-        try:
-            logged = log_of_record(conversation, "")
-        except LogError:
-            return  # nothing of it can have been annotated
-        self._sha256s.add(logged.sha256)
-        lines = _lines_of(logged)
-        own = next(
-            (at for at, line in enumerate(logged.dialog) if line.agent_idx == HUMAN_IDX and not line.fake_start), None
-        )
-        # In another format, what was only shown as said may be missing.
-        self._dialogues |= {lines[begin:] for begin in range(own + 1)} if own is not None else {lines}
+        with contextlib.suppress(LogError):  # else nothing of it can have been annotated as it is
+            self._sha256s.add(log_of_record(conversation, "").sha256)
+        for chat in {said.chat_idx for said in conversation.dialog}:  # an export has each of two chats by itself
+            said_there = (said for said in conversation.dialog if said.chat_idx == chat)
+            dialog = to_last_reply(LogLine(said.agent_idx, said.text, said.fake_start) for said in said_there)
+            lines = tuple((line.agent_idx, line.text) for line in dialog)
+            own = next((at for at, line in enumerate(dialog) if line.agent_idx == HUMAN_IDX and not line.fake_start), 0)
+            # In another format, what was only shown as said may be missing.
+            self._dialogues |= {lines[begin:] for begin in range(own + 1)} - {()}
 
     def _is_theirs(self, logged: LoggedConversation | str | None) -> bool:
         if not isinstance(logged, LoggedConversation):
@@ -221,10 +227,10 @@ class Copies:
             self.changed.append(str(folder))
             if self._dry_run:
                 continue
-            journal.unlink(missing_ok=True)
             for path, content in contents.items():
                 if path != journal and isinstance(content, dict):
                     replace_file(path, json.dumps(_without_words(content), indent=1).encode("ascii"), durable=True)
+            journal.unlink(missing_ok=True)  # last: it may be what the folder is recognised by
 
     def remove_logs(self, paths: Iterable[Path]) -> None:
         """Empty the worker's lines in files of finished conversations; the others keep their numbers, which may be ids."""

@@ -7,6 +7,7 @@ type: writing goes through :meth:`Conversation.to_dict`, so that every key is al
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal
@@ -24,7 +25,7 @@ HUMAN_ID = "Speaker 1"
 MODEL_ID = "Speaker 2"
 NONE_ALL_GOOD = "none_all_good"
 """The annotation bucket that says that nothing is wrong; it excludes all others."""
-FORGOTTEN_SHA256 = "0" * 64
+FORGOTTEN_SHA256 = hashlib.sha256(b"").hexdigest()
 """``judged_conversation.sha256`` of an annotation whose conversation was deleted: what the annotator's pay depends on is
 left (:mod:`model_chat.records.forget_annotations`)."""
 LONGEST_NAME = 100

@@ -55,13 +55,14 @@ def read_personas(path: str | None) -> list[Persona]:
     if path is None:
         return [Persona(None, "")]
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"{PERSONAS_FLAG}: '{path}' can't be read ({error}); give a file of JSON Lines."
         ) from None
     found: list[Persona] = []
     faults: list[str] = []
+    places: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -75,13 +76,20 @@ def read_personas(path: str | None) -> list[Persona]:
             not isinstance(text, str)
             or is_blank(text)
             or not isinstance(name, str | int)
-            or len(str(name)) > LONGEST_NAME
+            or isinstance(name, bool)
+            or not 0 < len(str(name).strip()) <= LONGEST_NAME
         ):
             faults.append(
                 f"{PERSONAS_FLAG}: '{path}', line {number}: is no persona; write "
                 '{"id": "anna", "persona": "You are Anna, a nurse who likes hiking."}'
             )
+        elif str(name) in places:
+            faults.append(
+                f"{PERSONAS_FLAG}: '{path}', line {number}: has the id '{name}' of line {places[str(name)]}; give each "
+                "persona its own."
+            )
         else:
+            places[str(name)] = number
             found.append(Persona(str(name), text))
     if not found and not faults:
         faults.append(f"{PERSONAS_FLAG}: '{path}' holds no persona; give one a line.")

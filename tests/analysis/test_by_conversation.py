@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from model_chat.analysis.arrays import Data
+from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.estimates import mean, rate
 from model_chat.tests.analysis.conftest import make_conversation, saver
 from model_chat.tests.analysis.test_annotations import annotated
@@ -213,3 +215,32 @@ def test_items_of_replies_count_a_conversation_once_and_those_about_people_each_
     assert splits.loc[("old", "final_rating"), "value"] == 2.5
     assert (splits.loc[("young", "rude"), "value"], splits.loc[("old", "rude"), "value"]) == (1, 0)
     assert splits.loc[("old", "trust"), "value"] == 2.5
+
+
+def test_the_mixed_model_counts_a_reply_once_however_many_agree_about_it(tmp_path: Path, compiler: Any) -> None:
+    """Three people who say the same of a conversation that nobody here had are no more than one of them."""
+    found = []
+    for folder, annotators in (("one", "p"), ("three", "pqr")):
+        save = saver(tmp_path / folder)
+        for number in range(12):
+            model, ticks = "ab"[number % 2], [("rude",) if number % 3 == turn else () for turn in range(2)]
+            log = make_conversation(model, said=[f"Log number {number} says", "and says more"], labels=ticks)
+            for who in annotators:
+                save(of_log(annotated(log, who, ticks, "12345"[number % 5]), f"{number:x}"))
+        results = str(tmp_path / folder / "results")
+        found.append(tables(compiler, results_folders=results)["mixed"])
+    one, three = found
+    assert len(one) == 3 * len(set(one["metric"])) > 3
+    assert set(one.loc[one["metric"] == "rude", "observations"]) == {24}
+    assert set(one["workers"]) == {12}
+    pd.testing.assert_frame_equal(one, three)
+
+
+def test_the_mixed_model_takes_what_only_some_ticked_as_their_share(save: Save, compiler: Any) -> None:
+    for record in study():
+        save(record)
+    # Rude are, to w1 and p of three, the first reply of the first chat, to w1 that of the second, to p that of the log.
+    with compiler()._collected() as corpus:
+        units = ByConversation(Data(corpus))
+    rude = units.data.settings.problem_buckets.index("rude")
+    assert sorted(units.squares[:, rude]) == pytest.approx([1 / 4, 4 / 9, 1])

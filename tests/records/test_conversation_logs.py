@@ -12,6 +12,9 @@ from model_chat.analysis.measures import item_digests
 from model_chat.errors import ConfigurationError
 from model_chat.records.conversation_logs import UNKNOWN_MODEL, LoggedConversation, read_logs
 from model_chat.records.reading import parse_conversation
+from model_chat.scripts import export
+from model_chat.tests.analysis.conftest import saver
+from model_chat.tests.analysis.test_compared_parts import paired
 
 OPENAI = {
     "messages": [
@@ -143,6 +146,7 @@ def test_our_own_export_says_whose_it_is_and_what_was_only_shown(tmp_path: Path)
         ({**OWN, "dialog": [{**OWN["dialog"][0], "text": " "}]}, "utterance 1 has no text"),
         ({**OWN, "status": "incomplete"}, "the conversation is incomplete"),
         ({**OWN, "image_idx": 3}, "is about an image"),
+        ({**OWN, "simulated": {"model": "m", "persona": None}}, "a model played the person (simulated); leave it out"),
         ({**OWN, "judged_conversation": {"id": "a", "sha256": "0" * 64}}, "is an annotation of another conversation"),
     ],
 )
@@ -223,6 +227,7 @@ def test_a_folder_holds_what_a_run_has_saved(tmp_path: Path) -> None:
         "a": OWN,
         "b": {**OWN, "status": "incomplete"},
         "c": {**OWN, "judged_conversation": {"id": "a", "sha256": "0" * 64}},
+        "e": {**OWN, "simulated": {"model": "m", "persona": None}},
     }
     for name, record in records.items():
         (day / f"20261128_120000_{name}_sandbox.json").write_text(json.dumps(record), "utf-8")
@@ -230,6 +235,24 @@ def test_a_folder_holds_what_a_run_has_saved(tmp_path: Path) -> None:
     (day / "20261128_120000_d_sandbox.json").write_text("{", "utf-8")
     with pytest.raises(ConfigurationError, match=r"20261128_120000_d_sandbox.json': it is no JSON"):
         read_logs("logs_path", tmp_path)
+
+
+def test_two_chats_that_were_compared_are_annotated_as_they_are_exported(tmp_path: Path) -> None:
+    """They are two conversations of two models: one after the other they would look like one that forgets everything."""
+    folder = tmp_path / "results"
+    write = saver(tmp_path)
+    write(paired())
+    with pytest.raises(
+        ConfigurationError, match=r"holds two chats that were compared; give an export \(scripts/export.py"
+    ):
+        read_logs("logs_path", folder)
+    exported = ["--results-folders", str(folder), "--output", str(tmp_path / "out"), "--format", "openai"]
+    assert export.main(exported) == 0
+    first, second = read_logs("logs_path", tmp_path / "out" / "openai.jsonl")
+    assert [(logged.model_nickname, logged.replies, logged.worker_id) for logged in (first, second)] == [
+        ("b", 2, "w2"),
+        ("a", 2, "w2"),
+    ]
 
 
 def test_nothing_there_is_said(tmp_path: Path) -> None:

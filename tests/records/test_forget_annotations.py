@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from model_chat.records.journal import JOURNAL_NAME
 from model_chat.records.reading import parse_conversation
 from model_chat.records.schema import FORGOTTEN_SHA256, Completion
 from model_chat.records.writing import save_conversation
-from model_chat.scripts import judge, manage_workers
+from model_chat.scripts import export, judge, manage_workers
+from model_chat.tests.analysis.test_compared_parts import paired
 from model_chat.tests.launch.test_recovery import begin, finished
 from model_chat.tests.mephisto_run import Run
 
@@ -228,6 +230,18 @@ def test_annotations_of_a_file_in_another_format_are_recognised_by_the_words(stu
     assert f"{path} (1 lines)" in gone.copies
 
 
+def test_annotations_of_two_chats_that_were_compared_are_recognised_by_the_words_of_each(study: Study) -> None:
+    save_conversation(study.chats, paired(worker=WHO), live=False)
+    exported = ["--results-folders", str(study.chats), "--output", str(study.folder / "out"), "--format", "openai"]
+    assert export.main([*exported, "--deidentify", "--salt-file", str(study.folder / "salt")]) == 0
+    study.logs = study.folder / "out" / "openai.jsonl"
+    study.annotate()
+    assert len(study.saved()) == 4
+    study.forget()
+    assert [record["dialog"][-2]["text"] for record in study.saved()] == [HARMLESS]
+    assert study.mentions() == study.mentions("five six seven eight") == []
+
+
 @pytest.mark.parametrize("place", [{"worker": WHO}, {"metadata": {"worker": WHO}}])
 def test_a_file_that_names_the_worker_is_changed(study: Study, place: Any) -> None:
     path = study.folder / "logs.jsonl"
@@ -255,6 +269,21 @@ def test_annotations_in_a_data_folder_of_their_own_are_found_where_they_are_name
     study.forget(dry_run=True)
     assert len(before) == 2 + 2
     study.forget(also=[far])
+    assert study.mentions() == []
+
+
+@pytest.mark.parametrize("spelled", ["~/annotations", "$HOME/annotations", "annotations"])
+def test_folders_are_known_however_the_flag_was_written(
+    study: Study, spelled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.annotate()
+    monkeypatch.setenv("HOME", str(study.folder))
+    monkeypatch.chdir(study.folder)
+    with sqlite3.connect(study.database) as connection:
+        connection.execute(
+            "UPDATE task_runs SET init_params = replace(init_params, ?, ?)", (str(study.annotations), spelled)
+        )
+    study.forget()
     assert study.mentions() == []
 
 

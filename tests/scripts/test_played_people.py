@@ -34,6 +34,28 @@ def test_each_line_with_a_fault_is_named(tmp_path: Path) -> None:
         read_personas(str(tmp_path / "nowhere"))
 
 
+def test_a_persona_may_hold_separators_of_lines_that_are_none_of_json(tmp_path: Path) -> None:
+    path = personas(tmp_path, '{"id": 7, "persona": "A nurse.\u2028A cook.\x85"}\r\n')
+    assert read_personas(path) == [Persona("7", "A nurse.\u2028A cook.\x85")]
+
+
+def test_two_personas_cannot_have_one_id(tmp_path: Path) -> None:
+    lines = ['{"id": "3", "persona": "A nurse."}', '{"id": "anna", "persona": "x"}', '{"persona": "y"}']
+    path = personas(tmp_path, "\n".join([*lines, '{"id": "anna", "persona": "z"}']))
+    with pytest.raises(ConfigurationError) as caught:
+        read_personas(path)
+    assert list(caught.value.faults) == [
+        f"--personas: '{path}', line 3: has the id '3' of line 1; give each persona its own.",
+        f"--personas: '{path}', line 4: has the id 'anna' of line 2; give each persona its own.",
+    ]
+
+
+@pytest.mark.parametrize("name", ['""', '" "', "true", "null", "1.5"])
+def test_an_id_of_a_persona_says_something(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="line 1: is no persona"):
+        read_personas(personas(tmp_path, f'{{"id": {name}, "persona": "x"}}'))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
