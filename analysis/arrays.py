@@ -33,6 +33,7 @@ class Metric:
         name: a bucket, :data:`CLEAN`, or a rating's column name.
         kind: `rate` or `rating`.
         sums, totals: a number an entry (:class:`Data`).
+        bounds: of a mean; None where there are none.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Metric:
     sums: Floats
     totals: Floats
     wanted_difference: float
+    bounds: tuple[float, float] | None = RATING_BOUNDS
 
 
 @dataclass

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from model_chat.analysis.arrays import RATING_BOUNDS
 from model_chat.analysis.comparison import holm
 from model_chat.analysis.estimates import TIE, Floats, cluster_sums, mean, rate
 from model_chat.analysis.win_rates import WIN_RATE, win_rates
@@ -101,8 +100,12 @@ class Conditions:
     kinds: dict[str, str]
 
 
-def conditions(units: ByConversation) -> Conditions | None:
+def conditions(units: ByConversation, items: Iterable[Metric] = ()) -> Conditions | None:
     """Compute the tables; None where no conversation has conditions.
+
+    Args:
+        units: the conversations.
+        items: items of the study flow that are asked during or after the chat, with a number an entry of ``units``.
 
     Conversations without conditions, or with other factors than most, are left out, and a remark says so.
     """
@@ -126,7 +129,8 @@ def conditions(units: ByConversation) -> Conditions | None:
         used,
         units.cluster[units.is_conversation][used],
     )
-    metrics = [*(units.of_conversations(metric) for metric in units.metrics), *win_rates(units)]
+    asked = [metric for metric in map(units.of_conversations, items) if metric.totals[used].any()]
+    metrics = [*map(units.of_conversations, units.metrics), *asked, *win_rates(units)]
     if units.data.corpus.judgements.num_rows:  # conversations of two models may have no ratings
         metrics = [metric for metric in metrics if metric.totals[used].any()]
     confidence = units.data.settings.confidence
@@ -188,7 +192,7 @@ class _Design:
             x, n = (cluster_sums(values[here], self.worker[here]) for values in (sums, totals))
             if metric.name.startswith(WIN_RATE) and not n.any():  # the cell has another pair
                 continue
-            found = rate(x, n, confidence) if metric.kind == "rate" else mean(x, n, confidence, RATING_BOUNDS)
+            found = rate(x, n, confidence) if metric.kind == "rate" else mean(x, n, confidence, metric.bounds)
             names = {f"factor_{name}": level for name, level in zip(self.factors, cell, strict=True)}
             numbers = {"value": found.value, "se": found.se, "low": found.low, "high": found.high}
             counts = {"observations": found.total, "conversations": int(here.sum()), "workers": found.clusters}

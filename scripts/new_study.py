@@ -37,15 +37,6 @@ CHARACTERS = {
 }
 """Nickname -> system prompt."""
 CONVERSATIONS_EACH = 5
-DESIGN_TEXT = f"""# The study's conditions (docs/study-design.md): what differs, and how much each cell needs.
-factors:
-  model: [{", ".join(CHARACTERS)}]
-  num_turns: {{short: 2, long: 4}}
-# Each worker sees one cell. Factors that a worker is to see all levels of go into within: [num_turns]
-between: [model, num_turns]
-conversations_per_cell: {CONVERSATIONS_EACH}
-seed: 42
-"""
 READ_OTHERWISE = frozenset({"null", "none", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"})
 """Names that Hydra, or YAML of one version or another, takes for numbers, truth values or nothing."""
 
