@@ -33,6 +33,7 @@ class Metric:
         name: a bucket, :data:`CLEAN`, or a rating's column name.
         kind: `rate` or `rating`.
         sums, totals: a number an entry (:class:`Data`).
+        bounds: of a mean; None where there are none.
     """
 
     name: str
@@ -40,10 +41,11 @@ class Metric:
     sums: Floats
     totals: Floats
     wanted_difference: float
+    bounds: tuple[float, float] | None = RATING_BOUNDS
 
     def estimate(self, sums: Floats, totals: Floats, confidence: float) -> Estimate:
         """Estimate it, as is right for its kind, from sums over workers of its ``sums`` and ``totals``."""
-        return rate(sums, totals, confidence) if self.kind == "rate" else mean(sums, totals, confidence, RATING_BOUNDS)
+        return rate(sums, totals, confidence) if self.kind == "rate" else mean(sums, totals, confidence, self.bounds)
 
 
 @dataclass

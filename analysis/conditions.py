@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +72,12 @@ class Conditions:
     kinds: dict[str, str]
 
 
-def conditions(units: ByConversation) -> Conditions | None:
+def conditions(units: ByConversation, items: Iterable[Metric] = ()) -> Conditions | None:
     """Compute the tables; None where no conversation has conditions.
+
+    Args:
+        units: the conversations.
+        items: items of the study flow that are asked during or after the chat, with a number an entry of ``units``.
 
     Conversations without conditions, or with other factors than most, are left out, and a remark says so.
     """
@@ -97,7 +101,8 @@ def conditions(units: ByConversation) -> Conditions | None:
         used,
         units.cluster[units.is_conversation][used],
     )
-    metrics = [*(units.of_conversations(metric) for metric in units.metrics), *win_rates(units)]
+    asked = [metric for metric in map(units.of_conversations, items) if metric.totals[used].any()]
+    metrics = [*map(units.of_conversations, units.metrics), *asked, *win_rates(units)]
     if units.data.corpus.judgements.num_rows:  # conversations of two models may have no ratings
         metrics = [metric for metric in metrics if metric.totals[used].any()]
     confidence = units.data.settings.confidence

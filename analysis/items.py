@@ -9,6 +9,7 @@ estimates are those of :mod:`model_chat.analysis.estimates`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from model_chat.analysis.answers import (
     Given,
     value_text,
 )
-from model_chat.analysis.arrays import Data
+from model_chat.analysis.arrays import Data, Metric
 from model_chat.analysis.by_conversation import ByConversation
 from model_chat.analysis.estimates import Estimate, Floats, cluster_sums, mean, rate
 from model_chat.configuration import study_items as kinds
@@ -33,6 +34,9 @@ from model_chat.configuration.study_items import NOT_APPLICABLE, OTHER, Item
 from model_chat.quality.words import count_words
 
 RATE, MEAN = "rate", "mean"
+RATING = "rating"
+"""The kind of a :class:`Metric` that is a mean."""
+ITEM = "item"
 
 Measure = Callable[[Any], float | None]
 
@@ -159,6 +163,13 @@ class ItemMetric:
         if self.aspect.measure == RATE:
             return rate(sums, totals, confidence)
         return mean(sums, totals, confidence, self.aspect.bounds)
+
+    def per_conversation(self, units: ByConversation) -> Metric:
+        """Return the same with a number a conversation, named `item <id>` or `item <id>: <aspect>`."""
+        sums, totals = units.shared_out(self.sums, self.totals)
+        name = f"{ITEM} {self.asked.item.id}" + (f": {self.aspect.name}" if self.aspect.name else "")
+        kind = RATE if self.aspect.measure == RATE else RATING
+        return Metric(name, kind, sums, totals, wanted_difference=math.nan, bounds=self.aspect.bounds)
 
 
 def item_metrics(data: Data) -> list[ItemMetric]:

@@ -92,7 +92,9 @@ def summarise(corpus: Corpus) -> Summary:
         generations=corpus.generations.table(),
         mixed=mixed(units),
         preferences=compared,
-        conditions=conditions(units),
+        conditions=conditions(
+            units, [metric.per_conversation(units) for metric in metrics if not metric.asked.is_before]
+        ),
         sequential=_sequential(units, estimates, compared),
         items=of_items,
         answers=answers,

@@ -325,7 +325,7 @@ class _Reader:
                     answers = _answers_for(entry, known.get(item_id), item_id, values, item_id in written)
                 except ConfigurationError as error:
                     for fault in error.faults:
-                        self._add(here, f"'show_if': {fault}")
+                        self._add(here, fault)
                 else:
                     resolved[item_id] = answers
             if entry.what is not None and entry.what.show_if is not None:
@@ -347,25 +347,31 @@ def _answers_for(entry: _Entry, earlier: _Entry | None, item_id: str, values: li
     """
     if earlier is None:
         raise ConfigurationError(
-            f"'{item_id}' comes later or is the item itself; it can only look back"
+            f"'show_if': '{item_id}' comes later or is the item itself; it can only look back"
             if is_written
-            else f"there is no item {item_id!r}; correct its id"
+            else f"'show_if': there is no item {item_id!r}; correct its id"
         )
     is_same_page = earlier.page_idx == entry.page_idx
     if earlier.list_name == "every_reply" and not (is_same_page and entry.list_name):
-        raise ConfigurationError(f"'{item_id}' is asked of every reply, so it has no single answer; use another item")
+        raise ConfigurationError(
+            f"'show_if': '{item_id}' is asked of every reply, so it has no single answer; use another item"
+        )
     if earlier.is_shuffled and is_same_page and earlier.list_name == entry.list_name:
-        raise ConfigurationError(f"'{item_id}' may come later, for its page is shuffled; ask it on a page before")
+        raise ConfigurationError(
+            f"'show_if': '{item_id}' may come later, for its page is shuffled; ask it on a page before"
+        )
     item = earlier.what
     if not isinstance(item, Item):
         return []  # it has faults of its own
     if not item.conditions:
-        raise ConfigurationError(f"'{item_id}' is of the kind {item.kind}; use a choice, scale, number or slider")
+        raise ConfigurationError(
+            f"'show_if': '{item_id}' is of the kind {item.kind}; use a choice, scale, number or slider"
+        )
     answers, faults = [], []
     for value in values:
         try:
             answers.append(item.accepts(value))
         except ValueError as error:
-            faults.append(f"{item_id}: {error}")
+            faults.append(f"'show_if': {item_id}: {error}")
     ConfigurationError.raise_if(faults)
     return answers

@@ -65,6 +65,49 @@ MIXED: tuple[Chat, ...] = (
 )
 
 
+FLOW = """
+pages:
+  - {id: before, kind: questions, items: [{id: age, kind: number, question: A, min: 1, max: 99}]}
+  - {id: chat, kind: chat, every_reply: [{id: trust, kind: scale, question: T, points: 7}]}
+  - id: after
+    kind: questions
+    items:
+      - {id: warmth, kind: slider, question: W}
+      - {id: mattered, kind: choice, question: M, options: [tone, facts]}
+"""
+
+
+def test_items_are_estimated_per_cell_and_factor_as_by_hand(tmp_path: Path) -> None:
+    write = saver(tmp_path)
+    warmths = {("w1", "warm"): 90, ("w1", "cool"): 50, ("w2", "warm"): 70, ("w2", "cool"): 60, ("w3", "warm"): 80}
+    for number, ((worker, prompt), warmth) in enumerate(warmths.items()):
+        chat = make_conversation("a", worker, f"h{number}", conditions=of("a", prompt))
+        chat["task_description"]["study_flow"] = FLOW
+        given = [("before", "age", 30, None), ("chat", "trust", 7, 1), ("after", "warmth", warmth, None)]
+        given.append(("after", "mattered", "tone" if prompt == "warm" else "facts", None))
+        names = ("page", "item", "value", "utterance_idx")
+        chat["answers"] = [dict(zip(names, answer, strict=True), timestamp=1.0) for answer in given]
+        write(chat)
+    out = tmp_path / "out"
+    folders = ["--results-folders", str(tmp_path / "results"), "--output-folder", str(out)]
+    assert compile_results.main([*folders, "--bootstrap", "200", "--permutations", "99"]) == 0
+    found = json.loads(next(out.glob("statistics_*.json")).read_text())
+
+    cells = {row["factor_prompt"]: row for row in rows(found, "conditions", metric="item warmth")}
+    assert {prompt: (row["value"], row["conversations"]) for prompt, row in cells.items()} == {
+        "warm": (80, 3),
+        "cool": (55, 2),
+    }
+    assert cells["warm"]["low"] > 5  # the bounds are those of the item, not of ratings
+    (effect,) = rows(found, "effects", metric="item warmth", factor="prompt")
+    assert (effect["kind"], effect["value"]) == ("within", pytest.approx(25))
+    shares = {row["factor_prompt"]: row["value"] for row in rows(found, "conditions", metric="item mattered: tone")}
+    assert shares == {"warm": 1, "cool": 0}
+    assert {row["value"] for row in rows(found, "conditions", metric="item trust")} == {7}
+    assert rows(found, "conditions", metric="item age") == []  # asked before the chat, which no condition has changed
+    assert "<h3>Item warmth</h3>" in next(out.glob("report_*.html")).read_text()
+
+
 def test_cells_and_main_effects_are_as_by_hand(compile_all: Compile) -> None:
     found = compile_all(*MIXED)
 

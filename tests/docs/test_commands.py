@@ -541,9 +541,28 @@ def test_study_flow(walk: Walk, tiny_chat_model: Path) -> None:
 
 
 @walks("docs/study-design.md")
-def test_study_design(walk: Walk) -> None:
+def test_study_design(walk: Walk, tiny_chat_model: Path) -> None:
     assert "my_design/design.yaml" in walk.run("python scripts/new_study.py my_design --design --flow")
     assert (walk.copy / "conf/my_design.yaml").read_text(encoding="utf-8").count("my_design/design.yaml") == 1
+    walk.has_chat_model("demo/smollm2", tiny_chat_model)  # whose folder the study's models name
+    (design,) = re.findall(
+        r"<!-- example: worked design -->\n```yaml\n(.*?)```", (ROOT / walk.page).read_text(encoding="utf-8"), re.DOTALL
+    )
+    (walk.copy / "my_design/design.yaml").write_text(design, encoding="utf-8")
+    assert "(4 cells of the design, 2 each)" in walk.run('make doctor ARGS="conf=my_design"')
+    with walk.runs("python run.py conf=my_design") as run:
+        run.hears("The task is up")
+        assert "8  complete" in walk.run("python scripts/simulate_workers.py --workers 4 --conversations 2")
+        run.ends()
+    walk.run("python analysis/compile_results.py --conf my_design")
+    folder = walk.copy / "my_design/results"
+    cells = [row for row in rows_of(folder, "conditions") if row["metric"] == "item warmth"]
+    assert {(row["factor_model"], row["factor_num_turns"], row["conversations"]) for row in cells} == {
+        (model, length, "2") for model in ("warm", "curt") for length in ("short", "long")
+    }
+    effects = [row for row in rows_of(folder, "effects") if row["metric"] == "item warmth"]
+    assert {(row["factor"], row["kind"]) for row in effects} == {("model", "within"), ("num_turns", "between")}
+    assert [row for row in rows_of(folder, "interactions") if row["metric"] == "item warmth"] != []
 
 
 @walks("docs/languages.md")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -102,7 +103,8 @@ def test_the_example_of_the_page_on_designs_goes_from_file_to_report(
 ) -> None:
     monkeypatch.setenv("EXAMPLE_KEY", "sk-example-0123456789")
     page = (ROOT / "docs" / "study-design.md").read_text(encoding="utf-8")
-    text = page.split("```yaml")[1].split("```")[0].replace("conversations_per_cell: 50", "conversations_per_cell: 2")
+    (text,) = re.findall(r"<!-- example: design -->\n```yaml\n(.*?)```", page, flags=re.DOTALL)
+    text = text.replace("conversations_per_cell: 50", "conversations_per_cell: 2")
     path = tmp_path / "design.yaml"
     path.write_text(text, encoding="utf-8")
     design = load_study_design("design_path", str(path))

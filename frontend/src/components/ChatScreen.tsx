@@ -223,7 +223,7 @@ export function ChatScreen({
             )}
           </div>
         </div>
-        {scroll.below && (
+        {scroll.below && questions === null && (
           <div className="jump-row">
             <button type="button" className="jump" onClick={scroll.toEnd}>
               <Icon name="down" />

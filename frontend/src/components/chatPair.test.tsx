@@ -1,10 +1,12 @@
 import { cleanup, fireEvent, render, screen, within } from "@testing-library/react";
+import type { ReactElement } from "react";
 import { afterEach, describe, expect, test } from "vitest";
 import { expectAccessible } from "../../test/axe";
 import { Chat } from "../../test/screens";
-import { RULES, Server, play } from "../../test/updates";
+import { CONFIG, RULES, Server, play } from "../../test/updates";
 import { initialState, reduce, sendingBlock, toPacket, type Rules, type State } from "../state/conversation";
 import { Memory } from "../state/memory";
+import { ChatScreen } from "./ChatScreen";
 
 afterEach(cleanup);
 
@@ -48,6 +50,32 @@ function compared(more: Record<string, unknown> = {}, server = new Server()): St
 }
 
 const said = (): string[] => screen.queryAllByTestId("message").map((line) => line.textContent);
+
+test("what is compared is no new reply, wherever the worker has scrolled to", () => {
+  const server = new Server();
+  const chat = chatted(started(server), server, 0);
+  const page = (state: State): ReactElement => (
+    <ChatScreen
+      config={CONFIG}
+      state={state}
+      connected
+      justBack={false}
+      dispatch={() => undefined}
+      onSend={() => undefined}
+      onMoreTime={() => undefined}
+    />
+  );
+  const { container, rerender } = render(page(chat));
+  const box = container.querySelector(".scroll");
+  if (box === null) throw new Error("nothing scrolls");
+  Object.defineProperties(box, { scrollHeight: { value: 5000 }, clientHeight: { value: 500 } });
+  fireEvent.scroll(box); // up, to read
+  rerender(page(play(chat, server.say(1, "More.", { chat_idx: 0, utterance_idx: 9 }))));
+  expect(screen.queryByText("New reply")).not.toBeNull();
+  rerender(page(compared({}, server)));
+  expect(screen.queryByTestId("chat-comparison")).not.toBeNull();
+  expect(screen.queryByText("New reply")).toBeNull();
+});
 
 describe("the first of two chats", () => {
   test("says that there is another one, and which it is", () => {
