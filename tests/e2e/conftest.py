@@ -46,10 +46,13 @@ def models(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start_task(tmp_path: Path, models: Path) -> Iterator[Callable[..., RunningTask]]:
-    """Start ``run.py`` with the models of :func:`models` and further flags; it is stopped after the test."""
+    """Start ``run.py`` with the models of :func:`models` and further flags; it is stopped after the test.
+
+    It is forked (:class:`RunningTask`), unless a test of what only a start of Python shows says otherwise.
+    """
     with ExitStack() as stack:
 
-        def start(*flags: str, needed: str = "a:1", folder: str = "task") -> RunningTask:
+        def start(*flags: str, needed: str = "a:1", folder: str = "task", forked: bool = True) -> RunningTask:
             task = RunningTask(
                 tmp_path / folder,
                 [
@@ -57,6 +60,7 @@ def start_task(tmp_path: Path, models: Path) -> Iterator[Callable[..., RunningTa
                     f'mephisto.blueprint.conversations_needed_string="{needed}"',
                     *flags,
                 ],
+                forked=forked,
             )
             return stack.enter_context(task)
 

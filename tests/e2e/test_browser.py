@@ -103,7 +103,7 @@ def test_a_worker_goes_from_preview_to_submission_with_a_trained_model(
         "mephisto.blueprint.num_turns=3",
         NO_ANNOTATION,
     ]
-    with RunningTask(tmp_path / "task", flags) as task:
+    with RunningTask(tmp_path / "task", flags, forked=False) as task:
         page = context.new_page()
         page.goto(task.url)
         on_screen(page, "preview")

@@ -127,7 +127,7 @@ def test_64_workers_through_a_misbehaving_endpoint_lose_nothing_and_learn_nothin
         "mephisto.blueprint.max_model_response_time=90",
         "mephisto.log_level=debug",
     )
-    task = start_task(*flags, needed="e:64")
+    task = start_task(*flags, needed="e:64", forked=False)  # its arguments are looked at
     assert task.process is not None
     outcomes = asyncio.run(simulate(task.port, 64, [Behaviour(step_timeout=240)]))
     processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

@@ -75,7 +75,9 @@ def test_every_screen_is_shown(browser: Browser, scripted: str, phone: bool) -> 
     failed = {}
     options = {"user_agent": LOOK.IPHONE} if phone else {}
     with changed_context(browser, "translated whole", "with insertions", **options) as context:
-        page, errors = watched_page(context)  # one for all: a page of its own for each would cost more than what it shows
+        page, errors = watched_page(
+            context
+        )  # one for all: a page of its own for each would cost more than what it shows
         for name, (script, steps) in LOOK.LOOKS.items():
             if (name == "mobile-blocked") != phone:
                 continue
