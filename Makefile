@@ -65,7 +65,7 @@ image: image-models
 test: setup-dev
 	@$(MAKE) --no-print-directory -j2 models $(if $(PAGE_IS_TESTED),,test-page)
 	$(call tests,-m "not e2e and not slow and not chaos",-n $(JOBS))
-	$(call tests,$(TASK_TESTS),-n $(TASK_JOBS) --dist loadgroup)
+	$(call tests,$(TASK_TESTS),-n $(TASK_JOBS) --dist loadfile)
 
 test-page: setup-page
 	@cd frontend && npm run --silent test
@@ -82,7 +82,7 @@ chaos: setup-dev
 	MODEL_CHAT_CHAOS=long $(PYTEST) -m chaos
 
 test-e2e: setup-dev models
-	$(PYTEST) -n $(TASK_JOBS) --dist loadgroup -m e2e
+	$(PYTEST) -n $(TASK_JOBS) --dist loadfile -m e2e
 
 PACKAGES := agents analysis annotating comparing compat configuration conversation crowd dashboard exports images launch mephisto_task preview quality records router scripts serving tasks
 MODULES := $(basename $(wildcard *.py))

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
+from xdist.scheduler import LoadFileScheduling
 
 from model_chat.tests.e2e.browser import LOOK, chromium
-from model_chat.tests.e2e.running_task import RunningTask, make_fixed_model
+from model_chat.tests.e2e.running_task import ROOT, RunningTask, make_fixed_model
+
+SHARED = re.compile(r"""\bbrowser: Browser\b|\bscope=["']module["']""")
+"""What a file has whose tests share something that takes time to make."""
+APART = ("tests/e2e/", "tests/chaos/", "tests/analysis/")
+"""Where the others are; elsewhere a file's own imports take time, such as trl."""
+
+
+class TaskScheduling(LoadFileScheduling):
+    """As ``--dist loadfile``, but of files whose tests share nothing each test goes to the process that is free first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if is_shared(file) else nodeid
+
+
+@functools.cache
+def is_shared(file: str) -> bool:
+    """Whether the tests of a file share a browser, another fixture, or an import."""
+    return not file.startswith(APART) or SHARED.search((ROOT / file).read_text(encoding="utf-8")) is not None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TaskScheduling | None:
+    """Replace what ``--dist loadfile`` means where these tests are run."""
+    return TaskScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
