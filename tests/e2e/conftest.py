@@ -23,10 +23,15 @@ APART = ("tests/e2e/", "tests/chaos/", "tests/analysis/")
 
 
 class TaskScheduling(LoadFileScheduling):
-    """As ``--dist loadfile``, but of files whose tests share nothing each test goes to the process that is free first."""
+    """As ``--dist loadfile``, but of files whose tests share nothing each test goes to the process that is free first.
+
+    All that starts Ray goes to one: Ray gives a node 30 s to start, which several at once may not make.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if re.search(r"test_ray\b|test_ray_serving", nodeid):
+            return "ray"
         return file if is_shared(file) else nodeid
 
 
