@@ -13,7 +13,7 @@ ARGS ?=
 # So many tests run beside each other.
 JOBS ?= 2
 # Whole tasks with browsers and models, which wait for each other half of the time.
-TASK_JOBS ?= 4
+TASK_JOBS ?= 5
 PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
 # Tests that fail on a busy machine are repeated once, one after the other; their names stay in the output.
 REPEATED := ✗ The failed tests above are repeated alone. One that passes only now has a fault: report it.
