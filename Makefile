@@ -10,20 +10,22 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python; d
 NO_PYTHON := ✗ There is no Python 3.11 to 3.13 on the PATH; install one, or name it: make PYTHON=/path/to/python …
 VENV := .venv/bin
 ARGS ?=
-# So many quick tests run beside each other, more than two cores can: a third of their time they wait for something. While
-# things break on purpose, one test has the machine for itself.
+# So many quick tests run beside each other, more than two cores can: a third of their time they wait for something.
 JOBS ?= 3
-# Whole tasks with browsers and models.
-TASK_JOBS ?= 2
+# Whole tasks with browsers and models, which wait for each other half of the time.
+TASK_JOBS ?= 4
 PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
 # Tests that fail on a busy machine are repeated once, one after the other; their names stay in the output.
 REPEATED := ✗ The failed tests above are repeated alone. One that passes only now has a fault: report it.
 tests = $(PYTEST) $(1) $(2) || { echo "$(REPEATED)" >&2; $(PYTEST) $(1) --last-failed --last-failed-no-failures none; }
+# Where these tests are: each process that runs tests imports all files that it is given, which takes longer for all of them.
+TASK_TESTS = -m "e2e or slow or chaos" tests/e2e tests/chaos $(sort $(filter-out tests/e2e/% tests/chaos/%, \
+	$(shell grep -rlE "mark\.(e2e|slow|chaos)" --include="test_*.py" tests)))
 export PYTHONUNBUFFERED := 1
 # Tests start hundreds of Pythons: each would compile this repository anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup setup-dev models run image image-models test test-page test-unit test-e2e coverage chaos lint lint-python lint-page bench clean
+.PHONY: setup setup-dev setup-python setup-page models run image image-models test test-page test-unit test-e2e coverage chaos lint lint-python lint-page bench clean
 
 setup:
 	@[ -n "$(PYTHON)" ] || { echo "$(NO_PYTHON)" >&2; exit 1; }
@@ -32,6 +34,16 @@ setup:
 setup-dev:
 	@[ -n "$(PYTHON)" ] || { echo "$(NO_PYTHON)" >&2; exit 1; }
 	@$(PYTHON) scripts/setup_env.py --dev
+
+# The parts of the set-up, for targets that need no other.
+setup-python:
+	@[ -n "$(PYTHON)" ] || { echo "$(NO_PYTHON)" >&2; exit 1; }
+	@$(PYTHON) scripts/setup_env.py --dev --only python
+
+setup-page:
+	@[ -n "$(PYTHON)" ] || { echo "$(NO_PYTHON)" >&2; exit 1; }
+	@$(PYTHON) scripts/setup_env.py --only page
+	@$(PYTHON) scripts/setup_env.py --only router
 
 models: setup
 	@$(VENV)/python scripts/make_demo_models.py
@@ -49,13 +61,13 @@ image-models: setup
 image: image-models
 	@$(VENV)/python run_image_chat.py $(ARGS) || [ $$? -eq 130 ]
 
+# With PAGE_IS_TESTED the page's own tests are left to who has run them already.
 test: setup-dev
-	@$(MAKE) --no-print-directory -j2 models test-page
+	@$(MAKE) --no-print-directory -j2 models $(if $(PAGE_IS_TESTED),,test-page)
 	$(call tests,-m "not e2e and not slow and not chaos",-n $(JOBS) --dist worksteal)
-	$(call tests,-m "e2e or slow",-n $(TASK_JOBS) --dist loadfile)
-	$(call tests,-m chaos)
+	$(call tests,$(TASK_TESTS),-n $(TASK_JOBS) --dist loadfile)
 
-test-page:
+test-page: setup-page
 	@cd frontend && npm run --silent test
 
 test-unit: setup-dev
@@ -78,14 +90,14 @@ MODULES := $(basename $(wildcard *.py))
 lint: setup-dev
 	@$(MAKE) --no-print-directory -j2 lint-python lint-page
 
-lint-python: setup-dev
+lint-python: setup-python
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/lint-imports --no-cache
 	$(VENV)/mypy $(foreach package,$(PACKAGES),-p model_chat.$(package)) \
 		$(foreach module,$(filter-out setup __init__,$(MODULES)),-m model_chat.$(module))
 
-lint-page: setup-dev
+lint-page: setup-page
 	cd frontend && npm run --silent lint && npm run --silent typecheck
 
 bench: setup-dev models

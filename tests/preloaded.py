@@ -28,7 +28,7 @@ ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
 """That of pytest, before a test changes it, with what run.py sets before it imports torch."""
 READ_AT_START = (
     "COVERAGE", "CUDA", "HF_", "HUGGINGFACE", "KMP", "LANG", "LC_", "LD_", "MALLOC", "MKL", "NUMEXPR", "OMP", "OPENBLAS",
-    "PYTHON", "TORCH", "TRANSFORMERS", "TZ",
+    "PYTHON", "TORCH_", "TRANSFORMERS", "TZ",
 )  # fmt: skip
 """How variables begin that an interpreter or a library reads when it starts."""
 SET_AGAIN = ("PYTHONPATH", "PYTHONWARNINGS", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -17,6 +19,13 @@ needs_dask = pytest.mark.skipif(
     reason="Dask is not installed: pip install 'model-chat[scale]' (or the dev group of requirements.lock), then run again",
 )
 TABLES = ("models", "workers", "estimates", "ratings", "comparisons", "turns", "agreement", "quality")
+
+
+@pytest.fixture(autouse=True)
+def environment_as_before() -> Iterator[None]:
+    """Dask sets variables for its workers, such as OMP_NUM_THREADS, and leaves them in this process."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @needs_dask

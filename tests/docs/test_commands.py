@@ -35,9 +35,13 @@ from model_chat.tests.mephisto_run import PASSED, Run
 BUCKETS = ("contradiction", "off_topic", "repetition", "unlikely_claim", "unkind", "none_all_good")
 MAKEFILE, SETUP = "Makefile", "scripts/setup_env.py"
 RUN_ELSEWHERE = {
-    "make lint": (".ci/run", "make lint", "CI's first command"),
-    "make test": (".ci/run", "make test", "CI's second command"),
-    "make chaos": (MAKEFILE, " -m chaos", "half an hour; 'make test' runs the same tests in their short form"),
+    "make lint": (".ci/run", " lint-python lint-page ", "CI's first command, in its two parts"),
+    "make test": (".ci/run", "PAGE_IS_TESTED=1 test\n", "CI's second command; the page's own tests are in the first"),
+    "make chaos": (
+        MAKEFILE,
+        'or chaos" tests/e2e tests/chaos ',
+        "half an hour; 'make test' runs them in their short form",
+    ),
     "MODEL_CHAT_FUZZ_EXAMPLES=200000 pytest tests/test_fuzz.py": (
         MAKEFILE,
         "not e2e and not slow",
@@ -49,7 +53,11 @@ RUN_ELSEWHERE = {
         '-m "not e2e and not slow and not chaos"',
         "the same",
     ),
-    ".venv/bin/python -m pytest tests/e2e/test_browser.py -q": (MAKEFILE, '-m "e2e or slow"', "a part of it"),
+    ".venv/bin/python -m pytest tests/e2e/test_browser.py -q": (
+        MAKEFILE,
+        '-m "e2e or slow or chaos" tests/e2e ',
+        "a part of it",
+    ),
     "cd frontend && npm test": (MAKEFILE, "cd frontend && npm run --silent test\n", "the same"),
     "npm test": (MAKEFILE, "cd frontend && npm run --silent test\n", "the same"),
     "npm run lint": (MAKEFILE, "npm run --silent lint", "'make lint' does"),
@@ -678,8 +686,9 @@ def test_what_is_run_elsewhere_is_run_there(line: str) -> None:
     file, there, _ = RUN_ELSEWHERE[line]
     text = (ROOT / file).read_text(encoding="utf-8")
     if file == MAKEFILE:  # in what CI makes, or a test above
-        lines = [*(ROOT / ".ci/run").read_text(encoding="utf-8").splitlines(), *typed()]
-        made = sorted({line.removeprefix("make ") for line in lines if re.fullmatch(r"make \w+", line)})
-        assert {"test", "lint"} <= set(made)
-        text = what_make_runs(*made)
+        of_ci = re.findall(r"^make (.*)$", (ROOT / ".ci/run").read_text(encoding="utf-8"), flags=re.MULTILINE)
+        made = {word for line in of_ci for word in line.split() if re.fullmatch(r"[a-z][a-z-]*", word)}
+        assert {"test", "lint-python", "lint-page", "test-page"} <= made
+        made |= {line.removeprefix("make ") for line in typed() if re.fullmatch(r"make \w+", line)}
+        text = what_make_runs(*sorted(made))
     assert there in text

@@ -31,7 +31,12 @@ def image_tasks(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start(
-            *flags: str, images: int = 5, conversations: int = 100, evals: int = 1, script: str = "run_image_chat.py"
+            *flags: str,
+            images: int = 5,
+            conversations: int = 100,
+            evals: int = 1,
+            script: str = "run_image_chat.py",
+            forked: bool = True,
         ) -> RunningTask:
             path = tmp_path / "images.parquet"
             if not path.exists():
@@ -50,6 +55,7 @@ def image_tasks(tmp_path: Path) -> Iterator[Start]:
                     *flags,
                 ],
                 script=script,
+                forked=forked,
             )
             return stack.enter_context(task)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from model_chat.router.local_architect import fault_of_port
+from model_chat.tests import preloaded
 from model_chat.tests.ports import own_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,9 +48,10 @@ class RunningTask:
         folder: fresh; Mephisto's data, the conversations and the log go there.
         flags: Hydra overrides.
         script: the run script.
+        forked: from a process that has imported the libraries (:mod:`model_chat.tests.preloaded`); else Python starts.
     """
 
-    def __init__(self, folder: Path, flags: Sequence[str], script: str = "run.py") -> None:
+    def __init__(self, folder: Path, flags: Sequence[str], script: str = "run.py", forked: bool = True) -> None:
         self.folder = folder
         self.port = own_port()
         self.data = folder / "mephisto"
@@ -63,6 +65,7 @@ class RunningTask:
             *flags,
         ]
         self._script = script
+        self._start = preloaded.Popen if forked else subprocess.Popen
         self._signals = 0
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -74,7 +77,7 @@ class RunningTask:
         wait_until(lambda: fault_of_port(str(self.port)) is None, lambda: f"port {self.port} is still taken")
         environment = {**os.environ, "HOME": str(self.folder), "PYTHONWARNINGS": "ignore"}
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = self._start(
                 [sys.executable, self._script, *self._flags],
                 cwd=ROOT,
                 env=environment,

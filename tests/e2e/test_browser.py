@@ -16,7 +16,7 @@ from model_chat.tests.e2e.browser import CuttableProxy, Received, axe_findings
 from model_chat.tests.e2e.running_task import ROOT, RunningTask, wait_until
 
 Start = Callable[..., RunningTask]
-PHONE = {"width": 360, "height": 740}
+SIZES = (1440, 900), (360, 740)
 NO_ANNOTATION = "mephisto.blueprint.annotations_config_path=''"
 ONBOARDING = "mephisto.blueprint.onboarding_qualification=test_onboarding"
 DIALOGS = json.loads((ROOT / "task_config/onboard_task_data.json").read_text(encoding="utf-8"))["dialog"]
@@ -103,7 +103,7 @@ def test_a_worker_goes_from_preview_to_submission_with_a_trained_model(
         "mephisto.blueprint.num_turns=3",
         NO_ANNOTATION,
     ]
-    with RunningTask(tmp_path / "task", flags) as task:
+    with RunningTask(tmp_path / "task", flags, forked=False) as task:
         page = context.new_page()
         page.goto(task.url)
         on_screen(page, "preview")
@@ -216,37 +216,34 @@ def test_onboarding_failed_for_good_is_final_in_every_tab(context: BrowserContex
     wait_until(lambda: task.rows(statuses) == ["rejected"], lambda: task.rows(statuses))
 
 
-@pytest.mark.parametrize("size", [PHONE, {"width": 1440, "height": 900}], ids=["phone", "wide"])
-def test_every_screen_is_accessible_and_fits(browser: Browser, start_task: Start, size: dict[str, int]) -> None:
+def test_every_screen_is_accessible_and_fits(context: BrowserContext, start_task: Start) -> None:
     task = start_task("mephisto.blueprint.num_turns=1", ONBOARDING)
-    context = browser.new_context(viewport=size)  # type: ignore[arg-type]  # a plain dict is what it takes
     page = context.new_page()
 
     def check(screen: str) -> None:
         on_screen(page, screen)
-        assert axe_findings(page) == [], screen
-        overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert overflow <= 0, f"{screen} is {overflow} px too wide"
+        for width, height in SIZES:
+            page.set_viewport_size({"width": width, "height": height})
+            assert axe_findings(page) == [], (screen, width)
+            overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert overflow <= 0, f"{screen} is {overflow} px too wide at {width}"
 
-    try:
-        page.goto(task.url)
-        check("preview")
-        page.goto(task.worker_url("erin"))
-        check("onboarding")
-        fill_onboarding(page, right=True)
-        wait_for_messages(page, 2)
-        check("chat")
-        say(page, "A very long word: " + "Donaudampfschifffahrt" * 12, tick="none_all_good")
-        check("rating")
-        page.get_by_test_id("bucket-none_all_good").check()
-        page.get_by_test_id("rating-0-4").check()
-        page.get_by_test_id("send").click()
-        check("finished")
-        page.get_by_test_id("submit").click()
-        expect(page.get_by_test_id("submitted")).to_be_visible()
-        assert axe_findings(page) == []
-    finally:
-        context.close()
+    page.goto(task.url)
+    check("preview")
+    page.goto(task.worker_url("erin"))
+    check("onboarding")
+    fill_onboarding(page, right=True)
+    wait_for_messages(page, 2)
+    check("chat")
+    say(page, "A very long word: " + "Donaudampfschifffahrt" * 12, tick="none_all_good")
+    check("rating")
+    page.get_by_test_id("bucket-none_all_good").check()
+    page.get_by_test_id("rating-0-4").check()
+    page.get_by_test_id("send").click()
+    check("finished")
+    page.get_by_test_id("submit").click()
+    expect(page.get_by_test_id("submitted")).to_be_visible()
+    assert axe_findings(page) == []
     assert task.wait() == 0, task.log
 
 

@@ -7,7 +7,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import pytest
 
 from model_chat.records.schema import Conversation
 from model_chat.scripts.simulate_workers import Behaviour, simulate
+from model_chat.tests import preloaded
 from model_chat.tests.e2e.running_task import ROOT, RunningTask, make_fixed_model
 
 Start = Callable[..., RunningTask]
@@ -61,7 +61,7 @@ def test_each_pair_gets_exactly_its_conversations_and_the_ranking_is_that_of_the
             assert secret not in packets
     command = [sys.executable, "analysis/compile_results.py", "--results-folders", str(task.chats)]
     command += ["--output-folder", str(tmp_path / "results")]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    preloaded.run(command, cwd=ROOT, check=True, capture_output=True)
     with next((tmp_path / "results").glob("wins_*.csv")).open(encoding="utf-8") as file:
         wins = {(row["model_a"], row["model_b"]): (row["wins_a"], row["wins_b"]) for row in csv.DictReader(file)}
     assert wins == {("a", "b"): ("0", "8"), ("b", "c"): ("0", "6"), ("a", "c"): ("0", "6")}
@@ -131,7 +131,7 @@ def test_each_pair_gets_exactly_its_two_chats_and_a_killed_run_goes_on_with_what
             assert secret not in packets
     command = [sys.executable, "analysis/compile_results.py", "--results-folders", str(again.chats)]
     command += ["--output-folder", str(tmp_path / "results")]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    preloaded.run(command, cwd=ROOT, check=True, capture_output=True)
     with next((tmp_path / "results").glob("wins_*.csv")).open(encoding="utf-8") as file:
         wins = {(row["model_a"], row["model_b"]): (row["wins_a"], row["wins_b"]) for row in csv.DictReader(file)}
     assert wins == {("a", "b"): ("0", "3"), ("b", "c"): ("0", "2"), ("a", "c"): ("0", "2")}

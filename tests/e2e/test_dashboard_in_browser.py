@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from model_chat.tests import preloaded
 from model_chat.tests.e2e.browser import STEP_MILLISECONDS, axe_findings
 
 DESKTOP = {"width": 1440, "height": 900}
@@ -24,7 +25,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("dashboard") / "sample"
     command = [sys.executable, "-m", "model_chat.tests.dashboard.sample", "--live", "--port", "0"]
     command += ["--folder", str(folder), "--conversations", "60"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with preloaded.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             line = next((line for line in process.stdout if "login?token=" in line), "")

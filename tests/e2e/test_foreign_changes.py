@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from model_chat.tests.e2e.browser import LOOK, STEP_MILLISECONDS
 from model_chat.tests.e2e.foreign_changes import CHANGES, script_of
@@ -27,20 +27,32 @@ every_change = pytest.mark.parametrize("change", list(CHANGES))
 
 
 @contextmanager
-def changed_page(browser: Browser, *changes: str, **options: Any) -> Iterator[tuple[Page, list[str]]]:
-    """A page that is changed from outside from its first element on; and the errors in it."""
+def changed_context(browser: Browser, *changes: str, **options: Any) -> Iterator[BrowserContext]:
+    """A context whose pages are changed from outside from their first element on."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce", **options)
+    context.set_default_timeout(STEP_MILLISECONDS)
     for change in changes:
         context.add_init_script(script_of(change))
+    try:
+        yield context
+    finally:
+        context.close()
+
+
+def watched_page(context: BrowserContext) -> tuple[Page, list[str]]:
+    """A new page, and the errors in it."""
     page = context.new_page()
-    page.set_default_timeout(STEP_MILLISECONDS)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if "DOMException" in message.text else None)
-    try:
-        yield page, errors
-    finally:
-        context.close()
+    return page, errors
+
+
+@contextmanager
+def changed_page(browser: Browser, *changes: str) -> Iterator[tuple[Page, list[str]]]:
+    """A page that is changed from outside from its first element on; and the errors in it."""
+    with changed_context(browser, *changes) as context:
+        yield watched_page(context)
 
 
 def scenario(address: str, name: str) -> str:
@@ -58,18 +70,27 @@ def pressed(locator: Locator) -> None:
     locator.dispatch_event("click")
 
 
-def test_every_screen_is_shown(browser: Browser, scripted: str) -> None:
+@pytest.mark.parametrize("phone", [False, True], ids=["computer", "phone"])
+def test_every_screen_is_shown(browser: Browser, scripted: str, phone: bool) -> None:
     failed = {}
-    for name, (script, steps) in LOOK.LOOKS.items():
-        options = {"user_agent": LOOK.IPHONE} if name == "mobile-blocked" else {}
-        with changed_page(browser, "translated whole", "with insertions", **options) as (page, errors):
+    options = {"user_agent": LOOK.IPHONE} if phone else {}
+    with changed_context(browser, "translated whole", "with insertions", **options) as context:
+        page, errors = watched_page(
+            context
+        )  # one for all: a page of its own for each would cost more than what it shows
+        for name, (script, steps) in LOOK.LOOKS.items():
+            if (name == "mobile-blocked") != phone:
+                continue
             page.goto(scenario(scripted, script))
             page.locator(".app").wait_for()
             page.wait_for_timeout(100)
             steps(page)
             page.wait_for_timeout(100)
             if errors or "Something went wrong" in page.locator("body").inner_text():
-                failed[name] = errors
+                failed[name] = [*errors]
+            errors.clear()
+            page.unroute_all()
+            page.evaluate("sessionStorage.clear()")
     assert failed == {}
 
 

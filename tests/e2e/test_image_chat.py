@@ -46,7 +46,7 @@ def images_received(received: Received) -> int:
 def test_a_worker_chats_about_an_image_that_is_there_from_the_first_moment(
     browser: Browser, start_image_task: Start, tmp_path: Path
 ) -> None:
-    task = start_image_task(f"{B}.num_turns=2", images=1, conversations=1)
+    task = start_image_task(f"{B}.num_turns=2", images=1, conversations=1, forked=False)
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     received = Received(context)
     page = context.new_page()

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker
-from model_chat.tests.e2e.running_task import ROOT, RunningTask, make_fixed_model, wait_until
+from model_chat.tests.e2e.running_task import ROOT, RunningTask, wait_until
 from model_chat.tests.e2e.test_wire import DUMMY_ANNOTATION, DUMMY_ONBOARDING, ONBOARDING_ANSWERS
 
 Start = Callable[..., RunningTask]
@@ -129,50 +129,6 @@ def test_two_browsers_at_once_are_in_one_conversation(start_task: Start) -> None
     assert come(task, address("p2")).result == "complete"
     assert task.wait() == 0, task.log
     assert Counter(part["participant"] for part in participations(task)) == {"p1": 1, "p2": 1}
-
-
-@pytest.mark.parametrize(
-    ("query", "what"),
-    [
-        ("?", "does not say who you are"),
-        ("?PROLIFIC_PID={{%PROLIFIC_PID%}}", "placeholder"),
-        ("?PROLIFIC_PID=a&PROLIFIC_PID=b", "twice"),
-        (f"?PROLIFIC_PID={'x' * 300}", "not one that the panel gives"),
-    ],
-)
-def test_an_address_that_names_nobody_uses_no_unit_and_makes_no_record(
-    shared_task: RunningTask, query: str, what: str
-) -> None:
-    before = shared_task.rows("SELECT worker_name FROM workers")
-    outcome = come(shared_task, query)
-    assert what in outcome.result
-    assert outcome.ending is None
-    assert shared_task.rows("SELECT worker_name FROM workers") == before
-    assert shared_task.agent_statuses() == []
-
-
-@pytest.fixture(scope="module")
-def shared_task(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A run in which nobody takes part."""
-    folder = tmp_path_factory.mktemp("shared")
-    make_fixed_model(folder / "models/a")
-    flags = [f"mephisto.blueprint.base_model_folder={folder / 'models'}", *PROLIFIC]
-    with RunningTask(folder / "task", [*flags, 'mephisto.blueprint.conversations_needed_string="a:1"']) as task:
-        yield task
-
-
-def test_the_router_takes_an_address_and_nothing_beside_it(shared_task: RunningTask) -> None:
-    refused = [
-        {"query": "?x", "worker_name": "w"},
-        {"query": "x" * 4097},
-        {"query": "?a\x00"},
-        {"query": 7},
-        {"query": "?x", "visitor": "v" * 300},
-        {"query": "?x", "visitor": ["v"]},
-    ]
-    with httpx.Client(base_url=shared_task.url, trust_env=False, timeout=120) as http:
-        answers = [http.post("request_agent", json={"provider_data": data}).status_code for data in refused]
-    assert answers == [400] * len(refused)
 
 
 def test_who_fails_onboarding_is_screened_out_and_who_is_not_invited_is_blocked(start_task: Start) -> None:

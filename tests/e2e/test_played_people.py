@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import pytest
 
 from model_chat.scripts._played_people import Persona, PlayedPeople
 from model_chat.scripts.simulate_workers import Behaviour, simulate
+from model_chat.tests import preloaded
 from model_chat.tests.e2e.running_task import ROOT, RunningTask
 from model_chat.tests.endpoint_server import reply, serving
 from model_chat.tests.llama_server import GGUF, llama_server
@@ -37,7 +37,7 @@ def people(folder: Path, url: str, **settings: object) -> Iterator[PlayedPeople]
 def compiled(folder: Path, task: RunningTask, *flags: str) -> str:
     command = [sys.executable, "analysis/compile_results.py", "--results-folders", str(task.chats)]
     command += ["--output-folder", str(folder / "results"), "--problem-buckets", "none", "--no-report", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=250).stdout
+    return preloaded.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=250).stdout
 
 
 def test_the_model_speaks_as_the_persona_and_the_record_says_who_played(start_task: Start, tmp_path: Path) -> None:

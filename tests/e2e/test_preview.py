@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from model_chat.tests import preloaded
 from model_chat.tests.e2e.browser import STEP_MILLISECONDS, axe_findings, chromium
 from model_chat.tests.e2e.running_task import ROOT, START_SECONDS
 
@@ -51,7 +52,7 @@ def address(tmp_path: Path, texts: Path) -> Iterator[str]:
     log = tmp_path / "preview.log"
     with (
         log.open("w", encoding="utf-8") as stderr,
-        subprocess.Popen(
+        preloaded.Popen(
             [*command, *flags], cwd=ROOT, env={**os.environ, "HOME": str(home), "TMPDIR": str(tmp_path)}, stderr=stderr
         ) as process,
     ):

@@ -63,6 +63,7 @@ def test_conversations_go_on_over_a_death_and_ctrl_c_leaves_no_process(
             "mephisto.blueprint.annotations_config_path=''",
             "mephisto.blueprint.serving=ray",
         ],
+        forked=False,
     )
     with task:
         assert task.process is not None

@@ -34,7 +34,7 @@ def test_no_key_is_written_printed_or_sent(start_task: Start, models: Path, monk
     monkeypatch.setenv("STUDY_API_KEY", SECRETS["environment"])
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     flags = [f"+mephisto.blueprint.override_opt.api_key={SECRETS['flag']}", "mephisto.log_level=debug"]
-    task = start_task("mephisto.blueprint.num_turns=2", *flags, needed="a:1,b:1")
+    task = start_task("mephisto.blueprint.num_turns=2", *flags, needed="a:1,b:1", forked=False)
     outcomes = asyncio.run(simulate(task.port, 2, [Behaviour()]))
     assert sorted(outcome.result.partition(":")[0] for outcome in outcomes) == ["complete", "incomplete"], task.log
     served = [requests.get(f"{task.url}{name}", timeout=60).text for name in ("", "task_config.json")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from model_chat.tests import preloaded
 from model_chat.tests.e2e.browser import Received, chromium
 from model_chat.tests.e2e.reverse_proxy import caddy, find_nginx, running
 from model_chat.tests.e2e.running_task import ROOT, RunningTask
@@ -196,7 +196,7 @@ def test_a_proxy_that_strips_the_path_works_as_well(browser: Browser, start_task
 def simulated(*arguments: str) -> tuple[int, str]:
     """Run the simulated workers; return the exit code and what they have said of errors."""
     command = [sys.executable, "scripts/simulate_workers.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    done = preloaded.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     return done.returncode, done.stderr
 
 

@@ -107,7 +107,7 @@ def reasons(task: RunningTask) -> Counter[str]:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_lets_five_conversations_finish_and_takes_nobody_new(start_task: Start, signum: int) -> None:
-    task = start_task(TURNS, needed="a:9")
+    task = start_task(TURNS, needed="a:9", forked=False)
 
     async def story() -> tuple[int, list[str]]:
         crowd = Crowd(task)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from model_chat.tests.e2e.browser import axe_findings
 from model_chat.tests.e2e.running_task import RunningTask
@@ -23,28 +23,24 @@ PICTURES = os.environ.get("MODEL_CHAT_PICTURES")
 SIZES = (1280, 800), (390, 780)
 
 
-@pytest.fixture(params=SIZES, ids=["desktop", "phone"])
-def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
-    width, height = request.param
-    fresh = browser.new_context(viewport={"width": width, "height": height})
-    fresh.set_default_timeout(30_000)
-    yield fresh
-    fresh.close()
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of the first size."""
+    width, height = SIZES[0]
+    context = browser.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(30_000)
+    yield context.new_page()
+    context.close()
 
 
 def look_at(page: Page, name: str) -> None:
-    """Check what is on the screen for accessibility, and take a picture of it."""
-    assert axe_findings(page) == []
-    if PICTURES:
-        size = page.viewport_size or {"width": 0}
-        page.screenshot(path=str(Path(PICTURES) / f"{name}-{size['width']}.png"))
-
-
-def look_at_both(page: Page, name: str) -> None:
-    """The same on a desktop and on a phone, where the time is too precious to run twice."""
+    """Check what is on the screen for accessibility, on a phone and on a desktop, and take pictures of it."""
     for width, height in reversed(SIZES):
         page.set_viewport_size({"width": width, "height": height})
-        look_at(page, name)
+        assert axe_findings(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if PICTURES:
+            page.screenshot(path=str(Path(PICTURES) / f"{name}-{width}.png"))
 
 
 def submit(page: Page) -> None:
@@ -60,9 +56,8 @@ def begin(page: Page, task: RunningTask, text: str = "I have a cat.") -> None:
     expect(page.get_by_test_id("message")).to_have_count(4, timeout=60_000)
 
 
-def test_a_study_that_is_stopped_says_so_and_lets_the_worker_submit(start_task: Start, context: BrowserContext) -> None:
+def test_a_study_that_is_stopped_says_so_and_lets_the_worker_submit(start_task: Start, page: Page) -> None:
     task = start_task(NO_ANNOTATION)
-    page = context.new_page()
     begin(page, task)
     task.stop_slowly()
     on_screen(page, "chat")
@@ -78,11 +73,8 @@ def test_a_study_that_is_stopped_says_so_and_lets_the_worker_submit(start_task: 
     assert task.agent_statuses() == ["completed"]
 
 
-def test_a_page_whose_run_is_gone_for_good_ends_with_a_way_to_submit(
-    start_task: Start, context: BrowserContext
-) -> None:
+def test_a_page_whose_run_is_gone_for_good_ends_with_a_way_to_submit(start_task: Start, page: Page) -> None:
     task = start_task(NO_ANNOTATION)
-    page = context.new_page()
     page.clock.install()
     begin(page, task)
     assert task.process is not None
@@ -95,9 +87,8 @@ def test_a_page_whose_run_is_gone_for_good_ends_with_a_way_to_submit(
     submit(page)
 
 
-def test_a_page_that_comes_back_to_a_new_chat_says_so(start_task: Start, context: BrowserContext) -> None:
+def test_a_page_that_comes_back_to_a_new_chat_says_so(start_task: Start, page: Page) -> None:
     task = start_task(NO_ANNOTATION, needed="a:2")
-    page = context.new_page()
     begin(page, task)
     assert task.process is not None
     os.kill(task.process.pid, signal.SIGKILL)
@@ -114,32 +105,28 @@ def test_a_page_that_comes_back_to_a_new_chat_says_so(start_task: Start, context
 
 
 def test_time_that_runs_out_can_be_extended_once_and_then_what_there_is_is_handed_in(
-    start_task: Start, browser: Browser
+    start_task: Start, page: Page
 ) -> None:
     task = start_task(NO_ANNOTATION, "mephisto.blueprint.max_resp_time=15")
-    context = browser.new_context()
-    page = context.new_page()
     begin(page, task)
     page.get_by_test_id("composer").fill("I am not done yet")
     expect(page.get_by_test_id("time-warning")).to_be_visible()
-    look_at_both(page, "more-time")
+    look_at(page, "more-time")
     page.get_by_test_id("more-time").click()
     expect(page.get_by_test_id("more-time")).to_have_count(0)
     expect(page.get_by_test_id("composer")).to_be_focused()
     expect(page.get_by_test_id("composer")).to_have_value("I am not done yet")
     expect(page.get_by_test_id("time-warning")).to_be_visible()  # when there is little left of the time added
-    look_at_both(page, "last-time")
+    look_at(page, "last-time")
     on_screen(page, "timeout")
-    look_at_both(page, "time-up")
+    look_at(page, "time-up")
     submit(page)
-    context.close()
     (chat,) = task.conversations()
     assert chat["reason"].startswith("timeout: ")
 
 
-def test_an_onboarding_that_is_stopped_says_so(start_task: Start, context: BrowserContext) -> None:
+def test_an_onboarding_that_is_stopped_says_so(start_task: Start, page: Page) -> None:
     task = start_task("mephisto.blueprint.onboarding_qualification=test_onboarding")
-    page = context.new_page()
     page.goto(task.worker_url("ann"))
     on_screen(page, "onboarding")
     task.interrupt()

@@ -16,6 +16,7 @@ import psutil
 
 from model_chat.records.schema import Conversation
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, SimulatedWorker, simulate
+from model_chat.tests import preloaded
 from model_chat.tests.e2e.running_task import ROOT, RunningTask, wait_until
 
 Start = Callable[..., RunningTask]
@@ -57,7 +58,7 @@ def test_two_runs_beside_each_other_share_database_and_folder_and_nothing_is_los
     assert Counter(chat["task_name"] for chat in saved) == {"half_one_local": 4, "half_two_local": 4}
     command = [sys.executable, "analysis/compile_results.py", "--results-folders", str(tmp_path / "chats")]
     command += ["--output-folder", str(tmp_path / "results")]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    preloaded.run(command, cwd=ROOT, check=True, capture_output=True)
     with next((tmp_path / "results").glob("worker_results_*.csv")).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["conversations"] for row in rows] == ["2"] * 4

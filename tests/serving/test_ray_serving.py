@@ -78,7 +78,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def options(cluster: Any) -> RayOptions:
     """Two copies of each model, one for each node."""
-    return RayOptions(cluster.address, 2, 0.25, 0.0, 120, TIME_LIMIT, 4)
+    return RayOptions(cluster.address, 2, 0.25, 0.0, 300, TIME_LIMIT, 4)
 
 
 @pytest.fixture(scope="module")
