@@ -33,6 +33,8 @@ READ_AT_START = (
 """How variables begin that an interpreter or a library reads when it starts."""
 SET_AGAIN = ("PYTHONPATH", "PYTHONWARNINGS", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING")
 """Those of them that a forked process can still follow."""
+SET_BY_IMPORTS = ("TORCHINDUCTOR_CACHE_DIR",)
+"""Those that a library sets when a test's module imports it; a command's own import sets them again."""
 
 
 def run(
@@ -146,7 +148,7 @@ def _can_be_forked(args: Any, cwd: Any, environment: dict[str, str]) -> bool:
 
 def _read_at_start(environment: dict[str, str]) -> set[str]:
     names = environment.keys() | ENVIRONMENT.keys()
-    return {name for name in names if name.startswith(READ_AT_START) and name not in SET_AGAIN}
+    return {name for name in names if name.startswith(READ_AT_START) and name not in (*SET_AGAIN, *SET_BY_IMPORTS)}
 
 
 def _umask() -> int:
