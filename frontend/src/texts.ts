@@ -12,7 +12,7 @@ type Judgements = Record<"tie" | "bothBad" | "better" | "slightlyBetter" | "much
 
 /** The texts of a language, as the components use them. */
 export function textsOf({ language, direction, conversationLanguage, page }: Language) {
-  const { fill, number, decimal, time, shortTime } = new Formatter(language);
+  const { fill, number, time, shortTime } = new Formatter(language);
   const {
     header,
     moreTime,
@@ -45,7 +45,6 @@ export function textsOf({ language, direction, conversationLanguage, page }: Lan
     direction,
     conversationLanguage,
     number,
-    decimal,
     header: {
       ...header,
       turns: (done: number, all: number) => fill(header.turns, { done, all }),

@@ -1,8 +1,8 @@
 /** Items of a study flow (docs/study-flow.md): what the server asks, what the worker has entered, and whether that can be sent. */
 
 import { isBlank } from "../lib/visibleText";
+import { Formatter, readLanguage } from "../messages";
 import { isRecord, list, number, text, type Json } from "../protocol";
-import { texts as words } from "../texts";
 
 export const NOT_APPLICABLE = "not_applicable";
 export const SLIDER_MAX = 100;
@@ -250,7 +250,7 @@ function textOf(entered: string, least: number, most: number): Answer {
  * @param decimal - what stands between 1 and 5 in the language of the page: the other sign before three digits may separate
  *   thousands, so "1,000" is no number on an English page, and neither is "1.000" on a German one.
  */
-export function parseNumber(written: string, decimal: string = words.decimal): number | null {
+export function parseNumber(written: string, decimal: string): number | null {
   const plain = written
     .replaceAll(/\p{Nd}/gu, digitOf)
     .replace("٫", ".")
@@ -270,7 +270,7 @@ function digitOf(digit: string): string {
 
 function numberOf(item: ItemOf<"number">, written: string): Answer {
   if (written === "") return NOTHING;
-  const value = parseNumber(written);
+  const value = parseNumber(written, new Formatter(readLanguage(document).language).decimal);
   if (value === null || !Number.isFinite(value)) return wrong("not_a_number");
   const fits = (item.min === null || value >= item.min) && (item.max === null || value <= item.max);
   return fits ? found(value) : wrong("out_of_range");
