@@ -228,14 +228,15 @@ class _Reader:
             self._add((*place, "show_if"), "the chat can't have 'show_if', for every worker has one; remove it")
             raw = {key: value for key, value in raw.items() if key != "show_if"}
         page = None if model is None else self._validated(place, model, raw)
-        self.entries.append(_Entry(place, raw, page, index))
+        entry = _Entry(place, raw, page, index)
+        self.entries.append(entry)
         items: dict[str, list[Item]] = {}
         for name in _ITEM_LISTS:
             if isinstance(raw.get(name), list) and (model is None or name in model.model_fields):
                 items[name] = list(self._read_items((*place, name), raw[name], page))
         if page is None:
             return None
-        page = page.model_copy(update=items)
+        entry.what = page = page.model_copy(update=items)
         if isinstance(page, QuestionsPage | ChatPage) and "options" in page.shuffle:
             for item in page.all_items:
                 if item.options_attribute is not None:

@@ -28,6 +28,7 @@ The others are defined in the module that raises them::
     ├── LockedError                     records.locks
     ├── StackWriteError (OSError)       images.stack
     ├── UnreadableError                 records.reading
+    ├── LogError (ValueError)           records.conversation_logs
     ├── MalformedError (ValueError)     records.legacy
     ├── DamagedJournalError (ValueError)     images._journal
     ├── UnreadablePictureError (ValueError)  images.pictures

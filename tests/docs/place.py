@@ -236,6 +236,11 @@ class Walk:
         with self.types(self.line(start, **placeholders), cwd) as running:
             yield running
 
+    def _has_python_of_the_tests(self) -> bool:
+        """Whether ``python`` is the one that runs the tests, and not that of an environment of the walk's own."""
+        found = shutil.which("python", path=self.environment["PATH"])
+        return found is not None and Path(found).parent.resolve() == Path(sys.executable).parent.resolve()
+
     @contextmanager
     def types(self, line: str, cwd: Path | None = None) -> Iterator[Running]:
         """Type a line, wherever it comes from."""
@@ -252,7 +257,7 @@ class Walk:
             }
             process = (
                 preloaded.Popen([sys.executable, *words], **start)
-                if words
+                if words and self._has_python_of_the_tests()
                 else subprocess.Popen(["bash", "-c", line], preexec_fn=_hear_ctrl_c, **start)
             )
         try:
