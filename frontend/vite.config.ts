@@ -54,6 +54,6 @@ export default defineConfig(({ mode }) => ({
     setupFiles: ["./test/setup.ts"],
     restoreMocks: true,
     // axe takes its time on a busy machine; nothing here tests speed.
-    testTimeout: 30_000,
+    testTimeout: 120_000,
   },
 }));
