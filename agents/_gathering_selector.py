@@ -26,8 +26,8 @@ FileDescriptor = int | HasFileno
 
 SECONDS_BETWEEN = 0.025
 """How often gathered sockets are looked at."""
-ENOUGH = 1.5
-"""Events more, or less, than a stream usually brings between two looks, from which on a socket is read: an end is the last
+ENOUGH = 0.9
+"""Events more, or less, than a stream usually brings between two looks, from which on a socket is read. An end is the last
 token, the reason of the end and, mostly, the usage, at once, and then nothing."""
 SECONDS_KNOWN = 0.2
 """After which it is known how much a stream brings."""

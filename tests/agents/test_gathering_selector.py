@@ -42,6 +42,19 @@ class Rig:
             self.selector.gather(pair[0].fileno(), len(EVENT))
         return pair
 
+    def steady(self, every: int = 1) -> tuple[socket.socket, socket.socket]:
+        """A gathered connection that for long has brought an event at every so many looks, and was read at the last one."""
+        near, far = self.connection(gathered=True)
+        looks, is_read = 0, False
+        while looks < 10 * LOOKS or not is_read or looks % every:
+            if looks % every == 0:
+                far.send(EVENT)
+            looks += 1
+            is_read = bool(self.look())
+            if is_read:
+                near.recv(10_000)
+        return near, far
+
     def ready(self) -> set[int]:
         return {key.fd for key, _ in self.selector.select(0)}
 
@@ -79,20 +92,19 @@ def test_gathered_sockets_are_reported_together_at_the_next_look(rig: Rig) -> No
     assert rig.look() == {one[0].fileno(), other[0].fileno()}
 
 
-def test_events_that_come_one_by_one_wait_for_each_other(rig: Rig) -> None:
-    near, far = rig.connection(gathered=True)
-    for _ in range(2):
-        for _ in range(LOOKS - 1):
-            far.send(EVENT)
-            assert rig.look() == set()
+def test_events_that_come_as_usual_wait_for_each_other(rig: Rig) -> None:
+    near, far = rig.steady()
+    for _ in range(LOOKS - 1):
         far.send(EVENT)
-        assert rig.look() == {near.fileno()}, "they do not wait for ever"
-        assert len(near.recv(10_000)) == LOOKS * len(EVENT)
+        assert rig.look() == set()
+    far.send(EVENT)
+    assert rig.look() == {near.fileno()}, "they do not wait for ever"
+    assert len(near.recv(10_000)) == LOOKS * len(EVENT)
 
 
 def test_events_that_come_together_are_not_kept_waiting(rig: Rig) -> None:
     """The end of a reply is the last token, the reason of the end and the usage."""
-    near, far = rig.connection(gathered=True)
+    near, far = rig.steady()
     far.send(EVENT)
     assert rig.look() == set()
     far.send(2 * EVENT)
@@ -123,11 +135,7 @@ def test_what_a_fast_stream_usually_brings_waits_and_its_end_does_not(rig: Rig) 
 
 
 def test_a_look_that_comes_late_takes_what_has_gathered_for_no_end(rig: Rig) -> None:
-    near, far = rig.connection(gathered=True)
-    for _ in range(2 * LOOKS):
-        far.send(EVENT)
-        if rig.look():
-            near.recv(100_000)
+    _, far = rig.steady()
     far.send(4 * EVENT)
     rig.clock.now += 3 * SECONDS_BETWEEN
     assert rig.look() == set()
@@ -135,7 +143,7 @@ def test_a_look_that_comes_late_takes_what_has_gathered_for_no_end(rig: Rig) -> 
 
 def test_what_nothing_follows_is_read_soon(rig: Rig) -> None:
     """It may be the end of a reply whose server sends one event for all of it."""
-    near, far = rig.connection(gathered=True)
+    near, far = rig.steady(every=3)
     far.send(EVENT)
     for _ in range(STILL_LOOKS):
         assert rig.look() == set()
@@ -145,6 +153,13 @@ def test_what_nothing_follows_is_read_soon(rig: Rig) -> None:
     for _ in range(STILL_LOOKS):
         assert rig.look() == set(), "it waits anew"
         far.send(b"x")
+
+
+def test_a_stream_that_stops_is_read_at_once(rig: Rig) -> None:
+    near, far = rig.steady()
+    far.send(EVENT)
+    assert rig.look() == set()
+    assert rig.look() == {near.fileno()}
 
 
 def test_the_end_of_a_connection_does_not_wait_for_more(rig: Rig) -> None:
