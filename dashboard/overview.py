@@ -40,7 +40,7 @@ def make_overview(
 
     Args:
         live: the run's counters; None for a study that does not run, or not in this process' run.
-        estimates: of :func:`model_chat.dashboard.estimates.estimates`.
+        estimates: of :func:`model_chat.dashboard.estimates.estimates`; none of a blind study.
         now: epoch seconds.
 
     Returns:
@@ -94,7 +94,7 @@ def make_overview(
             {"code": code, "text": names.text(text)}
             for code, text in warnings(study, snapshot, live, left_at, money, target, done, now)
         ],
-        "estimates": [] if study.blind else list(estimates),
+        "estimates": list(estimates),
         "finished_by_hour": _by_hour(finished),
         "searchable": snapshot.searchable,
     }

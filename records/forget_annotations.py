@@ -390,6 +390,6 @@ def _has_words(entry: dict[str, Any]) -> bool:
 
 
 def _emptied(entry: dict[str, Any]) -> dict[str, Any]:
-    """An answer in a judge's log that counts as given and as cost, and says nothing."""
+    """An answer in a judge's log that counts as given and as cost, and whose text is gone."""
     emptied = dict.fromkeys(("boxes", "answers", "ratings"))
     return {**entry, **emptied, "missing": FORGOTTEN, "is_final": True}

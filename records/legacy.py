@@ -91,7 +91,7 @@ def ending_of(raw: Mapping[str, Any]) -> str | None:
 
 
 def described(raw: object, key: str) -> Any:
-    """What a saved conversation's description of its task has under a key; None where it says nothing."""
+    """What a saved conversation's description of its task has under a key; None where the key is not there."""
     task = raw.get("task_description") if isinstance(raw, Mapping) else None
     return task.get(key) if isinstance(task, Mapping) else None
 

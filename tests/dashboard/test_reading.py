@@ -170,6 +170,12 @@ def test_the_fee_of_the_panel_is_part_of_what_is_spent_and_planned(sample: Sampl
     assert (money["currency"], money["spent"], money["planned"]) == ("GBP", 0.65, 26.0)
 
 
+def test_nobody_is_here_while_the_study_does_not_run(sample: SampleStudy) -> None:
+    sample.chat()
+    workers = overview_of(sample)["workers"]
+    assert [workers[name] for name in ("chatting", "onboarding", "waiting")] == [0, 0, 0]
+
+
 def test_cells_of_a_design_and_models_within_it(sample: SampleStudy) -> None:
     for level in ("warm", "warm", "cold"):
         sample.chat(f"w-{sample.number}", conditions={"prompt": level})
@@ -409,7 +415,7 @@ def test_compared_replies_are_shown_with_the_pick(sample: SampleStudy, serve: Se
 
 def test_a_blind_study_names_no_model_and_no_condition_anywhere(sample: SampleStudy, serve: Serve) -> None:
     secret = {"prompt": "secretwarm"}
-    for number in range(12):
+    for number in range(40):  # enough for estimates, if there were any
         model = ("secretalpha", "secretbeta")[number % 2]
         sample.chat(f"w{number}", model=model, conditions=secret, rating=1 + number % 5)
     sample.chat("f", model="secretalpha", reason="model failed: secretalpha returned no text", rating=None)
@@ -430,7 +436,7 @@ def test_a_blind_study_names_no_model_and_no_condition_anywhere(sample: SampleSt
 
     wanted = {"prompt=secretwarm": 20}
     client = serve(Watched(sample.info(blind=True, by_cell=True, wanted=wanted), Named())).client(Role.PAY)
-    paths = ["overview", "conversations?limit=200", "audit", *(f"conversations/a{number}" for number in range(1, 15))]
+    paths = ["overview", "conversations?limit=200", "audit", *(f"conversations/a{number}" for number in range(1, 43))]
     shown = [client.http.get(f"api/studies/study_local/{path}").text for path in paths]
     with client.http.stream("GET", "api/studies/study_local/events") as stream:
         lines = stream.iter_lines()
@@ -443,7 +449,7 @@ def test_a_blind_study_names_no_model_and_no_condition_anywhere(sample: SampleSt
     assert set(client.get("conversations")["facets"]["model"]) >= {"model 1", "model 2"}
     failed = client.get("conversations?status=failed")["items"][0]
     assert failed["reason"] == f"model failed: {failed['model']} returned no text"
-    assert client.get(f"conversations?model={failed['model']}")["total"] == 7
+    assert client.get(f"conversations?model={failed['model']}")["total"] == 21
     assert client.get("conversations?q=secretalpha")["total"] == 0
     assert client.get("conversations?model=secretalpha")["total"] == 0
 
