@@ -25,7 +25,7 @@ export PYTHONUNBUFFERED := 1
 # Tests start hundreds of Pythons: each would compile this repository anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup setup-dev setup-python setup-page models run image image-models test test-page test-unit test-e2e coverage chaos lint lint-python lint-page bench clean
+.PHONY: setup setup-dev setup-python setup-page models run image image-models test test-page test-unit test-e2e coverage chaos lint lint-python lint-page bench goals clean
 
 setup:
 	@[ -n "$(PYTHON)" ] || { echo "$(NO_PYTHON)" >&2; exit 1; }
@@ -108,6 +108,20 @@ bench: setup-dev models
 	$(VENV)/python benchmarks/acceptability.py
 	$(VENV)/python benchmarks/many_workers.py --workers 1,16
 	$(VENV)/python benchmarks/ray_overhead.py
+
+# The figures of the table of goals in docs/performance.md that benchmarks give: about half an hour, with no other work beside it.
+goals: setup-dev models
+	@git describe --always --dirty
+	@$(VENV)/python -c "import time; import model_chat.model_chat_blueprint; print(f'import of the blueprint: {time.process_time():.1f} s of CPU time')"
+	$(VENV)/python benchmarks/many_workers.py --workers 64,128
+	$(VENV)/python benchmarks/many_workers.py --workers 64 --think-time 1
+	$(VENV)/python benchmarks/many_workers.py --workers 64 --think-time 1 --flow-items 30
+	$(VENV)/python benchmarks/endpoints.py --rounds 2
+	$(VENV)/python benchmarks/streaming.py --turns 8
+	$(VENV)/python benchmarks/shared_weights.py
+	$(VENV)/python benchmarks/compile_results.py --conversations 2,20 --sources files
+	$(VENV)/python benchmarks/compile_results.py --conversations 14286 --sources files --runs 1 --comparisons
+	$(VENV)/python benchmarks/dashboards.py --rounds 2
 
 clean:
 	rm -rf .venv build frontend/dist frontend/node_modules router/node_modules .mypy_cache .ruff_cache .pytest_cache .coverage*
