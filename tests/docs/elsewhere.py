@@ -6,6 +6,7 @@ MAKEFILE, SETUP = "Makefile", "scripts/setup_env.py"
 RUN_ELSEWHERE = {
     "make lint": (".ci/run", " lint-python lint-page ", "CI's first command, in its two parts"),
     "make test": (".ci/run", "PAGE_IS_TESTED=1 test\n", "CI's second command; the page's own tests are in the first"),
+    "make COVERAGE= test": (".ci/run", "make COVERAGE= PAGE_IS_TESTED=1 test\n", "CI's second command"),
     "make chaos": (
         MAKEFILE,
         'or chaos" tests/e2e tests/chaos ',

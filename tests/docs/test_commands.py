@@ -76,3 +76,13 @@ def test_what_is_run_elsewhere_is_run_there(line: str) -> None:
         made |= {line.removeprefix("make ") for line in typed() if re.fullmatch(r"make \w+", line)}
         text = what_make_runs(*sorted(made))
     assert there in text
+
+
+def test_make_test_prints_branch_coverage_unless_told_otherwise_and_repeated_tests_do_not_change_it() -> None:
+    measured = what_make_runs("test")
+    assert measured.count("--cov ") == 1
+    quick, repeated = next(line for line in measured.splitlines() if "--cov " in line).split("||")
+    assert "--cov " in quick
+    assert "--last-failed" in repeated
+    assert re.search(r"--cov .*\n\S*coverage report ", measured)
+    assert "cov" not in what_make_runs("COVERAGE=", "test")
