@@ -14,8 +14,11 @@ ARGS ?=
 JOBS ?= 3
 # Whole tasks with browsers and models, which wait for each other half of the time.
 TASK_JOBS ?= 4
+# The quick tests are measured for branch coverage, which costs some two fifths more of their CPU time:  make COVERAGE= test
+COVERAGE ?= yes
 PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
-# Tests that fail on a busy machine are repeated once, one after the other; their names stay in the output.
+# Tests that fail on a busy machine are repeated once, one after the other; their names stay in the output. The repeat is not
+# measured, so what the whole run has measured stays.
 REPEATED := ✗ The failed tests above are repeated alone. One that passes only now has a fault: report it.
 tests = $(PYTEST) $(1) $(2) || { echo "$(REPEATED)" >&2; $(PYTEST) $(1) --last-failed --last-failed-no-failures none; }
 # Where these tests are: each process that runs tests imports all files that it is given, which takes longer for all of them.
@@ -25,7 +28,7 @@ export PYTHONUNBUFFERED := 1
 # Tests start hundreds of Pythons: each would compile this repository anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup setup-dev setup-python setup-page models run image image-models test test-page test-unit test-e2e coverage chaos lint lint-python lint-page bench goals clean
+.PHONY: setup setup-dev setup-python setup-page models run image image-models test test-page test-unit test-e2e chaos lint lint-python lint-page bench goals clean
 
 setup:
 	@[ -n "$(PYTHON)" ] || { echo "$(NO_PYTHON)" >&2; exit 1; }
@@ -64,7 +67,8 @@ image: image-models
 # With PAGE_IS_TESTED the page's own tests are left to who has run them already.
 test: setup-dev
 	@$(MAKE) --no-print-directory -j2 models $(if $(PAGE_IS_TESTED),,test-page)
-	$(call tests,-m "not e2e and not slow and not chaos",-n $(JOBS) --dist worksteal)
+	$(call tests,-m "not e2e and not slow and not chaos",-n $(JOBS) --dist worksteal $(if $(COVERAGE),--cov --cov-report=))
+	$(if $(COVERAGE),@$(VENV)/coverage report | sed -e '/skipped due to/d' -e '/^$$/d')
 	$(call tests,$(TASK_TESTS),-n $(TASK_JOBS) --dist loadfile)
 
 test-page: setup-page
@@ -72,10 +76,6 @@ test-page: setup-page
 
 test-unit: setup-dev
 	$(PYTEST) -n $(JOBS) --dist worksteal -m "not e2e and not slow and not chaos"
-
-# Branch coverage of the quick tests. Apart from make test, since it takes half as long again.
-coverage: setup-dev models
-	$(PYTEST) -n $(JOBS) --dist worksteal --cov --cov-report=term -m "not e2e and not slow and not chaos"
 
 # Everything that can break, breaks: half an hour; MODEL_CHAT_CHAOS_KILLS=5 makes it shorter.
 chaos: setup-dev

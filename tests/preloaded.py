@@ -3,7 +3,8 @@
 :class:`Popen` and :func:`run` are those of :mod:`subprocess`. ``[sys.executable, "run.py", …]``, ``[sys.executable, "-m",
 …]`` and ``[sys.executable, "-c", …]`` are forked from :mod:`model_chat.tests.preloading`, one process for each process of
 pytest, which has imported third-party packages and nothing of model_chat, mephisto or parlai. Everything else is started
-as ever: other programs and options of Python, another locale, and what is measured for coverage.
+as ever: other programs and options of Python, and another locale. Where pytest is measured for coverage, so are forked
+commands that run this repository's files, and not a copy's.
 
 What differs from a start: ``/proc/PID/cmdline`` and ``environ`` are those of the process that was forked, its parent
 process is not pytest (``os.waitpid`` and ``ps --ppid``), and packages in ``sys.modules`` that the command has not asked
@@ -93,6 +94,7 @@ class Popen(subprocess.Popen[Any]):
                 "cwd": os.fspath(cwd or Path.cwd()),
                 "environment": environment,
                 "umask": _umask(),
+                "measured": _measured(environment),
                 "new_session": start_new_session,
                 "descriptors": [0, 1, 2, *pass_fds],
             }
@@ -149,6 +151,14 @@ def _can_be_forked(args: Any, cwd: Any, environment: dict[str, str]) -> bool:
 def _read_at_start(environment: dict[str, str]) -> set[str]:
     names = environment.keys() | ENVIRONMENT.keys()
     return {name for name in names if name.startswith(READ_AT_START) and name not in (*SET_AGAIN, *SET_BY_IMPORTS)}
+
+
+def _measured(environment: dict[str, str]) -> str | None:
+    """How this process is measured for coverage, unless the command imports another model_chat."""
+    current = sys.modules["coverage"].Coverage.current() if "coverage" in sys.modules else None
+    if current is None or environment.get("PYTHONPATH") != ENVIRONMENT.get("PYTHONPATH"):
+        return None
+    return str(current.config.serialize())
 
 
 def _umask() -> int:

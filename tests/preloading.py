@@ -126,11 +126,20 @@ def become(
     given = [Path(place).absolute().as_posix() for place in pythonpath.split(os.pathsep) if place]
     installed = [place for place in sys.path if place not in given]
     theirs = [str(Path(place).absolute()) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    if request["measured"]:
+        _measure(request["measured"])
     args: list[str] = request["args"]
     sys.orig_argv[:] = args
     first = {"-m": str(Path.cwd()), "-c": ""}.get(args[1], str(Path(args[1]).resolve().parent))
     sys.path[:] = [first, *theirs, *installed]
     return _program(args)
+
+
+def _measure(config: str) -> None:
+    """Measure this process for coverage as the one that asked is measured; its data are saved at its end."""
+    os.environ["COVERAGE_PROCESS_CONFIG"] = config
+    importlib.import_module("coverage").process_startup()
+    del os.environ["COVERAGE_PROCESS_CONFIG"]
 
 
 def _place(descriptors: list[int], numbers: list[int]) -> None:

@@ -1,6 +1,6 @@
 """Links, files and flags that README.md and docs/ name are there, and errors that they quote are said.
 
-Their commands are typed in tests/docs/test_commands.py; of those that need what no test has, the arguments are checked here.
+Their commands are typed in tests/docs; of those that need what no test has, the arguments are checked here.
 """
 
 from __future__ import annotations

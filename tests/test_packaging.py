@@ -1,6 +1,6 @@
 """What is shipped is whole: source distribution, wheel, and the description of the container.
 
-That the wheel runs the task from another folder: tests/docs/test_commands.py, as docs/installing.md has it.
+That the wheel runs the task from another folder: tests/docs/test_pages_about_running.py, as docs/installing.md has it.
 """
 
 from __future__ import annotations

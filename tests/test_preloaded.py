@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import coverage
 import pytest
 
 from model_chat.tests import preloaded
@@ -164,3 +165,27 @@ def test_a_folder_that_is_missing_is_an_error_as_ever(tmp_path: Path) -> None:
 
 def test_a_script_that_is_missing_is_an_error_as_ever() -> None:
     assert preloaded.run([sys.executable, "none.py"], stderr=subprocess.DEVNULL).returncode == 2
+
+
+@pytest.mark.parametrize("of_a_copy", [False, True])
+def test_a_command_is_measured_for_coverage_where_pytest_is_unless_it_runs_a_copy(
+    program: Path, tmp_path: Path, of_a_copy: bool
+) -> None:
+    measured = coverage.Coverage(data_file=str(tmp_path / "data"), source=[str(program.parent)], config_file=False)
+    measured.set_option("run:parallel", True)
+    measured.start()
+    try:
+        copy = {"PYTHONPATH": str(tmp_path)} if of_a_copy else {}
+        done = preloaded.run(
+            [sys.executable, program], cwd="/", env={**os.environ, **copy}, input="", capture_output=True, text=True
+        )
+    finally:
+        measured.stop()
+    assert "COVERAGE_PROCESS" not in done.stdout, "its own commands are not measured"
+    assert done.stderr.endswith("wrong\n"), "no warning"
+    lines: set[int] = set()
+    for file in tmp_path.glob("data.*"):
+        data = coverage.CoverageData(str(file))
+        data.read()
+        lines |= set(data.lines(str(program.resolve())) or ())
+    assert (len(lines) > 10) is not of_a_copy

@@ -18,8 +18,8 @@ from model_chat.conversation.study_flow import FlowOptions
 from model_chat.launch.design_checks import items_before_chat
 from model_chat.records.schema import Completion
 from model_chat.tests.designs import design_of, quota_of
+from model_chat.tests.scripted_chats import Contexts
 from model_chat.tests.scripted_human import ScriptedHuman, chat_options, message, play, rating
-from model_chat.tests.test_worlds import Contexts
 from model_chat.worlds import ModelChatWorld, make_world
 
 MODEL = "secret-nickname/v2"

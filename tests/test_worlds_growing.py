@@ -19,8 +19,8 @@ from model_chat.records.schema import Completion
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.parlai_agents import RAISE, ScriptedAgent
+from model_chat.tests.scripted_chats import WHOLE, Contexts, begin, chat
 from model_chat.tests.scripted_human import MODEL_FILE, NICKNAME, ScriptedHuman, chat_options, message, play, rating
-from model_chat.tests.test_worlds import WHOLE, Contexts, begin, chat
 from model_chat.worlds import ModelChatWorld, make_world
 
 

@@ -23,10 +23,10 @@ from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.records.schema import Completion, Conversation
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
+from model_chat.tests.compared_models import NamedAgent, SeedContexts
 from model_chat.tests.designs import design_of, quota_of
 from model_chat.tests.parlai_agents import RAISE
 from model_chat.tests.scripted_human import SHORT_CHAT, ScriptedHuman, message, play
-from model_chat.tests.test_worlds_comparing import NamedAgent, SeedContexts
 from model_chat.worlds import ChatOptions, ModelChatWorld, make_world
 
 QUESTIONS = ("Who was kinder?", "Who knew more?")

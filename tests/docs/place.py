@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
 from model_chat.scripts.make_demo_models import install, make_blender_tiny
 from model_chat.tests import preloaded
@@ -278,6 +280,11 @@ class Walk:
             running.hears("The task is up")
             assert '<div id="root">' in fetch(f"http://localhost:{self.port}/")
             return running.stop(code)
+
+
+def walks(page: str) -> pytest.MarkDecorator:
+    """The page that a test walks through."""
+    return pytest.mark.parametrize("walk", [page], indirect=True)
 
 
 def _words_of(line: str) -> list[str]:

@@ -13,7 +13,7 @@ from model_chat.mephisto_task.task_runner import NO_MORE_WORK
 from model_chat.quality.blocks import has_no_more_work, platform_id
 from model_chat.tests.designs import design_of, quota_of
 from model_chat.tests.mephisto_run import Run
-from model_chat.tests.mephisto_task.test_task_runner import Stage
+from model_chat.tests.mephisto_task.stage import Stage
 from model_chat.tests.scripted_human import NICKNAME
 
 BLOCK = "blocked"

@@ -20,8 +20,8 @@ from model_chat.model_chat_blueprint import FRONTEND_DIST
 from model_chat.router.addresses import faults_of_addresses
 from model_chat.router.local_architect import TaskLocalArchitectArgs
 from model_chat.router.public_address import parse_public_url
+from model_chat.tests.router.running_router import asks_for_work, hears_from, live, router
 from model_chat.tests.router.test_local_architect import Served
-from model_chat.tests.router.test_router_limits import asks_for_work, hears_from, live, router
 
 PUBLIC = "https://study.lab.example/pets/"
 HOST, ORIGIN = "study.lab.example", "https://study.lab.example"

@@ -13,8 +13,8 @@ import pytest
 import requests
 from websockets.sync.client import ClientConnection, connect
 
+from model_chat.tests.router.running_router import router
 from model_chat.tests.router.test_local_architect import Served, packets, settle
-from model_chat.tests.router.test_router_limits import router
 
 SAID = "client_bound_live_update"
 

@@ -15,29 +15,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from model_chat.tests.mephisto_run import Run
+from model_chat.tests.router.running_router import LIVE, SAID
 from model_chat.tests.router.test_local_architect import Served, arrived, make_architect, packets, settle
 
 VICTIM = "7"
-LIVE = "mephisto_bound_live_update"
-SAID = "client_bound_live_update"
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("router")
-    architect = make_architect(Run(folder), folder / "build")
-    architect.prepare()
-    architect.deploy()
-    try:
-        yield Served(architect)
-    finally:
-        architect.shutdown()
-
-
-@pytest.fixture
-def operator(served: Served) -> Iterator[ClientConnection]:
-    with served.operator() as connection:
-        yield connection
 
 
 @pytest.fixture
