@@ -116,9 +116,7 @@ def replay_reports(lines: list[list[Any]]) -> tuple[set[Place], set[Place], set[
     return held, finished, open_question
 
 
-@pytest.mark.parametrize(
-    ("action", "names", "least"), [(die_before, CHANGES, 60), (die_in_the_middle, ("write",), 15)]
-)
+@pytest.mark.parametrize(("action", "names", "least"), [(die_before, CHANGES, 60), (die_in_the_middle, ("write",), 15)])
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_crash_at_any_disk_call_loses_nothing_that_was_confirmed(
     tmp_path: Path, action: Callable[..., None], names: Sequence[str], least: int
