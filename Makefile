@@ -12,6 +12,7 @@ VENV := .venv/bin
 ARGS ?=
 # So many quick tests run beside each other, more than two cores can: a third of their time they wait for something.
 JOBS ?= 3
+QUICK_TESTS = -m "not e2e and not slow and not chaos" --ignore=tests/e2e --ignore=tests/chaos
 # Whole tasks with browsers and models, which wait for each other half of the time.
 TASK_JOBS ?= 4
 PYTEST := $(VENV)/python -m pytest --durations=15 --durations-min=2
@@ -64,18 +65,18 @@ image: image-models
 # With PAGE_IS_TESTED the page's own tests are left to who has run them already.
 test: setup-dev
 	@$(MAKE) --no-print-directory -j2 models $(if $(PAGE_IS_TESTED),,test-page)
-	$(call tests,-m "not e2e and not slow and not chaos",-n $(JOBS) --dist worksteal)
+	$(call tests,$(QUICK_TESTS),-n $(JOBS) --dist worksteal)
 	$(call tests,$(TASK_TESTS),-n $(TASK_JOBS) --dist loadfile)
 
 test-page: setup-page
 	@cd frontend && npm run --silent test
 
 test-unit: setup-dev
-	$(PYTEST) -n $(JOBS) --dist worksteal -m "not e2e and not slow and not chaos"
+	$(PYTEST) -n $(JOBS) --dist worksteal $(QUICK_TESTS)
 
 # Branch coverage of the quick tests. Apart from make test, since it takes half as long again.
 coverage: setup-dev models
-	$(PYTEST) -n $(JOBS) --dist worksteal --cov --cov-report=term -m "not e2e and not slow and not chaos"
+	$(PYTEST) -n $(JOBS) --dist worksteal --cov --cov-report=term $(QUICK_TESTS)
 
 # Everything that can break, breaks: half an hour; MODEL_CHAT_CHAOS_KILLS=5 makes it shorter.
 chaos: setup-dev

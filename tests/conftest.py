@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from model_chat.tests.mephisto_run import Run
 
 # The same examples in every run: a search for new ones belongs to whoever changes the code, not to whoever merges it.
-hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("fixed", max_examples=50, derandomize=True, deadline=None)
 hypothesis.settings.load_profile("fixed")
 
 MEMORY = "/dev/shm"
