@@ -190,6 +190,13 @@ class Walk:
         agent = f"{HuggingFaceChatAgent.__module__}:{HuggingFaceChatAgent.__name__}"
         self.has_model(nickname, {"model": agent, "hf_model": ".", "dict_lower": False}, made)
 
+    def has_fixed_models(self, folder: Path) -> None:
+        """Let each model of a study that new_study.py has made always say the same: the README's walk has it chat."""
+        files = list(folder.glob("*/model.opt"))
+        assert files
+        for file in files:
+            file.write_text('{"model": "fixed_response", "fixed_response": "I see."}', encoding="utf-8")
+
     def has_parlai_model(self, nickname: str) -> None:
         """Put ParlAI's own model of the demo there, hardly trained."""
         (self.copy / "models" / nickname).mkdir(parents=True)

@@ -129,6 +129,7 @@ def test_installing(walk: Walk) -> None:
     said = walk.run("python -m model_chat.scripts.make_demo_models", cwd=studies)
     assert said.count(f"already there ({studies}/models/") == 2
     walk.run("python -m model_chat.scripts.new_study my_study", cwd=studies)
+    walk.has_fixed_models(studies / "my_study/models")
     walk.opens("python -m model_chat.run conf=my_study", cwd=studies)
     said = walk.run("python -m model_chat.run", cwd=studies)
     assert f"task_dir={installed}" in said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
 
 from model_chat.configuration.text_files import load_texts
 from model_chat.configuration.worker_texts import worker_text
@@ -76,9 +75,9 @@ def test_onboarding(walk: Walk) -> None:
 
 
 @walks("docs/study-flow.md")
-def test_study_flow(walk: Walk, tiny_chat_model: Path) -> None:
+def test_study_flow(walk: Walk) -> None:
     assert "my_survey/texts/study_flow.yaml" in walk.run("python scripts/new_study.py my_survey --flow")
-    walk.has_chat_model("demo/smollm2", tiny_chat_model)
+    walk.has_fixed_models(walk.copy / "my_survey/models")
     with walk.runs("python scripts/preview.py --config my_survey") as preview:
         assert '<div id="root">' in fetch(preview.hears(r"Preview: (http\S+)"))
         preview.stop(0)
@@ -96,10 +95,10 @@ def test_study_flow(walk: Walk, tiny_chat_model: Path) -> None:
 
 
 @walks("docs/study-design.md")
-def test_study_design(walk: Walk, tiny_chat_model: Path) -> None:
+def test_study_design(walk: Walk) -> None:
     assert "my_design/design.yaml" in walk.run("python scripts/new_study.py my_design --design --flow")
     assert (walk.copy / "conf/my_design.yaml").read_text(encoding="utf-8").count("my_design/design.yaml") == 1
-    walk.has_chat_model("demo/smollm2", tiny_chat_model)  # whose folder the study's models name
+    walk.has_fixed_models(walk.copy / "my_design/models")
     (design,) = re.findall(
         r"<!-- example: worked design -->\n```yaml\n(.*?)```", (ROOT / walk.page).read_text(encoding="utf-8"), re.DOTALL
     )
