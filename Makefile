@@ -12,6 +12,7 @@ VENV := .venv/bin
 ARGS ?=
 # So many quick tests run beside each other, more than two cores can: a third of their time they wait for something.
 JOBS ?= 3
+QUICK_TESTS = -m "not e2e and not slow and not chaos" --ignore=tests/e2e --ignore=tests/chaos
 # Whole tasks with browsers and models, which wait for each other half of the time.
 TASK_JOBS ?= 4
 # The quick tests are measured for branch coverage, which costs some two fifths more of their CPU time:  make COVERAGE= test
@@ -67,7 +68,7 @@ image: image-models
 # With PAGE_IS_TESTED the page's own tests are left to who has run them already.
 test: setup-dev
 	@$(MAKE) --no-print-directory -j2 models $(if $(PAGE_IS_TESTED),,test-page)
-	$(call tests,-m "not e2e and not slow and not chaos",-n $(JOBS) --dist worksteal $(if $(COVERAGE),--cov --cov-report=))
+	$(call tests,$(QUICK_TESTS),-n $(JOBS) --dist worksteal $(if $(COVERAGE),--cov --cov-report=))
 	$(if $(COVERAGE),@$(VENV)/coverage report | sed -e '/skipped due to/d' -e '/^$$/d')
 	$(call tests,$(TASK_TESTS),-n $(TASK_JOBS) --dist loadfile)
 
@@ -75,7 +76,7 @@ test-page: setup-page
 	@cd frontend && npm run --silent test
 
 test-unit: setup-dev
-	$(PYTEST) -n $(JOBS) --dist worksteal -m "not e2e and not slow and not chaos"
+	$(PYTEST) -n $(JOBS) --dist worksteal $(QUICK_TESTS)
 
 # Everything that can break, breaks: half an hour; MODEL_CHAT_CHAOS_KILLS=5 makes it shorter.
 chaos: setup-dev

@@ -286,7 +286,7 @@ function reportError(address, agentId, data) {
 
 const app = express();
 const server = http.createServer(
-  { maxHeaderSize: 16384, connectionsCheckingInterval: 5_000 },
+  { maxHeaderSize: 16384, connectionsCheckingInterval: Math.min(5, LIMITS.secondsForHeaders) * 1000 },
   (request, response) => {
     if (!isOnlyRequestOf(request.socket, response)) return;
     request.url = withoutPrefix(request.url);

@@ -31,7 +31,7 @@ from model_chat.tests.scripted_human import BUCKETS, message
 
 EXAMPLES = int(os.environ.get("MODEL_CHAT_FUZZ_EXAMPLES", "0"))
 FUZZ = settings(
-    max_examples=EXAMPLES or 100,
+    max_examples=EXAMPLES or 40,
     derandomize=not EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -25,7 +25,7 @@ from model_chat.tests.dashboard.sample import MadeUpRun, SampleStudy
 from model_chat.tests.test_fuzz import ANYTHING, EXAMPLES
 from model_chat.tests.test_fuzz import FUZZ as LONGER
 
-FUZZ = settings(LONGER, max_examples=EXAMPLES or 40)
+FUZZ = settings(LONGER, max_examples=EXAMPLES or 20)
 STUDY = "api/studies/study_local"
 
 SPEAKERS = st.sampled_from(["user", "assistant", "system", "human", "gpt", "tool", "", "Alice", "Bob"]) | ANYTHING

@@ -51,7 +51,7 @@ from model_chat.tests.designs import MIXED, design_of
 from model_chat.tests.test_fuzz import ANYTHING, EXAMPLES
 from model_chat.tests.test_fuzz import FUZZ as LONGER
 
-FUZZ = settings(LONGER, max_examples=EXAMPLES or 40)
+FUZZ = settings(LONGER, max_examples=EXAMPLES or 20)
 FLOW = """
 pages:
   - {id: consent, kind: consent, text: Consent.}

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from model_chat.agents.image_seq import Eyes, cells_of, naming_loss, pixels_of
 from model_chat.tasks.shapes.scenes import draw, make_scene
 
 
@@ -131,6 +130,8 @@ def test_a_side_too_small_for_the_grid_is_refused(model_file: Path) -> None:
 
 
 def test_naming_what_a_cell_shows_is_learned() -> None:
+    from model_chat.agents.image_seq import Eyes, cells_of, naming_loss, pixels_of
+
     torch.manual_seed(0)
     scenes = [make_scene("train", number) for number in range(24)]
     pixels = torch.stack([pixels_of(draw(scene), 48) for scene in scenes])

@@ -11,7 +11,6 @@ import pytest
 import torch
 from parlai.core.agents import create_agent_from_shared
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForMaskedLM
 
 from model_chat.errors import ConfigurationError
 from model_chat.tests.agents import tiny_models
@@ -182,6 +181,8 @@ def no_tokenizer(folder: Path) -> None:
 
 def a_model_that_fills_gaps(folder: Path) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    from transformers import BertConfig, BertForMaskedLM
+
     BertForMaskedLM(BertConfig(vocab_size=100, max_position_embeddings=4096, **sizes)).save_pretrained(folder)
 
 

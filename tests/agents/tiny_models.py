@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from parlai.core.agents import create_agent
 from parlai.core.params import ParlaiParser
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+if TYPE_CHECKING:  # it takes seconds, and each process that runs tests imports this module
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 AGENT = "model_chat.agents.hugging_face:HuggingFaceChatAgent"
 TURN_END, TURN_START, TEXT_END = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
@@ -29,6 +31,8 @@ ALTERNATING = (
 
 def tokenizer(template: str | None = CHATML, eos: str = TURN_END) -> PreTrainedTokenizerFast:
     """One token a character, one for "qz" (GGUF files must have a merge), and three marks; ``<|im_end|>`` has the id 0."""
+    from transformers import PreTrainedTokenizerFast
+
     vocabulary = {token: at for at, token in enumerate([*MARKS, *LETTERS, "qz"])}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[("q", "z")]))
     backend.decoder = decoders.Fuse()
@@ -44,6 +48,8 @@ def tokenizer(template: str | None = CHATML, eos: str = TURN_END) -> PreTrainedT
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token a byte, as tokenizers have for letters that they know no word of, and the marks."""
+    from transformers import PreTrainedTokenizerFast
+
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE(vocab={token: at for at, token in enumerate([*MARKS, *letters])}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -57,6 +63,8 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 def llama(seed: int = 0, context: int = 4096, **changes: Any) -> LlamaForCausalLM:
     """A Llama of two layers whose large random weights make its choices depend on all that it has read."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.manual_seed(seed)
     sizes: dict[str, Any] = {
         "vocab_size": len(MARKS) + len(LETTERS) + 1,

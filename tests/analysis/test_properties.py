@@ -31,7 +31,7 @@ CONVERSATIONS = st.lists(
     min_size=1,
     max_size=10,
 )
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def compiled(folder: Path, contents: list[dict[str, Any]], order: list[int]) -> tuple[pd.DataFrame, Summary]:

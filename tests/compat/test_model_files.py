@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from parlai.agents.rag import rag
 from parlai.core import torch_agent
 from parlai.core.opt import Opt
 
@@ -85,6 +84,8 @@ def test_a_damaged_file_is_not_tried_as_a_pickle(tmp_path: Path) -> None:
 
 
 def test_retrieval_models_have_the_same_patch() -> None:
+    from parlai.agents.rag import rag  # seconds, of each process that imports this file
+
     assert type(rag.torch).__name__ == type(torch_agent.torch).__name__ == "_TorchThatLoadsWeights"
     assert torch_agent.torch.Tensor is torch.Tensor
 

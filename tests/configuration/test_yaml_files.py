@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from model_chat.configuration.diagnosis import diagnose
 from model_chat.configuration.hydra import register
@@ -66,19 +66,24 @@ def faults(place: Path, *words: str, **files: str) -> list[str]:
     return list(error.value.faults)
 
 
-@pytest.mark.parametrize("written", WRITTEN)
-def test_text_stays_text_in_a_file(tmp_path: Path, written: str) -> None:
-    lines = f"  task: {{task_name: {written}, task_title: {written}}}\n"
-    lines += f"  blueprint: {{onboarding_qualification: {written}}}\n"
+@pytest.mark.parametrize("at", range(0, len(WRITTEN), 3))
+def test_text_stays_text_in_a_file(tmp_path: Path, at: int) -> None:
+    name, title, qualification = WRITTEN[at : at + 3]
+    lines = f"  task: {{task_name: {name}, task_title: {title}}}\n"
+    lines += f"  blueprint: {{onboarding_qualification: {qualification}}}\n"
     cfg = composed(tmp_path, mine=f"{HEAD}mephisto:\n{lines}")
-    assert (cfg.mephisto.task.task_name, cfg.mephisto.task.task_title) == (written, written)
-    assert cfg.mephisto.blueprint.onboarding_qualification == written
+    assert (cfg.mephisto.task.task_name, cfg.mephisto.task.task_title) == (name, title)
+    assert cfg.mephisto.blueprint.onboarding_qualification == qualification
 
 
-@pytest.mark.parametrize("written", [word for word in WRITTEN if word != ".inf"])
-def test_text_stays_text_on_the_command_line(written: str) -> None:
-    cfg = compose_config("example", [f"mephisto.task.task_name={written}", f"++mephisto.task.task_title={written}"])
-    assert (cfg.mephisto.task.task_name, cfg.mephisto.task.task_title) == (written, written)
+@pytest.mark.parametrize("at", range(0, len(WRITTEN) - 1, 4))
+def test_text_stays_text_on_the_command_line(at: int) -> None:
+    written = [word for word in WRITTEN if word != ".inf"][at : at + 4]
+    names = ("task.task_name", "task.task_title", "task.task_description", "blueprint.onboarding_qualification")
+    given = dict(zip(names, written, strict=False))
+    words = [f"{'++' if number % 2 else ''}mephisto.{name}={word}" for number, (name, word) in enumerate(given.items())]
+    cfg = compose_config("example", words).mephisto
+    assert {name: OmegaConf.select(cfg, name) for name in given} == given
 
 
 def test_numbers_and_truth_values_are_read_as_such(tmp_path: Path) -> None:
@@ -156,37 +161,43 @@ def test_what_is_merged_in_is_no_duplicate(tmp_path: Path, text: str, content: A
     assert read_yaml("flag", str(file)).content == content
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("a: [1\n", "is not valid YAML: line 2, column 1"),
-        ("a: 1\n---\nb: 2\n", "is not valid YAML: line 2, column 1"),
-        ("a: \x01\n", "is not valid YAML: line 1 has the control character U+0001"),
-        ("? [a]\n: 1\n", "line 1: a list or a mapping is no key"),
-        ("a: !!int many\n", "holds a value that can't be read"),
-        ("a: !!int ''\n", "holds a value that can't be read"),
-        ("- 1\n", "must map flags to values"),
-        ("a: ${x\n", "correct it"),
-        ("mephisto: &a {blueprint: {<<: *a}}\n", "contains itself"),
-        (MERGES, "the merges (<<) make more than 10,000 keys"),
-        (NESTED_MERGES, "the merges (<<) make more than 10,000 keys"),
-        (
-            "mephisto: {provider: mock}\n",
-            "'mephisto.provider' is chosen in the list 'defaults', as  - /mephisto/provider: mock",
-        ),
-        ("mephisto: 5\n", "'mephisto' is a group of flags"),
-        ("defaults: {a: b}\n", "'defaults' must be a list"),
-    ],
-)
-def test_a_broken_file_is_said_where_it_is_used_and_nowhere_else(tmp_path: Path, text: str, problem: str) -> None:
-    whole = HEAD + "mephisto: {blueprint: {num_turns: 2}}\n"
-    assert composed(tmp_path, mine=whole, broken=text).mephisto.blueprint.num_turns == 2
-    used = faults(tmp_path, "conf=broken")
+BROKEN = [
+    ("a: [1\n", "is not valid YAML: line 2, column 1"),
+    ("a: 1\n---\nb: 2\n", "is not valid YAML: line 2, column 1"),
+    ("a: \x01\n", "is not valid YAML: line 1 has the control character U+0001"),
+    ("? [a]\n: 1\n", "line 1: a list or a mapping is no key"),
+    ("a: !!int many\n", "holds a value that can't be read"),
+    ("a: !!int ''\n", "holds a value that can't be read"),
+    ("- 1\n", "must map flags to values"),
+    ("a: ${x\n", "correct it"),
+    ("mephisto: &a {blueprint: {<<: *a}}\n", "contains itself"),
+    (MERGES, "the merges (<<) make more than 10,000 keys"),
+    (NESTED_MERGES, "the merges (<<) make more than 10,000 keys"),
+    (
+        "mephisto: {provider: mock}\n",
+        "'mephisto.provider' is chosen in the list 'defaults', as  - /mephisto/provider: mock",
+    ),
+    ("mephisto: 5\n", "'mephisto' is a group of flags"),
+    ("defaults: {a: b}\n", "'defaults' must be a list"),
+]
+"""Files that can't be used, and what is said of each."""
+
+
+@pytest.mark.parametrize(("text", "problem"), BROKEN)
+def test_a_broken_file_is_said_where_it_is_used(tmp_path: Path, text: str, problem: str) -> None:
+    used = faults(tmp_path, "conf=broken", broken=text)
     assert len(used) == 1
     assert problem in used[0]
     assert "conf=broken: '" in used[0]
-    # ... and where another file is made of it.
-    assert faults(tmp_path, mine="defaults: [broken]\n")[-1] == used[0]
+
+
+def test_broken_files_are_said_where_others_are_made_of_them_and_nowhere_else(tmp_path: Path) -> None:
+    broken = {f"broken{number}": text for number, (text, _) in enumerate(BROKEN)}
+    whole = HEAD + "mephisto: {blueprint: {num_turns: 2}}\n"
+    assert composed(tmp_path, mine=whole, **broken).mephisto.blueprint.num_turns == 2
+    (tmp_path / "one").mkdir()
+    said = faults(tmp_path / "one", mine="defaults: [broken]\n", broken=BROKEN[0][0])[-1]
+    assert said == faults(tmp_path / "one", "conf=broken")[0]
 
 
 def test_what_early_files_do_not_choose_is_said_with_how(tmp_path: Path) -> None:

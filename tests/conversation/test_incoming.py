@@ -351,7 +351,7 @@ near_packets = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(sent=json_values | near_packets, expected=st.sampled_from([MESSAGE, FIRST_MESSAGE, RATING]))
 def test_no_json_value_raises_anything_but_a_refusal(sent: Any, expected: Expected) -> None:
     try:
@@ -375,7 +375,7 @@ def test_no_json_value_raises_anything_but_a_refusal(sent: Any, expected: Expect
         assert all(type(rating) is int and 1 <= rating <= 5 for rating in accepted.final_ratings)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(text=st.text(st.characters(), max_size=LIMIT + 30))
 def test_text_that_is_taken_can_be_saved_and_seen(text: str) -> None:
     try:

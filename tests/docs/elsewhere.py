@@ -37,10 +37,16 @@ RUN_ELSEWHERE = {
     "python scripts/make_demo_models.py": (MAKEFILE, "python scripts/make_demo_models.py\n", "'make test' does"),
     "python run.py": (MAKEFILE, "python run.py ", "'make run' does, which a test types"),
     "python run_image_chat.py": (
-        MAKEFILE,
-        "python run_image_chat.py ",
-        "'make image' does, which a test types",
+        "docs/image-chat.md",
+        "python run_image_chat.py conf=my_study",
+        "the same with a study of one's own, typed there",
     ),
+    "make image": (
+        MAKEFILE,
+        "scripts/make_demo_models.py --image",
+        "'make run' is typed; test_make_image_runs_what_its_page_types has its commands, which are typed one by one",
+    ),
+    "cd frontend && npm run dev": ("frontend/README.md", "`npm run dev`", "the same, typed there"),
     "python scripts/new_study.py my_study": (
         "docs/installing.md",
         "python -m model_chat.scripts.new_study my_study",

@@ -65,6 +65,15 @@ def what_make_runs(*targets: str) -> str:
     return subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
+def test_make_image_runs_what_its_page_types() -> None:
+    commands = [" ".join(line.split()) for line in what_make_runs("image").replace("\\\n", "").splitlines()]
+    assert [line.partition(".venv/bin/python ")[2] for line in commands if "image" in line] == [
+        "scripts/make_demo_models.py --image",
+        "scripts/save_image_contexts.py --task model_chat.tasks.shapes --datatype test --num-examples 20",
+        "run_image_chat.py || [ $? -eq 130 ]",
+    ]
+
+
 @pytest.mark.parametrize("line", RUN_ELSEWHERE)
 def test_what_is_run_elsewhere_is_run_there(line: str) -> None:
     file, there, _ = RUN_ELSEWHERE[line]
@@ -73,7 +82,7 @@ def test_what_is_run_elsewhere_is_run_there(line: str) -> None:
         of_ci = re.findall(r"^make (.*)$", (ROOT / ".ci/run").read_text(encoding="utf-8"), flags=re.MULTILINE)
         made = {word for line in of_ci for word in line.split() if re.fullmatch(r"[a-z][a-z-]*", word)}
         assert {"test", "lint-python", "lint-page", "test-page"} <= made
-        made |= {line.removeprefix("make ") for line in typed() if re.fullmatch(r"make \w+", line)}
+        made |= {line.removeprefix("make ") for line in typed() if re.fullmatch(r"make \w+", line)} | {"image"}
         text = what_make_runs(*sorted(made))
     assert there in text
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import signal
-from pathlib import Path
 
 from model_chat.configuration.text_files import load_texts
 from model_chat.configuration.worker_texts import worker_text
@@ -38,12 +36,9 @@ def test_image_chat(walk: Walk) -> None:
     shutil.copy(ROOT / "tests/image_agents.py", walk.copy / "looking.py")
     for nickname in ("demo/shapes_a", "demo/shapes_b"):
         walk.has_model(nickname, {"model": "looking:LookingAgent", "image_mode": "raw"})
-    images = walk.copy / "data/image_contexts.parquet"
-    walk.opens("make image", code=-signal.SIGINT)
-    images.unlink()
     assert walk.run("python scripts/make_demo_models.py --image").count("already there") == 2
     walk.run("python scripts/save_image_contexts.py")
-    assert images.is_file()
+    assert (walk.copy / "data/image_contexts.parquet").is_file()
     study = (walk.copy / "conf/example_image_chat.yaml").read_text(encoding="utf-8")
     study = study.replace("task_name: model_image_chat", "task_name: mine").replace("data/image_stack", "my_stack")
     (walk.copy / "conf/my_study.yaml").write_text(study, encoding="utf-8")
@@ -80,9 +75,9 @@ def test_onboarding(walk: Walk) -> None:
 
 
 @walks("docs/study-flow.md")
-def test_study_flow(walk: Walk, tiny_chat_model: Path) -> None:
+def test_study_flow(walk: Walk) -> None:
     assert "my_survey/texts/study_flow.yaml" in walk.run("python scripts/new_study.py my_survey --flow")
-    walk.has_chat_model("demo/smollm2", tiny_chat_model)
+    walk.has_fixed_models(walk.copy / "my_survey/models")
     with walk.runs("python scripts/preview.py --config my_survey") as preview:
         assert '<div id="root">' in fetch(preview.hears(r"Preview: (http\S+)"))
         preview.stop(0)
@@ -100,10 +95,10 @@ def test_study_flow(walk: Walk, tiny_chat_model: Path) -> None:
 
 
 @walks("docs/study-design.md")
-def test_study_design(walk: Walk, tiny_chat_model: Path) -> None:
+def test_study_design(walk: Walk) -> None:
     assert "my_design/design.yaml" in walk.run("python scripts/new_study.py my_design --design --flow")
     assert (walk.copy / "conf/my_design.yaml").read_text(encoding="utf-8").count("my_design/design.yaml") == 1
-    walk.has_chat_model("demo/smollm2", tiny_chat_model)  # whose folder the study's models name
+    walk.has_fixed_models(walk.copy / "my_design/models")
     (design,) = re.findall(
         r"<!-- example: worked design -->\n```yaml\n(.*?)```", (ROOT / walk.page).read_text(encoding="utf-8"), re.DOTALL
     )

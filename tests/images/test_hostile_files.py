@@ -213,16 +213,10 @@ def test_only_the_first_of_many_frames_is_decoded(form: str, monkeypatch: pytest
     assert [frame for frame in seeks if frame] == []
 
 
-@pytest.mark.parametrize(
-    "chunk",
-    [
-        (b"zTXt", b"a\0\0" + zlib.compress(bytes(100_000_000))),
-        (b"iCCP", b"a\0\0" + zlib.compress(bytes(100_000_000))),
-    ],
-)
-def test_metadata_that_unpacks_to_much_is_refused(chunk: tuple[bytes, bytes]) -> None:
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_metadata_that_unpacks_to_much_is_refused(kind: bytes) -> None:
     with pytest.raises(UnreadablePictureError, match="too large"):
-        read_picture(png(10, 10, chunk))
+        read_picture(png(10, 10, (kind, b"a\0\0" + zlib.compress(bytes(10_000_000)))))
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01", b"Exif\0\0"])

@@ -134,7 +134,7 @@ def test_the_same_seed_draws_the_same_models(tmp_path: Path) -> None:
 
 
 def test_rules_hold_with_64_threads(tmp_path: Path) -> None:
-    images, models, evals, threads, draws = 440, ["a", "b"], 24, 64, 400
+    images, models, evals, threads, draws = 110, ["a", "b"], 24, 64, 100
     failures: list[BaseException] = []
     held: list[set[Place]] = [set() for _ in range(threads)]
     stack = ImageStack(images, models, evals, tmp_path, rng=1)

@@ -169,7 +169,7 @@ def test_the_stack_does_what_its_rules_say(monkeypatch: pytest.MonkeyPatch, imag
     run_state_machine_as_test(
         StackMachine,
         settings=settings(
-            max_examples=25,
+            max_examples=15,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

@@ -154,7 +154,7 @@ def test_large_headers_are_refused(served: Served) -> None:
 
 
 def test_a_request_that_comes_slowly_is_ended(tmp_path: Path) -> None:
-    limits = {"secondsForHeaders": 1, "secondsForRequest": 2}
+    limits = {"secondsForHeaders": 0.5, "secondsForRequest": 1}
     with router(tmp_path, limits) as served:
         starts = (
             b"",

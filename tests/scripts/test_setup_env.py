@@ -182,22 +182,22 @@ def typed(copy: Path, *words: str, cwd: Path | None = None) -> subprocess.Comple
 
 
 @pytest.mark.parametrize(
-    "beside",
+    ("scripts", "beside"),
     [
-        ("model_chat/conversation.json", "yaml.py", "rich/__init__.py", "random.py"),
-        ("model_chat/__init__.py",),
-        ("model_chat.py",),
+        (("run.py",), ("model_chat/conversation.json", "yaml.py", "rich/__init__.py", "random.py")),
+        (("run.py", "run_image_chat.py"), ("model_chat/__init__.py",)),
+        (("run.py",), ("model_chat.py",)),
     ],
 )
 def test_nothing_beside_the_run_script_takes_the_place_of_a_package(
-    copy_with_own_environment: Path, beside: tuple[str, ...]
+    copy_with_own_environment: Path, scripts: tuple[str, ...], beside: tuple[str, ...]
 ) -> None:
     files = [copy_with_own_environment / name for name in beside]
     try:
         for file in files:
             file.parent.mkdir(exist_ok=True)
             file.write_text("raise RuntimeError('taken for a package')\n", encoding="utf-8")
-        for script in ("run.py", "run_image_chat.py"):
+        for script in scripts:
             done = typed(copy_with_own_environment, script, "--help")
             assert (done.returncode, done.stderr) == (0, "")
             assert f"usage: python {script}" in done.stdout

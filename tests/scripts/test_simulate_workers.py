@@ -173,7 +173,7 @@ def test_quantiles_by_hand() -> None:
     assert math.isnan(quantile([], 0.5))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(values=st.lists(st.integers(0, 50), min_size=1, max_size=60), thousandths=st.integers(1, 1000))
 def test_a_quantile_is_the_smallest_value_that_the_share_does_not_exceed(values: list[int], thousandths: int) -> None:
     found = quantile(values, thousandths / 1000)

@@ -106,12 +106,13 @@ def test_the_build_changes_only_when_another_is_named(
     locked = {"run": [PIN, "other==1.0"]}
 
     with_gpu(monkeypatch, index, False)
+    monkeypatch.setattr(setup_env, "COMPILE_ON_ALL_CORES", "pass")  # its processes take longer than all else
     for build, version in (("auto", CPU), ("gpu", DEFAULT)):
         setup_env.install(empty_python, locked["run"], locked, build)
         assert setup_env.installed_version(empty_python, "torch") == version
         assert setup_env.installed_version(empty_python, "other") == "1.0"
         assert "installing 1 packages" in capfd.readouterr().err
-        for name in ("auto", build):
+        for name in {"auto", build}:
             assert setup_env.choose_torch(empty_python, PIN, name) == PIN  # what is there
     assert setup_env.choose_torch(empty_python, PIN, "cpu") == f"{PIN}+cpu"
     make_wheel(index, "torch", "2.14.0+cpu")  # the lock's next version is another matter
