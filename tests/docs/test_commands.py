@@ -117,6 +117,11 @@ RUN_ELSEWHERE = {
         "mephisto.blueprint.serving=ray",
         "over the wire, with more to see",
     ),
+    "python benchmarks/ray_overhead.py": (
+        "tests/serving/test_ray_serving.py",
+        '"benchmarks/ray_overhead.py"',
+        "on the Ray of the tests there",
+    ),
     "python run.py conf=my_study mephisto.blueprint.record_authenticity=true": (
         "tests/e2e/test_authenticity_in_browser.py",
         '"mephisto.blueprint.record_authenticity=true"',
@@ -604,13 +609,6 @@ def test_performance(walk: Walk, tiny_chat_model: Path) -> None:
     assert "turn_p95_s: " in walk.run("python benchmarks/dashboards.py")
     assert "2 conversations: " in walk.run("python benchmarks/endpoints.py")
     assert "first part" in walk.run("python benchmarks/streaming.py")
-
-
-@pytest.mark.slow
-@walks("docs/ray.md")
-def test_ray(walk: Walk) -> None:
-    walk.has_parlai_model("demo/blender_tiny")
-    assert "demo/blender_tiny" in walk.run("python benchmarks/ray_overhead.py")
 
 
 @walks("docs/troubleshooting.md")
