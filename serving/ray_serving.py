@@ -125,7 +125,7 @@ class RayModel:
                     if not _is_loss(error):
                         found = [error] * len(group)
                     elif attempt == ATTEMPTS:
-                        found = [self._lost(error)] * len(group)
+                        found = [self._lost(error, attempt)] * len(group)
                     else:
                         logger.warning("%s Asking again for %d replies.", self._lost(error, attempt), len(group))
                         due += [[turn.again()] for turn in group]
@@ -136,7 +136,7 @@ class RayModel:
             time.sleep(PAUSE_SECONDS)  # until Serve has heard of the death as well
         return replies
 
-    def _lost(self, error: Exception, times: int = ATTEMPTS) -> ModelFailureError:
+    def _lost(self, error: Exception, times: int) -> ModelFailureError:
         how_often = "once" if times == 1 else f"{times} times"
         return ModelFailureError(
             f"{self.nickname} was lost with its process or machine {how_often} over one reply ({type(error).__name__})."

@@ -25,7 +25,6 @@ from model_chat.tests.agents import tiny_models
 from model_chat.tests.agents.test_hugging_face import agent, clone, say
 from model_chat.tests.agents.tiny_models import AGENT
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ("Hello there.", "What a day! And what do you do?", "Hm.")
 
 
@@ -252,13 +251,3 @@ def test_conversations_of_four_characters_are_the_same_together_and_one_by_one(f
     assert got == expected
     assert [count.replies for count in counts.values()] == [12] * 4
     assert max(rows) > 4, "more than one character has conversations: they were answered together"
-
-
-@pytest.mark.slow
-def test_characters_of_the_demo_model_say_together_what_they_say_alone() -> None:
-    prompts = ("You love hiking.", "You are a grumpy old sailor who hates small talk.", "", "Answer in one word.")
-    greedy = {"repetition_penalty": 1.1, "max_new_tokens": 12}
-    agents = [agent(ROOT / "models/demo/smollm2", system_prompt=prompt, **greedy) for prompt in prompts]
-    assert len({id(each.shared_weights) for each in agents}) == 1
-    texts = ["What did you do today?", "Hi! I have two dogs and a cat at home. What about you?", "Why?", "Hello there."]
-    assert together(agents, texts) == [say(clone(each), text) for each, text in zip(agents, texts, strict=True)]

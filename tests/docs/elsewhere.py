@@ -93,6 +93,11 @@ RUN_ELSEWHERE = {
         "mephisto.blueprint.serving=ray",
         "over the wire, with more to see",
     ),
+    "python benchmarks/ray_overhead.py": (
+        "tests/serving/test_ray_serving.py",
+        '"benchmarks/ray_overhead.py"',
+        "on the Ray of the tests there",
+    ),
     "python run.py conf=my_study mephisto.blueprint.record_authenticity=true": (
         "tests/e2e/test_authenticity_in_browser.py",
         '"mephisto.blueprint.record_authenticity=true"',

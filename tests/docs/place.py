@@ -53,7 +53,7 @@ CHANGED_LINES = (
     ("named only", r"benchmarks/(many_workers|dashboards|streaming)\.py", "--help"),
     ("of a size for a test", r"benchmarks/endpoints\.py", "--conversations 2 --replies 1 --seconds 0.1 --rounds 1"),
     ("of a size for a test", r"benchmarks/capacity\.py", "--workers 2 --turns 2 --model-seconds 0.1 --think-time 0.1"),
-    ("of a size for a test", r"benchmarks/(batching|ray_overhead)\.py", "--rounds 1 --conversations 1"),
+    ("of a size for a test", r"benchmarks/batching\.py", "--rounds 1 --conversations 1"),
     ("of a size for a test", r"benchmarks/reply_time\.py", "--short --tokens 2"),
     ("of a size for a test", r"benchmarks/shared_weights\.py", "--conversations 2 --rounds 1 --tokens 2"),
     ("of a size for a test", r"benchmarks/compile_results\.py", "--conversations 20 --runs 1 --sources files"),

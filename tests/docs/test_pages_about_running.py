@@ -7,7 +7,6 @@ import signal
 import sysconfig
 from pathlib import Path
 
-import pytest
 
 from model_chat.router.local_architect import ROUTER_PACKAGES
 from model_chat.tests.docs.collected import has_results, records, rows_of
@@ -174,13 +173,6 @@ def test_performance(walk: Walk, tiny_chat_model: Path) -> None:
     assert "--dashboards" in walk.run("python benchmarks/dashboards.py")
     assert "2 conversations: " in walk.run("python benchmarks/endpoints.py")
     assert "--streams" in walk.run("python benchmarks/streaming.py")
-
-
-@pytest.mark.slow
-@walks("docs/ray.md")
-def test_ray(walk: Walk) -> None:
-    walk.has_parlai_model("demo/blender_tiny")
-    assert "demo/blender_tiny" in walk.run("python benchmarks/ray_overhead.py")
 
 
 @walks("docs/troubleshooting.md")

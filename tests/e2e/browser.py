@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import os
 import selectors
 import socket
 import threading
@@ -19,14 +18,6 @@ from model_chat.scripts.setup_env import find_chromium
 from model_chat.tests.e2e.running_task import ROOT
 
 AXE = ROOT / "frontend/node_modules/axe-core/axe.min.js"
-ARGUMENTS = (
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 STEP_MILLISECONDS = 60_000
 expect.set_options(timeout=STEP_MILLISECONDS)  # 5 s are too few on a busy machine
 
@@ -37,9 +28,8 @@ def chromium() -> Iterator[Browser]:
     path = find_chromium()
     if path is None:
         raise AssertionError("Chromium is missing; 'make test' installs it on Debian, else install it or set CHROMIUM.")
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS, *sandbox])
+        browser = playwright.chromium.launch(executable_path=path, args=LOOK.ARGS)
         try:
             yield browser
         finally:

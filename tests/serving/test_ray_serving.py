@@ -7,15 +7,14 @@ import json
 import os
 import signal
 import socket
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from model_chat.bot_agent import BotAgent
 from model_chat.errors import ConfigurationError
 from model_chat.serving.catalogue import ModelSource
 from model_chat.serving.loading import LoadedModel
@@ -23,15 +22,17 @@ from model_chat.serving.model import ServedModel, StoppedError
 from model_chat.serving.opt_export import exportable_opt
 from model_chat.serving.pool import ModelFailureError, ModelPool
 from model_chat.serving.ray_options import RayOptions
-from model_chat.tests.serving.test_batching import WORDS, dialogue
-from model_chat.tests.serving.test_histories import one_thread as one_thread
-from model_chat.tests.serving.test_pool import heard, in_thread, wait_until
+from model_chat.tests import preloaded
+from model_chat.tests.e2e.running_task import ROOT, wait_until
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'model-chat[ray]', then run again")
 pytestmark = pytest.mark.slow
 
 AGENTS = "model_chat.tests.parlai_agents"
 TIME_LIMIT = 90.0
+WORDS = [f"word{number}" for number in range(8)]
+
+# What needs torch is imported where it is used: all processes that run long tests import this file, and one runs it.
 
 
 def make_model(folder: Path, nickname: str, agent: str, **opt: Any) -> ModelSource:
@@ -43,12 +44,12 @@ def make_model(folder: Path, nickname: str, agent: str, **opt: Any) -> ModelSour
 
 def make_generator(folder: Path) -> ModelSource:
     """A ParlAI generator on disk whose replies hang on all that it has heard."""
+    from parlai.core.dict import DictionaryAgent
+
     from model_chat.tests.serving.test_batching import generator, parser_opt
 
     place = folder / "generator"
     place.mkdir(parents=True)
-    from parlai.core.dict import DictionaryAgent
-
     dictionary = DictionaryAgent(parser_opt(place, "greedy", with_dict=False))
     for word in [*WORDS, "my", "secret", "is", "and", "what", "?"]:
         dictionary.add_to_dict([word])
@@ -73,6 +74,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     made.shutdown()
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the copies have, so that sums come out the same."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +116,18 @@ def pool(options: RayOptions, sources: dict[str, ModelSource]) -> Iterator[Model
     assert not ray.is_initialized()
 
 
+def heard(text: str) -> Any:
+    """What a person says."""
+    from parlai.core.message import Message
+
+    return Message({"id": "Speaker 1", "text": text, "episode_done": False})
+
+
+def in_thread(call: Callable[[], Any]) -> Future[Any]:
+    """Run a conversation's part in a thread of its own."""
+    return ThreadPoolExecutor(1).submit(call)
+
+
 def ask(pool: ModelPool, nickname: str, clone: Any, text: str) -> tuple[int, str]:
     """The process that replied, and what it said."""
     process, _, said = pool.reply(nickname, clone, [heard(text)])["text"].partition(": ")
@@ -121,6 +145,13 @@ def wait_for_both_copies(pool: ModelPool) -> None:
     wait_until(both_reply)
 
 
+def serve_applications() -> set[str]:
+    """The names of what Serve runs."""
+    from ray import serve
+
+    return set(serve.status().applications)
+
+
 def node_of(pid: int) -> str:
     """The raylet that a replica's process belongs to."""
     import psutil
@@ -128,15 +159,17 @@ def node_of(pid: int) -> str:
     return str(psutil.Process(pid).ppid())
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_generator_says_on_two_nodes_what_it_says_in_here(pool: ModelPool, sources: dict[str, ModelSource]) -> None:
     from model_chat.serving.loading import load_model
+    from model_chat.tests.serving.test_batching import dialogue
 
     here: ServedModel = load_model(sources["generator"], True)
     there = pool.model("generator")
     assert there.opt == exportable_opt(here.opt)
     assert (there.model_file, there.takes_batches, there.runs_at_once) == (here.model_file, True, 2)
     local = ModelPool([LoadedModel("m", here.agent, None)], 1, 60)  # type: ignore[attr-defined]  # it is in here
-    expected = [dialogue(local, local.model("m"), word) for word in WORDS[:8]]  # type: ignore[arg-type]  # likewise
+    expected = [dialogue(local, local.model("m"), word) for word in WORDS]  # type: ignore[arg-type]  # likewise
 
     def remotely(word: str) -> list[str]:
         clone = there.clone()
@@ -145,7 +178,7 @@ def test_a_generator_says_on_two_nodes_what_it_says_in_here(pool: ModelPool, sou
 
     assert [remotely(word) for word in WORDS[:4]] == expected[:4]
     with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(remotely, WORDS[:8])) == expected, "in batches, too"
+        assert list(threads.map(remotely, WORDS)) == expected, "in batches, too"
     local.shutdown()
 
 
@@ -164,6 +197,8 @@ def test_a_copy_that_dies_in_mid_reply_is_replaced_and_the_conversation_goes_on(
     pool: ModelPool, tmp_path: Path
 ) -> None:
     """Both conversations that it was replying to, in one batch or not, and with the same history."""
+    from model_chat.bot_agent import BotAgent
+
     bot = BotAgent(pool, "witness/one")
     bot.observe_persona(["your persona: I am a cat."])
     bot.observe({"id": "Speaker 1", "text": "one"})
@@ -186,12 +221,16 @@ def test_a_copy_that_dies_in_mid_reply_is_replaced_and_the_conversation_goes_on(
     assert ": 6 " in bot.act().text
 
 
-def test_a_turn_that_kills_every_copy_fails_alone_after_a_few(pool: ModelPool) -> None:
+def test_a_turn_that_kills_every_copy_fails_alone_after_a_few(pool: ModelPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from model_chat.serving import ray_serving
+
+    monkeypatch.setattr(ray_serving, "ATTEMPTS", 2)  # as many as there are copies: none has to be made anew meanwhile
+    wait_for_both_copies(pool)
     good, bad = pool.model("witness/one").clone(), pool.model("witness/one").clone()
     ask(pool, "witness/one", good, "before")
     failing = in_thread(lambda: pool.reply("witness/one", bad, [heard("!die")]))
     with pytest.raises(
-        ModelFailureError, match="witness/one was lost with its process or machine 3 times over one reply"
+        ModelFailureError, match="witness/one was lost with its process or machine 2 times over one reply"
     ):
         failing.result(TIME_LIMIT)
     assert ask(pool, "witness/one", good, "after")[1] == "3 before | I: 1 before | after"
@@ -219,7 +258,10 @@ def test_a_conversation_with_an_agent_that_remembers_more_stays_with_its_copy(
     clones = [model.clone() for _ in range(6)]
     homes = [ask(alone, "m", clone, "1")[0] for clone in clones]
     assert len(set(homes)) == 2
-    time.sleep(8)  # the copies tell Serve whom they know, and Serve tells the run
+    known = served._handle._router._asyncio_router.request_router
+    told = {clone.turn([]).conversation for clone in clones}
+    # The copies tell Serve whom they know, and Serve tells the run.
+    wait_until(lambda: told <= {each for copy in known.curr_replicas.values() for each in copy.multiplexed_model_ids})
     for turn in ("2", "3", "4"):
         assert [ask(alone, "m", clone, turn)[0] for clone in clones] == homes
     alone.shutdown()
@@ -260,14 +302,12 @@ def test_a_model_that_can_not_be_loaded_is_told_before_the_launch(
 def test_ctrl_c_while_models_load_ends_the_loading_and_leaves_nothing(
     pool: ModelPool, options: RayOptions, sources: dict[str, ModelSource]
 ) -> None:
-    from ray import serve
-
     from model_chat.serving.ray_serving import ModelsOnRay
 
-    before = set(serve.status().applications)
+    before = serve_applications()
     with pytest.raises(StoppedError):
         ModelsOnRay(sources, True, "flag", options, stopped=lambda: True)
-    assert set(serve.status().applications) == before
+    assert serve_applications() == before
 
 
 def test_what_no_machine_has_is_said_at_once(
@@ -303,12 +343,23 @@ def test_an_address_without_a_cluster_is_said_after_a_bounded_wait(
     assert fault.startswith(f"mephisto.blueprint.ray_address: {said}")
 
 
+def test_the_benchmark_compares_a_reply_here_with_one_on_the_cluster(
+    pool: ModelPool, cluster: Any, sources: dict[str, ModelSource]
+) -> None:
+    folder = sources["generator"].folder
+    assert folder is not None
+    command = [sys.executable, "benchmarks/ray_overhead.py", "--rounds", "1", "--conversations", "1"]
+    place = ["--address", cluster.address, "--base-model-folder", str(folder.parent), "--model", "generator"]
+    done = preloaded.run([*command, *place], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "generator" in done.stdout
+    assert len(serve_applications()) == 2, "its own models are gone, and this run's are there"
+
+
 def test_a_run_that_is_killed_leaves_nothing_on_the_cluster(pool: ModelPool) -> None:
     """The copies notice that the run's own actor is gone, which ends with the run whatever ends that."""
-    from ray import serve
-
     keepers = [each["name"] for each in ray.util.list_named_actors(all_namespaces=True) if "keeper" in each["name"]]
     assert len(keepers) == 1, "those of the runs that came to nothing are gone"
-    assert len(serve.status().applications) == 2
+    assert len(serve_applications()) == 2
     ray.kill(ray.get_actor(keepers[0], namespace="model-chat"))
-    wait_until(lambda: not serve.status().applications)
+    wait_until(lambda: not serve_applications())
