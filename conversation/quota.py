@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from model_chat.errors import ModelChatError
+from model_chat.records.extensions import Extensions
 
 if TYPE_CHECKING:
     from model_chat.conversation.design_quota import Condition
@@ -99,6 +100,9 @@ class Quota(Protocol):
         """Want so many more conversations with each model; return how many that are in all.
 
         0 where that is not possible, or where everything is collected: the run is then ending.
+
+        Raises:
+            OSError: it can't be kept for later runs; nothing has changed.
         """
 
     def notes(self) -> list[str]:
@@ -118,9 +122,17 @@ class ConversationQuota:
         needed: nickname -> conversations wanted in all.
         done: nickname -> conversations collected before (by earlier runs of the task).
         seed: of the random choice among models that are needed equally.
+        extensions: where it is kept how many are wanted once they are extended; None: for this run only.
     """
 
-    def __init__(self, needed: Mapping[str, int], done: Mapping[str, int] | None = None, seed: int = 42) -> None:
+    def __init__(
+        self,
+        needed: Mapping[str, int],
+        done: Mapping[str, int] | None = None,
+        seed: int = 42,
+        extensions: Extensions | None = None,
+    ) -> None:
+        self._extensions = extensions
         self._lock = threading.Lock()
         self._needed = dict(needed)
         self._done = {nickname: (done or {}).get(nickname, 0) for nickname in needed}
@@ -166,8 +178,10 @@ class ConversationQuota:
         with self._lock:
             if all(self._done[nickname] >= needed for nickname, needed in self._needed.items()):
                 return 0
-            for nickname in self._needed:
-                self._needed[nickname] += more
+            wanted = {nickname: needed + more for nickname, needed in self._needed.items()}
+            if self._extensions is not None:
+                self._extensions.save(wanted)
+            self._needed = wanted
             return more * len(self._needed)
 
     def remaining(self) -> int:

@@ -15,6 +15,7 @@ from model_chat.configuration.task_names import full_task_name
 from model_chat.crowd.panel_pay import PanelPay, StudyCost
 from model_chat.errors import ConfigurationError
 from model_chat.quality.blocks import name_of
+from model_chat.records.extensions import NUM_CONVERSATIONS, Extensions
 from model_chat.serving.catalogue import parse_conversations_needed
 
 BLUEPRINT = "mephisto.blueprint"
@@ -77,8 +78,8 @@ class StudyInfo(BaseModel):
         provider = cfg.mephisto.provider
         pay = PanelPay.of(provider._provider_type, provider)
         kind = _KINDS.get(args._blueprint_type, "text")
-        by_cell, wanted, target = _wanted(args, kind)
         name = task_name or full_task_name(cfg)
+        by_cell, wanted, target = _wanted(args, kind, name)
         return cls(
             id=slug(name),
             title=str(task.get("task_title", None) or name),
@@ -124,18 +125,26 @@ def with_own_ids(studies: list[StudyInfo]) -> list[StudyInfo]:
     return found
 
 
-def _wanted(args: Any, kind: Kind) -> tuple[bool, dict[str, int], int | None]:
+def _wanted(args: Any, kind: Kind, task_name: str) -> tuple[bool, dict[str, int], int | None]:
     """How many conversations are wanted of which condition or model, and in all."""
+
+    def extended(configured: dict[str, int]) -> dict[str, int]:
+        return (
+            Extensions(expand(args.chat_data_folder), task_name, configured).wanted()
+            if args.get("resume", True)
+            else configured
+        )
+
     if args.get("design_path", None):
         design = load_study_design(f"{BLUEPRINT}.design_path", args.design_path)
         each = design.conversations_per_cell
         return True, {cell.label: each for cell in design.cells}, design.total
     if kind == "image":
-        return False, {}, int(args.num_conversations)
+        return False, {}, extended({NUM_CONVERSATIONS: int(args.num_conversations)})[NUM_CONVERSATIONS]
     if kind != "text":
         return False, {}, None
     text = args.get("conversations_needed_string", None)
     if not text:
         return False, {}, None
-    wanted = parse_conversations_needed(f"{BLUEPRINT}.conversations_needed_string", text)
+    wanted = extended(parse_conversations_needed(f"{BLUEPRINT}.conversations_needed_string", text))
     return False, wanted, sum(wanted.values())

@@ -33,6 +33,7 @@ class CardFacts:
     human_messages: int = 0
     model_messages: int = 0
     annotated: int = 0
+    annotated_not_taken: int = 0
     rated: int = 0
     judgements: int = 0
     with_image: int = 0
@@ -67,6 +68,10 @@ class CardFacts:
         self.questions.update(metadata["rating_questions"])
         for entry in metadata["annotations"]:
             self.boxes.update(entry["offered"])
+        if not exported.selected.chat_idx:  # else those of the first of two chats
+            for judged in metadata["comparisons"]:
+                other = {"left": "right_offered", "right": "left_offered"}.get(judged["continued_with"] or "")
+                self.annotated_not_taken += bool(other and judged[other])
         day = metadata["day"]
         if day is not None:
             self.first_day = min(self.first_day or day, day)

@@ -14,13 +14,10 @@ from typing import Any
 
 from model_chat.errors import ConfigurationError
 from model_chat.records.forget import SANDBOX_SUFFIX
-from model_chat.records.worker_ids import normalise_worker_id
+from model_chat.records.worker_ids import ID_WORD, PSEUDONYM_PREFIX, is_unmistakable, normalise_worker_id
 from model_chat.records.writing import write_new_file
 
 SALT_BYTES = 32
-_WORD = re.compile(r"[A-Za-z0-9_-]+")
-_SHORTEST_IN_TEXTS = 8
-"""Characters from which an id with a digit is told from a word that somebody says."""
 
 
 def default_salt_file() -> Path:
@@ -69,7 +66,7 @@ class Identities:
     def __init__(self, salt: bytes, worker_ids: Iterable[str]) -> None:
         self._salt = salt
         names = {worker_id: self.pseudonym(worker_id) for worker_id in worker_ids if worker_id.strip()}
-        self._words = {name: pseudonym for name, pseudonym in names.items() if _WORD.fullmatch(name)}
+        self._words = {name: pseudonym for name, pseudonym in names.items() if ID_WORD.fullmatch(name)}
         # An id of other characters is looked for by itself: there are few, in studies with names typed by hand.
         self._others = {name: pseudonym for name, pseudonym in names.items() if name not in self._words}
         self.replaced_in_texts = 0
@@ -78,7 +75,7 @@ class Identities:
     def pseudonym(self, worker_id: str) -> str:
         """The worker's name in the export."""
         spelled = normalise_worker_id(worker_id).removesuffix(SANDBOX_SUFFIX)
-        return f"anon-{self._digest('worker', spelled)[:16]}"
+        return f"{PSEUDONYM_PREFIX}{self._digest('worker', spelled)[:16]}"
 
     def conversation_id(self, digest: bytes) -> str:
         """The id of a conversation; 32 hexadecimal digits."""
@@ -110,20 +107,16 @@ class Identities:
         def of_word(match: re.Match[str]) -> str:
             nonlocal count
             word = match[0]
-            if word in self._words and (not is_said or _is_unmistakable(word)):
+            if word in self._words and (not is_said or is_unmistakable(word)):
                 count += 1
                 return self._words[word]
             return word
 
-        changed = _WORD.sub(of_word, text)
+        changed = ID_WORD.sub(of_word, text)
         for name, pseudonym in self._others.items():
-            if name in changed and (not is_said or _is_unmistakable(name)):
+            if name in changed and (not is_said or is_unmistakable(name)):
                 changed, found = re.subn(rf"(?<!\w){re.escape(name)}(?!\w)", pseudonym, changed)
                 count += found
         if is_said:
             self.replaced_in_texts += count
         return changed
-
-
-def _is_unmistakable(name: str) -> bool:
-    return len(name) >= _SHORTEST_IN_TEXTS and any(character.isdigit() for character in name)

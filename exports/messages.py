@@ -94,10 +94,14 @@ def system_text(conversation: ReadConversation, persona: bool) -> str:
 
 def ticks_of(utterance: ReadUtterance) -> dict[str, bool]:
     """Bucket -> whether it is ticked, of an annotated model's reply; nothing for any other utterance."""
-    data = utterance.problem_data
-    if not data or utterance.agent_idx != MODEL_IDX or utterance.fake_start:
+    if utterance.agent_idx != MODEL_IDX or utterance.fake_start:
         return {}
-    if not any(isinstance(value, bool) for value in data.values()):
+    return ticks_in(utterance.problem_data)
+
+
+def ticks_in(data: Mapping[str, Any] | None) -> dict[str, bool]:
+    """Bucket -> whether it is ticked; nothing where no reply was annotated."""
+    if not data or not any(isinstance(value, bool) for value in data.values()):
         return {}  # numbers alone, as in files of January 2021
     return {str(name): tick for name, value in data.items() if (tick := as_bool(value)) is not None}
 
@@ -131,7 +135,7 @@ def _speakers(conversation: ReadConversation, first_turn: int) -> list[dict[str,
 def _metadata(selected: Selected, first_turn: int) -> dict[str, Any]:
     conversation = selected.conversation
     annotations = [
-        {"message": first_turn + position, "offered": list(ticks), "ticked": [name for name in ticks if ticks[name]]}
+        {"message": first_turn + position, **_listed(ticks)}
         for position, utterance in enumerate(conversation.dialog)
         if (ticks := ticks_of(utterance))
     ]
@@ -178,14 +182,20 @@ def _questions(conversation: ReadConversation) -> list[str]:
     return text.split(RATING_SEPARATOR) if isinstance(text, str) and text else []
 
 
+def _listed(ticks: Mapping[str, bool], side: str = "") -> dict[str, list[str]]:
+    return {f"{side}offered": list(ticks), f"{side}ticked": [name for name in ticks if ticks[name]]}
+
+
 def _comparison(judged: ReadComparison) -> dict[str, Any]:
     return {
         "turn_idx": judged.turn_idx,
         "question": judged.question,
         "left_model": judged.left.model_nickname,
         "left_text": judged.left.text,
+        **_listed(ticks_in(judged.left.problem_data), "left_"),
         "right_model": judged.right.model_nickname,
         "right_text": judged.right.text,
+        **_listed(ticks_in(judged.right.problem_data), "right_"),
         "pick": judged.pick.value,
         "strength": judged.strength,
         "reason": judged.reason,

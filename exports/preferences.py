@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from model_chat.errors import ConfigurationError
-from model_chat.exports.messages import ASSISTANT, USER, ExportedConversation, Message, ticks_of
+from model_chat.exports.messages import ASSISTANT, USER, ExportedConversation, Message, ticks_in, ticks_of
 from model_chat.exports.settings import LabelRules
 from model_chat.records.reading import ReadComparison
 from model_chat.records.schema import MODEL_IDX, Pick
@@ -111,12 +111,25 @@ def _position(exported: ExportedConversation, judged: ReadComparison) -> int | N
     return None if at is None else exported.first_turn + at
 
 
+def _not_taken(exported: ExportedConversation) -> Iterator[tuple[int | None, Message, dict[str, bool]]]:
+    """The annotated replies with which the conversation did not go on: in place of which message, the reply, its boxes."""
+    judgements = exported.selected.conversation.comparisons or []
+    for judged, texts in zip(judgements, exported.metadata["comparisons"], strict=True):
+        ticks = ticks_in(judged.not_taken.problem_data) if judged.not_taken else {}
+        if ticks:
+            text = texts["right_text" if judged.continued_with == "left" else "left_text"] or ""
+            yield _position(exported, judged), {"role": ASSISTANT, "content": text}, ticks
+
+
 def _has_request(prompt: list[Message]) -> bool:
     return any(message["role"] == USER for message in prompt)
 
 
 class LabelledReplies(Rows):
     """Rows of `trl-unpaired`: `{"prompt", "completion", "label"}`, one for each reply that a rule calls good or bad.
+
+    Among them are replies with which the conversation did not go on, by their boxes alone: nobody rated a conversation with
+    them.
 
     Where only good or only bad replies are named, of boxes or of ratings, the other ones that were offered these boxes, or
     were rated, are the opposite. A reply that boxes and rating judge differently is left out. Replies are counted as left
@@ -131,23 +144,26 @@ class LabelledReplies(Rows):
     def rows(self, exported: ExportedConversation) -> Iterator[dict[str, Any]]:
         """The labelled replies of one conversation, in order."""
         by_rating = self._by_rating(exported.selected.conversation.ratings)
-        replies = [
-            (position, utterance)
-            for position, utterance in enumerate(exported.dialog)
+        replies: list[tuple[int | None, Message, dict[str, bool], set[bool]]] = [
+            (position, exported.messages[position], ticks_of(utterance), by_rating)
+            for position, utterance in enumerate(exported.dialog, exported.first_turn)
             if utterance.agent_idx == MODEL_IDX and not utterance.fake_start
         ]
         if not replies:
             self.left_out[NO_REPLY] += 1
-        for _, utterance in replies:
-            self._offered.update(ticks_of(utterance))
+        if self._rules.good_buckets or self._rules.bad_buckets:
+            replies += [(*reply, set()) for reply in _not_taken(exported)]
+        for _, _, ticks, _ in replies:
+            self._offered.update(ticks)
         if exported.has_image:
             self.left_out[HAS_IMAGE] += 1
             return
-        for position, utterance in replies:
-            reply = exported.messages[exported.first_turn + position]
-            prompt = exported.messages[: exported.first_turn + position]
-            labels = self._by_boxes(ticks_of(utterance)) | by_rating
-            if not labels:
+        for position, reply, ticks, rated in sorted(replies, key=lambda found: found[0] or 0):
+            prompt = exported.messages[:position]
+            labels = self._by_boxes(ticks) | rated
+            if position is None:
+                self.left_out[NOT_IN_DIALOG] += 1
+            elif not labels:
                 self.left_out[NO_LABEL] += 1
             elif len(labels) > 1:
                 self.left_out[CONTRADICTORY] += 1

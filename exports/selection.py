@@ -11,6 +11,7 @@ from typing import Any
 
 from model_chat.analysis.collect import sort_out
 from model_chat.analysis.exclusions import ExclusionReason
+from model_chat.analysis.measures import measure
 from model_chat.analysis.parts import parts_of
 from model_chat.analysis.rows import RowBuilder
 from model_chat.exports.settings import ExportSettings
@@ -71,9 +72,20 @@ def chats_of(selected: Selected) -> list[Selected]:
     for number, part in enumerate(parts):
         own = [line for line, of in zip(conversation.dialog, of_utterance, strict=True) if of == number]
         chat = conversation.model_copy(update={"dialog": own, "model_nickname": part.model_nickname})
-        digest = hashlib.blake2b(selected.digest + bytes([number]), digest_size=len(selected.digest)).digest()
+        digest = _digest_of_chat(selected.digest, number)
         chats.append(replace(selected, conversation=chat, digest=digest, chat_idx=number))
     return chats
+
+
+def _digest_of_chat(digest: bytes, number: int) -> bytes:
+    return hashlib.blake2b(digest + bytes([number]), digest_size=len(digest)).digest()
+
+
+def digests_of(conversation: ReadConversation) -> list[bytes]:
+    """Every digest that an export may have made ids of: of the conversation, and of each chat that was compared in it."""
+    measures = measure(conversation, (), frozenset(), {})
+    chats = [number for number, part in enumerate(measures.parts) if part.is_chat]
+    return [measures.digest, *(_digest_of_chat(measures.digest, number) for number in chats)]
 
 
 class _NoHooks:

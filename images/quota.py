@@ -10,19 +10,22 @@ from model_chat.conversation.quota import ModelCount, Reservation
 from model_chat.conversation.quota import Outlook as Outlook
 from model_chat.images._account import StackAccount
 from model_chat.images.stack import ImageStack
+from model_chat.records.extensions import NUM_CONVERSATIONS, Extensions
 
 
 class ImageQuota:
     """Gives out the conversations of a stack until enough conversations are collected.
 
-    ``_lock`` guards the counts; it is never held while the stack writes.
+    ``_lock`` guards the counts; it is never held while the stack writes, but while an extension is kept.
 
     Args:
         stack: owned from here on; :meth:`close` closes it.
         conversations: wanted in all, those included that the stack has already; at most what the stack has room for.
+        extensions: where it is kept how many are wanted once they are extended; None: for this run only.
     """
 
-    def __init__(self, stack: ImageStack, conversations: int) -> None:
+    def __init__(self, stack: ImageStack, conversations: int, extensions: Extensions | None = None) -> None:
+        self._extensions = extensions
         self._stack = stack
         self._conversations = conversations
         self._account = StackAccount(stack)
@@ -110,13 +113,19 @@ class ImageQuota:
         """Want so many more conversations in all, as far as the stack has room; return how many more that are.
 
         0 where everything is collected: the run is then ending.
+
+        Raises:
+            OSError: it can't be kept for later runs; nothing has changed.
         """
         with self._lock:
             before = self._wanted
-            if self._done.total() >= before:
+            wanted = max(before, min(before + more, self._room))
+            if self._done.total() >= before or wanted == before:
                 return 0
-            self._wanted = max(before, min(before + more, self._room))
-            return self._wanted - before
+            if self._extensions is not None:
+                self._extensions.save({NUM_CONVERSATIONS: wanted})
+            self._wanted = wanted
+            return wanted - before
 
     def run_statistics(self) -> dict[str, dict[str, int]]:
         """Return how many conversations this run has collected, per model and per image."""

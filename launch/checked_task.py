@@ -12,6 +12,7 @@ from model_chat.configuration.study_flow import StudyFlow
 from model_chat.configuration.worker_texts import Texts
 from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.attention import AttentionConfig
+from model_chat.records.extensions import Extensions
 from model_chat.serving.catalogue import ModelSource
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class CheckedTask:
         study_flow: the pages around the chat; None without.
         design: the study's conditions; None without.
         logs: the finished conversations to be annotated; None where workers chat.
+        extensions: what was asked for on the dashboard, in ``needed`` or ``images`` already; None where a study
+            can't be extended.
     """
 
     needed: dict[str, int]
@@ -84,3 +87,4 @@ class CheckedTask:
     texts: Texts = field(default_factory=Texts)
     design: CheckedDesign | None = None
     logs: CheckedLogs | None = None
+    extensions: Extensions | None = None

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -57,6 +58,7 @@ from model_chat.quality.acceptability import AcceptabilityChecker, offensive_mat
 from model_chat.quality.attention import AttentionConfig, load_attention_checks
 from model_chat.quality.block_lists import read_block_lists
 from model_chat.quality.blocks import name_of
+from model_chat.records.extensions import NUM_CONVERSATIONS, Extensions
 from model_chat.router.addresses import faults_of_addresses
 from model_chat.router.local_architect import ROUTER_PACKAGES, fault_of_port
 from model_chat.serving.catalogue import (
@@ -198,6 +200,16 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     faults += metrics_faults(args, cfg.mephisto.architect)
     faults += dashboard_faults(args, cfg.mephisto.architect)
     faults += _mephisto_faults(longest, 0 if attention is None else len(attention.checks))
+    extensions = None
+    if args.chat_data_folder and design is None and logs is None:
+        configured = needed if images is None else {NUM_CONVERSATIONS: images.num_conversations}
+        extensions = Extensions(expand(args.chat_data_folder), full_task_name(cfg), configured)
+        with collecting(faults):
+            wanted = extensions.wanted() if args.resume else configured
+            if images is None:
+                needed = wanted
+            else:
+                images = replace(images, num_conversations=wanted[NUM_CONVERSATIONS])
     ConfigurationError.raise_if(faults)
     return CheckedTask(
         needed=needed,
@@ -221,6 +233,7 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         study_flow=study_flow,
         texts=texts,
         logs=logs,
+        extensions=extensions,
     )
 
 

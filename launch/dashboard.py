@@ -254,7 +254,10 @@ def perform(ask: Ask, shared: ModelChatSharedState, quota: Quota) -> str:
             "On MTurk each further conversation is paid for, and its cost is confirmed at the launch: raise the number of "
             "conversations in the configuration and start the run again."
         )
-    more = quota.extend(ask.more or 0)
+    try:
+        more = quota.extend(ask.more or 0)
+    except OSError as error:
+        return f"Further conversations can't be kept for later runs ({error.strerror}), so that nothing was extended."
     if not more:
         why = "has collected everything" if quota.remaining() == 0 else "can't be extended while it runs"
         return f"This study {why}; raise the number in its configuration, and start the run again."

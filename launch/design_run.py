@@ -33,7 +33,7 @@ def make_quota(cfg: DictConfig, task: CheckedTask, database: Path, done: Mapping
         ConfigurationError: the draws of earlier runs were made by another design, or their file is damaged.
     """
     if task.design is None:
-        return ConversationQuota(task.needed, done, seed=cfg.mephisto.blueprint.random_seed)
+        return ConversationQuota(task.needed, done, cfg.mephisto.blueprint.random_seed, task.extensions)
     return DesignQuota(**design_arguments(cfg, task, task.design, database))
 
 

@@ -16,6 +16,7 @@ from model_chat.images.inputs import ImageInput, check_takes_images
 from model_chat.images.quota import ImageQuota
 from model_chat.images.stack import ImageStack
 from model_chat.launch.checked_task import CheckedImages
+from model_chat.records.extensions import Extensions
 from model_chat.records.mephisto_database import list_agents
 from model_chat.records.reading import Source, UnreadableError, list_files, read_conversation
 from model_chat.records.schema import Completion
@@ -32,6 +33,7 @@ def make_image_options(
     console: Console,
     common: Mapping[str, Any],
     design: Mapping[str, Any] | None = None,
+    extensions: Extensions | None = None,
 ) -> ImageChatOptions:
     """Try the models on an image, and open the stack.
 
@@ -59,7 +61,7 @@ def make_image_options(
         on_model_change=images.on_model_change,
         images_id=images.contexts.fingerprint,
     )
-    quota = ImageQuota(stack, images.num_conversations) if design is None else ImageDesignQuota(stack, **design)
+    quota = ImageDesignQuota(stack, **design) if design else ImageQuota(stack, images.num_conversations, extensions)
     return ImageChatOptions(**common, quota=quota, images=images.contexts, inputs=inputs)
 
 

@@ -250,6 +250,8 @@ def resume_earlier_runs(
     if recovered.cut_off or recovered.repaired:  # what was cut off has cost something, too
         kept = find_saved(task.chat_data_folder, data_folder / "database.db", task.task_name)
     said = [recovered.sentence()]
+    if task.extensions is not None and cfg.mephisto.blueprint.resume:
+        said.append(task.extensions.sentence())
     done = counted_as_named(kept.complete(), task.needed) if cfg.mephisto.blueprint.resume else {}
     if done and task.images is None:
         collected = ", ".join(
@@ -351,7 +353,9 @@ def prepare(
 
         database = data_folder / "database.db"
         design = None if task.design is None else design_arguments(cfg, task, task.design, database)
-        options = make_image_options(task.images, pool.models(), args.random_seed, console, common, design)
+        options = make_image_options(
+            task.images, pool.models(), args.random_seed, console, common, design, task.extensions
+        )
         reconcile_stack(options.quota, task.chat_data_folder, database, task.task_name)
     elif task.logs is not None:
         from model_chat.annotating.worlds import AnnotationOptions

@@ -6,7 +6,7 @@ import json
 import secrets
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from model_chat.errors import ConfigurationError
 from model_chat.records.forget_annotations import Copies, KnownPlaces, known_places, states_of
 from model_chat.records.journal import ALLOCATION_NAME, AUDIT_NAME, JOURNAL_NAME
+from model_chat.records.llm_judgments import JUDGE_LOG_NAME, JUDGMENTS_NAME
 from model_chat.records.locks import STACK_LOCK, LockedError, hold, hold_data, runs_going_on
 from model_chat.records.mephisto_database import DATABASE_NAME
 from model_chat.records.participation import PANELS
@@ -26,6 +27,8 @@ SANDBOX_SUFFIX = "_sandbox"
 STATE_NAMES = ("state.json", "agent_data.json", "agent_meta.json")
 STACK_NAMES = ("stack.json", "stack.journal")
 NAMING_KEYS = frozenset({"workers", "bad_workers", "worker_id", "worker_name", "workerId", "participant", "worker"})
+_OWN_LINES = frozenset({ALLOCATION_NAME, AUDIT_NAME, JUDGMENTS_NAME, JUDGE_LOG_NAME})
+"""Files of JSON Lines that hold no finished conversations."""
 _PATIENCE = 10.0
 
 _PLACES = """
@@ -51,6 +54,7 @@ class Forgotten:
         copies: where others' annotations and a model's judgments of the worker's conversations were deleted.
         unread: files that name the worker and are no JSON, or hold answers of a judge that may be about the worker's
             conversations; they were left as they are.
+        remarks: a sentence for each further place that may hold what the worker wrote, and was left as it is.
     """
 
     pseudonym: str
@@ -60,6 +64,7 @@ class Forgotten:
     stacks: int
     copies: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def forget_worker(
@@ -70,7 +75,8 @@ def forget_worker(
     delete: bool = False,
     dry_run: bool = False,
     also: Iterable[Path] = (),
-    hash_of: Callable[[ReadConversation], str] | None = None,
+    aliases: Collection[str] = (),
+    ids_of: Callable[[ReadConversation], Collection[str]] = lambda _: (),
 ) -> Forgotten:
     """Replace a worker's id by a random pseudonym in all records of all tasks.
 
@@ -89,8 +95,9 @@ def forget_worker(
         stack_folders: of image chats, likewise.
         delete: whether the worker's conversations are deleted, in both records, rather than kept under the pseudonym.
         also: further places: folders of conversations or annotations, outputs of scripts/judge.py, Mephisto's data folders
-            of studies of annotation, and files of finished conversations.
-        hash_of: how scripts/judge.py names a conversation; without it, judgments stay.
+            of studies of annotation, files of finished conversations, and folders of these.
+        aliases: the worker's pseudonyms in deidentified exports.
+        ids_of: every id by which scripts/judge.py and exports know a conversation; without it, judgments stay.
 
     Raises:
         ConfigurationError: a run is active, or the database can't be read or written.
@@ -101,11 +108,11 @@ def forget_worker(
     databases = [database, *(path / DATABASE_NAME for path in further if (path / DATABASE_NAME).is_file())]
     known = [_known(one) for one in databases]
     flags = {path.resolve(): flag for flag, path in _folders_held(chats, further, known)}
-    folders, logs = [*flags], _once([*filter(Path.is_file, further), *(path for one in known for path in one.logs)])
+    folders, logs = [*flags], _once([*_logs_in(further), *(path for one in known for path in one.logs)])
     pseudonym = f"forgotten-{secrets.token_hex(8)}"
-    names = (worker_id, f"{worker_id}{SANDBOX_SUFFIX}", *(f"{panel}:{worker_id}" for panel in PANELS))
+    names = (*names_of(worker_id), *aliases)
     change = _Change(dict.fromkeys(names, pseudonym), dry_run, delete)
-    copies = Copies(names, dry_run, hash_of)
+    copies = Copies(names, dry_run, ids_of)
     with _alone([one.resolve().parent for one in databases], flags, stacks):
         if delete:
             annotators = [folder for one in known for folder in one.annotators]
@@ -139,7 +146,33 @@ def forget_worker(
                         connection.execute("DELETE FROM granted_qualifications WHERE worker_id = ?", (row_id,))
                 connection.execute("VACUUM")  # else the name stays readable in the file's free pages
     unread = tuple(map(str, (*change.unread, *copies.unread)))
-    return Forgotten(pseudonym, files, states, len(ids), stack_files, tuple(copies.changed), unread)
+    remarks = (*copies.remarks, *_exports_in(further)) if delete else ()
+    return Forgotten(pseudonym, files, states, len(ids), stack_files, tuple(copies.changed), unread, remarks)
+
+
+def names_of(worker_id: str) -> tuple[str, ...]:
+    """The ids under which records and Mephisto's database name a worker."""
+    return (worker_id, f"{worker_id}{SANDBOX_SUFFIX}", *(f"{panel}:{worker_id}" for panel in PANELS))
+
+
+def _logs_in(further: Iterable[Path]) -> Iterator[Path]:
+    """Files of finished conversations that are named, or lie in a folder that is."""
+    for path in further:
+        if path.is_dir():
+            yield from (file for file in sorted(path.glob("*.jsonl")) if file.name not in _OWN_LINES)
+        else:
+            yield path
+
+
+def _exports_in(further: Iterable[Path]) -> Iterator[str]:
+    """A sentence for each folder that holds exports, by their manifests."""
+    for path in further:
+        formats = sorted(file.stem.removeprefix("manifest-") for file in path.glob("manifest-*.json"))
+        if formats:
+            yield (
+                f"'{path}' holds exports ({', '.join(formats)}), of which only conversations in JSON Lines are changed; "
+                "make them again with --overwrite, or delete them"
+            )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,8 @@ from model_chat.records.conversation_logs import (
     LogLine,
     log_of_line,
     log_of_record,
-    to_last_reply,
 )
+from model_chat.records.forget_words import Words, lines_of
 from model_chat.records.journal import JOURNAL_NAME
 from model_chat.records.legacy import worker_of
 from model_chat.records.llm_judgments import JUDGE_LOG_NAME, JUDGMENTS_NAME
@@ -40,6 +41,8 @@ from model_chat.records.writing import replace_file
 
 FORGOTTEN = "forgotten"
 """In place of a judgment in the judge's log, and of the id of a conversation in the annotator's record."""
+_MOST_LINES = 20
+"""Numbers of lines that are named."""
 _STATES = ("state.json", "agent_data.json")
 KEPT_OF_A_RECORD = frozenset(
     {
@@ -65,8 +68,6 @@ LEFT JOIN projects p ON p.project_id = t.project_id
 WHERE r.init_params LIKE '%logs_path%'
 ORDER BY a.agent_id
 """
-Line = tuple[int, str]
-"""Who said what: `agent_idx`, text."""
 
 
 @dataclass(frozen=True)
@@ -122,77 +123,110 @@ def _blueprint(stored: object) -> dict[str, Any]:
 class Copies:
     """Finds what was made of a worker's conversations, and removes it.
 
-    An annotation is recognised by the ``sha256`` that it saves of the finished conversation; where that conversation had
-    been converted to another format before, by its dialogue.
+    A copy is recognised by what is saved of the conversation with it, its ``sha256`` or the id that an export gave it; and
+    by the words, where it had been converted to another format. What holds a message of the worker's and is not recognised
+    is named, and so is what is of no conversation that was read.
 
     Args:
-        names: the worker's ids.
+        names: the worker's ids, pseudonyms of exports among them.
         dry_run: whether everything stays as it is.
-        hash_of: how scripts/judge.py names a conversation.
+        ids_of: every id by which scripts/judge.py and exports know a conversation.
     """
 
     def __init__(
-        self, names: Collection[str], dry_run: bool, hash_of: Callable[[ReadConversation], str] | None = None
+        self,
+        names: Collection[str],
+        dry_run: bool,
+        ids_of: Callable[[ReadConversation], Collection[str]] = lambda _: (),
     ) -> None:
-        self._names, self._dry_run, self._hash_of = names, dry_run, hash_of
-        self._sha256s: set[str] = set()
-        self._dialogues: set[tuple[Line, ...]] = set()
-        self._hashes: set[str] = set()
+        self._names, self._dry_run, self._ids_of = names, dry_run, ids_of
+        self._ids: set[str] = set()
+        self._others_ids: set[str] = {FORGOTTEN_SHA256}
+        self._words = Words()
+        self._unknown: Counter[str] = Counter()
+        self._alike: defaultdict[Path, list[int]] = defaultdict(list)
+        self._not_searched: list[Path] = []
         self.changed: list[str] = []
         """What was removed, or would be: a file, or a file with a number of lines."""
         self.unread: list[Path] = []
         """Damaged annotations, and judges' logs with answers of which nobody can tell whose conversation they are about."""
 
+    @property
+    def remarks(self) -> list[str]:
+        """What may be the worker's and was left as it is, a sentence for each place."""
+        places = [f"'{path}'" + (f" (lines {_listed(lines)})" if lines else "") for path, lines in self._alike.items()]
+        return [
+            *(f"{place} holds a message of theirs; look at it, and delete it yourself" for place in places),
+            *(f"'{path}' is no file of JSON Lines and was not searched; look yourself" for path in self._not_searched),
+            *(
+                f"{count:,} {what} of conversations that are in no folder or file that was searched, so that nobody can "
+                "tell whether they are theirs; name those by --also, or look yourself"
+                for what, count in self._unknown.items()
+            ),
+        ]
+
     def find(self, sources: Iterable[Source], logs: Iterable[Path]) -> None:
-        """Learn which conversations are the worker's, and what annotations of them are known by.
+        """Learn which conversations are the worker's, and what copies of them are known by.
 
         Args:
-            sources: of all that may be a conversation of the worker's or an annotation of it.
+            sources: of all that may be a conversation, or an annotation of one.
             logs: files of finished conversations.
         """
-        others: list[ReadConversation] = []
+        annotations: list[ReadConversation] = []
         for source in sources:
             try:
                 conversation = read_conversation(source)
             except UnreadableError:
                 continue
-            if conversation.judged_conversation is not None:
-                others.append(conversation)
-            elif conversation.worker_id in self._names:
-                self._take(conversation)
+            if conversation.judged_conversation is None:
+                self._take(conversation, conversation.worker_id in self._names)
+            else:
+                annotations.append(conversation)
         for path in logs:
             for _, logged in _logged(path):
                 if isinstance(logged, LoggedConversation) and self._is_theirs(logged):
-                    self._sha256s.add(logged.sha256)
-                    self._dialogues.add(_lines_of(logged))
-        for conversation in others:  # the whole ones of a log that was converted are recognised by the words
+                    self._ids.add(logged.sha256)
+                    self._words.take(logged.dialog, is_theirs=True)
+                elif isinstance(logged, LoggedConversation) and not self._words.shares(_human_texts(logged)):
+                    self._others_ids.add(logged.sha256)
+        for conversation in annotations:  # the whole ones of a log that was converted are recognised by the words
             judged = conversation.judged_conversation
-            if judged is not None and _lines(conversation) in self._dialogues:
-                self._sha256s.add(judged.sha256)
-        if self._hash_of is not None:
-            self._hashes |= {self._hash_of(one) for one in others if self._is_copy(one)}
+            if judged and (self._is_copy(conversation) or self._words.is_theirs(lines_of(_dialog(conversation)))):
+                self._ids.add(judged.sha256)
+        for conversation in annotations:
+            if self._is_copy(conversation):
+                self._ids |= {*self._ids_of(conversation)}
+            elif not self._others_ids.isdisjoint(_ids_in(conversation)):
+                self._others_ids |= {*self._ids_of(conversation)}
 
-    def _take(self, conversation: ReadConversation) -> None:
-        if self._hash_of is not None:
-            self._hashes.add(self._hash_of(conversation))
+    def _take(self, conversation: ReadConversation, is_theirs: bool) -> None:
+        ids = self._ids if is_theirs else self._others_ids
+        ids |= {*self._ids_of(conversation)}
         with contextlib.suppress(LogError):  # else nothing of it can have been annotated as it is
-            self._sha256s.add(log_of_record(conversation, "").sha256)
+            ids.add(log_of_record(conversation, "").sha256)
         for chat in {said.chat_idx for said in conversation.dialog}:  # an export has each of two chats by itself
-            said_there = (said for said in conversation.dialog if said.chat_idx == chat)
-            dialog = to_last_reply(LogLine(said.agent_idx, said.text, said.fake_start) for said in said_there)
-            lines = tuple((line.agent_idx, line.text) for line in dialog)
-            own = next((at for at, line in enumerate(dialog) if line.agent_idx == HUMAN_IDX and not line.fake_start), 0)
-            # In another format, what was only shown as said may be missing.
-            self._dialogues |= {lines[begin:] for begin in range(own + 1)} - {()}
+            self._words.take(_dialog(conversation, chat), is_theirs)
 
     def _is_theirs(self, logged: LoggedConversation | str | None) -> bool:
         if not isinstance(logged, LoggedConversation):
             return logged in self._names
-        return logged.worker_id in self._names or logged.sha256 in self._sha256s or _lines_of(logged) in self._dialogues
+        return (
+            logged.worker_id in self._names
+            or not self._ids.isdisjoint((logged.id, logged.sha256))
+            or self._words.is_theirs(lines_of(logged.dialog))
+        )
 
     def _is_copy(self, conversation: ReadConversation) -> bool:
-        judged = conversation.judged_conversation
-        return judged is not None and judged.sha256 in self._sha256s
+        return not self._ids.isdisjoint(_ids_in(conversation))
+
+    def _look_at(self, path: Path, ids: Collection[str], texts: Collection[str], kind: str) -> None:
+        """Note what is not recognised as a copy of the worker's conversations, nor of another's."""
+        if not self._others_ids.isdisjoint(ids):
+            return
+        if self._words.shares(texts):
+            self._alike[path] = []
+        elif ids:
+            self._unknown[kind] += 1
 
     def remove_annotations(self, sources: Iterable[Source]) -> None:
         """Delete the files of annotations of the worker's conversations."""
@@ -202,8 +236,11 @@ class Copies:
             except UnreadableError:
                 self._note_damaged(Path(source.path))
                 continue
-            if self._is_copy(conversation):
-                path = Path(source.path).resolve()
+            path = Path(source.path).resolve()
+            if conversation.judged_conversation is not None and not self._is_copy(conversation):
+                where = f"annotations in '{path.parent}'"
+                self._look_at(path, _ids_in(conversation), _human_texts(conversation), where)
+            elif self._is_copy(conversation):
                 self.changed.append(str(path))
                 if not self._dry_run:
                     path.unlink(missing_ok=True)
@@ -212,7 +249,7 @@ class Copies:
         """Note a file that can't be read, if it names one of the worker's conversations."""
         with contextlib.suppress(OSError):
             data = path.read_bytes()
-            if any(sha256.encode() in data for sha256 in self._sha256s):
+            if any(known.encode() in data for known in self._ids):
                 self.unread.append(path)
 
     def empty_states(self, folders: Iterable[Path]) -> None:
@@ -222,7 +259,10 @@ class Copies:
             contents: dict[Path, Any] = {}
             for path in (*(folder / name for name in _STATES), journal):
                 contents[path] = _loaded(path, is_journal=path == journal)
-            if not any(sha in self._sha256s for content in contents.values() for sha in _judged_in(content)):
+            ids = {one for content in contents.values() for one in _judged_in(content)}
+            if self._ids.isdisjoint(ids):
+                where = f"annotators' states in '{folder.parent.parent}'"
+                self._look_at(folder, ids, {*_texts_in([*contents.values()])}, where)
                 continue
             self.changed.append(str(folder))
             if self._dry_run:
@@ -237,6 +277,16 @@ class Copies:
         for path in paths:
             read = [*_logged(path)]
             theirs = [self._is_theirs(logged) for _, logged in read]
+            objects = [_object(line.removeprefix(UTF8_MARK)) for line, _ in read]
+            if any(line.strip() for line, _ in read) and not any(objects):
+                self._not_searched.append(path)
+            alike = [
+                number
+                for number, (one, drop) in enumerate(zip(objects, theirs, strict=True), 1)
+                if not drop and self._words.shares(_texts_in(one))
+            ]
+            if alike:
+                self._alike[path] = alike
             self._replace(
                 path, [b"" if drop else line for (line, _), drop in zip(read, theirs, strict=True)], sum(theirs)
             )
@@ -250,7 +300,10 @@ class Copies:
         lines = judgments.read_bytes().split(b"\n") if judgments.is_file() else []
         for line in lines:
             judgment = _object(line)
-            is_theirs = judgment.get("conversation") in self._hashes
+            about = judgment.get("conversation")
+            is_theirs = about in self._ids
+            if isinstance(about, str) and not is_theirs:
+                self._look_at(judgments, {about}, (), f"judgments in '{judgments}'")
             (keys if is_theirs else others).add(str(judgment.get("prompt_sha256")))
             if not is_theirs:
                 kept.append(line)
@@ -267,9 +320,7 @@ class Copies:
                 ],
                 sum(changed),
             )
-            if self._hashes and any(
-                _has_words(entry) and entry.get("key") not in keys | others for _, entry in entries
-            ):
+            if self._ids and any(_has_words(entry) and entry.get("key") not in keys | others for _, entry in entries):
                 self.unread.append(log)
         self._replace(judgments, kept, len(lines) - len(kept))
 
@@ -289,12 +340,35 @@ def states_of(folders: Iterable[Path]) -> Iterator[Source]:
                 yield Source(str(folder / name), origin=Origin.DATABASE, record_id=folder.name)
 
 
-def _lines_of(logged: LoggedConversation) -> tuple[Line, ...]:
-    return tuple((line.agent_idx, line.text) for line in logged.dialog)
+def _dialog(conversation: ReadConversation, chat: int | None = None) -> Iterator[LogLine]:
+    """The lines of a conversation, or of one of two chats."""
+    return (
+        LogLine(said.agent_idx, said.text, said.fake_start) for said in conversation.dialog if said.chat_idx == chat
+    )
 
 
-def _lines(conversation: ReadConversation) -> tuple[Line, ...]:
-    return tuple((line.agent_idx, line.text) for line in conversation.dialog)
+def _human_texts(conversation: ReadConversation | LoggedConversation) -> set[str]:
+    return {said.text for said in conversation.dialog if said.agent_idx == HUMAN_IDX}
+
+
+def _listed(lines: list[int]) -> str:
+    more = f" and {len(lines) - _MOST_LINES:,} more" if len(lines) > _MOST_LINES else ""
+    return ", ".join(map(str, lines[:_MOST_LINES])) + more
+
+
+def _ids_in(conversation: ReadConversation) -> set[str]:
+    """What an annotation saves of the conversation by which it is known."""
+    judged = conversation.judged_conversation
+    return set() if judged is None else {judged.id, judged.sha256}
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Every string in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(entry)
 
 
 def _logged(path: Path) -> Iterator[tuple[bytes, LoggedConversation | str | None]]:
@@ -336,14 +410,14 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _judged_in(value: Any) -> Iterator[str]:
-    """Every ``sha256`` of a finished conversation that records somewhere in a value are annotations of."""
+    """Every id and ``sha256`` of a finished conversation that records somewhere in a value are annotations of."""
     if isinstance(value, list):
         for entry in value:
             yield from _judged_in(entry)
     elif isinstance(value, dict):
         judged = value.get("judged_conversation")
-        if isinstance(judged, dict) and isinstance(judged.get("sha256"), str):
-            yield judged["sha256"]
+        if isinstance(judged, dict):
+            yield from (one for name in ("id", "sha256") if isinstance(one := judged.get(name), str))
         for entry in value.values():
             yield from _judged_in(entry)
 

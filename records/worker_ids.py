@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
+PSEUDONYM_PREFIX = "anon-"
+PSEUDONYM = re.compile(rf"{PSEUDONYM_PREFIX}[0-9a-f]{{16}}")
+"""In place of a worker's id in deidentified exports."""
+ID_WORD = re.compile(r"[A-Za-z0-9_-]+")
+_SHORTEST_IN_TEXTS = 8
+"""Characters from which an id with a digit is told from a word that somebody says."""
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Characters that show nothing although Unicode calls them letters, marks or symbols."""
 
@@ -32,3 +39,8 @@ def _is_invisible(character: str) -> bool:
         or "\ufe00" <= character <= "\ufe0f"
         or "\U000e0000" <= character <= "\U000e0fff"
     )
+
+
+def is_unmistakable(name: str) -> bool:
+    """Whether an id in a text is told from a word that somebody says: by its length and a digit."""
+    return len(name) >= _SHORTEST_IN_TEXTS and any(character.isdigit() for character in name)

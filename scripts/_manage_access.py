@@ -20,6 +20,8 @@ from model_chat.crowd.panel_pay import PanelPay
 from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.workers import Task, WorkerSummary, chosen_ids, summarise
 from model_chat.errors import ConfigurationError
+from model_chat.exports.identities import Identities, default_salt_file, read_salt
+from model_chat.exports.selection import digests_of
 from model_chat.launch.logs import without_controls
 from model_chat.quality.blocks import (
     BlockReason,
@@ -30,8 +32,9 @@ from model_chat.quality.blocks import (
     soft_block,
     unblock,
 )
-from model_chat.records.forget import forget_worker
+from model_chat.records.forget import forget_worker, names_of
 from model_chat.records.llm_judgments import JUDGE_LOG_NAME
+from model_chat.records.reading import ReadConversation
 from model_chat.scripts._manage_output import Output
 
 
@@ -237,7 +240,7 @@ def forget_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
     """Take workers' ids out of all records (docs/data-protection.md).
 
     Raises:
-        ConfigurationError: a place of ``--also`` does not exist, or a run is active.
+        ConfigurationError: a place of ``--also`` or ``--salt-file`` does not exist, or a run is active.
     """
     blueprint = task.last_run.args.get("blueprint") or {}
     folders = {
@@ -245,11 +248,19 @@ def forget_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
         for flag, given in (("chat_data_folder", args.chat_data_folder), ("stack_folder", args.stack_folder))
     }
     also = [Path(given).expanduser() for given in args.also]
-    ConfigurationError.raise_if(
-        f"--also: '{path}' does not exist; give a folder, or a file of finished conversations."
-        for path in also
-        if not path.exists()
-    )
+    salts = [Path(given).expanduser() for given in args.salt_file]
+    missing = [
+        (f"--also: '{path}' does not exist; give a folder, or a file of finished conversations.", path) for path in also
+    ] + [(f"--salt-file: '{path}' does not exist; give the one that an export was made with.", path) for path in salts]
+    ConfigurationError.raise_if(fault for fault, path in missing if not path.exists())
+    salts += [path for path in [default_salt_file()] if path.exists()]
+    exports = [Identities(read_salt(path), ()) for path in salts]
+
+    def ids_of(conversation: ReadConversation) -> set[str]:
+        digests = digests_of(conversation)
+        pseudonymous = {one.conversation_id(digest) for one in exports for digest in digests}
+        return {dialog_digest(conversation).hex(), *(digest.hex() for digest in digests)} | pseudonymous
+
     for worker_id in chosen_ids(args.workers, args.file):
         gone = forget_worker(
             worker_id,
@@ -259,17 +270,20 @@ def forget_workers(task: Task, args: argparse.Namespace, out: Output) -> None:
             args.delete,
             args.dry_run,
             also,
-            lambda conversation: dialog_digest(conversation).hex(),
+            {one.pseudonym(name) for one in exports for name in names_of(worker_id)},
+            ids_of,
         )
         what = f"{gone.files} files, {gone.states} states of Mephisto's, {gone.stacks} stack files, {gone.rows} rows"
         for place in gone.copies:
             out.done(f"delete what others made of a conversation of {worker_id}: {place}")
         if gone.files + gone.states + gone.stacks + gone.rows > 0:
             out.done(f"{'delete' if args.delete else 'forget'} {worker_id}: {what}; now {gone.pseudonym}")
-        elif not gone.unread and not gone.copies:
+        elif not gone.unread and not gone.copies and not gone.remarks:
             out.failed(f"{worker_id}: nothing is kept under this id")
         for path in gone.unread:
             out.failed(f"{worker_id}: '{path}' {_why_unread(path)}")
+        for remark in gone.remarks:
+            out.failed(f"{worker_id}: {remark}")
 
 
 def _why_unread(path: str) -> str:
@@ -304,5 +318,14 @@ def with_forgetting(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="PATH",
         help="a further place, may be given several times: a folder of conversations or annotations, an output of "
-        "scripts/judge.py, Mephisto's data folder of a study of annotation, or a file of finished conversations",
+        "scripts/judge.py, Mephisto's data folder of a study of annotation, a file of finished conversations, or a folder "
+        "of such files",
+    )
+    parser.add_argument(
+        "--salt-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the salt of deidentified exports, may be given several times: their pseudonyms are recognised by it (that of "
+        "the user's configuration folder always counts)",
     )

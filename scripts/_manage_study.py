@@ -73,22 +73,30 @@ def places_left(cfg: Any, chat_data_folder: Path, database: Path, task_name: str
     from model_chat.launch.checks import BLUEPRINT, is_image_chat
     from model_chat.launch.design_run import conversations_left
     from model_chat.records.collected import SavedConversations, find_saved
+    from model_chat.records.extensions import NUM_CONVERSATIONS, Extensions
     from model_chat.serving.catalogue import parse_conversations_needed
 
     resumes = cfg.mephisto.blueprint.resume
     saved = find_saved(chat_data_folder, database, task_name) if resumes else SavedConversations()
     done = saved.complete()
+
+    def extended(configured: dict[str, int]) -> dict[str, int]:
+        return Extensions(chat_data_folder, task_name, configured).wanted() if resumes else configured
+
     design_path = cfg.mephisto.blueprint.get("design_path")  # the annotation has none
     if design_path:
         return conversations_left(design_path, saved)
     if is_image_chat(cfg):
-        return max(0, int(cfg.mephisto.blueprint.num_conversations) - sum(done.values()))
+        wanted = extended({NUM_CONVERSATIONS: int(cfg.mephisto.blueprint.num_conversations)})
+        return max(0, wanted[NUM_CONVERSATIONS] - sum(done.values()))
     if is_annotation(cfg):
         logs = check_logs(cfg.mephisto.blueprint)
         counts = Counter(kept.judged for kept in saved if kept.complete)
         return sum(max(0, logs.annotators - counts[logged.sha256]) for logged in logs.conversations)
-    needed = parse_conversations_needed(
-        f"{BLUEPRINT}.conversations_needed_string", cfg.mephisto.blueprint.conversations_needed_string
+    needed = extended(
+        parse_conversations_needed(
+            f"{BLUEPRINT}.conversations_needed_string", cfg.mephisto.blueprint.conversations_needed_string
+        )
     )
     counted = counted_as_named(done, needed)
     return sum(max(0, number - counted.get(nickname, 0)) for nickname, number in needed.items())

@@ -1,11 +1,14 @@
 """Lay out a study of your own, to be changed:  python scripts/new_study.py NAME
 
-    python scripts/new_study.py NAME [--flow] [--design] [--endpoint URL --endpoint-model MODEL [--api-key-env VARIABLE]]
+    python scripts/new_study.py NAME [--kind chat | comparison | image | annotation] [--flow] [--design]
+                                     [--endpoint URL --endpoint-model MODEL [--api-key-env VARIABLE]]
 
-Makes `conf/NAME.yaml` and the folder `NAME/`: the texts that workers see, boxes, onboarding, and two small models to
-compare (the shipped demo model with two characters, or with `--endpoint` one behind an OpenAI-compatible endpoint). With
-`--flow`, a study flow, too: consent, questions before and after the chat, a debriefing. With `--design`, a design, too: each
-worker talks with both models, in balanced order. Nothing that is there already is touched.
+Makes `conf/NAME.yaml` and the folder `NAME/`: the texts that workers see, boxes, and what the kind of study needs. For a
+chat, and for a comparison of replies, these are onboarding and two small models (the shipped demo model with two characters,
+or with `--endpoint` one behind an OpenAI-compatible endpoint); for an image chat, the shipped demo models, or the endpoint
+with two characters; for annotation, a file of finished conversations. With `--flow`, a study flow, too: consent, questions
+before and after the chat, a debriefing. With `--design`, a design, too: each worker talks with both models, in balanced
+order. Nothing that is there already is touched.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +31,40 @@ from model_chat.configuration.exit_codes import exit_with, reports_faults
 from model_chat.configuration.places import ROOT, command_of, work_dir
 from model_chat.errors import ConfigurationError
 
-TEXTS = ("task_description.html", "left_pane_text.html", "annotations_config.json", "onboard_task_data.json")
+CHAT, COMPARISON, IMAGE, ANNOTATION = "chat", "comparison", "image", "annotation"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of study is laid out from.
+
+    Attributes:
+        conf: the shipped configuration.
+        texts: files of the shipped `task_config/`.
+        flags: of the command that make something for this kind, beside those of an endpoint.
+    """
+
+    conf: str
+    texts: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+
+
+_SHOWN = ("task_description.html", "left_pane_text.html", "annotations_config.json")
+_ONBOARDING = "onboard_task_data.json"
+KINDS = {
+    CHAT: Kind("example.yaml", (*_SHOWN, _ONBOARDING), ("flow", "design", "endpoint")),
+    COMPARISON: Kind("example.yaml", (*_SHOWN, _ONBOARDING), ("flow", "endpoint")),
+    IMAGE: Kind("example_image_chat.yaml", tuple(f"image_{name}" for name in _SHOWN), ("flow", "endpoint")),
+    ANNOTATION: Kind("example_annotation.yaml", (*(f"annotation_{name}" for name in _SHOWN), _ONBOARDING)),
+}
+LOGS = "logs.jsonl"
+_LOGGED = (
+    ("How do I cook rice?", "Rinse it, then simmer it in twice as much water.", "And for sushi?", "Sushi is a fish."),
+    ("Do you sail?", "Every summer, with my sister.", "Where?", "I have never been on a boat."),
+)
 FLOW = "study_flow.yaml"
 DESIGN = "design.yaml"
+_PAGES = {"flow": "docs/study-flow.md", "design": "docs/study-design.md", "endpoint": "docs/models.md"}
 CHARACTERS = {
     "warm": "You are warm and curious. Answer in one or two short sentences, and ask about the other one.",
     "curt": "You are in a hurry. Answer in at most five words, and never ask anything.",
@@ -46,39 +81,55 @@ def lay_out(
     endpoint: Mapping[str, Any] | None = None,
     with_flow: bool = False,
     with_design: bool = False,
+    kind: str = CHAT,
 ) -> list[Path]:
     """Make a study's files below ``place``.
 
     Args:
         name: of the study, of its folder and of its file in ``conf/``.
         place: the folder that holds ``conf/`` and the study's own.
-        endpoint: settings of a model behind an endpoint, to be used in place of the demo model.
+        endpoint: settings of a model behind an endpoint, to be used in place of the demo models.
+        kind: one of :data:`KINDS`.
 
     Returns:
         what was made, the file of the configuration first.
 
     Raises:
-        ConfigurationError: the name is none, or is taken, or the endpoint's settings are wrong.
+        ConfigurationError: the name is none, or is taken, the endpoint's settings are wrong, or the kind has no such files.
     """
+    asked = {"flow": with_flow, "design": with_design, "endpoint": endpoint is not None}
+    faults = [
+        f"--{flag}: makes nothing for --kind {kind}; leave it out, or write one yourself ({page})."
+        for flag, page in _PAGES.items()
+        if asked[flag] and flag not in KINDS[kind].flags
+    ]
     if endpoint is not None:
-        ConfigurationError.raise_if(format_faults("--endpoint", endpoint))
+        faults += format_faults("--endpoint", endpoint)
     folder, conf = place / name, place / "conf" / f"{name}.yaml"
     fault = name_fault(name)
     if fault is not None:
-        raise ConfigurationError(fault)
-    for taken in (folder, conf):
-        if taken.exists():
-            raise ConfigurationError(f"NAME: '{taken}' is there already; give another name, or remove it first.")
-    texts = [*TEXTS, *([FLOW] if with_flow else [])]
+        faults.append(fault)
+    else:
+        faults += [
+            f"NAME: '{taken}' is there already; give another name, or remove it first."
+            for taken in (folder, conf)
+            if taken.exists()
+        ]
+    ConfigurationError.raise_if(faults)
+    texts = [*KINDS[kind].texts, *([FLOW] if with_flow else [])]
     files = {folder / "texts" / text: (ROOT / "task_config" / text).read_text(encoding="utf-8") for text in texts}
     if with_design:
         files[folder / DESIGN] = _design()
     if endpoint is not None:
-        files[folder / "models.yaml"] = _endpoint_models(endpoint)
-    for nickname, prompt in CHARACTERS.items() if endpoint is None else ():
+        files[folder / "models.yaml"] = _endpoint_models(
+            {**endpoint, **({"takes_images": True} if kind == IMAGE else {})}
+        )
+    if kind == ANNOTATION:
+        files[folder / LOGS] = _logs()
+    for nickname, prompt in CHARACTERS.items() if endpoint is None and kind in (CHAT, COMPARISON) else ():
         model = folder / "models" / nickname
         files[model / "model.opt"] = _model_opt(prompt, model, place)
-    files[conf] = _configuration(name, endpoint is not None, with_flow, with_design)
+    files[conf] = _configuration(name, kind, endpoint is not None, with_flow, with_design)
     for file, content in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content, encoding="utf-8")
@@ -131,40 +182,86 @@ def _design() -> str:
     )
 
 
-def _configuration(name: str, with_endpoint: bool, with_flow: bool = False, with_design: bool = False) -> str:
-    """The shipped configuration with the study's own names, and onboarding switched on."""
-    text = (ROOT / "conf" / "example.yaml").read_text(encoding="utf-8")
-    needed = ",".join(f"{nickname}:{CONVERSATIONS_EACH}" for nickname in CHARACTERS)
-    models = f"base_model_folder: ${{work_dir}}/{name}/models"
-    if with_endpoint:
-        models = f"base_model_folder: null\n    model_opt_path: ${{work_dir}}/{name}/models.yaml"
-    wanted = f'conversations_needed_string: "{needed}"'
-    if with_design:
-        wanted = f"conversations_needed_string: null\n    design_path: ${{work_dir}}/{name}/{DESIGN}"
-    changes = {
-        **({r"# Which models to talk to, .*": "# Which models to talk to is in the design."} if with_design else {}),
-        r"\A# .*\n": f"# The study {name}:  {command_of('run.py')} conf={name}\n",
-        r"conversations_needed_string: .*": wanted,
-        r" \(scripts/make_demo_models.py fills this one\)": "",
-        **({r"# One folder a model: .*": "# The models, and how each is asked."} if with_endpoint else {}),
-        r"base_model_folder: .*": models,
-        r"chat_data_folder: .*": f"chat_data_folder: ${{work_dir}}/{name}/conversations\n"
-        f"    # The texts that workers see.\n    task_config_path: ${{work_dir}}/{name}/texts",
-        r"num_turns: .*": "num_turns: 3"
-        + (
+def _logs() -> str:
+    """Finished conversations, to be replaced by one's own (docs/agreement.md)."""
+    lines = [
+        {
+            "id": f"example-{number}",
+            "messages": [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(texts)],
+        }
+        for number, texts in enumerate(_LOGGED, 1)
+    ]
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def _configuration(name: str, kind: str, with_endpoint: bool, with_flow: bool, with_design: bool) -> str:
+    """The shipped configuration of this kind with the study's own names; onboarding is switched on where there is any."""
+    text = (ROOT / "conf" / KINDS[kind].conf).read_text(encoding="utf-8")
+    own = f"${{work_dir}}/{name}"
+    task_config = (
+        f"chat_data_folder: {own}/conversations\n    # The texts that workers see.\n    task_config_path: {own}/texts"
+    )
+    if with_flow:
+        task_config += (
             "\n    # Consent, questions and texts around the chat (docs/study-flow.md)."
             f"\n    study_flow_path: ${{mephisto.blueprint.task_config_path}}/{FLOW}"
-            if with_flow
-            else ""
-        ),
-        r"(# Remembers who has passed onboarding) .*\n *# (onboarding_qualification: ).*": rf"\1.\n    \2{name}_onboarding",
+        )
+    changes = {
+        r"\A# .*\n(# It asks .*\n)?": f"# The study {name}:  {command_of('run.py')} conf={name}\n",
+        r"chat_data_folder: .*": task_config,
         r"task_name: .*": f'task_name: "{name}"',
+        **(_of_chats(name, kind, with_endpoint, with_design) if kind in (CHAT, COMPARISON) else {}),
     }
+    if kind == IMAGE:
+        changes[r"stack_folder: .*"] = f"stack_folder: {own}/image_stack"
+        changes[r'# "make image" makes .*'] = (
+            '# "make image" makes demo images, and models for them (docs/image-chat.md).'
+        )
+        changes[r"image_chat_block"], changes[r"image_chat_onboarding"] = f"{name}_block", f"{name}_onboarding"
+        if with_endpoint:
+            changes[r"# Models: a folder, .*\n *"] = ""
+            changes[r"base_model_folder: .*\n *model_opt_path: .*"] = _endpoint_file(name)
+            changes[r"image_models: .*"] = f'image_models: "{",".join(CHARACTERS)}"'
+    if kind == ANNOTATION:
+        changes[r"logs_path: .*"] = f"logs_path: {own}/{LOGS}"
+    if _ONBOARDING in KINDS[kind].texts:
+        changes[r"(# Remembers who has passed onboarding).*\n *# (onboarding_qualification: ).*"] = (
+            rf"\1.\n    \2{name}_onboarding"
+        )
     for pattern, replacement in changes.items():
         text, times = re.subn(pattern, replacement, text)
         if times != 1:
-            raise RuntimeError(f"conf/example.yaml has {times} places like {pattern!r}")
+            raise RuntimeError(f"conf/{KINDS[kind].conf} has {times} places like {pattern!r}")
     return text
+
+
+def _of_chats(name: str, kind: str, with_endpoint: bool, with_design: bool) -> dict[str, str]:
+    """What is changed in the configuration of a text chat, by pattern."""
+    models = _endpoint_file(name) if with_endpoint else f"base_model_folder: ${{work_dir}}/{name}/models"
+    pairs = ["|".join(CHARACTERS)] if kind == COMPARISON else CHARACTERS
+    wanted = f'conversations_needed_string: "{",".join(f"{pair}:{CONVERSATIONS_EACH}" for pair in pairs)}"'
+    which = r"# Which models to talk to, .*"
+    changes = {
+        r" \(scripts/make_demo_models.py fills this one\)": "",
+        r"base_model_folder: .*": models,
+        r"num_turns: .*": "num_turns: 3",
+    }
+    if with_endpoint:
+        changes[r"# One folder a model: .*"] = "# The models, and how each is asked."
+    if with_design:
+        changes[which] = "# Which models to talk to is in the design."
+        wanted = f"conversations_needed_string: null\n    design_path: ${{work_dir}}/{name}/{DESIGN}"
+    if kind == COMPARISON:
+        changes[which] = (
+            "# Both models of a pair answer each message, and the worker picks a reply (docs/comparisons.md). With paired,\n"
+            "    # there is a chat with each of the two.\n    comparison: per_turn\n"
+            "    # Pairs, and how many conversations with each: nickname|nickname:count,…"
+        )
+    return {**changes, r"conversations_needed_string: .*": wanted}
+
+
+def _endpoint_file(name: str) -> str:
+    return f"base_model_folder: null\n    model_opt_path: ${{work_dir}}/{name}/models.yaml"
 
 
 def _endpoint_of(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -205,8 +302,15 @@ def main() -> int:
         action="store_true",
         help="make a design, too: each worker talks with both models, in balanced order (docs/study-design.md)",
     )
+    parser.add_argument(
+        "--kind",
+        choices=KINDS,
+        default=CHAT,
+        help="comparison: two replies to each message (docs/comparisons.md); image: a chat about an image "
+        "(docs/image-chat.md); annotation: people judge finished conversations (docs/agreement.md); default: %(default)s",
+    )
     args = parser.parse_args()
-    made = lay_out(args.name, work_dir(), _endpoint_of(args), args.flow, args.design)
+    made = lay_out(args.name, work_dir(), _endpoint_of(args), args.flow, args.design, args.kind)
     for file in made:
         print(file.relative_to(work_dir()))
     print(

@@ -27,6 +27,7 @@ from model_chat.crowd.panel_pay import (
 )
 from model_chat.errors import ConfigurationError
 from model_chat.mephisto_task.shared_state import ModelChatSharedState
+from model_chat.records.extensions import Extensions
 from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
 from model_chat.records.writing import save_conversation
 from model_chat.scripts.manage_workers import main
@@ -330,6 +331,10 @@ def test_the_cost_is_that_of_what_is_still_missing(place: Path, capsys: pytest.C
         save_conversation(place / "conversations", saved(model, 6, str(number)), live=True)
     assert main(["cost", "--conf", "my_study"]) == 0
     assert "Cost: 4 places" in capsys.readouterr().out
+    extensions = Extensions(place / "conversations", "my_study", {"a": 2, "b": 5})
+    extensions.save({"a": 5, "b": 8})
+    assert main(["cost", "--conf", "my_study"]) == 0
+    assert "Cost: 9 places" in capsys.readouterr().out, "three more with each model were asked for on the dashboard"
 
 
 def test_what_was_paid_so_far_is_added(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from model_chat.dashboard.live import LiveState
 from model_chat.dashboard.sockets import address_of, bind
 from model_chat.launch.dashboard import RunCounters, perform
 from model_chat.mephisto_task.shared_state import ModelChatSharedState
+from model_chat.records.extensions import Extensions
 from model_chat.serving.loading import LoadedModel
 from model_chat.serving.pool import ModelPool
 from model_chat.tests.dashboard.sample import SampleStudy
@@ -146,6 +148,16 @@ def test_an_extension_is_wanted_and_offered() -> None:
     assert quota.wanted() == 8
     said = perform(Ask(ask=1, act="extend", more=3), shared_of(offers=4), quota)
     assert said == "Only 4 of 6 further conversations could be offered."
+
+
+def test_an_extension_that_later_runs_would_not_know_of_is_refused(tmp_path: Path) -> None:
+    quota = ConversationQuota({"a": 1}, extensions=Extensions(tmp_path / "gone", "study", {"a": 1}))
+    shared = shared_of()
+    said = perform(Ask(ask=1, act="extend", more=3), shared, quota)
+    assert said == (
+        "Further conversations can't be kept for later runs (No such file or directory), so that nothing was extended."
+    )
+    assert (quota.wanted(), shared.live_run.task_launcher.left) == (1, 10)
 
 
 def test_what_is_collected_or_designed_is_not_extended() -> None:

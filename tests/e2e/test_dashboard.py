@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import psutil
 
+from model_chat.records.extensions import EXTENSIONS_NAME
 from model_chat.scripts.simulate_workers import Behaviour, Outcome, simulate
 from model_chat.tests.e2e.running_task import RunningTask
 
@@ -98,6 +100,8 @@ def test_a_running_study_is_watched_reviewed_stopped_extended_and_goes_on_withou
     requester.wait(lambda seen: seen["accepting"] and seen["target"] == 3)
     acts = [(entry["act"], entry["outcome"]) for entry in requester.get("audit")["items"]]
     assert acts == [("extend", "done"), ("resume", "done"), ("stop", "done"), ("approve", "done")]
+    (kept,) = map(json.loads, (task.chats / EXTENSIONS_NAME).read_text(encoding="ascii").splitlines())
+    assert [sum(kept[name].values()) for name in ("configured", "wanted")] == [2, 3], "a restart goes by it"
 
     assert task.process is not None
     (process,) = [

@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_chat.exports.formats import HF_SCHEMA
-from model_chat.exports.settings import FORMATS
+from model_chat.exports.settings import FORMATS, HF_FILE
+from model_chat.tests.analysis.conftest import BUCKETS, make_conversation
 from model_chat.tests.analysis.test_compared_parts import paired
 from model_chat.tests.exports.conftest import CONSENT, WORKER, Place, comparison
 
 METADATA = {name for name in HF_SCHEMA.names if name != "messages"}
+GOOD, BAD = "none_all_good", "odd"
 TWO = ("hello there you", "and what then")
 
 
@@ -191,6 +193,61 @@ def test_a_box_that_no_reply_had_is_refused_before_wrong_labels_are_written(
     assert place.run("trl-unpaired", "--good-buckets", "none_al_good") == 2
     assert "--good-buckets names 'none_al_good', which no reply was annotated with" in capsys.readouterr().err
     assert not place.output.exists()
+
+
+def both_annotated(**more: Any) -> Any:
+    """A comparison of which the boxes of both replies were ticked."""
+    judged = comparison(**more)
+    for side, ticked in (("left", GOOD), ("right", BAD)):
+        judged[side]["problem_data"] = {bucket: bucket == ticked for bucket in BUCKETS}
+    return judged
+
+
+def compared_twice(**more: Any) -> Any:
+    """Two exchanges, both with boxes for both replies: the chat went on with the left reply, then with the right one."""
+    second = both_annotated(turn_idx=1, left="other 1", right="reply 1", continued_with="right", **more)
+    judged = [both_annotated(**more), second]
+    return make_conversation("a|b", labels=[(GOOD,), (BAD,)], comparisons=judged)
+
+
+def test_the_boxes_of_a_reply_that_was_not_taken_are_in_the_judgement(place: Place) -> None:
+    place.add(compared_twice())
+    (row,) = place.rows("openai")
+    names = ("left_offered", "left_ticked", "right_offered", "right_ticked")
+    assert [[judged[name] for name in names] for judged in row["metadata"]["comparisons"]] == [
+        [[*BUCKETS], [GOOD], [*BUCKETS], [BAD]]
+    ] * 2
+    assert place.run("hf-dataset") == 0
+    (read,) = pq.read_table(place.output / HF_FILE).to_pylist()
+    assert read["comparisons"] == row["metadata"]["comparisons"]
+    assert (
+        "| annotated replies with which the conversation did not go on | 2 |" in place.content()["README.md"].decode()
+    )
+
+
+def test_a_reply_that_was_not_taken_is_labelled_by_its_boxes_and_by_no_rating(place: Place) -> None:
+    place.add(compared_twice(reason="It is better."))
+    rows = place.rows("trl-unpaired", "--good-buckets", GOOD, "--bad-buckets", BAD)
+    said = [(row["prompt"][-1]["content"], row["completion"][0]["content"], row["label"]) for row in rows]
+    first, second = rows[0]["prompt"][-1]["content"], rows[2]["prompt"][-1]["content"]
+    assert said == [
+        (first, "reply 0", True),
+        (first, "other", False),
+        (second, "reply 1", False),
+        (second, "other 1", True),
+    ]
+    assert [len(row["prompt"]) for row in rows] == [1, 1, 3, 3], "the reply that was taken is in the next prompt only"
+    rated = place.rows("trl-unpaired", "--min-rating", "1", "--overwrite")
+    assert [row["completion"][0]["content"] for row in rated] == ["reply 0", "reply 1"]
+    assert place.manifest("trl-unpaired")["left_out_rows"] == {}
+
+
+def test_a_reply_in_whose_place_nobody_knows_what_was_said_is_counted(place: Place) -> None:
+    judged = both_annotated(left="neither of the replies")
+    place.add(make_conversation("a|b", labels=[(GOOD,)], comparisons=[judged]))
+    rows = place.rows("trl-unpaired", "--bad-buckets", BAD)
+    assert [row["completion"][0]["content"] for row in rows] == ["reply 0"]
+    assert place.manifest("trl-unpaired")["left_out_rows"] == {"compared_reply_not_in_dialog": 1}
 
 
 def test_an_image_is_named_and_its_conversation_gives_no_training_pair_of_text(place: Place) -> None:

@@ -16,6 +16,7 @@ import pytest
 from model_chat.conversation.quota import ModelCount, Reservation
 from model_chat.images.quota import ImageQuota, Outlook
 from model_chat.images.stack import ImageStack, StackWriteError, read_stack
+from model_chat.records.extensions import NUM_CONVERSATIONS, Extensions
 
 Make = Callable[..., ImageQuota]
 
@@ -296,6 +297,20 @@ def test_closing_makes_up_for_what_could_not_be_written(
     assert read_stack(tmp_path / "stack") == [{"a": ["ann"]}]
     quota.close()
     assert read_stack(tmp_path / "stack") == [{"a": []}]
+
+
+def test_an_extension_is_kept_for_later_runs_and_none_is_where_it_can_not_be(tmp_path: Path) -> None:
+    for number, folder in enumerate((tmp_path, tmp_path / "gone")):
+        extensions = Extensions(folder, "study", {NUM_CONVERSATIONS: 1})
+        quota = ImageQuota(ImageStack(3, ["a"], 1, tmp_path / f"stack{number}", rng=1), 1, extensions)
+        if number == 0:
+            assert quota.extend(9) == 2
+            assert extensions.wanted() == {NUM_CONVERSATIONS: 3}
+        else:
+            with pytest.raises(OSError, match="No such file"):
+                quota.extend(9)
+            assert quota.wanted() == 1
+        quota.close()
 
 
 def test_an_extension_goes_as_far_as_the_stack_has_room(make: Make) -> None:

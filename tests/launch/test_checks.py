@@ -48,6 +48,18 @@ def test_a_good_study_passes_and_nothing_is_made(check: Callable[..., CheckedTas
     assert task.is_live is False
 
 
+def test_an_extension_of_an_earlier_run_is_wanted_unless_everything_begins_anew(
+    check: Callable[..., CheckedTask],
+) -> None:
+    task = check()
+    assert task.extensions is not None
+    wanted = {nickname: number + 2 for nickname, number in task.needed.items()}
+    task.chat_data_folder.mkdir(parents=True, exist_ok=True)
+    task.extensions.save(wanted)
+    assert check().needed == wanted
+    assert check(**{f"{B}.resume": "false"}).needed == task.needed
+
+
 def test_without_annotations_there_is_no_onboarding(check: Callable[..., CheckedTask]) -> None:
     task = check(**{f"{B}.annotations_config_path": "''", f"{B}.onboard_task_data_path": "/nowhere"})
     assert (task.annotations, task.annotations_text, task.onboarding) == (None, None, None)

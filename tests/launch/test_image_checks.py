@@ -18,6 +18,7 @@ from model_chat.images.contexts import ImageContextsWriter
 from model_chat.images.stack import ImageStack
 from model_chat.launch.checked_task import CheckedTask
 from model_chat.launch.checks import check_task
+from model_chat.records.extensions import NUM_CONVERSATIONS
 
 B = "mephisto.blueprint"
 DEFAULTS: dict[str, Any] = {
@@ -96,6 +97,17 @@ def test_every_flag_has_its_default(tmp_path: Path) -> None:
         cfg = compose(register("example"), overrides=[f"hydra.searchpath=[{tmp_path}]", "conf=bare"])
     assert {name: cfg.mephisto.blueprint[name] for name in DEFAULTS} == DEFAULTS
     assert OmegaConf.is_missing(cfg.mephisto.blueprint, "stack_folder")
+
+
+def test_an_extension_of_an_earlier_run_is_wanted(check: Callable[..., CheckedTask]) -> None:
+    task = check()
+    assert task.images is not None
+    assert task.extensions is not None
+    task.chat_data_folder.mkdir(parents=True, exist_ok=True)
+    task.extensions.save({NUM_CONVERSATIONS: 12})
+    again = check().images
+    assert again is not None
+    assert (task.images.num_conversations, again.num_conversations) == (10, 12)
 
 
 def test_a_study_in_order_is_taken(check: Callable[..., CheckedTask], tmp_path: Path) -> None:

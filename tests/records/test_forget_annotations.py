@@ -114,7 +114,7 @@ class Study:
             WHO,
             self.database,
             [self.chats],
-            **{"delete": True, "hash_of": lambda one: dialog_digest(one).hex(), **more},
+            **{"delete": True, "ids_of": lambda one: {dialog_digest(one).hex()}, **more},
         )
 
     def mentions(self, words: str = SECRET) -> list[str]:

@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from model_chat.agents.hugging_face import HuggingFaceChatAgent
 from model_chat.configuration import hydra as hydra_module
 from model_chat.errors import ConfigurationError
+from model_chat.images.contexts import ImageContextsWriter
+from model_chat.launch.checked_task import CheckedTask
 from model_chat.launch.checks import check_task
 from model_chat.launch.command_line import compose_config
 from model_chat.scripts import new_study
@@ -151,3 +154,76 @@ def test_with_a_design_each_worker_talks_with_both_models(
     assert task.design is not None
     assert list(task.design.design.within) == ["model"]
     assert task.needed == {"warm": 5, "curt": 5}
+
+
+@pytest.fixture
+def image_models(tmp_path: Path) -> None:
+    """The demo models and images, as "make image" puts them there."""
+    for nickname in ("shapes_a", "shapes_b"):
+        (tmp_path / "models/demo" / nickname).mkdir(parents=True)
+        (tmp_path / "models/demo" / nickname / "model.opt").write_text('{"model": "fixed_response"}', encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    with ImageContextsWriter(tmp_path / "data/image_contexts.parquet") as writer:
+        writer.add(Image.new("RGB", (8, 8)), {}, {})
+
+
+def checked(place: Path, monkeypatch: pytest.MonkeyPatch) -> CheckedTask:
+    monkeypatch.setattr(hydra_module, "work_dir", lambda: place)
+    task = check_task(compose_config("example", ["conf=my_study", "mephisto.architect.port=0"]))
+    assert task.chat_data_folder == place / "my_study/conversations"
+    assert task.task_name == "my_study_local"
+    return task
+
+
+@pytest.mark.parametrize("endpoint", [None, {"base_url": "https://host/v1", "endpoint_model": "m"}])
+def test_a_comparison_would_start_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: dict[str, str] | None
+) -> None:
+    lay_out("my_study", tmp_path, endpoint, with_flow=True, kind="comparison")
+    task = checked(tmp_path, monkeypatch)
+    assert task.needed == {"warm|curt": 5}
+    assert task.onboarding is not None
+    assert task.study_flow is not None
+
+
+@pytest.mark.usefixtures("image_models")
+@pytest.mark.parametrize("endpoint", [None, {"base_url": "https://host/v1", "endpoint_model": "m"}])
+def test_an_image_chat_would_start_once_there_are_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: dict[str, str] | None
+) -> None:
+    lay_out("my_study", tmp_path, endpoint, with_flow=True, kind="image")
+    task = checked(tmp_path, monkeypatch)
+    assert task.images is not None
+    assert task.images.stack_folder == tmp_path / "my_study/image_stack"
+    assert set(task.needed) == (set(CHARACTERS) if endpoint else {"demo/shapes_a", "demo/shapes_b"})
+    if endpoint:
+        assert [bool((source.endpoint or {}).get("takes_images")) for source in task.sources.values()] == [True, True]
+    (tmp_path / "my_study/texts/image_task_description.html").write_text("<p>Tea.</p>", encoding="utf-8")
+    assert checked(tmp_path, monkeypatch).task_description == "<p>Tea.</p>"
+
+
+def test_an_annotation_would_start_as_it_is_with_its_own_conversations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out("my_study", tmp_path, kind="annotation")
+    task = checked(tmp_path, monkeypatch)
+    assert task.logs is not None
+    assert [logged.replies for logged in task.logs.conversations] == [2, 2]
+    assert task.onboarding is not None
+    (tmp_path / "my_study/texts/annotation_task_description.html").write_text("<p>Tea.</p>", encoding="utf-8")
+    assert checked(tmp_path, monkeypatch).task_description == "<p>Tea.</p>"
+
+
+def test_what_a_kind_has_no_files_for_is_refused_with_all_other_faults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(new_study, "work_dir", lambda: tmp_path)
+    asked = ["--flow", "--design", "--endpoint", "host", "--endpoint-model", "m"]
+    monkeypatch.setattr(sys, "argv", ["new_study.py", "my study", "--kind", "annotation", *asked])
+    assert new_study.main() == 2
+    told = capsys.readouterr().err
+    for flag in ("flow", "design", "endpoint"):
+        assert f"--{flag}: makes nothing for --kind annotation; leave it out" in told
+    assert "'base_url'" in told
+    assert "NAME: 'my study' must be letters" in told
+    assert list(tmp_path.iterdir()) == []
