@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
@@ -81,8 +82,12 @@ class RunRequest(DashboardMessage, strict=True):
 
 def answer(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return JSON, which nobody keeps a copy of."""
+    try:
+        data = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:  # a record may have hundreds of levels
+        data = json.dumps(content).encode("ascii")
     return Response(
-        orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS),
+        data,
         status,
         {"cache-control": "no-store", **(headers or {})},
         "application/json",
