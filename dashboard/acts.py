@@ -112,7 +112,7 @@ class Acts:
                 one = listed.get(one_id)
                 fault = self._stale(one_id, one, request)
                 if fault is None and one is not None:
-                    agent = None if one.agent is None else self._agent(task, one.agent.id)
+                    agent = None if one.agent is None else Agent.get(task.db, one.agent.id)
                     fault = _not_possible(one, agent, request.act)
                     if fault is None:
                         chosen.append((one, agent))
@@ -161,11 +161,6 @@ class Acts:
     def _refreshed(self) -> dict[str, Listed]:
         with self._reading:
             return self._store.refresh().by_id
-
-    @staticmethod
-    def _agent(task: Task, agent_id: str) -> Any:
-        agent = Agent.get(task.db, agent_id)
-        return agent if str(agent.task_id) == str(task.task_id) else None
 
     def _faults(self, request: ActRequest, adapter: PlatformAdapter) -> tuple[list[str], int]:
         """What is wrong with a request, whatever conversations it is for; and its amount in hundredths."""

@@ -456,7 +456,7 @@ async def _body(request: Request, model: type[_Model]) -> _Model:
 def _number(text: str | None, name: str, default: int, most: int) -> int:
     if not text:
         return default
-    if not text.isascii() or not text.isdecimal() or len(text) > 9:
+    if not text.isdecimal() or len(text) > 9:
         raise refusal(422, f"{name}: '{text:.20}' is no whole number.")
     return min(int(text), most)
 

@@ -76,7 +76,7 @@ def list_conversations(snapshot: Snapshot, names: Names, query: Query) -> dict[s
     found = [one for one, values in rows if all(value in values[facet] for facet, value in wanted.items())]
     key = SORTS.get(query.sort.lstrip("-"), SORTS["started"])
     found.sort(key=key, reverse=query.sort.startswith("-"))
-    page = found[query.offset : query.offset + min(query.limit, MOST_PER_PAGE)]
+    page = found[query.offset : query.offset + query.limit]
     return {
         "total": len(found),
         "offset": query.offset,
