@@ -286,14 +286,18 @@ class Acts:
                 adapter.pay(quote, said, None)
             except PlatformError as error:
                 said.failed(f"{error}.")
-            for one_id, due in owed.items():
-                made = next((b for b in task.ledger.bonuses(due.bonus.agent_id) if b.token == due.bonus.token), None)
-                if made is not None and made.state == PAID:
-                    errors[one_id] = None
-                elif made is not None:
-                    errors[one_id] = f"Nobody knows whether it arrived. {' '.join(said.failures)}".strip()
+            states = {bonus.token: bonus.state for bonus in task.ledger.bonuses()}
+            for one, _ in chosen:
+                if one.id in errors:
+                    continue
+                due = owed.get(one.id)  # None: the platform failed before it was known what is owed
+                state = None if due is None else states.get(due.bonus.token)
+                if state == PAID:
+                    errors[one.id] = None
+                elif state is not None:
+                    errors[one.id] = f"Nobody knows whether it arrived. {' '.join(said.failures)}".strip()
                 else:
-                    errors[one_id] = " ".join(said.failures) or "The bonus was not paid."
+                    errors[one.id] = " ".join(said.failures) or "The bonus was not paid."
         return errors
 
     def _set_blocked(

@@ -76,6 +76,12 @@ def test_answers_are_shown_with_their_questions_if_the_flow_can_be_read(
     assert shown["answers"] == [{"page": "about", "id": "age", "question": question, "answer": 42, "turn": None}]
 
 
+def test_what_is_no_tick_is_no_mark(tmp_path: Path) -> None:
+    hello, reply = RECORD["dialog"]
+    found = entry(tmp_path, dialog=[hello, {**reply, "problem_data": {"rude": 1, "odd": 0.5, "good": True}}])
+    assert (found.marks, found.marked) == ({"rude": 0, "odd": 0, "good": 1}, 1)
+
+
 def test_a_record_of_hundreds_of_levels_is_shown(tmp_path: Path) -> None:
     deep: list[Any] = []
     for _ in range(400):

@@ -34,13 +34,17 @@ def live(**changes: Any) -> LiveState:
 
 
 def seen(
-    listed: Sequence[Listed], run: LiveState | None = None, onboarding: dict[str, int] | None = None, **info: Any
+    listed: Sequence[Listed],
+    run: LiveState | None = None,
+    onboarding: dict[str, int] | None = None,
+    names: Names = OPEN,
+    **info: Any,
 ) -> dict[str, Any]:
     folder = Path("/nowhere")
     known = {"id": "s", "title": "s", "task_name": "s", "database": folder / "d", "chat_data_folder": folder}
     study = StudyInfo(**{**known, "reward": 50, "target": 100, **info})
     snapshot = Snapshot(1, tuple(listed), onboarding=onboarding or {})
-    return make_overview(study, snapshot, run, OPEN, now=NOW)
+    return make_overview(study, snapshot, run, names, now=NOW)
 
 
 def codes(overview: dict[str, Any]) -> list[str]:
@@ -223,6 +227,15 @@ def test_a_name_within_another_is_not_replaced_alone_and_unknown_conditions_have
         f"{large} has failed after {small} did; chatgpt did not."
     )
     assert (names.cell("prompt=warm"), names.cell("prompt=cold")) == ("condition 1", "a condition")
+
+
+def test_models_and_conditions_of_a_blind_study_are_in_the_order_of_their_numbers() -> None:
+    names, wanted = Names(True, b"k" * KEY_BYTES), {f"prompt={number}": 1 for number in range(12)}
+    names.learn([f"m{number}" for number in range(12)], wanted)
+    listed = [one(number=number, model=f"m{number}") for number in range(12)]
+    overview = seen(listed, names=names, by_cell=True, wanted=wanted, blind=True)
+    assert [row["name"] for row in overview["models"]] == [f"model {number}" for number in range(1, 13)]
+    assert [row["name"] for row in overview["cells"]] == [f"condition {number}" for number in range(1, 13)]
 
 
 def test_a_key_that_was_cut_off_is_made_anew_for_this_account_alone(tmp_path: Path) -> None:
