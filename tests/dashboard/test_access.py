@@ -170,15 +170,15 @@ class Page:
         return client
 
 
-def test_wrong_links_are_counted_and_no_answer_with_a_session_is_kept(tmp_path: Path) -> None:
+def test_wrong_links_shut_out_nobody_and_no_answer_with_a_session_is_kept(tmp_path: Path) -> None:
     async def ask() -> None:
         client = Page(tmp_path).client()
         right = await client.get("/login", params={"token": "link"})
         assert (right.status_code, right.headers["cache-control"]) == (303, "no-store")
-        codes = [
-            (await client.get("/login", params={"token": "x"})).status_code for _ in range(FAILURES_OF_ADDRESS + 1)
-        ]
-        assert codes == [303] * FAILURES_OF_ADDRESS + [429]
+        for _ in range(FAILURES_OF_ADDRESS):  # as the pictures of any site make a browser ask
+            assert "set-cookie" not in (await client.get("/login", params={"token": "x"})).headers
+        answer = await client.post("/api/login", json={"password": "pay-password", "name": "ann"})
+        assert answer.status_code == 200
 
     asyncio.run(ask())
 
