@@ -67,7 +67,7 @@ def make_server(studies: Sequence[Watched], access: Access, port: int) -> uvicor
     config = uvicorn.Config(
         dashboard.app,
         log_config=None,
-        log_level="warning",
+        log_level="error",  # whoever sends what is no request can't fill the log of the run
         access_log=False,  # it would hold the link's token
         http=TimedProtocol,
         h11_max_incomplete_event_size=MOST_HEAD_BYTES,
