@@ -310,7 +310,7 @@ def parse_template_args(value: Any) -> dict[str, Any]:
         return dict(copy.deepcopy(value))
     try:
         read = json.loads(value or "{}")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(
             f'--chat-template-args: {value!r} is not JSON ({error}); write {{"name": value}}.'
         ) from error

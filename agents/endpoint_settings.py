@@ -82,7 +82,13 @@ class EndpointSettings(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        parts = urlsplit(value)
+        import httpx
+
+        try:
+            parts = urlsplit(value)
+            _ = parts.port, httpx.URL(value).host  # as the client reads it: no characters that an address can't hold
+        except (ValueError, httpx.InvalidURL):
+            raise ValueError("must be an address such as https://host/v1") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an address such as https://host/v1")
         if parts.username or parts.password:

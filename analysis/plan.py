@@ -161,7 +161,7 @@ def _sentence(path: str, fault: Any, lines: Mapping[str, int]) -> str:
 def _pilot(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(
             f"--plan: pilot is '{path}', which can't be read ({error}); give a statistics_*.json of compile_results.py."
         ) from None

@@ -58,26 +58,29 @@ def parse_json(flag: str, path: str, text: str) -> Any:
         ConfigurationError: not JSON (with line and column), or keys that are duplicates (each with its line).
     """
     try:
-        return json.loads(text, object_pairs_hook=_refuse_duplicates)
-    except json.JSONDecodeError as error:
-        raise ConfigurationError(
-            f"{flag}: '{path}' is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}."
-        ) from None
-    except RecursionError:
-        raise ConfigurationError(f"{flag}: '{path}' is not valid JSON: it is nested too deeply.") from None
+        return _parsed(flag, path, text, object_pairs_hook=_refuse_duplicates)
     except _DuplicateKeyError:
-        try:
-            json.loads(text)
-        except json.JSONDecodeError as error:  # behind the repeated key
-            raise ConfigurationError(
-                f"{flag}: '{path}' is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}."
-            ) from None
+        _parsed(flag, path, text)  # what is wrong behind the duplicate key
         raise ConfigurationError(
             *(
                 f"{flag}: '{path}', line {line}: duplicate key '{key}'; remove or rename one."
                 for key, line in JsonLines.of(text).repeated
             )
         ) from None
+
+
+def _parsed(flag: str, path: str, text: str, **how: Any) -> Any:
+    try:
+        return json.loads(text, **how)
+    except json.JSONDecodeError as error:
+        problem = f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except _DuplicateKeyError:
+        raise
+    except ValueError:  # Python reads no number of more digits (sys.set_int_max_str_digits)
+        problem = "a number has thousands of digits"
+    raise ConfigurationError(f"{flag}: '{path}' is not valid JSON: {problem}.")
 
 
 def validation_faults(flag: str, path: str, text: str, error: ValidationError) -> list[str]:

@@ -88,7 +88,7 @@ def _mephisto_config() -> Mapping[str, Any]:
     remedy = "correct it, or move it away: Mephisto makes it again"
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         problem = " ".join(str(error).split())
         raise ConfigurationError(f"{FLAG}: {file} can't be read ({problem}); {remedy}.") from None
     if content is None:

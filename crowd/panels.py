@@ -305,9 +305,9 @@ def _is_https(address: str) -> bool:
     """Whether an address is encrypted, or leads to this machine."""
     try:
         parts = urlsplit(address)
+        host, _ = parts.hostname or "", parts.port
     except ValueError:
         return False
-    host = parts.hostname or ""
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
 
 

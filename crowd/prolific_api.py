@@ -111,10 +111,13 @@ def read_token(flag: str, variable: str | None) -> tuple[str, list[str]]:
 
 def address_fault(flag: str, address: str) -> str | None:
     """Say what is wrong with the address of the API; None if nothing is."""
+    import httpx
+
     try:
         parts = urlsplit(address)
-        host = parts.hostname or ""
-    except ValueError:
+        host, _ = parts.hostname or "", parts.port
+        _ = httpx.URL(address).host  # as the client reads it: no characters that an address can't hold
+    except (ValueError, httpx.InvalidURL):
         return f"{flag}: '{redacted(address)}' is no address; give one such as {API_URL}."
     if parts.scheme not in ("https", "http") or not host or parts.query or parts.fragment or parts.username:
         return f"{flag}: must be an address such as {API_URL}, without user, '?' and '#'."

@@ -121,7 +121,6 @@ class Access:
 
     def _begin(self, name: str, role: Role) -> tuple[str, Session]:
         now = self.clock()
-        self._sessions = {key: one for key, one in self._sessions.items() if not self._is_over(one, now)}
         while len(self._sessions) >= MOST_SESSIONS:
             del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].used)]
         session_id = secrets.token_urlsafe(32)

@@ -112,7 +112,7 @@ class Acts:
                 one = listed.get(one_id)
                 fault = self._stale(one_id, one, request)
                 if fault is None and one is not None:
-                    agent = None if one.agent is None else self._agent(task, one.agent.id)
+                    agent = None if one.agent is None else Agent.get(task.db, one.agent.id)
                     fault = _not_possible(one, agent, request.act)
                     if fault is None:
                         chosen.append((one, agent))
@@ -161,11 +161,6 @@ class Acts:
     def _refreshed(self) -> dict[str, Listed]:
         with self._reading:
             return self._store.refresh().by_id
-
-    @staticmethod
-    def _agent(task: Task, agent_id: str) -> Any:
-        agent = Agent.get(task.db, agent_id)
-        return agent if str(agent.task_id) == str(task.task_id) else None
 
     def _faults(self, request: ActRequest, adapter: PlatformAdapter) -> tuple[list[str], int]:
         """What is wrong with a request, whatever conversations it is for; and its amount in hundredths."""
@@ -291,14 +286,18 @@ class Acts:
                 adapter.pay(quote, said, None)
             except PlatformError as error:
                 said.failed(f"{error}.")
-            for one_id, due in owed.items():
-                made = next((b for b in task.ledger.bonuses(due.bonus.agent_id) if b.token == due.bonus.token), None)
-                if made is not None and made.state == PAID:
-                    errors[one_id] = None
-                elif made is not None:
-                    errors[one_id] = f"Nobody knows whether it arrived. {' '.join(said.failures)}".strip()
+            states = {bonus.token: bonus.state for bonus in task.ledger.bonuses()}
+            for one, _ in chosen:
+                if one.id in errors:
+                    continue
+                due = owed.get(one.id)  # None: the platform failed before it was known what is owed
+                state = None if due is None else states.get(due.bonus.token)
+                if state == PAID:
+                    errors[one.id] = None
+                elif state is not None:
+                    errors[one.id] = f"Nobody knows whether it arrived. {' '.join(said.failures)}".strip()
                 else:
-                    errors[one_id] = " ".join(said.failures) or "The bonus was not paid."
+                    errors[one.id] = " ".join(said.failures) or "The bonus was not paid."
         return errors
 
     def _set_blocked(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
@@ -81,8 +82,12 @@ class RunRequest(DashboardMessage, strict=True):
 
 def answer(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return JSON, which nobody keeps a copy of."""
+    try:
+        data = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:  # a record may have hundreds of levels
+        data = json.dumps(content).encode("ascii")
     return Response(
-        orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS),
+        data,
         status,
         {"cache-control": "no-store", **(headers or {})},
         "application/json",
@@ -201,15 +206,14 @@ class Dashboard:
         return PlainTextResponse("ok\n")
 
     async def log_in_by_link(self, request: Request) -> Response:
-        """Take the token out of the printed link, and lead to the page without it."""
-        address = _address(request)
-        self._check_attempts(address)
+        """Take the token out of the printed link, and lead to the page without it.
+
+        A wrong one is no failed attempt: nobody guesses 192 bits, and any site can make a browser ask as often as it likes.
+        """
         found = self._access.log_in_by_token(request.query_params.get("token", ""))
         # Relative, so that it leads back to the page's own folder behind a proxy, too.
         response = RedirectResponse("./", 303, {"cache-control": "no-store"})
-        if found is None:
-            self._access.limit.failed(address)
-        else:
+        if found is not None:
             self._set_cookie(request, response, found[0])
         return response
 
@@ -451,7 +455,7 @@ async def _body(request: Request, model: type[_Model]) -> _Model:
 def _number(text: str | None, name: str, default: int, most: int) -> int:
     if not text:
         return default
-    if not text.isascii() or not text.isdecimal() or len(text) > 9:
+    if not text.isdecimal() or len(text) > 9:
         raise refusal(422, f"{name}: '{text:.20}' is no whole number.")
     return min(int(text), most)
 

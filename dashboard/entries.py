@@ -37,6 +37,8 @@ _STATUS_OF_REASON = {
 }
 FAST_SECONDS = 2.0
 """Between a reply's being shown and the answer's being sent: nobody reads and writes as fast."""
+LATEST = 1e11
+"""Epoch seconds; what is beyond is no time."""
 FINAL_RATING = "final rating"
 BEFORE_CHAT = "before the chat"
 
@@ -95,7 +97,7 @@ def entry_of(conversation: ReadConversation, source: Source) -> Entry:
     """Take what is listed out of a conversation."""
     raw = conversation.raw if isinstance(conversation.raw, dict) else {}
     said = [line for line in conversation.dialog if not line.fake_start]
-    times = [line.timestamp for line in conversation.dialog if line.timestamp]
+    times = [line.timestamp for line in conversation.dialog if line.timestamp and 0 < line.timestamp < LATEST]
     human = [line for line in said if line.agent_idx == HUMAN_IDX]
     others = [one.not_taken for one in conversation.comparisons or () if one.not_taken is not None]
     marked = [line for line in said if line.agent_idx == MODEL_IDX and line.problem_data]
@@ -180,7 +182,8 @@ def _signals(conversation: ReadConversation, raw: dict[str, Any]) -> Iterator[st
 
 def _left_at(raw: dict[str, Any], turns: int) -> str:
     """Where somebody left: in which turn, or on which page of the study flow."""
-    pages = [answer.get("page") for answer in raw.get("answers") or () if isinstance(answer, dict)]
+    saved = raw.get("answers")
+    pages = [answer.get("page") for answer in (saved if isinstance(saved, list) else ()) if isinstance(answer, dict)]
     if not turns:
         return f"page after {pages[-1]}" if pages and isinstance(pages[-1], str) else "turn 1"
     return f"turn {turns + 1}"

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_chat.analysis.naming import boxes_of
+from model_chat.configuration.study_flow import parse_study_flow
 from model_chat.dashboard.blinding import Names
 from model_chat.dashboard.entries import questions_of
 from model_chat.dashboard.store import Listed, Snapshot
+from model_chat.errors import ConfigurationError
 from model_chat.records.authenticity import totals_of
 from model_chat.records.reading import ReadConversation, ReadUtterance, UnreadableError, read_conversation
 from model_chat.records.schema import HUMAN_IDX
@@ -74,7 +76,7 @@ def list_conversations(snapshot: Snapshot, names: Names, query: Query) -> dict[s
     found = [one for one, values in rows if all(value in values[facet] for facet, value in wanted.items())]
     key = SORTS.get(query.sort.lstrip("-"), SORTS["started"])
     found.sort(key=key, reverse=query.sort.startswith("-"))
-    page = found[query.offset : query.offset + min(query.limit, MOST_PER_PAGE)]
+    page = found[query.offset : query.offset + query.limit]
     return {
         "total": len(found),
         "offset": query.offset,
@@ -228,23 +230,11 @@ def _answers(raw: dict[str, Any], task: dict[str, Any], ratings: list[int]) -> l
 
 
 def _questions_of_flow(text: object) -> dict[str, str]:
-    """The questions of a study flow as it was saved with the record; empty where it is none."""
-    import yaml
-
-    found: dict[str, str] = {}
-
-    def walk(value: Any) -> None:
-        if isinstance(value, dict):
-            if isinstance(value.get("id"), str) and isinstance(value.get("question"), str):
-                found[value["id"]] = value["question"]
-            for inner in value.values():
-                walk(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                walk(inner)
-
-    try:
-        walk(yaml.safe_load(text) if isinstance(text, str) else None)
-    except (yaml.YAMLError, RecursionError):
+    """The questions of a study flow as it was saved with the record; empty where it is none that can be read."""
+    if not isinstance(text, str):
         return {}
-    return found
+    try:
+        flow = parse_study_flow("study_flow", "of a conversation", text)
+    except ConfigurationError:
+        return {}
+    return {item.id: item.question for _, item in flow.items()}

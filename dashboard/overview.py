@@ -55,7 +55,7 @@ def make_overview(
         target = study.target
     done = sum(count.done for count in live.counts) if live is not None and live.counts else len(finished)
     minutes = [one.entry.minutes for one in finished if one.entry.minutes is not None]
-    money = _money(study, listed, finished, minutes, target, len(in_flight), live)
+    money = _money(study, listed, finished, target, len(in_flight), live)
     left_at = _left_at(listed, snapshot, live is not None)
     seen = forecast(study, finished, done, target, live, now, money["spent"])
     return {
@@ -190,7 +190,6 @@ def _money(
     study: StudyInfo,
     listed: Iterable[Listed],
     finished: Sequence[Listed],
-    minutes: Sequence[float],
     target: int | None,
     in_flight: int,
     live: LiveState | None,
@@ -204,10 +203,10 @@ def _money(
     spent = rewards + fee + bonuses
     timed = [one for one in finished if one.entry.minutes is not None and one.agent is not None]
     hourly = None
-    if timed and minutes:
+    if timed:
         average = statistics.fmean(one.agent.pay + one.bonus for one in timed if one.agent is not None)
         median = statistics.median(one.entry.minutes or 0.0 for one in timed)
-        hourly = average * 60 / median if median > 0 else None
+        hourly = average * 60 / median
     return {
         "currency": study.currency,
         "spent": spent / 100,

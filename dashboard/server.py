@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
 import socket
 from collections.abc import Callable, Sequence
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from model_chat.dashboard.access import Access
 from model_chat.dashboard.app import Dashboard
@@ -17,9 +20,41 @@ from model_chat.model_chat_blueprint import FRONTEND_DIST
 
 MOST_CONNECTIONS = 200
 """Beyond, requests are answered by 503."""
+MOST_HEAD_BYTES = 16 * 1024
+REQUEST_SECONDS = 20.0
+"""How long a request may take to arrive."""
 MOST_FILES = 1024
 NICENESS = 10
 GRACE_SECONDS = 2
+
+
+class TimedProtocol(H11Protocol):
+    """HTTP for requests that arrive whole within :data:`REQUEST_SECONDS`; uvicorn by itself waits without end."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._late = self.loop.call_later(REQUEST_SECONDS, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait on for the rest of a request, and no longer once it is there."""
+        super().data_received(data)
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._stop_waiting()
+        elif self._late is None:
+            self._late = self.loop.call_later(REQUEST_SECONDS, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 def make_server(studies: Sequence[Watched], access: Access, port: int) -> uvicorn.Server:
@@ -32,8 +67,10 @@ def make_server(studies: Sequence[Watched], access: Access, port: int) -> uvicor
     config = uvicorn.Config(
         dashboard.app,
         log_config=None,
-        log_level="warning",
+        log_level="error",  # whoever sends what is no request can't fill the log of the run
         access_log=False,  # it would hold the link's token
+        http=TimedProtocol,
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
         ws="none",
         lifespan="on",
         server_header=False,

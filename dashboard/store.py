@@ -258,8 +258,7 @@ class RecordStore:
         with open_read_only(path) as connection:
             rows = connection.execute(_AGENTS, (self._study.task_name,)).fetchall()
             self._onboarding = dict(connection.execute(_ONBOARDINGS, (self._study.task_name,)).fetchall())
-            block = self._study.block_qualification
-            blocked = connection.execute(_BLOCKED, (block,)).fetchall() if block else []
+            blocked = connection.execute(_BLOCKED, (self._study.block_qualification,)).fetchall()
         self._agents = {
             str(agent_id): AgentRow(
                 str(agent_id), status, _own_id(worker, provider), utc(created), round((pay or 0) * 100), str(run_id)

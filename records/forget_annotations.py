@@ -113,8 +113,9 @@ def known_places(database: Path) -> KnownPlaces:
 def _blueprint(stored: object) -> dict[str, Any]:
     """The blueprint's flags of a run: YAML in JSON, as Mephisto stores it."""
     try:
-        loaded = yaml.safe_load(json.loads(str(stored)))
-    except (ValueError, yaml.YAMLError):
+        text = json.loads(str(stored))
+        loaded = yaml.safe_load(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError, yaml.YAMLError):
         return {}
     blueprint = loaded.get("blueprint") if isinstance(loaded, dict) else None
     return blueprint if isinstance(blueprint, dict) else {}

@@ -89,7 +89,7 @@ def find_database(path: str | Path | None = None, home: Path | None = None) -> P
         try:
             loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
             data_folder = ((loaded or {}).get("core") or {}).get("main_data_directory")
-        except (yaml.YAMLError, AttributeError, UnicodeDecodeError):
+        except (OSError, yaml.YAMLError, AttributeError, ValueError, RecursionError):
             logger.warning("%s could not be read as Mephisto's configuration", config)
     if not data_folder:
         raise ConfigurationError(

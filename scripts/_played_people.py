@@ -68,7 +68,7 @@ def read_personas(path: str | None) -> list[Persona]:
             continue
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             entry = None
         text = entry.get("persona") if isinstance(entry, dict) else None
         name = entry.get("id", number) if isinstance(entry, dict) else number

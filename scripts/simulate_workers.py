@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.onboarding_file is not None:
         try:
             answers = json.loads(args.onboarding_file.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             parser.error(f"--onboarding-file: '{args.onboarding_file}' can't be read ({error}).")
     if args.workers < 1 or args.conversations < 1:
         parser.error("--workers and --conversations must be at least 1.")

@@ -51,7 +51,7 @@ class ModelSource:
             return None
         try:
             opt = json.loads((self.folder / OPT_FILE).read_bytes())
-        except (OSError, ValueError):  # which opt_faults says
+        except (OSError, ValueError, RecursionError):  # which opt_faults says
             return {}
         return opt if isinstance(opt, Mapping) else {}
 
@@ -165,6 +165,8 @@ def opt_faults(flag: str, source: ModelSource) -> list[str]:
         return [f"{flag}: '{path}' is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}."]
     except UnicodeDecodeError:
         return [f"{flag}: '{path}' is not UTF-8 text (a pickled opt of an old ParlAI?); save it as JSON."]
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of levels
+        return [f"{flag}: '{path}' is not valid JSON ({error}); save it as ParlAI does."]
     except OSError as error:
         return [f"{flag}: '{path}' can't be read ({error.strerror}); check its permissions."]
     if not isinstance(opt, dict) or not isinstance(opt.get("model"), str):

@@ -395,6 +395,7 @@ def test_a_hub_name_without_a_network_is_one_clear_sentence(tmp_path: Path, monk
         ({"torch_threads": -1}, r"--torch-threads must be at least 0"),
         ({"chat_template": "/no/such.jinja"}, r"--chat-template: there is no file"),
         ({"chat_template_args": "{nonsense"}, r"--chat-template-args: .* is not JSON"),
+        ({"chat_template_args": "[" * 9999}, r"--chat-template-args: .* is not JSON"),
         ({"chat_template_args": "[1]"}, r"--chat-template-args: .* no JSON object"),
     ],
 )

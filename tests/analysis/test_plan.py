@@ -239,6 +239,14 @@ def test_a_damaged_pilot_is_said(tmp_path: Path, pilot: dict[str, Any]) -> None:
         plan.read_plan(write(tmp_path, workers=[20], pilot="pilot.json", measures=[measure]))
 
 
+@pytest.mark.parametrize("text", ["[" * 9999, "9" * 5000, "{"])
+def test_a_pilot_that_is_no_json_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pilot.json").write_text(text, encoding="utf-8")
+    measure = {"name": "m", "kind": "rating", "difference": 1}
+    with pytest.raises(ConfigurationError, match=r"--plan: pilot is .* which can.t be read"):
+        plan.read_plan(write(tmp_path, workers=[20], pilot="pilot.json", measures=[measure]))
+
+
 def test_a_pilot_whose_spread_is_no_number_leaves_it_open(tmp_path: Path) -> None:
     (tmp_path / "pilot.json").write_text(json.dumps({"mixed": [{**MIXED, "sd_worker": math.nan}]}))
     measure = {"name": "m", "kind": "rating", "difference": 1}

@@ -88,8 +88,19 @@ def test_broken_json_is_said_with_line_and_column(tmp_path: Path) -> None:
 
 def test_json_nested_beyond_reason_is_said(tmp_path: Path) -> None:
     file = tmp_path / "f.json"
-    file.write_text("[" * 100_000, encoding="utf-8")
-    assert faults_of(read_json, FLAG, str(file)) == [f"{FLAG}: '{file}' is not valid JSON: it is nested too deeply."]
+    for text in ("[" * 100_000, '{"a": 1, "a": 2, "b": ' + "[" * 100_000):
+        file.write_text(text, encoding="utf-8")
+        assert faults_of(read_json, FLAG, str(file)) == [
+            f"{FLAG}: '{file}' is not valid JSON: it is nested too deeply."
+        ]
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, '{"a": -' + "1" * 5000 + "}", '{"a": 1, "a": ' + "1" * 5000 + "}"])
+def test_a_number_of_thousands_of_digits_is_said(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "f.json"
+    file.write_text(text, encoding="utf-8")
+    fault = f"{FLAG}: '{file}' is not valid JSON: a number has thousands of digits."
+    assert faults_of(read_json, FLAG, str(file)) == [fault]
 
 
 def test_broken_yaml_is_said_with_line_and_column(tmp_path: Path) -> None:

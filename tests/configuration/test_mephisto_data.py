@@ -46,6 +46,7 @@ def test_the_flag_goes_before_mephistos_configuration(config_file: Path, tmp_pat
         ("core: {main_data_directory: 5}\n", "'5' is no folder"),
         ("core: {main_data_directory: ''}\n", "'' is no folder"),
         ("core: [\n", "can't be read"),
+        ("core: 2026-99-99\n", "can't be read"),
     ],
 )
 def test_what_is_wrong_with_mephistos_configuration_is_said(config_file: Path, text: str, cause: str) -> None:

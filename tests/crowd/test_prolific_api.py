@@ -373,7 +373,10 @@ def test_addresses_that_can_be_asked(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["http://api.prolific.com", "api.prolific.com", "https://u:p@h", "https://h?x", "ftp://h", "", "http://[::1"],
+    [
+        *("http://api.prolific.com", "api.prolific.com", "https://u:p@h", "https://h?x", "ftp://h", "", "http://[::1"),
+        *("https://h:99999", "https://h:x", "https://h/a\x01b", "https://xn--/"),  # no client takes these
+    ],
 )
 def test_addresses_that_would_give_the_token_away_or_lead_nowhere(address: str) -> None:
     assert str(address_fault("flag", address)).startswith("flag: ")

@@ -7,13 +7,14 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import httpx
 import pytest
 
 from model_chat.dashboard import app as app_module
+from model_chat.dashboard import server as server_module
 from model_chat.dashboard import watch as watch_module
 from model_chat.dashboard.server import MOST_CONNECTIONS
 from model_chat.dashboard.settings import Role
@@ -104,6 +105,46 @@ def test_a_flood_of_connections_is_turned_away_and_over_when_they_are_gone(sampl
     while status() != 200:
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def ended(connection: socket.socket) -> bytes:
+    """What the server sends until it closes a connection."""
+    found = b""
+    with suppress(ConnectionError):
+        while part := connection.recv(65536):
+            found += part
+    return found
+
+
+def test_a_request_that_does_not_arrive_in_time_or_grows_without_end_is_cut_off_and_a_stream_goes_on(
+    sample: SampleStudy, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(app_module, "HEARTBEAT_SECONDS", 0.1)
+    served = serve(Watched(sample.info()))
+    client = served.client(Role.READ)
+    host, port = served.base.removeprefix("http://").rstrip("/").split(":")
+    head = f"Host: {host}:{port}\r\nOrigin: {served.base[:-1]}\r\nContent-Type: application/json\r\n"
+    half = f"POST /api/login HTTP/1.1\r\n{head}Content-Length: 9\r\n\r\n{{"
+    whole = f"GET /healthz HTTP/1.1\r\n{head}\r\n"
+    with client.http.stream("GET", EVENTS) as stream:
+        lines = (line for line in stream.iter_lines() if line.startswith(":"))
+        for before, sent in (
+            ("", ""),
+            ("", "GET / HTTP/1.1\r\nX-"),
+            ("", half),
+            (whole, "GET / HT"),
+            ("", f"GET /{'a' * 10**6}"),
+        ):
+            with socket.create_connection((host, int(port)), timeout=WAIT_SECONDS) as connection:
+                if before:
+                    connection.sendall(before.encode())
+                    assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+                with suppress(ConnectionError):
+                    connection.sendall(sent.encode())
+                assert b"200 OK" not in ended(connection), sent[:20]
+        for _ in range(5):
+            assert next(lines) == ": still here"
 
 
 def test_a_page_that_never_reads_piles_nothing_up_and_then_gets_the_newest(

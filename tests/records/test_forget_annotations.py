@@ -287,6 +287,11 @@ def test_folders_are_known_however_the_flag_was_written(
     assert study.mentions() == []
 
 
+@pytest.mark.parametrize("stored", ["{}", "5", '"a: 2026-99-99"', '"a: [b"', "{", "[" * 9999, None])
+def test_a_run_whose_flags_can_not_be_read_is_no_place_of_annotations(stored: str | None) -> None:
+    assert forget_annotations._blueprint(stored) == {}
+
+
 def test_it_can_be_repeated_after_a_crash_at_any_moment(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     study.logs = openai(study.folder, study.chats)
     study.logs.write_text("\n".join(study.logs.read_text().splitlines()[:2]))

@@ -50,7 +50,7 @@ def test_two_personas_cannot_have_one_id(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ['""', '" "', "true", "null", "1.5"])
+@pytest.mark.parametrize("name", ['""', '" "', "true", "null", "1.5", "[" * 9999, "9" * 5000])
 def test_an_id_of_a_persona_says_something(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationError, match="line 1: is no persona"):
         read_personas(personas(tmp_path, f'{{"id": {name}, "persona": "x"}}'))

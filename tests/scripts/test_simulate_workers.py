@@ -218,6 +218,15 @@ def test_wrong_options_are_said(arguments: list[str], problem: str, capsys: pyte
     assert problem in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["{", "[" * 9999, "9" * 5000])
+def test_answers_that_are_no_json_are_said(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "answers.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["--onboarding-file", str(file)])
+    assert f"--onboarding-file: '{file}' can't be read" in capsys.readouterr().err
+
+
 def test_where_nobody_listens_every_worker_fails_and_the_command_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

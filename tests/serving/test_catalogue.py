@@ -102,6 +102,8 @@ def test_a_good_opt_has_no_fault(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         ('{"model": "x",\n oops}', "is not valid JSON: line 2, column 2: "),
+        ("[" * 9999, "is not valid JSON (maximum recursion depth exceeded"),
+        ('{"model": ' + "9" * 5000 + "}", "is not valid JSON (Exceeds the limit"),
         (b"\x80\x04\x95pickle", "is not UTF-8 text (a pickled opt of an old ParlAI?); save it as JSON."),
         ("[]", 'names no agent; add "model", as ParlAI writes it when it saves a model.'),
         ("{}", 'names no agent; add "model", as ParlAI writes it when it saves a model.'),
@@ -109,8 +111,10 @@ def test_a_good_opt_has_no_fault(tmp_path: Path) -> None:
     ],
 )
 def test_an_opt_that_is_none_is_said_without_loading_it(tmp_path: Path, content: str | bytes, sentence: str) -> None:
-    (fault,) = opt_faults(FLAG, ModelSource("m", folder=make(tmp_path / "m", content)))
+    source = ModelSource("m", folder=make(tmp_path / "m", content))
+    (fault,) = opt_faults(FLAG, source)
     assert fault.startswith(f"{FLAG}: '{tmp_path}/m/model.opt' {sentence}")
+    assert source.is_endpoint is False
 
 
 def test_an_opt_that_cannot_be_read_is_said(tmp_path: Path) -> None:
