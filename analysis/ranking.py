@@ -244,8 +244,7 @@ class _Cells:
 
     def log_likelihood(self, chances: Floats, weights: Floats) -> Floats:
         own = np.take_along_axis(chances, np.broadcast_to(self.outcome[:, None], (*chances.shape[:-1], 1)), -1)[..., 0]
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.sum(weights * np.log(own), axis=-1))
+        return np.asarray(np.sum(special.xlogy(weights, own), axis=-1))  # a cell of weight 0 may have the probability 0
 
 
 def _maximise(cells: _Cells, weights: Floats, start: Floats) -> Floats:
