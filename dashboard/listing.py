@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,14 @@ from model_chat.dashboard.blinding import Names
 from model_chat.dashboard.entries import questions_of
 from model_chat.dashboard.store import Listed, Snapshot
 from model_chat.records.authenticity import totals_of
-from model_chat.records.reading import ReadConversation, ReadUtterance, UnreadableError, read_conversation
-from model_chat.records.schema import HUMAN_IDX
+from model_chat.records.reading import (
+    ReadComparison,
+    ReadConversation,
+    ReadUtterance,
+    UnreadableError,
+    read_conversation,
+)
+from model_chat.records.schema import HUMAN_IDX, Pick
 
 MOST_PER_PAGE = 200
 FACETS: dict[str, Callable[[Listed, Names], list[str]]] = {
@@ -33,6 +39,7 @@ SORTS: dict[str, Callable[[Listed], Any]] = {
     "worker": lambda one: one.entry.worker,
     "rating": lambda one: sum(one.entry.ratings.values()) / len(one.entry.ratings) if one.entry.ratings else 0.0,
 }
+CHAT_PICKS = {Pick.LEFT: "first chat", Pick.RIGHT: "second chat", Pick.TIE: "tie", Pick.BOTH_BAD: "both bad"}
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,7 @@ def read_whole(one: Listed, names: Names, acts: list[dict[str, Any]]) -> dict[st
     found["boxes"] = dict(boxes_of(texts.get("annotations_config")))
     found["personas"] = conversation.personas
     found["turns"] = _turns(conversation, names)
-    found["answers"] = _answers(raw, texts, conversation.ratings or [])
+    found["answers"] = _answers(raw, texts, conversation.ratings or [], conversation.comparisons or ())
     found["attention_checks"] = raw.get("attention_checks") if isinstance(raw.get("attention_checks"), list) else []
     found["acceptability"] = conversation.acceptability_violation
     counted = totals_of(raw)
@@ -172,13 +179,15 @@ def _turns(conversation: ReadConversation, names: Names) -> list[dict[str, Any]]
         turn: dict[str, Any] = {
             "idx": number,
             "who": "worker" if is_human else "model",
+            "model": names.model(line.model_nickname) if line.model_nickname else None,
+            "chat": line.chat_idx,
             "text": line.text,
             "said_before": line.fake_start,
             "at": line.timestamp,
             "seconds": _seconds(line),
             "annotations": {} if is_human else dict(line.problem_data or {}),
         }
-        comparison = None if is_human or line.fake_start else judged.get(max(0, exchange))
+        comparison = None if is_human or line.fake_start else judged.get(exchange)
         if comparison is not None:
             turn["side"] = comparison.continued_with
             turn["picked"] = comparison.pick.value
@@ -207,8 +216,10 @@ def _seconds(line: ReadUtterance) -> float | None:
     return round(timing.sent - timing.shown, 3)
 
 
-def _answers(raw: dict[str, Any], task: dict[str, Any], ratings: list[int]) -> list[dict[str, Any]]:
-    """Answers to the final questions and to the items of the study flow."""
+def _answers(
+    raw: dict[str, Any], task: dict[str, Any], ratings: list[int], comparisons: Sequence[ReadComparison]
+) -> list[dict[str, Any]]:
+    """Answers to the final questions, to the items of the study flow, and to the questions about two chats."""
     asked = _questions_of_flow(task.get("study_flow"))
     rows: list[tuple[str, str, str, Any, Any]] = [
         ("final rating", f"final_rating_{number}", question, rating, None)
@@ -220,10 +231,11 @@ def _answers(raw: dict[str, Any], task: dict[str, Any], ratings: list[int]) -> l
             item = str(answer.get("item"))
             said = answer.get("value"), answer.get("utterance_idx")
             rows.append((str(answer.get("page")), item, asked.get(item, item), *said))
-    for number, comparison in enumerate(raw.get("comparisons") or (), 1):
-        if isinstance(comparison, dict) and comparison.get("turn_idx") is None and comparison.get("question"):
-            question = str(comparison["question"])
-            rows.append(("comparison", f"comparison_{number}", question, comparison.get("pick"), None))
+    for number, judged in enumerate(comparisons, 1):
+        if judged.turn_idx is None:
+            said = {"preferred": CHAT_PICKS[judged.pick], "strength": judged.strength, "reason": judged.reason}
+            known = {name: value for name, value in said.items() if value is not None}
+            rows.append(("comparison", f"comparison_{number}", judged.question or "", known, None))
     return [dict(zip(("page", "id", "question", "answer", "turn"), row, strict=True)) for row in rows]
 
 

@@ -22,6 +22,7 @@ from model_chat.dashboard.store import RecordStore
 from model_chat.dashboard.watch import Watched
 from model_chat.records.forget import forget_worker
 from model_chat.records.reading import read_conversation
+from model_chat.records.schema import Utterance
 from model_chat.tests.dashboard.conftest import Served
 from model_chat.tests.dashboard.sample import QUESTION, START, MadeUpRun, SampleStudy
 
@@ -407,6 +408,42 @@ def test_compared_replies_are_shown_with_the_pick(sample: SampleStudy, serve: Se
     assert turn["replies"] == [
         {"side": "left", "text": "Left.", "model": "beta", "annotations": {"bucket_0": True}},
         {"side": "right", "text": "Right.", "model": "alpha", "annotations": {}},
+    ]
+
+
+def test_an_opening_of_the_model_is_not_taken_for_the_replies_that_are_compared_after_it(
+    sample: SampleStudy, serve: Serve
+) -> None:
+    sides = {side: {"model_nickname": name, "text": f"Of {name}."} for side, name in (("left", "a"), ("right", "b"))}
+    said = [(0, "Hi!", None), (1, "Hello!", "b"), (0, "A question.", None), (1, "Of a.", "a")]
+    dialog = [
+        Utterance(agent_idx=who, text=text, id="Speaker", model_nickname=name, fake_start=text == "Hi!" or None)
+        for who, text, name in said
+    ]
+    comparison = {"turn_idx": 0, **sides, "pick": "left", "continued_with": "left"}
+    sample.chat(model="a|b", dialog=dialog, comparisons=[comparison])
+    turns = serve(Watched(sample.info())).client(Role.READ).get("conversations/a1")["turns"]
+    assert [(turn["text"], turn["model"], "replies" in turn) for turn in turns] == [
+        ("Hi!", None, False), ("Hello!", "b", False), ("A question.", None, False), ("Of a.", "a", True),
+    ]  # fmt: skip
+
+
+def test_compared_chats_are_kept_apart_and_the_pick_says_which_it_was(sample: SampleStudy, serve: Serve) -> None:
+    said = [(0, "One.", 0, None), (1, "Two.", 0, "b"), (0, "Three.", 1, None), (1, "Four.", 1, "a")]
+    dialog = [
+        Utterance(agent_idx=who, text=text, id="Speaker", chat_idx=chat, model_nickname=name)
+        for who, text, chat, name in said
+    ]
+    sides = {"left": {"model_nickname": "b"}, "right": {"model_nickname": "a"}}
+    strong = {"question": "Better?", **sides, "pick": "right", "strength": 2, "reason": "It listened."}
+    sample.chat(model="a|b", dialog=dialog, comparisons=[strong, {"question": "Kinder?", **sides, "pick": "both_bad"}])
+    found = serve(Watched(sample.info(blind=True, wanted={}))).client(Role.READ).get("conversations/a1")
+    assert [turn["chat"] for turn in found["turns"]] == [0, 0, 1, 1]
+    first, second = (found["turns"][place]["model"] for place in (1, 3))
+    assert {first, second} == {"model 1", "model 2"}
+    assert [(row["question"], row["answer"]) for row in found["answers"]] == [
+        ("Better?", {"preferred": "second chat", "strength": 2, "reason": "It listened."}),
+        ("Kinder?", {"preferred": "both bad"}),
     ]
 
 
