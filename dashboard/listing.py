@@ -233,8 +233,8 @@ def _answers(
             rows.append((str(answer.get("page")), item, asked.get(item, item), *said))
     for number, judged in enumerate(comparisons, 1):
         if judged.turn_idx is None:
-            said = {"preferred": CHAT_PICKS[judged.pick], "strength": judged.strength, "reason": judged.reason}
-            known = {name: value for name, value in said.items() if value is not None}
+            told = {"preferred": CHAT_PICKS[judged.pick], "strength": judged.strength, "reason": judged.reason}
+            known = {name: value for name, value in told.items() if value is not None}
             rows.append(("comparison", f"comparison_{number}", judged.question or "", known, None))
     return [dict(zip(("page", "id", "question", "answer", "turn"), row, strict=True)) for row in rows]
 
