@@ -171,11 +171,9 @@ def _turns(conversation: ReadConversation, names: Names) -> list[dict[str, Any]]
     """What was said, with boxes, times, and replies that were compared."""
     judged = {one.turn_idx: one for one in conversation.comparisons or () if one.turn_idx is not None}
     turns: list[dict[str, Any]] = []
-    exchange = -1
+    exchanges = conversation.exchanges()
     for number, line in enumerate(conversation.dialog):
         is_human = line.agent_idx == HUMAN_IDX
-        if is_human and not line.fake_start:
-            exchange += 1
         turn: dict[str, Any] = {
             "idx": number,
             "who": "worker" if is_human else "model",
@@ -187,7 +185,7 @@ def _turns(conversation: ReadConversation, names: Names) -> list[dict[str, Any]]
             "seconds": _seconds(line),
             "annotations": {} if is_human else dict(line.problem_data or {}),
         }
-        comparison = None if is_human or line.fake_start else judged.get(exchange)
+        comparison = judged.get(exchanges.get(number, -1))
         if comparison is not None:
             turn["side"] = comparison.continued_with
             turn["picked"] = comparison.pick.value
