@@ -12,7 +12,7 @@ from typing import Any
 
 from model_chat.analysis.naming import boxes_of
 from model_chat.dashboard.blinding import Names
-from model_chat.dashboard.entries import questions_of
+from model_chat.dashboard.entries import FAILED, questions_of
 from model_chat.dashboard.store import Listed, Snapshot
 from model_chat.records.authenticity import totals_of
 from model_chat.records.reading import (
@@ -110,7 +110,7 @@ def item_of(one: Listed, names: Names) -> dict[str, Any]:
         "model": names.model(entry.model) or None,
         "cell": names.cell(entry.cell),
         "status": entry.status,
-        "reason": names.text(entry.reason),
+        "reason": _reason(one, names),
         "started": entry.started,
         "minutes": None if entry.minutes is None else round(entry.minutes, 2),
         "turns": entry.turns,
@@ -123,6 +123,12 @@ def item_of(one: Listed, names: Names) -> dict[str, Any]:
         "ratings": entry.ratings,
         "version": version_of(one),
     }
+
+
+def _reason(one: Listed, names: Names) -> str | None:
+    """Why it ended early; in a blind study without the details of a failure, which may name the endpoint and its model."""
+    reason = names.text(one.entry.reason)
+    return reason.partition(":")[0] if reason and names.blind and one.entry.status == FAILED else reason
 
 
 def version_of(one: Listed) -> str:
