@@ -109,8 +109,9 @@ class Fit:
 def why_not(judgements: Judgements) -> str | None:
     """Say why there are no strengths: a sentence, or None where there are.
 
-    The maximum is finite if, and only if, for every division of the models into two groups some model of each group has
-    beaten, or tied with, one of the other (Ford 1957, American Mathematical Monthly 64; a tie counts in both directions).
+    Without ties the maximum is finite if, and only if, for every division of the models into two groups some model of each
+    group has beaten one of the other (Ford 1957, American Mathematical Monthly 64); with ties, which count in both directions,
+    this is necessary. It is not enough where no judgement goes against an order of the models: :func:`fit` finds that out.
     """
     from scipy.sparse.csgraph import connected_components  # most studies compare nothing, and need not wait for it
 
@@ -140,6 +141,18 @@ def why_not(judgements: Judgements) -> str | None:
         f"{_listed(names)} never lost to, or tied with, {'the other models' if count - len(names) > 1 else 'the other'}, "
         "so the strength has no finite estimate; more judgements are needed."
     )
+
+
+def why_no_fit(judgements: Judgements) -> str:
+    """Say why :func:`fit` has found no strengths of what :func:`why_not` has no fault of; a sentence.
+
+    Where models have won and tied but no judgement goes against their order, the likelihood grows with their distance and
+    with the share of ties.
+    """
+    beaten = np.where(judgements.outcome == LEFT, judgements.right, judgements.left)[judgements.outcome != EVEN]
+    unbeaten = [name for number, name in enumerate(judgements.models) if number not in beaten]
+    reason = f"{_listed(unbeaten)} never lost, so " if unbeaten else ""
+    return f"{reason}the strengths have no finite estimate; more judgements are needed."
 
 
 def _graph(judgements: Judgements, count: int, *, both: bool = False) -> Any:

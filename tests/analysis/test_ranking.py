@@ -146,6 +146,16 @@ def test_a_tie_connects_models_in_both_directions() -> None:
     assert ranking.why_not(judged(*entries, models="abc")) is None
 
 
+@pytest.mark.parametrize("more", [1, 500])
+def test_a_model_that_won_and_tied_and_never_lost_has_no_finite_strength(more: int) -> None:
+    """The likelihood of wins and ties alone grows with the distance and the share of ties, to no maximum."""
+    found = judged(*[("a", "b", LEFT), ("b", "a", EVEN)] * more, models="ab")
+    assert ranking.why_not(found) is None and ranking.fit(found) is None
+    assert ranking.why_no_fit(found) == (
+        "a never lost, so the strengths have no finite estimate; more judgements are needed."
+    )
+
+
 def test_one_worker_gives_strengths_without_intervals() -> None:
     found = ranking.fit(judged(("a", "b", LEFT), ("a", "b", LEFT), ("b", "a", LEFT), models="ab", workers=1))
     assert found is not None
