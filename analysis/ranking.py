@@ -110,8 +110,9 @@ def why_not(judgements: Judgements) -> str | None:
     """Say why there are no strengths: a sentence, or None where there are.
 
     Without ties the maximum is finite if, and only if, for every division of the models into two groups some model of each
-    group has beaten one of the other (Ford 1957, American Mathematical Monthly 64); with ties, which count in both directions,
-    this is necessary. It is not enough where no judgement goes against an order of the models: :func:`fit` finds that out.
+    group has beaten one of the other (Ford 1957, American Mathematical Monthly 64). With ties, which count in both
+    directions, this is necessary, but not enough where no judgement goes against an order of the models: see
+    :func:`why_no_fit`.
     """
     from scipy.sparse.csgraph import connected_components  # most studies compare nothing, and need not wait for it
 
