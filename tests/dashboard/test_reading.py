@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from model_chat.analysis.sequential import half_width
+from model_chat.crowd.ledger import Bonus, Ledger
 from model_chat.dashboard import store as store_module
 from model_chat.dashboard.blinding import Names, key_in
 from model_chat.dashboard.estimates import estimates
@@ -169,6 +170,9 @@ def test_the_fee_of_the_panel_is_part_of_what_is_spent_and_planned(sample: Sampl
     sample.chat()
     money = overview_of(sample, provider="prolific", fee_percent=30.0, currency="GBP")["money"]
     assert (money["currency"], money["spent"], money["planned"]) == ("GBP", 0.65, 26.0)
+    ledger = Ledger(sample.data)
+    ledger.begin(Bonus("token", "1", "ann", 100, "Thank you!"))
+    assert overview_of(sample, provider="prolific", fee_percent=30.0)["money"]["spent"] == 1.95
 
 
 def test_nobody_is_here_while_the_study_does_not_run(sample: SampleStudy) -> None:
