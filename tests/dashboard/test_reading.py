@@ -393,6 +393,21 @@ def test_one_conversation_is_shown_in_full(sample: SampleStudy, serve: Serve) ->
     ]
 
 
+def test_texts_are_kept_for_searching_up_to_a_limit_which_other_tasks_do_not_use_up(
+    sample: SampleStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MAX_TEXT_BYTES", 500)
+    own, sample.task_name = sample.task_name, "other_local"
+    sample.chat(text="long " * 100)
+    sample.task_name = own
+    sample.chat(text="own words")
+    snapshot = RecordStore(sample.info()).refresh()
+    assert snapshot.searchable
+    assert list_conversations(snapshot, OPEN, Query(q="own words"))["total"] == 1
+    sample.chat(text="long " * 100)
+    assert not RecordStore(sample.info()).refresh().searchable
+
+
 def test_compared_replies_are_shown_with_the_pick(sample: SampleStudy, serve: Serve) -> None:
     sample.chat(
         model="alpha|beta",
