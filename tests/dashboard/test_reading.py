@@ -408,6 +408,13 @@ def test_texts_are_kept_for_searching_up_to_a_limit_which_other_tasks_do_not_use
     assert not RecordStore(sample.info()).refresh().searchable
 
 
+def test_conversations_of_people_who_were_played_by_a_model_are_told_apart(sample: SampleStudy) -> None:
+    sample.chat()
+    sample.chat("played", simulated={"model": "llm"})
+    listed = list_conversations(RecordStore(sample.info()).refresh(), OPEN, Query(filters={"signal": "simulated"}))
+    assert [item["worker"] for item in listed["items"]] == ["played"]
+
+
 def test_compared_replies_are_shown_with_the_pick(sample: SampleStudy, serve: Serve) -> None:
     sample.chat(
         model="alpha|beta",
