@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from model_chat.analysis.settings import OWN_COLUMNS, Settings, add_flags, settings_from
+from model_chat.analysis.settings import Settings, add_flags, settings_from
+from model_chat.configuration.annotations import RESULT_COLUMN
 from model_chat.errors import ConfigurationError
 
 if (
@@ -143,11 +144,10 @@ class ModelChatResultsCompiler:
             for name, kind in self.extra_columns.items()
             if kind not in _COLUMN_KINDS
         ]
-        taken = {"conversation", "rated", *OWN_COLUMNS, *self.settings.problem_buckets}
         faults += [
             f"extra_columns of {type(self).__name__} names '{name}', which is taken; choose another name."
             for name in self.extra_columns
-            if name in taken or name.startswith("final_rating")
+            if name in self.settings.problem_buckets or RESULT_COLUMN.fullmatch(name)
         ]
         return faults
 

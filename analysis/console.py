@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from rich import box
+from rich import box, markup
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -25,6 +24,7 @@ _ROWS_SHOWN = 10
 _PLAIN_WIDTH = 10_000
 """Columns a line of plain text may have: it goes to files and pipes, where cutting would lose numbers."""
 _SMALLEST_P = 0.001
+_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 
 Row = Sequence[str]
 
@@ -51,6 +51,11 @@ def reading_progress() -> Iterator[Callable[[int, int], None] | None]:
                 bar.update(task, description="Computing", total=None)
 
         yield show
+
+
+def escape(text: str) -> str:
+    """A text as it is, on one line: names and ids hold what people have typed, terminal sequences and markup too."""
+    return markup.escape(text.translate(_CONTROLS))
 
 
 _GENERATION_COLUMNS = {

@@ -13,6 +13,7 @@ JUDGEMENT_SCHEMA = pa.schema(
     [
         ("conversation", pa.int32()),
         ("turn_idx", pa.int32()),
+        ("utterance_idx", pa.int32()),
         ("question", pa.string()),
         ("left", pa.string()),
         ("right", pa.string()),
@@ -31,7 +32,8 @@ JUDGEMENT_SCHEMA = pa.schema(
     ]
 )
 """`conversation` is the position of the conversation; `turn_idx` is null, as are characters, marks and texts, where whole
-conversations were compared; `question` is null where replies were; `marks` are counted by :func:`count_marks`;
+conversations were compared; `utterance_idx` is the place in the dialogue of the reply of that exchange, null where there is
+none; `question` is null where replies were; `marks` are counted by :func:`count_marks`;
 `left_ticked` and `right_ticked` are the boxes of each reply, null where boxes were not ticked for both."""
 
 _MARK = re.compile(
@@ -64,12 +66,16 @@ class JudgementRows:
 
     def add(self, position: int, conversation: ReadConversation) -> None:
         """Add the judgements of a conversation that passed; ``position`` is its number."""
-        for judged in conversation.comparisons or ():
+        if not conversation.comparisons:
+            return
+        places = {exchange: place for place, exchange in conversation.exchanges().items()}
+        for judged in conversation.comparisons:
             texts = judged.left.text, judged.right.text
             self._rows.append(
                 (
                     position,
                     judged.turn_idx,
+                    None if judged.turn_idx is None else places.get(judged.turn_idx),
                     judged.question,
                     judged.left.model_nickname,
                     judged.right.model_nickname,

@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from model_chat.analysis.summary import Summary, records
 from model_chat.records.writing import whole_file
 
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "\n": " ",
-    "\r": " ",
-}
+_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "[": "{[}",  # at the beginning of a row it would be an option of the command before it, and so would a star
+        "*": "{*}",
+        **dict.fromkeys(map(chr, (*range(32), 127)), " "),
+    }
+)
 _SMALLEST_P = 0.001
 
 
 def escape(text: str) -> str:
     """``text`` so that LaTeX prints it as it is."""
-    return "".join(_ESCAPES.get(character, character) for character in text)
+    return re.sub("-(?=-)", "-{}", text.translate(_ESCAPES))  # two hyphens would be printed as a dash
 
 
 def number(value: object, digits: int = 2) -> str:

@@ -112,7 +112,7 @@ def measure(
     parts, row_parts = measures.parts, measures.row_parts = histories.parts, histories.row_parts
     times: list[float | None] = []
     others = {} if as_original else _annotated_others(conversation)
-    exchange = 0
+    exchanges = conversation.exchanges() if others else {}
 
     def take_ticks(data: dict[str, Any] | None, row: int, number: int, history: bytes) -> tuple[bool, ...] | None:
         """Take the boxes of a reply, which belongs to the part ``number``; None where they are none."""
@@ -128,12 +128,10 @@ def measure(
         return ticks
 
     for position, utterance in enumerate(conversation.dialog):
-        if others and not utterance.fake_start:
-            exchange += utterance.agent_idx == HUMAN_IDX
-            other = others.pop(exchange - 1, None) if utterance.agent_idx != HUMAN_IDX else None
-            if other is not None:
-                number = next((i for i, one in enumerate(parts) if one.model_nickname == other.model_nickname), WHOLE)
-                take_ticks(other.problem_data, NOT_SAID, number, histories.with_reply(number, other.text or ""))
+        other = others.pop(exchanges.get(position, -1), None)
+        if other is not None:
+            number = next((i for i, one in enumerate(parts) if one.model_nickname == other.model_nickname), WHOLE)
+            take_ticks(other.problem_data, NOT_SAID, number, histories.with_reply(number, other.text or ""))
         histories.add(utterance, row_parts[position])
         part = parts[row_parts[position]] if row_parts[position] != WHOLE else None
         times.append(utterance.timestamp)

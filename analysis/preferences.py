@@ -182,7 +182,7 @@ def _ranking(
         return [], [f"No ranking: {reason}"]
     found = ranking.fit(judged)
     if found is None:
-        return [], ["No ranking: the strengths have no finite estimate; more judgements are needed."]
+        return [], [f"No ranking: {ranking.why_no_fit(judged)}"]
     said = []
     if found.workers < 2:
         said.append("The ranking has no intervals: one worker has made all judgements.")

@@ -109,8 +109,10 @@ class Fit:
 def why_not(judgements: Judgements) -> str | None:
     """Say why there are no strengths: a sentence, or None where there are.
 
-    The maximum is finite if, and only if, for every division of the models into two groups some model of each group has
-    beaten, or tied with, one of the other (Ford 1957, American Mathematical Monthly 64; a tie counts in both directions).
+    Without ties the maximum is finite if, and only if, for every division of the models into two groups some model of each
+    group has beaten one of the other (Ford 1957, American Mathematical Monthly 64). With ties, which count in both
+    directions, this is necessary, but not enough where no judgement goes against an order of the models: see
+    :func:`why_no_fit`.
     """
     from scipy.sparse.csgraph import connected_components  # most studies compare nothing, and need not wait for it
 
@@ -140,6 +142,18 @@ def why_not(judgements: Judgements) -> str | None:
         f"{_listed(names)} never lost to, or tied with, {'the other models' if count - len(names) > 1 else 'the other'}, "
         "so the strength has no finite estimate; more judgements are needed."
     )
+
+
+def why_no_fit(judgements: Judgements) -> str:
+    """Say why :func:`fit` has found no strengths of what :func:`why_not` has no fault of; a sentence.
+
+    Where models have won and tied but no judgement goes against their order, the likelihood grows with their distance and
+    with the share of ties.
+    """
+    beaten = np.where(judgements.outcome == LEFT, judgements.right, judgements.left)[judgements.outcome != EVEN]
+    unbeaten = [name for number, name in enumerate(judgements.models) if number not in beaten]
+    reason = f"{_listed(unbeaten)} never lost, so " if unbeaten else ""
+    return f"{reason}the strengths have no finite estimate; more judgements are needed."
 
 
 def _graph(judgements: Judgements, count: int, *, both: bool = False) -> Any:
@@ -244,8 +258,7 @@ class _Cells:
 
     def log_likelihood(self, chances: Floats, weights: Floats) -> Floats:
         own = np.take_along_axis(chances, np.broadcast_to(self.outcome[:, None], (*chances.shape[:-1], 1)), -1)[..., 0]
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.sum(weights * np.log(own), axis=-1))
+        return np.asarray(np.sum(special.xlogy(weights, own), axis=-1))  # a cell of weight 0 may have the probability 0
 
 
 def _maximise(cells: _Cells, weights: Floats, start: Floats) -> Floats:

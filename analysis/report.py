@@ -33,7 +33,7 @@ from model_chat.analysis.remarks import remarks
 from model_chat.analysis.settings import NO_LIMIT
 from model_chat.analysis.summary import Summary, records
 from model_chat.configuration.comparison import SIDES
-from model_chat.records.schema import MODEL_IDX, NONE_ALL_GOOD
+from model_chat.records.schema import NONE_ALL_GOOD
 from model_chat.records.writing import whole_file
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -305,11 +305,11 @@ def browsable(summary: Summary) -> list[dict[str, Any]]:
             turn = {"agent": row["agent_idx"], "text": row["text"], "ticks": ticks}
             if row["part"] != WHOLE:
                 turn |= parts[row["conversation"]][row["part"]]
-            waiting = compared.get(row["conversation"])
-            if waiting and row["agent_idx"] == MODEL_IDX and waiting[0]["turn"] is not None:
-                judged = waiting[0]
-                if judged[judged["continued"] or "left"]["text"] == row["text"]:
-                    turn["compared"] = waiting.pop(0)
+            waiting = compared.get(row["conversation"], [])
+            judged = next((one for one in waiting if one["utterance"] == row["turn_idx"]), None)
+            if judged is not None and judged[judged["continued"] or "left"]["text"] == row["text"]:
+                waiting.remove(judged)
+                turn["compared"] = judged
             entry["turns"].append(turn)
     for number, rest in compared.items():
         entries[number]["compared"] = rest  # those of whole conversations, and those whose reply was not found
@@ -322,7 +322,7 @@ def _comparisons(corpus: Corpus, wanted: set[int], buckets: Sequence[str]) -> di
     for row in _of_wanted(corpus.judgements, wanted):
         found.setdefault(row["conversation"], []).append(
             {
-                "turn": row["turn_idx"],
+                "utterance": row["utterance_idx"],
                 "question": row["question"],
                 **{
                     side: {

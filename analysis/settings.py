@@ -6,11 +6,11 @@ import argparse
 import datetime
 import math
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from model_chat.configuration.annotations import RESULT_COLUMN, called_like_columns
 from model_chat.configuration.lists import ids_of, split_list
 from model_chat.errors import ConfigurationError, collecting
 from model_chat.records.llm_judgments import read_llm_judgments
@@ -21,9 +21,6 @@ DEFAULT_BUCKETS = ("bucket_0", "bucket_1", "bucket_2", "bucket_3", "bucket_4", N
 FORMATS = ("csv", "json", "parquet")
 NO_LIMIT = -1
 _NO_BUCKETS = frozenset({"", "none"})
-OWN_COLUMNS = frozenset(
-    {"folder", "worker_id", "hit_id", "model_nickname", "conversation_idx", "turn_idx", "agent_idx", "text"}
-)
 _DATE_FORMS = ("%Y_%m_%d", "%Y-%m-%d", "%Y%m%d")
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "max_convos_per_worker": (lambda value: value == NO_LIMIT or value >= 1, "1 or more, or -1 for no limit"),
@@ -294,7 +291,7 @@ def settings_from(options: argparse.Namespace) -> Settings:
     buckets = _buckets(options.problem_buckets, faults)
     start = _date(options.start_date, faults)
     by = tuple(dict.fromkeys(_split("--by", options.by, faults)))
-    taken = [item for item in by if item in OWN_COLUMNS or item in buckets or item.startswith("final_rating")]
+    taken = [item for item in by if item in buckets or RESULT_COLUMN.fullmatch(item)]
     faults += [f"--by names '{item}', which is a column of the results already; rename the item." for item in taken]
     statuses = _split("--mephisto-statuses", options.mephisto_statuses, faults)
     with collecting(faults):
@@ -368,7 +365,7 @@ def _buckets(text: str, faults: list[str]) -> tuple[str, ...]:
     twice = sorted({bucket for bucket in buckets if buckets.count(bucket) > 1})
     if twice:
         faults.append(f"--problem-buckets names {', '.join(twice)} more than once; name each bucket once.")
-    taken = sorted(bucket for bucket in buckets if bucket in OWN_COLUMNS or re.match(r"^final_rating(_\d+)?$", bucket))
+    taken = called_like_columns(buckets)
     if taken:
         faults.append(f"--problem-buckets names {', '.join(taken)}, which is the name of a column; rename the bucket.")
     return buckets

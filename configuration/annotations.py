@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -12,7 +14,26 @@ from model_chat.configuration.worker_texts import worker_text
 from model_chat.errors import ConfigurationError, RefusedError
 from model_chat.records.schema import NONE_ALL_GOOD
 
-__all__ = ["NONE_ALL_GOOD", "AnnotationRefusedError", "AnnotationsConfig", "Bucket", "check_ticks", "load_annotations"]
+__all__ = [
+    "NONE_ALL_GOOD",
+    "RESULT_COLUMN",
+    "AnnotationRefusedError",
+    "AnnotationsConfig",
+    "Bucket",
+    "called_like_columns",
+    "check_ticks",
+    "load_annotations",
+]
+
+RESULT_COLUMN = re.compile(
+    "folder|worker_id|hit_id|model_nickname|conversation_idx|turn_idx|agent_idx|text|conversation|rated|part|final_rating.*"
+)
+"""Columns of the analysis' results, and of what they are made of."""
+_MODEL_COLUMN = re.compile(
+    "conversations|annotations|workers|(model|annotated|human)_utterances|clean_(conversations?|share)|human_(words|questions)"
+    "|(words|questions)_per_utterance"
+)
+"""Columns of the analysis' table of models, and what is estimated of each."""
 
 
 class Bucket(BaseModel):
@@ -92,9 +113,28 @@ def parse_annotations(flag: str, path: str, text: str) -> AnnotationsConfig:
 
 
 def load_annotations(flag: str, path: str) -> tuple[AnnotationsConfig, str]:
-    """Read an annotation configuration file; return it with the file's text, which is saved with each conversation."""
+    """Read an annotation configuration file; return it with the file's text, which is saved with each conversation.
+
+    Raises:
+        ConfigurationError: as :func:`parse_annotations`, or a bucket is called like a column of the analysis.
+    """
     text = read_text(flag, path)
-    return parse_annotations(flag, path, text), text
+    config = parse_annotations(flag, path, text)
+    ConfigurationError.raise_if(
+        f"{flag}: '{path}' has the bucket '{name}', which is the name of a column of the results; rename the bucket."
+        for name in called_like_columns(config.values)
+    )
+    return config, text
+
+
+def called_like_columns(buckets: Collection[str]) -> list[str]:
+    """Return those of the buckets whose counts the analysis couldn't tell from another column."""
+    shares = {f"{bucket}_share" for bucket in buckets}
+    return [
+        bucket
+        for bucket in buckets
+        if bucket in shares or RESULT_COLUMN.fullmatch(bucket) or _MODEL_COLUMN.fullmatch(bucket)
+    ]
 
 
 class AnnotationRefusedError(RefusedError):

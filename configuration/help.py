@@ -180,7 +180,7 @@ def help_text(cfg: DictConfig, script: str, about: str) -> str:
         "Exit codes",
         *exit_code_lines(),
         "",
-        "A value written ??? is unset. What is wrong with flags and files is said before anything is launched.",
+        "A value written ??? is not set. What is wrong with flags and files is said before anything is launched.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -55,7 +55,7 @@ def configuration_faults(cfg: Any, attention_checks: int = 0) -> list[str]:
     faults = []
     if not _given(cfg, "mephisto.provider.requester_name"):
         faults.append(
-            f"mephisto.provider.requester_name: is unset; give the name that you registered ({REGISTER} {provider})."
+            f"mephisto.provider.requester_name: is not set; give the name that you registered ({REGISTER} {provider})."
         )
     faults += _architect_faults(cfg, provider)
     try:
@@ -129,7 +129,7 @@ def _architect_faults(cfg: Any, provider: str) -> list[str]:
 
 def _ec2_faults(cfg: Any) -> list[str]:
     if not _given(cfg, "mephisto.architect.profile_name"):
-        return ["mephisto.architect.profile_name: is unset; give the AWS profile that may start EC2 servers."]
+        return ["mephisto.architect.profile_name: is not set; give the AWS profile that may start EC2 servers."]
     from mephisto.abstractions.architects.ec2.ec2_architect import EC2Architect, url_safe_string
     from mephisto.abstractions.architects.ec2.ec2_helpers import DEFAULT_FALLBACK_FILE
 
@@ -250,7 +250,7 @@ def confirm_cost(cfg: Any, units: int, balance_cents: int, console: Any) -> None
             f"confirm_cost: {error}; to spend {written(total)}, give confirm_cost={amount}."
         ) from None
     if confirmed != total:
-        given = "is unset" if confirmed is None else f"{written(confirmed)} is not the cost of this run"
+        given = "is not set" if confirmed is None else f"{written(confirmed)} is not the cost of this run"
         raise ConfigurationError(f"confirm_cost: {given} ({text}); to spend it, give confirm_cost={amount}.")
     if balance_cents < total:
         raise ConfigurationError(

@@ -288,7 +288,7 @@ def _link_faults(cfg: Any) -> list[str]:
     audience = link_audience(cfg)
     if not audience:
         faults.append(
-            f"{FLAG}.link_audience: is unset, and with verify_links the server has to know for which address the "
+            f"{FLAG}.link_audience: is not set, and with verify_links the server has to know for which address the "
             "participants' links are signed; give the study's address without its parameters, such as https://study.lab.edu/pets/."
         )
     faults += [

@@ -162,6 +162,8 @@ def questions_of(raw: dict[str, Any], number: int) -> list[str]:
 
 def _signals(conversation: ReadConversation, raw: dict[str, Any]) -> Iterator[str]:
     """What speaks for a closer look at somebody's work."""
+    if conversation.simulated:
+        yield "simulated"
     for name in filter(None, (conversation.acceptability_violation or "").split(",")):
         yield name.split(":")[0].strip()
     checks = raw.get("attention_checks")

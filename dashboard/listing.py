@@ -6,19 +6,25 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from model_chat.analysis.naming import boxes_of
 from model_chat.configuration.study_flow import parse_study_flow
 from model_chat.dashboard.blinding import Names
-from model_chat.dashboard.entries import questions_of
+from model_chat.dashboard.entries import FAILED, questions_of
 from model_chat.dashboard.store import Listed, Snapshot
 from model_chat.errors import ConfigurationError
 from model_chat.records.authenticity import totals_of
-from model_chat.records.reading import ReadConversation, ReadUtterance, UnreadableError, read_conversation
-from model_chat.records.schema import HUMAN_IDX
+from model_chat.records.reading import (
+    ReadComparison,
+    ReadConversation,
+    ReadUtterance,
+    UnreadableError,
+    read_conversation,
+)
+from model_chat.records.schema import HUMAN_IDX, Pick
 
 MOST_PER_PAGE = 200
 FACETS: dict[str, Callable[[Listed, Names], list[str]]] = {
@@ -35,6 +41,7 @@ SORTS: dict[str, Callable[[Listed], Any]] = {
     "worker": lambda one: one.entry.worker,
     "rating": lambda one: sum(one.entry.ratings.values()) / len(one.entry.ratings) if one.entry.ratings else 0.0,
 }
+CHAT_PICKS = {Pick.LEFT: "first chat", Pick.RIGHT: "second chat", Pick.TIE: "tie", Pick.BOTH_BAD: "both bad"}
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def item_of(one: Listed, names: Names) -> dict[str, Any]:
         "model": names.model(entry.model) or None,
         "cell": names.cell(entry.cell),
         "status": entry.status,
-        "reason": names.text(entry.reason),
+        "reason": _reason(one, names),
         "started": entry.started,
         "minutes": None if entry.minutes is None else round(entry.minutes, 2),
         "turns": entry.turns,
@@ -118,6 +125,12 @@ def item_of(one: Listed, names: Names) -> dict[str, Any]:
         "ratings": entry.ratings,
         "version": version_of(one),
     }
+
+
+def _reason(one: Listed, names: Names) -> str | None:
+    """Why it ended early; in a blind study without the details of a failure, which may name the endpoint and its model."""
+    reason = names.text(one.entry.reason)
+    return reason.partition(":")[0] if reason and names.blind and one.entry.status == FAILED else reason
 
 
 def version_of(one: Listed) -> str:
@@ -154,7 +167,7 @@ def read_whole(one: Listed, names: Names, acts: list[dict[str, Any]]) -> dict[st
     found["boxes"] = dict(boxes_of(texts.get("annotations_config")))
     found["personas"] = conversation.personas
     found["turns"] = _turns(conversation, names)
-    found["answers"] = _answers(raw, texts, conversation.ratings or [])
+    found["answers"] = _answers(raw, texts, conversation.ratings or [], conversation.comparisons or ())
     found["attention_checks"] = raw.get("attention_checks") if isinstance(raw.get("attention_checks"), list) else []
     found["acceptability"] = conversation.acceptability_violation
     counted = totals_of(raw)
@@ -166,21 +179,21 @@ def _turns(conversation: ReadConversation, names: Names) -> list[dict[str, Any]]
     """What was said, with boxes, times, and replies that were compared."""
     judged = {one.turn_idx: one for one in conversation.comparisons or () if one.turn_idx is not None}
     turns: list[dict[str, Any]] = []
-    exchange = -1
+    exchanges = conversation.exchanges()
     for number, line in enumerate(conversation.dialog):
         is_human = line.agent_idx == HUMAN_IDX
-        if is_human and not line.fake_start:
-            exchange += 1
         turn: dict[str, Any] = {
             "idx": number,
             "who": "worker" if is_human else "model",
+            "model": names.model(line.model_nickname) if line.model_nickname else None,
+            "chat": line.chat_idx,
             "text": line.text,
             "said_before": line.fake_start,
             "at": line.timestamp,
             "seconds": _seconds(line),
             "annotations": {} if is_human else dict(line.problem_data or {}),
         }
-        comparison = None if is_human or line.fake_start else judged.get(max(0, exchange))
+        comparison = judged.get(exchanges.get(number, -1))
         if comparison is not None:
             turn["side"] = comparison.continued_with
             turn["picked"] = comparison.pick.value
@@ -209,8 +222,10 @@ def _seconds(line: ReadUtterance) -> float | None:
     return round(timing.sent - timing.shown, 3)
 
 
-def _answers(raw: dict[str, Any], task: dict[str, Any], ratings: list[int]) -> list[dict[str, Any]]:
-    """Answers to the final questions and to the items of the study flow."""
+def _answers(
+    raw: dict[str, Any], task: dict[str, Any], ratings: list[int], comparisons: Sequence[ReadComparison]
+) -> list[dict[str, Any]]:
+    """Answers to the final questions, to the items of the study flow, and to the questions about two chats."""
     asked = _questions_of_flow(task.get("study_flow"))
     rows: list[tuple[str, str, str, Any, Any]] = [
         ("final rating", f"final_rating_{number}", question, rating, None)
@@ -222,10 +237,11 @@ def _answers(raw: dict[str, Any], task: dict[str, Any], ratings: list[int]) -> l
             item = str(answer.get("item"))
             said = answer.get("value"), answer.get("utterance_idx")
             rows.append((str(answer.get("page")), item, asked.get(item, item), *said))
-    for number, comparison in enumerate(raw.get("comparisons") or (), 1):
-        if isinstance(comparison, dict) and comparison.get("turn_idx") is None and comparison.get("question"):
-            question = str(comparison["question"])
-            rows.append(("comparison", f"comparison_{number}", question, comparison.get("pick"), None))
+    for number, judged in enumerate(comparisons, 1):
+        if judged.turn_idx is None:
+            told = {"preferred": CHAT_PICKS[judged.pick], "strength": judged.strength, "reason": judged.reason}
+            known = {name: value for name, value in told.items() if value is not None}
+            rows.append(("comparison", f"comparison_{number}", judged.question or "", known, None))
     return [dict(zip(("page", "id", "question", "answer", "turn"), row, strict=True)) for row in rows]
 
 

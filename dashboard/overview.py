@@ -194,13 +194,10 @@ def _money(
     in_flight: int,
     live: LiveState | None,
 ) -> dict[str, Any]:
-    """Amounts in whole currency; spent is what work that was handed in and not rejected costs, fee included."""
-    paid = [one for one in listed if one.agent is not None and one.review in ("pending", "approved")]
-    rewards = sum(one.agent.pay for one in paid if one.agent is not None)
-    bonuses = sum(one.bonus for one in listed)
-    each = study.cost(1)
-    fee = max(0, each - study.reward) * len(paid) if study.reward else 0
-    spent = rewards + fee + bonuses
+    """Amounts in whole currency; spent is what work that was handed in and not rejected costs, bonuses and fees included."""
+    paid = Counter(one.agent.pay for one in listed if one.agent is not None and one.review in ("pending", "approved"))
+    paid.update(one.bonus for one in listed)
+    spent = sum(study.cost(count, amount) for amount, count in paid.items() if amount)
     timed = [one for one in finished if one.entry.minutes is not None and one.agent is not None]
     hourly = None
     if timed:

@@ -210,14 +210,14 @@ class RecordStore:
         try:
             conversation = read_conversation(source)
             raw = conversation.raw if isinstance(conversation.raw, dict) else {}
-            entry = entry_of(conversation, source)
-            self._text_bytes += len(entry.text)
-            if self._text_bytes > MAX_TEXT_BYTES:
-                entry.text = ""
             name = raw.get("task_name")
             if name not in (None, self._study.task_name):
                 kept[key] = _Kept(stamp, None, None, False)
                 return known is not None
+            entry = entry_of(conversation, source)
+            self._text_bytes += len(entry.text)
+            if self._text_bytes > MAX_TEXT_BYTES:
+                entry.text = ""
             kept[key] = _Kept(stamp, conversation_digest(raw), entry, name is not None)
         except UnreadableError as error:
             is_fault = error.reason is not ReadingReason.NO_CONVERSATION

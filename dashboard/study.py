@@ -100,9 +100,14 @@ class StudyInfo(BaseModel):
             block_qualification=name_of(args, "block_qualification"),
         )
 
-    def cost(self, places: int) -> int:
-        """Return what so many conversations cost, in hundredths, with the platform's fee where it is known."""
-        cost = StudyCost(places, self.reward, PanelPay(self.provider, self.fee_percent, self.currency))
+    def cost(self, places: int, amount: int | None = None) -> int:
+        """Return what so many conversations cost, in hundredths, with the platform's fee where it is known.
+
+        Args:
+            amount: hundredths for each, such as a bonus; None: the reward.
+        """
+        reward = self.reward if amount is None else amount
+        cost = StudyCost(places, reward, PanelPay(self.provider, self.fee_percent, self.currency))
         return cost.rewards() + (cost.fee() or 0)
 
 

@@ -98,15 +98,11 @@ def _position(exported: ExportedConversation, judged: ReadComparison) -> int | N
 
     It is the model's reply of the exchange `turn_idx`, if its text is that of the side; else the only reply with that text.
     """
-    replies = [
-        position
-        for position, utterance in enumerate(exported.dialog)
-        if utterance.agent_idx == MODEL_IDX and not utterance.fake_start
-    ]
-    at = replies[judged.turn_idx] if judged.turn_idx is not None and judged.turn_idx < len(replies) else None
+    exchanges = exported.selected.conversation.exchanges()
+    at = next((position for position, exchange in exchanges.items() if exchange == judged.turn_idx), None)
     went_on = {"left": judged.left.text, "right": judged.right.text}.get(judged.continued_with or "")
     if went_on is not None and (at is None or exported.dialog[at].text != went_on):
-        same = [position for position in replies if exported.dialog[position].text == went_on]
+        same = [position for position in exchanges if exported.dialog[position].text == went_on]
         at = same[0] if len(same) == 1 else None
     return None if at is None else exported.first_turn + at
 

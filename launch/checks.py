@@ -279,7 +279,7 @@ def _check_stack(
     is_compared = args.comparison is not None
     if is_compared and nicknames is None:
         faults.append(
-            f"{flag}: is unset, and names the pairs that are compared; write it as nickname|nickname,nickname|nickname."
+            f"{flag}: is not set, and names the pairs that are compared; write it as nickname|nickname,nickname|nickname."
         )
         return None, {}
     mistaken = pair_faults(flag, nicknames or (), BLUEPRINT, args)
@@ -334,8 +334,8 @@ def check_quality(
     block_list = _loaded(faults, read_block_lists, cfg.mturk.worker_blocklist_paths) or []
     if block_list and name_of(args, "block_qualification") is None:
         faults.append(
-            f"{BLUEPRINT}.block_qualification: is unset, but mturk.worker_blocklist_paths names workers to block; give the "
-            "qualification that keeps them out, such as my_study_block."
+            f"{BLUEPRINT}.block_qualification: is not set, but mturk.worker_blocklist_paths names workers to block; give "
+            "the qualification that keeps them out, such as my_study_block."
         )
     return acceptability, attention, tuple(block_list)
 

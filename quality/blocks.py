@@ -234,7 +234,7 @@ def make_qualification(db: Any, name: str) -> None:
 
 
 def name_of(args: Any, flag: str) -> str | None:
-    """Return the name of a qualification that a flag below ``mephisto.blueprint`` gives, None where it is unset."""
+    """Return the name of a qualification that a flag below ``mephisto.blueprint`` gives, None where it is not set."""
     name = args.get(flag, None)  # None for "???", too
     return str(name) if name else None
 

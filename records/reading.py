@@ -242,6 +242,21 @@ class ReadConversation(BaseModel):
         """Whether it was an annotation of a conversation that has been deleted, and holds no words any more."""
         return self.judged_conversation is not None and self.judged_conversation.sha256 == FORGOTTEN_SHA256
 
+    def exchanges(self) -> dict[int, int]:
+        """Return the exchange of each of the model's replies: its place in the dialogue -> ``turn_idx``, -1 for an opening.
+
+        What was only shown as said is in none.
+        """
+        exchange, found = -1, {}
+        for place, utterance in enumerate(self.dialog):
+            if utterance.fake_start:
+                continue
+            if utterance.agent_idx == HUMAN_IDX:
+                exchange += 1
+            else:
+                found[place] = exchange
+        return found
+
     def cost_usd(self) -> float:
         """Return what the model's replies have cost, as far as it is known; US dollars."""
         made = [*(utterance.generation for utterance in self.dialog), self.failed_generation]

@@ -206,7 +206,7 @@ def _qualification(task: Task, args: argparse.Namespace, flag: str, out: Output)
     name = args.qualification or task.qualification(flag)
     if name is None:
         raise ConfigurationError(
-            f"mephisto.blueprint.{flag} is unset in the last run of '{task.name}'; give --qualification."
+            f"mephisto.blueprint.{flag} is not set in the last run of '{task.name}'; give --qualification."
         )
     if not out.dry_run:
         make_qualification(task.db, name)

@@ -412,6 +412,25 @@ def test_duplicates_and_the_limit_leave_the_parts_of_the_others_in_place(study: 
     }
 
 
+def test_the_report_sets_replies_side_by_side_where_they_were_compared(
+    save: Callable[..., Path], compiler: Callable[..., ModelChatResultsCompiler], tmp_path: Path
+) -> None:
+    """Whatever else has the same text, and though an earlier judgement has no place."""
+    compared = per_turn()
+    for line in compared["dialog"][1::2]:
+        line["text"] = "the same"
+    for judged in compared["comparisons"]:
+        judged[judged["continued_with"]]["text"] = "the same"
+    compared["comparisons"][0]["left"]["text"] = compared["comparisons"][0]["right"]["text"] = "lost"
+    save(compared)
+    run = compiler(min_word_count=0)
+    with run._collected() as corpus:
+        (entry,) = browsable(run._summarise(corpus))
+    places = [place for place, turn in enumerate(entry["turns"]) if "compared" in turn]
+    assert places == [5, 7]
+    assert [judged["left"]["text"] for judged in entry["compared"]] == ["lost"]
+
+
 def test_the_report_shows_models_pairs_and_chats(
     save: Callable[..., Path], compiler: Callable[..., ModelChatResultsCompiler], tmp_path: Path
 ) -> None:

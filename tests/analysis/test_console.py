@@ -95,3 +95,18 @@ def test_a_file_of_another_run_type_is_left_out_with_its_own(
     run.compile_results()
     (excluded,) = run.summary.data.corpus.excluded
     assert (excluded.reason, excluded.detail) == ("other_run_type", "sandbox")
+
+
+def test_names_are_printed_on_their_line_without_terminal_sequences_or_markup(
+    make: Callable[..., Any],
+    save: Callable[..., Path],
+    compiler: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save(make(model="[bold]m\n1", worker="\x1b[2Jw\n1\x9b"))
+    save(make(model="other", worker="w2"))
+    compiler().compile_and_save_results()
+    printed = capsys.readouterr().out
+    assert "[bold]m 1" in printed and "\n [2Jw 1" in printed
+    assert not any(ord(character) in (*range(32), *range(127, 160)) for character in printed.replace("\n", ""))
+    assert "Note: Fewer than 10 workers talked to [bold]m 1, other: " in printed

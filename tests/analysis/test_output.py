@@ -125,9 +125,15 @@ def test_a_second_run_replaces_nothing(
 def test_latex_has_no_bare_special_characters(text: str) -> None:
     safe = escape(text)
     for command in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}", r"\textgreater{}",
-                    r"\textbar{}", r"\&", r"\%", r"\$", r"\#", r"\_", r"\{", r"\}"):  # fmt: skip
+                    r"\textbar{}", r"\&", r"\%", r"\$", r"\#", r"\_", r"\{", r"\}", "{[}", "{*}", "-{}"):  # fmt: skip
         safe = safe.replace(command, "")
-    assert not set(safe) & set("\\&%$#_{}~^\n\r")
+    assert not set(safe) & set("\\&%$#_{}~^[*") and not any(ord(character) < 32 for character in safe)
+
+
+def test_latex_takes_no_text_for_an_option_of_the_row_or_for_a_dash() -> None:
+    """A row's end and ``\\midrule`` take brackets and a star after them for their own."""
+    assert escape("[beta] *new* a--b---c-d") == "{[}beta] {*}new{*} a-{}-b-{}-{}-c-d"
+    assert escape("one\x0ctwo\tthree\x7f") == "one two three "
 
 
 def test_latex_numbers() -> None:

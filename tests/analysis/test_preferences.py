@@ -225,6 +225,15 @@ def test_a_length_that_follows_from_the_models_is_not_controlled_for(
     assert all(row["low"] is not None for row in found["ranking"])
 
 
+def test_a_model_that_only_won_and_tied_is_named_in_place_of_the_ranking(
+    compile_all: Callable[..., dict[str, Any]],
+) -> None:
+    found = compile_all(*((f"w{n}", [compared("a", "b", ("left", "tie")[n % 2])]) for n in range(4)))
+    assert found["ranking"] == []
+    sentence = "No ranking: a never lost, so the strengths have no finite estimate; more judgements are needed."
+    assert sentence in found["remarks"]
+
+
 def test_both_replies_are_side_by_side_in_the_report(compile_all: Callable[..., dict[str, Any]]) -> None:
     judged = compared("a", "b", "right", reason="</script><b>rude")
     judged["right"]["text"] = "reply 0"  # the conversation went on with it

@@ -146,6 +146,16 @@ def test_a_tie_connects_models_in_both_directions() -> None:
     assert ranking.why_not(judged(*entries, models="abc")) is None
 
 
+@pytest.mark.parametrize("more", [1, 500])
+def test_a_model_that_won_and_tied_and_never_lost_has_no_finite_strength(more: int) -> None:
+    """The likelihood of wins and ties alone grows with the distance and the share of ties, to no maximum."""
+    found = judged(*[("a", "b", LEFT), ("b", "a", EVEN)] * more, models="ab")
+    assert ranking.why_not(found) is None and ranking.fit(found) is None
+    assert ranking.why_no_fit(found) == (
+        "a never lost, so the strengths have no finite estimate; more judgements are needed."
+    )
+
+
 def test_one_worker_gives_strengths_without_intervals() -> None:
     found = ranking.fit(judged(("a", "b", LEFT), ("a", "b", LEFT), ("b", "a", LEFT), models="ab", workers=1))
     assert found is not None
@@ -289,3 +299,11 @@ def test_a_covariate_that_tells_winners_from_losers_without_fault_has_no_effect_
     gap = np.where(decided.outcome == LEFT, 1.0, -1.0) * scale * (1 + rng.random(len(decided)))
     assert ranking.fit(decided) is not None
     assert ranking.fit(decided, gap[:, None]) is None
+
+
+def test_a_resample_that_leaves_out_what_it_finds_impossible_gives_no_warning() -> None:
+    """Where a judgement is not drawn, its probability may become 0, whose logarithm is infinite."""
+    ends = ("ca2", "ac1", "ba0", "ab0", "bc0", "ad0", "cd1", "ac0")
+    found = judged(*[(left, right, int(outcome)) for left, right, outcome in ends], workers=3)
+    resampled = ranking.resample(found, np.random.default_rng(0), 50)
+    assert np.isfinite(resampled.strength).all(axis=1).any()

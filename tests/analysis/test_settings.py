@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,3 +125,20 @@ def test_a_status_that_mephisto_does_not_know_is_a_fault_beside_the_others(tmp_p
     with pytest.raises(ConfigurationError) as caught:
         settings_of(tmp_path, "--mephisto-statuses", "finished,completed", "--seed=-1")
     assert [fault.split()[0] for fault in caught.value.faults] == ["--mephisto-statuses", "--seed"]
+
+
+def test_a_bucket_can_be_called_like_no_column_of_the_tables_in_which_it_is_a_column(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any], tmp_path: Path
+) -> None:
+    save(make())
+    run = compiler(problem_buckets="odd,none_all_good")
+    taken = {*run.compile_results().columns, *run.summary.models.columns, *run.summary.estimates["metric"]}
+    taken |= {
+        "conversation",
+        "rated",
+        "part",
+        "annotations",
+    }  # in what the results are made of, and of annotated studies
+    for name in sorted(taken - {"odd", "none_all_good"}):
+        with pytest.raises(ConfigurationError, match=f"--problem-buckets names {name}, which is the name of a column"):
+            settings_of(tmp_path, "--problem-buckets", f"odd,{name},none_all_good")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,18 @@ def test_all_forms_of_buckets_are_read_alike(text: str, line_breaks: bool, tmp_p
             {"value": "none_all_good", "name": "None", "description": ""},
         ],
     }
+
+
+def test_a_bucket_that_is_called_like_a_column_of_the_results_is_refused_before_anybody_ticks_it(
+    tmp_path: Path,
+) -> None:
+    names = ("part", "fine", "odd", "odd_share", "human_words", "final_rating_2_mean")
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps({"config": {name: {"name": name} for name in names}}))
+    assert faults_of(load_annotations, FLAG, str(path)) == [
+        f"{FLAG}: '{path}' has the bucket '{name}', which is the name of a column of the results; rename the bucket."
+        for name in ("part", "odd_share", "human_words", "final_rating_2_mean")
+    ]
 
 
 def bucket_faults(text: str) -> list[str]:

@@ -74,7 +74,7 @@ def test_the_shipped_configurations_hold_together(composed: Compose, conf: str, 
         (["mephisto.architect.profile_name=other"], "there is no 'other' in ~/.aws/credentials"),
         (
             ["mephisto.provider.requester_name=''"],
-            "is unset; give the name that you registered (python scripts/mephisto_cli.py register mturk)",
+            "is not set; give the name that you registered (python scripts/mephisto_cli.py register mturk)",
         ),
         (["mephisto.architect.server_type=flask"], "lets anybody into any conversation; give node"),
         (["mturk.min_percent_approved=101"], "101 is no percentage"),

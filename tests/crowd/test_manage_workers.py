@@ -218,7 +218,7 @@ def test_inviting_needs_the_name_of_the_qualification(study: Study) -> None:
     study.chat("ann")
     code, _, errors = study.command("allow", "ann")
     assert code == 2
-    assert "mephisto.blueprint.allowed_worker_qualification is unset in the last run" in errors
+    assert "mephisto.blueprint.allowed_worker_qualification is not set in the last run" in errors
     assert study.command("allow", "ann", "--qualification", "invited")[0] == 0
     assert find_worker(study.db, "mock", "ann").is_qualified("invited")  # type: ignore[union-attr]  # found
 

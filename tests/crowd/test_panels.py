@@ -110,7 +110,7 @@ def test_only_prolific_signs_addresses(provider: str) -> None:
 
 def test_signed_addresses_need_the_study_s_own_address() -> None:
     (fault,) = panel_faults(config(verify_links=True))
-    assert fault.startswith("mephisto.provider.link_audience: is unset")
+    assert fault.startswith("mephisto.provider.link_audience: is not set")
     assert panel_faults(config(verify_links=True, link_audience="https://study.lab.edu/pets/")) == []
     (fault,) = panel_faults(config(verify_links=True, link_audience="https://study.lab.edu:port/pets/"))
     assert "'https://study.lab.edu:port/pets/' is no https address" in fault  # no link would be for it

@@ -114,7 +114,7 @@ class SampleStudy:
                 ),
             ]
         record = Conversation(
-            dialog=dialog,
+            dialog=more.pop("dialog", dialog),
             workers=[worker],
             acceptability_violations=[violations],
             hit_ids=[str(self.number)],

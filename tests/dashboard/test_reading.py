@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from model_chat.analysis.sequential import half_width
+from model_chat.crowd.ledger import Bonus, Ledger
 from model_chat.dashboard import store as store_module
 from model_chat.dashboard.blinding import Names, key_in
 from model_chat.dashboard.estimates import estimates
@@ -22,6 +23,7 @@ from model_chat.dashboard.store import RecordStore
 from model_chat.dashboard.watch import Watched
 from model_chat.records.forget import forget_worker
 from model_chat.records.reading import read_conversation
+from model_chat.records.schema import Utterance
 from model_chat.tests.dashboard.conftest import Served
 from model_chat.tests.dashboard.sample import QUESTION, START, MadeUpRun, SampleStudy
 
@@ -168,6 +170,9 @@ def test_the_fee_of_the_panel_is_part_of_what_is_spent_and_planned(sample: Sampl
     sample.chat()
     money = overview_of(sample, provider="prolific", fee_percent=30.0, currency="GBP")["money"]
     assert (money["currency"], money["spent"], money["planned"]) == ("GBP", 0.65, 26.0)
+    ledger = Ledger(sample.data)
+    ledger.begin(Bonus("token", "1", "ann", 100, "Thank you!"))
+    assert overview_of(sample, provider="prolific", fee_percent=30.0)["money"]["spent"] == 1.95
 
 
 def test_nobody_is_here_while_the_study_does_not_run(sample: SampleStudy) -> None:
@@ -388,6 +393,28 @@ def test_one_conversation_is_shown_in_full(sample: SampleStudy, serve: Serve) ->
     ]
 
 
+def test_texts_are_kept_for_searching_up_to_a_limit_which_other_tasks_do_not_use_up(
+    sample: SampleStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MAX_TEXT_BYTES", 500)
+    own, sample.task_name = sample.task_name, "other_local"
+    sample.chat(text="long " * 100)
+    sample.task_name = own
+    sample.chat(text="own words")
+    snapshot = RecordStore(sample.info()).refresh()
+    assert snapshot.searchable
+    assert list_conversations(snapshot, OPEN, Query(q="own words"))["total"] == 1
+    sample.chat(text="long " * 100)
+    assert not RecordStore(sample.info()).refresh().searchable
+
+
+def test_conversations_of_people_who_were_played_by_a_model_are_told_apart(sample: SampleStudy) -> None:
+    sample.chat()
+    sample.chat("played", simulated={"model": "llm"})
+    listed = list_conversations(RecordStore(sample.info()).refresh(), OPEN, Query(filters={"signal": "simulated"}))
+    assert [item["worker"] for item in listed["items"]] == ["played"]
+
+
 def test_compared_replies_are_shown_with_the_pick(sample: SampleStudy, serve: Serve) -> None:
     sample.chat(
         model="alpha|beta",
@@ -410,7 +437,48 @@ def test_compared_replies_are_shown_with_the_pick(sample: SampleStudy, serve: Se
     ]
 
 
+def test_an_opening_of_the_model_is_not_taken_for_the_replies_that_are_compared_after_it(
+    sample: SampleStudy, serve: Serve
+) -> None:
+    sides = {side: {"model_nickname": name, "text": f"Of {name}."} for side, name in (("left", "a"), ("right", "b"))}
+    said = [(0, "Hi!", None), (1, "Hello!", "b"), (0, "A question.", None), (1, "Of a.", "a")]
+    dialog = [
+        Utterance(agent_idx=who, text=text, id="Speaker", model_nickname=name, fake_start=text == "Hi!" or None)
+        for who, text, name in said
+    ]
+    comparison = {"turn_idx": 0, **sides, "pick": "left", "continued_with": "left"}
+    sample.chat(model="a|b", dialog=dialog, comparisons=[comparison])
+    turns = serve(Watched(sample.info())).client(Role.READ).get("conversations/a1")["turns"]
+    assert [(turn["text"], turn["model"], "replies" in turn) for turn in turns] == [
+        ("Hi!", None, False), ("Hello!", "b", False), ("A question.", None, False), ("Of a.", "a", True),
+    ]  # fmt: skip
+
+
+def test_compared_chats_are_kept_apart_and_the_pick_says_which_it_was(sample: SampleStudy, serve: Serve) -> None:
+    said = [(0, "One.", 0, None), (1, "Two.", 0, "b"), (0, "Three.", 1, None), (1, "Four.", 1, "a")]
+    dialog = [
+        Utterance(agent_idx=who, text=text, id="Speaker", chat_idx=chat, model_nickname=name)
+        for who, text, chat, name in said
+    ]
+    sides = {"left": {"model_nickname": "b"}, "right": {"model_nickname": "a"}}
+    strong = {"question": "Better?", **sides, "pick": "right", "strength": 2, "reason": "It listened."}
+    sample.chat(model="a|b", dialog=dialog, comparisons=[strong, {"question": "Kinder?", **sides, "pick": "both_bad"}])
+    found = serve(Watched(sample.info(blind=True, wanted={}))).client(Role.READ).get("conversations/a1")
+    assert [turn["chat"] for turn in found["turns"]] == [0, 0, 1, 1]
+    first, second = (found["turns"][place]["model"] for place in (1, 3))
+    assert {first, second} == {"model 1", "model 2"}
+    assert [(row["question"], row["answer"]) for row in found["answers"]] == [
+        ("Better?", {"preferred": "second chat", "strength": 2, "reason": "It listened."}),
+        ("Kinder?", {"preferred": "both bad"}),
+    ]
+
+
 # --- blind ---
+
+
+SECRET_FAILURE = (
+    "model failed: secretalpha raised RequestFailedError(\"'secret-4' at https://secret/v1 does not answer\")"
+)
 
 
 def test_a_blind_study_names_no_model_and_no_condition_anywhere(sample: SampleStudy, serve: Serve) -> None:
@@ -418,7 +486,7 @@ def test_a_blind_study_names_no_model_and_no_condition_anywhere(sample: SampleSt
     for number in range(40):  # enough for estimates, if there were any
         model = ("secretalpha", "secretbeta")[number % 2]
         sample.chat(f"w{number}", model=model, conditions=secret, rating=1 + number % 5)
-    sample.chat("f", model="secretalpha", reason="model failed: secretalpha returned no text", rating=None)
+    sample.chat("f", model="secretalpha", reason=SECRET_FAILURE, rating=None)
     comparison = {
         "turn_idx": 0,
         "left": {"model_nickname": "secretbeta", "text": "Left."},
@@ -448,7 +516,7 @@ def test_a_blind_study_names_no_model_and_no_condition_anywhere(sample: SampleSt
     assert [row["name"] for row in overview["models"]] == ["model 1", "model 2"]
     assert set(client.get("conversations")["facets"]["model"]) >= {"model 1", "model 2"}
     failed = client.get("conversations?status=failed")["items"][0]
-    assert failed["reason"] == f"model failed: {failed['model']} returned no text"
+    assert failed["reason"] == "model failed"
     assert client.get(f"conversations?model={failed['model']}")["total"] == 21
     assert client.get("conversations?q=secretalpha")["total"] == 0
     assert client.get("conversations?model=secretalpha")["total"] == 0

@@ -116,6 +116,17 @@ def test_lines_that_were_only_shown_as_said_are_part_of_the_prompt_and_no_exchan
     assert whole["metadata"]["shown_as_said"] == [0, 1]
 
 
+def test_an_opening_of_the_model_is_part_of_the_prompt_and_no_exchange(place: Place) -> None:
+    """The greeting's answer is a reply that nobody compared, even where a compared one has the same text."""
+    texts = ["Hi!", "reply 0", "now really", "reply 0", "and then", "reply 0"]
+    dialog: list[dict[str, Any]] = [
+        {"agent_idx": number % 2, "id": "Speaker", "text": text} for number, text in enumerate(texts)
+    ]
+    dialog[0]["fake_start"] = True
+    place.add(dialog=dialog, comparisons=[comparison(), comparison("right", 1)])
+    assert [row["prompt"] for row in place.rows("trl-preference")] == [said(*texts[:3]), said(*texts[:5])]
+
+
 @pytest.mark.parametrize(
     ("judged", "reason"),
     [

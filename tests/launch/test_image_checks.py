@@ -152,7 +152,7 @@ def test_models_come_from_the_folder_the_yaml_file_or_both(
         ({"image_models": "'a|b'"}, "'a|b' is a pair of models, and nothing is compared"),
         ({"image_models": "'a|z'", "comparison": "per_turn"}, "image_models: there is no model 'z'"),
         ({"image_models": "'a'", "comparison": "per_turn"}, "'a' is not a pair of models"),
-        ({"comparison": "per_turn"}, "image_models: is unset, and names the pairs"),
+        ({"comparison": "per_turn"}, "image_models: is not set, and names the pairs"),
         ({"base_model_folder": "null"}, "base_model_folder: is empty"),
         ({"image_context_path": "nowhere.parquet"}, "make it with: python scripts/save_image_contexts.py"),
         ({"stack_folder": "/proc/stack"}, "stack_folder: '/proc/stack' can't be written to"),

@@ -24,7 +24,7 @@ B = "mephisto.blueprint"
     ("flag", "cause"),
     [
         (f"{B}.num_turns=0", f"{B}.num_turns: 0 is too small"),
-        ("conf=mturk_live", "mephisto.provider.requester_name: is unset"),
+        ("conf=mturk_live", "mephisto.provider.requester_name: is not set"),
         ("mephisto/architect=mock", "mephisto.architect: 'mock' serves no page"),
         # Found when the model is loaded, with the database open.
         (f"{B}.max_batch_size=2", "can't be loaded"),

@@ -1,4 +1,4 @@
-import type { ReactElement, ReactNode } from "react";
+import { Fragment, type ReactElement, type ReactNode } from "react";
 import { answer, minutes, money, seconds, words } from "./format";
 import { hashOf, WHOLE_LIST } from "./route";
 import { Name, Time, Written } from "./Text";
@@ -82,7 +82,14 @@ export function TranscriptView({
       <ol className="turns" aria-label="What was said">
         {transcript.turns.length === 0 && <li className="quiet">Nothing was said.</li>}
         {transcript.turns.map((turn, index) => (
-          <TurnView key={index} turn={turn} boxes={boxes} />
+          <Fragment key={index}>
+            {turn.chat != null && turn.chat !== transcript.turns[index - 1]?.chat && (
+              <li>
+                <h3>{turn.chat === 0 ? "First chat" : "Second chat"}</h3>
+              </li>
+            )}
+            <TurnView turn={turn} boxes={boxes} />
+          </Fragment>
         ))}
       </ol>
       <Answers transcript={transcript} />
@@ -113,6 +120,7 @@ function TurnView({ turn, boxes }: { turn: Turn; boxes: Record<string, string> }
     <li className={`said ${turn.who}`}>
       <p className="said-by">
         <span>{turn.who === "worker" ? "Worker" : "Model"}</span>
+        {!compared && turn.model != null && <Name text={turn.model} />}
         {turn.seconds !== null && <span>{seconds(turn.seconds)}</span>}
         {turn.said_before === true && <span>part of the beginning</span>}
       </p>

@@ -248,6 +248,32 @@ describe("conversations", () => {
     expect(textsWithSiblings(container)).toEqual([]);
   });
 
+  test("of two chats that were compared, each has its heading and its model", async () => {
+    const study = new Study("s", 1);
+    const turn = { seconds: null, annotations: {} };
+    for (const chat of study.chats) {
+      chat.turns = [
+        { ...turn, who: "worker", chat: 0, text: "One." },
+        { ...turn, who: "model", chat: 0, model: "beta", text: "Two." },
+        { ...turn, who: "worker", chat: 1, text: "Three." },
+        { ...turn, who: "model", chat: 1, model: "alpha", text: "Four." },
+      ];
+    }
+    const { container } = await open([study], "read", "#/study/s/conversations/c0");
+    const list = within(await screen.findByRole("list", { name: "What was said" }, SOON));
+    const lines = list.getAllByRole("listitem").map((line) => line.textContent);
+    expect(lines).toEqual([
+      "First chat",
+      "WorkerOne.",
+      "ModelbetaTwo.",
+      "Second chat",
+      "WorkerThree.",
+      "ModelalphaFour.",
+    ]);
+    await expectAccessible(container);
+    expect(textsWithSiblings(container)).toEqual([]);
+  });
+
   test("keys go from one to the next, approve, and tick", async () => {
     const study = new Study("s", 60);
     const { server } = await open([study], "review", "#/study/s/conversations");

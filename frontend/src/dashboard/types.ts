@@ -146,6 +146,10 @@ export interface Reply {
 
 export interface Turn {
   who: "worker" | "model";
+  /** Which of the compared models said it. */
+  model?: string | null;
+  /** Which of two compared chats it belongs to, from 0. */
+  chat?: number | null;
   text: string;
   /** Part of the conversation's beginning, which neither has said. */
   said_before?: boolean;
