@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 CODE = """
-import json, sys
+import gc, json, sys
 from contextlib import suppress
 import model_chat.launch.task_run
+found = {"collections": gc.get_stats()[2]["collections"], "enabled": gc.isenabled(), "frozen": gc.get_freeze_count()}
 from model_chat.errors import ConfigurationError
 from model_chat.launch.checks import check_task
 from model_chat.launch.command_line import compose_config
 flags = {"chat_data_folder": sys.argv[1], "conversations_needed_string": "model:1"}
 with suppress(ConfigurationError):  # whatever else is wrong, all checks are made
     check_task(compose_config("example", [f"mephisto.blueprint.{name}={value!r}" for name, value in flags.items()]))
-print(json.dumps({"modules": list(sys.modules)}))
+print(json.dumps({**found, "modules": list(sys.modules)}))
 """
 UNUSED = {
     "a dashboard": ("uvicorn", "starlette", "model_chat.dashboard.link", "model_chat.launch.dashboard"),
@@ -45,3 +46,9 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_a_plain_text_chat_is_checked_without_what_only_others_need(launch: dict[str, Any], feature: str) -> None:
     assert "model_chat.worlds" in launch["modules"]
     assert not {name for name in UNUSED[feature] if name in launch["modules"]}
+
+
+def test_nothing_is_searched_for_garbage_while_the_program_is_imported(launch: dict[str, Any]) -> None:
+    assert launch["collections"] == 0
+    assert launch["enabled"]
+    assert launch["frozen"] > 10_000
