@@ -379,8 +379,8 @@ class ModelChatWorld:
         ) as growing:
             reply = self.bot.act(growing.tell)
             growing.hold_back(reply.text)
-        generation = reply.generation.model_copy(update={"paced": growing.paced})
-        self._dialogue.add(MODEL_IDX, reply.text, generation=generation, model_nickname=reply.model_nickname)
+        reply.generation.paced = growing.paced
+        self._dialogue.add(MODEL_IDX, reply.text, generation=reply.generation, model_nickname=reply.model_nickname)
 
     # --- the end ---
 
