@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 from model_chat.agents._chat_history import PROMPT_ID as PROMPT_ID
 from model_chat.configuration.redaction import without_known, without_known_so_far
 from model_chat.records.schema import MODEL_ID, Generation
 from model_chat.serving.batching import Asked
-from model_chat.serving.opt_export import exportable_opt
 from model_chat.serving.pool import ModelFailureError, ModelPool, PendingReply
 
 logger = logging.getLogger(__name__)
@@ -51,10 +50,10 @@ class BotAgent:
         """ParlAI's `model_file`, or None."""
         return self._model.model_file
 
-    @cached_property
+    @property
     def exported_opt(self) -> dict[str, Any]:
-        """The model's whole opt, JSON-safe, without secrets."""
-        return exportable_opt(self._model.opt)
+        """The model's whole opt, JSON-safe, without secrets; one for all conversations, not to be changed."""
+        return self._pool.exported_opt(self.nickname)
 
     def observe_persona(self, lines: Sequence[str]) -> None:
         """Let the model know its persona before the conversation starts; this is no turn.
@@ -129,7 +128,11 @@ class BotAgent:
 
             text = normalize_reply(text)
         # A hosted model's error, passed on as a reply, may quote the key.
-        return Reply(without_known(text), _without_secrets(act["generation"]))
+        generation: Generation = act["generation"]
+        for name, value in generation:
+            if isinstance(value, str):
+                setattr(generation, name, without_known(value))
+        return Reply(without_known(text), generation)
 
     def so_far(self, text: str) -> str:
         """Return what may be shown of a reply that still grows: if possible, a beginning of what :meth:`act` returns.
@@ -160,9 +163,3 @@ def ask_at_once(asked: Sequence[tuple[BotAgent, Tell | None]]) -> list[Callable[
         requests.append((bot.nickname, Asked(bot._clone, unseen, tell)))
     pool = asked[0][0]._pool
     return [partial(bot._reply, pending) for (bot, _), pending in zip(asked, pool.ask(requests), strict=True)]
-
-
-def _without_secrets(generation: Generation) -> Generation:
-    """Return what is known of a reply without the secrets that its texts may quote."""
-    texts = {name: without_known(value) for name, value in generation if isinstance(value, str)}
-    return generation.model_copy(update=texts)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model_chat.bot_agent import BotAgent
 from model_chat.comparing.pair import make_side
@@ -37,7 +37,6 @@ from model_chat.conversation.onboarding_world import make_onboarding_world as ma
 from model_chat.conversation.onboarding_world import validate_onboarding as validate_onboarding
 from model_chat.conversation.quota import NoReservationLeftError as NoReservationLeftError
 from model_chat.conversation.quota import Reservation
-from model_chat.conversation.study_flow import DECLINED, StudyFlowRun
 from model_chat.quality.attention import AttentionCheck
 from model_chat.quality.blocks import BlockReason, conduct_reasons
 from model_chat.records.participation import EndingKind
@@ -55,6 +54,9 @@ from model_chat.records.schema import (
     Utterance,
 )
 from model_chat.serving.pool import ModelFailureError
+
+if TYPE_CHECKING:
+    from model_chat.conversation.study_flow import StudyFlowRun
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,11 @@ class ModelChatWorld:
         """Of both chats, where there are two."""
         self.failed_generation: Generation | None = None
         """What is known of the reply that the model could not give."""
-        self.flow = None if options.study_flow is None else StudyFlowRun(options.study_flow, human.worker_id)
+        self.flow: StudyFlowRun | None = None
+        if options.study_flow is not None:
+            from model_chat.conversation.study_flow import StudyFlowRun
+
+            self.flow = StudyFlowRun(options.study_flow, human.worker_id)
         self._turns = WorkerTurns(human, options.time_extensions)
         self._dialogue = Dialogue(human, options.annotations, self.flow, options.record_authenticity)
         self._comparing: ChatComparison | ReplyComparison | None = None
@@ -259,7 +265,7 @@ class ModelChatWorld:
         self._turns.take_page(self.flow, after_chat, may_skip=self.completion is Completion.COMPLETE)
         if self.flow.has_declined:
             self.ending_kind = EndingKind.DECLINED
-            self.abandon(f"{DECLINED}: the worker declined to take part")
+            self.abandon(f"{EndingKind.DECLINED}: the worker declined to take part")
             return False
         return self._next_page(after_chat)
 
@@ -373,8 +379,8 @@ class ModelChatWorld:
         ) as growing:
             reply = self.bot.act(growing.tell)
             growing.hold_back(reply.text)
-        generation = reply.generation.model_copy(update={"paced": growing.paced})
-        self._dialogue.add(MODEL_IDX, reply.text, generation=generation, model_nickname=reply.model_nickname)
+        reply.generation.paced = growing.paced
+        self._dialogue.add(MODEL_IDX, reply.text, generation=reply.generation, model_nickname=reply.model_nickname)
 
     # --- the end ---
 

@@ -225,7 +225,8 @@ def _reply(wait: Callable[[], Reply], growing: GrowingReply, side: str, start: C
     if growing.tell is not None:  # else both are shown when both are whole, in any case
         start.wait()
     growing.hold_back(reply.text)
-    return reply._replace(generation=reply.generation.model_copy(update={"paced": growing.paced}))
+    reply.generation.paced = growing.paced
+    return reply
 
 
 class ReplyComparison:

@@ -8,6 +8,7 @@ Importing this package imports neither mephisto nor parlai: a patch runs when th
 from model_chat.compat import for_mephisto as for_mephisto
 from model_chat.compat import for_parlai as for_parlai
 from model_chat.compat import for_parlai_files as for_parlai_files
+from model_chat.compat import imports as imports
 from model_chat.compat._hooks import FINDER
 from model_chat.compat.terminal import let_any_terminal_be_written_to
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from model_chat.configuration.study_flow import ConsentPage, StudyFlow
+if TYPE_CHECKING:
+    from model_chat.configuration.study_flow import StudyFlow
 
 
 def authenticity_faults(flag_prefix: str, args: Any, flow: StudyFlow | None, writes_messages: bool) -> Iterator[str]:
@@ -35,4 +36,6 @@ def authenticity_faults(flag_prefix: str, args: Any, flow: StudyFlow | None, wri
 
 def asks_everybody(flow: StudyFlow) -> bool:
     """Whether each worker is asked for consent before the chat."""
+    from model_chat.configuration.study_flow import ConsentPage
+
     return any(isinstance(page, ConsentPage) and page.show_if is None for page in flow.pages[: flow.chat_idx])

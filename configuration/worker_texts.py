@@ -81,7 +81,7 @@ def _filled(text: str, values: Mapping[str, Value], thousands: str, decimal: str
             return f"{given:g}".replace(".", decimal)
         return given if isinstance(given, str) else f"{given:,}".replace(",", thousands)
 
-    return PLACE.sub(value, text)
+    return PLACE.sub(value, text).strip()  # where a value at an end is empty
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,11 @@ class Texts:
         Args:
             value: of JSON types; a text that is no :class:`WorkerText` stays as it is.
         """
+        if self.sentences is ENGLISH_SENTENCES:  # as it is said already
+            return value
         if isinstance(value, WorkerText):
             values = {name: self.told(one) for name, one in value.values.items()}
-            return _filled(self.sentences[value.text_id], values, self.thousands, self.decimal).strip()
+            return _filled(self.sentences[value.text_id], values, self.thousands, self.decimal)
         if isinstance(value, dict):
             return {key: self.told(one) for key, one in value.items()}
         return [self.told(one) for one in value] if isinstance(value, list) else value

@@ -7,10 +7,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model_chat.conversation.quota import ModelCount, Outlook, Reservation
-from model_chat.records.conversation_logs import LoggedConversation
 from model_chat.records.journal import Journal, read_journal
+
+if TYPE_CHECKING:
+    from model_chat.records.conversation_logs import LoggedConversation
 
 GIVEN = "given"
 """The event of ``allocation.jsonl`` that says who was given which finished conversation."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.human_agent import AgentTimeoutError, HumanAgent
 from model_chat.conversation.incoming import RefusedError, asks_more_time, message_id_of
-from model_chat.conversation.study_flow import StudyFlowRun
+
+if TYPE_CHECKING:
+    from model_chat.conversation.study_flow import StudyFlowRun
 
 Answered = TypeVar("Answered")
 

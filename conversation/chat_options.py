@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.comparison import ComparisonSettings
@@ -11,11 +12,13 @@ from model_chat.configuration.worker_texts import ENGLISH_SENTENCES
 from model_chat.conversation.contexts import HI, ContextSource
 from model_chat.conversation.pacing import AS_IT_COMES, ReplyDelivery
 from model_chat.conversation.quota import Quota
-from model_chat.conversation.study_flow import FlowOptions
 from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.attention import AttentionConfig
 from model_chat.serving.pool import ModelPool
 from model_chat.serving.spend import ModelSpend
+
+if TYPE_CHECKING:
+    from model_chat.conversation.study_flow import FlowOptions
 
 GREETING = ENGLISH_SENTENCES["defaults.greeting"]
 """What the worker is shown to have said in the start mode ``hi``."""

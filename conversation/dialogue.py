@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.conversation.incoming import Accepted
-from model_chat.conversation.study_flow import StudyFlowRun
 from model_chat.quality.attention import AttentionCheck
 from model_chat.quality.timing import plausible
 from model_chat.records.authenticity import MessageSignals
@@ -23,6 +22,9 @@ from model_chat.records.schema import (
     Timing,
     Utterance,
 )
+
+if TYPE_CHECKING:
+    from model_chat.conversation.study_flow import StudyFlowRun
 
 
 class Dialogue:

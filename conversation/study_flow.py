@@ -26,9 +26,6 @@ from model_chat.conversation.study_answers import INVALID, MISSING, UNEXPECTED, 
 from model_chat.errors import RefusedError
 from model_chat.records.schema import Answer
 
-DECLINED = "declined"
-"""The ending of a worker who has declined a page of consent."""
-
 
 class DeclinedCount:
     """How many workers have declined to take part: all that is kept of them. Thread-safe; ``_lock`` guards the count."""

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 
 from model_chat.compat.terminal import print_plain
 from model_chat.configuration.comparison import PAIRED
-from model_chat.configuration.study_flow import pages_around_chat
 from model_chat.crowd.money import fee_cents, to_minor, total_cents, written
 from model_chat.crowd.panel_launch import announce_cost
 from model_chat.errors import ConfigurationError
@@ -91,6 +90,8 @@ def longest_seconds(blueprint: Any, attention_checks: int) -> int:
     final rating, each as long as it can be made; the model's replies, that to an opening included, long ones where they have
     a pace; and :data:`GRACE_SECONDS`.
     """
+    from model_chat.configuration.study_flow import pages_around_chat
+
     onboarding = blueprint.max_onboard_time if blueprint.onboarding_qualification else 0
     comparison = blueprint.get("comparison", None)
     chats = 2 if comparison == PAIRED else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model_chat.compat.terminal import print_plain
 from model_chat.crowd.money import to_minor, written
@@ -17,10 +17,11 @@ from model_chat.crowd.panel_pay import (
     reward_fault,
     wage_sentence,
 )
-from model_chat.crowd.prolific import open_client
-from model_chat.crowd.prolific_api import ProlificClient, ProlificError, RefusedByProlificError
-from model_chat.crowd.prolific_models import Balance, Study
 from model_chat.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from model_chat.crowd.prolific_api import ProlificClient
+    from model_chat.crowd.prolific_models import Balance, Study
 
 TOO_MANY = 429
 """The HTTP status of a server that has too much to do."""
@@ -67,6 +68,9 @@ def cost_sentences(pay: PanelPay, reward: int, places: int, token_variable: str 
     said = [f"Cost: {cost.sentence()}."]
     minutes = pay.estimated_minutes
     if pay.provider == PROLIFIC and (pay.api_token_env or token_variable):
+        from model_chat.crowd.prolific import open_client
+        from model_chat.crowd.prolific_api import ProlificError, RefusedByProlificError
+
         with closing(open_client(pay, token_variable)) as client:
             try:
                 study = _ask(client, pay)

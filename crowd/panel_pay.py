@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from model_chat.configuration.flags import flag
 from model_chat.crowd.money import fee_cents, hourly, percent_of, to_minor, written
-from model_chat.crowd.prolific_api import API_URL, address_fault, read_token
+from model_chat.crowd.panels import PROLIFIC_API_URL
 
 PROVIDER = "mephisto.provider"
 PROLIFIC = "prolific"
@@ -51,7 +51,7 @@ class ProlificApiArgs(PanelPayArgs):
     api_token_env: str | None = flag(
         None, "Environment variable with the token of Prolific's API, never the token itself."
     )
-    api_url: str = flag(API_URL, "Address of Prolific's API.")
+    api_url: str = flag(PROLIFIC_API_URL, "Address of Prolific's API.")
     study_id: str | None = flag(None, "Prolific's id of the study; for its places, its reward and the cost.")
     workspace_id: str | None = flag(None, "Prolific's id of the workspace that pays; for its balance.")
     blocked_group: str | None = flag(None, "Id of the participant group that workers whom you block are put into.")
@@ -105,6 +105,8 @@ def faults_of(provider: str, args: Any) -> list[str]:
     """Find what is wrong with the flags of :class:`PanelPayArgs` and :class:`ProlificApiArgs`; asks nobody."""
     if provider not in PANELS:
         return []
+    from model_chat.crowd.prolific_api import address_fault, read_token
+
     given, faults = _container(args), []
     for name, least, example in (("fee_percent", 0.0, "30"), ("estimated_minutes", 0.1, "12")):
         value = given.get(name)

@@ -19,6 +19,7 @@ FIELDS = ("code", "participant", "session", "study")
 LONGEST_CODE, LONGEST_PARAM = 64, 64
 RETURN_SECONDS = 10
 """How long the last screen is shown before it leads back by itself."""
+PROLIFIC_API_URL = "https://api.prolific.com"
 SIGNED = "prolific"
 """The panel whose addresses can be signed."""
 

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import BaseModel, ValidationError
 
 from model_chat.configuration.redaction import learn_secrets, redacted
+from model_chat.crowd.panels import PROLIFIC_API_URL
 from model_chat.crowd.platform import PlatformError
 from model_chat.crowd.prolific_models import (
     Balance,
@@ -33,7 +34,6 @@ from model_chat.crowd.prolific_models import (
 if TYPE_CHECKING:
     import httpx
 
-API_URL = "https://api.prolific.com"
 MIN_REJECTION_CHARACTERS = 100
 """Of the message to a participant whose submission is rejected (Prolific's OpenAPI document, ``SubmissionTransition``)."""
 MAX_BONUSES = 200
@@ -118,9 +118,9 @@ def address_fault(flag: str, address: str) -> str | None:
         host, _ = parts.hostname or "", parts.port
         _ = httpx.URL(address).host  # as the client reads it: no characters that an address can't hold
     except (ValueError, httpx.InvalidURL):
-        return f"{flag}: '{redacted(address)}' is no address; give one such as {API_URL}."
+        return f"{flag}: '{redacted(address)}' is no address; give one such as {PROLIFIC_API_URL}."
     if parts.scheme not in ("https", "http") or not host or parts.query or parts.fragment or parts.username:
-        return f"{flag}: must be an address such as {API_URL}, without user, '?' and '#'."
+        return f"{flag}: must be an address such as {PROLIFIC_API_URL}, without user, '?' and '#'."
     if parts.scheme == "http" and not _is_loopback(host):
         return f"{flag}: 'http' would send the token unprotected; give an https address."
     return None
@@ -137,7 +137,11 @@ class ProlificClient:
     """
 
     def __init__(
-        self, token: str, token_variable: str, api_url: str = API_URL, sleep: Callable[[float], None] = time.sleep
+        self,
+        token: str,
+        token_variable: str,
+        api_url: str = PROLIFIC_API_URL,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         import httpx
 

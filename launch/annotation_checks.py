@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from model_chat.configuration.files import expand
 from model_chat.model_chat_blueprint import ANNOTATION_BLUEPRINT_TYPE
 from model_chat.quality.attention import AttentionConfig
-from model_chat.records.conversation_logs import LoggedConversation, read_logs
+
+if TYPE_CHECKING:
+    from model_chat.records.conversation_logs import LoggedConversation
 
 BLUEPRINT = "mephisto.blueprint"
 FLAG = f"{BLUEPRINT}.logs_path"
@@ -74,6 +76,8 @@ def check_logs(args: Any) -> CheckedLogs:
     Raises:
         ConfigurationError: a sentence for each conversation that can't be annotated.
     """
+    from model_chat.records.conversation_logs import read_logs
+
     logs = read_logs(FLAG, expand(args.logs_path))
     return CheckedLogs(tuple(logs), args.annotators_per_conversation, args.conversations_per_worker)
 

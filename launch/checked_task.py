@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 
 from model_chat.configuration.annotations import AnnotationsConfig
 from model_chat.configuration.onboarding import OnboardingConfig
-from model_chat.configuration.study_flow import StudyFlow
 from model_chat.configuration.worker_texts import Texts
 from model_chat.quality.acceptability import AcceptabilityChecker
 from model_chat.quality.attention import AttentionConfig
@@ -16,6 +15,7 @@ from model_chat.records.extensions import Extensions
 from model_chat.serving.catalogue import ModelSource
 
 if TYPE_CHECKING:
+    from model_chat.configuration.study_flow import StudyFlow
     from model_chat.conversation.world import WorldModule
     from model_chat.images.contexts import ImageContexts
     from model_chat.launch.annotation_checks import CheckedLogs

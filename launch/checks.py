@@ -21,7 +21,6 @@ from model_chat.configuration.mephisto_data import data_folder_fault
 from model_chat.configuration.onboarding import OnboardingConfig, load_onboarding
 from model_chat.configuration.places import set_up_command
 from model_chat.configuration.reply_format import reply_format_faults
-from model_chat.configuration.study_flow import StudyFlow, load_study_flow
 from model_chat.configuration.task_names import LOCAL, full_task_name, stack_owner_fault, task_name_fault
 from model_chat.configuration.text_files import load_texts
 from model_chat.configuration.traces import folder_fault
@@ -34,7 +33,6 @@ from model_chat.crowd.panel_launch import pay_faults
 from model_chat.crowd.panels import is_panel, panel_faults
 from model_chat.dashboard.settings import dashboard_faults
 from model_chat.errors import ConfigurationError, collecting
-from model_chat.images.stack import find_stack_faults
 from model_chat.launch.annotation_checks import (
     CheckedLogs,
     attention_faults,
@@ -73,6 +71,7 @@ from model_chat.serving.catalogue import (
 from model_chat.serving.ray_options import serving_faults
 
 if TYPE_CHECKING:
+    from model_chat.configuration.study_flow import StudyFlow
     from model_chat.conversation.world import WorldModule
 
 P = ParamSpec("P")
@@ -175,6 +174,8 @@ def check_task(cfg: DictConfig) -> CheckedTask:
         onboarding = _loaded(faults, load_onboarding, flag, args.onboard_task_data_path, annotations)
     study_flow: StudyFlow | None = None
     if args.study_flow_path:
+        from model_chat.configuration.study_flow import load_study_flow
+
         study_flow = _loaded(faults, load_study_flow, f"{BLUEPRINT}.study_flow_path", args.study_flow_path)
     faults += authenticity_faults(BLUEPRINT, args, study_flow, writes_messages=not is_annotation(cfg))
     texts = _loaded(faults, load_texts, args.language, args.texts_path) or Texts()
@@ -288,6 +289,7 @@ def _check_stack(
     sources = _loaded(faults, _find_models, args, wanted, faults, flag) or {}
     combos = tuple(nicknames) if nicknames is not None and is_compared else tuple(sources)
     from model_chat.images.contexts import ImageContexts  # a fifth of a second, which text chat need not wait
+    from model_chat.images.stack import find_stack_faults
 
     contexts = _loaded(faults, ImageContexts, args.image_context_path)
     stack_flag = f"{BLUEPRINT}.stack_folder"

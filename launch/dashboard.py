@@ -213,16 +213,13 @@ class _Process:
 
 
 @contextmanager
-def serve_dashboard(cfg: Any, shared: ModelChatSharedState, quota: Quota) -> Iterator[str | None]:
-    """Serve the dashboard of a run, in a process of its own; yields the link to print, or None where no port is set.
+def serve_dashboard(cfg: Any, shared: ModelChatSharedState, quota: Quota) -> Iterator[str]:
+    """Serve the dashboard of a run, in a process of its own; yields the link to print.
 
     Raises:
         ConfigurationError: the port was taken meanwhile.
     """
     args = cfg.mephisto.blueprint
-    if args.dashboard_port is None:
-        yield None
-        return
     study = StudyInfo.of(cfg, cfg.mephisto.task.task_name)  # which the launch has completed
     with bind(PORT_FLAG, str(args.dashboard_host), args.dashboard_port) as listening:
         token = secrets.token_urlsafe(24)

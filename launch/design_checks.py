@@ -23,8 +23,6 @@ from model_chat.configuration.study_design import (
     StudyDesign,
     load_study_design,
 )
-from model_chat.configuration.study_flow import load_study_flow
-from model_chat.configuration.study_items import ChoiceItem
 from model_chat.conversation.pacing import delivery_faults
 from model_chat.errors import ConfigurationError
 from model_chat.launch.checked_task import CheckedImages
@@ -304,11 +302,14 @@ def prompt_faults(design: StudyDesign, sources: Mapping[str, ModelSource]) -> li
 def items_before_chat(args: DictConfig) -> Mapping[str, Collection[str] | None]:
     """Return the choices of one option that everybody makes before the chat, with the options; None for any answer."""
     path = args.get("study_flow_path")
+    if not path:
+        return {}
+    from model_chat.configuration.study_flow import load_study_flow
+    from model_chat.configuration.study_items import ChoiceItem
+
     try:
-        flow = load_study_flow(f"{BLUEPRINT}.study_flow_path", path) if path else None
+        flow = load_study_flow(f"{BLUEPRINT}.study_flow_path", path)
     except ConfigurationError:  # which is said with the flow's own faults
-        flow = None
-    if flow is None:
         return {}
     return {
         item.id: None if item.other else item.options

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from model_chat.configuration.study_flow import StudyFlow, parse_study_flow
-from model_chat.conversation.study_flow import has_answers, has_consent
 from model_chat.errors import ConfigurationError
 from model_chat.records.schema import MODEL_IDX, RATING_SEPARATOR, Answer, Completion
+
+if TYPE_CHECKING:
+    from model_chat.configuration.study_flow import StudyFlow
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ def flow_of(head: dict[str, Any] | None) -> StudyFlow | None:
     text = description.get("study_flow") if isinstance(description, dict) else None
     if not isinstance(text, str):
         return None
+    from model_chat.configuration.study_flow import parse_study_flow
+
     try:
         return parse_study_flow("study_flow", "of an earlier run", text)
     except ConfigurationError as error:  # a head that is damaged, or of another version
@@ -101,5 +104,7 @@ def may_keep(flow: StudyFlow | None, messages: Iterable[dict[str, Any]]) -> tupl
     """Return whether a worker's consent lets anything be kept, and whether there are answers that are worth keeping."""
     if flow is None:
         return True, False
+    from model_chat.conversation.study_flow import has_answers, has_consent
+
     answers = answers_of(messages)
     return has_consent(flow, answers), has_answers(flow, answers)

@@ -33,15 +33,12 @@ from model_chat.configuration.text_files import language_remarks
 from model_chat.conversation.contexts import ContextSource, load_context_source
 from model_chat.conversation.pacing import ReplyDelivery
 from model_chat.conversation.quota import ConversationQuota, Quota
-from model_chat.conversation.study_flow import FlowOptions
 from model_chat.crowd.going_live import check_before_launch
 from model_chat.crowd.panels import is_panel
 from model_chat.errors import ConfigurationError
-from model_chat.images.stack import stack_files
 from model_chat.launch.checked_task import CheckedTask
 from model_chat.launch.checks import BLUEPRINT, check_task, mode_needs_context
 from model_chat.launch.command_line import Action, CannotComposeError, read_arguments, run_hydra_app
-from model_chat.launch.dashboard import serve_dashboard
 from model_chat.launch.design_checks import variant
 from model_chat.launch.design_run import design_arguments, hold_allocation, make_annotation_quota, make_quota
 from model_chat.launch.logs import adopt_parlai_logger, set_up_logging
@@ -160,7 +157,11 @@ def run_task(cfg: DictConfig, console: Console) -> int:
         logger.warning("%s", remark)
     data_folder = find_data_folder(cfg).path
     with stop_on_signals() as stop, ExitStack() as held:
-        stack = () if task.images is None else stack_files(task.images.stack_folder)
+        stack: tuple[Path, ...] = ()
+        if task.images is not None:
+            from model_chat.images.stack import stack_files
+
+            stack = stack_files(task.images.stack_folder)
         held.enter_context(hold_task(data_folder, task.task_name, stack))
         operator = open_operator(cfg, task, data_folder)
         with ExitStack() as closing:
@@ -192,7 +193,11 @@ def run_task(cfg: DictConfig, console: Console) -> int:
             if task.images is not None:
                 note_stack_owner(task.images.stack_folder, task.task_name)
             metrics = closing.enter_context(serve_metrics(cfg.mephisto.blueprint, shared, quota))
-            dashboard = closing.enter_context(serve_dashboard(cfg, shared, quota))
+            dashboard = None
+            if cfg.mephisto.blueprint.dashboard_port is not None:
+                from model_chat.launch.dashboard import serve_dashboard
+
+                dashboard = closing.enter_context(serve_dashboard(cfg, shared, quota))
             operator.launch_task_run_or_die(cfg.mephisto, shared)
             if not is_local(operator.live_run):
                 stop.end_seconds = END_ON_PLATFORM_SECONDS
@@ -343,6 +348,8 @@ def prepare(
         "spend": ModelSpend(pool, task.max_model_spend_usd, spent),
     }
     if task.study_flow is not None:
+        from model_chat.conversation.study_flow import FlowOptions
+
         common["study_flow"] = FlowOptions(task.study_flow, args.max_page_time, args.random_seed)
     options: ChatOptions
     if task.images is not None:

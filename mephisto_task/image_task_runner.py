@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.human_agent import HumanAgent
-from model_chat.images.design_quota import ImageDesignQuota
-from model_chat.images.quota import ImageQuota, Outlook
+from model_chat.conversation.quota import Outlook
 from model_chat.mephisto_task.task_runner import ModelChatTaskRunner, tell_end
 from model_chat.quality.blocks import platform_id
 from model_chat.quality.no_more_work import note_no_more_work
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from mephisto.data_model.unit import Unit
     from mephisto.data_model.worker import Worker
 
+    from model_chat.images.design_quota import ImageDesignQuota
+    from model_chat.images.quota import ImageQuota
     from model_chat.worlds_image_chat import ImageChatOptions
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,6 @@ from omegaconf import OmegaConf
 
 from model_chat.configuration.worker_texts import worker_text
 from model_chat.conversation.human_agent import HumanAgent
-from model_chat.conversation.study_flow import DECLINED
 from model_chat.crowd.identity import check_worker
 from model_chat.crowd.platform import take_down
 from model_chat.mephisto_task.agent_state import state_of
@@ -280,7 +279,7 @@ class ModelChatTaskRunner(TaskRunner):
             if broken and not collected:
                 tell_end(human, kind, "error", TECHNICAL_PROBLEM)
             elif declined:
-                tell_end(human, kind, DECLINED, NOT_TAKING_PART)
+                tell_end(human, kind, EndingKind.DECLINED.value, NOT_TAKING_PART)
             elif kind is EndingKind.SCREENED_OUT:
                 tell_end(human, kind, "no_work", ENOUGH_OF_A_KIND)
             else:

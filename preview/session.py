@@ -17,7 +17,6 @@ from rich.console import Console
 
 from model_chat.compat.terminal import print_plain
 from model_chat.configuration.onboarding import OnboardingConfig
-from model_chat.conversation.study_flow import DECLINED
 from model_chat.errors import ConfigurationError
 from model_chat.mephisto_task.shared_state import ModelChatSharedState
 from model_chat.mephisto_task.task_runner import NOT_TAKING_PART, TECHNICAL_PROBLEM, TIME_IS_UP, tell_end
@@ -211,7 +210,7 @@ class Preview:
                     [human]
                 )  # what a world of one's own adds to the record is tried, too; it goes nowhere
                 if getattr(world, "ending_kind", None) is EndingKind.DECLINED:
-                    tell_end(human, EndingKind.DECLINED, DECLINED, NOT_TAKING_PART)
+                    tell_end(human, EndingKind.DECLINED, EndingKind.DECLINED.value, NOT_TAKING_PART)
                     return
                 human.control("ended", outcome=world.completion.value, reason="", task_done=True)
             finally:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from functools import cache
 from typing import Any, NamedTuple
 
 from model_chat.records.schema import Generation
@@ -14,6 +15,7 @@ from model_chat.records.visible_text import is_blank
 from model_chat.serving.batching import Asked
 from model_chat.serving.model import ModelFailureError as ModelFailureError
 from model_chat.serving.model import ServedModel, StoppedError
+from model_chat.serving.opt_export import exportable_opt
 from model_chat.serving.reply_meter import ReplyMeter
 from model_chat.serving.scheduling import Scheduler, ServingCount
 
@@ -68,6 +70,8 @@ class ModelPool:
     ) -> None:
         self._close = close
         self._models = {model.nickname: model for model in models}
+        self.exported_opt = cache(lambda nickname: exportable_opt(self._models[nickname].opt))
+        """Nickname -> the model's opt as it is saved with each conversation."""
         self._response_timeout = response_timeout
         self.meter = ReplyMeter(self._models)
         self._lock = threading.Lock()

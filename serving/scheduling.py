@@ -73,6 +73,8 @@ class _Lane:
     def due(self, now: float) -> list[_Request]:
         """Return the requests that would be run together now, oldest first; empty if what runs must end before."""
         self.waiting = [request for request in self.waiting if not request.future.cancelled()]
+        if not self.waiting:
+            return []
         mixes = not any(len(run.nicknames) > 1 and self._hangs(run, now) for run in self.runs)
         may_begin = {model.nickname: self._may_begin(model.nickname, now) for model in self.models}
         chosen: list[_Request] = []

@@ -113,3 +113,12 @@ def test_the_opt_is_exported_without_secrets() -> None:
     assert bot.model_file == "/models/m/model"
     assert bot.exported_opt["override"] == {"beam_size": 3}
     assert "sk-" not in json.dumps(bot.exported_opt)
+
+
+def test_the_opt_is_exported_once_for_all_conversations_of_a_model() -> None:
+    pool = ModelPool(
+        [LoadedModel("a", ScriptedAgent(Opt(x=1)), None), LoadedModel("b", ScriptedAgent(Opt(x=2)), None)], 1, 30
+    )
+    first, second, other = BotAgent(pool, "a"), BotAgent(pool, "a"), BotAgent(pool, "b")
+    assert first.exported_opt is second.exported_opt
+    assert (first.exported_opt["x"], other.exported_opt["x"]) == (1, 2)

@@ -66,6 +66,13 @@ def test_a_sentence_of_a_world_of_ones_own_stays_as_it_is() -> None:
     assert load_texts("de", "").told("My own words {length}.") == "My own words {length}."
 
 
+def test_an_end_without_a_value_leaves_no_space_in_any_language() -> None:
+    sentence = worker_text("endings.said", text="Thanks.", remedy="")
+    assert [texts.told({"text": [sentence]}) for texts in (Texts(), load_texts("de", ""))] == [
+        {"text": ["Thanks."]}
+    ] * 2
+
+
 def test_a_sentence_survives_being_copied() -> None:
     sentence = worker_text("rating.range", least=1, most=5)
     for other in (copy.deepcopy(sentence), pickle.loads(pickle.dumps(sentence))):

@@ -222,8 +222,3 @@ def test_who_chats_waits_and_practises_is_read_from_the_run(sample: SampleStudy)
 def test_a_socket_says_its_address() -> None:
     with bind("--port", "::1", 0) as listening:
         assert address_of(listening) == f"http://[::1]:{listening.getsockname()[1]}/"
-
-
-def test_a_run_without_a_dashboard_imports_no_web_server() -> None:
-    code = "import sys; import model_chat.launch.task_run; sys.exit(any(m in sys.modules for m in ('uvicorn', 'starlette')))"
-    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
