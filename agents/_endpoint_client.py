@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from model_chat.agents._endpoint_connection import EndpointConnection
 from model_chat.agents._endpoint_reply import (
     MAX_REPLY_CHARACTERS,
     Completion,
@@ -34,7 +35,7 @@ from model_chat.agents._endpoint_reply import (
     usable,
 )
 from model_chat.agents._event_stream import EventTooLargeError
-from model_chat.agents._gathering_selector import GatheringSelector
+from model_chat.agents._gathered_reads import GatheredReads
 from model_chat.agents._reply_text import begins_inside_thoughts
 from model_chat.configuration.redaction import learn_secrets
 
@@ -80,27 +81,15 @@ class _Loop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._selector: GatheringSelector | None = None
+        self.reads = GatheredReads()
 
     def submit(self, work: Coroutine[Any, Any, _Result]) -> Future[_Result]:
         """Run a coroutine on the loop; cancelling the future cancels it."""
         with self._lock:
             if self._loop is None:
-                self._selector = GatheringSelector()
-                self._loop = asyncio.SelectorEventLoop(self._selector)
+                self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="model-endpoints", daemon=True).start()
         return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def gatherer(self, response: httpx.Response) -> Callable[[int | None], None]:
-        """Return what lets a response be read together with others, given the length of its events, or at once (None).
-
-        It is called on the loop's thread. A response whose transport tells nothing of its socket is always read as it comes.
-        """
-        stream = response.extensions.get("network_stream")
-        connection = None if stream is None else stream.get_extra_info("socket")
-        if self._selector is None or connection is None:
-            return lambda _: None
-        return partial(self._selector.gather, connection.fileno())
 
 
 LOOP = _Loop()
@@ -124,7 +113,7 @@ class EndpointClient:
 
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings = settings
-        self._free: list[httpx.AsyncClient] = []
+        self._free: list[tuple[httpx.AsyncClient, EndpointConnection]] = []
         self._make_client: Callable[[], httpx.AsyncClient] | None = None
         self._slots: asyncio.Semaphore | None = None
         self._starts: deque[float] = deque()
@@ -269,8 +258,10 @@ class EndpointClient:
 
         name, started = self._name(), time.monotonic()
         try:
-            with self._client() as client:
-                async with client.stream("POST", "/chat/completions", json=body) as response:
+            with self._client() as (client, connection):
+                async with client.stream(
+                    "POST", "/chat/completions", json=body, extensions={"trace": connection.trace}
+                ) as response:
                     if response.status_code != 200:
                         return self._refusal(response, error_detail(await _read_limited(response)))
                     if "text/event-stream" in response.headers.get("content-type", "").lower():
@@ -281,7 +272,7 @@ class EndpointClient:
                             usage,
                             tell,
                             self._begins_inside_thoughts,
-                            gather=LOOP.gatherer(response),
+                            gather=connection.gather,
                         )
                     return read_whole(await _read_limited(response), name, usage)
         except httpx.TimeoutException as error:
@@ -295,15 +286,15 @@ class EndpointClient:
             raise RequestFailedError(f"{name}: {error}", retryable=True, unusable=True) from error
 
     @contextmanager
-    def _client(self) -> Iterator[httpx.AsyncClient]:
+    def _client(self) -> Iterator[tuple[httpx.AsyncClient, EndpointConnection]]:
         """Lend a client: the one that was used last, whose connection is most likely still open, or a new one."""
         if self._make_client is None:
             self._make_client = self._client_maker()
-        client = self._free.pop() if self._free else self._make_client()
+        lent = self._free.pop() if self._free else (self._make_client(), EndpointConnection(LOOP.reads))
         try:
-            yield client
+            yield lent
         finally:
-            self._free.append(client)
+            self._free.append(lent)
 
     def _client_maker(self) -> Callable[[], httpx.AsyncClient]:
         """Return what makes clients; certificates are read once."""

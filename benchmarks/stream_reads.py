@@ -1,4 +1,4 @@
-"""How often a streamed reply is read, and how late its end is: the rule of agents/_gathering_selector.py, simulated.
+"""How often a streamed reply is read, and how late its end is: the rule of agents/_gathered_reads.py, simulated.
 
     python benchmarks/stream_reads.py [--tokens 150]
 
@@ -13,7 +13,7 @@ import random
 
 from _figures import print_table
 
-from model_chat.agents._gathering_selector import SECONDS_BETWEEN, _Gathered
+from model_chat.agents._gathered_reads import SECONDS_BETWEEN, StreamReads
 from model_chat.scripts.simulate_workers import quantile
 
 EVENT_BYTES, WIRE_BYTES, LAST_BYTES = 95, 109, 24
@@ -27,12 +27,14 @@ def read(tokens: int, rate: float, jitter: float, ends: int, rng: random.Random)
     last = events[-1][0]
     events += [(last, LAST_BYTES if number == 2 else WIRE_BYTES) for number in range(ends)]
     now = events.pop(0)[0]
-    stream, waiting, reads = _Gathered(EVENT_BYTES, now, now), 0, 0
+    stream, waiting, reads = StreamReads(0, EVENT_BYTES, now), 0, 0
     now += rng.uniform(0, SECONDS_BETWEEN)
     while True:
         while events and events[0][0] <= now:
             waiting += events.pop(0)[1]
-        if waiting and stream.is_due(waiting, now):
+        if stream.is_due(waiting, now):
+            if not waiting:  # the read waits for what comes next
+                now, waiting = events.pop(0)
             reads, waiting = reads + 1, 0
             if not events:
                 return reads, now - last
