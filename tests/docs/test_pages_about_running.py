@@ -7,7 +7,6 @@ import signal
 import sysconfig
 from pathlib import Path
 
-
 from model_chat.router.local_architect import ROUTER_PACKAGES
 from model_chat.tests.docs.collected import has_results, records, rows_of
 from model_chat.tests.docs.pages import ROOT
