@@ -29,7 +29,7 @@ export PYTHONUNBUFFERED := 1
 # Tests start hundreds of Pythons: each would compile this repository anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup setup-dev setup-python setup-page models run image image-models test test-page test-unit test-e2e chaos lint lint-python lint-page bench goals clean
+.PHONY: setup setup-dev setup-python setup-page models models-early run image image-models test test-page test-unit test-e2e chaos lint lint-python lint-page bench goals clean
 
 setup:
 	@[ -n "$(PYTHON)" ] || { echo "$(NO_PYTHON)" >&2; exit 1; }
@@ -50,6 +50,10 @@ setup-page:
 	@$(PYTHON) scripts/setup_env.py --only router
 
 models: setup
+	@$(VENV)/python scripts/make_demo_models.py
+
+# As CI makes them, beside what needs only Node.
+models-early: setup-python
 	@$(VENV)/python scripts/make_demo_models.py
 
 # Ctrl-C (130) is how a run is meant to be ended, so it is no failure; make, which hears it too, still prints 'Interrupt'.

@@ -37,14 +37,18 @@ NVIDIA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg")  # the last: Win
 LARGE_DOWNLOAD = re.compile(r"\s*Downloading (\S+) \((\d{2,}\.\d MB|\d+\.\d GB)\)")
 IS_WHEEL = not (ROOT / "pyproject.toml").is_file()
 COMPILE_ON_ALL_CORES = """
-import compileall, sysconfig
+import compileall, re, sysconfig
 folder = sysconfig.get_path("purelib")
+seldom = re.compile("[/\\\\\\\\](tests|transformers.models|ray.rllib)[/\\\\\\\\]")
 try:
-    compileall.compile_dir(folder, quiet=2, workers=0)
+    compileall.compile_dir(folder, rx=seldom, quiet=2, workers=0)
 except (OSError, ImportError, NotImplementedError):  # no semaphores here, as without /dev/shm
-    compileall.compile_dir(folder, quiet=2)
+    compileall.compile_dir(folder, rx=seldom, quiet=2)
 """
-"""pip compiles on one core. What is written for other Pythons doesn't compile, and nobody imports it."""
+"""pip compiles on one core. What is written for other Pythons doesn't compile, and nobody imports it.
+
+A third is left to Python's first import: packages' own tests, and the 500 models of transformers, of which few are used.
+"""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

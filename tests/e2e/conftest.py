@@ -48,8 +48,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TaskScheduli
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder runs the whole task."""
+    """Everything in this folder runs the whole task. The others come first: the longest tests are among them."""
     here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.is_relative_to(here))
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.e2e)
