@@ -272,9 +272,7 @@ class ListAdapter(PlatformAdapter):
     def pay(self, quote: Quote, report: Report, output: Path | None) -> None:
         """Write the list; its bonuses are paid as far as the ledger is concerned."""
         if output is None or output.exists():
-            raise ConfigurationError(
-                f"--output: '{output}' exists; give a file that is new, for a bonus stands in one list only."
-            )
+            raise ConfigurationError(f"--output: '{output}' exists; give a new file; each bonus is in one list only.")
         # The transfer's name is the file's, for which there can be only one.
         lines = tuple(Line(one.bonus, self._task.participation(one.agent.db_id).session or "") for one in quote.owed)
         transfer = Transfer(str(output.absolute()), "", quote.total, self.currency, lines)

@@ -37,7 +37,6 @@ _STATUS_OF_REASON = {
 }
 FAST_SECONDS = 2.0
 """Between a reply's being shown and the answer's being sent: nobody reads and writes as fast."""
-FINAL_RATING = "final rating"
 BEFORE_CHAT = "before the chat"
 
 

@@ -93,7 +93,7 @@ def test_no_list_replaces_another(panel: PanelTask, tmp_path: Path) -> None:
     output.write_text("mine", encoding="utf-8")
     said = panel.command(*BONUS, "--confirm", "1.50", "--output", str(output))
     assert said.code == 2
-    assert said.err == f"✗ --output: '{output}' exists; give a file that is new, for a bonus stands in one list only.\n"
+    assert said.err == f"✗ --output: '{output}' exists; give a new file; each bonus is in one list only.\n"
     assert output.read_text(encoding="utf-8") == "mine"
     said = panel.command(*BONUS, "--confirm", "1.50", "--output", str(tmp_path / "no" / "pay.csv"))
     assert f"--output: there is no folder '{tmp_path / 'no'}'" in said.err
