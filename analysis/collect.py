@@ -257,8 +257,9 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
 def _unknown_splits(corpus: Corpus) -> list[str]:
     """Name what ``--by`` can't split by."""
     known = corpus.answers.columns() if corpus.settings.by else []
+    remedy = f"give one of: {', '.join(known)}" if known else "leave --by out, for none asks anything there"
     return [
-        f"--by names '{item}', which no study flow asks before the chat; give one of: {', '.join(known) or 'none'}."
+        f"--by names '{item}', which no study flow asks before the chat; {remedy}."
         for item in corpus.settings.by
         if item not in known
     ]
