@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mephisto.data_model.unit import Unit
 from typing_extensions import override
 
+from model_chat.configuration.lists import FORMULA, GUARD
 from model_chat.crowd.ledger import SENDING, Bonus, token_of
 from model_chat.crowd.money import fee_cents, plain, written
 from model_chat.crowd.panel_pay import PANELS, PROLIFIC, PanelPay
@@ -342,4 +344,4 @@ def _begun(task: Task) -> tuple[Owed, ...]:
 
 def _as_text(cell: str) -> str:
     """Return a cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return f"{GUARD}{cell}" if re.match(FORMULA, cell) else cell
