@@ -22,7 +22,7 @@ from model_chat.analysis.estimates import Floats
 DRAWS = 2000
 _BYTES_AT_ONCE = 64 * 2**20
 FEW = 2
-"""Conversations without which nothing is resampled."""
+"""Conversations that resampling needs at least."""
 
 
 @dataclass(frozen=True)

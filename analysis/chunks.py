@@ -18,7 +18,7 @@ from model_chat.analysis.generations import ConversationGenerations
 from model_chat.analysis.judgements import JudgementRows
 from model_chat.analysis.measures import Measures, context_text
 from model_chat.analysis.naming import Description, describe, merge
-from model_chat.analysis.parts import WHOLE, PartRows
+from model_chat.analysis.parts import WHOLE, PartRows, batch_of
 from model_chat.analysis.settings import Settings
 from model_chat.analysis.signals import COLUMNS, columns_of
 from model_chat.records.reading import ReadConversation, Source
@@ -232,7 +232,7 @@ class ChunkBuilder:
         """Return what has been added."""
         return Chunk(
             utterances=self._utterances(),
-            conversations=self._conversation_columns(),
+            conversations=batch_of(self._conversations, CONVERSATION_SCHEMA),
             turns=self._turns(),
             labels=np.array(self._turn_ticks, dtype=bool).reshape(len(self._turn_ticks), len(self._buckets)),
             excluded=self.excluded,
@@ -262,13 +262,6 @@ class ChunkBuilder:
         columns += [pa.array(ticked[:, i], pa.bool_(), mask=absent) for i in range(len(self._buckets))]
         columns += [pa.array(self._row_extra[name], self._schema.field(name).type) for name in self._extra]
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
-
-    def _conversation_columns(self) -> pa.RecordBatch:
-        by_column = zip(*self._conversations, strict=True) if self._conversations else [()] * len(CONVERSATION_SCHEMA)
-        return pa.RecordBatch.from_arrays(
-            [pa.array(list(values), kind.type) for values, kind in zip(by_column, CONVERSATION_SCHEMA, strict=True)],
-            schema=CONVERSATION_SCHEMA,
-        )
 
     def _turns(self) -> np.ndarray:
         turns = np.zeros(len(self._turn_ticks), TURN_DTYPE)

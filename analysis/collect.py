@@ -6,7 +6,6 @@ conversation and 20 bytes a model message.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -32,8 +31,6 @@ from model_chat.configuration.lists import unmatched
 from model_chat.errors import ConfigurationError
 from model_chat.records.mephisto_database import find_database, list_agents
 from model_chat.records.reading import Origin, Source, list_files
-
-logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Told how many sources have been dealt with, and how many there are."""
@@ -260,8 +257,9 @@ def collect(settings: Settings, hooks: Hooks, spool: Path, progress: Progress | 
 def _unknown_splits(corpus: Corpus) -> list[str]:
     """Name what ``--by`` can't split by."""
     known = corpus.answers.columns() if corpus.settings.by else []
+    remedy = f"give one of: {', '.join(known)}" if known else "leave --by out, for none asks anything there"
     return [
-        f"--by names '{item}', which no study flow asks before the chat; give one of: {', '.join(known) or 'none'}."
+        f"--by names '{item}', which no study flow asks before the chat; {remedy}."
         for item in corpus.settings.by
         if item not in known
     ]

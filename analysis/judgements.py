@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from model_chat.analysis.parts import batch_of
 from model_chat.records.reading import ReadConversation
 
 JUDGEMENT_SCHEMA = pa.schema(
@@ -92,8 +93,4 @@ class JudgementRows:
 
     def batch(self) -> pa.RecordBatch:
         """Return what has been added."""
-        by_column = zip(*self._rows, strict=True) if self._rows else [()] * len(JUDGEMENT_SCHEMA)
-        return pa.RecordBatch.from_arrays(
-            [pa.array(list(values), kind.type) for values, kind in zip(by_column, JUDGEMENT_SCHEMA, strict=True)],
-            schema=JUDGEMENT_SCHEMA,
-        )
+        return batch_of(self._rows, JUDGEMENT_SCHEMA)

@@ -19,11 +19,9 @@ import pyarrow.parquet
 from model_chat.analysis.arrays import rating_columns
 from model_chat.analysis.collect import Corpus, entries_of
 from model_chat.analysis.exclusions import Exclusion
+from model_chat.configuration.lists import FORMULA, GUARD
 from model_chat.records.writing import whole_file
 
-FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
-"""How a text begins that spreadsheets take for a formula (OWASP, "CSV Injection")."""
-GUARD = "'"
 ENDING = "ending"
 """The column of what panels' participants were told; only where there are such."""
 EXCLUDED_COLUMNS = ("source", "worker_id", "hit_id", "model_nickname", "reason", "detail")

@@ -102,8 +102,11 @@ class PartRows:
 
     def batch(self) -> pa.RecordBatch:
         """Return what has been added."""
-        by_column = zip(*self._rows, strict=True) if self._rows else [()] * len(PART_SCHEMA)
-        return pa.RecordBatch.from_arrays(
-            [pa.array(list(values), kind.type) for values, kind in zip(by_column, PART_SCHEMA, strict=True)],
-            schema=PART_SCHEMA,
-        )
+        return batch_of(self._rows, PART_SCHEMA)
+
+
+def batch_of(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.RecordBatch:
+    """Return rows as a batch of a schema's columns."""
+    by_column = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(list(values), kind.type) for values, kind in zip(by_column, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

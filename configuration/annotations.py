@@ -12,18 +12,7 @@ from pydantic_core import PydanticCustomError
 from model_chat.configuration.files import parse_json, read_text, validation_faults
 from model_chat.configuration.worker_texts import worker_text
 from model_chat.errors import ConfigurationError, RefusedError
-from model_chat.records.schema import NONE_ALL_GOOD
-
-__all__ = [
-    "NONE_ALL_GOOD",
-    "RESULT_COLUMN",
-    "AnnotationRefusedError",
-    "AnnotationsConfig",
-    "Bucket",
-    "called_like_columns",
-    "check_ticks",
-    "load_annotations",
-]
+from model_chat.records.schema import NONE_ALL_GOOD as NONE_ALL_GOOD
 
 RESULT_COLUMN = re.compile(
     "folder|worker_id|hit_id|model_nickname|conversation_idx|turn_idx|agent_idx|text|conversation|rated|part|final_rating.*"

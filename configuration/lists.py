@@ -10,6 +10,10 @@ from difflib import get_close_matches
 from model_chat.configuration.files import read_text
 from model_chat.errors import ConfigurationError, collecting
 
+FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
+"""How a text begins that spreadsheets take for a formula (OWASP, "CSV Injection")."""
+GUARD = "'"
+"""Before such a text in a csv file."""
 FILE_MARK = "@"
 """An entry of a list of ids that begins like this names a file of ids."""
 _ENTRY = re.compile(r'\s*(?:"(?P<quoted>(?:[^"]|"")*)"\s*|(?P<plain>(?!")[^,]*))(?P<end>,|$)', re.ASCII)

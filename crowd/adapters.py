@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mephisto.data_model.unit import Unit
 from typing_extensions import override
 
+from model_chat.configuration.lists import FORMULA, GUARD
 from model_chat.crowd.ledger import SENDING, Bonus, token_of
 from model_chat.crowd.money import fee_cents, plain, written
 from model_chat.crowd.panel_pay import PANELS, PROLIFIC, PanelPay
@@ -272,9 +274,7 @@ class ListAdapter(PlatformAdapter):
     def pay(self, quote: Quote, report: Report, output: Path | None) -> None:
         """Write the list; its bonuses are paid as far as the ledger is concerned."""
         if output is None or output.exists():
-            raise ConfigurationError(
-                f"--output: '{output}' exists; give a file that is new, for a bonus stands in one list only."
-            )
+            raise ConfigurationError(f"--output: '{output}' exists; give a new file; each bonus is in one list only.")
         # The transfer's name is the file's, for which there can be only one.
         lines = tuple(Line(one.bonus, self._task.participation(one.agent.db_id).session or "") for one in quote.owed)
         transfer = Transfer(str(output.absolute()), "", quote.total, self.currency, lines)
@@ -344,4 +344,4 @@ def _begun(task: Task) -> tuple[Owed, ...]:
 
 def _as_text(cell: str) -> str:
     """Return a cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return f"{GUARD}{cell}" if re.match(FORMULA, cell) else cell

@@ -41,7 +41,7 @@ class Bonus:
     Attributes:
         token: names the payment; the same payment always has the same.
         agent_id: Mephisto's id of the worker's part in the unit that it is for.
-        cents: US cents.
+        cents: hundredths of the currency.
     """
 
     token: str

@@ -303,7 +303,7 @@ class ProlificAdapter(PlatformAdapter):
         return _count(self.client.submission(line.submission), line.bonus.cents) > line.shown_before
 
     def settle(self, worker_ids: Sequence[str], was_paid: bool, report: Report) -> None:
-        """Take the requester's word for bonuses of which Prolific shows nothing.
+        """Note what the requester says of bonuses that Prolific does not show.
 
         Args:
             was_paid: whether they arrived; those that didn't can be paid anew.

@@ -89,7 +89,7 @@ class Transfers:
     """The transfers of one task, in the file of its ledger; whoever changes one holds :meth:`Ledger.paying`.
 
     Args:
-        provider: where the task's bonuses are paid; what another platform was sent is none of this one's business.
+        provider: where the task's bonuses are paid; transfers of other platforms are left out.
     """
 
     def __init__(self, ledger: Ledger, provider: str, task: str) -> None:

@@ -40,7 +40,7 @@ MOST_AT_ONCE = 200
 """Conversations in one request."""
 LONGEST_REASON = 1000
 MOST_BONUS = 100_000
-"""Hundredths, for one conversation: more is taken for a slip of the pen."""
+"""Hundredths, for one conversation: more is taken for a typing error."""
 
 
 class ActRequest(DashboardMessage, strict=True):

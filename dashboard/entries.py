@@ -39,7 +39,6 @@ FAST_SECONDS = 2.0
 """Between a reply's being shown and the answer's being sent: nobody reads and writes as fast."""
 LATEST = 1e11
 """Epoch seconds; what is beyond is no time."""
-FINAL_RATING = "final rating"
 BEFORE_CHAT = "before the chat"
 
 

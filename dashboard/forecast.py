@@ -47,7 +47,7 @@ def forecast(
     if live is None:
         return _said(None, cost, "The study does not run now; the rest costs what a conversation costs now.")
     if not live.accepting:
-        return _said(None, cost, "No new workers are taken in now, so there is no end in sight.")
+        return _said(None, cost, "No new workers are taken in now, so it is not known when the rest will be there.")
     ended = [one.entry.ended for one in finished if one.entry.ended is not None and one.entry.ended > live.started]
     for window in WINDOWS:
         begin = max(now - window, live.started)

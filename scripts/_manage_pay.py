@@ -184,7 +184,7 @@ def _paying(task: Task, out: Output) -> AbstractContextManager[object]:
 
 
 def settle_bonuses(task: Task, args: argparse.Namespace, out: Output) -> None:
-    """Take the requester's word for bonuses of which Prolific shows nothing."""
+    """Note what the requester says of bonuses that Prolific does not show."""
     adapter = adapter_of(task, args.api_token_env)
     if not isinstance(adapter, ProlificAdapter):
         raise ConfigurationError(f"settle: is for Prolific alone; of {adapter.name} every bonus is known.")
@@ -250,7 +250,7 @@ def _output_faults(adapter: PlatformAdapter, args: argparse.Namespace) -> list[s
         return [f"--output: is for panels without an API; {adapter.name} pays by itself."]
     path = Path(args.output).expanduser()
     if path.exists():
-        return [f"--output: '{path}' exists; give a file that is new, for a bonus stands in one list only."]
+        return [f"--output: '{path}' exists; give a new file; each bonus is in one list only."]
     if not path.parent.is_dir():
         return [f"--output: there is no folder '{path.parent}'; make it, or give another."]
     return []

@@ -176,6 +176,16 @@ def test_who_gave_no_answer_is_named_and_in_no_split(make: Make, save: Save, com
     assert "1 of 2 conversations have no answer to uses; no split counts them." in remarks(results.summary)
 
 
+def test_a_split_of_a_study_without_a_flow_is_refused_with_what_to_do(
+    make: Callable[..., Any], save: Callable[..., Path], compiler: Callable[..., Any]
+) -> None:
+    save(make())
+    with pytest.raises(
+        ConfigurationError, match=r"asks before the chat; leave --by out, for none asks anything there\.$"
+    ):
+        compiler(by="age_band").compile_results()
+
+
 @pytest.mark.parametrize("by", ["nobody", "warmth", "trust", "age_band,nobody"])
 def test_only_what_was_asked_before_the_chat_splits(
     make: Make, save: Save, compiler: Callable[..., Any], by: str

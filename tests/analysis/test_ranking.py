@@ -304,6 +304,6 @@ def test_a_covariate_that_tells_winners_from_losers_without_fault_has_no_effect_
 def test_a_resample_that_leaves_out_what_it_finds_impossible_gives_no_warning() -> None:
     """Where a judgement is not drawn, its probability may become 0, whose logarithm is infinite."""
     ends = ("ca2", "ac1", "ba0", "ab0", "bc0", "ad0", "cd1", "ac0")
-    found = judged(*[(left, right, int(outcome)) for left, right, outcome in ends], workers=3)
+    found = judged(*[(end[0], end[1], int(end[2])) for end in ends], workers=3)
     resampled = ranking.resample(found, np.random.default_rng(0), 50)
     assert np.isfinite(resampled.strength).all(axis=1).any()

@@ -93,7 +93,7 @@ def test_no_list_replaces_another(panel: PanelTask, tmp_path: Path) -> None:
     output.write_text("mine", encoding="utf-8")
     said = panel.command(*BONUS, "--confirm", "1.50", "--output", str(output))
     assert said.code == 2
-    assert said.err == f"✗ --output: '{output}' exists; give a file that is new, for a bonus stands in one list only.\n"
+    assert said.err == f"✗ --output: '{output}' exists; give a new file; each bonus is in one list only.\n"
     assert output.read_text(encoding="utf-8") == "mine"
     said = panel.command(*BONUS, "--confirm", "1.50", "--output", str(tmp_path / "no" / "pay.csv"))
     assert f"--output: there is no folder '{tmp_path / 'no'}'" in said.err
@@ -145,9 +145,9 @@ def test_no_cell_of_a_list_is_a_formula(tmp_path: Path, capsys: pytest.CaptureFi
     task = PanelTask(tmp_path, "connect", capsys)
     task.chat("=cmd()", "@s", study="+1")
     output = tmp_path / "pay.csv"
-    ask = ("bonus", "--all", "--amount", "1", "--reason", "-1")
+    ask = ("bonus", "--all", "--amount", "1", "--reason", "＝1")
     assert task.command(*ask, "--confirm", "1", "--output", str(output)).code == 0
-    assert rows(output)[1] == ["'=cmd()", "'@s", "'+1", "1.00", "USD", "'-1"]
+    assert rows(output)[1] == ["'=cmd()", "'@s", "'+1", "1.00", "USD", "'＝1"]
 
 
 def test_flags_of_other_platforms_are_refused_together(panel: PanelTask) -> None:
