@@ -7,8 +7,6 @@ first model.
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import ipaddress
 import logging
 import random
 import threading
@@ -37,6 +35,7 @@ from model_chat.agents._endpoint_reply import (
 from model_chat.agents._event_stream import EventTooLargeError
 from model_chat.agents._gathered_reads import GatheredReads
 from model_chat.agents._reply_text import begins_inside_thoughts
+from model_chat.configuration.http import is_loopback, retry_after
 from model_chat.configuration.redaction import learn_secrets
 
 if TYPE_CHECKING:
@@ -304,7 +303,7 @@ class EndpointClient:
         headers = settings.headers()
         learn_secrets({f"{name}_secret": value.removeprefix("Bearer ") for name, value in headers.items()})
         # A proxy of the environment is for the world outside; one's own machine is asked directly.
-        trust_env = not _is_loopback(settings.base_url)
+        trust_env = not is_loopback(urlsplit(settings.base_url).hostname or "")
         return partial(
             httpx.AsyncClient,
             base_url=settings.base_url,
@@ -385,33 +384,14 @@ def _pause(retries: int) -> float:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After`` (RFC 9110, section 10.2.3: seconds or a date)."""
+    """Seconds to wait, from ``retry-after-ms`` or ``Retry-After``."""
     try:
         milliseconds = float(headers["retry-after-ms"])
         if milliseconds == milliseconds:
             return max(0.0, milliseconds / 1000)
     except (KeyError, ValueError):
         pass
-    text = headers.get("retry-after", "")
-    try:
-        seconds = float(text)
-    except ValueError:
-        date = email.utils.parsedate_tz(text)
-        if date is None:
-            return None
-        try:
-            seconds = email.utils.mktime_tz(date) - time.time()
-        except (ValueError, OverflowError):  # no date of this calendar
-            return None
-    return max(0.0, seconds) if seconds == seconds else None
-
-
-def _is_loopback(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return retry_after(headers)
 
 
 def _words(error: Exception) -> str:

@@ -6,18 +6,17 @@ it was refused (:class:`RefusedByProlificError`) or may have been carried out (:
 
 from __future__ import annotations
 
-import email.utils
-import ipaddress
 import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
+from model_chat.configuration.http import is_loopback, retry_after
 from model_chat.configuration.redaction import learn_secrets, redacted
 from model_chat.crowd.panels import PROLIFIC_API_URL
 from model_chat.crowd.platform import PlatformError
@@ -121,7 +120,7 @@ def address_fault(flag: str, address: str) -> str | None:
         return f"{flag}: '{redacted(address)}' is no address; give one such as {PROLIFIC_API_URL}."
     if parts.scheme not in ("https", "http") or not host or parts.query or parts.fragment or parts.username:
         return f"{flag}: must be an address such as {PROLIFIC_API_URL}, without user, '?' and '#'."
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         return f"{flag}: 'http' would send the token unprotected; give an https address."
     return None
 
@@ -154,7 +153,7 @@ class ProlificClient:
             timeout=httpx.Timeout(60, connect=15),
             # A connection for each request: one that was closed meanwhile would look like a lost answer.
             limits=httpx.Limits(max_keepalive_connections=0),
-            trust_env=not _is_loopback(urlsplit(self._api_url).hostname or ""),
+            trust_env=not is_loopback(urlsplit(self._api_url).hostname or ""),
         )
 
     def close(self) -> None:
@@ -329,8 +328,8 @@ class ProlificClient:
         elif 300 <= status < 400:
             meaning = ": it names another address; correct api_url"
         kind = NoAnswerError if status >= 500 or status == 408 else RefusedByProlificError
-        retry_after = _retry_after(response.headers)
-        raise kind(f"Prolific answered {status} to {shown}{meaning}", status, status in RETRIED_STATUSES, retry_after)
+        pause = retry_after(response.headers)
+        raise kind(f"Prolific answered {status} to {shown}{meaning}", status, status in RETRIED_STATUSES, pause)
 
 
 def _part(text: str) -> str:
@@ -360,26 +359,3 @@ def _detail(response: httpx.Response) -> str:
 
 def _joined(texts: object) -> str:
     return " ".join(map(str, texts)) if isinstance(texts, list) else str(texts)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait (RFC 9110, section 10.2.3: seconds or a date); None if it doesn't say."""
-    text = headers.get("retry-after", "")
-    try:
-        seconds = float(text)
-    except ValueError:
-        date = email.utils.parsedate_tz(text) if text else None
-        if date is None:
-            return None
-        try:
-            seconds = email.utils.mktime_tz(date) - time.time()
-        except (ValueError, OverflowError):  # no date of this calendar
-            return None
-    return max(0.0, seconds) if seconds == seconds else None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
