@@ -182,7 +182,7 @@ def test_estimates_count_what_is_collected_and_stay_within_what_is_possible() ->
     listed = []
     for number in range(12):
         boxes = {"bad": 0 if number else 1, "good": 2 if number else 1}
-        given = {"ratings": {"How good?": 1 if number else 2}, "marks_of": {"alpha": (2, boxes)}}
+        given: dict[str, Any] = {"ratings": {"How good?": 1 if number else 2}, "marks_of": {"alpha": (2, boxes)}}
         listed.append(one(number=number, **given))
     rejected = [one(review="rejected", number=n, ratings={"How good?": 5}) for n in range(20, 40)]
     rows = {row["box_or_rating"]: row for row in estimates([*listed, *rejected])}
