@@ -228,6 +228,20 @@ def test_too_many_conversations_at_once_and_numbers_without_end_are_refused(tmp_
     asyncio.run(ask())
 
 
+def test_the_audit_log_is_shown_page_by_page_newest_first(tmp_path: Path) -> None:
+    page = Page(tmp_path)
+    entries: list[dict[str, Any]] = [{"act": "approve", "when": number} for number in range(app_module.AUDIT_PAGE + 2)]
+    page.watched.audit.entries = lambda: entries  # type: ignore[method-assign]  # too many to write to a disk
+
+    async def ask() -> None:
+        client = await page.logged_in()
+        for offset, newest, length in ((0, 101, app_module.AUDIT_PAGE), (100, 1, 2)):
+            shown = (await client.get(f"/api/studies/s/audit?offset={offset}")).json()
+            assert (shown["total"], shown["items"][0]["when"], len(shown["items"])) == (102, newest, length)
+
+    asyncio.run(ask())
+
+
 def test_a_run_is_asked_once_it_has_said_how_it_is_and_more_only_to_extend(tmp_path: Path) -> None:
     class Launching(MadeUpRun):
         @property
