@@ -273,3 +273,23 @@ def test_an_act_that_waits_for_another_is_done_though_its_page_has_gone(tmp_path
 
     asyncio.run(ask())
     assert done == ["second", "third"]
+
+
+def test_an_act_that_has_begun_is_done_before_the_dashboard_ends(tmp_path: Path) -> None:
+    watched = Page(tmp_path).watched
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go_on.wait(60)
+        done.set()
+
+    watched.actor.submit(work)
+    assert begun.wait(60)
+    closing = threading.Thread(target=watched.close)
+    closing.start()
+    closing.join(0.05)
+    assert closing.is_alive()
+    go_on.set()
+    closing.join(60)
+    assert done.is_set()

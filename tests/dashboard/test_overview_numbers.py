@@ -11,6 +11,7 @@ import pytest
 from model_chat.dashboard.blinding import KEY_BYTES, Names, key_in
 from model_chat.dashboard.entries import Entry, entry_of, questions_of
 from model_chat.dashboard.estimates import estimates
+from model_chat.dashboard.listing import Query, list_conversations
 from model_chat.dashboard.live import Chatting, Count, LiveState, Replies
 from model_chat.dashboard.overview import HOUR, MOST_CHATTING, MOST_HOURS, make_overview
 from model_chat.dashboard.store import AgentRow, Listed, Snapshot
@@ -209,6 +210,11 @@ def said(waited: Sequence[float]) -> Entry:
 )
 def test_who_answers_at_once_again_and_again_is_fast(waited: list[float], fast: bool) -> None:
     assert said(waited or [60.0]).signals == ("fast",) * fast
+
+
+def test_a_conversation_is_found_by_its_whole_id() -> None:
+    snapshot = Snapshot(1, (one(number=4), one(number=44)))
+    assert [list_conversations(snapshot, OPEN, Query(q=sought))["total"] for sought in ("A4", "a44", "a")] == [1, 1, 2]
 
 
 def test_questions_that_are_the_same_are_told_apart_by_numbers() -> None:
