@@ -389,7 +389,7 @@ class Dashboard:
 
     async def act(self, request: Request) -> Response:
         """Approve, reject, pay, block or unblock."""
-        session = self._session(request, Role.REVIEW, acts=True)
+        session = self._session(request, acts=True)
         watched = self._watched(request)
         given = await _body(request, ActRequest)
         self._session(request, ACT_ROLES[given.act], acts=True)

@@ -19,6 +19,12 @@ def judged_of(head: Mapping[str, Any]) -> tuple[str, str] | None:
     return (sha256, worker) if isinstance(sha256, str) and isinstance(worker, str) else None
 
 
+def annotated_in(data: Mapping[str, Any], shown: Mapping[int, Utterance]) -> Utterance | None:
+    """Return the reply that an update is about; None for none, and where the update is damaged."""
+    position = data.get("annotated_utterance_idx")
+    return shown.get(position) if isinstance(position, int) else None
+
+
 def annotation_of(data: object, shown: Mapping[int, Utterance]) -> None:
     """Put an annotation that was said back to the page at the reply that it is about.
 
@@ -28,7 +34,7 @@ def annotation_of(data: object, shown: Mapping[int, Utterance]) -> None:
     """
     if not isinstance(data, dict) or data.get("control") != ANNOTATED:
         return
-    reply = shown.get(data.get("annotated_utterance_idx", -1))
+    reply = annotated_in(data, shown)
     if reply is None:
         return
     try:

@@ -23,7 +23,7 @@ from model_chat.configuration.traces import NewPaths
 from model_chat.conversation.human_agent import CHAT_DONE
 from model_chat.crowd.platform import PlatformError, take_down
 from model_chat.errors import ConfigurationError
-from model_chat.launch.recovered_annotations import annotation_of, judged_of, shown_as_said
+from model_chat.launch.recovered_annotations import annotated_in, annotation_of, judged_of, shown_as_said
 from model_chat.launch.recovered_answers import add_answers, flow_of, may_keep
 from model_chat.launch.recovered_authenticity import add_authenticity
 from model_chat.launch.recovered_comparisons import comparisons_of, cost_of_unjudged, is_judged_to_the_end
@@ -307,7 +307,7 @@ def dialog_of(
 
 def _annotate(by_page_idx: Mapping[int, Utterance], data: dict[str, Any]) -> None:
     """Give the last reply of a chat the boxes with which the chat was closed."""
-    annotated, ticks = by_page_idx.get(data.get("annotated_utterance_idx", -1)), data.get("problem_data")
+    annotated, ticks = annotated_in(data, by_page_idx), data.get("problem_data")
     if annotated is not None and isinstance(ticks, dict) and all(type(ticked) is bool for ticked in ticks.values()):
         annotated.problem_data = ticks
 

@@ -1,7 +1,7 @@
 """Fuzzing that follows the code's branches, of every parser that reads what a worker, a file or a requester sends.
 
     pip install atheris                                    not one of the locked packages: Linux and CPython up to 3.13 only
-    python tests/fuzz_with_atheris.py --seconds 600        [--corpus FOLDER: kept between runs]
+    python tests/fuzz_with_atheris.py --seconds 600        [--only NAME: one parser] [--corpus FOLDER: kept between runs]
 
 Ends with an error and the input that caused it if a parser answers in another way than it promises. The quick form of the
 same is tests/test_fuzz.py.
@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import logging
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ with atheris.instrument_imports(include=["model_chat"]):
     from model_chat.records.journal import read_journal
     from model_chat.records.reading import ReadConversation, UnreadableError, parse_conversation
     from model_chat.serving.catalogue import models_in_opt_file, parse_conversations_needed
+    from model_chat.tests import fuzz_files, fuzz_sent
+    from model_chat.tests.fuzz_inputs import FOLDER, as_json, file_of
     from model_chat.tests.scripted_human import BUCKETS, message
-    from model_chat.tests.test_fuzz import KEYS
 
 ONBOARDING = OnboardingConfig.model_validate(
     {
@@ -52,60 +54,11 @@ ONBOARDING = OnboardingConfig.model_validate(
     }
 )
 ATTENTION = AttentionConfig.model_validate({"checks": [{"turn": 1, "text": "Say yes.", "expect": ["yes"]}]})
-WORDS = [
-    *KEYS,
-    *("model_opt", "reason", "config", "value", "name", "description", "checks", "turn", "expect", "bucket", "answers"),
-    *(
-        "max_failures",
-        "min_correct",
-        "max_incorrect",
-        "Speaker 1",
-        "taken",
-        "complete",
-        "incomplete",
-        "4|5",
-        "yes",
-        "api_key",
-    ),
-]
-FOLDER = Path(tempfile.mkdtemp(prefix="model_chat_fuzz_"))
-
-
-def _json(data: bytes) -> Any:
-    """What a page or a file can hold: JSON, else a value that the bytes spell, so that few changes lead to many values."""
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return _spelt(atheris.FuzzedDataProvider(data), 4)
-
-
-def _spelt(source: Any, depth: int) -> Any:
-    kind = source.ConsumeIntInRange(0, 9 if depth else 6)
-    if kind < 2:
-        return (None, True)[kind]
-    if kind == 2:
-        return source.ConsumeInt(8)
-    if kind == 3:
-        return source.ConsumeFloat()
-    if kind == 4:
-        return source.ConsumeUnicode(source.ConsumeIntInRange(0, 60))
-    if kind < 7:
-        return source.PickValueInList(WORDS)
-    items = range(source.ConsumeIntInRange(0, 5))
-    if kind == 7:
-        return [_spelt(source, depth - 1) for _ in items]
-    return {source.PickValueInList(WORDS): _spelt(source, depth - 1) for _ in items}
-
-
-def _file(data: bytes, name: str) -> Path:
-    path = FOLDER / name
-    path.write_bytes(data)
-    return path
 
 
 def packet(data: bytes) -> None:
     """What a page sends in its turn, with and without a proper frame."""
-    sent = _json(data)
+    sent = as_json(data)
     for whole in (sent, message(sent, None), message("Hello there.", sent), message("Hello.", None, timing=sent)):
         for ratings in (0, 2):
             with contextlib.suppress(RefusedError):
@@ -116,7 +69,7 @@ def packet(data: bytes) -> None:
 
 def answers(data: bytes) -> None:
     """What a page sends in onboarding, and to an attention check."""
-    sent = _json(data)
+    sent = as_json(data)
     for whole in (sent, {"task_data": {"message_id": "m", "onboarding_answers": sent}}):
         with contextlib.suppress(RefusedError):
             read_answers(whole, ONBOARDING, BUCKETS)
@@ -126,22 +79,22 @@ def answers(data: bytes) -> None:
 def conversation(data: bytes) -> None:
     """A file of conversations."""
     with contextlib.suppress(UnreadableError):
-        if not isinstance(parse_conversation(_json(data)), ReadConversation):
+        if not isinstance(parse_conversation(as_json(data)), ReadConversation):
             raise TypeError
 
 
 def journals(data: bytes) -> None:
     """The journals of an agent and of an image stack."""
-    messages = [entry.get("message") for entry in read_journal(_file(data, "journal.jsonl"))]
+    messages = [entry.get("message") for entry in read_journal(file_of(data, "journal.jsonl"))]
     dialog_of(entry for entry in messages if isinstance(entry, dict))
     with contextlib.suppress(ConfigurationError):
-        read_stack_journal(_file(data, "stack.journal"))
+        read_stack_journal(file_of(data, "stack.journal"))
 
 
 def files(data: bytes) -> None:
     """A requester's files and flags."""
     text = data.decode("utf-8", "replace")
-    path = str(_file(data, "file"))
+    path = str(file_of(data, "file"))
     readers: list[Callable[[], Any]] = [
         lambda: parse_annotations("flag", "file", text),
         lambda: load_onboarding("flag", path, BUCKETS),
@@ -160,45 +113,59 @@ def secrets(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     redacted(text)
     redacted_flags(text)
-    without_secrets(_json(data))
+    without_secrets(as_json(data))
     if len(text) > 40:
         learn_secrets({"password": text[:20]})
         redaction._known = redaction._Known()  # else it would look for ever more of them
 
 
-TARGETS = (packet, answers, conversation, journals, files, secrets)
-SEEDS = (
-    b'\x00{"text": "Hi", "task_data": {"message_id": "m", "turn_idx": 0, "final_rating": [1, 5]}}',
-    b'\x01[[null, ["bucket_0"]]]',
-    b'\x02{"dialog": [{"agent_idx": 0, "id": "S", "text": "x", "problem_data": {"b": true}, "final_rating": "4|5"}], '
-    b'"workers": ["w"], "task_description": {"model_nickname": "a"}, "status": "complete", "personas": [["a"], ["b"]]}',
-    b'\x03{"message": {"update_id": "u", "text": "x", "id": "S", "task_data": {"agent_idx": 0, "message_id": "m"}}}\n',
-    b'\x04{"config": [{"value": "bucket_0", "name": "B", "description": "d"}]}',
-    b"\x04nick:3,other:4",
-    b"\x04a: --model fixed_response\n",
-    b"\x05--api-key abc https://me:pw@host sk-abcdefghijklmnop0123456789",
-)
+TARGETS = (packet, answers, conversation, journals, files, secrets, *fuzz_files.TARGETS, *fuzz_sent.TARGETS)
+SEEDS: dict[Callable[[bytes], None], tuple[bytes, ...]] = {
+    packet: (b'{"text": "Hi", "task_data": {"message_id": "m", "turn_idx": 0, "final_rating": [1, 5]}}',),
+    answers: (b'[[null, ["bucket_0"]]]',),
+    conversation: (
+        b'{"dialog": [{"agent_idx": 0, "id": "S", "text": "x", "problem_data": {"b": true}, "final_rating": "4|5"}], '
+        b'"workers": ["w"], "task_description": {"model_nickname": "a"}, "status": "complete", "personas": [["a"], ["b"]]}',
+    ),
+    journals: (
+        b'{"message": {"update_id": "u", "text": "x", "id": "S", "task_data": {"agent_idx": 0, "message_id": "m"}}}\n',
+    ),
+    files: (
+        b'{"config": [{"value": "bucket_0", "name": "B", "description": "d"}]}',
+        b"nick:3,other:4",
+        b"a: --model fixed_response\n",
+    ),
+    secrets: (b"--api-key abc https://me:pw@host sk-abcdefghijklmnop0123456789",),
+    **fuzz_files.SEEDS,
+    **fuzz_sent.SEEDS,
+}
 
 
-def one(data: bytes) -> None:
+def one(data: bytes, targets: Sequence[Callable[[bytes], None]] = TARGETS) -> None:
     """Give an input to the parser that its first byte names."""
     if data:
-        TARGETS[data[0] % len(TARGETS)](data[1:])
+        targets[data[0] % len(targets)](data[1:])
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument(
+        "--only", metavar="NAME", choices=[target.__name__ for target in TARGETS], help="one of the parsers"
+    )
     parser.add_argument("--corpus", type=Path, help="folder of inputs; what is new goes into it")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     corpus = options.corpus or FOLDER / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(SEEDS):
-        (corpus / f"seed-{number}").write_bytes(seed)
+    targets = [target for target in TARGETS if options.only in (None, target.__name__)]
+    for number, target in enumerate(targets):
+        for seed in SEEDS.get(target, (b"{}",)):
+            name = hashlib.sha256(seed).hexdigest()[:16]
+            (corpus / f"seed-{target.__name__}-{name}").write_bytes(bytes([number]) + seed)
     flags = [f"-max_total_time={options.seconds}", "-max_len=4096", "-timeout=20", f"-artifact_prefix={FOLDER}/"]
-    atheris.Setup([sys.argv[0], *flags, str(corpus)], one)
+    atheris.Setup([sys.argv[0], *flags, str(corpus)], partial(one, targets=targets))
     atheris.Fuzz()
 
 

@@ -241,6 +241,15 @@ def test_a_dialogue_is_put_together_from_whatever_a_damaged_journal_holds(messag
     json.dumps(dialog)
 
 
+@pytest.mark.parametrize("control", ["annotated", "chat_done"])
+@pytest.mark.parametrize("idx", [{}, [0], "0", None, 0.5])
+def test_an_annotation_of_no_utterance_is_left_out(control: str, idx: Any) -> None:
+    said = {"text": "Kept.", "id": "Speaker 2", "task_data": {"agent_idx": 1, "message_id": "m", "utterance_idx": 0}}
+    data = {"control": control, "annotated_utterance_idx": idx, "problem_data": {"rude": True}}
+    (line,) = dialog_of([said, {"task_data": data}])
+    assert line.get("problem_data") is None
+
+
 @pytest.mark.parametrize("data", [None, [], "x", {}, {"agent_idx": 0}, {"control": "start"}])
 def test_updates_that_say_nothing_are_no_utterances(data: Any) -> None:
     if data == {"agent_idx": 0}:

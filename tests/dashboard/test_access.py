@@ -228,6 +228,20 @@ def test_too_many_conversations_at_once_and_numbers_without_end_are_refused(tmp_
     asyncio.run(ask())
 
 
+def test_the_audit_log_is_shown_page_by_page_newest_first(tmp_path: Path) -> None:
+    page = Page(tmp_path)
+    entries: list[dict[str, Any]] = [{"act": "approve", "when": number} for number in range(app_module.AUDIT_PAGE + 2)]
+    page.watched.audit.entries = lambda: entries  # type: ignore[method-assign]  # too many to write to a disk
+
+    async def ask() -> None:
+        client = await page.logged_in()
+        for offset, newest, length in ((0, 101, app_module.AUDIT_PAGE), (100, 1, 2)):
+            shown = (await client.get(f"/api/studies/s/audit?offset={offset}")).json()
+            assert (shown["total"], shown["items"][0]["when"], len(shown["items"])) == (102, newest, length)
+
+    asyncio.run(ask())
+
+
 def test_a_run_is_asked_once_it_has_said_how_it_is_and_more_only_to_extend(tmp_path: Path) -> None:
     class Launching(MadeUpRun):
         @property
@@ -259,3 +273,23 @@ def test_an_act_that_waits_for_another_is_done_though_its_page_has_gone(tmp_path
 
     asyncio.run(ask())
     assert done == ["second", "third"]
+
+
+def test_an_act_that_has_begun_is_done_before_the_dashboard_ends(tmp_path: Path) -> None:
+    watched = Page(tmp_path).watched
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go_on.wait(60)
+        done.set()
+
+    watched.actor.submit(work)
+    assert begun.wait(60)
+    closing = threading.Thread(target=watched.close)
+    closing.start()
+    closing.join(0.05)
+    assert closing.is_alive()
+    go_on.set()
+    closing.join(60)
+    assert done.is_set()

@@ -93,6 +93,21 @@ def test_a_fault_of_the_platform_is_the_outcome_of_the_act(
     assert outcomes == ["failed: the platform is away."] * 2
 
 
+def test_a_fault_of_one_conversation_is_none_of_another(
+    sample: SampleStudy, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = sample.chat("bob")
+    approve = DirectAdapter.approve
+
+    def fails_for_the_second(self: Any, agent: Any) -> str:
+        if agent.db_id == second.db_id:
+            raise ConfigurationError("The platform knows no bob.")
+        return approve(self, agent)
+
+    monkeypatch.setattr(DirectAdapter, "approve", fails_for_the_second)
+    assert desk.act("approve", "a1", "a2") == [(True, None), (False, "The platform knows no bob.")]
+
+
 def test_a_payment_that_was_cut_off_is_not_called_made(
     sample: SampleStudy, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

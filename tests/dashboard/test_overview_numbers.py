@@ -11,6 +11,7 @@ import pytest
 from model_chat.dashboard.blinding import KEY_BYTES, Names, key_in
 from model_chat.dashboard.entries import Entry, entry_of, questions_of
 from model_chat.dashboard.estimates import estimates
+from model_chat.dashboard.listing import Query, list_conversations
 from model_chat.dashboard.live import Chatting, Count, LiveState, Replies
 from model_chat.dashboard.overview import HOUR, MOST_CHATTING, MOST_HOURS, make_overview
 from model_chat.dashboard.store import AgentRow, Listed, Snapshot
@@ -182,7 +183,7 @@ def test_estimates_count_what_is_collected_and_stay_within_what_is_possible() ->
     listed = []
     for number in range(12):
         boxes = {"bad": 0 if number else 1, "good": 2 if number else 1}
-        given = {"ratings": {"How good?": 1 if number else 2}, "marks_of": {"alpha": (2, boxes)}}
+        given: dict[str, Any] = {"ratings": {"How good?": 1 if number else 2}, "marks_of": {"alpha": (2, boxes)}}
         listed.append(one(number=number, **given))
     rejected = [one(review="rejected", number=n, ratings={"How good?": 5}) for n in range(20, 40)]
     rows = {row["box_or_rating"]: row for row in estimates([*listed, *rejected])}
@@ -209,6 +210,11 @@ def said(waited: Sequence[float]) -> Entry:
 )
 def test_who_answers_at_once_again_and_again_is_fast(waited: list[float], fast: bool) -> None:
     assert said(waited or [60.0]).signals == ("fast",) * fast
+
+
+def test_a_conversation_is_found_by_its_whole_id() -> None:
+    snapshot = Snapshot(1, (one(number=4), one(number=44)))
+    assert [list_conversations(snapshot, OPEN, Query(q=sought))["total"] for sought in ("A4", "a44", "a")] == [1, 1, 2]
 
 
 def test_questions_that_are_the_same_are_told_apart_by_numbers() -> None:

@@ -205,9 +205,10 @@ def test_mephistos_configuration_says_where_the_database_is(store: Store, tmp_pa
     config = home / ".mephisto" / "config.yml"
     config.write_text(f"core:\n  main_data_directory: {tmp_path}\n")
     assert find_database(home=home) == tmp_path / "database.db"
-    config.write_text("core: {}\n")
-    with pytest.raises(ConfigurationError, match="give --database-path"):
-        find_database(home=home)
+    for text in ("core: {}\n", "core: 2026-99-99\n", "core: [\n", "- core\n"):
+        config.write_text(text)
+        with pytest.raises(ConfigurationError, match="give --database-path"):
+            find_database(home=home)
 
 
 def test_reading_waits_for_a_writer_and_never_writes(store: Store) -> None:
