@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 from pydantic import ValidationError
@@ -144,7 +144,8 @@ class Dashboard:
         self._streams = 0
         routes: list[BaseRoute] = [
             Route("/", self.show_page),
-            Route("/login", self.log_in_by_link),
+            Route("/login", self.lead_to_log_in),
+            Route("/api/login", self.log_in_by_link),
             Route("/healthz", self.show_health),
             Route("/api/login", self.log_in, methods=["POST"]),
             Route("/api/logout", self.log_out, methods=["POST"]),
@@ -205,6 +206,11 @@ class Dashboard:
         """For a supervisor."""
         return PlainTextResponse("ok\n")
 
+    async def lead_to_log_in(self, request: Request) -> Response:
+        """Lead from the printed link to the folder that the session's cookie belongs to."""
+        token = quote(request.query_params.get("token", ""), safe="")
+        return RedirectResponse(f"./api/login?token={token}", 303, {"cache-control": "no-store"})
+
     async def log_in_by_link(self, request: Request) -> Response:
         """Take the token out of the printed link, and lead to the page without it.
 
@@ -212,7 +218,7 @@ class Dashboard:
         """
         found = self._access.log_in_by_token(request.query_params.get("token", ""))
         # Relative, so that it leads back to the page's own folder behind a proxy, too.
-        response = RedirectResponse("./", 303, {"cache-control": "no-store"})
+        response = RedirectResponse("../", 303, {"cache-control": "no-store"})
         if found is not None:
             self._set_cookie(request, response, found[0])
         return response
@@ -246,8 +252,9 @@ class Dashboard:
             raise error
 
     def _set_cookie(self, request: Request, response: Response, session_id: str) -> None:
+        # Without a path: it goes to this folder, as the browser sees it, and to no other program behind the same proxy.
         response.set_cookie(
-            self._cookie, session_id, path="/", secure=request.url.scheme == "https", httponly=True, samesite="strict"
+            self._cookie, session_id, path=None, secure=request.url.scheme == "https", httponly=True, samesite="strict"
         )
 
     async def log_out(self, request: Request) -> Response:
@@ -255,7 +262,7 @@ class Dashboard:
         self._session(request, acts=True)
         self._access.log_out(request.cookies.get(self._cookie))
         response = answer({})
-        response.delete_cookie(self._cookie, path="/")
+        response.set_cookie(self._cookie, max_age=0, path=None)
         return response
 
     async def show_session(self, request: Request) -> Response:

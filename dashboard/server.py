@@ -63,7 +63,7 @@ def make_server(studies: Sequence[Watched], access: Access, port: int) -> uvicor
     Args:
         port: names the session's cookie.
     """
-    dashboard = Dashboard(studies, access, FRONTEND_DIST, f"model_chat_dashboard_{port}")
+    dashboard = Dashboard(studies, access, FRONTEND_DIST, f"model_chat_session_{port}")
     config = uvicorn.Config(
         dashboard.app,
         log_config=None,

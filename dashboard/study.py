@@ -134,11 +134,7 @@ def _wanted(args: Any, kind: Kind, task_name: str) -> tuple[bool, dict[str, int]
     """How many conversations are wanted of which condition or model, and in all."""
 
     def extended(configured: dict[str, int]) -> dict[str, int]:
-        return (
-            Extensions(expand(args.chat_data_folder), task_name, configured).wanted()
-            if args.get("resume", True)
-            else configured
-        )
+        return Extensions(expand(args.chat_data_folder), task_name, configured, args.get("resume", True)).wanted()
 
     if args.get("design_path", None):
         design = load_study_design(f"{BLUEPRINT}.design_path", args.design_path)

@@ -204,9 +204,9 @@ def check_task(cfg: DictConfig) -> CheckedTask:
     extensions = None
     if args.chat_data_folder and design is None and logs is None:
         configured = needed if images is None else {NUM_CONVERSATIONS: images.num_conversations}
-        extensions = Extensions(expand(args.chat_data_folder), full_task_name(cfg), configured)
+        extensions = Extensions(expand(args.chat_data_folder), full_task_name(cfg), configured, args.resume)
         with collecting(faults):
-            wanted = extensions.wanted() if args.resume else configured
+            wanted = extensions.wanted()
             if images is None:
                 needed = wanted
             else:

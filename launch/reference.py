@@ -71,7 +71,8 @@ Every flag of `run.py` and `run_image_chat.py`, with its type, its default and i
    ```
 
    Give it a `task_name` and a `chat_data_folder` of its own: conversations are counted by them.
-   `python scripts/new_study.py my_study` does all of that, and lays out texts and models to change.
+   `python scripts/new_study.py my_study` does all of that, and lays out texts and models to change; with
+   `--kind comparison`, `--kind image` or `--kind annotation` for the other kinds of study.
 
    A folder `conf/` elsewhere is found by `--config-dir`, which names the folder that holds it; what else is in that folder
    does no harm, and neither does a broken file in `conf/` that isn't used. With an installed package,

@@ -255,7 +255,7 @@ def resume_earlier_runs(
     if recovered.cut_off or recovered.repaired:  # what was cut off has cost something, too
         kept = find_saved(task.chat_data_folder, data_folder / "database.db", task.task_name)
     said = [recovered.sentence()]
-    if task.extensions is not None and cfg.mephisto.blueprint.resume:
+    if task.extensions is not None:
         said.append(task.extensions.sentence())
     done = counted_as_named(kept.complete(), task.needed) if cfg.mephisto.blueprint.resume else {}
     if done and task.images is None:

@@ -35,10 +35,12 @@ class Extensions:
     Args:
         folder: of the conversations.
         configured: nickname, or pair -> conversations, as the configuration has it.
+        resumes: whether what earlier runs have collected counts; else their extensions don't, either.
     """
 
-    def __init__(self, folder: Path, task_name: str, configured: Mapping[str, int]) -> None:
+    def __init__(self, folder: Path, task_name: str, configured: Mapping[str, int], resumes: bool = True) -> None:
         self._path, self._task_name, self._configured = folder / EXTENSIONS_NAME, task_name, dict(configured)
+        self._resumes = resumes
 
     def wanted(self) -> dict[str, int]:
         """Read what is wanted: what the configuration asks for, or more.
@@ -47,7 +49,7 @@ class Extensions:
             ConfigurationError: the file can't be read.
         """
         try:
-            lines = self._path.read_bytes().split(b"\n")
+            lines = self._path.read_bytes().split(b"\n") if self._resumes else []
         except (FileNotFoundError, NotADirectoryError):  # a fault of the folder is named by itself
             lines = []
         except OSError as error:

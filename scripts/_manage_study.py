@@ -81,7 +81,7 @@ def places_left(cfg: Any, chat_data_folder: Path, database: Path, task_name: str
     done = saved.complete()
 
     def extended(configured: dict[str, int]) -> dict[str, int]:
-        return Extensions(chat_data_folder, task_name, configured).wanted() if resumes else configured
+        return Extensions(chat_data_folder, task_name, configured, resumes).wanted()
 
     design_path = cfg.mephisto.blueprint.get("design_path")  # the annotation has none
     if design_path:

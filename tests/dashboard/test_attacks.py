@@ -60,7 +60,9 @@ def test_nothing_is_shown_without_a_session(unchanged: Served) -> None:
 def test_the_link_logs_in_and_its_token_does_not_stay_in_the_address(served: Served) -> None:
     http = served.client().http
     answer = http.get("login", params={"token": TOKEN})
-    assert (answer.status_code, answer.headers["location"]) == (303, "./")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"./api/login?token={TOKEN}")
+    answer = http.get(answer.headers["location"])
+    assert (answer.status_code, answer.headers["location"]) == (303, "../")
     cookie = cookie_of(answer).lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
@@ -71,8 +73,8 @@ def test_the_link_logs_in_and_its_token_does_not_stay_in_the_address(served: Ser
 
 def test_behind_https_the_cookie_is_for_https_alone(served: Served) -> None:
     http = served.client().http
-    plain = cookie_of(http.get("login", params={"token": TOKEN}))
-    secure = cookie_of(http.get("login", params={"token": TOKEN}, headers={"X-Forwarded-Proto": "https"}))
+    plain = cookie_of(http.get("api/login", params={"token": TOKEN}))
+    secure = cookie_of(http.get("api/login", params={"token": TOKEN}, headers={"X-Forwarded-Proto": "https"}))
     assert "secure" not in plain.lower()
     assert "secure" in secure.lower()
 
@@ -82,7 +84,7 @@ def test_behind_https_the_cookie_is_for_https_alone(served: Served) -> None:
 )
 def test_another_token_opens_nothing(served: Served, token: str) -> None:
     http = served.client().http
-    answer = http.get("login", params={"token": token})
+    answer = http.get("api/login", params={"token": token})
     assert answer.status_code == 303
     assert "set-cookie" not in answer.headers
     assert http.get("api/session").status_code == 401
@@ -306,7 +308,7 @@ def test_failed_log_ins_are_limited_by_address_and_sessions_go_on(served: Served
     assert right.status_code == 429
     assert 0 < right.json()["retry_after"] <= WINDOW_SECONDS
     assert right.headers["retry-after"] == str(right.json()["retry_after"])
-    assert client.http.get("login", params={"token": TOKEN}).status_code == 303  # the owner of the link is not shut out
+    assert client.http.get("api/login", params={"token": TOKEN}).status_code == 303  # the owner of the link is not shut out
     assert logged_in.http.get("api/session").status_code == 200
 
 

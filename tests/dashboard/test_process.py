@@ -62,7 +62,7 @@ def test_the_process_shows_what_the_run_says_asks_it_and_ends_with_it(sample: Sa
         say({"state": LiveState(accepting=True, started=1.0).model_dump()})
         process.stdin.write(b'no JSON\n{"state": {"accepting": "x"}}\n[]\n{"answer": 99, "fault": ""}\n')
         with httpx.Client(base_url=base, trust_env=False, timeout=WAIT_SECONDS) as http:
-            http.get("login", params={"token": "token"})  # waits in the socket until the process is up
+            http.get("api/login", params={"token": "token"})  # waits in the socket until the process is up
             wait_for(lambda: http.get("api/studies/study_local/overview").json()["live"])
             session = http.get("api/session").json()
             headers = {"X-CSRF-Token": session["csrf"], "Origin": base.rstrip("/")}
