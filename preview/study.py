@@ -22,10 +22,9 @@ from model_chat.launch.checks import check_task
 from model_chat.launch.command_line import compose_config
 from model_chat.launch.task_run import prepare
 from model_chat.model_chat_blueprint import FRONTEND_DIST, ModelChatSharedState
-from model_chat.preview.fixed_reply import FixedReplyAgent
 
 NICKNAME, SECOND = "preview", "preview_second"
-AGENT = f"{FixedReplyAgent.__module__}:{FixedReplyAgent.__name__}"
+AGENT = "model_chat.preview.fixed_reply:FixedReplyAgent"  # by name, so that torch is imported when a model is loaded
 MANY = 999_999
 """Conversations wanted: as many as somebody looks at."""
 CLOSE_SECONDS = 10.0

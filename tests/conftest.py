@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+# Before numpy and torch are imported, here or by a command: tests run beside each other, and threads that wait for each
+# other's processor take its time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import hypothesis
 import pytest
 

@@ -34,7 +34,7 @@ READ_AT_START = (
 """How variables begin that an interpreter or a library reads when it starts."""
 SET_AGAIN = ("PYTHONPATH", "PYTHONWARNINGS", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING")
 """Those of them that a forked process can still follow."""
-SET_BY_IMPORTS = ("TORCHINDUCTOR_CACHE_DIR",)
+SET_BY_IMPORTS = ("TORCHINDUCTOR_CACHE_DIR", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK")
 """Those that a library sets when a test's module imports it; a command's own import sets them again."""
 
 

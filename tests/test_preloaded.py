@@ -151,8 +151,9 @@ def test_what_a_fork_cannot_give_is_started(command: list[str], more: Mapping[st
 
 def test_what_imports_set_does_not_count() -> None:
     code = "import sys; print('torch' in sys.modules)"
-    # Once a test has imported run.py, and torch's compiler.
-    for more in ({}, {"OMP_WAIT_POLICY": "PASSIVE"}, {"TORCHINDUCTOR_CACHE_DIR": "/tmp/x"}):
+    # Once a test has imported run.py, torch's compiler, and scikit-learn.
+    variables = {"TORCHINDUCTOR_CACHE_DIR": "/tmp/x", "KMP_INIT_AT_FORK": "FALSE", "KMP_DUPLICATE_LIB_OK": "True"}
+    for more in ({}, {"OMP_WAIT_POLICY": "PASSIVE"}, variables):
         environment = {**os.environ, **more}
         done = preloaded.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stdout == "True\n"

@@ -50,11 +50,10 @@ CHANGED_LINES = (
         "ARGS='{args} mephisto.architect.port={port}'",
     ),
     ("where a task was started before", r"simulate_workers\.py", "--port {port}"),
-    ("named only", r"benchmarks/(many_workers|dashboards|streaming)\.py", "--help"),
+    ("named only", r"benchmarks/(many_workers|dashboards|streaming|reply_time)\.py", "--help"),
     ("of a size for a test", r"benchmarks/endpoints\.py", "--conversations 2 --replies 1 --seconds 0.1 --rounds 1"),
     ("of a size for a test", r"benchmarks/capacity\.py", "--workers 2 --turns 2 --model-seconds 0.1 --think-time 0.1"),
     ("of a size for a test", r"benchmarks/batching\.py", "--rounds 1 --conversations 1"),
-    ("of a size for a test", r"benchmarks/reply_time\.py", "--short --tokens 2"),
     ("of a size for a test", r"benchmarks/shared_weights\.py", "--conversations 2 --rounds 1 --tokens 2"),
     ("of a size for a test", r"benchmarks/compile_results\.py", "--conversations 20 --runs 1 --sources files"),
     ("of a size for a test", r"benchmarks/image_stack\.py", "--images 100"),
@@ -63,7 +62,11 @@ CHANGED_LINES = (
     ("one screen instead of forty", r"dev/look\.py", "--only midway"),
     ("named only", r"^python -m model_chat\.(run(_image_chat)?|analysis\.compile_results)$", "--help"),
 )
-"""Why, which lines, and what is added at their end; the last of two values counts."""
+"""Why, which lines, and what is added at their end; the last of two values counts.
+
+Of the benchmarks that are named only, which start several tasks or several Pythons each, imports and flags are tested;
+benchmarks/capacity.py, which simulates workers with the same code, is run.
+"""
 
 CHANGED_FILES = (
     ("trained for a test", "scripts/make_image_demo.py", r"Effort\([\d_, ]+\)", "Effort(64, 1, 3)"),
@@ -295,7 +298,7 @@ def _words_of(line: str) -> list[str]:
     """
     line = re.sub(r"^make doctor ARGS=\"[^\"]*\" ARGS='([^']*)'$", r"python scripts/doctor.py \1", line)
     line = re.sub(r"^(\.\./)?\.venv/bin/python (?!-)", "python ", line)
-    if not line.startswith("python ") or re.search(r"[|&;<>()`$\n]", line):
+    if not line.startswith("python ") or re.search(r"[|&;<>()`$\n]", re.sub(r"'[^']*'", "", line)):
         return []
     shell = subprocess.run(
         ["bash", "-c", f"python() {{ printf '%s\\0' \"$@\"; }}; {line}"], capture_output=True, check=True

@@ -154,9 +154,8 @@ def test_image_stack(walk: Walk) -> None:
 
 
 @walks("docs/models.md")
-def test_models(walk: Walk, tiny_chat_model: Path) -> None:
-    walk.has_chat_model("demo/smollm2", tiny_chat_model)
-    assert "replies of 2 tokens" in walk.run("python benchmarks/reply_time.py")
+def test_models(walk: Walk) -> None:
+    assert "--tokens" in walk.run("python benchmarks/reply_time.py")
     assert "my_study/models.yaml" in walk.run("python scripts/new_study.py my_study --endpoint")
 
 

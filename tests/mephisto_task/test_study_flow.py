@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mephisto.data_model.exceptions import AgentDisconnectedError
 from model_chat.configuration.study_flow import parse_study_flow
 from model_chat.conversation.quota import ModelCount
 from model_chat.conversation.study_flow import FlowOptions
+from model_chat.mephisto_task.agent_state import STATE_NAME
 from model_chat.quality.blocks import platform_id
 from model_chat.records.journal import JOURNAL_NAME
 from model_chat.tests.mephisto_run import Run, arrive
@@ -102,7 +104,11 @@ def test_answers_are_on_disk_before_the_page_is_told(flow_stage: FlowStage) -> N
 
     def watch(update: dict[str, Any]) -> None:
         if update["task_data"].get("control") == "page_done":
-            on_disk.append(update["update_id"] in (folder / JOURNAL_NAME).read_text())
+            texts = []
+            for name in (JOURNAL_NAME, STATE_NAME):  # in this order: the journal goes once the state has all of it
+                with suppress(FileNotFoundError):
+                    texts.append((folder / name).read_text())
+            on_disk.append(update["update_id"] in "".join(texts))
         react(update)
 
     flow_stage.react = watch  # type: ignore[method-assign]  # to look at the disk at that moment
