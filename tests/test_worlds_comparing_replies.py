@@ -210,3 +210,23 @@ def test_a_run_that_is_stopped_while_both_models_write_waits_for_neither() -> No
     thread.join(30)
     gate.open.set()
     assert len(ended) == 1
+
+
+class DeafAgent(NamedAgent):
+    """Raises when it is told what another model has said."""
+
+    def self_observe(self, message: Any) -> None:
+        raise RuntimeError("not mine")
+
+    def act(self) -> Any:
+        return Message({"id": "x", "text": "Hello.", "generation": {"cost_usd": 0.25}})
+
+
+def test_an_opening_that_the_other_model_cannot_take_has_failed_and_its_cost_is_counted() -> None:
+    models: dict[str, Any] = {name: {"kind": DeafAgent} for name in "ab"}
+    human = ScriptedHuman()
+    world = make_world(options(models), [human])
+    play(world)
+    assert (world.completion, human.steps()[-1]) == (Completion.INCOMPLETE, "model_failed")
+    assert world.failed_generation is not None
+    assert world.failed_generation.cost_usd == 0.25

@@ -406,3 +406,12 @@ pages:
     with pytest.raises(AgentDisconnectedError):
         play(world)
     assert world.flow.answers[0].value == ["a", "c", "e"]
+
+
+def test_a_page_that_is_only_read_takes_no_answers_and_one_sent_again_is_taken_once() -> None:
+    debrief = page("debrief", message_id="last")
+    world, human = hold(*whole()[:-2], AFTER, AFTER, page("debrief", {"warmth": 1}), debrief)
+    assert [refused["code"] for refused in human.controls("refused")] == ["answer_unexpected"]
+    assert world.completion is Completion.COMPLETE
+    saved = Conversation.from_dict(world.get_custom_task_data())
+    assert [answer.item for answer in saved.answers or []].count("warmth") == 1

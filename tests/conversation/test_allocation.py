@@ -477,3 +477,20 @@ def test_saved_conditions_are_those_of_one_cell() -> None:
     assert cell_of(design, {"model": "b", "prompt": "warm"}) == design.cells[2]
     assert cell_of(design, {"model": "b"}) is None
     assert cell_of(design, None) is None
+
+
+def test_what_a_full_disk_has_kept_from_the_file_at_the_end_is_said_and_known_from_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    quota = quota_of(design_of(BETWEEN % 2), tmp_path)
+    place = quota.take("w")
+    assert place is not None
+    monkeypatch.setattr(quota, "_write", full)
+    place.complete()
+    quota.close()
+    assert f"{ALLOCATION_NAME} can't be written" in caplog.text
+    monkeypatch.undo()
+    assert done(quota_of(design_of(BETWEEN % 2), tmp_path, finished=[("w", 0, None)])) == done(quota) == [1, 0, 0, 0]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from model_chat.configuration.study_items import KINDS, Item
+from model_chat.configuration.text_files import load_texts
 from model_chat.conversation.study_answers import check_answers, is_shown
 from model_chat.errors import RefusedError
 
@@ -176,3 +177,29 @@ def test_conditions_look_at_earlier_answers_each_of_many_and_other() -> None:
 def test_a_long_question_is_named_in_short() -> None:
     with pytest.raises(RefusedError, match="…”"):
         check_answers([item("slider", question="How " + "very " * 100 + "warm?")], {"x": 101}, {})
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "said"),
+    [
+        (item("number"), "7", "Please give a number."),
+        (item("number", min=2), 1, "Please give a number of at least 2."),
+        (item("number", max=9), 10, "Please give a number of at most 9."),
+        (NUMBER, 17, "Please give a number from 18 to 99."),
+        (TEXT, "ab", "Your text is too short (2 of at least 3 characters). Please write more."),
+        (CHOICE, {"other": " "}, "Please write what else it is."),
+        (MANY, ["tone", {"other": ""}], "Please write what else it is."),
+    ],
+)
+def test_a_refusal_says_what_would_be_taken(asked: Item, given: Any, said: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        check_answers([asked], {"x": given}, {})
+    assert load_texts("en", None).told(refused.value.reason).endswith(said)
+
+
+def test_a_page_that_sends_no_answers_lacks_those_that_are_required() -> None:
+    assert check_answers([], None, {}) == {}
+    assert check_answers([item("text", required=False)], None, {}) == {}
+    with pytest.raises(RefusedError) as refused:
+        check_answers([TEXT], None, {})
+    assert refused.value.code == "answer_missing"

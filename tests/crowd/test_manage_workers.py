@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from model_chat.configuration.exit_codes import ExitCode
 from model_chat.crowd.ledger import Bonus, Ledger, token_of
 from model_chat.crowd.money import fee_cents, to_minor, total_cents, written
+from model_chat.crowd.platform import PlatformError, pay_bonus
 from model_chat.quality.blocks import BlockReason, block_reasons, find_worker, is_blocked, soft_block
 from model_chat.records.mephisto_database import list_agents
 from model_chat.records.schema import Completion, Conversation, TaskDescription, Utterance
@@ -260,6 +262,27 @@ def test_a_bonus_needs_the_total_confirmed_and_is_paid_once(study: Study) -> Non
     assert code == 0
     assert said.count("has had this bonus") == 2
     assert [bonus.cents for bonus in Ledger(study.folder).bonuses()] == [75, 75]
+
+
+def test_a_bonus_that_the_platform_refuses_is_said_and_keeps_nobody_elses_back(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = study.chat("ann")
+    study.chat("bob")
+
+    def pay(ledger: Ledger, agent: Any, bonus: Bonus) -> bool:
+        if agent.db_id == refused.db_id:
+            raise PlatformError("no money left")
+        return pay_bonus(ledger, agent, bonus)
+
+    ask = ("bonus", "--all", "--amount", "0.75", "--reason", "Thank you.", "--confirm")
+    with monkeypatch.context() as refusing:
+        refusing.setattr("model_chat.crowd.adapters.pay_bonus", pay)
+        code, said, _ = study.command(*ask, "1.50")
+    assert (code, "✗ no money left." in said) == (ExitCode.FAILED, True)
+    assert [(bonus.worker_id, bonus.state) for bonus in Ledger(study.folder).bonuses()] == [("bob", "paid")]
+    assert study.command(*ask, "0.75")[0] == 0
+    assert sorted(bonus.worker_id for bonus in Ledger(study.folder).bonuses()) == ["ann", "bob"]
 
 
 def test_the_wage_is_made_up_to_the_target_and_the_cap(study: Study) -> None:

@@ -132,6 +132,11 @@ def query(
     return "?" + urlencode({**ids, **(shown or {}), "prolific_token": token})
 
 
+def with_token(token: str) -> str:
+    """A participant's address with another token."""
+    return f"{query().split('&prolific_token')[0]}&{urlencode({'prolific_token': token})}"
+
+
 @pytest.fixture
 def checker(tmp_path: Path, keys: KeyServer) -> ArrivalChecker:
     return make_checker(tmp_path, keys)
@@ -209,6 +214,11 @@ def test_a_genuine_address_names_its_participant_and_the_keys_are_fetched_once(
         pytest.param(lambda: query() + "&prolific_token=x", id="two tokens"),
         pytest.param(lambda: query().split("&prolific_token")[0] + "&prolific_token=a.b.c", id="no token's form"),
         pytest.param(lambda: query().split("&prolific_token")[0] + f"&prolific_token={'x' * 4001}", id="overlong"),
+        pytest.param(lambda: with_token("e30.e30"), id="two parts"),
+        pytest.param(lambda: with_token("e30=.e30.AA"), id="padded"),
+        pytest.param(lambda: with_token(f"{encoded(b'no JSON')}.e30.AA"), id="a header that is no JSON"),
+        pytest.param(lambda: with_token(f"{encoded(b'[' * 2900)}.e30.AA"), id="a header of arrays without an end"),
+        pytest.param(lambda: with_token(f"{encoded(b'[1]')}.e30.AA"), id="a header that is no object"),
     ],
 )
 def test_an_address_that_prolific_has_not_made_for_this_study_is_refused(checker: ArrivalChecker, address: Any) -> None:
@@ -298,6 +308,7 @@ def test_what_is_no_key_set_is_said_before_a_launch(keys: KeyServer, status: int
         pytest.param({"kty": "RSA", "n": "AQ", "e": "AQAB"}, id="no id"),
         pytest.param({"kty": "RSA", "kid": "k1", "n": "?"}, id="no numbers"),
         pytest.param(7, id="no object"),
+        pytest.param({**public("k2", KEY), "e": "AQ"}, id="an exponent of one"),
     ],
 )
 def test_one_bad_key_of_a_set_takes_none_of_the_good_ones_away(keys: KeyServer, other: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from model_chat.errors import ConfigurationError
 from model_chat.images import _journal
 from model_chat.images._journal import Change, DamagedJournalError, Header, Journal, Verb, read_journal
-from model_chat.images.stack import ImageStack, Place, StackWriteError, read_stack
+from model_chat.images.stack import ImageStack, Place, StackWriteError, find_stack_faults, read_stack
 from model_chat.records import append_only_log
 from model_chat.records.writing import replace_file
 from model_chat.tests.images.scripted_stack import EVALS, IMAGES, MODELS, places_of, run_script
@@ -209,3 +210,29 @@ def test_a_long_run_opens_no_more_and_more_files(tmp_path: Path) -> None:
         for number in range(40):
             stack.get_next_image(f"w{number}")
         assert psutil.Process().num_fds() <= before + 3, "20 journals were begun"
+
+
+def test_ctrl_c_during_a_write_ends_this_draw_alone_and_takes_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with ImageStack(1, ["a"], 1, tmp_path) as stack:
+        with monkeypatch.context() as pressed:
+            pressed.setattr(Journal, "append", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                stack.get_next_image("w")
+        assert (stack.places(), stack.in_flight()) == ([{"a": []}], [])
+        assert stack.get_next_image("v").image_idx == 0
+
+
+def test_a_journal_of_another_stack_is_refused_and_said_before_the_launch(tmp_path: Path) -> None:
+    for images in (2, 3):
+        ImageStack(images, MODELS, EVALS, tmp_path / str(images)).close()
+    shutil.copy(tmp_path / "3" / "stack.journal", tmp_path / "2" / "stack.journal")
+    said = f"stack_folder={tmp_path / '2'}: stack.json has 2 images and its stack.journal is for 3"
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        ImageStack(2, MODELS, EVALS, tmp_path / "2")
+    (fault,) = find_stack_faults(2, MODELS, EVALS, tmp_path / "2")
+    assert said in fault

@@ -14,6 +14,7 @@ from mephisto.data_model.constants.assignment_state import AssignmentState
 
 from model_chat.conversation.human_agent import HumanAgent
 from model_chat.errors import ConfigurationError
+from model_chat.launch import recovery
 from model_chat.launch.recovery import CUT_OFF, Recovered, dialog_of, hold_task, recover
 from model_chat.mephisto_task.agent_state import ModelChatAgentState
 from model_chat.quality.attention import AttentionConfig
@@ -283,6 +284,28 @@ def test_a_damaged_file_of_one_agent_is_set_aside_and_named_and_the_others_are_r
     if name == "state.json" or (folder / f"{name}.damaged").exists():
         assert (folder / f"{name}.damaged").read_bytes() == content
         assert str(folder / name) in caplog.text
+
+
+def test_an_agent_whose_recovery_breaks_down_keeps_nobody_else_from_being_recovered(
+    mephisto_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, sound = begin(mephisto_run, "lost?"), begin(mephisto_run, "kept.")
+    for agent in (broken, sound):
+        die(agent)
+    recover_agent = recovery._recover_agent
+
+    def breaking(agent: Any, *more: Any) -> Any:
+        if agent.db_id == broken.db_id:
+            raise ZeroDivisionError("a bug")
+        return recover_agent(agent, *more)
+
+    with monkeypatch.context() as bug:
+        bug.setattr(recovery, "_recover_agent", breaking)
+        recovered = recover(mephisto_run.db, TASK, SavedConversations(), tmp_path, is_live=False)
+    assert recovered.cut_off == 1
+    assert "could not be recovered" in caplog.text
+    assert start(mephisto_run, tmp_path).cut_off == 1, "the next start tries again"
+    assert sorted(file["dialog"][2]["text"] for file in files(tmp_path)) == ["kept.", "lost?"]
 
 
 def test_a_task_runs_once_at_a_time_and_a_dead_process_holds_nothing(tmp_path: Path) -> None:

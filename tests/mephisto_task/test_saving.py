@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from model_chat.mephisto_task import saving, task_runner
+from model_chat.tests.mephisto_task.agent_states import acknowledge, reloaded
 from model_chat.tests.mephisto_task.stage import Stage, fail
 
 
@@ -77,3 +78,14 @@ def test_a_place_that_could_be_written_is_not_written_again_for_the_other(
     assert len(pauses) == attempts["file"] - 1
     assert on.controls("ended")[0]["outcome"] == "complete"
     assert on.count().done == 1
+
+
+def test_a_state_that_cannot_be_written_at_the_end_stops_nothing_and_is_read_from_its_journal(
+    agent: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    acknowledge(agent, "Hello.")
+    with monkeypatch.context() as full:
+        full.setattr("model_chat.mephisto_task.agent_state.replace_file", fail)
+        saving.finish_state(agent)
+    assert "its journal stays" in caplog.text
+    assert [message["text"] for message in reloaded(agent).messages] == ["Hello."]

@@ -171,3 +171,17 @@ def test_a_run_is_over_when_nothing_is_on_offer_or_worked_on(tmp_path: Path) -> 
     assert is_over(db, run_id)
     assert open_units(db, run_id) == []
     assert is_over(db, "999"), "a run without units"
+
+
+def test_a_database_that_somebody_reads_at_the_end_stays_as_it_is_and_whole(kind: str, file: Path) -> None:
+    database, closing_it = open_database(kind, file, "mock")
+    with closing_it:
+        database.new_worker("ann", "mock")
+        reader = sqlite3.connect(file, isolation_level=None)
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT COUNT(*) FROM workers").fetchone() == (1,)
+    with closing(reader):
+        assert reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        reader.execute("COMMIT")
+    with closing(sqlite3.connect(file)) as later:
+        assert later.execute("SELECT worker_name FROM workers").fetchall() == [("ann",)]

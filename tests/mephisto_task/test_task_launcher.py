@@ -139,3 +139,25 @@ def test_many_replacements_at_once_are_all_launched(make: Make) -> None:
     for thread in threads:
         thread.join(60)
     offer.wait(launched=11)
+
+
+def test_a_unit_that_the_platform_refuses_keeps_no_other_from_being_offered(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    offer = make(3)
+    offer.launcher.create_assignments()
+    first, *others = offer.launcher.unlaunched_units.values()
+    launch = type(first).launch
+
+    def refusing(unit: Any, url: str) -> Any:
+        if unit.db_id == first.db_id:
+            raise ConnectionError("no")
+        return launch(unit, url)
+
+    monkeypatch.setattr(type(first), "launch", refusing)
+    offer.launcher.launch_units("http://localhost")
+    end = time.monotonic() + 60
+    while not offer.launcher.finished_generators and time.monotonic() < end:
+        time.sleep(0.01)
+    assert offer.count(AssignmentState.LAUNCHED) == len(others) == 2
+    assert f"Unit {first.db_id} can't be put on offer" in caplog.text

@@ -341,3 +341,20 @@ def test_who_is_in_onboarding_when_a_pause_begins_still_gets_a_conversation(tmp_
     assert desk.answers["submission"]["agent_id"] is not None
     assert len(desk.chats) == 1
     desk.pool.shutdown()
+
+
+def test_a_worker_whom_another_run_has_entered_meanwhile_is_let_in(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.run.unit()
+    kind = desk.pool.get_live_run().provider.WorkerClass
+    make = kind.new_from_provider_data
+    tries: list[str] = []
+
+    def after_another(db: Any, crowd_data: dict[str, Any]) -> Any:
+        tries.append(crowd_data["worker_name"])
+        make(db, crowd_data)
+        return make(db, crowd_data)
+
+    monkeypatch.setattr(kind, "new_from_provider_data", after_another)
+    answer = asyncio.run(desk.come("ann"))
+    assert (answer["failure_reason"], tries) == (None, ["ann"])
+    assert [agent.get_worker().worker_name for _, agent in desk.chats] == ["ann_sandbox"]

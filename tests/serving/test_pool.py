@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from parlai.core.message import Message
@@ -199,4 +199,25 @@ def test_an_unknown_nickname_is_an_error_of_the_caller() -> None:
     pool = ModelPool([scripted()], 1, 30)
     with pytest.raises(KeyError):
         pool.model("nobody")
+    pool.shutdown()
+
+
+class CostlyError(ModelFailureError):
+    generation: ClassVar = {"cost_usd": 0.5}
+
+
+class CostlyAgent(ScriptedAgent):
+    """Fails after it has cost something, as a model elsewhere does."""
+
+    def act(self) -> Any:
+        raise CostlyError("no answer")
+
+
+def test_what_a_failed_reply_has_cost_is_spent() -> None:
+    model = LoadedModel("m", CostlyAgent(Opt(script=[])), None)
+    pool = ModelPool([model], 1, 30)
+    for total in (0.5, 1.0):
+        with pytest.raises(CostlyError, match="no answer"):
+            pool.reply("m", model.clone(), [heard("one")])
+        assert pool.spent_usd() == {"m": total}
     pool.shutdown()
