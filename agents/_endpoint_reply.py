@@ -27,7 +27,7 @@ MAX_TOKENS = 1_000_000_000
 """A server that says that a request has used more is not believed."""
 MAX_NAME_CHARACTERS = 200
 """Of what a server says its model is called."""
-SECONDS_BETWEEN_TELLING = 0.1
+SECONDS_BETWEEN_TELLING = 0.2
 """At least, of one reply: nobody is shown more."""
 TOLD_AT_ONCE = 4_000
 """Characters of a reply up to which all that is new is told; beyond, it is told each time it has grown by about a hundredth:
@@ -323,6 +323,8 @@ def usable(completion: Completion, settings: EndpointSettings, name: str) -> Com
     if reason == "error":
         raise RequestFailedError(f"{name} ended the reply with an error.", retryable=True, unusable=True)
     said, thoughts = split_thoughts(completion.text)
+    for mark in settings.stop or () if reason == "stop" else ():  # `transformers serve` leaves it at the end
+        said = said.removesuffix(mark)
     completion.text = _sayable(said).strip()
     completion.reasoning = _whole_characters(completion.reasoning + thoughts)
     completion.served_model = _short(completion.served_model)

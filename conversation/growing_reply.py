@@ -6,6 +6,7 @@ are recorded nowhere. What is recorded is the reply itself, once, by the world.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -26,7 +27,8 @@ MAX_PART_BYTES = 8192
 TICK_SECONDS = 0.05
 """How often it is looked for replies that begin."""
 TICKS_BETWEEN_PARTS = 5
-"""Parts of all replies that go on are sent together, every 0.25 s."""
+"""Of a reply that goes on, a part is sent every 0.25 s; of a fifth of them at each tick, since all else that the run has to
+do waits for parts that are sent together."""
 _ZERO_WIDTH_JOINER = "\u200d"
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 _REGIONAL_INDICATORS = range(0x1F1E6, 0x1F200)
@@ -144,18 +146,20 @@ class GrowingReply:
 class _Sender:
     """Sends the parts of all replies that are being made, from one thread, which is there while there are any.
 
-    ``_lock`` guards the set of replies and the thread.
+    ``_lock`` guards the replies and the thread.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._replies: set[GrowingReply] = set()
+        self._replies: dict[GrowingReply, int] = {}
+        """Each with the tick of every few at which its parts are sent."""
+        self._turns = itertools.cycle(range(TICKS_BETWEEN_PARTS))
         self._thread: threading.Thread | None = None
 
     def add(self, reply: GrowingReply) -> None:
         """Send the parts of a reply from now on."""
         with self._lock:
-            self._replies.add(reply)
+            self._replies[reply] = next(self._turns)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="reply-parts", daemon=True)
                 self._thread.start()
@@ -163,7 +167,7 @@ class _Sender:
     def remove(self, reply: GrowingReply) -> None:
         """Send no more of a reply; one that was never added does no harm."""
         with self._lock:
-            self._replies.discard(reply)
+            self._replies.pop(reply, None)
 
     def _work(self) -> None:
         tick = 0
@@ -173,10 +177,10 @@ class _Sender:
                 if not self._replies:
                     self._thread = None
                     return
-                replies = list(self._replies)
-            tick += 1
-            for reply in replies:
-                if tick % TICKS_BETWEEN_PARTS and reply.has_begun:
+                replies = list(self._replies.items())
+            tick = (tick + 1) % TICKS_BETWEEN_PARTS
+            for reply, turn in replies:
+                if turn != tick and reply.has_begun:
                     continue
                 try:
                     reply.send_part()

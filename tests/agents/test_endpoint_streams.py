@@ -242,15 +242,17 @@ def test_a_stream_without_a_reason_of_its_end_is_read_at_once_again(end: str) ->
 async def transformers_serve(exchange: Exchange) -> None:
     """The dialect of `transformers serve`, as 5.24.0 was seen to speak it.
 
-    Strict fields; no reason, not even null, before the last event, which brings the usage along, asked for or not; no [DONE].
+    Strict fields; no reason, not even null, before the last event, which brings the usage, asked for or not; no [DONE]. What
+    a reply stops at is its end.
     """
     known = {"model", "messages", "stream", "stream_options", "max_tokens", "temperature", "top_p", "seed", "stop"}
     unexpected = exchange.body.keys() - known
     if unexpected:
         await status(422, {"detail": f"Unexpected fields in the request: {unexpected}"})(exchange)
         return
-    exchange.head(200, "text/event-stream")
-    for delta in ({"role": "assistant"}, {"content": "Hel"}, {"content": "lo."}):
+    exchange.head(200, "text/event-stream; charset=utf-8")
+    stop = "".join(exchange.body.get("stop", [])[:1])
+    for delta in ({"role": "assistant"}, {"content": "Hel"}, {"content": f"lo.{stop}"}):
         exchange.event({"model": "m@main", "choices": [{"index": 0, "delta": delta}]})
     last = {"index": 0, "delta": {}, "finish_reason": "stop"}
     exchange.event({"model": "m@main", "choices": [last], "usage": {"prompt_tokens": 9, "completion_tokens": 2}})
@@ -264,3 +266,10 @@ def test_a_stream_without_its_last_mark_and_with_strict_fields(server: EndpointS
     assert act["generation"]["served_model"] == "m@main"
     with pytest.raises(ConfigurationError, match=r"answered 422: Unexpected fields in the request: .*top_k"):
         make(server, extra_body={"top_k": 20}).probe()
+
+
+def test_what_a_reply_stops_at_is_no_part_of_it(server: EndpointServer) -> None:
+    server.default = transformers_serve
+    assert say(make(server, stop=["\nUser:", "###"]))["text"] == "Hello."
+    server.then(events(text_event("Press ###", "length")))
+    assert say(make(server, stop=["###"], whole_sentences=False))["text"] == "Press ###", "it did not stop there"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,6 +154,44 @@ def test_a_part_for_which_there_is_no_connection_is_tried_again_later(clock: Clo
         tell(growing, "I like")
         growing.send_part()
     assert texts(human) == ["I like"]
+
+
+def test_at_each_tick_parts_of_a_fifth_of_the_replies_are_sent_and_of_those_that_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Parts of all at once would hold up the turns of everybody."""
+    sender = growing_reply._Sender()
+    ended = threading.Event()
+    ticks: list[list[int]] = []
+
+    class Reply:
+        def __init__(self, number: int) -> None:
+            self.number, self.has_begun = number, True
+
+        def send_part(self) -> None:
+            ticks[-1].append(self.number)
+
+    replies: list[Any] = [Reply(number) for number in range(11)]
+    replies[10].has_begun = False
+
+    def sleep(_: float) -> None:
+        added.wait()
+        if len(ticks) == 10:
+            for each in replies:
+                sender.remove(each)
+            ended.set()
+        ticks.append([])
+
+    monkeypatch.setattr(growing_reply, "time", SimpleNamespace(sleep=sleep))
+    added = threading.Event()
+    for each in replies:
+        sender.add(each)
+    added.set()
+    assert ended.wait(60)
+    sent = [[number for number in tick if number < 10] for tick in ticks[:10]]
+    assert [len(numbers) for numbers in sent] == [2] * 10
+    assert sorted(number for tick in sent[:5] for number in tick) == list(range(10)) and sent[5:] == sent[:5]
+    assert all(10 in tick for tick in ticks[:10]), "its first part is sent at once"
 
 
 @pytest.mark.parametrize("letter", ["a", "茶", "😀"])
