@@ -308,7 +308,9 @@ def test_failed_log_ins_are_limited_by_address_and_sessions_go_on(served: Served
     assert right.status_code == 429
     assert 0 < right.json()["retry_after"] <= WINDOW_SECONDS
     assert right.headers["retry-after"] == str(right.json()["retry_after"])
-    assert client.http.get("api/login", params={"token": TOKEN}).status_code == 303  # the owner of the link is not shut out
+    assert (
+        client.http.get("api/login", params={"token": TOKEN}).status_code == 303
+    )  # the owner of the link is not shut out
     assert logged_in.http.get("api/session").status_code == 200
 
 
