@@ -17,6 +17,7 @@ PACKAGES = find_packages(where=str(ROOT), exclude=NOT_SHIPPED)
 RUN_TIME = [
     "boto3>=1.40",
     "cryptography>=44",
+    "h11>=0.16",
     "httpx>=0.28",
     "huggingface-hub>=2",
     "hydra-core>=1.3,<1.4",

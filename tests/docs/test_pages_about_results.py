@@ -61,6 +61,7 @@ def test_exports(walk: Walk) -> None:
 def test_agreement(walk: Walk) -> None:
     (logs,) = re.findall(r"```json\n(.*?)```", (ROOT / walk.page).read_text(encoding="utf-8"), flags=re.DOTALL)
     (walk.copy / "logs.jsonl").write_text(logs, encoding="utf-8")
+    assert "my_study/logs.jsonl" in walk.run("python scripts/new_study.py my_study --kind annotation")
     with walk.runs("python scripts/preview.py --config example_annotation") as preview:
         preview.hears(r"Preview: http\S+")
         preview.stop(0)

@@ -26,6 +26,7 @@ def write_example(walk: Walk, marked: str, name: str) -> None:
 def test_comparisons(walk: Walk) -> None:
     for nickname in "abc":
         make_fixed_model(walk.copy / "models/mine" / nickname, f"Reply of {nickname}.")
+    assert "conf/my_study.yaml" in walk.run("python scripts/new_study.py my_study --kind comparison")
     walk.opens("python run.py mephisto.blueprint.comparison=per_turn")
     walk.opens("python run.py mephisto.blueprint.comparison=paired")
 
@@ -39,6 +40,7 @@ def test_image_chat(walk: Walk) -> None:
     assert walk.run("python scripts/make_demo_models.py --image").count("already there") == 2
     walk.run("python scripts/save_image_contexts.py")
     assert (walk.copy / "data/image_contexts.parquet").is_file()
+    assert "conf/my_study.yaml" in walk.run("python scripts/new_study.py my_study --kind image")
     study = (walk.copy / "conf/example_image_chat.yaml").read_text(encoding="utf-8")
     study = study.replace("task_name: model_image_chat", "task_name: mine").replace("data/image_stack", "my_stack")
     (walk.copy / "conf/my_study.yaml").write_text(study, encoding="utf-8")
