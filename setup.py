@@ -18,6 +18,7 @@ RUN_TIME = [
     "boto3>=1.40",
     "cryptography>=44",
     "h11>=0.16",
+    "httpcore>=1.0.9",
     "httpx>=0.28",
     "huggingface-hub>=2",
     "hydra-core>=1.3,<1.4",

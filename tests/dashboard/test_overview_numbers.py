@@ -63,7 +63,7 @@ def test_in_image_chat_the_target_is_that_of_all_images_whatever_the_counters_wa
 def test_the_fee_is_paid_on_rewards_and_bonuses_and_bonuses_count_whatever_became_of_the_work() -> None:
     listed = [one(number=1), one(number=2, bonus=20), one(number=3, review="rejected", bonus=5)]
     money = seen(listed, provider="prolific", fee_percent=30.0)["money"]
-    assert money["spent"] == round((2 * 0.5 + 0.25) * 1.3, 2)
+    assert money["spent"] == pytest.approx((2 * 0.5 + 0.25) * 1.3, abs=0.005001)
     assert money["hourly_wage"] == 6.0  # 0.60 on average, bonus included, in six minutes
 
 

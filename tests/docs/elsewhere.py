@@ -47,7 +47,6 @@ RUN_ELSEWHERE = {
         "'make run' is typed; test_make_image_runs_what_its_page_types has its commands, which are typed one by one",
     ),
     "cd frontend && npm run dev": ("frontend/README.md", "`npm run dev`", "the same, typed there"),
-    "make goals": (MAKEFILE, "goals: setup-dev models", "half an hour; each program is on the page, in a size for a test"),
     "python scripts/new_study.py my_study": (
         "docs/installing.md",
         "python -m model_chat.scripts.new_study my_study",
