@@ -6,8 +6,8 @@ What is not typed is marked on its page as needing something that no test has, o
 from __future__ import annotations
 
 import ast
-import os
 import functools
+import os
 import re
 import subprocess
 from collections.abc import Iterator
