@@ -28,7 +28,9 @@ class Requester:
         (link,) = re.findall(r"Dashboard: +(\S+)\n", task.log)
         self.base, _, _ = link.partition("login?")
         self.http = httpx.Client(trust_env=False, timeout=60)
-        assert self.http.get(link).headers["location"] == "./"
+        led = self.http.get(link, follow_redirects=True)
+        assert str(led.url) == self.base
+        assert "token" not in led.text
         self.session = self.http.get(f"{self.base}api/session").json()
         (study,) = self.session["studies"]
         self.study = f"{self.base}api/studies/{study['id']}/"
