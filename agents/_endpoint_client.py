@@ -114,6 +114,7 @@ class EndpointClient:
         self._settings = settings
         self._free: list[tuple[httpx.AsyncClient, EndpointConnection]] = []
         self._make_client: Callable[[], httpx.AsyncClient] | None = None
+        self._address: httpx.URL | str = ""
         self._slots: asyncio.Semaphore | None = None
         self._starts: deque[float] = deque()
         self._dialect = _Dialect(settings.max_tokens_field)
@@ -258,9 +259,8 @@ class EndpointClient:
         name, started = self._name(), time.monotonic()
         try:
             with self._client() as (client, connection):
-                async with client.stream(
-                    "POST", "/chat/completions", json=body, extensions={"trace": connection.trace}
-                ) as response:
+                extensions = {"trace": connection.trace}
+                async with client.stream("POST", self._address, json=body, extensions=extensions) as response:
                     if response.status_code != 200:
                         return self._refusal(response, error_detail(await _read_limited(response)))
                     if "text/event-stream" in response.headers.get("content-type", "").lower():
@@ -302,11 +302,11 @@ class EndpointClient:
         settings = self._settings
         headers = settings.headers()
         learn_secrets({f"{name}_secret": value.removeprefix("Bearer ") for name, value in headers.items()})
+        self._address = httpx.URL(f"{settings.base_url.rstrip('/')}/chat/completions")  # parsed once
         # A proxy of the environment is for the world outside; one's own machine is asked directly.
         trust_env = not is_loopback(urlsplit(settings.base_url).hostname or "")
         return partial(
             httpx.AsyncClient,
-            base_url=settings.base_url,
             headers=headers,
             # The deadline of the whole is asyncio.timeout's.
             timeout=httpx.Timeout(None, connect=settings.connect_timeout, read=settings.read_timeout),

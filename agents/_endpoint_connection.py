@@ -45,6 +45,8 @@ class EndpointConnection:
         self._socket: socket.socket | None = None
         """From which the stream is read, where it is not encrypted: a duplicate, since the event loop refuses to wait for
         a socket that belongs to a transport. The transport itself never reads from it."""
+        self._descriptor: int | None = None
+        """Of the stream's own socket; asking anyio for it takes longer than a read."""
         self._joiner = ChunkJoiner()
         self._gathered: StreamReads | None = None
 
@@ -61,6 +63,7 @@ class EndpointConnection:
 
     def _take_over(self, stream: Any) -> None:
         records, connection = stream.get_extra_info("ssl_object"), stream.get_extra_info("socket")
+        self._descriptor = None if connection is None else connection.fileno()
         if records is not None:
             read: Read = partial(_read_records, records, stream.read)
         elif connection is not None:
@@ -83,11 +86,10 @@ class EndpointConnection:
 
     def gather(self, event_bytes: int | None) -> None:
         """Read what comes now together with others' streams, given the length of its events, or at once (None)."""
-        connection = None if self._stream is None else self._stream.get_extra_info("socket")
-        if event_bytes is None or connection is None:
+        if event_bytes is None or self._descriptor is None:
             self._gathered = None
         else:
-            self._gathered = self._reads.begin(connection.fileno(), event_bytes)
+            self._gathered = self._reads.begin(self._descriptor, event_bytes)
 
     async def _read(self, read: Read, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._gathered is not None:
