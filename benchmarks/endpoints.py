@@ -44,7 +44,11 @@ async def serve(seconds: float) -> None:
                 await asyncio.sleep(seconds)
                 writer.write(answer)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):  # the last: the end of this server
+        except (
+            asyncio.IncompleteReadError,
+            ConnectionError,
+            asyncio.CancelledError,
+        ):  # the last: the end of this server
             writer.close()
 
     server = await asyncio.start_server(converse, "127.0.0.1", 0, backlog=1024)
