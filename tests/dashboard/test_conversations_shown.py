@@ -184,6 +184,22 @@ def test_a_blind_study_names_no_model_and_no_condition_anywhere(sample: SampleSt
     assert client.get("conversations?model=secretalpha")["total"] == 0
 
 
+@pytest.mark.parametrize(
+    ("blind", "reason", "shown"),
+    [
+        (True, SECRET_FAILURE, "model failed"),
+        (False, SECRET_FAILURE, SECRET_FAILURE),
+        (True, "left: the page was closed", "left: the page was closed"),
+    ],
+)
+def test_only_failures_and_only_in_a_blind_study_lose_their_details(
+    sample: SampleStudy, serve: Serve, blind: bool, reason: str, shown: str
+) -> None:
+    sample.chat(reason=reason, rating=None)
+    (listed,) = serve(Watched(sample.info(blind=blind))).client(Role.READ).get("conversations")["items"]
+    assert listed["reason"] == shown
+
+
 def test_numbers_in_a_blind_study_stay_the_same_and_do_not_follow_the_alphabet(tmp_path: Path) -> None:
     names = [f"model-{letter}" for letter in "abcdefgh"]
     key = key_in(tmp_path / "keys", "study")
